@@ -1,0 +1,64 @@
+// plumb COMMAND [--option value ...]: finds the command and turns an error into a message and an exit code.
+#include <fmt/format.h>
+
+#include <array>
+#include <cstdio>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "apps/commands.hpp"
+#include "lib/base/check.hpp"
+#include "lib/base/log.hpp"
+
+namespace {
+
+struct Command {
+  std::string_view name;
+  std::string_view help;
+  int (*run)(const std::vector<std::string>& arguments);
+};
+
+constexpr std::array kCommands = {
+    Command{"sft", "fine-tune a model on rows of instructions or text", plumb::run_sft},
+    Command{"evaluate", "loss, perplexity and accuracy of a model on rows", plumb::run_evaluate},
+    Command{"generate", "text from a model", plumb::run_generate},
+    Command{"prepare", "tokenize rows into HDF5 shards", plumb::run_prepare},
+    Command{"inspect", "show rows decoded, with what is trained", plumb::run_inspect},
+    Command{"tokenize", "JSONL {\"text\"} on standard input to {\"ids\"}", plumb::run_tokenize},
+    Command{"plan", "bytes per rank of a run, without running it", plumb::run_plan},
+    Command{"init", "a model directory with random weights", plumb::run_init},
+};
+
+void print_help() {
+  fmt::print("usage: [mpirun -n N] plumb COMMAND [--option value ...] [--config FILE.ini]\n\n");
+  for (const Command& command : kCommands) fmt::print("  {:<10} {}\n", command.name, command.help);
+  fmt::print("\nplumb COMMAND --help lists the options of a command.\n");
+}
+
+int dispatch(const std::vector<std::string>& arguments) {
+  if (arguments.empty() || arguments[0] == "--help" || arguments[0] == "-h" || arguments[0] == "help") {
+    print_help();
+    return arguments.empty() ? plumb::kExitUsage : plumb::kExitDone;
+  }
+  std::vector<std::string> names;
+  for (const Command& command : kCommands) {
+    if (command.name == arguments[0]) return command.run({arguments.begin() + 1, arguments.end()});
+    names.emplace_back(command.name);
+  }
+  const std::string nearest = plumb::nearest_name(arguments[0], names);
+  plumb::throw_error<plumb::UsageError>("unknown command {}{}; plumb --help lists them", arguments[0],
+                                        nearest.empty() ? "" : ", did you mean " + nearest + "?");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return dispatch({argv + 1, argv + argc});
+  } catch (const std::exception& error) {
+    // before MPI starts all ranks fail alike: one message is enough
+    if (plumb::rank_in_environment() == 0) plumb::log_error("{}", error.what());
+    return plumb::exit_code(error);
+  }
+}

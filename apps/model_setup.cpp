@@ -1,0 +1,63 @@
+#include "apps/model_setup.hpp"
+
+#include <ATen/Parallel.h>
+#include <malloc.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "io/export_directory.hpp"
+#include "io/hf_export.hpp"
+#include "lib/base/check.hpp"
+
+namespace plumb {
+
+int set_up_process(const Communicator& comm, int threads) {
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);  // the most that glibc takes: smaller tensors reuse the heap
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  mallopt(M_ARENA_MAX, 2);
+  const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  const int chosen = threads > 0 ? threads : std::max(1, cores / comm.node_size(comm.node()));
+  at::set_num_threads(chosen);
+  return chosen;
+}
+
+at::ScalarType parse_dtype(const std::string& name) { return name == "bfloat16" ? at::kBFloat16 : at::kFloat; }
+
+void load_weights(const Communicator& comm, ShardedModel& model, const HfModel& source) {
+  comm.run_agreed([&] {
+    model.load([&](int unit, ElementRange range, std::span<float> out) {
+      source.read_unit_range(model.units()[static_cast<size_t>(unit)].unit(), range.begin, range.end, out);
+    });
+  });
+}
+
+void export_model(const Communicator& comm, ShardedModel& model, const std::string& directory,
+                  const std::string& source_directory, const std::string& dtype) {
+  const ExportPlan plan =
+      plan_export(unit_layouts(model.config()), dtype == "bfloat16" ? Dtype::kBf16 : Dtype::kF32);
+  std::string temporary;
+  try {
+    comm.run_on_rank0([&] {
+      temporary = begin_export(directory, ExistingDirectory::kReplace);
+      create_export_files(plan, temporary);
+    });
+    comm.broadcast(temporary);
+    comm.run_agreed([&] {
+      for (size_t unit = 0; unit < model.units().size(); ++unit) {
+        const ElementRange range = model.units()[unit].shard(comm.rank());
+        write_unit_range(plan, temporary, unit, range.begin, range.end, model.parameter_shard(static_cast<int>(unit)));
+      }
+      sync_export_files(plan, temporary);
+    });
+    comm.run_on_rank0([&] {
+      finish_export(plan, temporary, model.config(), source_directory);
+      commit_export(temporary, directory, ExistingDirectory::kReplace);
+    });
+  } catch (const AgreedError&) {
+    if (comm.rank() == 0 && !temporary.empty()) abandon_export(temporary);
+    throw;
+  }
+}
+
+}  // namespace plumb

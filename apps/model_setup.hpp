@@ -1,0 +1,25 @@
+// What every command that runs a model does first: threads, memory settings, weights into shards.
+#pragma once
+
+#include <string>
+
+#include "apps/options.hpp"
+#include "io/hf_model.hpp"
+#include "partition/sharded_model.hpp"
+
+namespace plumb {
+
+/// Threads of this rank: as asked, or the cores of the node divided by its ranks. Also keeps freed memory mapped, since
+/// the page faults of fresh tensors cost more than the memory.
+int set_up_process(const Communicator& comm, int threads);
+
+at::ScalarType parse_dtype(const std::string& name);
+
+/// Collective: each rank reads its own bytes. An error on one rank is thrown by all.
+void load_weights(const Communicator& comm, ShardedModel& model, const HfModel& source);
+
+/// Collective: writes a Hugging Face directory from the shards, complete or not at all. dtype "float32" or "bfloat16".
+void export_model(const Communicator& comm, ShardedModel& model, const std::string& directory,
+                  const std::string& source_directory, const std::string& dtype);
+
+}  // namespace plumb

@@ -1,0 +1,38 @@
+// The line that people watch: step, loss, speed, time left, memory. On a terminal it is one line that changes; in a batch
+// log it is one plain line per logged step. Rank 0 only.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace plumb {
+
+struct ProgressState {
+  int64_t step = 0;
+  int64_t num_steps = 0;
+  double epoch = 0;
+  double loss = 0;
+  double grad_norm = 0;
+  double learning_rate = 0;
+  double tokens_per_second = 0;
+  double seconds_left = 0;
+  int64_t memory_bytes = 0;  // proportional set of all ranks
+};
+
+/// "1:02:03" or "2:03"
+std::string render_duration(double seconds);
+
+class Progress {
+ public:
+  Progress();
+  /// Shows the state now on a terminal, and in a log only where `is_logged`.
+  void show(const ProgressState& state, bool is_logged);
+  /// Ends the changing line, so that other lines can follow.
+  void finish_line();
+
+ private:
+  bool is_terminal_;
+  bool has_open_line_ = false;
+};
+
+}  // namespace plumb

@@ -1,0 +1,108 @@
+#include "apps/prompts.hpp"
+
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "lib/base/check.hpp"
+
+namespace plumb {
+
+using nlohmann::json;
+
+namespace {
+
+Prompt encode_prompt(const Tokenizer& tokenizer, const MarkedText& marked, bool adds_special_tokens,
+                     const ModelConfig& config, std::string_view where) {
+  Prompt prompt{marked.text, tokenizer.encode(marked, adds_special_tokens)};
+  if (prompt.token_ids.empty()) throw_error<DataError>("{}: expected a prompt of at least one token, got none", where);
+  if (std::ssize(prompt.token_ids) >= config.max_position_embeddings)
+    throw_error<DataError>("{}: expected a prompt shorter than the model's {} positions, got {} tokens", where,
+                           config.max_position_embeddings, prompt.token_ids.size());
+  return prompt;
+}
+
+/// Rows to go on from need no answer: one that is absent becomes empty, so that the row has one of the shapes of
+/// training.
+void add_missing_answer(json& row, const std::map<std::string, std::string>& columns) {
+  const auto column = [&](const char* role) {
+    const auto named = columns.find(role);
+    return named == columns.end() ? std::string(role) : named->second;
+  };
+  if (!row.is_object()) return;
+  for (const auto& [asked, answered] :
+       {std::pair{"prompt", "completion"}, {"instruction", "output"}, {"question", "answer"}}) {
+    const auto cell = row.find(column(asked));
+    if (cell == row.end() || row.contains(column(answered))) continue;
+    const json answer = cell->is_array() ? json::array({{{"role", "assistant"}, {"content", ""}}}) : json("");
+    row[column(answered)] = answer;
+  }
+}
+
+/// A conversation up to the assistant's last turn, as prompt+completion.
+json split_conversation(const json& row, const RowFormat& format) {
+  const auto cell = row.find(format.columns.at("messages"));
+  if (cell == row.end() || !cell->is_array() || cell->empty()) return row;  // rendering says what is wrong
+  json prompt = *cell;
+  const json& last = prompt.back();
+  const std::string role = last.is_object() ? last.value("role", last.value("from", "")) : "";
+  if (prompt.size() > 1 && (role == "assistant" || role == "gpt")) prompt.erase(prompt.size() - 1);
+  return {{"prompt", prompt}, {"completion", {{{"role", "assistant"}, {"content", ""}}}}};
+}
+
+}  // namespace
+
+Prompt make_prompt(const std::string& text, const std::string& system, const PromptOptions& options,
+                   const Tokenizer& tokenizer, const ModelConfig& config) {
+  check_utf8(text, "--prompt");
+  check_utf8(system, "--system");
+  const std::string& own = tokenizer.chat_template();
+  MarkedText marked{text, {{0, text.size()}}};
+  bool adds_special_tokens = true;
+  if (options.chat_template.empty() && own.empty()) {
+    if (!system.empty())
+      throw UsageError("--system: the model has no chat template to put it in; name one with --chat_template");
+  } else {
+    const ChatTemplate chat =
+        options.chat_template.empty()
+            ? ChatTemplate::from_jinja(own, tokenizer.bos_token(), tokenizer.eos_token())
+            : ChatTemplate::named(options.chat_template, tokenizer.bos_token(), tokenizer.eos_token());
+    std::vector<Message> messages;
+    if (!system.empty()) messages.push_back({"system", system});
+    messages.push_back({"user", text});
+    marked = chat.render(messages, true);
+    adds_special_tokens = !chat.renders_special_tokens();
+  }
+  if (options.parses_special_tokens) marked.user_ranges.clear();
+  return encode_prompt(tokenizer, marked, adds_special_tokens, config, "--prompt");
+}
+
+PromptReader::PromptReader(const std::string& path, const PromptOptions& options, const Tokenizer& tokenizer,
+                           const ModelConfig& config)
+    : reader_(path, index_records(path)),
+      tokenizer_(tokenizer),
+      config_(config),
+      columns_(parse_columns_option(options.columns)),
+      template_name_(options.chat_template) {
+  options_.parses_special_tokens = options.parses_special_tokens;
+}
+
+std::optional<Prompt> PromptReader::next() {
+  std::optional<Record> record = reader_.next();
+  if (!record) return std::nullopt;
+  const std::string where = reader_.where(*record);
+  json& row = record->object;
+  add_missing_answer(row, columns_);
+  if (!format_) {
+    format_ = find_row_format(row, columns_, where, RowUse::kSft);
+    template_ = choose_template(*format_, tokenizer_, template_name_);
+  }
+  const bool is_conversation = format_->shape == RowShape::kMessages;
+  static const RowFormat kSplit{
+      RowShape::kPromptCompletion, true, {{"prompt", "prompt"}, {"completion", "completion"}}, {}};
+  const SftText sft =
+      render_sft(is_conversation ? split_conversation(row, *format_) : row, is_conversation ? kSplit : *format_,
+                 template_ ? &*template_ : nullptr, options_, where);
+  return encode_prompt(tokenizer_, sft.prompt ? *sft.prompt : sft.full, sft.adds_special_tokens, config_, where);
+}
+
+}  // namespace plumb

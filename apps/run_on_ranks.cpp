@@ -1,0 +1,37 @@
+#include <cstdlib>
+
+#include "apps/commands.hpp"
+#include "lib/base/check.hpp"
+#include "lib/base/log.hpp"
+
+namespace plumb {
+
+int rank_in_environment() {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"})
+    if (const char* value = std::getenv(name)) return std::atoi(value);
+  return 0;
+}
+
+static int ranks_per_node_in_environment() {
+  const char* value = std::getenv("PLUMB_RANKS_PER_NODE");  // lets one machine stand for several nodes
+  return value ? std::atoi(value) : 0;
+}
+
+int run_on_ranks(const std::function<int(const Communicator&)>& body) {
+  MpiRuntime runtime;
+  int rank = rank_in_environment();
+  try {
+    const Communicator comm(ranks_per_node_in_environment());
+    rank = comm.rank();
+    set_log_rank(comm.rank(), comm.size());
+    return body(comm);
+  } catch (const AgreedError& error) {
+    if (rank == 0) log_error("{}", error.what());
+    return error.code();
+  } catch (const std::exception& error) {
+    log_error("{}", error.what());
+    MpiRuntime::abort(exit_code(error));
+  }
+}
+
+}  // namespace plumb

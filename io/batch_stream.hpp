@@ -1,0 +1,65 @@
+// The micro-batches of one rank, step after step, read ahead on a thread. Micro-batch a of rank r is number
+// a * ranks + r of the step, so the rows of a step and their order do not depend on the number of ranks.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <limits>
+#include <mutex>
+#include <stop_token>
+#include <thread>
+#include <vector>
+
+#include "io/dataset.hpp"
+#include "io/sampler.hpp"
+#include "lib/model/batch.hpp"
+
+namespace plumb {
+
+/// Rows laid end to end, in this order. Without rows, a single document of one untrained token, which weighs nothing.
+MicroBatch make_micro_batch(const Dataset& dataset, const std::vector<int64_t>& rows);
+
+class BatchStream {
+ public:
+  static constexpr int64_t kEndless = std::numeric_limits<int64_t>::max();
+
+  /// Steps [first_step, end_step), counted from the first of the first epoch; an evaluation set is read once with its
+  /// steps_per_epoch as the end. The dataset must outlive the stream. Throws UsageError where the options leave no
+  /// step.
+  BatchStream(const Dataset& dataset, const SamplerOptions& options, int rank, int num_ranks, int64_t first_step = 0,
+              int64_t end_step = kEndless);
+  /// Stops reading, after the row that is under way.
+  ~BatchStream();
+  BatchStream(const BatchStream&) = delete;
+  BatchStream& operator=(const BatchStream&) = delete;
+
+  /// This rank's accumulation_steps micro-batches of the next step; after the last of an epoch follows the next epoch.
+  /// Throws what reading threw, again whenever called. Not to be called at end_step.
+  std::vector<MicroBatch> next();
+
+  int64_t steps_per_epoch() const { return layout_.steps_per_epoch(); }
+  /// The step that next() returns.
+  int64_t next_step() const { return next_step_; }
+  bool has_next() const { return next_step_ < end_step_; }
+
+ private:
+  void read_ahead(const std::stop_token& stop);
+
+  const Dataset& dataset_;
+  SamplerOptions options_;
+  StepLayout layout_;
+  int rank_;
+  int num_ranks_;
+  int64_t next_step_;
+  int64_t end_step_;
+  int64_t next_step_to_read_;  // the thread's alone
+  std::mutex mutex_;
+  std::condition_variable_any changed_;
+  std::deque<std::vector<MicroBatch>> ready_;
+  std::exception_ptr error_;
+  std::jthread thread_;  // last: it uses the rest
+};
+
+}  // namespace plumb

@@ -1,0 +1,90 @@
+// index.json of a directory of token shards: what it holds, how it came about and what became of every source row. It
+// is written last, so a directory that has one is complete.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace plumb {
+
+inline constexpr int64_t kDatasetVersion = 1;
+
+/// How many rows something happened to, and where the first of them stand: "train.csv:12".
+struct RowTally {
+  static constexpr size_t kMaxPlaces = 20;
+  int64_t num_rows = 0;
+  std::vector<std::string> first_places;
+
+  void add(const std::string& place);
+  void add(const RowTally& later);
+  bool operator==(const RowTally&) const = default;
+};
+
+/// What became of the rows of the source files. Tokens are those of kept rows, after truncation.
+struct PrepareStatistics {
+  static constexpr size_t kNumLengthBins = 40;
+
+  int64_t num_rows_read = 0;
+  int64_t num_rows_kept = 0;
+  RowTally dropped_empty;
+  RowTally dropped_nothing_to_learn;
+  RowTally prompt_not_prefix;
+  int64_t num_rows_truncated = 0;
+  int64_t num_rows_ending_in_trained_eos = 0;
+  int64_t num_tokens = 0;
+  int64_t num_trained_tokens = 0;  // those that a token before them predicts
+  int64_t max_row_tokens = 0;
+  int64_t max_token_id = -1;
+  std::array<int64_t, kNumLengthBins> length_histogram{};  // bin i: rows of [2^i, 2^(i + 1)) tokens
+
+  /// Adds those of the rows behind these.
+  void add(const PrepareStatistics& later);
+  double share_ending_in_trained_eos() const;
+  bool operator==(const PrepareStatistics&) const = default;
+};
+
+struct ShardEntry {
+  std::string file;  // a name in the directory
+  int64_t num_rows = 0;
+  int64_t num_tokens = 0;
+  int64_t num_bytes = 0;
+  std::string sha256;
+  bool operator==(const ShardEntry&) const = default;
+};
+
+struct DatasetIndex {
+  std::string kind;
+  std::string key;           // hash of made_from
+  nlohmann::json made_from;  // hashes of files, tokenizer and options
+  std::vector<ShardEntry> shards;
+  PrepareStatistics statistics;
+
+  int64_t num_rows() const { return statistics.num_rows_kept; }
+  int64_t num_tokens() const { return statistics.num_tokens; }
+
+  std::string to_text() const;
+  /// Throws DataError beginning with `where` on what to_text() cannot have written.
+  static DatasetIndex from_text(std::string_view text, const std::string& where);
+  bool operator==(const DatasetIndex&) const = default;
+};
+
+nlohmann::json to_json(const PrepareStatistics& statistics);
+PrepareStatistics statistics_from_json(const nlohmann::json& object, const std::string& where);
+nlohmann::json to_json(const ShardEntry& shard);
+ShardEntry shard_entry_from_json(const nlohmann::json& object, const std::string& where);
+
+/// `directory`/index.json. Throws InputOutputError where there is none, DataError.
+DatasetIndex read_dataset_index(const std::string& directory);
+/// Replaces it atomically.
+void write_dataset_index(const std::string& directory, const DatasetIndex& index);
+
+/// Throws DataError unless all shards are there, with their sizes.
+void check_shard_sizes(const std::string& directory, const DatasetIndex& index);
+/// Reads all of a shard. Throws DataError where it is not what was written.
+void check_shard_hash(const std::string& directory, const ShardEntry& shard);
+
+}  // namespace plumb

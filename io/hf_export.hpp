@@ -1,0 +1,69 @@
+// Writes a model as a Hugging Face directory from all ranks at once: the place of every byte is known before any is
+// written, so each rank writes its own ranges and no rank ever holds the model.
+//
+//   rank 0:   temporary = begin_export(directory); create_export_files(plan, temporary)
+//   each:     write_unit_range(plan, temporary, unit, begin, end, values)...; sync_export_files(plan, temporary)
+//   rank 0:   finish_export(plan, temporary, config, source); commit_export(temporary, directory)
+//   on error: abandon_export(temporary)
+//
+// The caller puts barriers between these lines. All functions throw InputOutputError.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "lib/base/dtype.hpp"
+#include "lib/model/model_config.hpp"
+#include "lib/model/parameters.hpp"
+
+namespace plumb {
+
+struct ExportTensor {
+  std::string name;
+  int64_t unit_offset = 0;  // first element within the unit
+  int64_t num_elements = 0;
+  size_t file = 0;
+  int64_t offset_bytes = 0;  // within the file
+};
+
+struct ExportFile {
+  std::string name;    // "model-00001-of-00003.safetensors"
+  std::string header;  // all bytes before the first tensor
+  int64_t size_bytes = 0;
+};
+
+struct ExportPlan {
+  Dtype dtype = Dtype::kF32;
+  std::vector<ExportFile> files;
+  std::vector<std::vector<ExportTensor>> units;  // tensors of each unit, by unit_offset
+  int64_t num_parameters = 0;
+  int64_t tensor_bytes = 0;  // without headers
+};
+
+inline constexpr int64_t kDefaultExportFileBytes = 5'000'000'000;
+
+/// A file holds tensors of at most max_file_bytes, or one tensor that is larger. The same on every rank.
+/// dtype: kF32 or kBf16.
+ExportPlan plan_export(const std::vector<UnitLayout>& units, Dtype dtype,
+                       int64_t max_file_bytes = kDefaultExportFileBytes);
+
+/// Rank 0 only: headers written, disk space of all files taken.
+void create_export_files(const ExportPlan& plan, const std::string& temporary);
+
+/// Any rank: elements [begin, end) of a unit's flat buffer, rounded to nearest even; gaps and what lies past the unit
+/// are skipped. Ranges of different ranks must not overlap.
+void write_unit_range(const ExportPlan& plan, const std::string& temporary, size_t unit_index, int64_t begin,
+                      int64_t end, std::span<const float> values);
+
+/// Any rank, after its last write: what it wrote is on the device. Enough on one rank per node.
+void sync_export_files(const ExportPlan& plan, const std::string& temporary);
+
+/// Rank 0 only: index, config.json and the tokenizer's files. source_model_directory: where training started; its
+/// config.json keeps all its keys but dtype, architectures and tie_word_embeddings. Empty: no source. Throws DataError
+/// if that config describes another model.
+void finish_export(const ExportPlan& plan, const std::string& temporary, const ModelConfig& config,
+                   const std::string& source_model_directory);
+
+}  // namespace plumb

@@ -1,0 +1,265 @@
+#include "io/hf_model.hpp"
+
+#include <dirent.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <set>
+#include <unordered_set>
+
+#include "lib/base/check.hpp"
+#include "lib/model/config_json.hpp"
+
+namespace plumb {
+
+using nlohmann::json;
+
+namespace {
+
+constexpr int64_t kMaxConfigBytes = 16 << 20, kMaxIndexBytes = 64 << 20;
+constexpr size_t kMaxFiles = 1000, kMaxListed = 5;
+constexpr const char* kSingleFile = "model.safetensors";
+constexpr const char* kIndexFile = "model.safetensors.index.json";
+
+/// The names of transformers, for all four families; {} is the layer.
+std::string_view name_pattern(ParameterKind kind) {
+  switch (kind) {
+    using enum ParameterKind;
+    case kEmbedding:
+      return "model.embed_tokens.weight";
+    case kInputNorm:
+      return "model.layers.{}.input_layernorm.weight";
+    case kQ:
+      return "model.layers.{}.self_attn.q_proj.weight";
+    case kK:
+      return "model.layers.{}.self_attn.k_proj.weight";
+    case kV:
+      return "model.layers.{}.self_attn.v_proj.weight";
+    case kQBias:
+      return "model.layers.{}.self_attn.q_proj.bias";
+    case kKBias:
+      return "model.layers.{}.self_attn.k_proj.bias";
+    case kVBias:
+      return "model.layers.{}.self_attn.v_proj.bias";
+    case kQNorm:
+      return "model.layers.{}.self_attn.q_norm.weight";
+    case kKNorm:
+      return "model.layers.{}.self_attn.k_norm.weight";
+    case kO:
+      return "model.layers.{}.self_attn.o_proj.weight";
+    case kOBias:
+      return "model.layers.{}.self_attn.o_proj.bias";
+    case kPostNorm:
+      return "model.layers.{}.post_attention_layernorm.weight";
+    case kGate:
+      return "model.layers.{}.mlp.gate_proj.weight";
+    case kUp:
+      return "model.layers.{}.mlp.up_proj.weight";
+    case kDown:
+      return "model.layers.{}.mlp.down_proj.weight";
+    case kFinalNorm:
+      return "model.norm.weight";
+    case kHead:
+      return "lm_head.weight";
+  }
+  check(false, "every parameter has a name");
+  return {};
+}
+
+/// Tensors that transformers ignores too: constants of old checkpoints, the head of a tied model; score.weight is read
+/// by name where it is wanted.
+bool is_ignorable(std::string_view name, bool ties_embeddings) {
+  return name.ends_with("rotary_emb.inv_freq") || name == "score.weight" ||
+         (ties_embeddings && name == "lm_head.weight");
+}
+
+/// "a, b, c and 7 more"
+std::string list_some(const std::vector<std::string>& names) {
+  const size_t num_listed = std::min(names.size(), kMaxListed);
+  std::string text =
+      fmt::format("{}", fmt::join(names.begin(), names.begin() + static_cast<ptrdiff_t>(num_listed), ", "));
+  if (names.size() > num_listed) text += fmt::format(" and {} more", names.size() - num_listed);
+  return text;
+}
+
+std::vector<std::string> list_directory(const std::string& path) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> stream(::opendir(path.c_str()), ::closedir);
+  if (!stream) {
+    const int error = errno;
+    throw_error<InputOutputError>(
+        "{}: cannot open the model directory: {}; expected a directory with config.json and {}; "
+        "plumb does not download models",
+        path, std::strerror(error), kSingleFile);
+  }
+  std::vector<std::string> names;
+  while (const dirent* entry = ::readdir(stream.get())) names.emplace_back(entry->d_name);
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+bool contains(const std::vector<std::string>& sorted_names, std::string_view name) {
+  return std::binary_search(sorted_names.begin(), sorted_names.end(), name);
+}
+
+[[noreturn]] void fail_without_weights(const std::string& directory, const std::vector<std::string>& names) {
+  const auto pickled = std::find_if(names.begin(), names.end(), [](const std::string& name) {
+    return name.ends_with(".bin") || name.ends_with(".pt") || name.ends_with(".pth") ||
+           name.ends_with(".bin.index.json");
+  });
+  if (pickled != names.end())
+    throw_error<DataError>(
+        "{}: expected weights in {}, got {}; pickled weights can run code and are never read: convert "
+        "them with AutoModelForCausalLM.from_pretrained(...).save_pretrained(...) in transformers",
+        directory, kSingleFile, *pickled);
+  throw_error<InputOutputError>("{}: expected weights in {} or, for several files, {}; got neither", directory,
+                                kSingleFile, kIndexFile);
+}
+
+/// A part lies in the model directory itself; a name that leads elsewhere is an attack.
+bool is_plain_part_name(std::string_view name) {
+  return name.ends_with(".safetensors") && name.size() <= 255 && !name.starts_with('.') &&
+         name.find_first_of(std::string_view("/\\\0", 3)) == std::string_view::npos;
+}
+
+}  // namespace
+
+std::string hf_parameter_name(const Parameter& parameter) {
+  return fmt::format(fmt::runtime(name_pattern(parameter.kind)), parameter.layer);
+}
+
+HfModel::HfModel(const std::string& directory, HfModelOptions options) : directory_(directory), options_(options) {
+  const std::vector<std::string> names = list_directory(directory);
+  if (!contains(names, "config.json"))
+    throw_error<InputOutputError>("{}: expected a model directory with config.json, got none{}", directory,
+                                  contains(names, "adapter_config.json")
+                                      ? "; this is an adapter: give the base model here and this directory as adapter"
+                                      : "");
+  const std::string config_path = join_path(directory, "config.json");
+  config_ = parse_model_config(read_text_file(config_path, kMaxConfigBytes), config_path);
+  units_ = unit_layouts(config_);
+  if (contains(names, kSingleFile)) {
+    open_single_file();
+  } else if (contains(names, kIndexFile)) {
+    open_indexed_files();
+  } else {
+    fail_without_weights(directory, names);
+  }
+  check_parameters();
+}
+
+void HfModel::open_single_file() {
+  const SafetensorsFile& file = files_.emplace_back(join_path(directory_, kSingleFile));
+  for (const SafetensorsEntry& entry : file.entries()) files_by_tensor_[entry.name] = &file;
+}
+
+void HfModel::open_indexed_files() {
+  const std::string index_path = join_path(directory_, kIndexFile);
+  const json index = parse_config_object(read_text_file(index_path, kMaxIndexBytes), index_path);
+  const auto weight_map = index.find("weight_map");
+  if (weight_map == index.end() || !weight_map->is_object())
+    throw_error<DataError>("{}: weight_map: expected an object from tensor to file, got {}", index_path,
+                           weight_map == index.end() ? "no such key" : quote_json(*weight_map));
+
+  std::set<std::string> part_names;
+  for (const auto& [tensor, part] : weight_map->items()) {
+    if (!part.is_string() || !is_plain_part_name(part.get_ref<const std::string&>()))
+      throw_error<DataError>("{}: weight_map: {}: expected a name ending in .safetensors, without a folder, got {}",
+                             index_path, quote_json(tensor), quote_json(part));
+    part_names.insert(part.get<std::string>());
+  }
+  if (part_names.size() > kMaxFiles)
+    throw_error<DataError>("{}: expected at most {} files, got {}", index_path, kMaxFiles, part_names.size());
+  std::vector<std::string> missing;
+  for (const std::string& part : part_names)
+    if (!is_regular_file(join_path(directory_, part))) missing.push_back(part);
+  if (!missing.empty())
+    throw_error<InputOutputError>("{}: expected the {} files it names, got all but {}: {}; is the download complete?",
+                                  index_path, part_names.size(), missing.size(), list_some(missing));
+
+  for (const std::string& part : part_names) {
+    const SafetensorsFile& file = files_.emplace_back(join_path(directory_, part));
+    for (const SafetensorsEntry& entry : file.entries()) {
+      const auto listed = weight_map->find(entry.name);
+      if (listed == weight_map->end() ? !is_ignorable(entry.name, config_.ties_embeddings) : *listed != part)
+        throw_error<DataError>("{}: tensor {}: expected it in {} according to {}, got it here", file.path(), entry.name,
+                               listed == weight_map->end() ? "no file" : listed->get<std::string>(), kIndexFile);
+      files_by_tensor_[entry.name] = &file;
+    }
+  }
+  for (const auto& [tensor, part] : weight_map->items())
+    if (!has_tensor(tensor))
+      throw_error<DataError>("{}: expected tensor {}, as {} says, got a file without it",
+                             join_path(directory_, part.get<std::string>()), quote_json(tensor), kIndexFile);
+}
+
+void HfModel::check_parameters() const {
+  std::vector<std::string> missing, misfit, extra;
+  std::unordered_set<std::string> expected;
+  for (const UnitLayout& unit : units_) {
+    for (const Parameter& parameter : unit.parameters) {
+      const std::string name = hf_parameter_name(parameter);
+      expected.insert(name);
+      if (!has_tensor(name)) {
+        if (parameter.kind != ParameterKind::kHead || options_.needs_head) missing.push_back(name);
+        continue;
+      }
+      const SafetensorsEntry& entry = file_of(name).at(name);
+      const bool is_number = entry.dtype == Dtype::kF32 || entry.dtype == Dtype::kBf16 || entry.dtype == Dtype::kF16;
+      if (entry.shape != parameter.shape || !is_number)
+        misfit.push_back(fmt::format("{} (expected F32, BF16 or F16 of {}, got {} of {})", name,
+                                     quote_shape(parameter.shape), dtype_info(entry.dtype).name,
+                                     quote_shape(entry.shape)));
+    }
+  }
+  for (const auto& [name, file] : files_by_tensor_)
+    if (!expected.contains(name) && !is_ignorable(name, config_.ties_embeddings)) extra.push_back(name);
+  std::string faults;
+  const auto report = [&](const char* what, const std::vector<std::string>& names) {
+    if (!names.empty()) faults += fmt::format("; {} {}: {}", names.size(), what, list_some(names));
+  };
+  report("missing", missing);
+  report("of another shape or dtype", misfit);
+  report("not in the model", extra);
+  if (!faults.empty())
+    throw_error<DataError>("{}: expected the weights that config.json describes{}", directory_, faults);
+}
+
+const SafetensorsFile& HfModel::file_of(std::string_view tensor) const {
+  const auto found = files_by_tensor_.find(tensor);
+  if (found == files_by_tensor_.end())
+    throw_error<DataError>("{}: expected a tensor {}, got none of that name", directory_, tensor);
+  return *found->second;
+}
+
+void HfModel::read_unit_range(const UnitLayout& unit, int64_t begin, int64_t end, std::span<float> values) const {
+  check(begin >= 0 && begin <= end && static_cast<int64_t>(values.size()) == end - begin,
+        "a range of a unit fills its values");
+  std::fill(values.begin(), values.end(), 0.0f);
+  for (const Parameter& parameter : unit.parameters) {
+    const int64_t first = std::max(begin, parameter.offset);
+    const int64_t last = std::min(end, parameter.offset + parameter.num_elements());
+    if (first >= last) continue;
+    const std::string name = hf_parameter_name(parameter);
+    if (parameter.kind == ParameterKind::kHead && !options_.needs_head && !has_tensor(name)) continue;
+    const SafetensorsFile& file = file_of(name);
+    const SafetensorsEntry& entry = file.at(name);
+    const auto piece = values.subspan(static_cast<size_t>(first - begin), static_cast<size_t>(last - first));
+    file.read(entry, first - parameter.offset, piece);
+    file.check_finite(entry, first - parameter.offset, piece);
+  }
+}
+
+void HfModel::read_tensor(std::string_view name, const std::vector<int64_t>& shape, std::span<float> values) const {
+  const SafetensorsFile& file = file_of(name);
+  const SafetensorsEntry& entry = file.at(name);
+  if (entry.shape != shape)
+    throw_error<DataError>("{}: tensor {}: expected shape {}, got {}", file.path(), name, quote_shape(shape),
+                           quote_shape(entry.shape));
+  check(static_cast<int64_t>(values.size()) == entry.num_elements, "values have the size of the tensor");
+  file.read(entry, 0, values);
+  file.check_finite(entry, 0, values);
+}
+
+}  // namespace plumb

@@ -1,0 +1,62 @@
+// A model directory as Hugging Face writes it: config.json and safetensors weights, one file or several with an index.
+// Every tensor is checked against the config when the directory is opened; weights are then read by ranges of a unit's
+// flat buffer, so that a rank loads its shard and nothing else.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "io/safetensors.hpp"
+#include "lib/model/model_config.hpp"
+#include "lib/model/parameters.hpp"
+
+namespace plumb {
+
+/// "model.layers.3.self_attn.q_proj.weight"
+std::string hf_parameter_name(const Parameter& parameter);
+
+struct HfModelOptions {
+  /// False for a reward model: a directory without lm_head.weight opens, and the head reads as zeros.
+  bool needs_head = true;
+};
+
+/// Reads may run at the same time on any thread or rank.
+class HfModel {
+ public:
+  /// Throws InputOutputError if the directory or a file of it is missing, DataError if config and weights are not a
+  /// model that plumb supports or do not belong together.
+  explicit HfModel(const std::string& directory, HfModelOptions options = {});
+
+  const std::string& directory() const { return directory_; }
+  const ModelConfig& config() const { return config_; }
+  const std::vector<UnitLayout>& units() const { return units_; }
+
+  /// Fills `values` with elements [begin, end) of the unit's flat buffer, reading only those; gaps of alignment and
+  /// what lies past num_elements are zero. Throws DataError on a weight that is NaN or infinite.
+  void read_unit_range(const UnitLayout& unit, int64_t begin, int64_t end, std::span<float> values) const;
+
+  /// Tensors outside the units, such as score.weight.
+  bool has_tensor(std::string_view name) const { return files_by_tensor_.contains(name); }
+  /// Throws DataError if it is missing, has another shape or holds a value that is NaN or infinite.
+  void read_tensor(std::string_view name, const std::vector<int64_t>& shape, std::span<float> values) const;
+
+ private:
+  void open_single_file();
+  void open_indexed_files();
+  void check_parameters() const;
+  const SafetensorsFile& file_of(std::string_view tensor) const;
+
+  std::string directory_;
+  HfModelOptions options_;
+  ModelConfig config_;
+  std::vector<UnitLayout> units_;
+  std::deque<SafetensorsFile> files_;
+  std::map<std::string, const SafetensorsFile*, std::less<>> files_by_tensor_;
+};
+
+}  // namespace plumb

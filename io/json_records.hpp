@@ -1,0 +1,35 @@
+// JSON as training data: one object per record, alone on a line (JSON Lines) or as an element of an array.
+// Source: RFC 8259, jsonlines.org.
+#pragma once
+
+#include <cstddef>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+#include "io/record_place.hpp"
+
+namespace plumb {
+
+constexpr size_t kMaxJsonDepth = 64;
+
+/// Finds the end of one object in bytes that arrive piece by piece. Looks at brackets and strings only.
+class JsonObjectEnd {
+ public:
+  /// Forgets the object found before.
+  void reset() { *this = JsonObjectEnd(); }
+
+  /// `bytes` starts with the object's brace and holds what the last call saw, and more. Returns the size of the object,
+  /// or 0 if the bytes end before the object does.
+  size_t find(std::string_view bytes);
+
+ private:
+  size_t num_seen_bytes_ = 0;
+  size_t depth_ = 0;
+  bool is_in_string_ = false;
+};
+
+/// Throws DataError with line and column for what is not JSON, not an object, nested deeper than kMaxJsonDepth or names
+/// a key twice.
+nlohmann::json parse_json_object(std::string_view bytes, const RecordPlace& place);
+
+}  // namespace plumb

@@ -1,0 +1,238 @@
+#include "io/prepare.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <span>
+
+#include "io/file.hpp"
+#include "io/prepare_key.hpp"
+#include "io/prepare_shard.hpp"
+#include "io/record_file.hpp"
+#include "io/token_shard.hpp"
+#include "lib/base/check.hpp"
+#include "lib/base/log.hpp"
+#include "lib/text/json_fields.hpp"
+
+namespace plumb {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Collective: rank 0 scans the files, everyone gets where their rows begin.
+std::vector<SourceFile> index_files(const Communicator& comm, const std::vector<std::string>& paths) {
+  std::vector<SourceFile> files;
+  int64_t first_row = 0;
+  for (const std::string& path : paths) {
+    std::string bytes;
+    comm.run_on_rank0([&] { bytes = index_records(path).to_bytes(); });
+    comm.broadcast(bytes);
+    files.push_back({path, first_row, RecordIndex::from_bytes(bytes)});
+    first_row += files.back().index.num_records;
+  }
+  return files;
+}
+
+/// Collective: rank 0 gets every rank's text, the others nothing.
+std::vector<std::string> gather_texts(const Communicator& comm, const std::string& text) {
+  constexpr int kTag = 0;
+  const std::vector<int64_t> sizes = comm.all_gather(static_cast<int64_t>(text.size()));
+  std::vector<std::string> texts;
+  MessageBatch messages(comm.mpi());
+  if (comm.rank() == 0) {
+    for (const int64_t size : sizes) texts.emplace_back(static_cast<size_t>(size), '\0');
+    texts[0] = text;
+    for (int rank = 1; rank < comm.size(); ++rank) {
+      messages.receive(std::as_writable_bytes(std::span(texts[static_cast<size_t>(rank)])), rank, kTag);
+    }
+  } else {
+    messages.send(std::as_bytes(std::span(text)), 0, kTag);
+  }
+  messages.wait();
+  return texts;
+}
+
+std::string describe(std::string_view reason, const RowTally& tally) {
+  if (tally.num_rows == 0) return "";
+  std::string places;
+  for (size_t i = 0; i < std::min<size_t>(tally.first_places.size(), 3); ++i) {
+    places += (i == 0 ? "" : ", ") + tally.first_places[i];
+  }
+  const bool has_more = tally.num_rows > 3;
+  return fmt::format("; {} {} ({}{})", tally.num_rows, reason, places, has_more ? ", ..." : "");
+}
+
+void check_rows_kept(const PrepareStatistics& statistics) {
+  if (statistics.num_rows_kept > 0) return;
+  throw_error<DataError>("data: expected rows to train on, kept none of {}{}{}; is max_length long enough?",
+                         statistics.num_rows_read, describe("without tokens", statistics.dropped_empty),
+                         describe("with nothing to learn", statistics.dropped_nothing_to_learn));
+}
+
+/// Rank 0 only: what a person should know of the data.
+void report(const DatasetIndex& index) {
+  const PrepareStatistics& statistics = index.statistics;
+  log_info("prepare: kept {} of {} rows, {} tokens, {} trained; {} truncated{}{}", statistics.num_rows_kept,
+           statistics.num_rows_read, statistics.num_tokens, statistics.num_trained_tokens,
+           statistics.num_rows_truncated, describe("without tokens", statistics.dropped_empty),
+           describe("with nothing to learn", statistics.dropped_nothing_to_learn));
+  if (statistics.prompt_not_prefix.num_rows > 0) {
+    log_warning("prepare: tokens join across the end of the prompt, so the mask is off by some{}",
+                describe("rows", statistics.prompt_not_prefix));
+  }
+  const double share = statistics.share_ending_in_trained_eos();
+  if (share < 0.5) {
+    log_warning(
+        "prepare: only {:.1f} % of the rows end in a trained end-of-text token; the model may not learn to stop. Is "
+        "max_length too short, or the template without one?",
+        100 * share);
+  }
+}
+
+/// Rank 0 only: the index of a complete dataset with this key; nothing if there is none.
+std::optional<DatasetIndex> find_prepared(const std::string& target, const std::string& key) {
+  if (!fs::exists(target)) return std::nullopt;
+  try {
+    DatasetIndex index = read_dataset_index(target);
+    if (index.key != key) throw_error<DataError>("{}: expected key {}, got {}", target, key, index.key);
+    check_shard_sizes(target, index);
+    return index;
+  } catch (const std::exception& error) {
+    log_warning("{}; preparing the data again", error.what());
+    return std::nullopt;
+  }
+}
+
+std::string host_name() {
+  char name[256] = {};
+  return ::gethostname(name, sizeof name - 1) == 0 ? name : "unknown";
+}
+
+/// The process that a name "<key>.tmp-<host>-<process>" belongs to, if it is one of this host; else 0.
+int owner_of_temporary(std::string_view name, const std::string& mark) {
+  const size_t at = name.find(mark);
+  if (at == std::string_view::npos || at != name.find_first_not_of("0123456789abcdef")) return 0;
+  return std::atoi(std::string(name.substr(at + mark.size())).c_str());
+}
+
+/// Rank 0 only: an empty directory beside `target`, after removing those that dead processes of this host left.
+std::string make_temporary(const std::string& target) {
+  const std::string parent = parent_path(target), mark = fmt::format(".tmp-{}-", host_name());
+  fs::create_directories(parent);
+  std::vector<fs::path> stale;
+  for (const fs::directory_entry& entry : fs::directory_iterator(parent)) {
+    const int owner = owner_of_temporary(entry.path().filename().string(), mark);
+    const bool is_dead = owner == ::getpid() || (owner > 0 && ::kill(owner, 0) != 0 && errno == ESRCH);
+    if (is_dead) stale.push_back(entry.path());
+  }
+  for (const fs::path& path : stale) fs::remove_all(path);
+  const std::string temporary = fmt::format("{}{}{}", target, mark, ::getpid());
+  if (!fs::create_directory(temporary)) throw_error<InputOutputError>("{}: cannot create: it exists", temporary);
+  return temporary;
+}
+
+/// Rank 0 only: the directory takes its name, unless another run was faster and its dataset is as good.
+void publish(const std::string& temporary, const std::string& target, const std::string& key) {
+  sync_directory(temporary);
+  if (find_prepared(target, key)) {
+    fs::remove_all(temporary);
+    return;
+  }
+  fs::remove_all(target);
+  rename_path(temporary, target);
+  sync_directory(parent_path(target));
+}
+
+/// Runs on rank 0 only, so that no error of a path escapes as one of another kind.
+void as_input_output(const std::function<void()>& body) {
+  try {
+    body();
+  } catch (const fs::filesystem_error& error) {
+    throw InputOutputError(error.what());
+  }
+}
+
+/// Collective: every rank's shard and the index into `temporary`; returns the index's text, on rank 0 only.
+std::string build(const Communicator& comm, const PrepareOptions& options, const nlohmann::json& inputs,
+                  const std::string& temporary) {
+  const std::vector<SourceFile> files = index_files(comm, options.files);
+  std::string part_text;
+  comm.run_agreed([&] {
+    const ShardPart part = write_shard(files, options, temporary, comm.rank(), comm.size());
+    const nlohmann::json object = {{"shard", to_json(part.entry)}, {"statistics", to_json(part.statistics)}};
+    part_text = object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  });
+  const std::vector<std::string> part_texts = gather_texts(comm, part_text);
+  std::string text;
+  comm.run_on_rank0([&] {
+    DatasetIndex index{std::string(kSftKind), key_of(inputs), inputs, {}, {}};
+    for (size_t rank = 0; rank < part_texts.size(); ++rank) {
+      const std::string where = fmt::format("part of rank {}", rank);
+      const nlohmann::json part = parse_json(part_texts[rank], where);
+      index.shards.push_back(shard_entry_from_json(part.at("shard"), where));
+      index.statistics.add(statistics_from_json(part.at("statistics"), where));
+    }
+    check_rows_kept(index.statistics);
+    write_dataset_index(temporary, index);
+    text = index.to_text();
+  });
+  return text;
+}
+
+void check_options(const PrepareOptions& options, const std::string& directory) {
+  if (options.files.empty()) throw UsageError("data: expected at least one file, got none");
+  if (directory.empty()) throw UsageError("data: expected a directory to prepare it into, got none");
+  if (options.vocab_size < 0) throw_error<UsageError>("vocab_size: expected 0 or more, got {}", options.vocab_size);
+}
+
+}  // namespace
+
+std::string dataset_directory(const std::string& directory, const DatasetIndex& index) {
+  return join_path(directory, index.key);
+}
+
+DatasetIndex prepare_sft(const Communicator& comm, const PrepareOptions& options, const std::string& directory) {
+  comm.run_agreed([&] { check_options(options, directory); });
+  const nlohmann::json inputs = describe_inputs(comm, options);
+  const std::string key = key_of(inputs);
+  const std::string target = join_path(directory, key);
+  std::string text, temporary;
+  comm.run_on_rank0([&] {
+    as_input_output([&] {
+      if (const std::optional<DatasetIndex> index = find_prepared(target, key)) {
+        log_info("prepare: {} holds these rows already", target);
+        text = index->to_text();
+      } else {
+        temporary = make_temporary(target);
+      }
+    });
+  });
+  comm.broadcast(text);
+  comm.broadcast(temporary);
+  if (text.empty()) {
+    try {
+      text = build(comm, options, inputs, temporary);
+      comm.run_on_rank0([&] { as_input_output([&] { publish(temporary, target, key); }); });
+    } catch (...) {
+      std::error_code ignored;
+      if (comm.rank() == 0) fs::remove_all(temporary, ignored);
+      throw;
+    }
+    comm.broadcast(text);
+  }
+  DatasetIndex index = DatasetIndex::from_text(text, join_path(target, "index.json"));
+  if (options.vocab_size > 0 && index.statistics.max_token_id >= options.vocab_size) {
+    throw_error<DataError>("{}: expected token ids below {}, the rows of the embedding, got {}", target,
+                           options.vocab_size, index.statistics.max_token_id);
+  }
+  if (comm.rank() == 0) report(index);
+  return index;
+}
+
+}  // namespace plumb

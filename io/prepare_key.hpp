@@ -1,0 +1,19 @@
+// What a prepared dataset was made from, as JSON, and its hash: the name under which the dataset is found again.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "io/prepare.hpp"
+#include "partition/communicator.hpp"
+
+namespace plumb {
+
+/// Collective: contents of data and tokenizer files by hash, the options, the format version; the same on every rank
+/// and for any number of them. Paths do not count, contents do. Throws InputOutputError.
+nlohmann::json describe_inputs(const Communicator& comm, const PrepareOptions& options);
+
+/// 32 hexadecimal digits.
+std::string key_of(const nlohmann::json& inputs);
+
+}  // namespace plumb

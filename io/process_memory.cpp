@@ -1,0 +1,21 @@
+#include "io/process_memory.hpp"
+
+#include <fstream>
+#include <string>
+
+namespace plumb {
+
+static int64_t kilobytes_after(const char* path, const std::string& key) {
+  std::ifstream file(path);
+  for (std::string word; file >> word;) {
+    int64_t value = 0;
+    if (word == key && file >> value) return value * 1024;
+  }
+  return 0;
+}
+
+int64_t proportional_set_bytes() { return kilobytes_after("/proc/self/smaps_rollup", "Pss:"); }
+
+int64_t available_memory_bytes() { return kilobytes_after("/proc/meminfo", "MemAvailable:"); }
+
+}  // namespace plumb

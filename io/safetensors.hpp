@@ -1,0 +1,54 @@
+// Reads a safetensors file by byte ranges: opening reads only the header, a read fetches only the elements asked for,
+// so that each rank loads its shard and no more. Source: github.com/huggingface/safetensors, README, format.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "io/file.hpp"
+#include "io/safetensors_header.hpp"
+
+namespace plumb {
+
+/// Reads may run at the same time on any thread or rank.
+class SafetensorsFile {
+ public:
+  /// Throws InputOutputError, and DataError for whatever the format forbids.
+  explicit SafetensorsFile(const std::string& path);
+
+  /// In the order of the file.
+  const std::vector<SafetensorsEntry>& entries() const { return header_.entries; }
+  const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
+  const std::string& path() const { return file_.path(); }
+
+  /// Null if there is no such tensor; valid as long as this object.
+  const SafetensorsEntry* find(std::string_view name) const;
+  /// Throws DataError if there is no such tensor.
+  const SafetensorsEntry& at(std::string_view name) const;
+
+  /// The stored bytes of elements [begin, begin + bytes.size() / size of one).
+  void read(const SafetensorsEntry& entry, int64_t begin, std::span<std::byte> bytes) const;
+  /// Elements [begin, begin + values.size()) of an F32, BF16 or F16 tensor, converted exactly; throws DataError for
+  /// another dtype. NaN and infinity pass: see check_finite.
+  void read(const SafetensorsEntry& entry, int64_t begin, std::span<float> values) const;
+
+  /// Throws DataError, naming file, tensor and element, if one of `values`, read from `begin` on, is NaN or infinite.
+  void check_finite(const SafetensorsEntry& entry, int64_t begin, std::span<const float> values) const;
+
+ private:
+  File file_;
+  SafetensorsHeader header_;
+  int64_t buffer_offset_bytes_ = 0;
+  std::map<std::string, size_t, std::less<>> entry_by_name_;
+};
+
+/// Index of the first NaN or infinity.
+std::optional<int64_t> find_non_finite(std::span<const float> values);
+
+}  // namespace plumb

@@ -1,0 +1,56 @@
+#include "io/safetensors_writer.hpp"
+
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "io/file.hpp"
+#include "lib/base/check.hpp"
+
+namespace plumb {
+
+using nlohmann::json;
+
+namespace {
+
+int64_t num_bytes(const SafetensorsSpec& spec) {
+  int64_t bytes = size_bytes(spec.dtype);
+  for (int64_t size : spec.shape) bytes *= size;
+  return bytes;
+}
+
+}  // namespace
+
+std::string render_safetensors_header(std::span<const SafetensorsSpec> tensors,
+                                      const std::map<std::string, std::string>& metadata) {
+  json header = json::object();
+  if (!metadata.empty()) header["__metadata__"] = metadata;
+  int64_t offset_bytes = 0;
+  for (const SafetensorsSpec& spec : tensors) {
+    const int64_t end_bytes = offset_bytes + num_bytes(spec);
+    json entry = {{"dtype", dtype_info(spec.dtype).name}, {"shape", spec.shape}};
+    entry["data_offsets"] = {offset_bytes, end_bytes};
+    check(header.emplace(spec.name, std::move(entry)).second, "tensor names differ");
+    offset_bytes = end_bytes;
+  }
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');  // the buffer starts aligned, as readers that map the file like it
+  const uint64_t length = text.size();
+  std::string bytes(sizeof(length), '\0');
+  std::memcpy(bytes.data(), &length, sizeof(length));
+  return bytes + text;
+}
+
+void write_safetensors_file(const std::string& path, std::span<const SafetensorsTensor> tensors,
+                            const std::map<std::string, std::string>& metadata) {
+  std::vector<SafetensorsSpec> specs;
+  for (const SafetensorsTensor& tensor : tensors) {
+    check(static_cast<int64_t>(tensor.bytes.size()) == num_bytes(tensor.spec), "bytes fill the shape of the tensor");
+    specs.push_back(tensor.spec);
+  }
+  std::string content = render_safetensors_header(specs, metadata);
+  for (const SafetensorsTensor& tensor : tensors)
+    content.append(reinterpret_cast<const char*>(tensor.bytes.data()), tensor.bytes.size());
+  write_file_atomically(path, content);
+}
+
+}  // namespace plumb

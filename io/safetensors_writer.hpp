@@ -1,0 +1,35 @@
+// The header of a safetensors file made before any tensor exists, so that every writer knows its byte range; and whole
+// small files in one call. Source: github.com/huggingface/safetensors, README, format.
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "lib/base/dtype.hpp"
+
+namespace plumb {
+
+struct SafetensorsSpec {
+  std::string name;
+  Dtype dtype = Dtype::kF32;
+  std::vector<int64_t> shape;
+};
+
+/// The bytes before the buffer: length and JSON, padded to a multiple of 8. The tensors follow in the order given,
+/// without gaps. Names must differ.
+std::string render_safetensors_header(std::span<const SafetensorsSpec> tensors,
+                                      const std::map<std::string, std::string>& metadata);
+
+struct SafetensorsTensor {
+  SafetensorsSpec spec;
+  std::span<const std::byte> bytes;  // of the whole tensor
+};
+
+/// Replaces or creates the file atomically; meant for files that fit memory, such as adapters.
+void write_safetensors_file(const std::string& path, std::span<const SafetensorsTensor> tensors,
+                            const std::map<std::string, std::string>& metadata);
+
+}  // namespace plumb

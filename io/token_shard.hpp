@@ -1,0 +1,95 @@
+// Tokenized rows in one HDF5 file, rows laid end to end: `tokens` int32 (fill -1), `loss_mask` uint8, `offsets` int64
+// [rows + 1] and `row_id` int64, the row's number in all source files one after another. One rank writes a shard, in
+// memory that does not grow with it; any rank reads any rows of it.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "io/hdf5_file.hpp"
+
+namespace plumb {
+
+inline constexpr int64_t kTokenShardVersion = 1;
+inline constexpr std::string_view kSftKind = "sft";
+
+/// Rows laid end to end.
+struct TokenRows {
+  std::vector<int32_t> tokens;
+  std::vector<uint8_t> loss_mask;   // one per token, 1: trained
+  std::vector<int64_t> offsets{0};  // first token of each row, then the number of tokens
+  std::vector<int64_t> row_ids;
+
+  int64_t num_rows() const { return static_cast<int64_t>(row_ids.size()); }
+  int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()); }
+  void add(std::span<const int32_t> row_tokens, std::span<const uint8_t> row_mask, int64_t row_id);
+  void clear() { *this = TokenRows(); }
+  bool operator==(const TokenRows&) const = default;
+};
+
+/// Writes under a temporary name beside `path`; without finish() nothing remains.
+class TokenShardWriter {
+ public:
+  /// Throws InputOutputError.
+  explicit TokenShardWriter(const std::string& path);
+  ~TokenShardWriter();
+  TokenShardWriter(const TokenShardWriter&) = delete;
+  TokenShardWriter& operator=(const TokenShardWriter&) = delete;
+
+  /// A row has tokens, and `row_id` ascends from row to row. Throws InputOutputError.
+  void append(std::span<const int32_t> tokens, std::span<const uint8_t> loss_mask, int64_t row_id);
+
+  /// The file takes its name when all of it is on the device. Throws InputOutputError.
+  void finish();
+
+  int64_t num_rows() const { return num_rows_; }
+  int64_t num_tokens() const { return num_tokens_; }
+
+ private:
+  void flush();
+
+  std::string path_;
+  std::string temporary_path_;
+  bool is_finished_ = false;
+  Hdf5File file_;
+  Hdf5Dataset tokens_;
+  Hdf5Dataset loss_mask_;
+  Hdf5Dataset offsets_;
+  Hdf5Dataset row_id_;
+  TokenRows pending_;
+  int64_t num_rows_ = 0;
+  int64_t num_tokens_ = 0;
+  int64_t last_row_id_ = -1;
+};
+
+class TokenShardReader {
+ public:
+  /// Checks what the file says of itself, and that its arrays belong together. Token ids must lie in [0, vocab_size);
+  /// 0: any. Throws InputOutputError, DataError.
+  explicit TokenShardReader(const std::string& path, int64_t vocab_size = 0);
+
+  int64_t num_rows() const { return row_id_.size(); }
+  int64_t num_tokens() const { return tokens_.size(); }
+  const std::string& path() const { return file_.path(); }
+
+  /// Rows [begin, end). Throws DataError where a row is not what a writer wrote.
+  TokenRows read(int64_t begin, int64_t end) const;
+
+  /// Reads every offset, in pieces. Throws DataError.
+  void check_offsets() const;
+
+ private:
+  std::vector<int64_t> read_offsets(int64_t begin, int64_t end) const;
+
+  Hdf5File file_;
+  int64_t vocab_size_ = 0;
+  Hdf5Dataset tokens_;
+  Hdf5Dataset loss_mask_;
+  Hdf5Dataset offsets_;
+  Hdf5Dataset row_id_;
+};
+
+}  // namespace plumb

@@ -1,0 +1,32 @@
+#include "lib/base/log.hpp"
+
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+namespace plumb {
+
+static spdlog::logger& logger() {
+  static spdlog::logger instance = [] {
+    spdlog::logger made("plumb", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+    made.set_pattern("plumb: %v");
+    return made;
+  }();
+  return instance;
+}
+
+void set_log_rank(int rank, int num_ranks) {
+  if (num_ranks > 1 && rank > 0) {
+    logger().set_pattern(fmt::format("plumb: [rank {}] %v", rank));
+    logger().set_level(spdlog::level::warn);
+  }
+}
+
+void log_line(int severity, const std::string& text) {
+  switch (severity) {
+    case 0: return logger().info("{}", text);
+    case 1: return logger().warn("warning: {}", text);
+    default: return logger().error("error: {}", text);
+  }
+}
+
+}  // namespace plumb

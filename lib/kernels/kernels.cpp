@@ -1,0 +1,56 @@
+#include "lib/kernels/kernels.hpp"
+
+namespace plumb {
+
+#define PLUMB_DECLARE(isa)                                             \
+  namespace isa {                                                      \
+  extern const ActivationKernels<float> kFloatActivationKernels;       \
+  extern const ActivationKernels<BFloat16> kBFloat16ActivationKernels; \
+  extern const FloatKernels kFloatKernels;                             \
+  }
+PLUMB_DECLARE(generic)
+#ifdef __x86_64__  // which of the compiled copies exist is a fact of the architecture
+PLUMB_DECLARE(x86_64_v3)
+PLUMB_DECLARE(x86_64_v4)
+#endif
+
+namespace {
+
+struct Tables {
+  const ActivationKernels<float>* of_float;
+  const ActivationKernels<BFloat16>* of_bfloat16;
+  const FloatKernels* plain;
+  const char* name;
+};
+
+#define PLUMB_TABLES(isa) \
+  Tables { &isa::kFloatActivationKernels, &isa::kBFloat16ActivationKernels, &isa::kFloatKernels, #isa }
+
+Tables choose_tables() {
+#ifdef __x86_64__
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("x86-64-v4")) return PLUMB_TABLES(x86_64_v4);
+  if (__builtin_cpu_supports("x86-64-v3")) return PLUMB_TABLES(x86_64_v3);
+#endif
+  return PLUMB_TABLES(generic);
+}
+
+const Tables& tables() {
+  static const Tables chosen = choose_tables();
+  return chosen;
+}
+
+}  // namespace
+
+template <>
+const ActivationKernels<float>& activation_kernels<float>() {
+  return *tables().of_float;
+}
+template <>
+const ActivationKernels<BFloat16>& activation_kernels<BFloat16>() {
+  return *tables().of_bfloat16;
+}
+const FloatKernels& float_kernels() { return *tables().plain; }
+const char* kernel_instruction_set() { return tables().name; }
+
+}  // namespace plumb

@@ -1,0 +1,78 @@
+// The fused CPU kernels: what LibTorch would do in several passes over fresh memory, done in one over memory that is
+// there. Compiled once per instruction set and chosen when the program starts; each has a plain LibTorch reference in
+// reference.hpp, and a test that holds the two together.
+// Every loop handles elements one by one in a fixed order, so results do not depend on where a buffer was split.
+#pragma once
+
+#include <cstdint>
+
+namespace plumb {
+
+/// bfloat16 by its bits; the same memory as c10::BFloat16.
+struct BFloat16 {
+  uint16_t bits;
+};
+
+struct AdamWStep {
+  float learning_rate;
+  float beta1, beta2;
+  float epsilon;
+  float weight_decay;
+  float bias_correction1;       // 1 - beta1^step
+  float bias_correction2_sqrt;  // sqrt(1 - beta2^step)
+  float gradient_scale;         // clipping, applied to the gradient as it is read
+};
+
+/// How a row of logits becomes a loss: negative log-likelihood, or the same weighted by its own detached probability
+/// (dynamic fine-tuning, arXiv:2508.05629).
+enum class TokenLoss { kNll, kDft };
+
+struct TokenStats {
+  float loss;
+  float log_probability;
+  float entropy;  // nats
+  bool is_correct;
+};
+
+/// Kernels on activations of type T: float or BFloat16. Matrices are row-major and contiguous; sums are in float.
+template <class T>
+struct ActivationKernels {
+  /// sum = x + residual (skipped when residual is null; then sum may be null too); y = sum / rms(sum) * weight.
+  void (*rms_norm)(const T* x, const T* residual, T* sum, const T* weight, T* y, float* rstd, int64_t num_rows,
+                   int64_t dim, float epsilon);
+  /// y as rms_norm made it, from the kept rstd.
+  void (*rms_norm_again)(const T* x, const float* rstd, const T* weight, T* y, int64_t num_rows, int64_t dim);
+  /// dx = carry + gradient through the norm (carry may be null, and may be dx); dweight[dim] is added to.
+  void (*rms_norm_backward)(const T* dy, const T* x, const float* rstd, const T* weight, const T* carry, T* dx,
+                            float* dweight, int64_t num_rows, int64_t dim);
+  /// Rotates `num_heads` heads of each row in place; cos and sin: [num_rows, head_dim / 2]; direction -1 undoes it.
+  void (*rope)(T* x, int64_t row_stride, const float* cos, const float* sin, int64_t num_rows, int64_t num_heads,
+               int64_t head_dim, float direction);
+  /// gate_up: [num_rows, 2 * dim], gate first; y = silu(gate) * up.
+  void (*swiglu)(const T* gate_up, T* y, int64_t num_rows, int64_t dim);
+  /// Also writes y again, for the gradient of the projection that follows.
+  void (*swiglu_backward)(const T* dy, const T* gate_up, T* dgate_up, T* y, int64_t num_rows, int64_t dim);
+  /// logits [num_rows, vocab] become their own gradient times `gradient_scale`, unless that is 0.
+  void (*cross_entropy)(T* logits, const int64_t* labels, int64_t num_rows, int64_t vocab, TokenLoss token_loss,
+                        float gradient_scale, TokenStats* stats);
+  void (*to_float)(const T* x, float* y, int64_t n);
+  void (*from_float)(const float* x, T* y, int64_t n);
+  /// y += x
+  void (*add_to_float)(const T* x, float* y, int64_t n);
+};
+
+struct FloatKernels {
+  /// y = a + b
+  void (*add)(const float* a, const float* b, float* y, int64_t n);
+  void (*adamw)(float* parameter, const float* gradient, float* moment1, float* moment2, int64_t n, AdamWStep step);
+  double (*sum_of_squares)(const float* x, int64_t n);
+};
+
+template <class T>
+const ActivationKernels<T>& activation_kernels();
+const FloatKernels& float_kernels();
+
+/// "x86-64-v4", "x86-64-v3" or "generic": what the tables above were compiled for.
+const char* kernel_instruction_set();
+
+}  // namespace plumb

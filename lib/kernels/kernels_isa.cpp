@@ -1,0 +1,302 @@
+// The bodies of kernels.hpp, compiled once per instruction set with PLUMB_ISA as the name of the namespace. Written with
+// the compiler's vector type of 16 floats, which becomes whatever registers the instruction set has.
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "lib/kernels/kernels.hpp"
+
+namespace plumb::PLUMB_ISA {
+
+namespace {
+
+constexpr int64_t kLanes = 16;
+using Floats = float __attribute__((vector_size(64)));
+using Ints = int32_t __attribute__((vector_size(64)));
+using Words = uint32_t __attribute__((vector_size(64)));
+using Halves = uint16_t __attribute__((vector_size(32)));
+
+inline Floats broadcast(float value) { return Floats{} + value; }
+
+inline Floats load(const float* p) {
+  Floats x;
+  std::memcpy(&x, p, sizeof x);
+  return x;
+}
+inline void store(float* p, Floats x) { std::memcpy(p, &x, sizeof x); }
+
+inline Floats load(const BFloat16* p) {
+  Halves h;
+  std::memcpy(&h, p, sizeof h);
+  return std::bit_cast<Floats>(__builtin_convertvector(h, Words) << 16);
+}
+inline void store(BFloat16* p, Floats x) {  // round to nearest even; a NaN stays one
+  const Words bits = std::bit_cast<Words>(x);
+  const Words rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  const Words is_nan = std::bit_cast<Words>(x != x);
+  const Halves h = __builtin_convertvector((rounded & ~is_nan) | ((bits >> 16 | 0x40u) & is_nan), Halves);
+  std::memcpy(p, &h, sizeof h);
+}
+
+// The rest of a row, fewer than kLanes elements, goes through the same vector code on a padded copy.
+template <class T>
+inline Floats load_some(const T* p, int64_t n, float fill = 0) {
+  float x[kLanes];
+  std::fill(x, x + kLanes, fill);
+  for (int64_t i = 0; i < n; ++i) {
+    if constexpr (std::is_same_v<T, float>) x[i] = p[i];
+    else x[i] = std::bit_cast<float>(uint32_t{p[i].bits} << 16);
+  }
+  return load(x);
+}
+template <class T>
+inline void store_some(T* p, Floats x, int64_t n) {
+  T y[kLanes];
+  store(y, x);
+  std::memcpy(p, y, static_cast<size_t>(n) * sizeof(T));
+}
+
+/// body(load, store, i): for i in steps of 16 up to n; load(p, fill) and store(p, x) mind the end.
+template <class Body>
+inline void for_lanes(int64_t n, Body body) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    body([](const auto* p, float = 0) { return load(p); }, [](auto* p, Floats x) { store(p, x); }, i);
+  if (i < n) {
+    const int64_t rest = n - i;
+    body([rest](const auto* p, float fill = 0) { return load_some(p, rest, fill); },
+         [rest](auto* p, Floats x) { store_some(p, x, rest); }, i);
+  }
+}
+
+inline float sum_lanes(Floats x) {
+  for (int width = 8; width > 0; width /= 2)
+    for (int i = 0; i < width; ++i) x[i] += x[i + width];
+  return x[0];
+}
+inline float max_lanes(Floats x) {
+  float most = x[0];
+  for (int i = 1; i < kLanes; ++i) most = std::max(most, x[i]);
+  return most;
+}
+inline Floats max_of(Floats a, Floats b) { return a > b ? a : b; }
+inline Floats min_of(Floats a, Floats b) { return a < b ? a : b; }
+
+/// exp, to 2 units in the last place: 2^n times a polynomial on [-ln2/2, ln2/2] (coefficients of Cephes expf).
+inline Floats exp_of(Floats x) {
+  x = min_of(max_of(x, broadcast(-87.3f)), broadcast(88.7f));
+  const Floats shifter = broadcast(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
+  const Floats shifted = x * 1.44269504088896341f + shifter;
+  const Floats n = shifted - shifter;
+  const Floats r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+  Floats p = broadcast(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const Ints exponent = __builtin_convertvector(n, Ints);
+  return std::bit_cast<Floats>(std::bit_cast<Ints>(p) + (exponent << 23));
+}
+inline Floats sigmoid_of(Floats x) { return 1.0f / (1.0f + exp_of(-x)); }
+
+template <class T>
+void rms_norm(const T* x, const T* residual, T* sum, const T* weight, T* y, float* rstd, int64_t num_rows, int64_t dim,
+              float epsilon) {
+  for (int64_t row = 0; row < num_rows; ++row, x += dim, y += dim) {
+    const T* in = x;
+    Floats squares{};
+    if (residual) {
+      for_lanes(dim, [&](auto get, auto put, int64_t i) {
+        put(sum + i, get(x + i) + get(residual + i));
+        const Floats rounded = get(sum + i);
+        squares += rounded * rounded;
+      });
+      in = sum;
+      residual += dim;
+      sum += dim;
+    } else {
+      for_lanes(dim, [&](auto get, auto, int64_t i) { squares += get(x + i) * get(x + i); });
+    }
+    const float scale = 1.0f / std::sqrt(sum_lanes(squares) / static_cast<float>(dim) + epsilon);
+    rstd[row] = scale;
+    for_lanes(dim, [&](auto get, auto put, int64_t i) { put(y + i, get(in + i) * scale * get(weight + i)); });
+  }
+}
+
+template <class T>
+void rms_norm_again(const T* x, const float* rstd, const T* weight, T* y, int64_t num_rows, int64_t dim) {
+  for (int64_t row = 0; row < num_rows; ++row, x += dim, y += dim) {
+    const float scale = rstd[row];
+    for_lanes(dim, [&](auto get, auto put, int64_t i) { put(y + i, get(x + i) * scale * get(weight + i)); });
+  }
+}
+
+template <class T>
+void rms_norm_backward(const T* dy, const T* x, const float* rstd, const T* weight, const T* carry, T* dx,
+                       float* dweight, int64_t num_rows, int64_t dim) {
+  for (int64_t row = 0; row < num_rows; ++row, dy += dim, x += dim, dx += dim) {
+    const float scale = rstd[row];
+    Floats dots{};
+    for_lanes(dim, [&](auto get, auto put, int64_t i) {
+      const Floats normed = get(x + i) * scale, d = get(dy + i);
+      dots += d * get(weight + i) * normed;
+      put(dweight + i, get(dweight + i) + d * normed);
+    });
+    const float mean = sum_lanes(dots) / static_cast<float>(dim);
+    for_lanes(dim, [&](auto get, auto put, int64_t i) {
+      Floats d = (get(dy + i) * get(weight + i) - get(x + i) * scale * mean) * scale;
+      if (carry) d += get(carry + i);
+      put(dx + i, d);
+    });
+    if (carry) carry += dim;
+  }
+}
+
+template <class T>
+void rope(T* x, int64_t row_stride, const float* cos, const float* sin, int64_t num_rows, int64_t num_heads,
+          int64_t head_dim, float direction) {
+  const int64_t half = head_dim / 2;
+  for (int64_t row = 0; row < num_rows; ++row, cos += half, sin += half) {
+    for (int64_t head = 0; head < num_heads; ++head) {
+      T* a = x + row * row_stride + head * head_dim;
+      T* b = a + half;
+      for_lanes(half, [&](auto get, auto put, int64_t i) {
+        const Floats c = get(cos + i), s = get(sin + i) * direction, p = get(a + i), q = get(b + i);
+        put(a + i, p * c - q * s);
+        put(b + i, q * c + p * s);
+      });
+    }
+  }
+}
+
+template <class T>
+void swiglu(const T* gate_up, T* y, int64_t num_rows, int64_t dim) {
+  for (int64_t row = 0; row < num_rows; ++row, gate_up += 2 * dim, y += dim)
+    for_lanes(dim, [&](auto get, auto put, int64_t i) {
+      const Floats gate = get(gate_up + i);
+      put(y + i, gate * sigmoid_of(gate) * get(gate_up + dim + i));
+    });
+}
+
+template <class T>
+void swiglu_backward(const T* dy, const T* gate_up, T* dgate_up, T* y, int64_t num_rows, int64_t dim) {
+  for (int64_t row = 0; row < num_rows; ++row, gate_up += 2 * dim, dgate_up += 2 * dim, y += dim, dy += dim)
+    for_lanes(dim, [&](auto get, auto put, int64_t i) {
+      const Floats gate = get(gate_up + i), up = get(gate_up + dim + i), d = get(dy + i);
+      const Floats sigmoid = sigmoid_of(gate), silu = gate * sigmoid;
+      put(y + i, silu * up);
+      put(dgate_up + i, d * up * (sigmoid + silu * (1.0f - sigmoid)));
+      put(dgate_up + dim + i, d * silu);
+    });
+}
+
+template <class T>
+void cross_entropy(T* logits, const int64_t* labels, int64_t num_rows, int64_t vocab, TokenLoss token_loss,
+                   float gradient_scale, TokenStats* stats) {
+  constexpr float kLowest = -3.0e38f;
+  for (int64_t row = 0; row < num_rows; ++row, logits += vocab) {
+    Floats mosts = broadcast(kLowest), poison{};
+    for_lanes(vocab, [&](auto get, auto, int64_t i) {
+      const Floats x = get(logits + i, kLowest);
+      mosts = max_of(mosts, x);
+      poison += x * 0.0f;  // comparisons drop a NaN; this keeps it
+    });
+    const float most = max_lanes(mosts);
+    const float label_logit = load_some(logits + labels[row], 1)[0];
+    bool is_correct = label_logit == most;
+    for (int64_t i = 0; is_correct && i < labels[row]; ++i)  // of equal logits the first is the prediction
+      if (load_some(logits + i, 1)[0] == most) is_correct = false;
+    Floats exps{}, weighted{};
+    for_lanes(vocab, [&](auto get, auto put, int64_t i) {
+      const Floats centred = max_of(get(logits + i, kLowest) - most, broadcast(-1.0e4f));
+      const Floats e = exp_of(centred);
+      exps += e;
+      weighted += e * centred;
+      if constexpr (std::is_same_v<T, float>) {
+        if (gradient_scale != 0) put(logits + i, e);
+      }
+    });
+    const float total = sum_lanes(exps);
+    const float log_total = std::log(total);
+    const float log_probability = label_logit - most - log_total;
+    const float probability = std::exp(log_probability);
+    const bool is_dft = token_loss == TokenLoss::kDft;
+    stats[row] = {is_dft ? -probability * log_probability : -log_probability, log_probability,
+                  log_total - sum_lanes(weighted) / total, is_correct};
+    if (!std::isfinite(sum_lanes(poison))) stats[row].loss = std::nanf("");
+    if (gradient_scale == 0) continue;
+    const float scale = is_dft ? gradient_scale * probability : gradient_scale;
+    const float share = scale / total;
+    for_lanes(vocab, [&](auto get, auto put, int64_t i) {
+      if constexpr (std::is_same_v<T, float>) {
+        put(logits + i, get(logits + i) * share);
+      } else {
+        put(logits + i, exp_of(get(logits + i, kLowest) - most) * share);
+      }
+    });
+    T* label = logits + labels[row];
+    const Floats at_label = broadcast((probability - 1.0f) * scale);
+    store_some(label, at_label, 1);
+  }
+}
+
+template <class T>
+void to_float(const T* x, float* y, int64_t n) {
+  for_lanes(n, [&](auto get, auto put, int64_t i) { put(y + i, get(x + i)); });
+}
+template <class T>
+void from_float(const float* x, T* y, int64_t n) {
+  for_lanes(n, [&](auto get, auto put, int64_t i) { put(y + i, get(x + i)); });
+}
+template <class T>
+void add_to_float(const T* x, float* y, int64_t n) {
+  for_lanes(n, [&](auto get, auto put, int64_t i) { put(y + i, get(y + i) + get(x + i)); });
+}
+
+void add(const float* a, const float* b, float* y, int64_t n) {
+  for_lanes(n, [&](auto get, auto put, int64_t i) { put(y + i, get(a + i) + get(b + i)); });
+}
+
+inline Floats sqrt_of(Floats x) {
+  for (int i = 0; i < kLanes; ++i) x[i] = __builtin_sqrtf(x[i]);
+  return x;
+}
+
+void adamw(float* parameter, const float* gradient, float* moment1, float* moment2, int64_t n, AdamWStep s) {
+  const float decay = 1.0f - s.learning_rate * s.weight_decay, rate = s.learning_rate / s.bias_correction1;
+  for_lanes(n, [&](auto get, auto put, int64_t i) {
+    const Floats g = get(gradient + i) * s.gradient_scale;
+    const Floats m = get(moment1 + i) + (1.0f - s.beta1) * (g - get(moment1 + i));
+    const Floats v = get(moment2 + i) * s.beta2 + (1.0f - s.beta2) * g * g;
+    put(moment1 + i, m);
+    put(moment2 + i, v);
+    put(parameter + i, get(parameter + i) * decay - rate * m / (sqrt_of(v) / s.bias_correction2_sqrt + s.epsilon));
+  });
+}
+
+double sum_of_squares(const float* x, int64_t n) {
+  double sums[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    for (int lane = 0; lane < kLanes; ++lane) sums[lane] += static_cast<double>(x[i + lane]) * x[i + lane];
+  for (; i < n; ++i) sums[0] += static_cast<double>(x[i]) * x[i];
+  double sum = 0;
+  for (double lane : sums) sum += lane;
+  return sum;
+}
+
+template <class T>
+constexpr ActivationKernels<T> kTable = {&rms_norm<T>,        &rms_norm_again<T>,  &rms_norm_backward<T>, &rope<T>,
+                                         &swiglu<T>,          &swiglu_backward<T>, &cross_entropy<T>,     &to_float<T>,
+                                         &from_float<T>,      &add_to_float<T>};
+
+}  // namespace
+
+extern const ActivationKernels<float> kFloatActivationKernels = kTable<float>;
+extern const ActivationKernels<BFloat16> kBFloat16ActivationKernels = kTable<BFloat16>;
+extern const FloatKernels kFloatKernels = {&add, &adamw, &sum_of_squares};
+
+}  // namespace plumb::PLUMB_ISA

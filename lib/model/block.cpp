@@ -1,0 +1,227 @@
+#include "lib/model/block.hpp"
+
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/sum.h>
+#include <ATen/ops/zeros.h>
+
+#include "lib/model/tensor_kernels.hpp"
+
+namespace plumb {
+
+namespace {
+
+at::Tensor new_like(const at::Tensor& like, int64_t rows, int64_t columns) {
+  return at::empty({rows, columns}, like.options());
+}
+
+/// y = x W^T (+ bias)
+at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  return bias.defined() ? at::addmm(bias, x, weight.t()) : at::mm(x, weight.t());
+}
+
+/// Returns the normalised rows; sum = x + residual where there is a residual.
+at::Tensor normalise(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& sum, const at::Tensor& weight,
+                     double epsilon, at::Tensor& rstd) {
+  const int64_t rows = x.size(0), columns = x.size(1);
+  at::Tensor y = at::empty_like(x);
+  rstd = at::empty({rows}, x.options().dtype(at::kFloat));
+  with_element_type(x.scalar_type(), [&]<class T>(T*) {
+    activation_kernels<T>().rms_norm(data_of<T>(x), data_of<T>(residual), data_of<T>(sum), data_of<T>(weight),
+                                     data_of<T>(y), data_of<float>(rstd), rows, columns, static_cast<float>(epsilon));
+  });
+  return y;
+}
+
+at::Tensor normalise_again(const at::Tensor& x, const at::Tensor& rstd, const at::Tensor& weight) {
+  at::Tensor y = at::empty_like(x);
+  with_element_type(x.scalar_type(), [&]<class T>(T*) {
+    activation_kernels<T>().rms_norm_again(data_of<T>(x), data_of<float>(rstd), data_of<T>(weight), data_of<T>(y),
+                                           x.size(0), x.size(1));
+  });
+  return y;
+}
+
+/// Returns carry + gradient of the norm's input; writes the weight's gradient.
+at::Tensor normalise_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& rstd,
+                              const at::Tensor& weight, const at::Tensor& carry, const at::Tensor& dweight) {
+  at::Tensor dx = at::empty_like(x);
+  const at::Tensor sum = at::zeros({x.size(1)}, x.options().dtype(at::kFloat));
+  with_element_type(x.scalar_type(), [&]<class T>(T*) {
+    activation_kernels<T>().rms_norm_backward(data_of<T>(dy), data_of<T>(x), data_of<float>(rstd), data_of<T>(weight),
+                                              data_of<T>(carry), data_of<T>(dx), data_of<float>(sum), x.size(0),
+                                              x.size(1));
+  });
+  dweight.copy_(sum);
+  return dx;
+}
+
+AttentionShape attention_shape(const ModelConfig& config, int64_t layer) {
+  return {config.num_heads, config.num_kv_heads, config.head_dim, config.sliding_window[static_cast<size_t>(layer)]};
+}
+
+void rotate(const BlockContext& context, const at::Tensor& qkv, float direction) {
+  const ModelConfig& config = context.config;
+  with_element_type(qkv.scalar_type(), [&]<class T>(T*) {
+    activation_kernels<T>().rope(data_of<T>(qkv), qkv.size(1), context.rope.cos.data(), context.rope.sin.data(),
+                                 qkv.size(0), config.num_heads + config.num_kv_heads, config.head_dim, direction);
+  });
+}
+
+/// Qwen3 normalises each head of q and k. Copies v through. heads_begin: in heads, within a row.
+void normalise_heads(const BlockContext& context, const BlockTensors& p, BlockKept& kept) {
+  const ModelConfig& config = context.config;
+  const at::Tensor& x = kept.qkv_before_norm_TQ;
+  const int64_t rows = x.size(0), columns = x.size(1), h = config.num_heads, g = config.num_kv_heads,
+                k = config.head_dim;
+  kept.qkv_TQ = x.clone();
+  kept.head_rstd = at::empty({rows, h + g}, x.options().dtype(at::kFloat));
+  const auto epsilon = static_cast<float>(config.rms_norm_eps);
+  with_element_type(x.scalar_type(), [&]<class T>(T*) {
+    const auto& kernels = activation_kernels<T>();
+    for (int64_t row = 0; row < rows; ++row) {
+      const T* in = data_of<T>(x) + row * columns;
+      T* out = data_of<T>(kept.qkv_TQ) + row * columns;
+      float* rstd = data_of<float>(kept.head_rstd) + row * (h + g);
+      kernels.rms_norm(in, nullptr, nullptr, data_of<T>(p.q_norm_K), out, rstd, h, k, epsilon);
+      kernels.rms_norm(in + h * k, nullptr, nullptr, data_of<T>(p.k_norm_K), out + h * k, rstd + h, g, k, epsilon);
+    }
+  });
+}
+
+/// dqkv in place: gradient after the head norms becomes that before them.
+void normalise_heads_backward(const BlockContext& context, const BlockTensors& p, const BlockKept& kept,
+                              const at::Tensor& dqkv, const BlockTensors& gradients) {
+  const ModelConfig& config = context.config;
+  const at::Tensor& x = kept.qkv_before_norm_TQ;
+  const int64_t rows = x.size(0), columns = x.size(1), h = config.num_heads, g = config.num_kv_heads,
+                k = config.head_dim;
+  const at::Tensor sum_q = at::zeros({k}, x.options().dtype(at::kFloat)), sum_k = at::zeros_like(sum_q);
+  with_element_type(x.scalar_type(), [&]<class T>(T*) {
+    const auto& kernels = activation_kernels<T>();
+    for (int64_t row = 0; row < rows; ++row) {
+      const T* in = data_of<T>(x) + row * columns;
+      T* d = data_of<T>(dqkv) + row * columns;
+      const float* rstd = data_of<float>(kept.head_rstd) + row * (h + g);
+      kernels.rms_norm_backward(d, in, rstd, data_of<T>(p.q_norm_K), nullptr, d, data_of<float>(sum_q), h, k);
+      kernels.rms_norm_backward(d + h * k, in + h * k, rstd + h, data_of<T>(p.k_norm_K), nullptr, d + h * k,
+                                data_of<float>(sum_k), g, k);
+    }
+  });
+  gradients.q_norm_K.copy_(sum_q);
+  gradients.k_norm_K.copy_(sum_k);
+}
+
+at::Tensor swiglu(const at::Tensor& gate_up) {
+  at::Tensor y = new_like(gate_up, gate_up.size(0), gate_up.size(1) / 2);
+  with_element_type(y.scalar_type(), [&]<class T>(T*) {
+    activation_kernels<T>().swiglu(data_of<T>(gate_up), data_of<T>(y), y.size(0), y.size(1));
+  });
+  return y;
+}
+
+void forward_to_gate_up(const BlockContext& context, int64_t layer, const BlockTensors& p, const at::Tensor& input,
+                        BlockKept& kept) {
+  const ModelConfig& config = context.config;
+  kept.input_TD = input;
+  at::Tensor normed = normalise(input, {}, {}, p.input_norm_D, config.rms_norm_eps, kept.input_rstd_T);
+  at::Tensor qkv = project(normed, p.qkv_QD, p.qkv_bias_Q);
+  if (config.has_qk_norm) {
+    kept.qkv_before_norm_TQ = qkv;
+    normalise_heads(context, p, kept);
+  } else {
+    kept.qkv_TQ = qkv;
+  }
+  rotate(context, kept.qkv_TQ, 1.0f);
+  kept.attended_TO = new_like(input, input.size(0), config.num_heads * config.head_dim);
+  attention_forward(attention_shape(config, layer), kept.qkv_TQ, context.document_begin, kept.attended_TO,
+                    kept.attention);
+  const at::Tensor attention_out = project(kept.attended_TO, p.o_DO, p.o_bias_D);
+  kept.middle_TD = at::empty_like(input);
+  normed = normalise(input, attention_out, kept.middle_TD, p.post_norm_D, config.rms_norm_eps, kept.middle_rstd_T);
+  kept.gate_up_TE = at::mm(normed, p.gate_up_ED.t());
+}
+
+}  // namespace
+
+BlockTensors block_tensors(const UnitLayout& unit, const at::Tensor& flat) {
+  BlockTensors t;
+  // a matrix that covers several parameters starts at the first of them and takes the rows of all
+  const auto view = [&](int64_t offset, std::vector<int64_t> shape) {
+    int64_t n = 1;
+    for (int64_t size : shape) n *= size;
+    return flat.narrow(0, offset, n).view(shape);
+  };
+  int64_t kv_rows = 0;
+  for (const Parameter& p : unit.parameters)
+    if (p.kind == ParameterKind::kK) kv_rows = p.shape[0];
+  for (const Parameter& p : unit.parameters) {
+    switch (p.kind) {
+      case ParameterKind::kInputNorm: t.input_norm_D = view(p.offset, p.shape); break;
+      case ParameterKind::kQ: t.qkv_QD = view(p.offset, {p.shape[0] + 2 * kv_rows, p.shape[1]}); break;
+      case ParameterKind::kQBias: t.qkv_bias_Q = view(p.offset, {p.shape[0] + 2 * kv_rows}); break;
+      case ParameterKind::kQNorm: t.q_norm_K = view(p.offset, p.shape); break;
+      case ParameterKind::kKNorm: t.k_norm_K = view(p.offset, p.shape); break;
+      case ParameterKind::kO: t.o_DO = view(p.offset, p.shape); break;
+      case ParameterKind::kOBias: t.o_bias_D = view(p.offset, p.shape); break;
+      case ParameterKind::kPostNorm: t.post_norm_D = view(p.offset, p.shape); break;
+      case ParameterKind::kGate: t.gate_up_ED = view(p.offset, {2 * p.shape[0], p.shape[1]}); break;
+      case ParameterKind::kDown: t.down_DF = view(p.offset, p.shape); break;
+      default: break;
+    }
+  }
+  return t;
+}
+
+at::Tensor block_forward(const BlockContext& context, int64_t layer, const BlockTensors& parameters,
+                         const at::Tensor& input_TD, BlockKept& kept) {
+  forward_to_gate_up(context, layer, parameters, input_TD, kept);
+  const at::Tensor hidden = swiglu(kept.gate_up_TE);
+  return at::addmm(kept.middle_TD, hidden, parameters.down_DF.t());
+}
+
+void block_recompute(const BlockContext& context, int64_t layer, const BlockTensors& parameters,
+                     const at::Tensor& input_TD, BlockKept& kept) {
+  forward_to_gate_up(context, layer, parameters, input_TD, kept);
+}
+
+at::Tensor block_backward(const BlockContext& context, int64_t layer, const BlockTensors& p, BlockKept& kept,
+                          const at::Tensor& dout_TD, const BlockTensors& gradients) {
+  const auto write = [](const at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
+    at::Tensor target = out;
+    at::mm_out(target, a, b);
+  };
+  // feed-forward half
+  at::Tensor hidden = new_like(dout_TD, dout_TD.size(0), kept.gate_up_TE.size(1) / 2);
+  {
+    const at::Tensor dhidden = at::mm(dout_TD, p.down_DF);
+    with_element_type(dout_TD.scalar_type(), [&]<class T>(T*) {  // the gate's and up's gradients replace them
+      activation_kernels<T>().swiglu_backward(data_of<T>(dhidden), data_of<T>(kept.gate_up_TE),
+                                              data_of<T>(kept.gate_up_TE), data_of<T>(hidden), hidden.size(0),
+                                              hidden.size(1));
+    });
+  }
+  write(gradients.down_DF, dout_TD.t(), hidden);
+  const at::Tensor& dgate_up = kept.gate_up_TE;
+  write(gradients.gate_up_ED, dgate_up.t(), normalise_again(kept.middle_TD, kept.middle_rstd_T, p.post_norm_D));
+  const at::Tensor dmiddle = normalise_backward(at::mm(dgate_up, p.gate_up_ED), kept.middle_TD, kept.middle_rstd_T,
+                                                p.post_norm_D, dout_TD, gradients.post_norm_D);
+  // attention half
+  write(gradients.o_DO, dmiddle.t(), kept.attended_TO);
+  if (p.o_bias_D.defined()) gradients.o_bias_D.copy_(dmiddle.sum(0, false, at::kFloat));
+  const at::Tensor dqkv = at::empty_like(kept.qkv_TQ);
+  attention_backward(attention_shape(context.config, layer), kept.qkv_TQ, context.document_begin, kept.attention,
+                     at::mm(dmiddle, p.o_DO), dqkv);
+  rotate(context, dqkv, -1.0f);
+  if (context.config.has_qk_norm) normalise_heads_backward(context, p, kept, dqkv, gradients);
+  write(gradients.qkv_QD, dqkv.t(), normalise_again(kept.input_TD, kept.input_rstd_T, p.input_norm_D));
+  if (p.qkv_bias_Q.defined()) gradients.qkv_bias_Q.copy_(dqkv.sum(0, false, at::kFloat));
+  at::Tensor dinput = normalise_backward(at::mm(dqkv, p.qkv_QD), kept.input_TD, kept.input_rstd_T, p.input_norm_D,
+                                         dmiddle, gradients.input_norm_D);
+  kept = {};
+  return dinput;
+}
+
+}  // namespace plumb

@@ -1,0 +1,76 @@
+// One decoder block as a pure pair of functions of (input, parameters): forward keeps what backward needs in a value, and
+// backward writes parameter gradients where it is told, which is the unit's flat gradient buffer. Nothing here knows that
+// parameters are sharded; no autograd graph exists, so gradients need no copy and no memory of their own.
+// The reference with LibTorch's autograd is in block_reference.hpp; a test holds the two together.
+// Source: transformers modeling_llama.py, modeling_mistral.py, modeling_qwen2.py, modeling_qwen3.py.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <span>
+#include <vector>
+
+#include "lib/model/attention.hpp"
+#include "lib/model/model_config.hpp"
+#include "lib/model/parameters.hpp"
+#include "lib/model/rope.hpp"
+
+namespace plumb {
+
+// T = tokens, D = hidden_size, H = query heads, G = key/value heads, K = head_dim, F = intermediate_size.
+
+/// Views into a unit's flat buffer: of the parameters, or of their gradients. Undefined tensors where a family has none.
+struct BlockTensors {
+  at::Tensor input_norm_D;
+  at::Tensor qkv_QD;  // Q = (H + 2 G) K
+  at::Tensor qkv_bias_Q;
+  at::Tensor q_norm_K;
+  at::Tensor k_norm_K;
+  at::Tensor o_DO;  // O = H K
+  at::Tensor o_bias_D;
+  at::Tensor post_norm_D;
+  at::Tensor gate_up_ED;  // E = 2 F, gate first
+  at::Tensor down_DF;
+};
+
+/// flat: one dimension, at least unit.num_elements long. The views share its memory.
+BlockTensors block_tensors(const UnitLayout& unit, const at::Tensor& flat);
+
+/// What all blocks of a micro-batch share.
+struct BlockContext {
+  const ModelConfig& config;
+  std::span<const int64_t> document_begin;
+  RopeTable rope;
+
+  BlockContext(const ModelConfig& model_config, std::span<const int64_t> documents)
+      : config(model_config), document_begin(documents), rope(rope_table(rope_frequencies(model_config), documents)) {}
+};
+
+/// Activations of one block, from forward to backward.
+struct BlockKept {
+  at::Tensor input_TD;
+  at::Tensor input_rstd_T;
+  at::Tensor qkv_before_norm_TQ;  // Qwen3 only
+  at::Tensor head_rstd;           // [T, H + G], Qwen3 only
+  at::Tensor qkv_TQ;              // rotated
+  at::Tensor attended_TO;
+  AttentionKept attention;
+  at::Tensor middle_TD;
+  at::Tensor middle_rstd_T;
+  at::Tensor gate_up_TE;
+};
+
+/// Returns the block's output [T, D] in the dtype of the input.
+at::Tensor block_forward(const BlockContext& context, int64_t layer, const BlockTensors& parameters,
+                         const at::Tensor& input_TD, BlockKept& kept);
+
+/// The same, but stops once everything backward needs is kept: the recomputation of gradient checkpointing.
+void block_recompute(const BlockContext& context, int64_t layer, const BlockTensors& parameters,
+                     const at::Tensor& input_TD, BlockKept& kept);
+
+/// Writes the parameter gradients into `gradients` (same dtype as the activations) and returns that of the input, [T, D].
+/// Consumes `kept`.
+at::Tensor block_backward(const BlockContext& context, int64_t layer, const BlockTensors& parameters, BlockKept& kept,
+                          const at::Tensor& dout_TD, const BlockTensors& gradients);
+
+}  // namespace plumb

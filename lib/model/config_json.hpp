@@ -1,0 +1,49 @@
+// JSON configuration from someone else, read strictly: one object, no key twice, bounded depth, every value checked for
+// type and range, and an error that names the key, what was expected and what was found.
+// Source: RFC 8259.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+namespace plumb {
+
+/// Throws DataError, naming `where`, unless `text` is one JSON object without repeated keys, nested at most 64 deep.
+nlohmann::json parse_config_object(std::string_view text, std::string_view where);
+
+/// A value as it may appear in a message: JSON, shortened.
+std::string quote_json(const nlohmann::json& value);
+
+/// Reads the keys of one object; keeps a reference to it. `where` starts every message: "config.json" or "config.json:
+/// rope_parameters". A key without fallback is required. A key whose value is null counts as present.
+class ConfigReader {
+ public:
+  ConfigReader(const nlohmann::json& object, std::string where) : object_(object), where_(std::move(where)) {}
+
+  bool has(const char* key) const { return object_.contains(key); }
+  bool is_null_or_absent(const char* key) const { return !has(key) || object_.at(key).is_null(); }
+
+  /// A whole number in [low, high]; 8.0 is not one.
+  int64_t integer(const char* key, int64_t low, int64_t high) const;
+  int64_t integer_or(const char* key, int64_t low, int64_t high, int64_t fallback) const;
+  /// A finite number in [low, high].
+  double number(const char* key, double low, double high) const;
+  double number_or(const char* key, double low, double high, double fallback) const;
+  bool boolean_or(const char* key, bool fallback) const;
+  std::string string(const char* key) const;
+  std::string string_or(const char* key, std::string fallback) const;
+
+  const nlohmann::json& object() const { return object_; }
+  const std::string& where() const { return where_; }
+
+  /// "where: key: expected E, got G"
+  [[noreturn]] void fail(const char* key, std::string_view expected) const;
+
+ private:
+  const nlohmann::json& object_;
+  std::string where_;
+};
+
+}  // namespace plumb

@@ -1,0 +1,73 @@
+// Text from a whole model on one process: the prompts of a batch go through the blocks at once, and afterwards one
+// token per sequence and step, with the keys and values of all tokens before it kept. Sequences may differ in length.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "lib/model/block.hpp"
+#include "lib/model/model_config.hpp"
+#include "lib/model/parameters.hpp"
+#include "lib/model/sampling.hpp"
+
+namespace plumb {
+
+// B = sequences, T = tokens of all prompts, D = hidden_size, Q = columns of query, key and value together, V =
+// vocabulary.
+
+class Decoder {
+ public:
+  /// units: the flat tensors of unit_layouts(config), in order, all float32 or all bfloat16. Shares their memory.
+  Decoder(const ModelConfig& config, const std::vector<at::Tensor>& units);
+
+  /// Forgets what was before, and returns the logits after each prompt, float32 [B, V]. Throws DataError for an empty
+  /// prompt or an id that the vocabulary lacks.
+  at::Tensor start(std::span<const std::vector<int32_t>> prompts);
+
+  /// Appends one token to each sequence and returns the logits after it, float32 [B, V].
+  at::Tensor step(std::span<const int32_t> tokens);
+
+  /// Goes on with these rows of the batch only, ascending.
+  void keep(std::span<const int64_t> rows);
+
+  const ModelConfig& config() const { return config_; }
+
+ private:
+  /// Keys and values of one sequence in one layer: [capacity, 2 G K], rotated keys first.
+  using Cache = at::Tensor;
+  struct Sequence {
+    int64_t num_tokens = 0;
+    std::vector<Cache> layers;
+  };
+  at::Tensor embed(const std::vector<int64_t>& token_ids) const;
+  at::Tensor head(const at::Tensor& hidden_BD) const;
+  void append(Sequence& sequence, int64_t layer, const at::Tensor& keys_values) const;
+  at::Tensor attend(int64_t layer, const at::Tensor& qkv_BQ);
+  at::Tensor step_block(int64_t layer, const RopeTable& rope, const at::Tensor& input_BD);
+
+  ModelConfig config_;
+  std::vector<float> frequencies_;
+  at::Tensor embedding_VD_, final_norm_D_, head_VD_;
+  std::vector<BlockTensors> blocks_;
+  std::vector<Sequence> sequences_;
+};
+
+struct GenerateOptions {
+  int64_t max_new_tokens = 256;
+  std::vector<int32_t> stop_ids = {};
+  SamplingOptions sampling = {};
+  uint64_t seed = 42;
+};
+
+/// Goes on with each prompt until a stop id, which is not returned, max_new_tokens, or the end of the model's
+/// positions. Random numbers depend on (seed, first_row + index of the prompt, position). on_token, where there is one,
+/// is told each token as it comes.
+std::vector<std::vector<int32_t>> generate(Decoder& decoder, std::span<const std::vector<int32_t>> prompts,
+                                           const GenerateOptions& options, uint64_t first_row = 0,
+                                           const std::function<void(size_t prompt, int32_t token)>& on_token = {});
+
+}  // namespace plumb

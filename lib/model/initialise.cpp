@@ -1,0 +1,44 @@
+#include "lib/model/initialise.hpp"
+
+#include <algorithm>
+
+#include "lib/base/check.hpp"
+#include "lib/base/random.hpp"
+
+namespace plumb {
+
+namespace {
+
+bool is_norm(ParameterKind kind) {
+  using enum ParameterKind;
+  return kind == kInputNorm || kind == kPostNorm || kind == kFinalNorm || kind == kQNorm || kind == kKNorm;
+}
+
+/// Of the random numbers of a parameter; no two parameters share one.
+uint64_t stream_of(const Parameter& parameter) {
+  return static_cast<uint64_t>(parameter.layer + 1) << 8 | static_cast<uint64_t>(parameter.kind);
+}
+
+}  // namespace
+
+void initialise_unit_range(const UnitLayout& unit, double standard_deviation, uint64_t seed, int64_t begin, int64_t end,
+                           std::span<float> values) {
+  check(begin >= 0 && begin <= end && std::ssize(values) == end - begin, "a range of a unit fills its values");
+  std::fill(values.begin(), values.end(), 0.0f);
+  for (const Parameter& parameter : unit.parameters) {
+    const int64_t first = std::max(begin, parameter.offset);
+    const int64_t last = std::min(end, parameter.offset + parameter.num_elements());
+    const uint64_t stream = stream_of(parameter);
+    for (int64_t i = first; i < last; ++i) {
+      float& value = values[static_cast<size_t>(i - begin)];
+      if (is_norm(parameter.kind)) {
+        value = 1.0f;
+      } else if (parameter.is_decayed()) {
+        const auto index = static_cast<uint64_t>(i - parameter.offset);
+        value = static_cast<float>(standard_deviation * random_normal(seed, stream, index));
+      }
+    }
+  }
+}
+
+}  // namespace plumb

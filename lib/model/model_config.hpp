@@ -1,0 +1,55 @@
+// The numbers that make a decoder: read from a Hugging Face config.json of transformers 4 or 5.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace plumb {
+
+enum class Family { kLlama, kMistral, kQwen2, kQwen3 };
+
+/// Rotary embedding; source of the llama3 scaling: transformers modeling_rope_utils, Llama 3.1.
+struct RopeConfig {
+  enum class Kind { kDefault, kLinear, kLlama3 };
+  Kind kind = Kind::kDefault;
+  double theta = 10000.0;
+  double factor = 1.0;
+  double low_freq_factor = 1.0;
+  double high_freq_factor = 4.0;
+  int64_t original_max_position_embeddings = 8192;
+};
+
+struct ModelConfig {
+  Family family = Family::kLlama;
+  int64_t vocab_size = 0;
+  int64_t hidden_size = 0;
+  int64_t intermediate_size = 0;
+  int64_t num_layers = 0;
+  int64_t num_heads = 0;
+  int64_t num_kv_heads = 0;
+  int64_t head_dim = 0;
+  int64_t max_position_embeddings = 0;
+  double rms_norm_eps = 1e-6;
+  RopeConfig rope;
+  /// Tokens a query sees, itself included; 0: all before it. One entry per layer.
+  std::vector<int64_t> sliding_window;
+  bool ties_embeddings = false;
+  bool has_qkv_bias = false;   // Qwen2
+  bool has_o_bias = false;     // attention_bias of Llama
+  bool has_qk_norm = false;    // Qwen3
+  double initializer_range = 0.02;
+  int32_t bos_token_id = -1;  // -1: none
+  std::vector<int32_t> eos_token_ids;
+};
+
+/// Parses the text of a config.json; `where` names it in messages. Throws DataError for missing or absurd numbers and for a
+/// family, activation or RoPE scaling that is not supported, naming those that are.
+ModelConfig parse_model_config(std::string_view json_text, std::string_view where);
+
+/// The config.json text, in the form of transformers 5, that parses back to `config`.
+/// torch_dtype: "float32" or "bfloat16".
+std::string render_model_config(const ModelConfig& config, std::string_view dtype);
+
+}  // namespace plumb

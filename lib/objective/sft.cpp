@@ -1,0 +1,32 @@
+#include "lib/objective/sft.hpp"
+
+namespace plumb {
+
+void SftSums::add(const TokenStats& token) {
+  loss.add(token.loss);
+  entropy.add(token.entropy);
+  num_correct += token.is_correct ? 1 : 0;
+  ++num_trained_tokens;
+}
+
+at::Tensor sft_objective(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters,
+                         const HeadTensors* gradients, double norm_epsilon, TokenLoss kind, double gradient_scale,
+                         SftSums& sums) {
+  const TokenLossResult result = token_loss(hidden_TD, find_targets(batch), parameters, norm_epsilon, kind,
+                                            gradients ? gradient_scale : 0.0, gradients ? *gradients : HeadTensors{});
+  for (const TokenStats& token : result.stats) sums.add(token);
+  sums.num_tokens += batch.num_tokens();
+  return result.dhidden_TD;
+}
+
+int64_t count_targets(const MicroBatch& batch) {
+  int64_t count = 0;
+  for (uint8_t is_trained : batch.loss_mask) count += is_trained;
+  for (int64_t document = 0; document < batch.num_documents(); ++document) {
+    const auto begin = static_cast<size_t>(batch.document_begin[static_cast<size_t>(document)]);
+    if (begin < batch.loss_mask.size() && batch.loss_mask[begin]) --count;
+  }
+  return count;
+}
+
+}  // namespace plumb

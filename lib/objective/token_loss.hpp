@@ -1,0 +1,43 @@
+// The language-modelling loss of trained tokens from the hidden states, chunk by chunk: only tokens that are trained reach
+// the head, and no [tokens, vocab] tensor of more than one chunk ever exists. Losses are sums, never means: the weight of
+// the global batch is known before, so gradients leave here already scaled.
+// Source: Liger's fused linear cross-entropy, arXiv:2410.10989; Apple's cut cross-entropy, arXiv:2411.09009.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+#include "lib/kernels/kernels.hpp"
+#include "lib/model/batch.hpp"
+
+namespace plumb {
+
+/// The positions that predict a trained token, and that token.
+struct Targets {
+  std::vector<int64_t> positions;  // into the micro-batch's tokens
+  std::vector<int64_t> labels;
+};
+
+/// The first token of a document is never predicted.
+Targets find_targets(const MicroBatch& batch);
+
+struct HeadTensors {
+  at::Tensor norm_D;
+  at::Tensor head_VD;
+};
+
+struct TokenLossResult {
+  std::vector<TokenStats> stats;  // one per target
+  at::Tensor dhidden_TD;          // defined when gradients were asked for
+};
+
+/// hidden_TD: output of the last block. gradient_scale: 1 / weight of the global batch, or 0 for no gradients; otherwise
+/// the gradients of norm and head are written (head: float32 [V, D]; norm: float32 [D]) and dhidden is returned.
+TokenLossResult token_loss(const at::Tensor& hidden_TD, const Targets& targets, const HeadTensors& parameters,
+                           double norm_epsilon, TokenLoss kind, double gradient_scale, const HeadTensors& gradients);
+
+/// The most that token_loss() holds at once when all tokens are trained.
+int64_t token_loss_bytes(int64_t num_tokens, int64_t hidden_size, int64_t vocab_size, int64_t element_bytes);
+
+}  // namespace plumb

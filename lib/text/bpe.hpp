@@ -1,0 +1,90 @@
+// Byte pair encoding of one word: its characters are merged, the pair of lowest rank first and leftmost among equals.
+// Source: Sennrich et al., arXiv:1508.07909; details (unknown characters, byte fallback) as in huggingface/tokenizers.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lib/text/vocabulary.hpp"
+
+namespace plumb {
+
+struct BpeOptions {
+  std::optional<std::string> unknown_token;  // unknown characters are dropped without one
+  bool fuses_unknown = false;                // a run of unknown characters becomes one token
+  bool falls_back_to_bytes = false;          // unknown characters become <0xNN> tokens
+  bool ignores_merges = false;               // a word that is a token becomes that token whatever the merges say
+};
+
+/// Two neighbouring tokens become one.
+struct Merge {
+  int32_t left = 0;
+  int32_t right = 0;
+  int32_t result = 0;
+  int32_t rank = 0;
+};
+
+/// Ranks by the ids of both sides, built for look-ups.
+class MergeTable {
+ public:
+  struct Entry {
+    uint64_t pair = UINT64_MAX;
+    int32_t rank = 0;
+    int32_t result = 0;
+  };
+  MergeTable() = default;
+  /// Of merges of the same pair the last one counts.
+  explicit MergeTable(const std::vector<Merge>& merges);
+  /// Null where the two do not merge.
+  const Entry* find(int32_t left, int32_t right) const {
+    const uint64_t pair = pair_of(left, right);
+    for (size_t slot = slot_of(pair); entries_[slot].pair != UINT64_MAX; slot = (slot + 1) & mask_) {
+      if (entries_[slot].pair == pair) return &entries_[slot];
+    }
+    return nullptr;
+  }
+
+ private:
+  static uint64_t pair_of(int32_t left, int32_t right) {
+    return uint64_t{static_cast<uint32_t>(left)} << 32 | static_cast<uint32_t>(right);
+  }
+  size_t slot_of(uint64_t pair) const { return (pair * 0x9E3779B97F4A7C15u) >> shift_; }
+
+  std::vector<Entry> entries_ = std::vector<Entry>(2);  // a power of two, at most half full
+  size_t mask_ = 1;
+  int shift_ = 63;
+};
+
+/// Immutable; threads share it and each has a cache of short words of its own.
+class Bpe {
+ public:
+  /// Merges are in order of rank and name ids of `vocabulary`.
+  Bpe(Vocabulary vocabulary, const std::vector<Merge>& merges, BpeOptions options);
+
+  /// Appends the ids of `word`, valid UTF-8. Throws DataError if a character is unknown and the unknown token is too.
+  void encode(std::string_view word, std::vector<int32_t>& ids) const;
+
+  const Vocabulary& vocabulary() const { return vocabulary_; }
+
+ private:
+  struct Scratch;
+  void encode_uncached(std::string_view word, std::vector<int32_t>& ids) const;
+  void start(std::string_view word, Scratch& scratch) const;
+  void merge(Scratch& scratch) const;
+  int32_t character_id(std::string_view word, size_t at, size_t size_bytes) const;
+
+  Vocabulary vocabulary_;
+  MergeTable merges_;
+  std::vector<int32_t> results_;  // by rank
+  BpeOptions options_;
+  std::array<int32_t, 256> byte_ids_{};     // of <0xNN>, or -1
+  std::array<int32_t, 0x800> short_ids_{};  // of characters of one or two bytes, or -1
+  int32_t unknown_id_ = -1;
+  uint64_t identity_;  // tells the words of several tokenizers apart in a thread's cache
+};
+
+}  // namespace plumb

@@ -1,0 +1,40 @@
+// From token strings back to text: the decoders of tokenizer.json.
+// Source: huggingface/tokenizers, decoders.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "lib/text/pattern.hpp"
+#include "lib/text/pre_tokenizer.hpp"
+
+namespace plumb {
+
+struct DecodeByteLevel {};
+struct DecodeReplace {
+  Pattern pattern;
+  std::string content;
+};
+struct DecodeByteFallback {};
+struct DecodeFuse {};
+struct DecodeStrip {
+  std::string content;  // one character
+  size_t start = 0;     // how many to strip at most
+  size_t stop = 0;
+};
+struct DecodeMetaspace {
+  Pattern replacement;
+  bool drops_first = true;
+};
+using DecoderStep =
+    std::variant<DecodeByteLevel, DecodeReplace, DecodeByteFallback, DecodeFuse, DecodeStrip, DecodeMetaspace>;
+
+/// The steps of a `decoder` value, sequences flattened. Throws DataError on anything unsupported.
+std::vector<DecoderStep> parse_decoder(const nlohmann::json& value, std::string_view where);
+
+std::string decode_tokens(const std::vector<DecoderStep>& steps, std::vector<std::string> tokens);
+
+}  // namespace plumb

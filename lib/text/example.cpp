@@ -1,0 +1,120 @@
+#include "lib/text/example.hpp"
+
+#include <algorithm>
+#include <string>
+
+#include "lib/base/check.hpp"
+
+namespace plumb {
+namespace {
+
+MarkedText prefix_of(const MarkedText& marked, size_t num_bytes) {
+  MarkedText prefix{marked.text.substr(0, num_bytes), {}};
+  for (const ByteRange& range : marked.user_ranges) {
+    if (range.begin < num_bytes) prefix.user_ranges.push_back({range.begin, std::min(range.end, num_bytes)});
+  }
+  return prefix;
+}
+
+/// The text with EOS at its end, as a control token. What follows the prompt and spells EOS out at its very end means
+/// it.
+MarkedText with_eos(const MarkedText& marked, size_t prompt_bytes, const std::string& eos) {
+  if (eos.empty()) {
+    throw UsageError(
+        "tokenizer_config.json: expected an eos_token, got none; without it the model never learns to stop");
+  }
+  if (!std::string_view(marked.text).substr(prompt_bytes).ends_with(eos))
+    return {marked.text + eos, marked.user_ranges};
+  MarkedText ended = prefix_of(marked, marked.text.size() - eos.size());
+  ended.text = marked.text;
+  return ended;
+}
+
+class Masker {
+ public:
+  Masker(const MarkedText& full, bool adds_special_tokens, const Tokenizer& tokenizer, SftExample& example)
+      : full_(full), adds_special_tokens_(adds_special_tokens), tokenizer_(tokenizer), example_(example) {}
+
+  /// How many tokens `prefix` has by itself, at most as many as the whole text.
+  size_t count_tokens(const MarkedText& prefix) {
+    const std::vector<int32_t> ids = tokenizer_.encode(prefix, adds_special_tokens_);
+    const std::vector<int32_t>& all = example_.token_ids;
+    if (ids.size() > all.size() || !std::equal(ids.begin(), ids.end(), all.begin())) example_.prompt_is_prefix = false;
+    return std::min(ids.size(), all.size());
+  }
+
+  /// Only what lies in the ranges stays trained. `max_tokens`: the rest is cut off anyway.
+  void keep(const std::vector<ByteRange>& ranges, size_t max_tokens) {
+    std::vector<uint8_t> kept(example_.token_ids.size(), 0);
+    for (const ByteRange& range : ranges) {
+      const size_t begin = count_tokens(prefix_of(full_, range.begin));
+      if (begin >= max_tokens) break;
+      const size_t end =
+          range.end == full_.text.size() ? kept.size() : std::max(begin, count_tokens(prefix_of(full_, range.end)));
+      std::fill(kept.begin() + static_cast<std::ptrdiff_t>(begin), kept.begin() + static_cast<std::ptrdiff_t>(end), 1);
+    }
+    for (size_t i = 0; i < kept.size(); ++i) example_.loss_mask[i] &= kept[i];
+  }
+
+ private:
+  const MarkedText& full_;
+  bool adds_special_tokens_;
+  const Tokenizer& tokenizer_;
+  SftExample& example_;
+};
+
+bool is_space(const std::string& text) { return text.find_first_not_of(" \n\r\t") == std::string::npos; }
+
+bool ends_in_trained_eos(const SftExample& example, const Tokenizer& tokenizer) {
+  const std::optional<int32_t> eos = tokenizer.eos_id();
+  if (!eos) return false;
+  constexpr size_t kMaxSpaceTokens = 4;
+  const size_t size = example.token_ids.size();
+  for (size_t back = 1; back <= std::min(size, kMaxSpaceTokens + 1); ++back) {
+    const int32_t id = example.token_ids[size - back];
+    if (id == *eos) return example.loss_mask[size - back] == 1;
+    if (!is_space(tokenizer.decode(std::span(&id, 1)))) return false;
+  }
+  return false;
+}
+
+}  // namespace
+
+SftExample tokenize_sft(const SftText& text, const Tokenizer& tokenizer, const SftOptions& options) {
+  const bool trains_completion_only = options.completion_only_loss.value_or(text.prompt.has_value());
+  if (trains_completion_only && !text.prompt) {
+    throw UsageError("completion_only_loss: expected rows with a prompt, got text or messages without one");
+  }
+  if (options.max_length < 0) {
+    throw_error<UsageError>("max_length: expected a number of tokens, or 0 to keep all; got {}", options.max_length);
+  }
+  const size_t prompt_bytes = text.prompt ? std::min(text.prompt->text.size(), text.full.text.size()) : 0;
+  const MarkedText full = text.appends_eos ? with_eos(text.full, prompt_bytes, tokenizer.eos_token()) : text.full;
+  SftExample example;
+  example.token_ids = tokenizer.encode(full, text.adds_special_tokens);
+  example.loss_mask.assign(example.token_ids.size(), 1);
+  const size_t num_tokens = example.token_ids.size();
+  const size_t max_tokens = options.max_length == 0 ? num_tokens : static_cast<size_t>(options.max_length);
+
+  Masker masker(full, text.adds_special_tokens, tokenizer, example);
+  if (trains_completion_only) {
+    const size_t num_prompt_tokens = masker.count_tokens(*text.prompt);
+    std::fill_n(example.loss_mask.begin(), num_prompt_tokens, uint8_t{0});
+  }
+  if (text.assistant_ranges) masker.keep(*text.assistant_ranges, max_tokens);
+
+  if (num_tokens > max_tokens) {
+    example.token_ids.resize(max_tokens);
+    example.loss_mask.resize(max_tokens);
+    example.is_truncated = true;
+  }
+  // The first token has none before it that could predict it.
+  const bool is_trained =
+      !example.token_ids.empty() &&
+      std::find(example.loss_mask.begin() + 1, example.loss_mask.end(), 1) != example.loss_mask.end();
+  if (!is_trained) example.drop_reason = example.token_ids.empty() ? DropReason::kEmpty : DropReason::kNothingToLearn;
+  example.ends_in_trained_eos = ends_in_trained_eos(example, tokenizer);
+  return example;
+}
+
+}  // namespace plumb

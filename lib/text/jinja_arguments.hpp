@@ -1,0 +1,33 @@
+// The arguments of a call, matched to the parameters of built-in filters, tests, functions and methods.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "lib/text/jinja_value.hpp"
+
+namespace plumb::jinja {
+
+/// Names of parameters, of which the first num_required must be given. "*" alone: any arguments.
+struct Parameters {
+  std::vector<std::string_view> names;
+  size_t num_required = 0;
+};
+
+struct Arguments {
+  std::vector<Value> positional;
+  std::vector<std::pair<std::string, Value>> named;
+
+  /// The argument at that position or of that name; null if neither is given.
+  const Value* find(size_t index, std::string_view name) const;
+  /// Throws if they do not fit `parameters`; charges for the strings among them.
+  void expect(Runtime& runtime, std::string_view callee, const Parameters& parameters) const;
+};
+
+int64_t integer_argument(Runtime& runtime, std::string_view name, const Value* argument, int64_t otherwise);
+bool flag_argument(const Value* argument, bool otherwise);
+Text text_argument(Runtime& runtime, const Value* argument, std::string_view otherwise);
+
+}  // namespace plumb::jinja

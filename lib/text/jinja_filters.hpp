@@ -1,0 +1,27 @@
+// The filters that templates may use. `tojson` is the one of transformers (plain JSON, nothing escaped for HTML).
+// Source: the Jinja template designer documentation, "List of Builtin Filters"; transformers' chat templates.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lib/text/jinja_arguments.hpp"
+
+namespace plumb::jinja {
+
+struct Filter {
+  std::string_view name;
+  Parameters parameters;
+  Value (*apply)(Runtime& runtime, const Value& input, const Arguments& arguments);
+};
+
+const Filter* find_filter(std::string_view name);  // null if there is none
+std::vector<std::string> filter_names();
+Value apply_filter(Runtime& runtime, const Filter& filter, const Value& input, const Arguments& arguments);
+
+std::span<const Filter> text_filters();      // of strings and numbers
+std::span<const Filter> sequence_filters();  // of lists and dicts
+
+}  // namespace plumb::jinja

@@ -1,0 +1,72 @@
+// Runs a parsed template: statements in jinja_interpreter.cpp, expressions in jinja_evaluate.cpp.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "lib/text/jinja_arguments.hpp"
+#include "lib/text/jinja_syntax.hpp"
+
+namespace plumb::jinja {
+
+/// Names of one block and, through `parent`, of those around it.
+struct Scope {
+  std::shared_ptr<Scope> parent;
+  std::unordered_map<std::string_view, Value> names;  // spelled in the syntax tree or among the variables
+};
+using ScopePtr = std::shared_ptr<Scope>;
+
+struct Macro {
+  const Statement* statement;
+  ScopePtr scope;  // where it was defined
+};
+
+class Interpreter {
+ public:
+  Interpreter(const Limits& limits, std::time_t now) : runtime_(limits, now) {}
+
+  Text run(const Block& block, const std::vector<std::pair<std::string, Value>>& variables);
+
+ private:
+  enum class Flow { kNormal, kBreak, kContinue };
+
+  Flow execute(const Block& block, const ScopePtr& scope, Text& out);
+  Flow execute(const Statement& statement, const ScopePtr& scope, Text& out);
+  Flow execute_if(const Statement& statement, const ScopePtr& scope, Text& out);
+  Flow execute_for(const Statement& statement, const ScopePtr& scope, Text& out);
+  Flow execute_with(const Statement& statement, const ScopePtr& scope, Text& out);
+  Flow execute_captured(const Statement& statement, const ScopePtr& scope, Text& out);
+  std::vector<Value> loop_items(const Statement& statement, const ScopePtr& scope);
+  void assign(const Target& target, const Value& value, const ScopePtr& scope);
+  void define_macro(const Statement& statement, const ScopePtr& scope);
+
+  Value evaluate(const Expression& expression, const ScopePtr& scope);
+  Value evaluate_name(const Expression& expression, const ScopePtr& scope);
+  Value evaluate_container(const Expression& expression, const ScopePtr& scope);
+  Value evaluate_slice(const Expression& expression, const ScopePtr& scope);
+  Value evaluate_compare(const Expression& expression, const ScopePtr& scope);
+  Value evaluate_concatenation(const Expression& expression, const ScopePtr& scope);
+  Value evaluate_conditional(const Expression& expression, const ScopePtr& scope);
+  Value evaluate_call(const Expression& expression, const ScopePtr& scope);
+  Value evaluate_filter(const Expression& expression, const ScopePtr& scope);
+  Arguments evaluate_arguments(const Expression& expression, const ScopePtr& scope);
+  [[noreturn]] void fail_call(const Expression& expression, const Value& callee, const ScopePtr& scope);
+
+  Value call_macro(const Macro& macro, const Arguments& arguments);
+  Value call_function(Function function, const Arguments& arguments);
+  Value make_range(const Arguments& arguments);
+  Value make_namespace(const Arguments& arguments);
+  Value format_time(const Arguments& arguments);
+
+  Runtime runtime_;
+  // Values only point at these, so that they can refer to each other without owning each other.
+  std::deque<Namespace> namespaces_;
+  std::deque<Loop> loops_;
+  std::deque<Macro> macros_;
+  Value block_text_;  // what kBlockText stands for
+};
+
+}  // namespace plumb::jinja

@@ -1,0 +1,82 @@
+// Recursive descent over a template's tokens: statements here, expressions in jinja_expression_parser.cpp.
+// Source: the Jinja template designer documentation; precedence as in Jinja 3.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lib/text/jinja_lexer.hpp"
+#include "lib/text/jinja_syntax.hpp"
+
+namespace plumb::jinja {
+
+class Parser {
+ public:
+  explicit Parser(std::vector<Token> tokens) : tokens_(std::move(tokens)) {}
+
+  /// The whole template. Throws DataError with the line for what is no supported syntax, filter or test.
+  Block parse();
+
+ private:
+  class Nesting;  // counts the recursion while it lives
+
+  const Token& current() const { return tokens_[at_]; }
+  const Token& next() { return tokens_[at_ + 1 < tokens_.size() ? at_++ : at_]; }
+  bool is_operator(std::string_view op) const;
+  bool is_name(std::string_view name) const;
+  bool skip_operator(std::string_view op);
+  bool skip_name(std::string_view name);
+  void expect_operator(std::string_view op);
+  void expect_name(std::string_view name);
+  std::string expect_identifier();
+  void expect_block_end();
+  [[noreturn]] void fail_at_current(std::string_view expected) const;
+
+  Block parse_block(const std::vector<std::string_view>& end_names);
+  StatementPtr parse_statement();
+  StatementPtr parse_for();
+  StatementPtr parse_if();
+  StatementPtr parse_set();
+  StatementPtr parse_macro();
+  StatementPtr parse_with();
+  StatementPtr parse_filter_block();
+  StatementPtr parse_generation();
+  Target parse_target(bool allows_attribute);
+  Target parse_single_target(bool allows_attribute);
+
+  ExpressionPtr make(ExpressionKind kind, int line) const;
+  ExpressionPtr finish(ExpressionPtr expression) const;  // with its depth, which is limited
+  ExpressionPtr combine(ExpressionKind kind, int line, ExpressionPtr left, ExpressionPtr right = nullptr) const;
+
+  ExpressionPtr parse_expression(bool allows_conditional = true);
+  ExpressionPtr parse_tuple(bool allows_conditional, bool is_parenthesized = false);
+  ExpressionPtr parse_conditional();
+  ExpressionPtr parse_or();
+  ExpressionPtr parse_and();
+  ExpressionPtr parse_not();
+  ExpressionPtr parse_compare();
+  ExpressionPtr parse_sum();
+  ExpressionPtr parse_concatenation();
+  ExpressionPtr parse_product();
+  ExpressionPtr parse_power();
+  ExpressionPtr parse_unary(bool allows_filters = true);
+  ExpressionPtr parse_primary();
+  ExpressionPtr parse_list();
+  ExpressionPtr parse_dict();
+  ExpressionPtr parse_postfix(ExpressionPtr expression);
+  ExpressionPtr parse_filters_and_tests(ExpressionPtr expression);
+  ExpressionPtr parse_attribute(ExpressionPtr object);
+  ExpressionPtr parse_subscript(ExpressionPtr object);
+  ExpressionPtr parse_filter(ExpressionPtr input);
+  ExpressionPtr parse_test(ExpressionPtr input);
+  void parse_arguments(Expression& call);
+
+  std::vector<Token> tokens_;
+  size_t at_ = 0;
+  int nesting_ = 0;
+  int num_open_loops_ = 0;
+  int num_open_macros_ = 0;
+};
+
+}  // namespace plumb::jinja

@@ -1,0 +1,22 @@
+// Values as JSON and floats as text, with the layout of Python's json.dumps and repr.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "lib/text/jinja_value.hpp"
+
+namespace plumb::jinja {
+
+struct JsonStyle {
+  std::optional<Text> indent;  // per level; none: everything on one line
+  Text item_separator{", "};
+  Text key_separator{": "};
+  bool is_ascii = false;
+  bool sorts_keys = false;
+};
+
+Text to_json(Runtime& runtime, const Value& value, const JsonStyle& style);
+std::string float_text(double value);
+
+}  // namespace plumb::jinja

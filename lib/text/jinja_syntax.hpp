@@ -1,0 +1,109 @@
+// The parsed template: a tree of statements and expressions.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "lib/text/jinja_value.hpp"
+
+namespace plumb::jinja {
+
+struct Filter;
+struct Test;
+struct Expression;
+using ExpressionPtr = std::unique_ptr<Expression>;
+
+enum class Operator {
+  kAdd,
+  kSubtract,
+  kMultiply,
+  kDivide,
+  kFloorDivide,
+  kModulo,
+  kPower,
+  kEqual,
+  kNotEqual,
+  kLess,
+  kLessEqual,
+  kGreater,
+  kGreaterEqual,
+  kIn,
+  kNotIn
+};
+
+enum class ExpressionKind {
+  kConstant,     // constant
+  kName,         // name
+  kList,         // parts
+  kTuple,        // parts
+  kDict,         // parts: key, value, key, value ...
+  kAttribute,    // parts[0].name
+  kItem,         // parts[0][parts[1]]
+  kSlice,        // parts[0][parts[1]:parts[2]:parts[3]]; absent ones are null
+  kCall,         // parts[0](parts[1], ..., keywords)
+  kFilter,       // parts[0] | filter(parts[1], ..., keywords)
+  kTest,         // parts[0] is test(parts[1], ..., keywords)
+  kNot,          // parts[0]
+  kNegative,     // parts[0]
+  kPositive,     // parts[0]
+  kBinary,       // parts[0] operators[0] parts[1]
+  kCompare,      // parts[0] operators[0] parts[1] operators[1] parts[2] ...
+  kConcatenate,  // parts, joined by ~
+  kAnd,          // parts[0] and parts[1]
+  kOr,           // parts[0] or parts[1]
+  kConditional,  // parts[1] if parts[0] else parts[2]; the last may be null
+  kBlockText,    // the input of the filters of a set block or filter block
+};
+
+struct Expression {
+  ExpressionKind kind = ExpressionKind::kConstant;
+  int line = 1;
+  int depth = 1;  // of the tree below
+  Value constant;
+  std::string name;
+  std::vector<ExpressionPtr> parts;
+  std::vector<std::pair<std::string, ExpressionPtr>> keywords;
+  std::vector<Operator> operators;
+  const Filter* filter = nullptr;
+  const Test* test = nullptr;
+};
+
+struct Statement;
+using StatementPtr = std::unique_ptr<Statement>;
+using Block = std::vector<StatementPtr>;
+
+/// What an assignment assigns to: a name, an attribute of a namespace, or a tuple of targets.
+struct Target {
+  std::string name;
+  std::string attribute;  // "" for a plain name
+  std::vector<Target> parts;
+  bool is_tuple = false;
+};
+
+enum class StatementKind {
+  kData,      // name: the text
+  kPrint,     // expressions[0]
+  kIf,        // expressions[i] guards blocks[i]; one block more is the else branch
+  kFor,       // targets[0] in expressions[0], if expressions[1] (may be null); blocks[0], else blocks[1]
+  kSet,       // targets[0] = expressions[0]
+  kSetBlock,  // targets[0] = blocks[0], filtered by expressions[0] (may be null)
+  kMacro,     // name(targets, the last of which have defaults: expressions); blocks[0]
+  kWith,      // targets[i] = expressions[i]; blocks[0]
+  kFilter,    // blocks[0] filtered by expressions[0]
+  kScope,     // blocks[0] in a scope of its own: {% generation %}
+  kBreak,
+  kContinue,
+};
+
+struct Statement {
+  StatementKind kind = StatementKind::kData;
+  int line = 1;
+  std::string name;
+  std::vector<Target> targets;
+  std::vector<ExpressionPtr> expressions;
+  std::vector<Block> blocks;
+};
+
+}  // namespace plumb::jinja

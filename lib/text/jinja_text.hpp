@@ -1,0 +1,69 @@
+// Strings of the template engine: UTF-8 bytes, each with a mark that says whether it came from a user's message. Every
+// operation here carries the marks along. Positions count code points, as Python's do.
+// Source: the Python language reference, methods of str.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace plumb::jinja {
+
+constexpr char kTemplateMark = 0;
+constexpr char kUserMark = 1;
+
+struct Text {
+  std::string bytes;
+  std::string marks;  // one per byte
+
+  Text() = default;
+  explicit Text(std::string_view text, char mark = kTemplateMark) : bytes(text), marks(text.size(), mark) {}
+
+  size_t size() const { return bytes.size(); }
+  void append(const Text& other);
+  void append(std::string_view text, char mark = kTemplateMark);
+  Text part(size_t begin, size_t end) const;  // by bytes
+};
+
+/// Bytes of the code point at `at`; a byte that starts no valid sequence counts as one code point.
+size_t code_point_size(std::string_view text, size_t at);
+int32_t code_point_at(std::string_view text, size_t at);
+size_t count_code_points(std::string_view text);
+/// Byte offset of every code point, then the size.
+std::vector<size_t> code_point_offsets(std::string_view text);
+void append_utf8(std::string& out, int32_t code_point);
+
+bool is_space(int32_t code_point);
+bool is_space_at(std::string_view text, size_t at);
+/// Byte range left after removing whitespace, or the code points of `characters`, from the chosen ends.
+Text strip(const Text& text, const Text* characters, bool strips_left, bool strips_right);
+
+/// `limit` < 0: no limit. An empty separator is the caller's error.
+std::vector<Text> split(const Text& text, const Text& separator, int64_t limit, bool from_right);
+std::vector<Text> split_whitespace(const Text& text, int64_t limit, bool from_right);
+std::vector<Text> split_lines(const Text& text, bool keeps_ends);
+size_t max_lines(const Text& text);  // at least the number of lines, cheaply
+
+size_t count_occurrences(const Text& text, const Text& sought);  // that do not overlap
+
+/// Size in bytes that replace() would produce; saturates.
+size_t replaced_size(const Text& text, const Text& from, const Text& to, int64_t limit);
+Text replace(const Text& text, const Text& from, const Text& to, int64_t limit);
+Text reverse(const Text& text);
+
+/// Simple case mappings of Unicode (one code point to one), and those of sharp s and final sigma.
+Text upper(const Text& text);
+Text lower(const Text& text);
+Text capitalize(const Text& text);
+/// str.title(): a letter after a letter is lower case.
+Text title(const Text& text);
+/// Jinja's filter `title`: words begin after white space, hyphens and opening brackets.
+Text title_words(const Text& text);
+
+/// True if there is a cased letter and all of them are upper (or lower) case.
+bool is_all_upper(std::string_view text);
+bool is_all_lower(std::string_view text);
+
+}  // namespace plumb::jinja

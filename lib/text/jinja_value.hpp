@@ -1,0 +1,179 @@
+// Values of the template engine: Python's data model as far as templates see it. All values are immutable, save for
+// namespaces, which the running template owns; so values form no cycles.
+// Source: the Jinja template designer documentation; the Python data model.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <ctime>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "lib/base/check.hpp"
+#include "lib/text/jinja_text.hpp"
+
+namespace plumb::jinja {
+
+struct Value;
+struct Namespace;
+struct Loop;
+struct Macro;
+struct Method;
+
+/// The value of a name or attribute that does not exist: prints as nothing, and almost any use of it is an error.
+struct Undefined {
+  std::shared_ptr<const std::string> what;  // "'x' is undefined"
+};
+
+struct None {};
+
+/// Python's list and tuple; its one-pass generators (what `map` or `select` return: always true, without a length);
+/// and the views of a dict.
+enum class SequenceKind { kList, kTuple, kGenerator, kView };
+
+struct Sequence {
+  std::vector<Value> items;
+  SequenceKind kind = SequenceKind::kList;
+  int depth = 1;
+};
+
+struct Dict {
+  std::vector<std::pair<Value, Value>> entries;  // in order of insertion
+  int depth = 1;
+};
+
+enum class Function { kRaiseException, kStrftimeNow, kNamespace, kRange, kDict };
+
+struct Value {
+  std::variant<Undefined, None, bool, int64_t, double, std::shared_ptr<const Text>, std::shared_ptr<const Sequence>,
+               std::shared_ptr<const Dict>, std::shared_ptr<const Method>, Namespace*, Loop*, const Macro*, Function>
+      data;
+
+  Value() : data(None()) {}
+  template <class T>
+  explicit Value(T datum) : data(std::move(datum)) {}
+
+  template <class T>
+  bool is() const {
+    return std::holds_alternative<T>(data);
+  }
+  const Text* text() const { return pointee<Text>(); }
+  const Sequence* sequence() const { return pointee<Sequence>(); }
+  const Dict* dict() const { return pointee<Dict>(); }
+  const Method* method() const { return pointee<Method>(); }
+  /// Booleans count as integers, as in Python.
+  bool is_integer() const { return is<int64_t>() || is<bool>(); }
+  bool is_number() const { return is_integer() || is<double>(); }
+  int64_t integer() const { return is<bool>() ? std::get<bool>(data) : std::get<int64_t>(data); }
+  double number() const { return is<double>() ? std::get<double>(data) : static_cast<double>(integer()); }
+
+ private:
+  template <class T>
+  const T* pointee() const {
+    const auto* pointer = std::get_if<std::shared_ptr<const T>>(&data);
+    return pointer ? pointer->get() : nullptr;
+  }
+};
+
+/// A method that was looked up but not called yet.
+struct Method {
+  Value receiver;
+  std::string name;
+};
+
+struct Namespace {
+  std::vector<std::pair<std::string, Value>> attributes;
+};
+
+/// The variable `loop`.
+struct Loop {
+  std::vector<Value> items;
+  int64_t index0 = 0;
+  int64_t length = 0;
+  std::vector<Value> last_changed;
+};
+
+struct Limits {
+  int64_t num_steps = 5'000'000;
+  size_t output_bytes = size_t{64} << 20;
+  size_t text_bytes = size_t{512} << 20;  // of all strings that one rendering makes
+};
+
+/// What one rendering has left of its limits, and where it is.
+class Runtime {
+ public:
+  Runtime(const Limits& limits, std::time_t time) : now(time), limits_(limits) {}
+
+  const std::time_t now;
+  int line = 1;
+
+  void charge(int64_t steps) {
+    num_steps_ += steps;
+    if (num_steps_ > limits_.num_steps) fail("exceeds its budget of {} steps", limits_.num_steps);
+  }
+  /// Before making that many values each with memory of its own.
+  void charge_values(size_t count) { charge(static_cast<int64_t>(std::min<size_t>(count, size_t{1} << 40)) * 4); }
+  /// For looking at that many bytes.
+  void charge_scan(size_t bytes) { charge(static_cast<int64_t>(bytes / 256) + 1); }
+  /// Before making a string of that many bytes.
+  void charge_text(size_t bytes);
+
+  /// Appends, charges, and keeps `out` within the limit.
+  void append(Text& out, const Text& part);
+
+  Value make_text(Text text);         // charges
+  static Value wrap_text(Text text);  // one that is paid for
+  Value make_sequence(std::vector<Value> items, SequenceKind kind = SequenceKind::kList);
+  Value make_dict(std::vector<std::pair<Value, Value>> entries);  // a later entry replaces an equal key's value
+  Value make_method(const Value& receiver, std::string name);
+  static Value make_undefined(std::string what);
+
+  /// Counts recursion while it lives, so that it ends in an error and not in a stack overflow.
+  class Deeper {
+   public:
+    explicit Deeper(Runtime& runtime) : runtime_(runtime) {
+      if (runtime_.depth_ >= kMaxRecursion) runtime_.fail("recursion deeper than {} levels", kMaxRecursion);
+      ++runtime_.depth_;
+    }
+    ~Deeper() { --runtime_.depth_; }
+    Deeper(const Deeper&) = delete;
+    Deeper& operator=(const Deeper&) = delete;
+
+   private:
+    Runtime& runtime_;
+  };
+
+  template <class... Args>
+  [[noreturn]] void fail(fmt::format_string<Args...> format, Args&&... args) const {
+    throw_error<DataError>("chat template: line {}: {}", line, fmt::format(format, std::forward<Args>(args)...));
+  }
+
+ private:
+  static constexpr int kMaxRecursion = 800;
+
+  Limits limits_;
+  int depth_ = 0;
+  int64_t num_steps_ = 0;
+  size_t text_bytes_ = 0;
+};
+
+/// Python's name of the type: "str", "list", "NoneType".
+std::string_view type_name(const Value& value);
+bool is_true(const Value& value);
+bool are_equal(Runtime& runtime, const Value& a, const Value& b);
+/// a < b; types without an order are an error.
+bool is_less(Runtime& runtime, const Value& a, const Value& b);
+/// The dict's value for the key, or null.
+const Value* find_key(Runtime& runtime, const Dict& dict, const Value& key);
+/// Python's iteration: elements, keys, code points. Throws for what is not iterable.
+std::vector<Value> iterate(Runtime& runtime, const Value& value);
+bool is_iterable(const Value& value);
+/// str(value) and repr(value).
+Text to_text(Runtime& runtime, const Value& value);
+Text to_repr(Runtime& runtime, const Value& value);
+
+}  // namespace plumb::jinja

@@ -1,0 +1,40 @@
+// What happens to text before it is split: the normalizers of tokenizer.json.
+// Source: huggingface/tokenizers, normalizers; UAX #15 for the Unicode forms.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "lib/text/pattern.hpp"
+
+namespace plumb {
+
+enum class UnicodeForm { kNfc, kNfd, kNfkc, kNfkd };
+struct PrependText {
+  std::string text;  // empty input stays empty
+};
+struct ReplaceText {
+  Pattern pattern;
+  std::string content;
+};
+struct LowercaseText {};
+struct StripText {
+  bool strips_left = true;
+  bool strips_right = true;
+};
+using NormalizerStep = std::variant<PrependText, ReplaceText, UnicodeForm, LowercaseText, StripText>;
+
+/// The steps of a `normalizer` value, sequences flattened; null is no steps. Throws DataError on anything unsupported.
+std::vector<NormalizerStep> parse_normalizer(const nlohmann::json& value, std::string_view where);
+
+/// The `pattern` of Replace and Split: {"String": ...} or {"Regex": ...}.
+Pattern parse_pattern(const nlohmann::json& value, std::string_view where);
+
+/// In place. `user_flags`, where not null, has one byte per byte of `text`, 1 in text from users, and is kept in step.
+/// `text` must be valid UTF-8.
+void normalize(const std::vector<NormalizerStep>& steps, std::string& text, std::string* user_flags);
+
+}  // namespace plumb

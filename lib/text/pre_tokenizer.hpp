@@ -1,0 +1,60 @@
+// How normalised text is split into the words that the model sees: the pre-tokenizers of tokenizer.json.
+// Source: huggingface/tokenizers, pre_tokenizers.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "lib/text/pattern.hpp"
+
+namespace plumb {
+
+/// What becomes of the delimiters: "a--b" gives a,b / a,-,-,b / a-,-,b / a,-,-b / a,--,b.
+enum class SplitBehavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext, kContiguous };
+struct SplitStep {
+  Pattern pattern;
+  SplitBehavior behavior = SplitBehavior::kIsolated;
+  bool is_inverted = false;  // the pattern finds the words, not the delimiters
+};
+struct ByteLevelStep {
+  bool adds_prefix_space = true;
+  std::optional<Pattern> pattern;
+};
+enum class PrependScheme { kAlways, kFirst, kNever };
+struct MetaspaceStep {
+  Pattern space;                     // what to replace: " "
+  std::string replacement;           // one character
+  std::optional<Pattern> delimiter;  // the replacement, where the text is split at it
+  PrependScheme scheme = PrependScheme::kAlways;
+};
+using PreTokenizerStep = std::variant<SplitStep, ByteLevelStep, MetaspaceStep>;
+
+/// Words are ranges of `text`.
+struct Pieces {
+  std::string text;
+  std::vector<ByteRange> ranges;  // ascending, none empty
+  bool starts_input = true;       // the first range begins where the user's input does
+
+  std::string_view piece(size_t i) const {
+    return std::string_view(text).substr(ranges[i].begin, ranges[i].end - ranges[i].begin);
+  }
+};
+
+/// The steps of a `pre_tokenizer` value, sequences flattened; null is no steps. Throws DataError on anything
+/// unsupported.
+std::vector<PreTokenizerStep> parse_pre_tokenizer(const nlohmann::json& value, std::string_view where);
+
+MetaspaceStep make_metaspace(std::string replacement, PrependScheme scheme, bool splits, std::string_view where);
+
+/// Splits every piece further. The text must be valid UTF-8.
+void pre_tokenize(const std::vector<PreTokenizerStep>& steps, Pieces& pieces);
+
+/// Fields of Metaspace, which is a decoder too. Throws DataError.
+PrependScheme parse_prepend_scheme(const nlohmann::json& value, std::string_view where);
+std::string parse_replacement(const nlohmann::json& value, std::string_view where);
+
+}  // namespace plumb

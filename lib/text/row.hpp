@@ -1,0 +1,46 @@
+// Rows of a data set to text: what a row says as one text, and which part of it is trained.
+// Source: the dataset formats of TRL; the instruction/input/output columns of Alpaca; the conversations of ShareGPT.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "lib/text/chat_template.hpp"
+#include "lib/text/row_format.hpp"
+#include "lib/text/tokenizer.hpp"
+
+namespace plumb {
+
+struct SftOptions {
+  int64_t max_length = 1024;                 // tokens; 0 keeps all
+  std::optional<bool> completion_only_loss;  // default: true if rows have a prompt
+  bool assistant_only_loss = false;
+  bool parses_special_tokens = false;  // control tokens spelled out in the data become control tokens, as in TRL
+};
+
+struct RowTemplate {
+  ChatTemplate chat;
+  bool has_input_turn = false;  // alpaca: an instruction's input is a turn of role "input", not part of the user's
+};
+
+/// The template for these rows: the named one, else the model's own, else alpaca or instructgpt for rows that have a
+/// default. None for rows of plain text; naming one for them is a UsageError.
+std::optional<RowTemplate> choose_template(const RowFormat& format, const Tokenizer& tokenizer,
+                                           std::string_view template_name = {});
+
+struct SftText {
+  std::optional<MarkedText> prompt;  // what `full` begins with, in rows that have a prompt
+  MarkedText full;
+  std::optional<std::vector<ByteRange>> assistant_ranges;  // of `full`; present with assistant_only_loss
+  bool adds_special_tokens = true;
+  bool appends_eos = false;  // templates render their own
+};
+
+/// `row_template` is what choose_template() gave, or null. Throws DataError beginning with `where` for a missing
+/// column, a cell of another type, or a bad message; UsageError where the options do not fit the shape.
+SftText render_sft(const nlohmann::json& row, const RowFormat& format, const RowTemplate* row_template,
+                   const SftOptions& options, std::string_view where);
+
+}  // namespace plumb

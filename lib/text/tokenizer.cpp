@@ -1,0 +1,243 @@
+#include "lib/text/tokenizer.hpp"
+
+#include <algorithm>
+
+#include "lib/base/check.hpp"
+#include "lib/text/tokenizer_parts.hpp"
+#include "lib/text/utf8.hpp"
+
+namespace plumb {
+
+namespace {
+
+// Roles and further tokens of the config become added tokens, where the vocabulary file does not say so itself.
+void add_config_tokens(TokenizerParts& parts, const TokenizerConfig& config) {
+  for (const auto& [id, token] : config.added) {
+    add_token(parts, id, token, "tokenizer_config.json: added_tokens_decoder");
+  }
+  const auto add_role = [&](const AddedToken& token, std::string_view key) {
+    const int32_t id = find_token(parts, token.content);
+    if (id < 0) {
+      throw_error<DataError>("tokenizer_config.json: {}: '{}' is in no vocabulary; is it another model's config?", key,
+                             token.content);
+    }
+    if (parts.added.find(id) == nullptr) add_token(parts, id, token, "tokenizer_config.json");
+  };
+  if (config.bos) add_role(*config.bos, "bos_token");
+  if (config.eos) add_role(*config.eos, "eos_token");
+  if (config.pad) add_role(*config.pad, "pad_token");
+  if (config.unknown) add_role(*config.unknown, "unk_token");
+  for (const AddedToken& token : config.additional_special) add_role(token, "additional_special_tokens");
+}
+
+std::optional<int32_t> role_id(const TokenizerParts& parts, const std::optional<AddedToken>& role) {
+  if (!role) return std::nullopt;
+  return find_token(parts, role->content);
+}
+
+// What the post-processor adds, else what the config asks for.
+Frame make_frame(const TokenizerParts& parts, const TokenizerConfig& config) {
+  if (parts.frame) return *parts.frame;
+  Frame frame;
+  const auto add = [&](std::vector<int32_t>& ids, const std::optional<AddedToken>& role, std::string_view name) {
+    if (!role) throw_error<DataError>("tokenizer_config.json: add_{0}_token is true but there is no {0}_token", name);
+    ids.push_back(find_token(parts, role->content));
+  };
+  if (config.adds_bos.value_or(false)) add(frame.prefix, config.bos, "bos");
+  if (config.adds_eos.value_or(false)) add(frame.suffix, config.eos, "eos");
+  return frame;
+}
+
+// One byte per byte of text, 1 in the user's ranges.
+std::string make_user_flags(const MarkedText& marked) {
+  std::string flags(marked.text.size(), '\0');
+  size_t last_end = 0;
+  for (const ByteRange& range : marked.user_ranges) {
+    check(range.begin >= last_end && range.begin <= range.end && range.end <= flags.size(),
+          "user ranges are ascending, disjoint and within the text");
+    std::fill(flags.begin() + static_cast<std::ptrdiff_t>(range.begin),
+              flags.begin() + static_cast<std::ptrdiff_t>(range.end), '\1');
+    last_end = range.end;
+  }
+  return flags;
+}
+
+}  // namespace
+
+struct Tokenizer::Model {
+  std::vector<NormalizerStep> normalizer;
+  std::vector<PreTokenizerStep> pre_tokenizer;
+  std::optional<std::vector<DecoderStep>> decoder;
+  Frame frame;
+  AddedTokens added;
+  AddedTokenMatcher raw_matcher, normalized_matcher;
+  std::map<int32_t, std::string> normalized_contents;  // of the tokens of normalized_matcher
+  std::optional<int32_t> bos_id, eos_id, pad_id;
+  std::string bos_token, eos_token, chat_template;
+  Bpe bpe;
+
+  Model(TokenizerParts parts, TokenizerConfig config);
+  std::vector<int32_t> encode(std::string_view text, const std::string* user_flags, bool adds_special_tokens) const;
+  void encode_raw(std::string_view text, const std::string* user_flags, bool starts_input,
+                  std::vector<int32_t>& ids) const;
+  void encode_normalized(std::string_view text, bool starts_input, std::vector<int32_t>& ids) const;
+  std::string_view token_to_decode(int32_t id) const;
+};
+
+Tokenizer::Model::Model(TokenizerParts parts, TokenizerConfig config)
+    : frame(make_frame(parts, config)),
+      bos_id(role_id(parts, config.bos)),
+      eos_id(role_id(parts, config.eos)),
+      pad_id(role_id(parts, config.pad)),
+      bos_token(config.bos ? config.bos->content : ""),
+      eos_token(config.eos ? config.eos->content : ""),
+      chat_template(std::move(config.chat_template)),
+      bpe(std::move(parts.vocabulary), parts.merges, std::move(parts.bpe)) {
+  normalizer = std::move(parts.normalizer);
+  pre_tokenizer = std::move(parts.pre_tokenizer);
+  decoder = std::move(parts.decoder);
+  added = std::move(parts.added);
+  for (const auto& [id, token] : added.by_id()) {
+    if (!token.is_normalized) {
+      raw_matcher.add(token.content, id, token);
+      continue;
+    }
+    std::string content = token.content;
+    normalize(normalizer, content, nullptr);
+    normalized_matcher.add(content, id, token);
+    normalized_contents[id] = std::move(content);
+  }
+}
+
+// `text` is normalised and holds no added token.
+void Tokenizer::Model::encode_normalized(std::string_view text, bool starts_input, std::vector<int32_t>& ids) const {
+  if (text.empty()) return;
+  if (pre_tokenizer.empty()) return bpe.encode(text, ids);
+  Pieces pieces{std::string(text), {{0, text.size()}}, starts_input};
+  pre_tokenize(pre_tokenizer, pieces);
+  for (size_t i = 0; i < pieces.ranges.size(); ++i) bpe.encode(pieces.piece(i), ids);
+}
+
+// `text` holds no added token of the raw kind.
+void Tokenizer::Model::encode_raw(std::string_view text, const std::string* user_flags, bool starts_input,
+                                  std::vector<int32_t>& ids) const {
+  std::string normalized(text);
+  std::string flags;
+  const bool needs_flags = user_flags != nullptr && normalized_matcher.has_special();
+  if (needs_flags) flags = *user_flags;
+  normalize(normalizer, normalized, needs_flags ? &flags : nullptr);
+  for (const auto& [range, id] : normalized_matcher.split(normalized, needs_flags ? &flags : nullptr)) {
+    if (id >= 0) {
+      ids.push_back(id);
+    } else {
+      const std::string_view part = std::string_view(normalized).substr(range.begin, range.end - range.begin);
+      encode_normalized(part, starts_input && range.begin == 0, ids);
+    }
+  }
+}
+
+std::vector<int32_t> Tokenizer::Model::encode(std::string_view text, const std::string* user_flags,
+                                              bool adds_special_tokens) const {
+  check_utf8(text, "text");
+  std::vector<int32_t> ids;
+  ids.reserve(text.size() / 4 + 8);
+  if (adds_special_tokens) ids = frame.prefix;
+  for (const auto& [range, id] : raw_matcher.split(text, user_flags)) {
+    if (id >= 0) {
+      ids.push_back(id);
+      continue;
+    }
+    std::string flags;
+    if (user_flags != nullptr) flags = user_flags->substr(range.begin, range.end - range.begin);
+    encode_raw(text.substr(range.begin, range.end - range.begin), user_flags != nullptr ? &flags : nullptr,
+               range.begin == 0, ids);
+  }
+  if (adds_special_tokens) ids.insert(ids.end(), frame.suffix.begin(), frame.suffix.end());
+  return ids;
+}
+
+std::string_view Tokenizer::Model::token_to_decode(int32_t id) const {
+  // Decoders undo normalisation, so that a token which went through it must be decoded in its normalised form.
+  const auto normalized = normalized_contents.find(id);
+  if (normalized != normalized_contents.end()) return normalized->second;
+  const AddedToken* token = added.find(id);
+  return token != nullptr ? std::string_view(token->content) : bpe.vocabulary().token(id);
+}
+
+Tokenizer Tokenizer::from_json(std::string_view tokenizer_json, std::string_view tokenizer_config_json) {
+  TokenizerConfig config = parse_tokenizer_config(tokenizer_config_json);
+  TokenizerParts parts = parse_tokenizer_json(tokenizer_json);
+  add_config_tokens(parts, config);
+  return Tokenizer(std::make_shared<const Model>(std::move(parts), std::move(config)));
+}
+
+Tokenizer Tokenizer::from_sentencepiece(std::string_view model_bytes, std::string_view tokenizer_config_json) {
+  TokenizerConfig config = parse_tokenizer_config(tokenizer_config_json);
+  TokenizerParts parts = parse_sentencepiece(model_bytes, config);
+  add_config_tokens(parts, config);
+  return Tokenizer(std::make_shared<const Model>(std::move(parts), std::move(config)));
+}
+
+std::vector<int32_t> Tokenizer::encode(std::string_view text, bool adds_special_tokens) const {
+  return model_->encode(text, nullptr, adds_special_tokens);
+}
+
+std::vector<int32_t> Tokenizer::encode(const MarkedText& marked, bool adds_special_tokens) const {
+  if (marked.user_ranges.empty()) return encode(marked.text, adds_special_tokens);
+  const std::string flags = make_user_flags(marked);
+  return model_->encode(marked.text, &flags, adds_special_tokens);
+}
+
+std::string Tokenizer::decode(std::span<const int32_t> ids, bool skips_special_tokens) const {
+  std::vector<std::string> tokens;
+  tokens.reserve(ids.size());
+  for (const int32_t id : ids) {
+    if (id < 0 || id >= vocab_size()) {
+      throw_error<DataError>("token id {}: expected 0 to {}; do model and tokenizer belong together?", id,
+                             vocab_size() - 1);
+    }
+    if (skips_special_tokens && is_special(id)) continue;
+    // An id within a hole decodes to nothing.
+    if (model_->added.find(id) == nullptr && !model_->bpe.vocabulary().contains(id)) continue;
+    tokens.emplace_back(model_->token_to_decode(id));
+  }
+  if (model_->decoder) return decode_tokens(*model_->decoder, std::move(tokens));
+  std::string text;
+  for (const std::string& token : tokens) text.append(text.empty() ? "" : " ").append(token);
+  return text;
+}
+
+int64_t Tokenizer::vocab_size() const {
+  const auto& added = model_->added.by_id();
+  const int32_t last_added = added.empty() ? -1 : added.rbegin()->first;
+  return std::max(model_->bpe.vocabulary().size(), last_added + 1);
+}
+
+std::optional<int32_t> Tokenizer::token_id(std::string_view token) const {
+  const int32_t added = model_->added.id_of(token);
+  const int32_t id = added >= 0 ? added : model_->bpe.vocabulary().find(token);
+  if (id < 0) return std::nullopt;
+  return id;
+}
+
+bool Tokenizer::is_special(int32_t id) const {
+  const AddedToken* token = model_->added.find(id);
+  return token != nullptr && token->is_special;
+}
+
+std::optional<int32_t> Tokenizer::bos_id() const { return model_->bos_id; }
+std::optional<int32_t> Tokenizer::eos_id() const { return model_->eos_id; }
+std::optional<int32_t> Tokenizer::pad_id() const { return model_->pad_id; }
+const std::string& Tokenizer::bos_token() const { return model_->bos_token; }
+const std::string& Tokenizer::eos_token() const { return model_->eos_token; }
+const std::string& Tokenizer::chat_template() const { return model_->chat_template; }
+
+void check_utf8(std::string_view text, std::string_view where) {
+  const size_t at = find_invalid_utf8(text);
+  if (at != std::string_view::npos) {
+    throw_error<DataError>("{}: byte {}: expected UTF-8, got the byte 0x{:02X}; is the file in another encoding?",
+                           where, at, static_cast<unsigned char>(text[at]));
+  }
+}
+
+}  // namespace plumb

@@ -1,0 +1,70 @@
+// Text to token ids and back, bit for bit as the Hugging Face `tokenizers` library does it for BPE models: byte-level
+// (GPT-2, Llama 3, Qwen) and SentencePiece style with byte fallback (Llama 2, Mistral).
+// Source: the tokenizer.json format of huggingface/tokenizers; sentencepiece_model.proto of google/sentencepiece.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace plumb {
+
+/// Half-open range of bytes.
+struct ByteRange {
+  size_t begin = 0;
+  size_t end = 0;
+};
+
+/// Text with the parts that came from a user's data: inside them nothing is ever read as a control token.
+struct MarkedText {
+  std::string text;
+  std::vector<ByteRange> user_ranges;  // ascending, disjoint
+};
+
+class Tokenizer {
+ public:
+  /// Reads the contents of tokenizer.json and, where there is one, tokenizer_config.json (else ""). Names in messages are
+  /// the file names. Throws DataError on malformed or unsupported contents, naming what is supported.
+  static Tokenizer from_json(std::string_view tokenizer_json, std::string_view tokenizer_config_json = {});
+
+  /// Reads the bytes of a SentencePiece tokenizer.model (BPE models only) and tokenizer_config.json, or "".
+  static Tokenizer from_sentencepiece(std::string_view model_bytes, std::string_view tokenizer_config_json = {});
+
+  /// The whole pipeline, special tokens of the post-processor included when `adds_special_tokens`. Control tokens spelled
+  /// out in `text` become their ids, as in Hugging Face. Throws DataError on invalid UTF-8 with the byte offset.
+  std::vector<int32_t> encode(std::string_view text, bool adds_special_tokens = true) const;
+
+  /// As above, but added tokens marked special that touch a user range stay ordinary text.
+  std::vector<int32_t> encode(const MarkedText& marked, bool adds_special_tokens = true) const;
+
+  /// Inverse of encode up to normalisation. Ids out of range throw DataError.
+  std::string decode(std::span<const int32_t> ids, bool skips_special_tokens = false) const;
+
+  /// One past the largest id, added tokens included.
+  int64_t vocab_size() const;
+  std::optional<int32_t> token_id(std::string_view token) const;
+  bool is_special(int32_t id) const;
+
+  /// From tokenizer_config.json (a string or an AddedToken object), else nothing.
+  std::optional<int32_t> bos_id() const;
+  std::optional<int32_t> eos_id() const;
+  std::optional<int32_t> pad_id() const;
+  const std::string& bos_token() const;  // "" when there is none
+  const std::string& eos_token() const;
+  /// The Jinja source of the model's own chat template; "" when there is none.
+  const std::string& chat_template() const;
+
+ private:
+  struct Model;
+  explicit Tokenizer(std::shared_ptr<const Model> model) : model_(std::move(model)) {}
+  std::shared_ptr<const Model> model_;  // immutable, shared by copies and threads
+};
+
+/// Throws DataError naming `where` and the byte offset of the first byte that is no valid UTF-8.
+void check_utf8(std::string_view text, std::string_view where);
+
+}  // namespace plumb

@@ -1,0 +1,125 @@
+#include "partition/canonical_sum.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+
+#include "lib/base/check.hpp"
+#include "lib/kernels/kernels.hpp"
+
+namespace plumb {
+
+namespace {
+
+constexpr int64_t kBlockElements = 2048;  // the open subtrees of one block stay in the first-level cache
+constexpr size_t kMaxDepth = 48;
+
+struct Subtree {
+  int64_t num_leaves;
+  const float* data;
+};
+
+void convert(const Summand& summand, int64_t begin, int64_t n, float* out) {
+  if (summand.is_bfloat16) {
+    activation_kernels<BFloat16>().to_float(static_cast<const BFloat16*>(summand.data) + begin, out, n);
+  } else {
+    std::memcpy(out, static_cast<const float*>(summand.data) + begin, static_cast<size_t>(n) * sizeof(float));
+  }
+}
+
+/// One block of push_summands. Buffers that hold sums on their way are taken from `scratch`.
+class BlockSum {
+ public:
+  BlockSum(std::span<float* const> levels, std::span<const int64_t> open, int64_t begin, int64_t n)
+      : levels_(levels), begin_(begin), n_(n) {
+    for (size_t i = 0; i < open.size(); ++i) stack_[depth_++] = {open[i], levels[i] + begin};
+    for (size_t i = 0; i < kMaxDepth + 1; ++i) free_[num_free_++] = scratch_buffer(i);
+  }
+
+  void push(const Summand& summand, bool adds_to_newest) {
+    float* sum = free_[--num_free_];
+    convert(summand, begin_, n_, sum);
+    int64_t size = summand.num_leaves;
+    while (depth_ > 0 && (adds_to_newest || stack_[depth_ - 1].num_leaves == size)) {
+      const Subtree top = stack_[--depth_];
+      float_kernels().add(top.data, sum, sum, n_);
+      size += top.num_leaves;
+      give_back(top.data);
+    }
+    check(depth_ < kMaxDepth, "fewer open subtrees than 48");
+    stack_[depth_++] = {size, sum};
+  }
+
+  void collapse() {
+    while (depth_ > 1) {
+      float* sum = free_[--num_free_];
+      const Subtree newest = stack_[--depth_], before = stack_[--depth_];
+      float_kernels().add(before.data, newest.data, sum, n_);
+      give_back(newest.data);
+      give_back(before.data);
+      stack_[depth_++] = {newest.num_leaves + before.num_leaves, sum};
+    }
+  }
+
+  void store() {
+    for (size_t i = 0; i < depth_; ++i)
+      if (stack_[i].data != levels_[i] + begin_)
+        std::memcpy(levels_[i] + begin_, stack_[i].data, static_cast<size_t>(n_) * sizeof(float));
+  }
+
+ private:
+  static float* scratch_buffer(size_t i) {
+    alignas(64) thread_local std::array<float, kBlockElements*(kMaxDepth + 1)> memory;
+    return memory.data() + i * kBlockElements;
+  }
+  void give_back(const float* data) {
+    const float* first = scratch_buffer(0);
+    if (data >= first && data < first + kBlockElements * (kMaxDepth + 1)) free_[num_free_++] = const_cast<float*>(data);
+  }
+
+  std::span<float* const> levels_;
+  int64_t begin_, n_;
+  std::array<Subtree, kMaxDepth> stack_;
+  size_t depth_ = 0;
+  std::array<float*, kMaxDepth + 1> free_;
+  size_t num_free_ = 0;
+};
+
+}  // namespace
+
+std::vector<int64_t> aligned_subtrees(int64_t begin, int64_t end) {
+  std::vector<int64_t> sizes;
+  while (begin < end) {
+    int64_t size = begin == 0 ? int64_t{1} << 62 : begin & -begin;
+    while (begin + size > end || size > end) size /= 2;
+    sizes.push_back(size);
+    begin += size;
+  }
+  return sizes;
+}
+
+std::vector<int64_t> open_subtrees(int64_t num_leaves, Reduction reduction) {
+  if (reduction == Reduction::kFast) return num_leaves > 0 ? std::vector<int64_t>{num_leaves} : std::vector<int64_t>{};
+  return aligned_subtrees(0, num_leaves);
+}
+
+int64_t max_open_subtrees(int64_t leaves_per_accumulation, int64_t accumulation_steps, Reduction reduction) {
+  int64_t most = 1;
+  for (int64_t a = 1; a < accumulation_steps; ++a)
+    most = std::max<int64_t>(most, std::ssize(open_subtrees(a * leaves_per_accumulation, reduction)));
+  return most;
+}
+
+void push_summands(std::span<float* const> levels, int64_t leaves_before, std::span<const Summand> summands,
+                   int64_t num_elements, bool is_last, Reduction reduction) {
+  const std::vector<int64_t> open = open_subtrees(leaves_before, reduction);
+  for (int64_t begin = 0; begin < num_elements; begin += kBlockElements) {
+    BlockSum block(levels, open, begin, std::min(kBlockElements, num_elements - begin));
+    for (const Summand& summand : summands) block.push(summand, reduction == Reduction::kFast);
+    if (is_last) block.collapse();
+    block.store();
+  }
+}
+
+}  // namespace plumb

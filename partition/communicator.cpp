@@ -1,0 +1,168 @@
+#include "partition/communicator.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <exception>
+
+#include "lib/base/check.hpp"
+#include "lib/base/log.hpp"
+
+namespace plumb {
+
+int64_t message_piece_bytes = int64_t{1} << 30;
+
+namespace {
+
+void check_mpi(int code, const char* what) {
+  if (code == MPI_SUCCESS) return;
+  char text[MPI_MAX_ERROR_STRING];
+  int length = 0;
+  MPI_Error_string(code, text, &length);
+  throw_error<CommError>("{}: {}", what, std::string_view(text, static_cast<size_t>(length)));
+}
+
+}  // namespace
+
+MpiRuntime::MpiRuntime() {
+  int provided = 0;
+  check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
+}
+
+MpiRuntime::~MpiRuntime() {
+  // while an exception flies the peers may be in a collective: abort() ends the job instead
+  if (std::uncaught_exceptions() == 0) MPI_Finalize();
+}
+
+void MpiRuntime::abort(int exit_code) {
+  MPI_Abort(MPI_COMM_WORLD, exit_code);
+  std::_Exit(exit_code);
+}
+
+Communicator::Communicator(int ranks_per_node) {
+  int world_rank = 0;
+  MPI_Comm_rank(MPI_COMM_WORLD, &world_rank);
+  MPI_Comm shared = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, world_rank, MPI_INFO_NULL, &shared), "nodes");
+  int shared_rank = 0;
+  MPI_Comm_rank(shared, &shared_rank);
+  MPI_Comm_split(shared, ranks_per_node > 0 ? shared_rank / ranks_per_node : 0, shared_rank, &node_comm_);
+  MPI_Comm_free(&shared);
+
+  // A node is named by the world rank of its first member; ordering by (node, rank) makes its ranks contiguous.
+  int leader = world_rank, node_rank = 0;
+  MPI_Comm_rank(node_comm_, &node_rank);
+  MPI_Bcast(&leader, 1, MPI_INT, 0, node_comm_);
+  int world_size = 1;
+  MPI_Comm_size(MPI_COMM_WORLD, &world_size);
+  std::vector<int> leaders(static_cast<size_t>(world_size));
+  MPI_Allgather(&leader, 1, MPI_INT, leaders.data(), 1, MPI_INT, MPI_COMM_WORLD);
+  const auto before_me = [&](int other) {
+    return std::pair(leaders[static_cast<size_t>(other)], other) < std::pair(leader, world_rank);
+  };
+  int position = 0;
+  for (int other = 0; other < world_size; ++other) position += before_me(other) ? 1 : 0;
+  check_mpi(MPI_Comm_split(MPI_COMM_WORLD, 0, position, &world_), "MPI_Comm_split");
+  MPI_Comm_set_errhandler(world_, MPI_ERRORS_RETURN);
+  MPI_Comm_rank(world_, &rank_);
+  MPI_Comm_size(world_, &size_);
+  std::sort(leaders.begin(), leaders.end());
+  for (int rank = 0; rank < size_; ++rank) {
+    const auto index = static_cast<size_t>(rank);
+    if (rank == 0 || leaders[index] != leaders[index - 1]) node_begin_.push_back(rank);
+    node_of_.push_back(static_cast<int>(node_begin_.size()) - 1);
+  }
+  node_begin_.push_back(size_);
+}
+
+Communicator::~Communicator() {
+  if (std::uncaught_exceptions() > 0) return;
+  MPI_Comm_free(&world_);
+  MPI_Comm_free(&node_comm_);
+}
+
+void Communicator::barrier() const { check_mpi(MPI_Barrier(world_), "barrier"); }
+
+void Communicator::sum(std::span<int64_t> values) const {
+  check_mpi(MPI_Allreduce(MPI_IN_PLACE, values.data(), static_cast<int>(values.size()), MPI_INT64_T, MPI_SUM, world_),
+            "sum of integers");
+}
+
+void Communicator::max(std::span<int64_t> values) const {
+  check_mpi(MPI_Allreduce(MPI_IN_PLACE, values.data(), static_cast<int>(values.size()), MPI_INT64_T, MPI_MAX, world_),
+            "maximum of integers");
+}
+
+void Communicator::sum(ExactSum& value) const {
+  value.carry();
+  sum(value.bins());
+}
+
+void Communicator::broadcast(std::string& bytes) const {
+  auto size = static_cast<int64_t>(bytes.size());
+  check_mpi(MPI_Bcast(&size, 1, MPI_INT64_T, 0, world_), "broadcast of a size");
+  bytes.resize(static_cast<size_t>(size));
+  for (int64_t begin = 0; begin < size; begin += message_piece_bytes)
+    check_mpi(MPI_Bcast(bytes.data() + begin, static_cast<int>(std::min(message_piece_bytes, size - begin)), MPI_BYTE,
+                        0, world_),
+              "broadcast");
+}
+
+std::vector<int64_t> Communicator::all_gather(int64_t value) const {
+  std::vector<int64_t> values(static_cast<size_t>(size_));
+  check_mpi(MPI_Allgather(&value, 1, MPI_INT64_T, values.data(), 1, MPI_INT64_T, world_), "all-gather");
+  return values;
+}
+
+void Communicator::run_agreed(const std::function<void()>& body) const {
+  int code = 0;
+  std::string message;
+  try {
+    body();
+  } catch (const AgreedError&) {
+    throw;  // came from within, on all ranks
+  } catch (const std::exception& error) {
+    code = exit_code(error);
+    message = error.what();
+  }
+  int first = code == 0 ? size_ : rank_;
+  check_mpi(MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, world_), "agreement");
+  if (first == size_) return;
+  if (code != 0 && first != rank_) log_error("{}", message);
+  auto size = static_cast<int>(message.size());
+  MPI_Bcast(&code, 1, MPI_INT, first, world_);
+  MPI_Bcast(&size, 1, MPI_INT, first, world_);
+  message.resize(static_cast<size_t>(size));
+  MPI_Bcast(message.data(), size, MPI_CHAR, first, world_);
+  throw AgreedError(message, code);
+}
+
+void Communicator::run_on_rank0(const std::function<void()>& body) const {
+  run_agreed([&] {
+    if (rank_ == 0) body();
+  });
+}
+
+void MessageBatch::send(std::span<const std::byte> bytes, int to, int tag) {
+  for (int64_t begin = 0; begin < std::ssize(bytes); begin += message_piece_bytes) {
+    const int64_t piece = std::min(message_piece_bytes, std::ssize(bytes) - begin);
+    requests_.emplace_back();
+    check_mpi(MPI_Isend(bytes.data() + begin, static_cast<int>(piece), MPI_BYTE, to, tag, comm_, &requests_.back()),
+              "send");
+  }
+}
+
+void MessageBatch::receive(std::span<std::byte> bytes, int from, int tag) {
+  for (int64_t begin = 0; begin < std::ssize(bytes); begin += message_piece_bytes) {
+    const int64_t piece = std::min(message_piece_bytes, std::ssize(bytes) - begin);
+    requests_.emplace_back();
+    check_mpi(MPI_Irecv(bytes.data() + begin, static_cast<int>(piece), MPI_BYTE, from, tag, comm_, &requests_.back()),
+              "receive");
+  }
+}
+
+void MessageBatch::wait() {
+  check_mpi(MPI_Waitall(static_cast<int>(requests_.size()), requests_.data(), MPI_STATUSES_IGNORE), "messages");
+  requests_.clear();
+}
+
+}  // namespace plumb

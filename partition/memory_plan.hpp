@@ -1,0 +1,57 @@
+// What a run will take, worked out before it starts: bytes per rank and per node, and bytes on the wire per step.
+// 16 bytes per parameter over all ranks (master, gradient, two moments), then slots, gradient buffers and activations.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "partition/buffer_plan.hpp"
+#include "partition/canonical_sum.hpp"
+
+namespace plumb {
+
+struct PlanInput {
+  ModelConfig config;
+  int num_ranks = 1;
+  int ranks_per_node = 1;
+  int64_t element_bytes = 4;  // of slots and activations: 4 or 2
+  int64_t accumulation_steps = 1;
+  int64_t micro_batch_tokens = 0;  // the most that one micro-batch holds
+  bool has_gradient_checkpointing = true;
+  Reduction reduction = Reduction::kCanonical;
+  int64_t program_bytes = 0;  // per rank before anything is allocated: code, MPI, LibTorch
+};
+
+struct MemoryPlan {
+  int64_t num_parameters = 0;
+  // per rank
+  int64_t program_bytes = 0;
+  int64_t parameter_bytes = 0;
+  int64_t moment_bytes = 0;
+  int64_t gradient_bytes = 0;  // this rank's shard, with the open subtrees of canonical sums
+  int64_t gradient_buffer_bytes = 0;
+  int64_t activation_bytes = 0;
+  int64_t head_bytes = 0;  // of the loss: one chunk of logits and what goes with it
+  int64_t exchange_bytes = 0;  // sums on their way between nodes
+  // per node
+  int64_t slot_bytes = 0;
+  // all-gathered and reduce-scattered units per step, whole units on the wire
+  int64_t gathers_per_step = 0;
+  int64_t reduces_per_step = 0;
+  int64_t gather_bytes_per_step = 0;
+  int64_t reduce_bytes_per_step = 0;
+
+  int64_t rank_bytes() const;
+  int64_t total_bytes(int num_ranks, int ranks_per_node) const;
+};
+
+MemoryPlan plan_memory(const PlanInput& input);
+
+/// As a table for people.
+std::string render_plan(const PlanInput& input, const MemoryPlan& plan);
+
+/// "1.4 GiB"
+std::string render_bytes(int64_t bytes);
+
+}  // namespace plumb

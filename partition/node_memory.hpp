@@ -1,0 +1,45 @@
+// One shared-memory window per node, allocated once and sub-allocated: a gathered unit exists once per node, and a
+// reduce-scatter reads each peer's gradient in place. Ranks wait for each other on counters that lie in it.
+// Source: MPI-3 shared-memory windows (MPI_Win_allocate_shared); Hoefler et al., "MPI + MPI", Computing 95 (2013).
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "partition/communicator.hpp"
+
+namespace plumb {
+
+/// How many operations of each kind a rank has completed. Every rank runs the same operations in the same order, so a
+/// count says which.
+struct alignas(64) RankProgress {
+  std::atomic<uint64_t> gathers_posted;
+  std::atomic<uint64_t> gathers_released;
+  std::atomic<uint64_t> reduces_posted;
+  std::atomic<uint64_t> reduces_consumed;
+};
+
+class NodeMemory {
+ public:
+  /// Collective over the node: `bytes` usable bytes, zeroed when first touched.
+  NodeMemory(const Communicator& comm, int64_t bytes);
+  ~NodeMemory();
+  NodeMemory(const NodeMemory&) = delete;
+  NodeMemory& operator=(const NodeMemory&) = delete;
+
+  std::byte* data() const { return data_; }
+  RankProgress& mine() const { return progress_[my_index_]; }
+
+  /// Returns when `counter` of every rank of the node has reached `count`. Local: no MPI call.
+  void wait_for_all(std::atomic<uint64_t> RankProgress::*counter, uint64_t count) const;
+
+ private:
+  MPI_Win window_ = MPI_WIN_NULL;
+  RankProgress* progress_ = nullptr;
+  std::byte* data_ = nullptr;
+  size_t my_index_ = 0;
+  size_t num_ranks_ = 0;
+};
+
+}  // namespace plumb

@@ -1,0 +1,47 @@
+// Who owns which elements of a unit: pure arithmetic. A unit is padded so that every rank holds the same number of elements,
+// a multiple of kShardAlignment: then no element meets a scalar tail or a chunk of a norm that another rank count would
+// not give it.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "lib/model/parameters.hpp"
+
+namespace plumb {
+
+inline constexpr int64_t kShardAlignment = 256;
+
+struct ElementRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+  int64_t size() const { return end - begin; }
+};
+
+class ShardLayout {
+ public:
+  ShardLayout(UnitLayout unit, int num_ranks);
+
+  const UnitLayout& unit() const { return unit_; }
+  int64_t shard_elements() const { return shard_elements_; }
+  int64_t padded_elements() const { return shard_elements_ * num_ranks_; }
+  /// Of the padded unit; may reach beyond its last parameter.
+  ElementRange shard(int rank) const { return {rank * shard_elements_, (rank + 1) * shard_elements_}; }
+  /// What lies between and after the parameters: always zero, in parameters and gradients.
+  const std::vector<ElementRange>& gaps() const { return gaps_; }
+  /// Elements with and without weight decay within a shard, as runs; gaps belong to the run before them.
+  struct DecayRun {
+    ElementRange range;  // of the unit
+    bool is_decayed;
+  };
+  std::vector<DecayRun> decay_runs(int rank) const;
+
+ private:
+  UnitLayout unit_;
+  int num_ranks_;
+  int64_t shard_elements_;
+  std::vector<ElementRange> gaps_;
+};
+
+}  // namespace plumb

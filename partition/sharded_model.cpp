@@ -1,0 +1,187 @@
+#include "partition/sharded_model.hpp"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/index_select.h>
+#include <ATen/ops/zeros.h>
+
+#include <cmath>
+
+#include "lib/base/check.hpp"
+#include "lib/base/exact_sum.hpp"
+#include "lib/model/tensor_kernels.hpp"
+
+namespace plumb {
+
+std::vector<ShardLayout> shard_layouts(const ModelConfig& config, int num_ranks) {
+  std::vector<ShardLayout> layouts;
+  for (UnitLayout& unit : unit_layouts(config)) layouts.emplace_back(std::move(unit), num_ranks);
+  return layouts;
+}
+
+ShardedModel::ShardedModel(const ModelConfig& config, const Communicator& comm, const EngineOptions& options)
+    : config_(config),
+      comm_(comm),
+      options_(options),
+      units_(shard_layouts(config, comm.size())),
+      exchange_(comm, units_, plan_buffers(units_, config.ties_embeddings, options.dtype == at::kFloat ? 4 : 2),
+                options.dtype, options.accumulation_steps, options.reduction) {
+  const int64_t num_levels = max_open_subtrees(comm.size(), options.accumulation_steps, options.reduction);
+  const auto new_span = [this](int64_t elements) {
+    memory_.push_back(at::zeros({elements}, at::TensorOptions().dtype(at::kFloat)));
+    return std::span(memory_.back().data_ptr<float>(), static_cast<size_t>(elements));
+  };
+  for (const ShardLayout& layout : units_) {
+    UnitShard& shard = shards_.emplace_back();
+    shard.parameters = new_span(layout.shard_elements());
+    shard.moments1 = new_span(layout.shard_elements());
+    shard.moments2 = new_span(layout.shard_elements());
+    for (int64_t level = 0; level < num_levels; ++level) {
+      const std::span<float> memory = new_span(layout.shard_elements());
+      if (level == 0) shard.gradients = memory;
+      shard.levels.push_back(memory.data());
+    }
+  }
+}
+
+void ShardedModel::load(const std::function<void(int, ElementRange, std::span<float>)>& fill) {
+  for (size_t unit = 0; unit < units_.size(); ++unit)
+    fill(static_cast<int>(unit), units_[unit].shard(comm_.rank()), shards_[unit].parameters);
+}
+
+void ShardedModel::prefetch(int operation) {
+  if (operation < std::ssize(exchange_.plan().gathers))
+    exchange_.start_gather(
+        operation,
+        shards_[static_cast<size_t>(exchange_.plan().gathers[static_cast<size_t>(operation)].unit)].parameters);
+}
+
+HeadTensors ShardedModel::head_tensors(const at::Tensor& flat) const {
+  const UnitLayout& unit = (config_.ties_embeddings ? units_.front() : units_.back()).unit();
+  HeadTensors head;
+  for (const Parameter& p : unit.parameters) {
+    const at::Tensor view = flat.narrow(0, p.offset, p.num_elements()).view(p.shape);
+    (p.kind == ParameterKind::kFinalNorm ? head.norm_D : head.head_VD) = view;
+  }
+  return head;
+}
+
+/// Embedding and blocks. Operation u of the plan gathers unit u; the head's gather is under way on return.
+at::Tensor ShardedModel::run_forward(const BlockContext& context, const MicroBatch& batch,
+                                     std::vector<at::Tensor>* inputs, std::vector<BlockKept>* kept) {
+  const at::Tensor ids = at::from_blob(const_cast<int64_t*>(batch.token_ids.data()), {batch.num_tokens()},
+                                       at::TensorOptions().dtype(at::kLong));
+  prefetch(0);
+  const at::Tensor embedding = exchange_.finish_gather(0)
+                                   .narrow(0, 0, config_.vocab_size * config_.hidden_size)
+                                   .view({config_.vocab_size, config_.hidden_size});
+  prefetch(1);
+  at::Tensor x_TD = at::index_select(embedding, 0, ids);
+  exchange_.release_gather();
+  for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
+    const int unit = static_cast<int>(layer) + 1;
+    const BlockTensors parameters = block_tensors(units_[static_cast<size_t>(unit)].unit(), exchange_.finish_gather(unit));
+    prefetch(unit + 1);
+    BlockKept block_kept;
+    if (inputs) inputs->push_back(x_TD);
+    x_TD = block_forward(context, layer, parameters, x_TD, block_kept);
+    if (kept) kept->push_back(std::move(block_kept));
+    exchange_.release_gather();
+  }
+  return x_TD;
+}
+
+void ShardedModel::finish_reduce(int reduce, int64_t accumulation) {
+  const int unit = exchange_.plan().reduces[static_cast<size_t>(reduce)].unit;
+  exchange_.finish_reduce(reduce, accumulation, shards_[static_cast<size_t>(unit)].levels);
+}
+
+void ShardedModel::accumulate(const MicroBatch& batch, int64_t accumulation, const Objective& objective) {
+  const BlockContext context(config_, batch.document_begin);
+  std::vector<at::Tensor> inputs;
+  std::vector<BlockKept> kept;
+  const bool keeps_blocks = !options_.has_gradient_checkpointing;
+  at::Tensor hidden_TD = run_forward(context, batch, keeps_blocks ? nullptr : &inputs, keeps_blocks ? &kept : nullptr);
+
+  // head: its gather is operation num_layers + 1, its gradient the first to be reduced, unless tied
+  const int head_gather = static_cast<int>(config_.num_layers) + 1;
+  const int last_reduce = static_cast<int>(exchange_.plan().reduces.size()) - 1;
+  int reduce = config_.ties_embeddings ? -1 : 0;  // the one started last
+  const HeadTensors head = head_tensors(exchange_.finish_gather(head_gather));
+  prefetch(head_gather + 1);
+  const at::Tensor head_gradient = exchange_.gradient_buffer(config_.ties_embeddings ? last_reduce : 0);
+  const HeadTensors head_gradients = head_tensors(head_gradient);
+  at::Tensor gradient_TD = objective(hidden_TD, head, &head_gradients);
+  hidden_TD.reset();
+  exchange_.release_gather();
+  if (reduce == 0) exchange_.start_reduce(0);
+
+  for (int64_t layer = config_.num_layers - 1; layer >= 0; --layer) {
+    const int operation = head_gather + static_cast<int>(config_.num_layers - layer);
+    const UnitLayout& unit = units_[static_cast<size_t>(layer) + 1].unit();
+    const BlockTensors parameters = block_tensors(unit, exchange_.finish_gather(operation));
+    prefetch(operation + 1);
+    BlockKept block_kept;
+    if (keeps_blocks) {
+      block_kept = std::move(kept[static_cast<size_t>(layer)]);
+    } else {
+      block_recompute(context, layer, parameters, inputs[static_cast<size_t>(layer)], block_kept);
+      inputs[static_cast<size_t>(layer)].reset();
+    }
+    const BlockTensors gradients = block_tensors(unit, exchange_.gradient_buffer(reduce + 1));
+    gradient_TD = block_backward(context, layer, parameters, block_kept, gradient_TD, gradients);
+    exchange_.release_gather();
+    exchange_.start_reduce(reduce + 1);
+    if (reduce >= 0) finish_reduce(reduce, accumulation);
+    ++reduce;
+  }
+
+  // the embedding's gradient: rows of the tokens that were there; on top of the head's when tied
+  const at::Tensor embedding_gradient =
+      config_.ties_embeddings ? head_gradient : exchange_.gradient_buffer(last_reduce);
+  if (!config_.ties_embeddings) embedding_gradient.zero_();
+  with_element_type(options_.dtype, [&]<class T>(T*) {
+    float* rows = data_of<float>(embedding_gradient);
+    for (int64_t t = 0; t < batch.num_tokens(); ++t)
+      activation_kernels<T>().add_to_float(data_of<T>(gradient_TD) + t * config_.hidden_size,
+                                           rows + batch.token_ids[static_cast<size_t>(t)] * config_.hidden_size,
+                                           config_.hidden_size);
+  });
+  exchange_.start_reduce(last_reduce);
+  if (reduce >= 0) finish_reduce(reduce, accumulation);
+  finish_reduce(last_reduce, accumulation);
+}
+
+void ShardedModel::evaluate(const MicroBatch& batch, const Objective& objective) {
+  const BlockContext context(config_, batch.document_begin);
+  const at::Tensor hidden_TD = run_forward(context, batch, nullptr, nullptr);
+  objective(hidden_TD, head_tensors(exchange_.finish_gather(static_cast<int>(config_.num_layers) + 1)), nullptr);
+  exchange_.release_gather();
+}
+
+double ShardedModel::gradient_norm() const {
+  ExactSum squares;
+  for (const UnitShard& shard : shards_)
+    for (size_t begin = 0; begin < shard.gradients.size(); begin += kShardAlignment)  // chunks that no rank count moves
+      squares.add(float_kernels().sum_of_squares(shard.gradients.data() + begin, kShardAlignment));
+  comm_.sum(squares);
+  return std::sqrt(squares.value());
+}
+
+void ShardedModel::update(const AdamWOptions& options, double learning_rate, int64_t step, double gradient_scale) {
+  for (size_t unit = 0; unit < units_.size(); ++unit) {
+    const UnitShard& shard = shards_[unit];
+    const int64_t shard_begin = units_[unit].shard(comm_.rank()).begin;
+    for (const ShardLayout::DecayRun& run : units_[unit].decay_runs(comm_.rank())) {
+      const auto first = static_cast<size_t>(run.range.begin - shard_begin);
+      const auto count = static_cast<size_t>(run.range.size());
+      AdamWOptions run_options = options;
+      if (!run.is_decayed) run_options.weight_decay = 0;
+      adamw_update(shard.parameters.subspan(first, count), shard.gradients.subspan(first, count),
+                   shard.moments1.subspan(first, count), shard.moments2.subspan(first, count), run_options,
+                   learning_rate, step, gradient_scale);
+    }
+  }
+}
+
+}  // namespace plumb

@@ -1,0 +1,183 @@
+#include "partition/unit_exchange.hpp"
+
+#include <ATen/ops/from_blob.h>
+
+#include "lib/base/check.hpp"
+#include "lib/model/tensor_kernels.hpp"
+
+namespace plumb {
+
+namespace {
+
+constexpr int kGatherTag = 1, kReduceTag = 2;
+
+int64_t element_bytes(at::ScalarType dtype) { return dtype == at::kFloat ? 4 : 2; }
+
+}  // namespace
+
+UnitExchange::UnitExchange(const Communicator& comm, const std::vector<ShardLayout>& units, BufferPlan plan,
+                           at::ScalarType dtype, int64_t accumulation_steps, Reduction reduction)
+    : comm_(comm),
+      units_(units),
+      plan_(std::move(plan)),
+      dtype_(dtype),
+      accumulation_steps_(accumulation_steps),
+      reduction_(reduction),
+      memory_(comm, plan_.slot_bytes + plan_.gradient_bytes * comm.node_size(comm.node())) {}
+
+// Between nodes, what concerns rank r is handled on another node by the rank with the same local index (modulo its size).
+int UnitExchange::helper_on(int node, int rank) const {
+  return comm_.node_begin(node) + comm_.local_index(rank) % comm_.node_size(node);
+}
+
+void UnitExchange::for_each_remote_of_mine(const std::function<void(int rank)>& body) const {
+  for (int rank = 0; rank < comm_.size(); ++rank)
+    if (comm_.node_of(rank) != comm_.node() && helper_on(comm_.node(), rank) == comm_.rank()) body(rank);
+}
+
+std::byte* UnitExchange::gradient_area(int local_index) const {
+  return memory_.data() + plan_.slot_bytes + local_index * plan_.gradient_bytes;
+}
+
+at::Tensor UnitExchange::tensor_at(std::byte* data, int64_t elements, at::ScalarType dtype) const {
+  return at::from_blob(data, {elements}, at::TensorOptions().dtype(dtype));
+}
+
+at::ScalarType UnitExchange::gradient_dtype(const UnitOperation& operation) const {
+  const int64_t elements = units_[static_cast<size_t>(operation.unit)].padded_elements();
+  return operation.buffer.bytes == elements * 4 ? at::kFloat : at::kBFloat16;
+}
+
+void UnitExchange::record(CollectiveRecord::Kind kind, const UnitOperation& operation) {
+  if (records_.size() < 100'000) records_.push_back({kind, operation.unit, operation.buffer.bytes, sequence_});
+  ++sequence_;
+}
+
+std::vector<CollectiveRecord> UnitExchange::take_records() { return std::exchange(records_, {}); }
+
+void UnitExchange::start_gather(int gather, std::span<const float> master_shard) {
+  const UnitOperation& operation = plan_.gathers[static_cast<size_t>(gather)];
+  const ShardLayout& layout = units_[static_cast<size_t>(operation.unit)];
+  record(CollectiveRecord::Kind::kGather, operation);
+  // the slot may be written once every rank of the node has released what was there: all that I have released
+  memory_.wait_for_all(&RankProgress::gathers_released, memory_.mine().gathers_released.load());
+  std::byte* slot = memory_.data() + operation.buffer.offset_bytes;
+  const int64_t shard_bytes = layout.shard_elements() * element_bytes(dtype_);
+  const auto part = [&](int rank) {
+    return std::span(slot + rank * shard_bytes, static_cast<size_t>(shard_bytes));
+  };
+  with_element_type(dtype_, [&]<class T>(T*) {
+    activation_kernels<T>().from_float(master_shard.data(), reinterpret_cast<T*>(part(comm_.rank()).data()),
+                                       layout.shard_elements());
+  });
+  MessageBatch& messages = gather_messages_.emplace_back(comm_.mpi());
+  for_each_remote_of_mine([&](int rank) { messages.receive(part(rank), rank, kGatherTag); });
+  for (int node = 0; node < comm_.num_nodes(); ++node)
+    if (node != comm_.node()) messages.send(part(comm_.rank()), helper_on(node, comm_.rank()), kGatherTag);
+  if (comm_.num_nodes() == 1) {
+    gather_messages_.pop_back();
+    memory_.mine().gathers_posted.fetch_add(1, std::memory_order_release);
+  }
+}
+
+at::Tensor UnitExchange::finish_gather(int gather) {
+  const UnitOperation& operation = plan_.gathers[static_cast<size_t>(gather)];
+  if (!gather_messages_.empty()) {
+    gather_messages_.front().wait();
+    gather_messages_.pop_front();
+    memory_.mine().gathers_posted.fetch_add(1, std::memory_order_release);
+  }
+  memory_.wait_for_all(&RankProgress::gathers_posted, memory_.mine().gathers_released.load() + 1);
+  return tensor_at(memory_.data() + operation.buffer.offset_bytes,
+                   units_[static_cast<size_t>(operation.unit)].padded_elements(), dtype_);
+}
+
+void UnitExchange::release_gather() { memory_.mine().gathers_released.fetch_add(1, std::memory_order_release); }
+
+at::Tensor UnitExchange::gradient_buffer(int reduce) {
+  const UnitOperation& operation = plan_.reduces[static_cast<size_t>(reduce)];
+  const ShardLayout& layout = units_[static_cast<size_t>(operation.unit)];
+  // peers may still read what was here: wait until they have consumed all that I have
+  memory_.wait_for_all(&RankProgress::reduces_consumed, memory_.mine().reduces_consumed.load());
+  at::Tensor flat = tensor_at(gradient_area(comm_.local_index(comm_.rank())) + operation.buffer.offset_bytes,
+                              layout.padded_elements(), gradient_dtype(operation));
+  for (const ElementRange& gap : layout.gaps()) flat.narrow(0, gap.begin, gap.size()).zero_();
+  return flat;
+}
+
+void UnitExchange::start_reduce(int reduce) {
+  record(CollectiveRecord::Kind::kReduceScatter, plan_.reduces[static_cast<size_t>(reduce)]);
+  memory_.mine().reduces_posted.fetch_add(1, std::memory_order_release);
+}
+
+std::vector<UnitExchange::LeafGroup> UnitExchange::leaf_groups(int node, int64_t accumulation) const {
+  const int64_t begin = accumulation * comm_.size() + comm_.node_begin(node);
+  if (reduction_ == Reduction::kFast) return {{comm_.node_size(node), 0}};
+  std::vector<LeafGroup> groups;
+  int local = 0;
+  for (int64_t size : aligned_subtrees(begin, begin + comm_.node_size(node))) {
+    groups.push_back({size, local});
+    local += static_cast<int>(size);
+  }
+  return groups;
+}
+
+void UnitExchange::finish_reduce(int reduce, int64_t accumulation, std::span<float* const> levels) {
+  const UnitOperation& operation = plan_.reduces[static_cast<size_t>(reduce)];
+  const ShardLayout& layout = units_[static_cast<size_t>(operation.unit)];
+  const int64_t shard = layout.shard_elements();
+  const bool is_bfloat16 = gradient_dtype(operation) == at::kBFloat16;
+  const int me = comm_.rank(), my_node = comm_.node();
+  memory_.wait_for_all(&RankProgress::reduces_posted, memory_.mine().reduces_consumed.load() + 1);
+  const auto local_leaf = [&](int local, int owner) {
+    return Summand{1,
+                   gradient_area(local) + operation.buffer.offset_bytes + owner * shard * (is_bfloat16 ? 2 : 4),
+                   is_bfloat16};
+  };
+
+  // sums of this node for the shards of remote ranks, and theirs for mine
+  MessageBatch messages(comm_.mpi());
+  size_t num_outgoing = 0, num_incoming = 0;
+  const auto next_buffer = [shard](std::vector<std::vector<float>>& buffers, size_t& used, size_t groups) {
+    if (used == buffers.size()) buffers.emplace_back();
+    std::vector<float>& buffer = buffers[used++];
+    if (buffer.size() < groups * static_cast<size_t>(shard)) buffer.resize(groups * static_cast<size_t>(shard));
+    return std::span(buffer).first(groups * static_cast<size_t>(shard));
+  };
+  for (int node = 0; node < comm_.num_nodes(); ++node) {
+    if (node == my_node) continue;
+    const auto buffer = next_buffer(incoming_, num_incoming, leaf_groups(node, accumulation).size());
+    messages.receive(std::as_writable_bytes(buffer), helper_on(node, me), kReduceTag);
+  }
+  for_each_remote_of_mine([&](int rank) {
+    const auto groups = leaf_groups(my_node, accumulation);
+    const auto buffer = next_buffer(outgoing_, num_outgoing, groups.size());
+    for (size_t i = 0; i < groups.size(); ++i) {
+      std::vector<Summand> leaves;
+      for (int local = 0; local < groups[i].num_leaves; ++local)
+        leaves.push_back(local_leaf(groups[i].first_local + local, rank));
+      float* const sum = buffer.data() + static_cast<int64_t>(i) * shard;
+      push_summands({&sum, 1}, 0, leaves, shard, true, reduction_);
+    }
+    messages.send(std::as_bytes(buffer), rank, kReduceTag);
+  });
+  messages.wait();
+
+  std::vector<Summand> summands;
+  num_incoming = 0;
+  for (int node = 0; node < comm_.num_nodes(); ++node) {
+    if (node == my_node) {
+      for (int local = 0; local < comm_.node_size(node); ++local) summands.push_back(local_leaf(local, me));
+    } else {
+      const std::vector<float>& buffer = incoming_[num_incoming++];
+      const auto groups = leaf_groups(node, accumulation);
+      for (size_t i = 0; i < groups.size(); ++i)
+        summands.push_back({groups[i].num_leaves, buffer.data() + static_cast<int64_t>(i) * shard, false});
+    }
+  }
+  push_summands(levels, accumulation * comm_.size(), summands, shard, accumulation + 1 == accumulation_steps_,
+                reduction_);
+  memory_.mine().reduces_consumed.fetch_add(1, std::memory_order_release);
+}
+
+}  // namespace plumb

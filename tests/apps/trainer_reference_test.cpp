@@ -1,0 +1,103 @@
+// The engine against records of TRL in float32: the same rows give the same losses, step by step, on any number of ranks.
+#include "apps/trainer.hpp"
+
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include "io/hf_model.hpp"
+#include "tests/support/reference.hpp"
+
+namespace plumb {
+namespace {
+
+/// Row i of a record as one document; past the end of a step an empty one of one untrained token.
+MicroBatch micro_batch(const nlohmann::json& rows, int64_t first, int64_t last) {
+  MicroBatch batch;
+  batch.document_begin.push_back(0);
+  for (int64_t i = first; i < last; ++i) {
+    const nlohmann::json& row = rows[static_cast<size_t>(i)];
+    for (const auto& id : row["input_ids"]) batch.token_ids.push_back(id.get<int64_t>());
+    for (const auto& label : row["labels"]) batch.loss_mask.push_back(label.get<int64_t>() == -100 ? 0 : 1);
+    batch.document_begin.push_back(batch.num_tokens());
+  }
+  if (first >= last) batch = {{0}, {0, 1}, {0}, {-1}};
+  return batch;
+}
+
+/// Over several micro-batches TRL logs the plain mean of their entropies and accuracies, whatever their weights; plumb
+/// weighs by tokens. This is TRL's mean, from the model as it is before the step. Collective.
+EvaluationStats mean_over_micro_batches(ShardedModel& model, const Communicator& comm, const nlohmann::json& rows,
+                                        int64_t first, int64_t count, int64_t rows_each) {
+  EvaluationStats mean;
+  for (int64_t i = 0; i < count; ++i) {
+    const EvaluationStats stats = evaluate_model(model, comm, 1, [&]() -> std::vector<MicroBatch> {
+      const int64_t begin = first + i * rows_each;
+      return {comm.rank() == 0 ? micro_batch(rows, begin, begin + rows_each) : micro_batch(rows, 0, 0)};
+    });
+    mean.entropy += stats.entropy / static_cast<double>(count);
+    mean.mean_token_accuracy += stats.mean_token_accuracy / static_cast<double>(count);
+  }
+  return mean;
+}
+
+class GoldenSft : public testing::TestWithParam<const char*> {};
+
+TEST_P(GoldenSft, EveryStepAgreesWithTrl) {
+  PLUMB_NEEDS_REFERENCE();
+  at::set_num_threads(1);
+  const Communicator comm;
+  const nlohmann::json golden = test::reference_json(std::string("golden/") + GetParam() + ".json");
+  const nlohmann::json& args = golden["args"];
+  const HfModel source(test::reference_file("models/" + golden["model"].get<std::string>()));
+  constexpr int64_t kRowsPerStep = 8;
+  // every row a micro-batch of its own: as many accumulation steps as these ranks need for eight rows
+  const int64_t accumulation = (kRowsPerStep + comm.size() - 1) / comm.size();
+  ShardedModel model(source.config(), comm, {.accumulation_steps = accumulation});
+  model.load([&](int unit, ElementRange range, std::span<float> out) {
+    source.read_unit_range(model.units()[static_cast<size_t>(unit)].unit(), range.begin, range.end, out);
+  });
+  const auto text = [&](const char* key) { return args[key].get<std::string>(); };
+  Trainer trainer(model, comm,
+                  {.adamw = {.weight_decay = args["weight_decay"].get<double>()},
+                   .schedule = {parse_schedule(text("scheduler")), args["lr"].get<double>(),
+                                args["warmup_steps"].get<int64_t>(), args["steps"].get<int64_t>()},
+                   .max_grad_norm = args["clip"].get<double>(),
+                   .token_loss = text("loss_type") == "dft" ? TokenLoss::kDft : TokenLoss::kNll});
+  int64_t num_tokens = 0;
+  for (const nlohmann::json& expected : golden["steps"]) {
+    const int64_t step = expected["step"].get<int64_t>();
+    std::vector<MicroBatch> batches;
+    for (int64_t a = 0; a < accumulation; ++a) {
+      const int64_t row = a * comm.size() + comm.rank(), base = (step - 1) * kRowsPerStep;
+      batches.push_back(micro_batch(golden["rows"], base + row, row < kRowsPerStep ? base + row + 1 : 0));
+    }
+    const int64_t trl_batches = args["accum"].get<int64_t>();
+    const EvaluationStats metrics =
+        mean_over_micro_batches(model, comm, golden["rows"], (step - 1) * kRowsPerStep, trl_batches,
+                                kRowsPerStep / trl_batches);
+    const StepStats stats = trainer.step(batches);
+    num_tokens += stats.num_tokens - (accumulation * comm.size() - kRowsPerStep);
+    const auto value = [&](const char* key) { return expected[key].get<double>(); };
+    const auto near = [&](const char* key, double got, double tolerance) {
+      EXPECT_NEAR(got, value(key), tolerance * std::abs(value(key))) << key << " of step " << step;
+    };
+    near("loss", stats.loss, step == 1 ? 1e-5 : 2e-4);
+    near("grad_norm", stats.grad_norm, 1e-3);
+    near("entropy", metrics.entropy, 1e-3);
+    near("mean_token_accuracy", metrics.mean_token_accuracy, 1e-3);
+    if (trl_batches == 1) {
+      near("entropy", stats.entropy, 1e-3);
+      near("mean_token_accuracy", stats.mean_token_accuracy, 1e-3);
+    }
+    EXPECT_EQ(stats.learning_rate, value("learning_rate"));
+    EXPECT_EQ(static_cast<double>(num_tokens), value("num_tokens"));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Records, GoldenSft,
+                         testing::Values("sft", "sft_text", "sft_dft", "sft_accum2_cosine", "sft_llama3", "sft_mistral",
+                                         "sft_qwen2", "sft_qwen3"),
+                         [](const auto& info) { return std::string(info.param); });
+
+}  // namespace
+}  // namespace plumb

@@ -1,0 +1,292 @@
+#include "io/record_file.hpp"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "lib/base/check.hpp"
+
+namespace plumb {
+namespace {
+
+using nlohmann::json;
+
+class TemporaryFile {
+ public:
+  TemporaryFile(const std::string& name, const std::string& contents)
+      : folder_(std::filesystem::temp_directory_path() / ("plumb_record_file_" + std::to_string(::getpid()))),
+        path_((folder_ / name).string()) {
+    std::filesystem::create_directories(folder_);
+    std::ofstream(path_, std::ios::binary) << contents;
+  }
+  ~TemporaryFile() { std::filesystem::remove_all(folder_); }
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::filesystem::path folder_;
+  std::string path_;
+};
+
+std::vector<Record> read_all(const std::string& path) {
+  RecordReader reader(path, index_records(path));
+  std::vector<Record> records;
+  while (std::optional<Record> record = reader.next()) records.push_back(std::move(*record));
+  return records;
+}
+
+/// What a file of this name and contents is refused with; "" if it is read.
+std::string refusal(const std::string& name, const std::string& contents) {
+  const TemporaryFile file(name, contents);
+  try {
+    read_all(file.path());
+  } catch (const DataError& error) {
+    const std::string message = error.what();
+    EXPECT_TRUE(message.starts_with(file.path())) << message;
+    return message.substr(std::min(message.size(), file.path().size()));
+  }
+  return "";
+}
+
+void expect_refused(const std::string& name, const std::string& contents, const std::string& part) {
+  const std::string message = refusal(name, contents);
+  EXPECT_NE(message.find(part), std::string::npos) << name << " with " << contents.substr(0, 60) << ": got " << message;
+}
+
+TEST(RecordFile, CsvCellsAreStringsUnderTheirColumn) {
+  const TemporaryFile file("a.csv", "x,y\n1,two\n\"3\",\n");
+  const std::vector<Record> records = read_all(file.path());
+  ASSERT_EQ(records.size(), 2u);
+  EXPECT_EQ(records[0].object, json({{"x", "1"}, {"y", "two"}}));
+  EXPECT_EQ(records[1].object, json({{"x", "3"}, {"y", ""}}));
+}
+
+TEST(RecordFile, CsvQuotedCellsHoldSeparatorsLineEndsAndQuotes) {
+  const TemporaryFile file("a.csv", "\xEF\xBB\xBFx,y\r\n\"a,b\",\"one\r\ntwo \"\"2\"\"\"\r\n5\" pipe,end");
+  const std::vector<Record> records = read_all(file.path());
+  ASSERT_EQ(records.size(), 2u);
+  EXPECT_EQ(records[0].object, json({{"x", "a,b"}, {"y", "one\r\ntwo \"2\""}}));
+  EXPECT_EQ(records[1].object, json({{"x", "5\" pipe"}, {"y", "end"}}));
+  EXPECT_EQ(records[0].line, 2);
+  EXPECT_EQ(records[1].line, 4);
+  EXPECT_EQ(records[1].record, 1);
+}
+
+TEST(RecordFile, TsvKeepsCommas) {
+  const TemporaryFile file("a.TSV", "x\ty\na,b\tc\n");
+  EXPECT_EQ(read_all(file.path()).at(0).object, json({{"x", "a,b"}, {"y", "c"}}));
+}
+
+TEST(RecordFile, BlankLinesAreNoRecords) {
+  const TemporaryFile csv("a.csv", "x\n\n1\r\n\r\n2\n\n");
+  EXPECT_EQ(read_all(csv.path()).size(), 2u);
+  const TemporaryFile jsonl("a.jsonl", "\n{\"a\":1}\n \t\r\n{\"a\":2}\n\n");
+  const std::vector<Record> records = read_all(jsonl.path());
+  ASSERT_EQ(records.size(), 2u);
+  EXPECT_EQ(records[1].line, 4);
+  EXPECT_EQ(records[1].record, 1);
+}
+
+TEST(RecordFile, JsonArrayElementsKnowTheirLine) {
+  const TemporaryFile file("a.json", " [\n {\"a\": \"]}\\\\\\\"{\"},{\n\"b\": [[1], {\"c\": null}]}\n,\n{} ]\n");
+  const std::vector<Record> records = read_all(file.path());
+  ASSERT_EQ(records.size(), 3u);
+  EXPECT_EQ(records[0].object, json({{"a", "]}\\\"{"}}));
+  EXPECT_EQ(records[1].object, json::parse(R"({"b": [[1], {"c": null}]})"));
+  EXPECT_EQ(records[1].line, 2);
+  EXPECT_EQ(records[2].line, 5);
+}
+
+TEST(RecordFile, ContentTellsTheFormatWhereTheNameDoesNot) {
+  const TemporaryFile lines("rows", "\xEF\xBB\xBF {\"a\":1}\n{\"a\":2}\n");
+  EXPECT_EQ(find_record_format(lines.path()), RecordFormat::kJsonLines);
+  const TemporaryFile array("rows.txt", "[{\"a\":1}]");
+  EXPECT_EQ(find_record_format(array.path()), RecordFormat::kJsonArray);
+  expect_refused("rows.bin", "a,b\n1,2\n", "expected a name in .csv");
+  expect_refused("rows.parquet", "PAR1....", "got Parquet");
+  expect_refused("rows.gz", "\x1F\x8B\b", "compressed");
+}
+
+/// Records of many sizes: some larger than the read buffer, blank lines and quoted line ends between.
+struct ManyRecords {
+  static constexpr int kNumRecords = 5000;
+  static std::string text(int i) {
+    if (i % 1777 == 5) return std::string(3'000'000, static_cast<char>('a' + i % 26));
+    return "row " + std::to_string(i) + (i % 3 == 0 ? ", \"quoted\"\nsecond line" : "") + std::string(i % 97, 'x');
+  }
+  static std::string csv_cell(int i) {
+    std::string cell = "\"";
+    for (const char c : text(i)) cell += c == '"' ? std::string("\"\"") : std::string(1, c);
+    return cell + "\"";
+  }
+  static std::string contents(RecordFormat format) {
+    std::string out = is_table(format) ? "id,text\n" : format == RecordFormat::kJsonArray ? "[" : "";
+    for (int i = 0; i < kNumRecords; ++i) {
+      const std::string object = json({{"id", std::to_string(i)}, {"text", text(i)}}).dump();
+      if (is_table(format)) out += std::to_string(i) + "," + csv_cell(i) + (i % 5 == 0 ? "\r\n" : "\n");
+      if (format == RecordFormat::kJsonLines) out += object + (i % 7 == 0 ? "\n\n" : "\n");
+      if (format == RecordFormat::kJsonArray) out += (i == 0 ? "\n" : ",\n ") + object;
+    }
+    return out + (format == RecordFormat::kJsonArray ? "]" : "");
+  }
+};
+
+class RecordReaderTest : public testing::TestWithParam<const char*> {};
+
+TEST_P(RecordReaderTest, ReadsTheSameFromAnyRecordOn) {
+  const std::string name = GetParam();
+  const RecordFormat format = name == "a.csv"     ? RecordFormat::kCsv
+                              : name == "a.jsonl" ? RecordFormat::kJsonLines
+                                                  : RecordFormat::kJsonArray;
+  const TemporaryFile file(name, ManyRecords::contents(format));
+  const RecordIndex index = index_records(file.path());
+  ASSERT_EQ(index.num_records, ManyRecords::kNumRecords);
+  EXPECT_EQ(index.offsets.size(), 5u);
+
+  RecordReader reader(file.path(), index);
+  std::vector<int64_t> lines;
+  for (int i = 0; i < ManyRecords::kNumRecords; ++i) {
+    const std::optional<Record> record = reader.next();
+    ASSERT_TRUE(record);
+    ASSERT_EQ(record->record, i);
+    ASSERT_EQ(record->object.at("id"), std::to_string(i));
+    ASSERT_EQ(record->object.at("text"), ManyRecords::text(i));
+    lines.push_back(record->line);
+  }
+  EXPECT_FALSE(reader.next());
+  EXPECT_FALSE(reader.next());
+  for (const int64_t start : {4999, 0, 1, 1023, 1024, 1025, 1782, 4096, 2048}) {
+    reader.seek(start);
+    for (int64_t i = start; i < std::min<int64_t>(start + 3, ManyRecords::kNumRecords); ++i) {
+      const std::optional<Record> record = reader.next();
+      ASSERT_TRUE(record);
+      EXPECT_EQ(record->record, i);
+      EXPECT_EQ(record->line, lines[static_cast<size_t>(i)]);
+      EXPECT_EQ(record->object.at("id"), std::to_string(i));
+    }
+  }
+  reader.seek(ManyRecords::kNumRecords);
+  EXPECT_FALSE(reader.next());
+  EXPECT_THROW(reader.seek(ManyRecords::kNumRecords + 1), std::logic_error);
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, RecordReaderTest, testing::Values("a.csv", "a.jsonl", "a.json"),
+                         [](const auto& param_info) { return std::string(param_info.param + 2); });
+
+TEST(RecordReader, NamesFileLineAndRow) {
+  const TemporaryFile file("a.csv", "x\n\"1\n2\"\n3\n");
+  RecordReader reader(file.path(), index_records(file.path()));
+  reader.seek(1);
+  EXPECT_EQ(reader.where(reader.next().value()), file.path() + ":4: row 1");
+}
+
+TEST(RecordReader, RefusesAFileThatChanged) {
+  const TemporaryFile file("a.jsonl", "{}\n{}\n");
+  const RecordIndex index = index_records(file.path());
+  std::ofstream(file.path(), std::ios::app) << "{}\n";
+  EXPECT_THROW(RecordReader(file.path(), index), DataError);
+}
+
+TEST(RecordFile, MalformedCsvIsRefusedWithItsPlace) {
+  expect_refused("a.csv", "x,y\n1,2\n1\n", ":3: row 1: expected 2 fields as in the header, got 1");
+  expect_refused("a.csv", "x,y\n1,2,3\n", ":2: row 0: expected 2 fields as in the header, got 3");
+  expect_refused("a.csv", "x,y\n1,2\n3,\"4\n5\n", ":3: row 1: expected a closing quote");
+  expect_refused("a.csv", "x,y\n\"a\nb\",\"4\n5\n", ":3: row 0: expected a closing quote");
+  expect_refused("a.csv", "x,y\n1,\"2\"3\n", ":2: row 0: field 2: expected a separator");
+  expect_refused("a.csv", "x,y\n1,2\r3,4\n", ":2: row 0: field 2: expected lines that end in LF or CRLF");
+  expect_refused("a.csv", "x,y\r1,2\r", ":1: header: field 2: expected lines that end in LF");
+  expect_refused("a.csv", "x,,z\n1,2,3\n", ":1: header: expected a name for every column, got none for column 2");
+  expect_refused("a.csv", "x,y,x\n1,2,3\n", ":1: header: expected column names that differ, got \"x\" twice");
+}
+
+TEST(RecordFile, MalformedJsonIsRefusedWithItsPlace) {
+  expect_refused("a.jsonl", "{}\n{\"a\": 1,}\n", ":2: row 1: column 9: expected JSON");
+  expect_refused("a.jsonl", "{}\n[1]\n", ":2: row 1: expected a JSON object {...}, got array");
+  expect_refused("a.jsonl", "{} {}\n", ":1: row 0: column 4: expected JSON");
+  expect_refused("a.jsonl", "{\"a\": \"\\ud800\"}\n", ":1: row 0: column ");
+  expect_refused("a.jsonl", "{\"a\": 1e999}\n", ":1: row 0: column ");
+  expect_refused("a.jsonl", "{\"a\": {\"b\": 1, \"b\": 2}}\n", ":1: row 0: expected keys that differ, got \"b\" twice");
+  expect_refused("a.json", "{\"a\": 1}", ":1: row 0: expected a JSON array of objects");
+  expect_refused("a.json", "[{},\n 3]", ":2: row 1: expected an object {...}, got '3'");
+  expect_refused("a.json", "[{},]", "row 1: expected an object {...}, got ']'");
+  expect_refused("a.json", "[{} {}]", "row 1: expected a comma");
+  expect_refused("a.json", "[{}]\n]", ":2: row 1: expected nothing after the array, got ']'");
+  expect_refused("a.json", "[{}, {\"a\": [1}", "row 1: expected the end of an object, got the end of the file");
+  expect_refused("a.json", "[{\"a\":\n 1\n x}]", ":3: row 0: column 2: expected JSON");
+  expect_refused("a.json", "[{}", "row 1: expected a comma or the end of the array after an element, got the end of");
+}
+
+TEST(RecordFile, HostileBytesAreRefused) {
+  const std::string deep = "{\"a\":" + std::string(63, '[') + std::string(63, ']') + "}\n";
+  EXPECT_EQ(refusal("a.jsonl", deep), "");
+  const std::string deeper = "{\"a\":" + std::string(64, '[') + std::string(64, ']') + "}\n";
+  expect_refused("a.jsonl", deeper, "expected at most 64 levels of nesting");
+  expect_refused("a.jsonl", "{\"a\":" + std::string(1'000'000, '['), "expected at most 64 levels of nesting");
+  expect_refused("a.csv", std::string("x\na\0b\n", 6), ":2: row 0: byte 1: expected text, got a NUL byte");
+  expect_refused("a.csv", "x\nok\nb\xFF\n", ":3: row 1");
+  expect_refused("a.jsonl", "{\"a\": \"\xC3(\"}\n", ":1: row 0");
+  expect_refused("a.csv", "\xFF\xFEx", "UTF-16");
+}
+
+TEST(RecordFile, OverlongRecordsAreRefusedBeforeTheyFillMemory) {
+  const std::string filler(static_cast<size_t>(kMaxRecordBytes) + 10, 'a');
+  expect_refused("a.jsonl", "{}\n{\"a\": \"" + filler + "\"}\n",
+                 ":2: row 1: expected a record of at most 67108864 bytes");
+  expect_refused("a.csv", "x\n1\n\"" + filler,
+                 ":3: row 1: expected a record of at most 67108864 bytes, got a longer one; a quote opened on line 3");
+  expect_refused("a.json", "[{\"a\": \"" + filler + "\"}]", ":1: row 0: expected a record of at most 67108864 bytes");
+}
+
+TEST(RecordFile, FilesWithoutRowsAreRefused) {
+  expect_refused("a.csv", "", ": expected rows, got an empty file");
+  expect_refused("a.jsonl", "", ": expected rows, got an empty file");
+  expect_refused("a.csv", "x,y\n", ": expected rows, got none below the header");
+  expect_refused("a.csv", "\n\n", ": expected a line of column names");
+  expect_refused("a.jsonl", "\n \n", ": expected rows, got none");
+  expect_refused("a.json", "[ ]", ": expected rows, got none");
+}
+
+TEST(RecordFile, UnreadablePathsAreInputOutputErrors) {
+  EXPECT_THROW(index_records("/nonexistent/a.csv"), InputOutputError);
+  EXPECT_THROW(index_records(std::filesystem::temp_directory_path().string()), InputOutputError);
+  EXPECT_THROW(index_records("/dev/null"), InputOutputError);
+  try {
+    index_records("/nonexistent/a.csv");
+  } catch (const InputOutputError& error) {
+    EXPECT_STREQ(error.what(), "/nonexistent/a.csv: cannot open: No such file or directory");
+  }
+}
+
+TEST(RecordIndex, SurvivesItsBytes) {
+  const TemporaryFile file("a.csv", ManyRecords::contents(RecordFormat::kCsv));
+  const RecordIndex index = index_records(file.path());
+  EXPECT_EQ(RecordIndex::from_bytes(index.to_bytes()), index);
+  EXPECT_EQ(index.header, (std::vector<std::string>{"id", "text"}));
+}
+
+TEST(RecordIndex, RefusesForeignBytes) {
+  const TemporaryFile file("a.csv", "x,y\n1,2\n");
+  const std::string bytes = index_records(file.path()).to_bytes();
+  for (size_t size = 0; size < bytes.size(); ++size) {
+    EXPECT_THROW(RecordIndex::from_bytes(bytes.substr(0, size)), DataError) << size;
+  }
+  EXPECT_THROW(RecordIndex::from_bytes(bytes + "x"), DataError);
+  // A number of any field set to its largest must not be believed.
+  for (size_t at = 0; at + 8 <= bytes.size(); at += 8) {
+    std::string hostile = bytes;
+    hostile.replace(at, 8, "\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x7F");
+    try {
+      RecordIndex::from_bytes(hostile);
+    } catch (const DataError&) {
+    }
+  }
+}
+
+}  // namespace
+}  // namespace plumb

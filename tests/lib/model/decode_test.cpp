@@ -1,0 +1,222 @@
+#include "lib/model/decode.hpp"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/index_select.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/tensor.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "lib/base/check.hpp"
+#include "lib/base/random.hpp"
+
+namespace plumb {
+namespace {
+
+ModelConfig small_config(Family family) {
+  ModelConfig config;
+  config.family = family;
+  config.vocab_size = 53;
+  config.hidden_size = 32;
+  config.intermediate_size = 40;
+  config.num_layers = 3;
+  config.num_heads = 4;
+  config.num_kv_heads = 2;
+  config.head_dim = family == Family::kQwen3 ? 10 : 8;
+  config.max_position_embeddings = 200;
+  config.sliding_window = {0, 0, 0};
+  config.ties_embeddings = family == Family::kQwen2;
+  config.has_qkv_bias = family == Family::kQwen2;
+  config.has_qk_norm = family == Family::kQwen3;
+  return config;
+}
+
+std::vector<std::pair<std::string, ModelConfig>> all_configs() {
+  std::vector<std::pair<std::string, ModelConfig>> configs = {
+      {"llama", small_config(Family::kLlama)},
+      {"qwen2", small_config(Family::kQwen2)},
+      {"qwen3", small_config(Family::kQwen3)},
+      {"mistral", small_config(Family::kMistral)},
+      {"llama with biases", small_config(Family::kLlama)},
+      {"llama with scaled rope", small_config(Family::kLlama)},
+  };
+  configs[3].second.sliding_window = {7, 7, 7};
+  configs[4].second.has_qkv_bias = configs[4].second.has_o_bias = true;
+  configs[5].second.rope = {RopeConfig::Kind::kLlama3, 10000.0, 8.0, 1.0, 4.0, 16};
+  return configs;
+}
+
+std::vector<at::Tensor> random_units(const ModelConfig& config, at::ScalarType dtype = at::kFloat) {
+  std::vector<at::Tensor> units;
+  for (const UnitLayout& layout : unit_layouts(config)) {
+    const at::Tensor flat = at::empty({layout.num_elements}, at::TensorOptions().dtype(at::kFloat));
+    for (int64_t i = 0; i < layout.num_elements; ++i)
+      flat.data_ptr<float>()[i] = static_cast<float>(0.25 * random_normal(1, units.size(), static_cast<uint64_t>(i)));
+    units.push_back(flat.to(dtype));
+  }
+  return units;
+}
+
+/// Logits after every token, [T, V], from the blocks of training and plain LibTorch around them.
+at::Tensor full_forward(const ModelConfig& config, const std::vector<at::Tensor>& units,
+                        const std::vector<int32_t>& tokens) {
+  const std::vector<UnitLayout> layouts = unit_layouts(config);
+  const auto find = [&](ParameterKind kind) {
+    for (size_t unit = 0; unit < units.size(); ++unit)
+      for (const Parameter& p : layouts[unit].parameters)
+        if (p.kind == kind) return units[unit].narrow(0, p.offset, p.num_elements()).view(p.shape);
+    return at::Tensor();
+  };
+  const at::Tensor embedding = find(ParameterKind::kEmbedding);
+  const std::vector<int64_t> ids(tokens.begin(), tokens.end()), documents = {0, std::ssize(tokens)};
+  at::Tensor x = at::index_select(embedding, 0, at::tensor(ids));
+  const BlockContext context(config, documents);
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    const auto unit = static_cast<size_t>(layer) + 1;
+    BlockKept kept;
+    x = block_forward(context, layer, block_tensors(layouts[unit], units[unit]), x, kept);
+  }
+  x = x.to(at::kFloat);
+  x = x * (x.pow(2).mean(-1, true) + config.rms_norm_eps).rsqrt() * find(ParameterKind::kFinalNorm);
+  const at::Tensor head = config.ties_embeddings ? embedding : find(ParameterKind::kHead);
+  return at::matmul(x, head.to(at::kFloat).t());
+}
+
+std::vector<int32_t> random_tokens(uint64_t stream, int64_t count, int64_t vocab) {
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < count; ++i)
+    tokens.push_back(
+        static_cast<int32_t>(random_bits(5, stream, static_cast<uint64_t>(i)) % static_cast<uint64_t>(vocab)));
+  return tokens;
+}
+
+float largest_difference(const at::Tensor& a, const at::Tensor& b) { return (a - b).abs().max().item<float>(); }
+
+/// Feeds sequences of different lengths token by token; returns the largest difference to the full forward.
+float incremental_error(const ModelConfig& config, at::ScalarType dtype) {
+  const std::vector<at::Tensor> units = random_units(config, dtype);
+  const std::vector<int64_t> prompt_lengths = {1, 5, 66, 5};
+  constexpr int64_t kNewTokens = 20;
+  std::vector<std::vector<int32_t>> texts, prompts;
+  std::vector<at::Tensor> expected;
+  for (size_t i = 0; i < prompt_lengths.size(); ++i) {
+    texts.push_back(random_tokens(i, prompt_lengths[i] + kNewTokens, config.vocab_size));
+    prompts.emplace_back(texts[i].begin(), texts[i].begin() + prompt_lengths[i]);
+    expected.push_back(full_forward(config, units, texts[i]));
+  }
+  Decoder decoder(config, units);
+  at::Tensor logits = decoder.start(prompts);
+  float error = 0;
+  for (int64_t step = 0;; ++step) {
+    std::vector<int32_t> next;
+    for (size_t i = 0; i < texts.size(); ++i) {
+      const int64_t fed = prompt_lengths[i] + step;
+      error = std::max(error, largest_difference(logits[static_cast<int64_t>(i)], expected[i][fed - 1]));
+      if (step < kNewTokens) next.push_back(texts[i][static_cast<size_t>(fed)]);
+    }
+    if (step == kNewTokens) return error;
+    logits = decoder.step(next);
+  }
+}
+
+TEST(Decoder, IncrementalLogitsEqualThoseOfAFullForward) {
+  for (const auto& [name, config] : all_configs()) EXPECT_LT(incremental_error(config, at::kFloat), 1e-4f) << name;
+}
+
+TEST(Decoder, Bfloat16StaysNearItsFullForward) {
+  for (const auto& [name, config] : all_configs()) {
+    const float scale =
+        full_forward(config, random_units(config), random_tokens(0, 20, config.vocab_size)).abs().max().item<float>();
+    EXPECT_LT(incremental_error(config, at::kBFloat16), 0.05f * scale) << name;
+  }
+}
+
+TEST(Decoder, KeptRowsGoOnAsIfTheOthersHadNeverBeen) {
+  const ModelConfig config = small_config(Family::kLlama);
+  const std::vector<at::Tensor> units = random_units(config);
+  std::vector<std::vector<int32_t>> prompts;
+  for (uint64_t i = 0; i < 3; ++i) prompts.push_back(random_tokens(i, 3 + static_cast<int64_t>(i), config.vocab_size));
+  Decoder decoder(config, units);
+  decoder.start(prompts);
+  decoder.keep(std::vector<int64_t>{0, 2});
+  const at::Tensor logits = decoder.step(std::vector<int32_t>{7, 8});
+
+  Decoder alone(config, units);
+  alone.start(std::vector<std::vector<int32_t>>{prompts[2]});
+  EXPECT_LT(largest_difference(logits[1], alone.step(std::vector<int32_t>{8})[0]), 1e-5f);
+}
+
+TEST(Decoder, RefusesEmptyPromptsAndUnknownTokens) {
+  const ModelConfig config = small_config(Family::kLlama);
+  Decoder decoder(config, random_units(config));
+  EXPECT_THROW(decoder.start(std::vector<std::vector<int32_t>>{{}}), DataError);
+  EXPECT_THROW(decoder.start(std::vector<std::vector<int32_t>>{{1, 53}}), DataError);
+  EXPECT_THROW(decoder.start(std::vector<std::vector<int32_t>>{{-1}}), DataError);
+}
+
+TEST(Generate, GreedyTakesTheLikeliestOfTheFullForward) {
+  const ModelConfig config = small_config(Family::kQwen3);
+  const std::vector<at::Tensor> units = random_units(config);
+  const std::vector<std::vector<int32_t>> prompts = {random_tokens(0, 4, 53), random_tokens(1, 9, 53)};
+  Decoder decoder(config, units);
+  const auto texts = generate(decoder, prompts, {.max_new_tokens = 12});
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    std::vector<int32_t> text = prompts[i];
+    ASSERT_EQ(texts[i].size(), 12u);
+    for (const int32_t token : texts[i]) {
+      EXPECT_EQ(token, full_forward(config, units, text)[-1].argmax().item<int64_t>());
+      text.push_back(token);
+    }
+  }
+}
+
+TEST(Generate, StopsAtAnyStopIdAndAtTheLastPosition) {
+  ModelConfig config = small_config(Family::kLlama);
+  const std::vector<at::Tensor> units = random_units(config);
+  const std::vector<std::vector<int32_t>> prompts = {random_tokens(0, 4, 53), random_tokens(1, 6, 53)};
+  Decoder decoder(config, units);
+  const auto free = generate(decoder, prompts, {.max_new_tokens = 30});
+  const int32_t stop = free[0][3];
+  const auto stopped = generate(decoder, prompts, {.max_new_tokens = 30, .stop_ids = {-1, stop}});
+  const auto first = std::find(free[0].begin(), free[0].end(), stop);
+  EXPECT_EQ(stopped[0], std::vector<int32_t>(free[0].begin(), first));
+
+  config.max_position_embeddings = 10;
+  Decoder short_decoder(config, units);
+  const auto full = generate(short_decoder, prompts, {.max_new_tokens = 30});
+  EXPECT_EQ(full[0].size(), 6u);
+  EXPECT_EQ(full[1].size(), 4u);
+}
+
+TEST(Generate, SamplesDependOnSeedRowAndPositionOnly) {
+  const ModelConfig config = small_config(Family::kLlama);
+  Decoder decoder(config, random_units(config));
+  const std::vector<int32_t> prompt = random_tokens(0, 4, 53);
+  const std::vector<std::vector<int32_t>> same = {prompt, prompt}, one = {prompt};
+  const GenerateOptions options{.max_new_tokens = 20, .sampling = {.temperature = 1}};
+  const auto texts = generate(decoder, same, options, 5);
+  EXPECT_NE(texts[0], texts[1]);
+  EXPECT_EQ(generate(decoder, one, options, 6)[0], texts[1]);
+  GenerateOptions other = options;
+  other.seed = 43;
+  EXPECT_NE(generate(decoder, one, other, 6)[0], texts[1]);
+}
+
+TEST(Generate, TellsTokensAsTheyCome) {
+  const ModelConfig config = small_config(Family::kLlama);
+  Decoder decoder(config, random_units(config));
+  const std::vector<std::vector<int32_t>> prompts = {random_tokens(0, 4, 53), random_tokens(1, 6, 53)};
+  std::vector<std::vector<int32_t>> told(2);
+  const auto texts = generate(decoder, prompts, {.max_new_tokens = 8}, 0,
+                              [&](size_t prompt, int32_t token) { told[prompt].push_back(token); });
+  EXPECT_EQ(told, texts);
+  EXPECT_EQ(generate(decoder, prompts, {.max_new_tokens = 0})[0].size(), 0u);
+}
+
+}  // namespace
+}  // namespace plumb

@@ -1,0 +1,92 @@
+#include "lib/model/sampling.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <map>
+#include <vector>
+
+#include "lib/base/check.hpp"
+#include "lib/base/random.hpp"
+
+namespace plumb {
+namespace {
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+// probabilities 0.5, 0.25, 0.125, 0.125 at temperature 1, not in order
+const std::vector<float> kLogits = {std::log(0.125f), std::log(0.5f), std::log(0.125f), std::log(0.25f)};
+
+std::map<int32_t, double> frequencies(const SamplingOptions& options, uint64_t count = 20000) {
+  std::map<int32_t, double> result;
+  for (uint64_t i = 0; i < count; ++i)
+    result[sample_token(kLogits, options, random_uniform(7, 0, i))] += 1.0 / static_cast<double>(count);
+  return result;
+}
+
+TEST(Sampling, GreedyTakesTheFirstOfEquals) {
+  EXPECT_EQ(greedy_token(std::vector<float>{1, 3, 3, 2}), 1);
+  EXPECT_EQ(sample_token(std::vector<float>{1, 3, 3, 2}, {}, 0.999), 1);
+}
+
+TEST(Sampling, TemperatureOneFollowsTheProbabilities) {
+  const auto seen = frequencies({.temperature = 1});
+  EXPECT_NEAR(seen.at(1), 0.5, 0.015);
+  EXPECT_NEAR(seen.at(3), 0.25, 0.015);
+  EXPECT_NEAR(seen.at(0), 0.125, 0.015);
+  EXPECT_NEAR(seen.at(2), 0.125, 0.015);
+}
+
+TEST(Sampling, HalfTheTemperatureSquaresTheProbabilities) {
+  const auto seen = frequencies({.temperature = 0.5});
+  const double sum = 0.25 + 0.0625 + 2 * 0.015625;
+  EXPECT_NEAR(seen.at(1), 0.25 / sum, 0.015);
+  EXPECT_NEAR(seen.at(3), 0.0625 / sum, 0.015);
+}
+
+TEST(Sampling, TopKKeepsTheLikeliest) {
+  const auto seen = frequencies({.temperature = 1, .top_k = 2});
+  EXPECT_EQ(seen.size(), 2u);
+  EXPECT_NEAR(seen.at(1), 2.0 / 3, 0.015);
+  EXPECT_EQ(frequencies({.temperature = 1, .top_k = 9}, 2000).size(), 4u);
+}
+
+TEST(Sampling, TopPKeepsTheTokenThatReachesIt) {
+  EXPECT_EQ(frequencies({.temperature = 1, .top_p = 0.4}).size(), 1u);
+  const auto seen = frequencies({.temperature = 1, .top_p = 0.6});
+  EXPECT_EQ(seen.size(), 2u);
+  EXPECT_NEAR(seen.at(3), 1.0 / 3, 0.015);
+}
+
+TEST(Sampling, EveryRandomNumberFindsAToken) {
+  for (const double uniform : {0.0, 0.5, 0.75, std::nextafter(1.0, 0.0)}) {
+    const int32_t token = sample_token(kLogits, {.temperature = 1}, uniform);
+    EXPECT_GE(token, 0);
+    EXPECT_LT(token, 4);
+  }
+  EXPECT_EQ(sample_token(kLogits, {.temperature = 1}, 0.0), 1);
+}
+
+TEST(Sampling, MinusInfinityIsNeverChosen) {
+  const std::vector<float> logits = {-kInfinity, 0.0f, -kInfinity};
+  EXPECT_EQ(sample_token(logits, {.temperature = 2}, std::nextafter(1.0, 0.0)), 1);
+}
+
+TEST(Sampling, RefusesLogitsThatAreNoNumbers) {
+  EXPECT_THROW(greedy_token(std::vector<float>{0, kNan}), NumericError);
+  EXPECT_THROW(sample_token(std::vector<float>{0, kInfinity}, {.temperature = 1}, 0.5), NumericError);
+}
+
+TEST(Sampling, RefusesOptionsOutOfRange) {
+  EXPECT_NO_THROW(validate(SamplingOptions{}));
+  EXPECT_THROW(validate({.temperature = -1}), UsageError);
+  EXPECT_THROW(validate({.temperature = NAN}), UsageError);
+  EXPECT_THROW(validate({.top_k = -1}), UsageError);
+  EXPECT_THROW(validate({.top_p = 0}), UsageError);
+  EXPECT_THROW(validate({.top_p = 1.5}), UsageError);
+}
+
+}  // namespace
+}  // namespace plumb

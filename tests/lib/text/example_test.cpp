@@ -1,0 +1,221 @@
+#include "lib/text/example.hpp"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "lib/base/check.hpp"
+
+namespace plumb {
+namespace {
+
+using nlohmann::json;
+
+constexpr int32_t kBos = 1;
+constexpr int32_t kEos = 2;
+constexpr int32_t kFirstByte = 3;  // ids 3..258 are the bytes
+constexpr int32_t kPair = 259;     // "bc", the only merge
+
+/// Ids one can read: every byte is a token, "bc" is one token, and <s> goes before each text.
+Tokenizer byte_tokenizer(const std::string& config = R"({"bos_token": "<s>", "eos_token": "</s>"})") {
+  json vocab = {{"<unk>", 0}, {"<s>", kBos}, {"</s>", kEos}};
+  const char* digits = "0123456789ABCDEF";
+  for (int byte = 0; byte < 256; ++byte) {
+    vocab[std::string("<0x") + digits[byte / 16] + digits[byte % 16] + ">"] = kFirstByte + byte;
+  }
+  vocab["bc"] = kPair;
+  vocab["b"] = 260;
+  vocab["c"] = 261;
+  json added = json::array();
+  for (const char* token : {"<unk>", "<s>", "</s>"}) {
+    added.push_back({{"id", added.size()},
+                     {"content", token},
+                     {"single_word", false},
+                     {"lstrip", false},
+                     {"rstrip", false},
+                     {"normalized", false},
+                     {"special", true}});
+  }
+  const json bos = {{"SpecialToken", {{"id", "<s>"}, {"type_id", 0}}}};
+  const auto sequence = [](const char* id) { return json({{"Sequence", {{"id", id}, {"type_id", 0}}}}); };
+  const json file = {
+      {"version", "1.0"},
+      {"truncation", nullptr},
+      {"padding", nullptr},
+      {"added_tokens", added},
+      {"normalizer", nullptr},
+      {"pre_tokenizer", nullptr},
+      {"post_processor",
+       {{"type", "TemplateProcessing"},
+        {"single", json::array({bos, sequence("A")})},
+        {"pair", json::array({bos, sequence("A"), sequence("B")})},
+        {"special_tokens", {{"<s>", {{"id", "<s>"}, {"ids", {1}}, {"tokens", {"<s>"}}}}}}}},
+      {"decoder", {{"type", "Sequence"}, {"decoders", {{{"type", "ByteFallback"}}, {{"type", "Fuse"}}}}}},
+      {"model",
+       {{"type", "BPE"},
+        {"dropout", nullptr},
+        {"unk_token", "<unk>"},
+        {"continuing_subword_prefix", nullptr},
+        {"end_of_word_suffix", nullptr},
+        {"fuse_unk", true},
+        {"byte_fallback", true},
+        {"ignore_merges", false},
+        {"vocab", vocab},
+        {"merges", json::array({"b c"})}}}};
+  return Tokenizer::from_json(file.dump(), config);
+}
+
+/// Ids of the bytes of `text` apart from b and c, which are tokens of their own.
+std::vector<int32_t> ids_of(const std::string& text) {
+  std::vector<int32_t> ids;
+  for (const char c : text) ids.push_back(c == 'b' ? 260 : c == 'c' ? 261 : kFirstByte + static_cast<unsigned char>(c));
+  return ids;
+}
+
+std::vector<int32_t> joined(std::initializer_list<std::vector<int32_t>> parts) {
+  std::vector<int32_t> all;
+  for (const auto& part : parts) all.insert(all.end(), part.begin(), part.end());
+  return all;
+}
+
+std::vector<uint8_t> mask(const std::string& digits) {
+  std::vector<uint8_t> values;
+  for (const char c : digits) values.push_back(c == '1' ? 1 : 0);
+  return values;
+}
+
+MarkedText from_user(const std::string& text) { return {text, {{0, text.size()}}}; }
+
+SftText text_row(const std::string& text) {
+  SftText row;
+  row.full = from_user(text);
+  row.appends_eos = true;
+  return row;
+}
+
+SftText pair_row(const std::string& prompt, const std::string& completion) {
+  SftText row = text_row(prompt + completion);
+  row.prompt = from_user(prompt);
+  return row;
+}
+
+TEST(SftExample, PlainTextIsTrainedFromBosToEos) {
+  const SftExample example = tokenize_sft(text_row("az"), byte_tokenizer(), {});
+  EXPECT_EQ(example.token_ids, joined({{kBos}, ids_of("az"), {kEos}}));
+  EXPECT_EQ(example.loss_mask, mask("1111"));
+  EXPECT_TRUE(example.ends_in_trained_eos);
+  EXPECT_FALSE(example.is_truncated);
+  EXPECT_EQ(example.drop_reason, DropReason::kNone);
+}
+
+TEST(SftExample, ThePromptIsNotTrained) {
+  const SftExample example = tokenize_sft(pair_row("ab", "az"), byte_tokenizer(), {});
+  EXPECT_EQ(example.token_ids, joined({{kBos}, ids_of("abaz"), {kEos}}));
+  EXPECT_EQ(example.loss_mask, mask("000111"));
+  EXPECT_TRUE(example.prompt_is_prefix);
+}
+
+TEST(SftExample, MaskBeginsAtTheLengthOfAPromptThatJoinsItsCompletion) {
+  const SftExample example = tokenize_sft(pair_row("ab", "cz"), byte_tokenizer(), {});
+  EXPECT_EQ(example.token_ids, joined({{kBos}, ids_of("a"), {kPair}, ids_of("z"), {kEos}}));
+  EXPECT_EQ(example.loss_mask, mask("00011"));
+  EXPECT_FALSE(example.prompt_is_prefix);
+}
+
+TEST(SftExample, CompletionOnlyLossCanBeSwitched) {
+  SftOptions options;
+  options.completion_only_loss = false;
+  EXPECT_EQ(tokenize_sft(pair_row("ab", "az"), byte_tokenizer(), options).loss_mask, mask("111111"));
+  options.completion_only_loss = true;
+  EXPECT_THROW(tokenize_sft(text_row("az"), byte_tokenizer(), options), UsageError);
+}
+
+TEST(SftExample, OnlyTheAppendedEosIsAControlToken) {
+  const SftExample example = tokenize_sft(pair_row("</s>", "<s>z"), byte_tokenizer(), {});
+  EXPECT_EQ(example.token_ids, joined({{kBos}, ids_of("</s><s>z"), {kEos}}));
+  EXPECT_EQ(example.loss_mask, mask("0000011111"));
+}
+
+TEST(SftExample, DataThatEndsInEosGetsNoSecondOne) {
+  const SftExample example = tokenize_sft(pair_row("a", "</s>z</s>"), byte_tokenizer(), {});
+  EXPECT_EQ(example.token_ids, joined({{kBos}, ids_of("a</s>z"), {kEos}}));
+  // One at the end of the prompt belongs to the prompt.
+  EXPECT_EQ(tokenize_sft(pair_row("a</s>", ""), byte_tokenizer(), {}).token_ids,
+            joined({{kBos}, ids_of("a</s>"), {kEos}}));
+}
+
+TEST(SftExample, UnmarkedTextIsReadAsTheTokenizerDoes) {
+  SftText row = pair_row("a</s>", "z");
+  row.full.user_ranges.clear();
+  row.prompt->user_ranges.clear();
+  const SftExample example = tokenize_sft(row, byte_tokenizer(), {});
+  EXPECT_EQ(example.token_ids, joined({{kBos}, ids_of("a"), {kEos}, ids_of("z"), {kEos}}));
+  EXPECT_EQ(example.loss_mask, mask("00011"));
+}
+
+TEST(SftExample, RenderedTextGetsNoSecondBos) {
+  SftText row;
+  row.full = {"<s>uaz</s>\n", {{3, 4}}};
+  row.prompt = MarkedText{"<s>u", {{3, 4}}};
+  row.adds_special_tokens = false;
+  const SftExample example = tokenize_sft(row, byte_tokenizer(), {});
+  EXPECT_EQ(example.token_ids, joined({{kBos}, ids_of("uaz"), {kEos}, ids_of("\n")}));
+  EXPECT_EQ(example.loss_mask, mask("001111"));
+  EXPECT_TRUE(example.ends_in_trained_eos);
+}
+
+TEST(SftExample, AssistantRangesAreWhatIsTrained) {
+  SftText row;
+  row.full = {"<s>uaz</s>uyx</s>", {}};
+  row.assistant_ranges = std::vector<ByteRange>{{4, 10}, {11, 17}};
+  row.adds_special_tokens = false;
+  const Tokenizer tokenizer = byte_tokenizer();
+  const SftExample example = tokenize_sft(row, tokenizer, {});
+  EXPECT_EQ(example.token_ids, joined({{kBos}, ids_of("uaz"), {kEos}, ids_of("uyx"), {kEos}}));
+  EXPECT_EQ(example.loss_mask, mask("001110111"));
+
+  SftOptions options;
+  options.max_length = 4;
+  EXPECT_EQ(tokenize_sft(row, tokenizer, options).loss_mask, mask("0011"));
+  // With a prompt both conditions hold.
+  row.prompt = MarkedText{"<s>uaz</s>u", {}};
+  EXPECT_EQ(tokenize_sft(row, tokenizer, {}).loss_mask, mask("000000111"));
+}
+
+TEST(SftExample, TruncationKeepsTheStart) {
+  SftOptions options;
+  options.max_length = 4;
+  const SftExample example = tokenize_sft(pair_row("a", "zyxw"), byte_tokenizer(), options);
+  EXPECT_EQ(example.token_ids, joined({{kBos}, ids_of("azy")}));
+  EXPECT_EQ(example.loss_mask, mask("0011"));
+  EXPECT_TRUE(example.is_truncated);
+  EXPECT_FALSE(example.ends_in_trained_eos);
+  options.max_length = 0;
+  EXPECT_EQ(tokenize_sft(pair_row("a", "zyxw"), byte_tokenizer(), options).token_ids.size(), 7u);
+}
+
+TEST(SftExample, RowsWithNothingToLearnAreDropped) {
+  const Tokenizer tokenizer = byte_tokenizer();
+  SftOptions options;
+  options.max_length = 3;
+  EXPECT_EQ(tokenize_sft(pair_row("aaa", "z"), tokenizer, options).drop_reason, DropReason::kNothingToLearn);
+  // A text's first token is trained, but nothing before it could predict it.
+  options.max_length = 1;
+  const SftExample first = tokenize_sft(text_row("az"), tokenizer, options);
+  EXPECT_EQ(first.loss_mask, mask("1"));
+  EXPECT_EQ(first.drop_reason, DropReason::kNothingToLearn);
+  SftText nothing;
+  nothing.adds_special_tokens = false;
+  EXPECT_EQ(tokenize_sft(nothing, tokenizer, {}).drop_reason, DropReason::kEmpty);
+  EXPECT_EQ(tokenize_sft(pair_row("a", ""), tokenizer, {}).drop_reason, DropReason::kNone);
+}
+
+TEST(SftExample, AMissingEosIsAUsageError) {
+  EXPECT_THROW(tokenize_sft(text_row("a"), byte_tokenizer("{}"), {}), UsageError);
+  SftOptions options;
+  options.max_length = -1;
+  EXPECT_THROW(tokenize_sft(text_row("a"), byte_tokenizer(), options), UsageError);
+}
+
+}  // namespace
+}  // namespace plumb
