@@ -34,7 +34,9 @@ int evaluate(const Communicator& comm, const EvaluateOptions& o) {
                                          {o.data.data, parse_columns_option(o.data.columns), o.data.chat_template,
                                           sft_options(o.data), o.model.model, source->config().vocab_size},
                                          scratch.path());
-  const Dataset rows(dataset_directory(scratch.path(), index));
+  std::optional<Dataset> opened;
+  comm.run_agreed([&] { opened.emplace(dataset_directory(scratch.path(), index), source->config().vocab_size); });
+  const Dataset& rows = *opened;
   ShardedModel model(source->config(), comm, {.dtype = parse_dtype(o.model.dtype)});
   load_weights(comm, model, *source);
   BatchStream stream(rows, {.seed = 0, .shuffle = false, .rows_per_micro_batch = o.batch_size}, comm.rank(),

@@ -76,8 +76,8 @@ json small_config(const json& given) {
                  {"num_hidden_layers", 4},         {"num_attention_heads", 4},
                  {"num_key_value_heads", nullptr}, {"max_position_embeddings", 2048}};
   config.update(given);
-  const auto hidden_size = std::clamp<int64_t>(config["hidden_size"], 1, kMaxHiddenSize);
-  const auto num_heads = std::max<int64_t>(config["num_attention_heads"], 1);
+  const auto hidden_size = std::clamp(config["hidden_size"].get<int64_t>(), int64_t{1}, kMaxHiddenSize);
+  const auto num_heads = std::max(config["num_attention_heads"].get<int64_t>(), int64_t{1});
   if (!config.contains("intermediate_size"))
     config["intermediate_size"] = (hidden_size * 8 / 3 + kMultiple - 1) / kMultiple * kMultiple;
   if (!config.contains("head_dim") && hidden_size % num_heads == 0) config["head_dim"] = hidden_size / num_heads;

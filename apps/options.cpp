@@ -110,8 +110,7 @@ void declare(OptionsDescription& description, TrainOptions& o) {
       ("max_steps", with_default(o.max_steps), "steps in all; overrides num_train_epochs when above 0")
       ("learning_rate", with_default(o.learning_rate), "peak")
       ("lr_scheduler_type", with_default(o.lr_scheduler_type), "linear, cosine, constant or constant_with_warmup")
-      ("warmup_steps", with_default(o.warmup_steps), "steps from 0 to the peak")
-      ("warmup_ratio", with_default(o.warmup_ratio), "the same as a share of all steps, when warmup_steps is 0")
+      ("warmup_steps", with_default(o.warmup_steps), "steps from 0 to the peak; below 1: a share of all steps")
       ("weight_decay", with_default(o.weight_decay), "of matrices; norms and biases have none")
       ("adam_beta1", with_default(o.adam_beta1), "")
       ("adam_beta2", with_default(o.adam_beta2), "")
@@ -173,14 +172,14 @@ void validate(const TrainOptions& o) {
   at_least(o.gradient_accumulation_steps, 1, "gradient_accumulation_steps");
   at_least(o.logging_steps, 1, "logging_steps");
   at_least(o.eval_steps, 0, "eval_steps");
-  at_least(o.warmup_steps, 0, "warmup_steps");
   at_least(o.data.max_length, 0, "max_length");
   at_least(o.model.threads, 0, "threads");
   at_least(o.seed, 0, "seed");
   check_range(o.max_steps > 0 || (std::isfinite(o.num_train_epochs) && o.num_train_epochs > 0), "num_train_epochs",
               "more than 0", o.num_train_epochs);
   check_range(std::isfinite(o.learning_rate) && o.learning_rate >= 0, "learning_rate", "0 or more", o.learning_rate);
-  check_range(o.warmup_ratio >= 0 && o.warmup_ratio <= 1, "warmup_ratio", "0 to 1", o.warmup_ratio);
+  check_range(o.warmup_steps >= 0 && (o.warmup_steps < 1 || o.warmup_steps == std::floor(o.warmup_steps)),
+              "warmup_steps", "a whole number of steps, or a share below 1", o.warmup_steps);
   check_range(std::isfinite(o.weight_decay) && o.weight_decay >= 0, "weight_decay", "0 or more", o.weight_decay);
   check_range(o.adam_beta1 >= 0 && o.adam_beta1 < 1, "adam_beta1", "0 to below 1", o.adam_beta1);
   check_range(o.adam_beta2 >= 0 && o.adam_beta2 < 1, "adam_beta2", "0 to below 1", o.adam_beta2);

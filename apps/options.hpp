@@ -42,8 +42,7 @@ struct TrainOptions {
   int64_t max_steps = -1;
   double learning_rate = 2e-5;
   std::string lr_scheduler_type = "linear";
-  int64_t warmup_steps = 0;
-  double warmup_ratio = 0.0;
+  double warmup_steps = 0;  // below 1: a share of all steps
   double weight_decay = 0.0;
   double adam_beta1 = 0.9;
   double adam_beta2 = 0.999;

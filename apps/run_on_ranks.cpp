@@ -28,6 +28,9 @@ int run_on_ranks(const std::function<int(const Communicator&)>& body) {
   } catch (const AgreedError& error) {
     if (rank == 0) log_error("{}", error.what());
     return error.code();
+  } catch (const NumericError& error) {  // decided from reduced numbers, so by all ranks alike
+    if (rank == 0) log_error("{}", error.what());
+    return exit_code(error);
   } catch (const std::exception& error) {
     log_error("{}", error.what());
     MpiRuntime::abort(exit_code(error));

@@ -3,7 +3,7 @@
 
 #include <chrono>
 #include <cmath>
-#include <filesystem>
+#include <optional>
 
 #include "apps/commands.hpp"
 #include "apps/model_setup.hpp"
@@ -49,9 +49,8 @@ RunLength run_length(const TrainOptions& o, int64_t num_rows, int num_ranks) {
 }
 
 TrainerOptions trainer_options(const TrainOptions& o, int64_t num_steps) {
-  const int64_t warmup = o.warmup_steps > 0 ? o.warmup_steps
-                                            : static_cast<int64_t>(std::ceil(
-                                                  o.warmup_ratio * static_cast<double>(num_steps)));
+  const auto warmup = static_cast<int64_t>(
+      o.warmup_steps < 1 ? std::ceil(o.warmup_steps * static_cast<double>(num_steps)) : o.warmup_steps);
   return {{o.adam_beta1, o.adam_beta2, o.adam_epsilon, o.weight_decay},
           {parse_schedule(o.lr_scheduler_type), o.learning_rate, warmup, num_steps},
           o.max_grad_norm,
@@ -74,8 +73,7 @@ void evaluate_and_log(const TrainOptions& o, const Communicator& comm, ShardedMo
                       int64_t step, double epoch, MetricsLog* log, Progress& progress) {
   BatchStream stream(rows, {.seed = 0, .shuffle = false, .rows_per_micro_batch = o.per_device_eval_batch_size},
                      comm.rank(), comm.size());
-  const EvaluationStats stats =
-      evaluate_model(model, comm, stream.steps_per_epoch(), [&] { return stream.next(); });
+  const EvaluationStats stats = evaluate_model(model, comm, stream.steps_per_epoch(), [&] { return stream.next(); });
   if (comm.rank() != 0) return;
   progress.finish_line();
   log_info("evaluation: loss {:.4f}  perplexity {:.3f}  token accuracy {:.4f}", stats.loss, std::exp(stats.loss),
@@ -133,18 +131,23 @@ int train(const Communicator& comm, const TrainOptions& o) {
         data_directory,
         prepare_sft(comm, prepare_options(o, files, source->config().vocab_size), data_directory));
   };
-  const Dataset rows(open_rows(o.data.data));
-  std::optional<Dataset> eval_rows;
-  if (!o.eval_data.empty()) eval_rows.emplace(open_rows(o.eval_data));
+  const std::string train_directory = open_rows(o.data.data);
+  const std::string eval_directory = o.eval_data.empty() ? "" : open_rows(o.eval_data);
+  std::optional<Dataset> train_rows, eval_rows;
   RunLength length{};
-  comm.run_agreed([&] { length = run_length(o, rows.num_rows(), comm.size()); });
+  comm.run_agreed([&] {
+    train_rows.emplace(train_directory, source->config().vocab_size);
+    if (!eval_directory.empty()) eval_rows.emplace(eval_directory, source->config().vocab_size);
+    length = run_length(o, train_rows->num_rows(), comm.size());
+  });
+  const Dataset& rows = *train_rows;
 
   const PlanInput plan_input{.config = source->config(),
                              .num_ranks = comm.size(),
                              .ranks_per_node = comm.node_size(0),
                              .element_bytes = o.model.dtype == "bfloat16" ? 2 : 4,
                              .accumulation_steps = o.gradient_accumulation_steps,
-                             .micro_batch_tokens = o.per_device_train_batch_size * rows.max_row_tokens(),
+                             .micro_batch_tokens = o.per_device_train_batch_size * rows.index().statistics.max_row_tokens,
                              .has_gradient_checkpointing = o.gradient_checkpointing,
                              .reduction = parse_reduction(o.reduction),
                              .program_bytes = program_bytes};

@@ -36,7 +36,8 @@ void throw_errno(std::string_view path, std::string_view verb) {
 }
 
 File File::open_regular(const std::string& path, int flags) {
-  if (path.find('\0') != std::string::npos) throw_error<InputOutputError>("{}: expected a path without NUL bytes, got one after this", path.c_str());
+  if (path.find('\0') != std::string::npos)
+    throw_error<InputOutputError>("{}: expected a path without NUL bytes, got one after this", path.c_str());
   // without O_NONBLOCK, opening a named pipe waits for its other end
   const int descriptor = retry_interrupted([&] { return ::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK, 0666); });
   if (descriptor < 0) throw_errno(path, (flags & O_CREAT) != 0 ? "create" : "open");

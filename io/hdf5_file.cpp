@@ -104,7 +104,21 @@ Hdf5Handle file_access() {
   H5Pset_file_locking(plist.id(), false, true);
 #endif
   H5Pset_fclose_degree(plist.id(), H5F_CLOSE_STRONG);
+  // from this format on all that the library keeps beside the data has a checksum
+  H5Pset_libver_bounds(plist.id(), H5F_LIBVER_V110, H5F_LIBVER_V110);
   return plist;
+}
+
+/// Only the checksums of this format keep the library from crashing on a damaged file. Throws DataError for another
+/// one.
+void check_superblock(const File& file) {
+  constexpr std::array<unsigned char, 9> kExpected = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n', 3};
+  std::array<unsigned char, kExpected.size()> start{};
+  if (file.size_bytes() >= std::ssize(start)) file.pread_exact(std::as_writable_bytes(std::span(start)), 0);
+  if (start != kExpected) {
+    throw_error<DataError>(
+        "{}: expected an HDF5 file with superblock 3, as plumb writes, got other bytes; is it damaged?", file.path());
+  }
 }
 
 /// One chunk is kept: rows are read in file order or at random, never back and forth.
@@ -215,11 +229,12 @@ Hdf5File Hdf5File::create(const std::string& path) {
 
 Hdf5File Hdf5File::open_for_reading(const std::string& path) {
   const Turn turn;
-  const int64_t file_bytes = File::open_for_reading(path).size_bytes();
+  const File file = File::open_for_reading(path);
+  check_superblock(file);
   const Hdf5Handle access = file_access();
   Hdf5Handle handle(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.id()), close_file);
   check_read(handle.id() >= 0, path, "it as HDF5");
-  return {std::move(handle), path, file_bytes};
+  return {std::move(handle), path, file.size_bytes()};
 }
 
 Hdf5Dataset Hdf5File::create_raw(const std::string& name, Hdf5Type type, const Hdf5Layout& layout) {

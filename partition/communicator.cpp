@@ -38,11 +38,11 @@ void MpiRuntime::abort(int exit_code) {
   std::_Exit(exit_code);
 }
 
-Communicator::Communicator(int ranks_per_node) {
+Communicator::Communicator(int ranks_per_node, MPI_Comm parent) {
   int world_rank = 0;
-  MPI_Comm_rank(MPI_COMM_WORLD, &world_rank);
+  MPI_Comm_rank(parent, &world_rank);
   MPI_Comm shared = MPI_COMM_NULL;
-  check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, world_rank, MPI_INFO_NULL, &shared), "nodes");
+  check_mpi(MPI_Comm_split_type(parent, MPI_COMM_TYPE_SHARED, world_rank, MPI_INFO_NULL, &shared), "nodes");
   int shared_rank = 0;
   MPI_Comm_rank(shared, &shared_rank);
   MPI_Comm_split(shared, ranks_per_node > 0 ? shared_rank / ranks_per_node : 0, shared_rank, &node_comm_);
@@ -53,15 +53,15 @@ Communicator::Communicator(int ranks_per_node) {
   MPI_Comm_rank(node_comm_, &node_rank);
   MPI_Bcast(&leader, 1, MPI_INT, 0, node_comm_);
   int world_size = 1;
-  MPI_Comm_size(MPI_COMM_WORLD, &world_size);
+  MPI_Comm_size(parent, &world_size);
   std::vector<int> leaders(static_cast<size_t>(world_size));
-  MPI_Allgather(&leader, 1, MPI_INT, leaders.data(), 1, MPI_INT, MPI_COMM_WORLD);
+  MPI_Allgather(&leader, 1, MPI_INT, leaders.data(), 1, MPI_INT, parent);
   const auto before_me = [&](int other) {
     return std::pair(leaders[static_cast<size_t>(other)], other) < std::pair(leader, world_rank);
   };
   int position = 0;
   for (int other = 0; other < world_size; ++other) position += before_me(other) ? 1 : 0;
-  check_mpi(MPI_Comm_split(MPI_COMM_WORLD, 0, position, &world_), "MPI_Comm_split");
+  check_mpi(MPI_Comm_split(parent, 0, position, &world_), "MPI_Comm_split");
   MPI_Comm_set_errhandler(world_, MPI_ERRORS_RETURN);
   MPI_Comm_rank(world_, &rank_);
   MPI_Comm_size(world_, &size_);

@@ -41,9 +41,9 @@ class AgreedError : public std::runtime_error {
 
 class Communicator {
  public:
-  /// Collective: all ranks of the job. ranks_per_node > 0 splits real nodes further, into groups of that many ranks that
+  /// Collective: all ranks of `parent`, by default the whole job. ranks_per_node > 0 splits real nodes further, into groups of that many ranks that
   /// exchange over MPI as nodes do; 0 takes the nodes as they are.
-  explicit Communicator(int ranks_per_node = 0);
+  explicit Communicator(int ranks_per_node = 0, MPI_Comm parent = MPI_COMM_WORLD);
   ~Communicator();
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;

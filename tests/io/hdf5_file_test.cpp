@@ -35,9 +35,12 @@ void write_counting(const std::string& path, int32_t size, int64_t chunk_element
 std::string foreign_file(const TemporaryDirectory& directory, const std::function<void(hid_t file)>& make) {
   static int number = 0;
   std::string path = directory / ("foreign" + std::to_string(number++) + ".h5");
-  const hid_t file = H5Fcreate(path.c_str(), H5F_ACC_EXCL, H5P_DEFAULT, H5P_DEFAULT);
+  const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+  H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_V110);
+  const hid_t file = H5Fcreate(path.c_str(), H5F_ACC_EXCL, H5P_DEFAULT, access);
   make(file);
   H5Fclose(file);
+  H5Pclose(access);
   return path;
 }
 
@@ -137,8 +140,11 @@ TEST(Hdf5File, PathsThatCannotBeOpenedAreInputOutputErrors) {
 
 TEST(Hdf5File, FilesThatAreNotHdf5AreDataErrors) {
   const TemporaryDirectory directory;
-  expect_refused(directory.write("empty.h5", ""), "cannot read it as HDF5");
-  expect_refused(directory.write("text.h5", std::string(5000, 'x')), "cannot read it as HDF5");
+  expect_refused(directory.write("empty.h5", ""), "expected an HDF5 file");
+  expect_refused(directory.write("text.h5", std::string(5000, 'x')), "expected an HDF5 file");
+  const hid_t old_format = H5Fcreate((directory / "old.h5").c_str(), H5F_ACC_EXCL, H5P_DEFAULT, H5P_DEFAULT);
+  H5Fclose(old_format);
+  expect_refused(directory / "old.h5", "expected an HDF5 file with superblock 3");
 }
 
 TEST(Hdf5File, DatasetsOfAnotherMakeAreRefused) {

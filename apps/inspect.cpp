@@ -1,0 +1,109 @@
+// plumb inspect: rows as the model will see them, decoded, with what is trained marked; and what became of all rows.
+#include <fmt/color.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <optional>
+
+#include "apps/commands.hpp"
+#include "apps/options.hpp"
+#include "apps/output_directory.hpp"
+#include "io/dataset.hpp"
+#include "io/prepare.hpp"
+#include "io/scratch_directory.hpp"
+#include "io/tokenizer_files.hpp"
+#include "lib/base/check.hpp"
+
+namespace plumb {
+
+namespace {
+
+struct InspectOptions {
+  DataOptions data;
+  std::string model;
+  int64_t first_row = 0;
+  int64_t num_rows = 3;
+};
+
+/// Trained text in green on a terminal, and in [[...]] elsewhere.
+void print_row(const Tokenizer& tokenizer, const TokenRows& row, int64_t number, bool has_colour) {
+  const auto num_tokens = static_cast<int64_t>(row.tokens.size());
+  const int64_t num_trained = std::count(row.loss_mask.begin(), row.loss_mask.end(), uint8_t{1});
+  fmt::print("--- row {} (source row {}): {} tokens, {} trained\n", number, row.row_ids.front(), num_tokens, num_trained);
+  for (size_t begin = 0; begin < row.tokens.size();) {
+    size_t end = begin;
+    while (end < row.tokens.size() && row.loss_mask[end] == row.loss_mask[begin]) ++end;
+    const std::string text = tokenizer.decode(std::span(row.tokens).subspan(begin, end - begin));
+    if (!row.loss_mask[begin]) {
+      fmt::print("{}", text);
+    } else if (has_colour) {
+      fmt::print(fg(fmt::terminal_color::green), "{}", text);
+    } else {
+      fmt::print("[[{}]]", text);
+    }
+    begin = end;
+  }
+  fmt::print("\n");
+}
+
+void print_tally(const char* what, const RowTally& tally) {
+  if (tally.num_rows == 0) return;
+  fmt::print("{}: {}, the first at {}\n", what, tally.num_rows, fmt::join(tally.first_places, ", "));
+}
+
+void print_statistics(const PrepareStatistics& s) {
+  fmt::print("rows: {} read, {} kept, {} truncated; {} tokens, {} trained, longest row {}\n", s.num_rows_read,
+             s.num_rows_kept, s.num_rows_truncated, s.num_tokens, s.num_trained_tokens, s.max_row_tokens);
+  fmt::print("rows that end in a trained EOS: {:.1f} %\n", 100 * s.share_ending_in_trained_eos());
+  print_tally("dropped, nothing to learn", s.dropped_nothing_to_learn);
+  print_tally("dropped, empty", s.dropped_empty);
+  print_tally("prompt tokens are no prefix of the row's", s.prompt_not_prefix);
+  fmt::print("lengths:\n");
+  const int64_t most = *std::max_element(s.length_histogram.begin(), s.length_histogram.end());
+  for (size_t bin = 0; bin < s.length_histogram.size(); ++bin) {
+    const int64_t count = s.length_histogram[bin];
+    if (count > 0)
+      fmt::print("  {:>8}-{:<8} {:>8} {}\n", int64_t{1} << bin, (int64_t{2} << bin) - 1, count,
+                 std::string(static_cast<size_t>(1 + 40 * count / most), '#'));
+  }
+}
+
+int inspect(const Communicator& comm, const InspectOptions& o) {
+  if (comm.size() > 1) throw_error<UsageError>("plumb inspect runs on one rank, started on {}", comm.size());
+  const ScratchDirectory scratch(comm);
+  std::string directory = o.data.data.front();
+  if (!std::filesystem::is_directory(directory)) {
+    const DatasetIndex index = prepare_sft(comm,
+                                           {.files = o.data.data,
+                                            .columns = parse_columns_option(o.data.columns),
+                                            .template_name = o.data.chat_template,
+                                            .sft = sft_options(o.data),
+                                            .model_directory = o.model},
+                                           scratch.path());
+    directory = dataset_directory(scratch.path(), index);
+  }
+  const Tokenizer tokenizer = load_tokenizer(o.model);
+  const Dataset rows(directory);
+  for (int64_t i = o.first_row; i < std::min(rows.num_rows(), o.first_row + o.num_rows); ++i)
+    print_row(tokenizer, rows.row(i), i, isatty(STDOUT_FILENO) != 0);
+  print_statistics(rows.index().statistics);
+  return kExitDone;
+}
+
+}  // namespace
+
+int run_inspect(const std::vector<std::string>& arguments) {
+  InspectOptions options;
+  OptionsDescription description("options of plumb inspect");
+  declare(description, options.data);
+  description.add_options()("model", boost::program_options::value(&options.model), "directory with the tokenizer")(
+      "first_row", boost::program_options::value(&options.first_row)->default_value(0), "the first row shown")(
+      "num_rows", boost::program_options::value(&options.num_rows)->default_value(3), "how many rows are shown");
+  if (!parse_options("plumb inspect --model DIR --data FILE...|PREPARED_DIR", description, {"model", "data"}, arguments))
+    return kExitDone;
+  return run_on_ranks([&](const Communicator& comm) { return inspect(comm, options); });
+}
+
+}  // namespace plumb

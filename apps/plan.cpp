@@ -1,0 +1,44 @@
+// plumb plan: what a run of these options would take, per rank and node, before anything is started.
+#include <fmt/format.h>
+
+#include "apps/commands.hpp"
+#include "apps/options.hpp"
+#include "apps/output_directory.hpp"
+#include "io/file.hpp"
+#include "io/process_memory.hpp"
+#include "lib/base/check.hpp"
+
+namespace plumb {
+
+int run_plan(const std::vector<std::string>& arguments) {
+  TrainOptions o;
+  int num_ranks = 1, ranks_per_node = 0;
+  double node_memory_gib = 0;
+  OptionsDescription description("options of plumb plan");
+  declare(description, o);
+  namespace po = boost::program_options;
+  description.add_options()("num_ranks", po::value(&num_ranks)->default_value(1), "ranks of the run")(
+      "ranks_per_node", po::value(&ranks_per_node)->default_value(0), "0: all on one node")(
+      "node_memory", po::value(&node_memory_gib)->default_value(0, "0"),
+      "GiB that a node has for the run; a plan that does not fit is refused; 0: do not check");
+  if (!parse_options("plumb plan --model DIR --num_ranks N [training options]", description, {"model"}, arguments))
+    return kExitDone;
+  validate(o);
+  if (num_ranks < 1) throw_error<UsageError>("--num_ranks: expected at least 1, got {}", num_ranks);
+  const std::string config_path = join_path(o.model.model, "config.json");
+  const PlanInput input{.config = parse_model_config(read_text_file(config_path, 16 << 20), config_path),
+                        .num_ranks = num_ranks,
+                        .ranks_per_node = ranks_per_node > 0 ? ranks_per_node : num_ranks,
+                        .element_bytes = o.model.dtype == "bfloat16" ? 2 : 4,
+                        .accumulation_steps = o.gradient_accumulation_steps,
+                        .micro_batch_tokens = o.per_device_train_batch_size * o.data.max_length,
+                        .has_gradient_checkpointing = o.gradient_checkpointing,
+                        .reduction = parse_reduction(o.reduction),
+                        .program_bytes = proportional_set_bytes()};
+  const MemoryPlan plan = plan_memory(input);
+  fmt::print("{}\n", render_plan(input, plan));
+  check_fits(input, plan, static_cast<int64_t>(node_memory_gib * (1 << 30)));
+  return kExitDone;
+}
+
+}  // namespace plumb
