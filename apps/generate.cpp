@@ -133,7 +133,8 @@ int run_generate(const std::vector<std::string>& arguments) {
 
   const HfModel model(o.model.model);
   const Tokenizer tokenizer = load_tokenizer(o.model.model);
-  GenerateOptions options{o.max_new_tokens, model.config().eos_token_ids, o.sampling, static_cast<uint64_t>(o.seed)};
+  GenerateOptions options{o.max_new_tokens, model.config().eos_token_ids, o.sampling, static_cast<uint64_t>(o.seed),
+                          tokenizer.vocab_size()};
   if (const auto eos = tokenizer.eos_id()) options.stop_ids.push_back(*eos);
   std::optional<Prompt> prompt;  // before the weights are read, as it may be refused
   if (o.data.empty()) prompt = make_prompt(o.prompt, o.system, o.rendering, tokenizer, model.config());

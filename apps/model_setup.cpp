@@ -1,6 +1,10 @@
 #include "apps/model_setup.hpp"
 
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/ones.h>
 #include <malloc.h>
 
 #include <algorithm>
@@ -20,6 +24,15 @@ int set_up_process(const Communicator& comm, int threads) {
   const int chosen = threads > 0 ? threads : std::max(1, cores / comm.node_size(comm.node()));
   at::set_num_threads(chosen);
   return chosen;
+}
+
+void warm_up_libraries() {
+  const at::NoGradGuard no_gradients;
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    const at::Tensor x = at::ones({64, 64}, at::TensorOptions().dtype(dtype));
+    const at::Tensor heads = at::mm(x, x).view({1, 4, 64, 16});
+    at::_scaled_dot_product_flash_attention_for_cpu(heads, heads, heads, 0.0, true);
+  }
 }
 
 at::ScalarType parse_dtype(const std::string& name) { return name == "bfloat16" ? at::kBFloat16 : at::kFloat; }

@@ -13,6 +13,10 @@ namespace plumb {
 /// the page faults of fresh tensors cost more than the memory.
 int set_up_process(const Communicator& comm, int threads);
 
+/// Runs the kinds of products that a step has once, so that what LibTorch and its libraries load and keep is there when
+/// the program's own memory is measured for the plan.
+void warm_up_libraries();
+
 at::ScalarType parse_dtype(const std::string& name);
 
 /// Collective: each rank reads its own bytes. An error on one rank is thrown by all.

@@ -122,7 +122,7 @@ void declare(OptionsDescription& description, TrainOptions& o) {
       ("gradient_checkpointing", with_default(o.gradient_checkpointing),
        "recompute blocks in backward instead of keeping their activations")
       ("reduction", with_default(o.reduction), "canonical: same bits on any number of ranks; fast: less memory")
-      ("save_dtype", with_default(o.save_dtype), "float32 or bfloat16; none: that of the model directory");
+      ("save_dtype", with_default(o.save_dtype), "float32 or bfloat16: of the exported model");
 }
 
 bool parse_options(const std::string& usage, OptionsDescription& description, const std::vector<std::string>& required,
@@ -194,7 +194,7 @@ void validate(const TrainOptions& o) {
   one_of(o.model.dtype, {"float32", "bfloat16"}, "dtype");
   one_of(o.reduction, {"canonical", "fast"}, "reduction");
   one_of(o.loss_type, {"nll", "chunked_nll", "dft"}, "loss_type");
-  if (!o.save_dtype.empty()) one_of(o.save_dtype, {"float32", "bfloat16"}, "save_dtype");
+  one_of(o.save_dtype, {"float32", "bfloat16"}, "save_dtype");
   parse_schedule(o.lr_scheduler_type);
 }
 

@@ -53,7 +53,7 @@ struct TrainOptions {
   int64_t eval_steps = 0;  // 0: at the end of each epoch
   bool gradient_checkpointing = true;
   std::string reduction = "canonical";
-  std::string save_dtype;  // of the exported model; empty: that of the model directory
+  std::string save_dtype = "float32";  // of the exported model
 };
 
 using OptionsDescription = boost::program_options::options_description;

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "apps/commands.hpp"
+#include "apps/model_setup.hpp"
 #include "apps/options.hpp"
 #include "apps/output_directory.hpp"
 #include "io/file.hpp"
@@ -25,6 +26,7 @@ int run_plan(const std::vector<std::string>& arguments) {
     return kExitDone;
   validate(o);
   if (num_ranks < 1) throw_error<UsageError>("--num_ranks: expected at least 1, got {}", num_ranks);
+  warm_up_libraries();
   const std::string config_path = join_path(o.model.model, "config.json");
   const PlanInput input{.config = parse_model_config(read_text_file(config_path, 16 << 20), config_path),
                         .num_ranks = num_ranks,

@@ -120,8 +120,8 @@ class StepMeans {
 };
 
 int train(const Communicator& comm, const TrainOptions& o) {
-  const int64_t program_bytes = sum_of_memory(comm) / comm.size();
   const int threads = set_up_process(comm, o.model.threads);
+  warm_up_libraries();
   comm.run_on_rank0([&] { claim_output_directory(o.output_dir, o.overwrite_output_dir); });
   std::optional<HfModel> source;
   comm.run_agreed([&] { source.emplace(o.model.model); });
@@ -142,6 +142,7 @@ int train(const Communicator& comm, const TrainOptions& o) {
   });
   const Dataset& rows = *train_rows;
 
+  const int64_t program_bytes = sum_of_memory(comm) / comm.size();
   const PlanInput plan_input{.config = source->config(),
                              .num_ranks = comm.size(),
                              .ranks_per_node = comm.node_size(0),

@@ -37,7 +37,7 @@ StepStats Trainer::step(const std::vector<MicroBatch>& micro_batches) {
     model_.accumulate(batch, static_cast<int64_t>(i),
                       [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors* gradients) {
                         return sft_objective(hidden_TD, batch, parameters, gradients, model_.config().rms_norm_eps,
-                                             options_.token_loss, 1.0 / static_cast<double>(weight), sums);
+                                             options_.token_loss, 1.0 / static_cast<double>(weight), scratch_, sums);
                       });
   }
 
@@ -62,11 +62,12 @@ StepStats Trainer::step(const std::vector<MicroBatch>& micro_batches) {
 EvaluationStats evaluate_model(ShardedModel& model, const Communicator& comm, int64_t num_rounds,
                                const std::function<std::vector<MicroBatch>()>& next) {
   SftSums sums;
+  TokenLossScratch scratch;
   for (int64_t round = 0; round < num_rounds; ++round)
     for (const MicroBatch& batch : next())
       model.evaluate(batch, [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors*) {
         return sft_objective(hidden_TD, batch, parameters, nullptr, model.config().rms_norm_eps, TokenLoss::kNll, 0.0,
-                             sums);
+                             scratch, sums);
       });
   sum_over_ranks(comm, sums);
   const auto weight = static_cast<double>(std::max<int64_t>(sums.num_trained_tokens, 1));

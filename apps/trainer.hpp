@@ -51,6 +51,7 @@ class Trainer {
   ShardedModel& model_;
   const Communicator& comm_;
   TrainerOptions options_;
+  TokenLossScratch scratch_;
   int64_t num_steps_done_ = 0;
 };
 

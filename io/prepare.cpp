@@ -95,6 +95,15 @@ void report(const DatasetIndex& index) {
   }
 }
 
+/// Errors of <filesystem> as those of this program.
+void as_input_output(const std::function<void()>& body) {
+  try {
+    body();
+  } catch (const fs::filesystem_error& error) {
+    throw InputOutputError(error.what());
+  }
+}
+
 /// Rank 0 only: the index of a complete dataset with this key; nothing if there is none.
 std::optional<DatasetIndex> find_prepared(const std::string& target, const std::string& key) {
   if (!fs::exists(target)) return std::nullopt;
@@ -149,18 +158,42 @@ void publish(const std::string& temporary, const std::string& target, const std:
   sync_directory(parent_path(target));
 }
 
-/// Runs on rank 0 only, so that no error of a path escapes as one of another kind.
-void as_input_output(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const fs::filesystem_error& error) {
-    throw InputOutputError(error.what());
+/// Collective: whether all shards still are what was written, by their hashes; ranks share the work.
+bool is_intact(const Communicator& comm, const std::string& target, const DatasetIndex& index) {
+  int64_t num_damaged = 0;
+  for (auto i = static_cast<size_t>(comm.rank()); i < index.shards.size(); i += static_cast<size_t>(comm.size())) {
+    try {
+      check_shard_hash(target, index.shards[i]);
+    } catch (const std::exception& error) {
+      log_warning("{}; preparing the data again", error.what());
+      ++num_damaged;
+    }
   }
+  comm.sum(std::span(&num_damaged, 1));
+  return num_damaged == 0;
 }
 
-/// Collective: every rank's shard and the index into `temporary`; returns the index's text, on rank 0 only.
-std::string build(const Communicator& comm, const PrepareOptions& options, const nlohmann::json& inputs,
-                  const std::string& temporary) {
+/// Collective: the text of the index of a complete and intact dataset with this key; "" if there is none.
+std::string find_prepared_text(const Communicator& comm, const std::string& target, const std::string& key) {
+  std::string text;
+  comm.run_on_rank0([&] {
+    as_input_output([&] {
+      if (const std::optional<DatasetIndex> index = find_prepared(target, key)) text = index->to_text();
+    });
+  });
+  comm.broadcast(text);
+  if (text.empty()) return text;
+  if (!is_intact(comm, target, DatasetIndex::from_text(text, target))) {
+    comm.run_on_rank0([&] { as_input_output([&] { fs::remove_all(target); }); });
+    return "";
+  }
+  if (comm.rank() == 0) log_info("prepare: {} holds these rows already", target);
+  return text;
+}
+
+/// Collective: every rank's shard and the index into `temporary`.
+void build(const Communicator& comm, const PrepareOptions& options, const nlohmann::json& inputs,
+           const std::string& temporary) {
   const std::vector<SourceFile> files = index_files(comm, options.files);
   std::string part_text;
   comm.run_agreed([&] {
@@ -169,7 +202,6 @@ std::string build(const Communicator& comm, const PrepareOptions& options, const
     part_text = object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   });
   const std::vector<std::string> part_texts = gather_texts(comm, part_text);
-  std::string text;
   comm.run_on_rank0([&] {
     DatasetIndex index{std::string(kSftKind), key_of(inputs), inputs, {}, {}};
     for (size_t rank = 0; rank < part_texts.size(); ++rank) {
@@ -180,9 +212,7 @@ std::string build(const Communicator& comm, const PrepareOptions& options, const
     }
     check_rows_kept(index.statistics);
     write_dataset_index(temporary, index);
-    text = index.to_text();
   });
-  return text;
 }
 
 void check_options(const PrepareOptions& options, const std::string& directory) {
@@ -202,23 +232,17 @@ DatasetIndex prepare_sft(const Communicator& comm, const PrepareOptions& options
   const nlohmann::json inputs = describe_inputs(comm, options);
   const std::string key = key_of(inputs);
   const std::string target = join_path(directory, key);
-  std::string text, temporary;
-  comm.run_on_rank0([&] {
-    as_input_output([&] {
-      if (const std::optional<DatasetIndex> index = find_prepared(target, key)) {
-        log_info("prepare: {} holds these rows already", target);
-        text = index->to_text();
-      } else {
-        temporary = make_temporary(target);
-      }
-    });
-  });
-  comm.broadcast(text);
-  comm.broadcast(temporary);
+  std::string text = find_prepared_text(comm, target, key);
   if (text.empty()) {
+    std::string temporary;
+    comm.run_on_rank0([&] { as_input_output([&] { temporary = make_temporary(target); }); });
+    comm.broadcast(temporary);
     try {
-      text = build(comm, options, inputs, temporary);
-      comm.run_on_rank0([&] { as_input_output([&] { publish(temporary, target, key); }); });
+      build(comm, options, inputs, temporary);
+      comm.run_on_rank0([&] {
+        as_input_output([&] { publish(temporary, target, key); });
+        text = read_dataset_index(target).to_text();
+      });
     } catch (...) {
       std::error_code ignored;
       if (comm.rank() == 0) fs::remove_all(temporary, ignored);

@@ -4,17 +4,29 @@
 
 namespace plumb {
 
+namespace {
+
+struct ByteSpan {
+  int64_t begin;
+  int64_t end;
+};
+
+}  // namespace
+
 int64_t place_buffers(std::vector<TimedBuffer>& buffers) {
+  std::vector<TimedBuffer*> placed;  // the largest first: small ones fit around them
+  for (TimedBuffer& buffer : buffers) placed.push_back(&buffer);
+  std::stable_sort(placed.begin(), placed.end(), [](const auto* a, const auto* b) { return a->bytes > b->bytes; });
   int64_t total = 0;
-  for (size_t i = 0; i < buffers.size(); ++i) {
-    TimedBuffer& buffer = buffers[i];
-    std::vector<std::pair<int64_t, int64_t>> taken;  // [begin, end) of those alive at the same time
+  for (size_t i = 0; i < placed.size(); ++i) {
+    TimedBuffer& buffer = *placed[i];
+    std::vector<ByteSpan> taken;
     for (size_t j = 0; j < i; ++j)
-      if (buffers[j].first <= buffer.last && buffer.first <= buffers[j].last)
-        taken.emplace_back(buffers[j].offset_bytes, buffers[j].offset_bytes + buffers[j].bytes);
-    std::sort(taken.begin(), taken.end());
-    for (const auto& [begin, end] : taken)
-      if (buffer.offset_bytes + buffer.bytes > begin) buffer.offset_bytes = std::max(buffer.offset_bytes, end);
+      if (placed[j]->first <= buffer.last && buffer.first <= placed[j]->last)
+        taken.push_back({placed[j]->offset_bytes, placed[j]->offset_bytes + placed[j]->bytes});
+    std::sort(taken.begin(), taken.end(), [](const ByteSpan& a, const ByteSpan& b) { return a.begin < b.begin; });
+    for (const ByteSpan& span : taken)
+      if (buffer.offset_bytes + buffer.bytes > span.begin) buffer.offset_bytes = std::max(buffer.offset_bytes, span.end);
     total = std::max(total, buffer.offset_bytes + buffer.bytes);
   }
   return total;
@@ -49,9 +61,7 @@ BufferPlan plan_buffers(const std::vector<ShardLayout>& units, bool is_tied, int
     gradients.push_back({units[static_cast<size_t>(unit)].padded_elements() * (is_vocabulary ? 4 : element_bytes),
                          is_tied && unit == 0 ? 0 : i, i + 1});
   }
-  if (is_tied) std::rotate(gradients.begin(), gradients.end() - 1, gradients.end());  // longest life first
   plan.gradient_bytes = place_buffers(gradients);
-  if (is_tied) std::rotate(gradients.begin(), gradients.begin() + 1, gradients.end());
   for (size_t i = 0; i < reduced.size(); ++i)
     plan.reduces.push_back({reduced[i], {gradients[i].offset_bytes, gradients[i].bytes}});
   return plan;

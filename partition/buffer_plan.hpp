@@ -33,8 +33,8 @@ struct BufferPlan {
 /// gradients of vocabulary matrices are float32.
 BufferPlan plan_buffers(const std::vector<ShardLayout>& units, bool is_tied, int64_t element_bytes);
 
-/// Offsets for buffers with lifetimes [first, last] (inclusive), placed in order at the lowest offset that is free
-/// throughout; returns the total.
+/// Offsets for buffers with lifetimes [first, last] (inclusive), the largest placed first, each at the lowest offset that
+/// is free throughout; returns the total.
 struct TimedBuffer {
   int64_t bytes;
   int64_t first;

@@ -67,9 +67,8 @@ MemoryPlan plan_memory(const PlanInput& input) {
 }
 
 int64_t MemoryPlan::rank_bytes() const {
-  // activations of the blocks and the loss's own buffers are not held together in full; the larger of the two counts
-  return program_bytes + parameter_bytes + moment_bytes + gradient_bytes + gradient_buffer_bytes +
-         std::max(activation_bytes, head_bytes) + exchange_bytes;
+  return program_bytes + parameter_bytes + moment_bytes + gradient_bytes + gradient_buffer_bytes + activation_bytes +
+         head_bytes + exchange_bytes;
 }
 
 int64_t MemoryPlan::total_bytes(int num_ranks, int ranks_per_node) const {

@@ -196,6 +196,8 @@ std::vector<std::vector<int32_t>> generate(Decoder& decoder, std::span<const std
   const ModelConfig& config = decoder.config();
   std::vector<std::vector<int32_t>> texts(prompts.size());
   if (prompts.empty() || options.max_new_tokens == 0) return texts;
+  const int64_t num_choices =
+      options.num_known_tokens > 0 ? std::min(options.num_known_tokens, config.vocab_size) : config.vocab_size;
   std::vector<size_t> active(prompts.size());  // the prompt behind each row of the batch
   for (size_t i = 0; i < active.size(); ++i) active[i] = i;
 
@@ -207,7 +209,7 @@ std::vector<std::vector<int32_t>> generate(Decoder& decoder, std::span<const std
     for (size_t row = 0; row < active.size(); ++row) {
       const size_t prompt = active[row];
       const std::span logits(logits_BV.data_ptr<float>() + static_cast<int64_t>(row) * config.vocab_size,
-                             static_cast<size_t>(config.vocab_size));
+                             static_cast<size_t>(num_choices));
       const size_t position = prompts[prompt].size() + texts[prompt].size();
       const int32_t token =
           sample_token(logits, options.sampling, random_uniform(options.seed, first_row + prompt, position));

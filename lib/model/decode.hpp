@@ -61,6 +61,7 @@ struct GenerateOptions {
   std::vector<int32_t> stop_ids = {};
   SamplingOptions sampling = {};
   uint64_t seed = 42;
+  int64_t num_known_tokens = 0;  // ids past these, which pad a vocabulary, are never chosen; 0: there are none
 };
 
 /// Goes on with each prompt until a stop id, which is not returned, max_new_tokens, or the end of the model's

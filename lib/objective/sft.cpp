@@ -11,9 +11,10 @@ void SftSums::add(const TokenStats& token) {
 
 at::Tensor sft_objective(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters,
                          const HeadTensors* gradients, double norm_epsilon, TokenLoss kind, double gradient_scale,
-                         SftSums& sums) {
+                         TokenLossScratch& scratch, SftSums& sums) {
   const TokenLossResult result = token_loss(hidden_TD, find_targets(batch), parameters, norm_epsilon, kind,
-                                            gradients ? gradient_scale : 0.0, gradients ? *gradients : HeadTensors{});
+                                            gradients ? gradient_scale : 0.0, gradients ? *gradients : HeadTensors{},
+                                            scratch);
   for (const TokenStats& token : result.stats) sums.add(token);
   sums.num_tokens += batch.num_tokens();
   return result.dhidden_TD;

@@ -20,7 +20,7 @@ struct SftSums {
 /// Loss and metrics of one micro-batch are added to `sums`; see token_loss() for the rest.
 at::Tensor sft_objective(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters,
                          const HeadTensors* gradients, double norm_epsilon, TokenLoss kind, double gradient_scale,
-                         SftSums& sums);
+                         TokenLossScratch& scratch, SftSums& sums);
 
 /// Trained tokens that some token before them predicts: the weight of a micro-batch.
 int64_t count_targets(const MicroBatch& batch);

@@ -22,9 +22,17 @@ int64_t chunk_rows(int64_t num_targets, int64_t vocab, int64_t element_bytes) {
   return std::min(num_targets, std::max<int64_t>(16, kChunkBytes / (vocab * element_bytes)));
 }
 
+/// The first rows of a buffer that is enlarged when it is too small.
+at::Tensor reuse(at::Tensor& buffer, int64_t rows, int64_t columns, const at::TensorOptions& options) {
+  if (!buffer.defined() || buffer.size(1) != columns || buffer.size(0) < rows || buffer.scalar_type() != options.dtype())
+    buffer = at::empty({rows, columns}, options);
+  return buffer.narrow(0, 0, rows);
+}
+
 /// gradient += dlogits^T x, or = on the first chunk. In float32 the product adds in place; bfloat16 products are rounded
 /// once per chunk and added in float32, a slice of the vocabulary at a time.
-void add_head_gradient(const at::Tensor& dlogits, const at::Tensor& x, bool is_first, const at::Tensor& gradient) {
+void add_head_gradient(const at::Tensor& dlogits, const at::Tensor& x, bool is_first, const at::Tensor& gradient,
+                       at::Tensor& product_buffer) {
   if (x.scalar_type() == at::kFloat) {
     at::Tensor target = gradient;
     if (is_first) {
@@ -36,7 +44,7 @@ void add_head_gradient(const at::Tensor& dlogits, const at::Tensor& x, bool is_f
   }
   const int64_t vocab = gradient.size(0), dim = gradient.size(1);
   const int64_t slice = std::max<int64_t>(16, kVocabularySliceElements / dim);
-  at::Tensor product = at::empty({std::min(slice, vocab), dim}, x.options());
+  const at::Tensor product = reuse(product_buffer, std::min(slice, vocab), dim, x.options());
   for (int64_t begin = 0; begin < vocab; begin += slice) {
     const int64_t rows = std::min(slice, vocab - begin);
     at::Tensor part = product.narrow(0, 0, rows);
@@ -63,7 +71,8 @@ Targets find_targets(const MicroBatch& batch) {
 }
 
 TokenLossResult token_loss(const at::Tensor& hidden_TD, const Targets& targets, const HeadTensors& parameters,
-                           double norm_epsilon, TokenLoss kind, double gradient_scale, const HeadTensors& gradients) {
+                           double norm_epsilon, TokenLoss kind, double gradient_scale, const HeadTensors& gradients,
+                           TokenLossScratch& scratch) {
   const bool has_gradients = gradient_scale != 0;
   const auto num_targets = static_cast<int64_t>(targets.labels.size());
   const int64_t dim = hidden_TD.size(1), vocab = parameters.head_VD.size(0);
@@ -84,7 +93,7 @@ TokenLossResult token_loss(const at::Tensor& hidden_TD, const Targets& targets, 
     kernels.rms_norm(data_of<T>(selected), nullptr, nullptr, data_of<T>(parameters.norm_D), data_of<T>(normed),
                      data_of<float>(rstd), num_targets, dim, static_cast<float>(norm_epsilon));
     const int64_t chunk = chunk_rows(num_targets, vocab, static_cast<int64_t>(sizeof(T)));
-    at::Tensor logits = at::empty({chunk, vocab}, hidden_TD.options());
+    const at::Tensor logits = reuse(scratch.logits, chunk, vocab, hidden_TD.options());
     const at::Tensor dnormed = has_gradients ? at::empty_like(normed) : at::Tensor();
     for (int64_t begin = 0; begin < num_targets; begin += chunk) {
       const int64_t rows = std::min(chunk, num_targets - begin);
@@ -96,7 +105,7 @@ TokenLossResult token_loss(const at::Tensor& hidden_TD, const Targets& targets, 
       if (!has_gradients) continue;
       at::Tensor dx = dnormed.narrow(0, begin, rows);
       at::mm_out(dx, part, parameters.head_VD);
-      add_head_gradient(part, x, begin == 0, gradients.head_VD);
+      add_head_gradient(part, x, begin == 0, gradients.head_VD, scratch.product);
     }
     if (!has_gradients) return;
     gradients.norm_D.zero_();
@@ -111,7 +120,9 @@ TokenLossResult token_loss(const at::Tensor& hidden_TD, const Targets& targets, 
 
 int64_t token_loss_bytes(int64_t num_tokens, int64_t hidden_size, int64_t vocab_size, int64_t element_bytes) {
   const int64_t rows = num_tokens * hidden_size * element_bytes;
-  const int64_t product = element_bytes == 4 ? 0 : kVocabularySliceElements * element_bytes;
+  // in bfloat16 also a slice of the gradient, and the head once more: oneDNN packs it for its product
+  const int64_t product =
+      element_bytes == 4 ? 0 : (kVocabularySliceElements + vocab_size * hidden_size) * element_bytes;
   // hidden and its gradient, selected, normed and their gradients; one chunk of logits
   return 6 * rows + chunk_rows(num_tokens, vocab_size, element_bytes) * vocab_size * element_bytes + product;
 }

@@ -32,10 +32,18 @@ struct TokenLossResult {
   at::Tensor dhidden_TD;          // defined when gradients were asked for
 };
 
+/// The two large buffers of the loss, kept from one micro-batch to the next: fresh ones of this size would leave holes in
+/// the heap and cost page faults.
+struct TokenLossScratch {
+  at::Tensor logits;
+  at::Tensor product;
+};
+
 /// hidden_TD: output of the last block. gradient_scale: 1 / weight of the global batch, or 0 for no gradients; otherwise
 /// the gradients of norm and head are written (head: float32 [V, D]; norm: float32 [D]) and dhidden is returned.
 TokenLossResult token_loss(const at::Tensor& hidden_TD, const Targets& targets, const HeadTensors& parameters,
-                           double norm_epsilon, TokenLoss kind, double gradient_scale, const HeadTensors& gradients);
+                           double norm_epsilon, TokenLoss kind, double gradient_scale, const HeadTensors& gradients,
+                           TokenLossScratch& scratch);
 
 /// The most that token_loss() holds at once when all tokens are trained.
 int64_t token_loss_bytes(int64_t num_tokens, int64_t hidden_size, int64_t vocab_size, int64_t element_bytes);

@@ -248,9 +248,8 @@ Value get_item(Runtime& runtime, const Value& object, const Value& key) {
     if (const auto index = resolve_index(key.integer(), items.size())) return items[*index];
   } else if (const Text* text = object.text(); text && key.is_integer()) {
     runtime.charge_scan(text->size());
-    const std::vector<size_t> offsets = code_point_offsets(text->bytes);
-    if (const auto index = resolve_index(key.integer(), offsets.size() - 1))
-      return runtime.make_text(text->part(offsets[*index], offsets[*index + 1]));
+    if (const auto at = code_point_offset(text->bytes, key.integer()))
+      return runtime.make_text(text->part(*at, *at + code_point_size(text->bytes, *at)));
   }
   if (const Text* name = key.text()) {
     if (has_method(object, name->bytes) || object.is<Loop*>() || object.is<Namespace*>())

@@ -37,7 +37,7 @@ bool compares(Runtime& runtime, const Value& value, const Value* argument) {
 }
 
 bool is_callable(const Value& value) {
-  return value.method() || value.is<const Macro*>() || value.is<Function>() || value.is<Loop*>();
+  return value.method() || value.is<const Macro*>() || value.is<Function>() || value.is<Undefined>();
 }
 
 const Test kTests[] = {

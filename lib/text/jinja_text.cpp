@@ -23,10 +23,10 @@ Text Text::part(size_t begin, size_t end) const {
   return part;
 }
 
-size_t code_point_size(std::string_view text, size_t at) {
+size_t long_code_point_size(std::string_view text, size_t at) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
   const unsigned char lead = byte(at);
-  const size_t size = lead < 0x80 ? 1 : lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF5 ? 4 : 0;
+  const size_t size = lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF5 ? 4 : 0;
   if (size == 0 || at + size > text.size()) return 1;
   for (size_t i = 1; i < size; ++i)
     if ((byte(at + i) & 0xC0) != 0x80) return 1;
@@ -70,6 +70,20 @@ void append_utf8(std::string& out, int32_t code_point) {
   }
 }
 
+static size_t previous_offset(std::string_view text, size_t end, size_t begin) {
+  if (static_cast<unsigned char>(text[end - 1]) < 0x80) return end - 1;
+  for (size_t size = 2; size <= 4 && size <= end - begin; ++size)
+    if (code_point_size(text, end - size) == size) return end - size;
+  return end - 1;
+}
+
+std::optional<size_t> code_point_offset(std::string_view text, int64_t index) {
+  size_t at = index < 0 ? text.size() : 0;
+  for (; index > 0 && at < text.size(); --index) at += code_point_size(text, at);
+  for (; index < 0 && at > 0; ++index) at = previous_offset(text, at, 0);
+  return index == 0 && at < text.size() ? std::optional(at) : std::nullopt;
+}
+
 bool is_space(int32_t c) {
   if (c < 0x80) return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20);
   return c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 ||
@@ -78,14 +92,8 @@ bool is_space(int32_t c) {
 
 // A byte of an invalid sequence is its own code point and equal to no character, so it is never space.
 bool is_space_at(std::string_view text, size_t at) {
-  const bool is_stray_byte = code_point_size(text, at) == 1 && static_cast<unsigned char>(text[at]) >= 0x80;
-  return !is_stray_byte && is_space(code_point_at(text, at));
-}
-
-static size_t previous_offset(std::string_view text, size_t end, size_t begin) {
-  for (size_t size = 2; size <= 4 && size <= end - begin; ++size)
-    if (code_point_size(text, end - size) == size) return end - size;
-  return end - 1;
+  if (static_cast<unsigned char>(text[at]) < 0x80) return is_space(text[at]);
+  return code_point_size(text, at) > 1 && is_space(code_point_at(text, at));
 }
 
 Text strip(const Text& text, const Text* characters, bool strips_left, bool strips_right) {

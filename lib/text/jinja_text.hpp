@@ -27,12 +27,17 @@ struct Text {
   Text part(size_t begin, size_t end) const;  // by bytes
 };
 
+size_t long_code_point_size(std::string_view text, size_t at);
 /// Bytes of the code point at `at`; a byte that starts no valid sequence counts as one code point.
-size_t code_point_size(std::string_view text, size_t at);
+inline size_t code_point_size(std::string_view text, size_t at) {
+  return static_cast<unsigned char>(text[at]) < 0x80 ? 1 : long_code_point_size(text, at);
+}
 int32_t code_point_at(std::string_view text, size_t at);
 size_t count_code_points(std::string_view text);
 /// Byte offset of every code point, then the size.
 std::vector<size_t> code_point_offsets(std::string_view text);
+/// Byte offset of one code point, counted from the end if negative; nothing if outside.
+std::optional<size_t> code_point_offset(std::string_view text, int64_t index);
 void append_utf8(std::string& out, int32_t code_point);
 
 bool is_space(int32_t code_point);

@@ -118,7 +118,7 @@ class Runtime {
   /// Before making that many values each with memory of its own.
   void charge_values(size_t count) { charge(static_cast<int64_t>(std::min<size_t>(count, size_t{1} << 40)) * 4); }
   /// For looking at that many bytes.
-  void charge_scan(size_t bytes) { charge(static_cast<int64_t>(bytes / 256) + 1); }
+  void charge_scan(size_t bytes) { charge(static_cast<int64_t>(bytes / 128) + 1); }
   /// Before making a string of that many bytes.
   void charge_text(size_t bytes);
 

@@ -3,6 +3,7 @@
 // Source: the tokenizer.json format of huggingface/tokenizers; sentencepiece_model.proto of google/sentencepiece.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -27,21 +28,23 @@ struct MarkedText {
 
 class Tokenizer {
  public:
-  /// Reads the contents of tokenizer.json and, where there is one, tokenizer_config.json (else ""). Names in messages are
-  /// the file names. Throws DataError on malformed or unsupported contents, naming what is supported.
+  /// Reads the contents of tokenizer.json and, where there is one, tokenizer_config.json (else ""). Names in messages
+  /// are the file names. Throws DataError on malformed or unsupported contents, naming what is supported.
   static Tokenizer from_json(std::string_view tokenizer_json, std::string_view tokenizer_config_json = {});
 
   /// Reads the bytes of a SentencePiece tokenizer.model (BPE models only) and tokenizer_config.json, or "".
   static Tokenizer from_sentencepiece(std::string_view model_bytes, std::string_view tokenizer_config_json = {});
 
-  /// The whole pipeline, special tokens of the post-processor included when `adds_special_tokens`. Control tokens spelled
-  /// out in `text` become their ids, as in Hugging Face. Throws DataError on invalid UTF-8 with the byte offset.
+  /// The whole pipeline, special tokens of the post-processor included when `adds_special_tokens`. Control tokens
+  /// spelled out in `text` become their ids, as in Hugging Face. Throws DataError on invalid UTF-8 with the byte
+  /// offset.
   std::vector<int32_t> encode(std::string_view text, bool adds_special_tokens = true) const;
 
-  /// As above, but added tokens marked special that touch a user range stay ordinary text.
+  /// As above, but added tokens marked special that touch a user range stay ordinary text. `user_ranges` must be
+  /// ascending, disjoint and within the text.
   std::vector<int32_t> encode(const MarkedText& marked, bool adds_special_tokens = true) const;
 
-  /// Inverse of encode up to normalisation. Ids out of range throw DataError.
+  /// Inverse of encode up to normalisation. Ids out of range throw DataError; ids that no token has decode to nothing.
   std::string decode(std::span<const int32_t> ids, bool skips_special_tokens = false) const;
 
   /// One past the largest id, added tokens included.

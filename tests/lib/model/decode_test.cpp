@@ -193,6 +193,19 @@ TEST(Generate, StopsAtAnyStopIdAndAtTheLastPosition) {
   EXPECT_EQ(full[1].size(), 4u);
 }
 
+TEST(Generate, NeverChoosesIdsThatPadTheVocabulary) {
+  const ModelConfig config = small_config(Family::kLlama);
+  Decoder decoder(config, random_units(config));
+  const std::vector<std::vector<int32_t>> prompts = {random_tokens(0, 4, 53)};
+  const GenerateOptions options{.max_new_tokens = 60, .sampling = {.temperature = 5}};
+  const auto free = generate(decoder, prompts, options)[0];
+  EXPECT_GE(*std::max_element(free.begin(), free.end()), 20);
+  GenerateOptions limited = options;
+  limited.num_known_tokens = 20;
+  const auto known = generate(decoder, prompts, limited)[0];
+  EXPECT_LT(*std::max_element(known.begin(), known.end()), 20);
+}
+
 TEST(Generate, SamplesDependOnSeedRowAndPositionOnly) {
   const ModelConfig config = small_config(Family::kLlama);
   Decoder decoder(config, random_units(config));

@@ -1,6 +1,8 @@
 // Small tokenizers of the tests' own, as the JSON that Hugging Face would write.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>

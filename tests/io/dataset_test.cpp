@@ -1,0 +1,98 @@
+#include "io/dataset.hpp"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "lib/base/check.hpp"
+#include "tests/io/temporary_directory.hpp"
+#include "tests/io/token_dataset.hpp"
+
+namespace plumb {
+namespace {
+
+void expect_made_row(const Dataset& dataset, int64_t i) {
+  const TokenRows row = dataset.row(i);
+  ASSERT_EQ(row.num_rows(), 1);
+  EXPECT_EQ(row.tokens, made_row(i).tokens) << i;
+  EXPECT_EQ(row.loss_mask, made_row(i).loss_mask) << i;
+  EXPECT_EQ(row.row_ids.front(), 2 * i);
+}
+
+TEST(Dataset, RowsAreNumberedAcrossShards) {
+  const TemporaryDirectory directory;
+  write_made_dataset(directory.path(), {3, 0, 5, 1, 0});
+  const Dataset dataset(directory.path(), 1000);
+  ASSERT_EQ(dataset.num_rows(), 9);
+  for (const int64_t i : {0, 2, 3, 7, 8, 1}) expect_made_row(dataset, i);
+}
+
+TEST(Dataset, RangesSpanShards) {
+  const TemporaryDirectory directory;
+  write_made_dataset(directory.path(), {3, 0, 5, 1});
+  const Dataset dataset(directory.path());
+  for (int64_t begin = 0; begin <= 9; ++begin) {
+    for (int64_t end = begin; end <= 9; ++end) {
+      TokenRows expected;
+      for (int64_t i = begin; i < end; ++i) expected.add(made_row(i).tokens, made_row(i).loss_mask, 2 * i);
+      EXPECT_EQ(dataset.rows(begin, end), expected) << begin << " to " << end;
+    }
+  }
+}
+
+TEST(Dataset, ManyShardsAreNotAllOpenAtOnce) {
+  const TemporaryDirectory directory;
+  write_made_dataset(directory.path(), std::vector<int64_t>(50, 2));
+  const Dataset dataset(directory.path());
+  for (int64_t i = 0; i < 100; ++i) expect_made_row(dataset, i * 37 % 100);
+  const auto is_shard = [](const std::filesystem::directory_entry& entry) {
+    std::error_code ignored;
+    return std::filesystem::read_symlink(entry.path(), ignored).extension() == ".h5";
+  };
+  const std::filesystem::directory_iterator open_files("/proc/self/fd");
+  EXPECT_EQ(std::count_if(begin(open_files), end(open_files), is_shard), 32);
+}
+
+TEST(Dataset, ATokenizerLargerThanTheEmbeddingIsRefused) {
+  const TemporaryDirectory directory;
+  write_made_dataset(directory.path(), {3});
+  const std::string message = message_of<DataError>([&] { Dataset(directory.path(), 999); });
+  EXPECT_NE(message.find("below 999, the rows of the embedding, got 999"), std::string::npos) << message;
+}
+
+TEST(Dataset, ShardsThatAreNotThoseOfTheIndexAreRefused) {
+  const TemporaryDirectory directory;
+  DatasetIndex index = write_made_dataset(directory.path(), {300, 300});
+  const std::string path = directory / "shard-1.h5", bytes = directory.read("shard-1.h5");
+
+  directory.write("shard-1.h5", bytes.substr(0, bytes.size() - 1));
+  EXPECT_NE(message_of<DataError>([&] { Dataset(directory.path()); }).find(path + ": expected"), std::string::npos);
+
+  std::filesystem::remove(path);
+  EXPECT_NE(message_of<DataError>([&] { Dataset(directory.path()); }).find("no such file"), std::string::npos);
+
+  // another shard in its place
+  write_made_shard(directory.path(), "shard-1.h5", 300, 599);
+  index.shards[1].num_bytes = std::filesystem::file_size(path);
+  write_dataset_index(directory.path(), index);
+  EXPECT_NE(message_of<DataError>([&] { Dataset(directory.path()); }).find("expected 300 rows"), std::string::npos);
+}
+
+TEST(Dataset, HashesTellAChangedShard) {
+  const TemporaryDirectory directory;
+  const DatasetIndex index = write_made_dataset(directory.path(), {300});
+  check_shard_hash(directory.path(), index.shards[0]);
+  std::string bytes = directory.read("shard-0.h5");
+  bytes.back() = static_cast<char>(bytes.back() ^ 1);
+  directory.write("shard-0.h5", bytes);
+  EXPECT_THROW(check_shard_hash(directory.path(), index.shards[0]), DataError);
+}
+
+TEST(Dataset, WithoutRowsIsRefused) {
+  const TemporaryDirectory directory;
+  write_made_dataset(directory.path(), {0, 0});
+  EXPECT_THROW(Dataset(directory.path()), DataError);
+}
+
+}  // namespace
+}  // namespace plumb

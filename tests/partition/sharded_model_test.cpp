@@ -1,0 +1,169 @@
+// N ranks give the bits of one rank: every rank also trains the whole model alone, in a world of one, on all micro-batches.
+#include "partition/sharded_model.hpp"
+
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include "lib/base/random.hpp"
+#include "lib/objective/sft.hpp"
+#include "tests/support/tiny_config.hpp"
+
+namespace plumb {
+namespace {
+
+constexpr int64_t kMicroBatches = 24;  // per step
+
+MicroBatch random_batch(uint64_t step, uint64_t m, int64_t vocab) {
+  MicroBatch batch;
+  batch.document_begin.push_back(0);
+  for (uint64_t document = 0; document < 2; ++document) {
+    const uint64_t length = 3 + random_bits(7, m, step * 10 + document) % 14;
+    for (uint64_t t = 0; t < length; ++t) {
+      const uint64_t bits = random_bits(8, m, (step * 10 + document) * 100 + t);
+      batch.token_ids.push_back(static_cast<int64_t>(bits % static_cast<uint64_t>(vocab)));
+      batch.loss_mask.push_back(t > 1 ? 1 : 0);
+    }
+    batch.document_begin.push_back(batch.num_tokens());
+  }
+  return batch;
+}
+
+struct Outcome {
+  std::vector<double> norms;
+  std::vector<double> losses;
+  std::vector<std::vector<float>> parameters;  // whole units, without padding
+  std::vector<CollectiveRecord> records;       // of the first step
+};
+
+/// Three steps of the same training on the ranks of `comm`. Collective over comm.
+Outcome train(const Communicator& comm, const ModelConfig& config, EngineOptions options) {
+  options.accumulation_steps = kMicroBatches / comm.size();
+  ShardedModel model(config, comm, options);
+  model.load([&](int unit, ElementRange range, std::span<float> out) {
+    const UnitLayout& layout = model.units()[static_cast<size_t>(unit)].unit();
+    for (const Parameter& p : layout.parameters)
+      for (int64_t i = std::max(range.begin, p.offset); i < std::min(range.end, p.offset + p.num_elements()); ++i) {
+        const double value = random_normal(9, static_cast<uint64_t>(unit), static_cast<uint64_t>(i)) * 0.2;
+        out[static_cast<size_t>(i - range.begin)] = static_cast<float>(p.shape.size() > 1 ? value : 1.0 + value);
+      }
+  });
+  Outcome outcome;
+  TokenLossScratch scratch;
+  for (uint64_t step = 0; step < 3; ++step) {
+    SftSums sums;
+    for (int64_t a = 0; a < options.accumulation_steps; ++a) {
+      const MicroBatch batch =
+          random_batch(step, static_cast<uint64_t>(a * comm.size() + comm.rank()), config.vocab_size);
+      model.accumulate(batch, a, [&](const at::Tensor& hidden, const HeadTensors& head, const HeadTensors* gradients) {
+        return sft_objective(hidden, batch, head, gradients, 1e-6, TokenLoss::kNll, 1.0 / 300, scratch, sums);
+      });
+    }
+    if (step == 0) outcome.records = model.exchange().take_records();
+    comm.sum(sums.loss);
+    outcome.losses.push_back(sums.loss.value());
+    outcome.norms.push_back(model.gradient_norm());
+    model.update({.weight_decay = 0.1}, 1e-2, static_cast<int64_t>(step) + 1, 0.5);
+  }
+  for (size_t unit = 0; unit < model.units().size(); ++unit) {
+    const ShardLayout& layout = model.units()[unit];
+    std::vector<float> whole(static_cast<size_t>(layout.padded_elements()));
+    const std::span<float> mine = model.parameter_shard(static_cast<int>(unit));
+    MPI_Allgather(mine.data(), static_cast<int>(mine.size()), MPI_FLOAT, whole.data(), static_cast<int>(mine.size()),
+                  MPI_FLOAT, comm.mpi());
+    for (size_t i = static_cast<size_t>(layout.unit().num_elements); i < whole.size(); ++i)
+      EXPECT_EQ(whole[i], 0.0f) << "padding of unit " << unit;
+    whole.resize(static_cast<size_t>(layout.unit().num_elements));
+    outcome.parameters.push_back(std::move(whole));
+  }
+  return outcome;
+}
+
+struct Case {
+  const char* name;
+  bool ties_embeddings;
+  at::ScalarType dtype;
+  bool has_gradient_checkpointing;
+};
+
+class ShardedModelBits : public testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override { at::set_num_threads(1); }
+  ModelConfig config() const { return test::tiny_config(GetParam().ties_embeddings); }
+  EngineOptions options() const {
+    return {.dtype = GetParam().dtype, .has_gradient_checkpointing = GetParam().has_gradient_checkpointing};
+  }
+};
+
+TEST_P(ShardedModelBits, AreThoseOfOneRank) {
+  const Outcome alone = train(Communicator(0, MPI_COMM_SELF), config(), options());
+  EXPECT_GT(alone.norms[0], 0);
+  EXPECT_NE(alone.losses[0], alone.losses[2]);
+  for (int ranks_per_node : {0, 1, 2, 3}) {
+    const Communicator comm(ranks_per_node);
+    if (kMicroBatches % comm.size() != 0) GTEST_SKIP() << "24 micro-batches do not divide over " << comm.size();
+    const Outcome together = train(comm, config(), options());
+    EXPECT_EQ(together.losses, alone.losses) << ranks_per_node << " ranks per node";
+    EXPECT_EQ(together.norms, alone.norms) << ranks_per_node << " ranks per node";
+    EXPECT_EQ(together.parameters, alone.parameters) << ranks_per_node << " ranks per node";
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, ShardedModelBits,
+                         testing::Values(Case{"untied_float32", false, at::kFloat, true},
+                                         Case{"tied_float32", true, at::kFloat, true},
+                                         Case{"untied_bfloat16", false, at::kBFloat16, true},
+                                         Case{"tied_bfloat16_kept", true, at::kBFloat16, false}),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+TEST(ShardedModel, RecomputationChangesNoBit) {
+  at::set_num_threads(1);
+  const Communicator comm;
+  const ModelConfig config = test::tiny_config();
+  const Outcome recomputed = train(comm, config, {.has_gradient_checkpointing = true});
+  const Outcome kept = train(comm, config, {.has_gradient_checkpointing = false});
+  EXPECT_EQ(recomputed.parameters, kept.parameters);
+}
+
+TEST(ShardedModel, FastReductionIsNear) {
+  at::set_num_threads(1);
+  const Communicator comm;
+  const ModelConfig config = test::tiny_config();
+  const Outcome canonical = train(comm, config, {});
+  const Outcome fast = train(comm, config, {.reduction = Reduction::kFast});
+  for (size_t step = 0; step < 3; ++step)
+    EXPECT_NEAR(fast.losses[step], canonical.losses[step], 1e-5 * canonical.losses[step]);
+}
+
+TEST(ShardedModel, RunsTheCollectivesOfTheScheduleAndNoOther) {
+  at::set_num_threads(1);
+  const Communicator comm;
+  for (bool is_tied : {false, true}) {
+    const ModelConfig config = test::tiny_config(is_tied);
+    const Outcome outcome = train(comm, config, {});
+    const auto units = shard_layouts(config, comm.size());
+    // written out: embedding, blocks 0-2, head; then per block downwards its gather and the gradient of the one above
+    using enum CollectiveRecord::Kind;
+    const int head = is_tied ? 0 : 4;
+    std::vector<std::pair<CollectiveRecord::Kind, int>> once = {{kGather, 0}, {kGather, 1}, {kGather, 2},
+                                                                {kGather, 3}, {kGather, head}, {kGather, 3}};
+    if (!is_tied) once.push_back({kReduceScatter, head});
+    once.insert(once.end(), {{kGather, 2},
+                             {kReduceScatter, 3},
+                             {kGather, 1},
+                             {kReduceScatter, 2},
+                             {kReduceScatter, 1},
+                             {kReduceScatter, 0}});
+    const size_t accumulation = static_cast<size_t>(kMicroBatches / comm.size());
+    ASSERT_EQ(outcome.records.size(), once.size() * accumulation);
+    for (size_t i = 0; i < outcome.records.size(); ++i) {
+      const CollectiveRecord& record = outcome.records[i];
+      EXPECT_EQ(record.kind, once[i % once.size()].first) << "operation " << i;
+      EXPECT_EQ(record.unit, once[i % once.size()].second) << "operation " << i;
+      EXPECT_EQ(record.bytes, units[static_cast<size_t>(record.unit)].padded_elements() * 4);
+      EXPECT_EQ(record.sequence, static_cast<int64_t>(i));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace plumb
