@@ -97,7 +97,7 @@ TEST_P(GoldenSft, EveryStepAgreesWithTrl) {
 INSTANTIATE_TEST_SUITE_P(Records, GoldenSft,
                          testing::Values("sft", "sft_text", "sft_dft", "sft_accum2_cosine", "sft_llama3", "sft_mistral",
                                          "sft_qwen2", "sft_qwen3"),
-                         [](const auto& info) { return std::string(info.param); });
+                         [](const auto& record) { return std::string(record.param); });
 
 }  // namespace
 }  // namespace plumb

@@ -113,7 +113,7 @@ INSTANTIATE_TEST_SUITE_P(All, ShardedModelBits,
                                          Case{"tied_float32", true, at::kFloat, true},
                                          Case{"untied_bfloat16", false, at::kBFloat16, true},
                                          Case{"tied_bfloat16_kept", true, at::kBFloat16, false}),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& one) { return std::string(one.param.name); });
 
 TEST(ShardedModel, RecomputationChangesNoBit) {
   at::set_num_threads(1);

@@ -1,0 +1,13 @@
+// Loads LibTorch and MPI, multiplies once and ends: the least that a program of this kind takes to start.
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/ones.h>
+#include <mpi.h>
+
+int main(int argc, char** argv) {
+  MPI_Init(&argc, &argv);
+  const at::Tensor x = at::ones({64, 64});
+  const bool is_right = at::mm(x, x).sum().item<float>() == 64.0f * 64.0f * 64.0f;
+  MPI_Finalize();
+  return is_right ? 0 : 1;
+}

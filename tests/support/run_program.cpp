@@ -1,0 +1,205 @@
+#include "tests/support/run_program.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+#include <string_view>
+#include <thread>
+
+extern char** environ;
+
+namespace plumb::test {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+/// A file without a name: unlike a pipe it never fills up, so nobody has to read along.
+class MemoryFile {
+ public:
+  explicit MemoryFile(const char* name) : descriptor_(::memfd_create(name, MFD_CLOEXEC)) {
+    if (descriptor_ < 0) throw std::runtime_error(std::string("memfd_create: ") + std::strerror(errno));
+  }
+  ~MemoryFile() { ::close(descriptor_); }
+  MemoryFile(const MemoryFile&) = delete;
+  MemoryFile& operator=(const MemoryFile&) = delete;
+
+  int descriptor() const { return descriptor_; }
+  void append_only() const { ::fcntl(descriptor_, F_SETFL, O_APPEND); }
+  void fill(std::string_view text) const {
+    while (!text.empty()) {
+      const ssize_t n = ::write(descriptor_, text.data(), text.size());
+      if (n <= 0) throw std::runtime_error("cannot keep the standard input of a program");
+      text.remove_prefix(static_cast<size_t>(n));
+    }
+    ::lseek(descriptor_, 0, SEEK_SET);
+  }
+  std::string content() const {
+    struct stat status = {};
+    ::fstat(descriptor_, &status);
+    std::string text(static_cast<size_t>(status.st_size), '\0');
+    const ssize_t n = ::pread(descriptor_, text.data(), text.size(), 0);
+    text.resize(static_cast<size_t>(n < 0 ? 0 : n));
+    return text;
+  }
+
+ private:
+  int descriptor_;
+};
+
+std::vector<char*> pointers_to(std::vector<std::string>& strings) {
+  std::vector<char*> pointers;
+  for (std::string& text : strings) pointers.push_back(text.data());
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
+std::vector<std::string> merged_environment(const std::map<std::string, std::string>& changes) {
+  std::vector<std::string> merged;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string_view text = *entry;
+    if (!changes.contains(std::string(text.substr(0, text.find('='))))) merged.emplace_back(text);
+  }
+  for (const auto& [name, value] : changes) merged.push_back(name + "=" + value);
+  return merged;
+}
+
+/// Waits until the process ends or the deadline passes; true if it ended.
+bool wait_until(pid_t process, int& status, Clock::time_point deadline) {
+  for (;;) {
+    if (::waitpid(process, &status, WNOHANG) == process) return true;
+    if (Clock::now() >= deadline) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+}
+
+/// mpirun first gets the chance to end its ranks.
+void end_process(pid_t process, int& status) {
+  ::kill(process, SIGTERM);
+  if (wait_until(process, status, Clock::now() + std::chrono::seconds(5))) return;
+  ::kill(process, SIGKILL);
+  ::waitpid(process, &status, 0);
+}
+
+/// Drops the lines that mpirun prints about a job that failed: a box of dashes with text in it, and its counts of those.
+std::string without_launcher_lines(const std::string& text) {
+  std::istringstream lines(text);
+  std::string line, kept;
+  bool is_in_box = false;
+  while (std::getline(lines, line)) {
+    const bool is_edge = line.size() > 60 && line.find_first_not_of('-') == std::string::npos;
+    if (is_edge) is_in_box = !is_in_box;
+    const bool is_count = line.starts_with('[') && (line.find("have sent help message") != std::string::npos ||
+                                                     line.find("orte_base_help_aggregate") != std::string::npos);
+    if (!is_edge && !is_in_box && !is_count) kept += line + "\n";
+  }
+  return kept;
+}
+
+}  // namespace
+
+RunResult run_program(const std::vector<std::string>& argv, const RunOptions& options) {
+  const MemoryFile in("stdin"), out("stdout"), err("stderr");
+  in.fill(options.standard_input);
+  out.append_only();
+  err.append_only();
+  std::vector<std::string> arguments = argv, environment = merged_environment(options.environment);
+  const std::vector<char*> argument_pointers = pointers_to(arguments), environment_pointers = pointers_to(environment);
+
+  const auto start = Clock::now();
+  const pid_t process = ::fork();
+  if (process < 0) throw std::runtime_error(std::string("fork: ") + std::strerror(errno));
+  if (process == 0) {
+    // only what is safe between fork and exec
+    ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+    ::setpgid(0, 0);
+    ::dup2(in.descriptor(), STDIN_FILENO);
+    ::dup2(out.descriptor(), STDOUT_FILENO);
+    ::dup2(err.descriptor(), STDERR_FILENO);
+    const bool is_there = options.working_directory.empty() || ::chdir(options.working_directory.c_str()) == 0;
+    if (is_there) ::execvpe(argument_pointers[0], argument_pointers.data(), environment_pointers.data());
+    ::_exit(127);
+  }
+
+  RunResult result;
+  int status = 0;
+  const auto deadline = start + std::chrono::duration_cast<Clock::duration>(
+                                    std::chrono::duration<double>(options.timeout_seconds));
+  bool has_ended = false;
+  auto interrupted = start;
+  if (!options.interrupt_after.empty()) {
+    while (!has_ended && Clock::now() < deadline && err.content().find(options.interrupt_after) == std::string::npos)
+      has_ended = wait_until(process, status, Clock::now() + std::chrono::milliseconds(10));
+    interrupted = Clock::now();
+    if (!has_ended) ::kill(process, SIGINT);
+  }
+  if (!has_ended) has_ended = wait_until(process, status, deadline);
+  if (!has_ended) {
+    result.has_timed_out = true;
+    end_process(process, status);
+  }
+  result.seconds = seconds_since(start);
+  result.seconds_after_interrupt = seconds_since(interrupted);
+  result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  result.out = out.content();
+  result.err = err.content();
+  if (result.exit_code == 127 && result.err.empty()) throw std::runtime_error(argv[0] + ": cannot be started");
+  return result;
+}
+
+RunResult run_plumb(int num_ranks, const std::vector<std::string>& arguments, RunOptions options) {
+  const std::string temporary = options.working_directory + "/tmp";
+  std::filesystem::create_directories(temporary);
+  options.environment.insert({{"TMPDIR", temporary},
+                              {"OMP_NUM_THREADS", "1"},
+                              {"OMPI_ALLOW_RUN_AS_ROOT", "1"},
+                              {"OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"},
+                              {"OMPI_MCA_rmaps_base_oversubscribe", "1"},
+                              {"OMPI_MCA_btl_vader_single_copy_mechanism", "none"}});
+  std::vector<std::string> argv;
+  if (num_ranks > 0) argv = {PLUMB_MPIEXEC, "-n", std::to_string(num_ranks), "--bind-to", "none"};
+  argv.emplace_back(PLUMB_PROGRAM);
+  argv.insert(argv.end(), arguments.begin(), arguments.end());
+  RunResult result = run_program(argv, options);
+  result.err = without_launcher_lines(result.err);
+  return result;
+}
+
+int count_processes(const std::string& text) {
+  int count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    const std::string name = entry.path().filename().string();
+    if (name.find_first_not_of("0123456789") != std::string::npos || name == std::to_string(::getpid())) continue;
+    std::ostringstream command_line;
+    command_line << std::ifstream(entry.path() / "cmdline", std::ios::binary).rdbuf();
+    if (command_line.str().find(text) != std::string::npos) ++count;
+  }
+  return count;
+}
+
+std::vector<std::string> lines_with(const std::string& text, const std::string& part) {
+  std::vector<std::string> found;
+  std::istringstream lines(text);
+  std::string line;
+  while (std::getline(lines, line))
+    if (line.find(part) != std::string::npos) found.push_back(line);
+  return found;
+}
+
+}  // namespace plumb::test

@@ -1,0 +1,41 @@
+// Starts a program and waits for it, without a shell: what end-to-end tests do with the built binary. What differs between
+// the tests of one machine lies in the options; what every start of plumb needs (a private TMPDIR, Open MPI's consent to
+// run as root and to have more ranks than cores) is added by run_plumb.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace plumb::test {
+
+struct RunOptions {
+  std::map<std::string, std::string> environment;  // over that of the test
+  std::string standard_input;
+  std::string working_directory;  // "": that of the test
+  double timeout_seconds = 60;    // then the program is killed
+  std::string interrupt_after;    // SIGINT, once, when standard error holds this text
+};
+
+struct RunResult {
+  int exit_code = -1;  // 128 + signal, as a shell has it
+  bool has_timed_out = false;
+  double seconds = 0;
+  double seconds_after_interrupt = 0;
+  std::string out, err;
+};
+
+/// argv[0] is looked up in PATH. Throws std::runtime_error where it cannot be started.
+RunResult run_program(const std::vector<std::string>& argv, const RunOptions& options = {});
+
+/// plumb with these arguments: num_ranks of it under mpirun, or for 0 itself. Its temporary files go to
+/// working_directory/tmp, which this makes. Lines that mpirun adds are left out of the result's err.
+RunResult run_plumb(int num_ranks, const std::vector<std::string>& arguments, RunOptions options);
+
+/// Processes, besides this one, whose command line holds the text.
+int count_processes(const std::string& text);
+
+/// The lines of a text that hold `part`.
+std::vector<std::string> lines_with(const std::string& text, const std::string& part);
+
+}  // namespace plumb::test
