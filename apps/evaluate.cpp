@@ -1,5 +1,4 @@
-// plumb evaluate: loss, perplexity and token accuracy of a model on rows; with --generate also how many greedy answers
-// equal the completion.
+// plumb evaluate: loss, perplexity, token accuracy and exact match of a model on rows.
 #include <fmt/format.h>
 
 #include <cmath>
@@ -48,6 +47,7 @@ int evaluate(const Communicator& comm, const EvaluateOptions& o) {
                                          {"loss", stats.loss},
                                          {"perplexity", std::exp(stats.loss)},
                                          {"mean_token_accuracy", stats.mean_token_accuracy},
+                                         {"exact_match", stats.exact_match},
                                          {"entropy", stats.entropy},
                                          {"num_tokens", stats.num_tokens},
                                          {"num_trained_tokens", stats.num_trained_tokens}};

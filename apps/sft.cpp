@@ -76,13 +76,14 @@ void evaluate_and_log(const TrainOptions& o, const Communicator& comm, ShardedMo
   const EvaluationStats stats = evaluate_model(model, comm, stream.steps_per_epoch(), [&] { return stream.next(); });
   if (comm.rank() != 0) return;
   progress.finish_line();
-  log_info("evaluation: loss {:.4f}  perplexity {:.3f}  token accuracy {:.4f}", stats.loss, std::exp(stats.loss),
-           stats.mean_token_accuracy);
+  log_info("evaluation: loss {:.4f}  perplexity {:.3f}  token accuracy {:.4f}  exact match {:.4f}", stats.loss,
+           std::exp(stats.loss), stats.mean_token_accuracy, stats.exact_match);
   log->write({{"step", step},
               {"epoch", epoch},
               {"eval_loss", stats.loss},
               {"eval_perplexity", std::exp(stats.loss)},
               {"eval_mean_token_accuracy", stats.mean_token_accuracy},
+              {"eval_exact_match", stats.exact_match},
               {"eval_entropy", stats.entropy},
               {"eval_num_tokens", stats.num_tokens}});
 }

@@ -1,6 +1,7 @@
 #include "apps/trainer.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "lib/base/check.hpp"
@@ -13,11 +14,12 @@ namespace {
 void sum_over_ranks(const Communicator& comm, SftSums& sums) {
   comm.sum(sums.loss);
   comm.sum(sums.entropy);
-  int64_t counts[] = {sums.num_correct, sums.num_trained_tokens, sums.num_tokens};
+  int64_t* const fields[] = {&sums.num_correct, &sums.num_trained_tokens, &sums.num_tokens, &sums.num_documents,
+                             &sums.num_exact_documents};
+  std::array<int64_t, std::size(fields)> counts;
+  for (size_t i = 0; i < counts.size(); ++i) counts[i] = *fields[i];
   comm.sum(counts);
-  sums.num_correct = counts[0];
-  sums.num_trained_tokens = counts[1];
-  sums.num_tokens = counts[2];
+  for (size_t i = 0; i < counts.size(); ++i) *fields[i] = counts[i];
 }
 
 /// As torch.nn.utils.clip_grad_norm_.
@@ -72,6 +74,7 @@ EvaluationStats evaluate_model(ShardedModel& model, const Communicator& comm, in
   sum_over_ranks(comm, sums);
   const auto weight = static_cast<double>(std::max<int64_t>(sums.num_trained_tokens, 1));
   return {sums.loss.value() / weight, sums.entropy.value() / weight, static_cast<double>(sums.num_correct) / weight,
+          static_cast<double>(sums.num_exact_documents) / static_cast<double>(std::max<int64_t>(sums.num_documents, 1)),
           sums.num_trained_tokens, sums.num_tokens};
 }
 

@@ -32,6 +32,7 @@ struct EvaluationStats {
   double loss = 0;
   double entropy = 0;
   double mean_token_accuracy = 0;
+  double exact_match = 0;  // share of rows whose greedy continuation is the trained text
   int64_t num_trained_tokens = 0;
   int64_t num_tokens = 0;
 };

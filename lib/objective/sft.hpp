@@ -13,6 +13,10 @@ struct SftSums {
   int64_t num_correct = 0;
   int64_t num_trained_tokens = 0;  // the weight
   int64_t num_tokens = 0;
+  int64_t num_documents = 0;  // that have a trained token
+  /// Of those, the ones whose every trained token is the likeliest one: exactly the documents whose greedy continuation
+  /// is the trained text, since each greedy step then sees the right tokens before it.
+  int64_t num_exact_documents = 0;
 
   void add(const TokenStats& token);
 };

@@ -170,13 +170,11 @@ static void append_json_items(Runtime& runtime, Text& out, const JsonStyle& styl
                               const auto& append_item) {
   const auto new_line = [&](size_t depth) {
     if (!style.indent) return;
-    runtime.charge_text(1 + depth * style.indent->size());
     out.append("\n");
-    for (size_t i = 0; i < depth; ++i) out.append(*style.indent);
+    for (size_t i = 0; i < depth; ++i) runtime.append(out, *style.indent);
   };
   for (size_t i = 0; i < num_items; ++i) {
-    runtime.charge_text(style.item_separator.size() + style.key_separator.size());
-    if (i > 0) out.append(style.item_separator);
+    if (i > 0) runtime.append(out, style.item_separator);
     new_line(level + 1);
     append_item(i);
   }
@@ -212,8 +210,10 @@ static void append_json(Runtime& runtime, Text& out, const Value& value, const J
                        [&](const auto& a, const auto& b) { return is_less(runtime, a.first, b.first); });
     out.append("{");
     append_json_items(runtime, out, style, level, entries.size(), [&](size_t i) {
-      append_json_text(out, json_key(runtime, entries[i].first), style.is_ascii);
-      out.append(style.key_separator);
+      const Text key = json_key(runtime, entries[i].first);
+      runtime.charge_text(key.size());
+      append_json_text(out, key, style.is_ascii);
+      runtime.append(out, style.key_separator);
       append_json(runtime, out, entries[i].second, style, level + 1);
     });
     out.append("}");

@@ -1,6 +1,6 @@
-// Starts a program and waits for it, without a shell: what end-to-end tests do with the built binary. What differs between
-// the tests of one machine lies in the options; what every start of plumb needs (a private TMPDIR, Open MPI's consent to
-// run as root and to have more ranks than cores) is added by run_plumb.
+// Starts a program and waits for it, without a shell: what end-to-end tests do with the built binary. What every start of
+// plumb needs (a TMPDIR of its own, Open MPI's consent to run as root and to have more ranks than cores) is added by
+// run_plumb.
 #pragma once
 
 #include <map>
@@ -10,11 +10,12 @@
 namespace plumb::test {
 
 struct RunOptions {
-  std::map<std::string, std::string> environment;  // over that of the test
-  std::string standard_input;
-  std::string working_directory;  // "": that of the test
+  std::map<std::string, std::string> environment = {};  // over that of the test
+  std::string standard_input = {};
+  std::string working_directory = {};  // "": that of the test
   double timeout_seconds = 60;    // then the program is killed
-  std::string interrupt_after;    // SIGINT, once, when standard error holds this text
+  std::string interrupt_after = {};    // SIGINT, once, when standard error holds this text
+  bool obeys_permissions = false;  // root too is refused files that their mode closes to it
 };
 
 struct RunResult {

@@ -1,0 +1,149 @@
+// The command line of the real program: commands, options, INI files, and what it says where they are wrong.
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "tests/support/program_test.hpp"
+
+namespace plumb::test {
+namespace {
+
+class CommandLine : public ProgramTest {
+ protected:
+  /// Refused before anything else happens: not even the output directory is made.
+  void expect_usage_error(const RunResult& result, const std::vector<std::string>& parts) const {
+    expect_refused(result, 2, parts);
+    EXPECT_FALSE(exists("out"));
+    EXPECT_EQ(result.out, "");
+  }
+};
+
+TEST_F(CommandLine, HelpListsTheCommands) {
+  const RunResult result = run(0, {"--help"});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_EQ(result.err, "");
+  EXPECT_EQ(result.out.find("usage: "), 0u);
+  for (const char* command : {"sft", "evaluate", "generate", "prepare", "inspect", "tokenize", "plan", "init"})
+    EXPECT_EQ(lines_with(result.out, std::string("  ") + command + "  ").size(), 1u) << command;
+  EXPECT_EQ(run(0, {"-h"}).out, result.out);
+  EXPECT_EQ(run(0, {"help"}).out, result.out);
+}
+
+TEST_F(CommandLine, NoCommandIsAUsageErrorWithTheHelp) {
+  const RunResult result = run(0, {});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_EQ(result.out, run(0, {"--help"}).out);
+}
+
+TEST_F(CommandLine, HelpOfACommandNeedsNoOtherOptionAndShowsDefaults) {
+  for (const std::string command : {"sft", "evaluate", "generate", "prepare", "inspect", "tokenize", "plan", "init"}) {
+    const RunResult result = run(0, {command, "--help"});
+    EXPECT_EQ(result.exit_code, 0) << command << result.err;
+    EXPECT_NE(result.out.find("usage: plumb " + command), std::string::npos) << result.out;
+    if (command == "sft") EXPECT_EQ(lines_with(result.out, "--learning_rate arg (=2e-05)").size(), 1u) << result.out;
+  }
+}
+
+TEST_F(CommandLine, UnknownCommandIsAnsweredWithTheNearest) {
+  expect_usage_error(run(0, {"sfy"}), {"unknown command sfy", "did you mean sft?"});
+  expect_usage_error(run(0, {"evalute"}), {"unknown command evalute", "did you mean evaluate?"});
+  const RunResult far = run(0, {"zzzzzzzzzz"});
+  expect_usage_error(far, {"unknown command zzzzzzzzzz", "plumb --help"});
+  EXPECT_EQ(far.err.find("did you mean"), std::string::npos);
+}
+
+TEST_F(CommandLine, UnknownOptionIsAnsweredWithTheNearest) {
+  expect_usage_error(sft(0, {{"learning_rat", "1"}}), {"unknown option --learning_rat", "did you mean --learning_rate?"});
+  expect_usage_error(sft(0, {{"num-train-epoch", "1"}}), {"did you mean --num_train_epochs?"});
+}
+
+TEST_F(CommandLine, UsageErrorsOnSeveralRanksAreSaidOnce) {
+  expect_usage_error(run(3, {"sfy"}), {"unknown command sfy"});
+  expect_usage_error(sft(3, {{"modle", "model"}}), {"unknown option --modle", "did you mean --model?"});
+  expect_usage_error(sft(3, {{"loss_type", "nil"}}), {"--loss_type nil", "did you mean nll?"});
+}
+
+TEST_F(CommandLine, RequiredOptionsAreNamed) {
+  expect_usage_error(run(0, {"sft", "--model", "model", "--output_dir", "out"}), {"--data is required", "usage: "});
+  expect_usage_error(run(0, {"sft", "--data", "rows.jsonl", "--output_dir", "out"}), {"--model is required"});
+  expect_usage_error(run(0, {"sft", "--model", "model", "--data", "rows.jsonl"}), {"--output_dir is required"});
+  expect_usage_error(run(0, {"evaluate", "--model", "model"}), {"--data is required"});
+}
+
+TEST_F(CommandLine, ValuesOfTheWrongTypeNameTheOption) {
+  expect_usage_error(sft(0, {{"max_steps", "many"}}), {"'many'", "--max_steps"});
+  expect_usage_error(sft(0, {{"max_steps", "1.5"}}), {"'1.5'", "--max_steps"});
+  expect_usage_error(sft(0, {{"learning_rate", "high"}}), {"'high'", "--learning_rate"});
+  expect_usage_error(run(0, {"sft", "--model"}), {"--model"});
+  expect_usage_error(run(0, {"sft", "stray"}), {"an argument without an option"});
+}
+
+struct BadValue {
+  const char* option;
+  const char* value;
+  const char* expected;
+};
+
+TEST_F(CommandLine, ValuesOutOfRangeNameTheOptionAndTheRange) {
+  constexpr BadValue kBadValues[] = {
+      {"per_device_train_batch_size", "0", "at least 1"},
+      {"gradient_accumulation_steps", "0", "at least 1"},
+      {"max_length", "-1", "at least 0"},
+      {"learning_rate", "nan", "0 or more"},
+      {"warmup_steps", "1.5", "a whole number of steps, or a share below 1"},
+      {"adam_beta2", "nan", "0 to below 1"},
+      {"adam_epsilon", "0", "more than 0"},
+      {"dtype", "float16", "one of float32, bfloat16"},
+      {"reduction", "canon", "one of canonical, fast"},
+      {"loss_type", "mse", "one of nll"},
+      {"lr_scheduler_type", "coseno", "cosine"},
+  };
+  for (const BadValue& bad : kBadValues)
+    expect_usage_error(sft(0, {{bad.option, bad.value}}), {bad.option, bad.expected, bad.value});
+  expect_usage_error(sft(0, {{"max_steps", "0"}, {"num_train_epochs", "0"}}), {"--num_train_epochs", "more than 0"});
+}
+
+TEST_F(CommandLine, DashesStandForUnderscores) {
+  const RunResult result = run(0, {"sft", "--model=model", "--data", "rows.jsonl", "--output-dir", "out", "--max-steps=1",
+                                   "--per-device-train-batch-size", "4", "--threads", "1"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(nlohmann::json::parse(directory_.read("out/run.json"))["options"]["per_device_train_batch_size"], "4");
+}
+
+TEST_F(CommandLine, ConfigFileEqualsCommandLineWhichWins) {
+  directory_.write("run.ini",
+                   "# a comment\nmodel = model\ndata = rows.jsonl\nthreads = 1\nlearning_rate = 0.001\nmax_steps = 7\n"
+                   "logging_steps=1\nshuffle = false\n");
+  const RunResult from_file = run(0, {"sft", "--config", "run.ini", "--output_dir", "file", "--max_steps", "2"});
+  ASSERT_EQ(from_file.exit_code, 0) << from_file.err;
+  ASSERT_EQ(sft(0, {{"learning_rate", "0.001"}, {"shuffle", "false"}}).exit_code, 0);
+  auto expected = nlohmann::json::parse(directory_.read("out/run.json"))["options"];
+  expected["output_dir"] = "file";
+  EXPECT_EQ(nlohmann::json::parse(directory_.read("file/run.json"))["options"], expected);
+  EXPECT_EQ(metrics("loss", "file").size(), 2u);
+  EXPECT_EQ(directory_.read("file/model/model.safetensors"), directory_.read("out/model/model.safetensors"));
+}
+
+TEST_F(CommandLine, ConfigFileIsCheckedLikeTheCommandLine) {
+  directory_.write("unknown.ini", "modle = model\n");
+  expect_usage_error(sft(0, {{"config", "unknown.ini"}}), {"unknown option --modle", "did you mean --model?"});
+  directory_.write("value.ini", "logging_step = 1\n");
+  expect_usage_error(sft(0, {{"config", "value.ini"}}), {"did you mean --logging_steps?"});
+  directory_.write("type.ini", "seed = many\n");
+  expect_usage_error(sft(0, {{"config", "type.ini"}}), {"'many'", "seed"});
+  expect_usage_error(sft(0, {{"config", "absent.ini"}}), {"--config absent.ini", "cannot be read"});
+}
+
+TEST_F(CommandLine, CommandsOfOneProcessRefuseSeveralRanks) {
+  expect_usage_error(run(2, {"init", "--output_dir", "out"}), {"plumb init: expected one rank, got 2"});
+}
+
+TEST_F(CommandLine, TokenizeReadsStandardInput) {
+  const RunResult result = run(0, {"tokenize", "--model", "model"}, {.standard_input = "{\"text\":\"hi hi\"}\n"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(nlohmann::json::parse(result.out)["ids"].size(), 5u);  // the tokenizer of plumb init has one token per byte
+}
+
+}  // namespace
+}  // namespace plumb::test
