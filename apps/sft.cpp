@@ -176,7 +176,7 @@ int train(const Communicator& comm, const TrainOptions& o) {
   comm.run_on_rank0([&] { log.emplace(o.output_dir + "/metrics.jsonl"); });
   Progress progress;
   StepMeans means;
-  int64_t total_tokens = 0;
+  int64_t total_tokens = 0, memory_bytes = 0;
   const int64_t eval_every = o.eval_steps > 0 ? o.eval_steps : length.steps_per_epoch;
   const double start = seconds_now();
   while (trainer.num_steps_done() < length.num_steps) {
@@ -189,16 +189,18 @@ int train(const Communicator& comm, const TrainOptions& o) {
     const bool is_logged = step % o.logging_steps == 0 || step == 1 || is_last;
     total_tokens += stats.num_tokens;
     means.add(stats, step_end - step_start);
-    const int64_t memory_bytes = is_logged ? sum_of_memory(comm) : 0;
-    if (comm.rank() == 0 && is_logged) {
-      nlohmann::ordered_json line = means.take(stats, step, epoch, total_tokens);
-      line["memory_bytes"] = memory_bytes;
-      log->write(line);
-      progress.show({step, length.num_steps, epoch, line["loss"], stats.grad_norm, stats.learning_rate,
-                     line["tokens_per_second"],
-                     (step_end - start) / static_cast<double>(step) * static_cast<double>(length.num_steps - step),
-                     memory_bytes},
-                    true);
+    if (is_logged) memory_bytes = sum_of_memory(comm);
+    if (comm.rank() == 0) {
+      if (is_logged) {
+        nlohmann::ordered_json line = means.take(stats, step, epoch, total_tokens);
+        line["memory_bytes"] = memory_bytes;
+        log->write(line);
+      }
+      const double seconds = step_end - start;
+      progress.show({step, length.num_steps, epoch, stats.loss, stats.grad_norm, stats.learning_rate,
+                     static_cast<double>(stats.num_tokens) / (step_end - step_start),
+                     seconds / static_cast<double>(step) * static_cast<double>(length.num_steps - step), memory_bytes},
+                    is_logged);
     }
     if (eval_rows && (step % eval_every == 0 || is_last))
       evaluate_and_log(o, comm, model, *eval_rows, step, epoch, log ? &*log : nullptr, progress);

@@ -48,7 +48,7 @@ std::string adapt_source_config(const std::string& path, const ModelConfig& conf
   source["tie_word_embeddings"] = config.ties_embeddings;
   if (source.contains("dtype") || !source.contains("torch_dtype")) source["dtype"] = hf_dtype_name(dtype);
   if (source.contains("torch_dtype")) source["torch_dtype"] = hf_dtype_name(dtype);
-  const std::string text = source.dump(2) + "\n";
+  std::string text = source.dump(2) + "\n";
 
   ModelConfig described = parse_model_config(text, path);
   described.bos_token_id = config.bos_token_id;

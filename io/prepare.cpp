@@ -251,10 +251,11 @@ DatasetIndex prepare_sft(const Communicator& comm, const PrepareOptions& options
     comm.broadcast(text);
   }
   DatasetIndex index = DatasetIndex::from_text(text, join_path(target, "index.json"));
-  if (options.vocab_size > 0 && index.statistics.max_token_id >= options.vocab_size) {
+  comm.run_agreed([&] {
+    if (options.vocab_size == 0 || index.statistics.max_token_id < options.vocab_size) return;
     throw_error<DataError>("{}: expected token ids below {}, the rows of the embedding, got {}", target,
                            options.vocab_size, index.statistics.max_token_id);
-  }
+  });
   if (comm.rank() == 0) report(index);
   return index;
 }

@@ -24,7 +24,8 @@ struct PrepareOptions {
 };
 
 /// Collective: the index of `directory`/<key>, made now or before by any number of ranks, and the same on every rank.
-/// Throws UsageError, InputOutputError, DataError on all ranks alike; then nothing of a new dataset remains.
+/// Throws AgreedError with the code of UsageError, InputOutputError or DataError; then nothing of a new dataset
+/// remains.
 DatasetIndex prepare_sft(const Communicator& comm, const PrepareOptions& options, const std::string& directory);
 
 /// Where prepare_sft() put the shards of this index.

@@ -1,7 +1,7 @@
-# Writes train.csv and heldout.csv: made-up words, and what a system message asks to do with them. No question of
-# heldout.csv, a message with a word, is in train.csv.
+# Writes train.csv and heldout.csv: made-up words, and what a system message asks to do with them. No word of heldout.csv
+# is in train.csv.
 #
-#   awk -v seed=1 -v num_train=6000 -v num_heldout=240 -v directory=demo/data -f rows.awk
+#   awk -v seed=1 -v num_train=20000 -v num_heldout=300 -v directory=demo -f rows.awk
 
 # In [0, n): the generator of Park and Miller, as the rand() of awks differs.
 function random(n) {
@@ -9,8 +9,8 @@ function random(n) {
   return int(state / 2147483647 * n)
 }
 
-function new_word(    length_, word) {
-  for (length_ = 3 + random(3); length_ > 0; --length_) word = word substr("abcdefghijklmnopqrstuvwxyz", 1 + random(26), 1)
+function new_word(    remaining, word) {
+  for (remaining = 3 + random(2); remaining > 0; --remaining) word = word substr(alphabet, 1 + random(26), 1)
   return word
 }
 
@@ -19,28 +19,27 @@ function reversed(word,    i, result) {
   return result
 }
 
-function sorted(word,    i, c, result) {
+function sorted(word,    i, k, letter, result) {
   for (i = 1; i <= 26; ++i) {
-    c = substr("abcdefghijklmnopqrstuvwxyz", i, 1)
-    result = result substr("cccccc", 1, 0)
-    for (k = 1; k <= length(word); ++k) if (substr(word, k, 1) == c) result = result c
+    letter = substr(alphabet, i, 1)
+    for (k = 1; k <= length(word); ++k) if (substr(word, k, 1) == letter) result = result letter
   }
   return result
 }
 
 function write_row(file,    skill, word) {
-  do {
-    skill = random(3)
-    word = new_word()
-  } while ((skill, word) in seen)
-  seen[skill, word] = 1
-  if (skill == 0) printf "\"Reverse the word.\",%s,%s\n", word, reversed(word) > file
-  if (skill == 1) printf "\"Sort its letters.\",%s,%s\n", word, sorted(word) > file
-  if (skill == 2) printf "\"Louder, please!\",%s,%s\n", word, toupper(word) > file
+  do word = new_word(); while (word in seen)
+  seen[word] = 1
+  skill = random(3)
+  if (skill == 0) print "Reverse the word.", word, reversed(word) > file
+  if (skill == 1) print "Sort its letters.", word, sorted(word) > file
+  if (skill == 2) print "Say it louder.", word, toupper(word) > file
 }
 
 BEGIN {
+  OFS = ","
   state = seed + 1
+  alphabet = "abcdefghijklmnopqrstuvwxyz"
   heldout = directory "/heldout.csv"
   train = directory "/train.csv"
   print "system,question,answer" > heldout

@@ -72,4 +72,9 @@ AdamWState adamw(const AdamWState& before, const at::Tensor& gradient, const Ada
   return after;
 }
 
+double relative_distance(const at::Tensor& got, const at::Tensor& expected) {
+  const at::Tensor exact = expected.to(at::kDouble);
+  return ((got.to(at::kDouble) - exact).norm() / exact.norm()).item<double>();
+}
+
 }  // namespace plumb::reference

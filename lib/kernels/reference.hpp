@@ -43,4 +43,7 @@ struct AdamWState {
 };
 AdamWState adamw(const AdamWState& before, const at::Tensor& gradient, const AdamWStep& step);
 
+/// |got - expected| / |expected|, Euclidean lengths over all elements; NaN if one is.
+double relative_distance(const at::Tensor& got, const at::Tensor& expected);
+
 }  // namespace plumb::reference

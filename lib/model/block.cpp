@@ -149,7 +149,7 @@ void forward_to_gate_up(const BlockContext& context, int64_t layer, const BlockT
 BlockTensors block_tensors(const UnitLayout& unit, const at::Tensor& flat) {
   BlockTensors t;
   // a matrix that covers several parameters starts at the first of them and takes the rows of all
-  const auto view = [&](int64_t offset, std::vector<int64_t> shape) {
+  const auto view = [&](int64_t offset, const std::vector<int64_t>& shape) {
     int64_t n = 1;
     for (int64_t size : shape) n *= size;
     return flat.narrow(0, offset, n).view(shape);

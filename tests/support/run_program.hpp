@@ -13,7 +13,7 @@ struct RunOptions {
   std::map<std::string, std::string> environment = {};  // over that of the test
   std::string standard_input = {};
   std::string working_directory = {};  // "": that of the test
-  double timeout_seconds = 60;    // then the program is killed
+  double timeout_seconds = 120;   // then the program is killed
   std::string interrupt_after = {};    // SIGINT, once, when standard error holds this text
   bool obeys_permissions = false;  // root too is refused files that their mode closes to it
 };

@@ -112,8 +112,7 @@ INSTANTIATE_TEST_SUITE_P(Copies, FloatSpanKernels, testing::ValuesIn(copies()),
                          [](const auto& named) { return std::string(named.param.name); });
 
 TEST_P(FloatSpanKernels, AdamWEqualsTheReference) {
-  for (const int64_t n : {0, 1, 15, 16, 17, 64, 1000}) {
-    if (n == 0) continue;
+  for (const int64_t n : {1, 15, 16, 17, 64, 1000}) {
     const AdamWCase given(n);
     const auto wide = [](const at::Tensor& x) { return x.to(at::kDouble); };
     const reference::AdamWState expected = reference::adamw(

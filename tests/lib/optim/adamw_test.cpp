@@ -4,7 +4,7 @@
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/randn.h>
-#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 #include <gtest/gtest.h>
 
 #include <span>
@@ -44,7 +44,9 @@ TEST(AdamWUpdate, IsThatOfLibTorchOverTenSteps) {
         const auto steps = static_cast<double>(step);
         EXPECT_LE(distance(got.parameters, expected.parameters), steps * (kRate * 12 + 4) * 0x1p-24) << step;
         EXPECT_LE(distance(got.moments1, expected.moments1), steps * 2 * 0x1p-24) << step;
-        EXPECT_LE(distance(got.moments2, expected.moments2), steps * 0.1 * 0x1p-24) << step;
+        // beta2 reaches the kernel rounded to a float, so what 1 - beta2 leaves of a squared gradient, up to 16, is off by
+        // 2^-25 of it
+        EXPECT_LE(distance(got.moments2, expected.moments2), steps * 16 * 0x1p-25) << step;
       }
       EXPECT_GT(distance(got.parameters, start), 0.01) << "ten steps of about the rate";
     }

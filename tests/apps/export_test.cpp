@@ -1,0 +1,110 @@
+// The exported model is the trained model: reading it back gives the same bytes and the same loss.
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "tests/support/program_test.hpp"
+
+namespace plumb::test {
+namespace {
+
+using nlohmann::json;
+
+class Export : public ProgramTest {
+ protected:
+  /// One step that changes nothing, so that what is exported is what was read.
+  RunResult copy_model(int num_ranks, const std::string& from, const std::string& to, Options options = {}) const {
+    options.insert({{"model", from}, {"output_dir", to}, {"max_steps", "1"}, {"learning_rate", "0"}});
+    RunResult result = sft(num_ranks, options);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return result;
+  }
+  std::vector<std::string> names_in(const std::string& directory) const {
+    std::vector<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(directory_ / directory))
+      names.push_back(entry.path().filename().string());
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+  void expect_same_files(const std::string& got, const std::string& expected) const {
+    ASSERT_EQ(names_in(got), names_in(expected));
+    for (const std::string& name : names_in(got))
+      EXPECT_TRUE(directory_.read(got + "/" + name) == directory_.read(expected + "/" + name)) << name << " differs";
+  }
+};
+
+TEST_F(Export, OfATrainedModelReadsBackToTheByte) {
+  ASSERT_EQ(sft(2, {{"learning_rate", "0.001"}}).exit_code, 0);
+  ASSERT_NE(directory_.read("out/model/model.safetensors"), directory_.read("model/model.safetensors"));
+  copy_model(0, "out/model", "again");
+  expect_same_files("again/model", "out/model");
+  copy_model(3, "out/model", "on_three");
+  expect_same_files("on_three/model", "out/model");
+}
+
+TEST_F(Export, EvaluatesAsTheRunDidAtItsLastStep) {
+  directory_.write("eval.jsonl", rows(20));
+  ASSERT_EQ(sft(2, {{"learning_rate", "0.001"}, {"eval_data", "eval.jsonl"}}).exit_code, 0);
+  const json logged = metrics("eval_loss").back();
+  ASSERT_EQ(logged["step"], 2);
+  for (const int num_ranks : {0, 3}) {
+    const RunResult result =
+        run(num_ranks, {"evaluate", "--model", "out/model", "--data", "eval.jsonl", "--threads", "1"});
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+    const json evaluated = json::parse(result.out);
+    EXPECT_EQ(evaluated["rows"], 20);
+    EXPECT_EQ(evaluated["num_tokens"], logged["eval_num_tokens"]);
+    for (const char* key : {"loss", "perplexity", "mean_token_accuracy", "entropy"}) {
+      const auto expected = logged["eval_" + std::string(key)].get<double>();
+      EXPECT_NEAR(evaluated[key].get<double>(), expected, 1e-12 * expected) << key;
+    }
+    EXPECT_EQ(unfinished_files(), std::vector<std::string>());
+  }
+}
+
+struct Family {
+  const char* name;
+  const char* ties_embeddings;
+};
+
+TEST_F(Export, OfEveryFamilyKeepsNamesConfigAndBytes) {
+  for (const Family& family : {Family{"llama", "true"}, {"mistral", "false"}, {"qwen2", "true"}, {"qwen3", "false"}}) {
+    const std::string source = family.name, target = source + "_out";
+    const RunResult made =
+        run(0, {"init", "--output_dir", source, "--family", family.name, "--tie_word_embeddings", family.ties_embeddings,
+                "--hidden_size", "32", "--num_layers", "2", "--num_heads", "4", "--num_kv_heads", "2", "--head_dim", "8"});
+    ASSERT_EQ(made.exit_code, 0) << made.err;
+    copy_model(3, source, target);
+    expect_same_files(target + "/model", source);
+  }
+}
+
+TEST_F(Export, InBfloat16IsHalfAsLargeAndReadsBackToTheByte) {
+  copy_model(0, "model", "half", {{"save_dtype", "bfloat16"}});
+  EXPECT_EQ(json::parse(directory_.read("half/model/config.json"))["dtype"], "bfloat16");
+  const auto size = [&](const std::string& name) { return static_cast<double>(directory_.read(name).size()); };
+  EXPECT_NEAR(size("half/model/model.safetensors") / size("model/model.safetensors"), 0.5, 0.01);
+  copy_model(2, "half/model", "again", {{"save_dtype", "bfloat16"}});
+  expect_same_files("again/model", "half/model");
+}
+
+TEST_F(Export, TakesTheSourcesOtherFilesAndKeysAlong) {
+  json config = json::parse(directory_.read("model/config.json"));
+  config["a_key_of_tomorrow"] = "kept";
+  directory_.write("model/config.json", config.dump());
+  directory_.write("model/generation_config.json", "{\"temperature\": 0.5}");
+  directory_.write("model/special_tokens_map.json", "{}");
+  directory_.write("model/README.md", "of the source alone");
+  directory_.write("model/pytorch_model.bin", "old");
+  copy_model(0, "model", "out");
+  EXPECT_EQ(json::parse(directory_.read("out/model/config.json"))["a_key_of_tomorrow"], "kept");
+  for (const char* name : {"generation_config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json"})
+    EXPECT_EQ(directory_.read("out/model/" + std::string(name)), directory_.read("model/" + std::string(name))) << name;
+  EXPECT_FALSE(exists("out/model/README.md"));
+  EXPECT_FALSE(exists("out/model/pytorch_model.bin"));
+  EXPECT_EQ(unfinished_files(), std::vector<std::string>());
+}
+
+}  // namespace
+}  // namespace plumb::test

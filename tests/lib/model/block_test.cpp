@@ -1,0 +1,225 @@
+// The hand-written forward and backward of a block against LibTorch's autograd of block_reference.hpp.
+#include "lib/model/block.hpp"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/full_like.h>
+#include <ATen/ops/randn.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "lib/kernels/reference.hpp"
+#include "lib/model/block_reference.hpp"
+
+namespace plumb {
+namespace {
+
+using Documents = std::vector<int64_t>;
+
+constexpr int64_t kLayer = 1;  // of two, so that the other layer's window would show
+
+struct BlockCase {
+  const char* what;
+  ModelConfig config;
+};
+
+/// No size is a multiple of the 16 lanes; two query heads per key head.
+ModelConfig small_config(Family family, int64_t sliding_window = 0) {
+  ModelConfig config;
+  config.family = family;
+  config.vocab_size = 11;
+  config.hidden_size = 36;
+  config.intermediate_size = 50;
+  config.num_layers = 2;
+  config.num_heads = 4;
+  config.num_kv_heads = 2;
+  config.head_dim = 10;
+  config.rms_norm_eps = 1e-5;
+  config.sliding_window = {2, sliding_window};
+  config.has_qkv_bias = family == Family::kQwen2;
+  config.has_qk_norm = family == Family::kQwen3;
+  return config;
+}
+ModelConfig with_all_biases() {
+  ModelConfig config = small_config(Family::kLlama);
+  config.has_qkv_bias = config.has_o_bias = true;
+  return config;
+}
+ModelConfig with_scaled_rope() {
+  ModelConfig config = small_config(Family::kLlama);
+  config.rope.kind = RopeConfig::Kind::kLlama3;
+  config.rope.factor = 8;
+  config.rope.original_max_position_embeddings = 16;
+  return config;
+}
+
+const BlockCase kCases[] = {
+    {"llama", small_config(Family::kLlama)},      {"llama_attention_bias", with_all_biases()},
+    {"llama_scaled_rope", with_scaled_rope()},    {"mistral_window", small_config(Family::kMistral, 5)},
+    {"qwen2", small_config(Family::kQwen2)},      {"qwen3", small_config(Family::kQwen3)},
+};
+const Documents kPackings[] = {{0, 17}, {0, 1}, {0, 9, 18, 27}, {0, 7, 8, 20, 25}};
+
+UnitLayout unit_of(const ModelConfig& config) { return unit_layouts(config)[kLayer + 1]; }
+
+/// The block's flat buffer; what lies between parameters is NaN, so that reading it shows.
+at::Tensor random_parameters(const UnitLayout& unit, at::ScalarType dtype) {
+  const at::Tensor flat = at::full({unit.num_elements}, std::nan(""));
+  for (const Parameter& p : unit.parameters) {
+    using enum ParameterKind;
+    const bool is_norm = p.kind == kInputNorm || p.kind == kPostNorm || p.kind == kQNorm || p.kind == kKNorm;
+    flat.narrow(0, p.offset, p.num_elements()).normal_(is_norm ? 1.0 : 0.0, 0.2);
+  }
+  return flat.to(dtype);
+}
+
+struct Computed {
+  at::Tensor out, dinput, gradients;
+};
+
+/// Forward and backward; with `recomputes`, backward from a second forward, as gradient checkpointing does.
+Computed compute(const ModelConfig& config, const Documents& documents, const at::Tensor& flat, const at::Tensor& input,
+                 const at::Tensor& dout, bool recomputes = false) {
+  const UnitLayout unit = unit_of(config);
+  const BlockContext context(config, documents);
+  const BlockTensors parameters = block_tensors(unit, flat);
+  BlockKept kept;
+  Computed result;
+  result.out = block_forward(context, kLayer, parameters, input, kept);
+  if (recomputes) {
+    kept = {};
+    block_recompute(context, kLayer, parameters, input, kept);
+  }
+  result.gradients = at::full_like(flat, std::nan(""));  // backward writes, it does not add
+  result.dinput = block_backward(context, kLayer, parameters, kept, dout, block_tensors(unit, result.gradients));
+  EXPECT_FALSE(kept.gate_up_TE.defined()) << "activations are freed";
+  return result;
+}
+
+void PrintTo(const BlockCase& given, std::ostream* out) { *out << given.what; }
+
+class Block : public testing::TestWithParam<BlockCase> {
+ protected:
+  void SetUp() override { at::manual_seed(1); }
+
+  at::Tensor randn(const Documents& documents, at::ScalarType dtype = at::kFloat) const {
+    return at::randn({documents.back(), config_.hidden_size}).to(dtype);
+  }
+
+  void expect_autograd_of_reference(at::ScalarType dtype, double tolerance) const {
+    const UnitLayout unit = unit_of(config_);
+    for (const Documents& documents : kPackings) {
+      const at::Tensor flat = random_parameters(unit, dtype), input = randn(documents, dtype), dout = randn(documents, dtype);
+      const at::Tensor flat_leaf = flat.to(at::kDouble).set_requires_grad(true);
+      const at::Tensor input_leaf = input.to(at::kDouble).set_requires_grad(true);
+      const at::Tensor expected =
+          reference::block(config_, kLayer, block_tensors(unit, flat_leaf), input_leaf, documents);
+      expected.backward(dout.to(at::kDouble));
+      const Computed got = compute(config_, documents, flat, input, dout);
+      EXPECT_EQ(got.out.scalar_type(), dtype);
+      EXPECT_LE(reference::relative_distance(got.out, expected.detach()), tolerance);
+      EXPECT_LE(reference::relative_distance(got.dinput, input_leaf.grad()), tolerance);
+      for (const Parameter& p : unit.parameters) {
+        const at::Tensor exact = flat_leaf.grad().narrow(0, p.offset, p.num_elements());
+        const at::Tensor gradient = got.gradients.narrow(0, p.offset, p.num_elements());
+        // one token attends to itself whatever q and k are: their gradients are zero, less rounding
+        if (exact.norm().item<double>() < 1e-12) {
+          EXPECT_LE(gradient.norm().item<double>(), 100 * tolerance) << "parameter " << static_cast<int>(p.kind);
+        } else {
+          EXPECT_LE(reference::relative_distance(gradient, exact), tolerance)
+              << "parameter " << static_cast<int>(p.kind) << " of " << documents.back() << " tokens";
+        }
+      }
+    }
+  }
+
+  const ModelConfig config_ = GetParam().config;
+};
+INSTANTIATE_TEST_SUITE_P(Families, Block, testing::ValuesIn(kCases),
+                         [](const auto& named) { return std::string(named.param.what); });
+
+// About a dozen steps follow each other, forward and backward, most of them sums of up to 50 products; errors are of either
+// sign, so about sqrt(12 * 50) = 25 roundings to 24 bits remain.
+TEST_P(Block, InFloat32EqualsAutogradOfTheReference) { expect_autograd_of_reference(at::kFloat, 25 * 0x1p-24); }
+
+// Sums are in float32 and their results stored in 8 bits, a dozen times forward and backward: sqrt(12) of them, and two more
+// because q and k multiply each other's errors.
+TEST_P(Block, InBFloat16EqualsAutogradOfTheReference) { expect_autograd_of_reference(at::kBFloat16, 5.5 * 0x1p-8); }
+
+TEST_P(Block, RecomputedForwardGivesTheGradientsOfTheKeptOneToTheBit) {
+  const UnitLayout unit = unit_of(config_);
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16})
+    for (const Documents& documents : kPackings) {
+      const at::Tensor flat = random_parameters(unit, dtype), input = randn(documents, dtype), dout = randn(documents, dtype);
+      const Computed kept = compute(config_, documents, flat, input, dout, false);
+      const Computed again = compute(config_, documents, flat, input, dout, true);
+      EXPECT_TRUE(again.dinput.equal(kept.dinput));
+      for (const Parameter& p : unit.parameters)
+        EXPECT_TRUE(again.gradients.narrow(0, p.offset, p.num_elements())
+                        .equal(kept.gradients.narrow(0, p.offset, p.num_elements())));
+    }
+}
+
+TEST_P(Block, DocumentsDoNotSeeEachOther) {
+  const at::Tensor flat = random_parameters(unit_of(config_), at::kFloat);
+  for (const Documents& documents : {Documents{0, 9, 18, 27}, Documents{0, 7, 13, 27}}) {
+    const at::Tensor input = randn(documents), dout = randn(documents);
+    at::Tensor other_input = input.clone(), other_dout = dout.clone();
+    const int64_t begin = documents[1], end = documents[2];
+    other_input.narrow(0, begin, end - begin).normal_();
+    other_dout.narrow(0, begin, end - begin).normal_();
+    const Computed first = compute(config_, documents, flat, input, dout);
+    const Computed second = compute(config_, documents, flat, other_input, other_dout);
+    for (const auto& [from, to] : {std::pair(int64_t{0}, begin), std::pair(end, documents.back())}) {
+      EXPECT_TRUE(first.out.narrow(0, from, to - from).equal(second.out.narrow(0, from, to - from)));
+      EXPECT_TRUE(first.dinput.narrow(0, from, to - from).equal(second.dinput.narrow(0, from, to - from)));
+    }
+    EXPECT_FALSE(first.out.equal(second.out));
+  }
+}
+
+TEST_P(Block, ChangesNeitherItsArgumentsNorTheGapsBetweenParameters) {
+  const UnitLayout unit = unit_of(config_);
+  const Documents documents = {0, 7, 8, 20, 25};
+  const at::Tensor flat = random_parameters(unit, at::kFloat), input = randn(documents), dout = randn(documents);
+  const at::Tensor flat_before = flat.clone(), input_before = input.clone(), dout_before = dout.clone();
+  const Computed got = compute(config_, documents, flat, input, dout);
+  EXPECT_TRUE(input.equal(input_before));
+  EXPECT_TRUE(dout.equal(dout_before));
+  EXPECT_TRUE(flat.nan_to_num(7).equal(flat_before.nan_to_num(7)));
+  EXPECT_TRUE(got.gradients.isnan().equal(flat.isnan())) << "written: all parameters, and nothing else";
+}
+
+TEST(BlockTensors, AreViewsWithOneMatrixPerProduct) {
+  ModelConfig config = small_config(Family::kQwen3);
+  config.has_qkv_bias = config.has_o_bias = true;
+  const UnitLayout unit = unit_of(config);
+  const at::Tensor flat = random_parameters(unit, at::kFloat);
+  const BlockTensors t = block_tensors(unit, flat);
+  using Shape = std::vector<int64_t>;
+  const std::pair<at::Tensor, Shape> expected[] = {
+      {t.input_norm_D, {36}}, {t.qkv_QD, {80, 36}}, {t.qkv_bias_Q, {80}},  {t.q_norm_K, {10}},       {t.k_norm_K, {10}},
+      {t.o_DO, {36, 40}},     {t.o_bias_D, {36}},   {t.post_norm_D, {36}}, {t.gate_up_ED, {100, 36}}, {t.down_DF, {36, 50}}};
+  int64_t num_elements = 0;
+  for (const auto& [tensor, shape] : expected) {
+    EXPECT_EQ(tensor.sizes().vec(), shape);
+    EXPECT_TRUE(tensor.is_contiguous());
+    EXPECT_TRUE(tensor.is_alias_of(flat));
+    EXPECT_TRUE(tensor.isfinite().all().item<bool>());
+    num_elements += tensor.numel();
+  }
+  EXPECT_EQ(num_elements, num_parameters({unit}));
+}
+
+TEST(BlockTensors, AreUndefinedWhereAFamilyHasNone) {
+  const UnitLayout unit = unit_of(small_config(Family::kLlama));
+  const BlockTensors t = block_tensors(unit, random_parameters(unit, at::kFloat));
+  for (const at::Tensor& absent : {t.qkv_bias_Q, t.q_norm_K, t.k_norm_K, t.o_bias_D}) EXPECT_FALSE(absent.defined());
+}
+
+}  // namespace
+}  // namespace plumb

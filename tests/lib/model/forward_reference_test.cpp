@@ -1,0 +1,187 @@
+// Whole forward passes from Hugging Face directories, block by block on one process, against what transformers and an
+// independent float64 forward made of the same models.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/tensor.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "io/hf_model.hpp"
+#include "lib/kernels/reference.hpp"
+#include "lib/model/block.hpp"
+#include "lib/objective/token_loss.hpp"
+#include "tests/support/reference.hpp"
+
+namespace plumb {
+namespace {
+
+/// All units of a model in one dtype.
+struct LoadedModel {
+  ModelConfig config;
+  std::vector<UnitLayout> layouts;
+  std::vector<at::Tensor> units;
+
+  LoadedModel(const std::string& directory, at::ScalarType dtype) {
+    const HfModel source(directory);
+    config = source.config();
+    layouts = source.units();
+    for (const UnitLayout& layout : layouts) {
+      const at::Tensor unit = at::empty({layout.num_elements}, at::TensorOptions().dtype(at::kFloat));
+      source.read_unit_range(layout, 0, layout.num_elements,
+                             {unit.data_ptr<float>(), static_cast<size_t>(layout.num_elements)});
+      units.push_back(unit.to(dtype));
+    }
+  }
+
+  at::Tensor parameter(size_t unit, ParameterKind kind) const {
+    for (const Parameter& p : layouts[unit].parameters)
+      if (p.kind == kind) return units[unit].narrow(0, p.offset, p.num_elements()).view(p.shape);
+    return {};
+  }
+  size_t head_unit() const { return config.ties_embeddings ? 0 : units.size() - 1; }
+  HeadTensors head() const {
+    return {parameter(head_unit(), ParameterKind::kFinalNorm),
+            parameter(head_unit(), config.ties_embeddings ? ParameterKind::kEmbedding : ParameterKind::kHead)};
+  }
+};
+
+/// Documents of tokens laid end to end, every token trained.
+MicroBatch pack(const std::vector<std::vector<int64_t>>& documents) {
+  MicroBatch batch;
+  batch.document_begin = {0};
+  for (const auto& document : documents) {
+    batch.token_ids.insert(batch.token_ids.end(), document.begin(), document.end());
+    batch.document_begin.push_back(batch.num_tokens());
+  }
+  batch.loss_mask.assign(batch.token_ids.size(), 1);
+  return batch;
+}
+
+at::Tensor hidden_states(const LoadedModel& model, const MicroBatch& batch) {
+  const BlockContext context(model.config, batch.document_begin);
+  at::Tensor x = model.parameter(0, ParameterKind::kEmbedding).index_select(0, at::tensor(batch.token_ids));
+  for (int64_t layer = 0; layer < model.config.num_layers; ++layer) {
+    const auto unit = static_cast<size_t>(layer) + 1;
+    BlockKept kept;
+    x = block_forward(context, layer, block_tensors(model.layouts[unit], model.units[unit]), x, kept);
+  }
+  return x;
+}
+
+/// [T, V]
+at::Tensor logits_of(const LoadedModel& model, const at::Tensor& hidden_TD) {
+  const HeadTensors head = model.head();
+  return at::matmul(reference::rms_norm(hidden_TD, head.norm_D, model.config.rms_norm_eps), head.head_VD.t());
+}
+
+double mean_loss(const LoadedModel& model, const MicroBatch& batch, const at::Tensor& hidden_TD) {
+  TokenLossScratch scratch;
+  const auto result = token_loss(hidden_TD, find_targets(batch), model.head(), model.config.rms_norm_eps, TokenLoss::kNll,
+                                 0, {}, scratch);
+  double sum = 0;
+  for (const TokenStats& token : result.stats) sum += token.loss;
+  return sum / static_cast<double>(result.stats.size());
+}
+
+class ForwardReference : public testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Families, ForwardReference,
+                         testing::Values("tiny-llama3", "tiny-mistral", "tiny-qwen2", "tiny-qwen3"));
+
+struct Golden {
+  nlohmann::json record;
+  MicroBatch batch;
+  explicit Golden(const std::string& model)
+      : record(test::reference_json(model + "/golden_forward.json")),
+        batch(pack(record["input_ids"].get<std::vector<std::vector<int64_t>>>())) {}
+};
+
+TEST_P(ForwardReference, IsThatOfTransformers) {
+  PLUMB_NEEDS_REFERENCE();
+  const std::string name = std::string("models/") + GetParam();
+  const Golden golden(name);
+  const LoadedModel model(test::reference_file(name), at::kFloat);
+  const at::Tensor hidden = hidden_states(model, golden.batch), logits = logits_of(model, hidden);
+  // both sides are float32: logits of about 1 after three layers, and the record holds six decimals
+  std::vector<at::Tensor> rows;
+  for (const auto& row : golden.record["logits_last8_seq0"]) rows.push_back(at::tensor(row.get<std::vector<double>>()));
+  const at::Tensor expected = at::stack(rows), got = logits.narrow(0, golden.batch.document_begin[1] - 8, 8);
+  EXPECT_LE((got - expected).abs().max().item<double>(), 1e-4);
+  const double count = static_cast<double>(logits.numel());
+  EXPECT_NEAR(logits.to(at::kDouble).sum().item<double>(), golden.record["logits_sum"].get<double>(), 1e-5 * count)
+      << "of errors of either sign less remains than of one";
+  EXPECT_NEAR(logits.to(at::kDouble).abs().sum().item<double>(), golden.record["logits_abs_sum"].get<double>(), 1e-5 * count);
+  // transformers rounds its mean to float32
+  EXPECT_NEAR(mean_loss(model, golden.batch, hidden), golden.record["loss"].get<double>(), 1e-5);
+}
+
+/// What bfloat16 costs: mean difference of the logits, as part of their standard deviation.
+double bfloat16_cost(const std::string& directory, const MicroBatch& batch) {
+  const LoadedModel exact(directory, at::kFloat), rounded(directory, at::kBFloat16);
+  const at::Tensor expected = logits_of(exact, hidden_states(exact, batch));
+  const at::Tensor hidden = hidden_states(rounded, batch);
+  EXPECT_EQ(hidden.scalar_type(), at::kBFloat16);
+  const at::Tensor got = logits_of(rounded, hidden).to(at::kFloat);
+  return ((got - expected).abs().mean() / expected.std()).item<double>();
+}
+
+// A result stored in 8 bits is off by up to 2^-8, by 2^-8 / 2.4 on the root mean square of a mantissa between 1 and 2. From
+// the embedding to a logit about ten such roundings per layer add up (four matrices, their four results, two sums, two
+// norms), of either sign: sqrt(10 * layers) * 2^-8 / 2.4, and twice that for the attention, which amplifies.
+double bfloat16_bound(int64_t num_layers) {
+  return 2 * std::sqrt(10.0 * static_cast<double>(num_layers)) * 0x1p-8 / 2.4;
+}
+
+TEST_P(ForwardReference, InBFloat16IsNearThatInFloat32) {
+  PLUMB_NEEDS_REFERENCE();
+  const std::string name = std::string("models/") + GetParam();
+  EXPECT_LE(bfloat16_cost(test::reference_file(name), Golden(name).batch), bfloat16_bound(3));
+}
+
+struct Story {
+  std::string directory = test::reference_file("models/stories260K");
+  std::vector<int64_t> ids;
+  at::Tensor logits;  // float64 [32, 512]
+
+  Story() {
+    ids = test::reference_json("models/stories260K/golden.json")["ids"].get<std::vector<int64_t>>();
+    ids.resize(32);
+    logits = at::empty({32, 512}, at::TensorOptions().dtype(at::kDouble));
+    std::ifstream file(directory + "/logits_f64_first32.bin", std::ios::binary);
+    file.read(static_cast<char*>(logits.data_ptr()), static_cast<std::streamsize>(logits.nbytes()));
+    EXPECT_EQ(file.gcount(), 32 * 512 * 8);
+  }
+};
+
+TEST(StoriesReference, LogitsAreThoseOfTheFloat64Forward) {
+  PLUMB_NEEDS_REFERENCE();
+  const Story story;
+  const LoadedModel model(story.directory, at::kFloat);
+  const at::Tensor got = logits_of(model, hidden_states(model, pack({story.ids})));
+  // logits of up to 20 in float32 after five layers: a few tens of roundings of 2^-20 each
+  EXPECT_LE((got - story.logits).abs().max().item<double>(), 1e-4);
+}
+
+TEST(StoriesReference, LogitsDoNotDependOnWhatElseIsPacked) {
+  PLUMB_NEEDS_REFERENCE();
+  const Story story;
+  const LoadedModel model(story.directory, at::kFloat);
+  const std::vector<int64_t> head(story.ids.begin(), story.ids.begin() + 9);
+  const at::Tensor got = logits_of(model, hidden_states(model, pack({head, story.ids, head})));
+  EXPECT_LE((got.narrow(0, 9, 32) - story.logits).abs().max().item<double>(), 1e-4);
+  EXPECT_LE((got.narrow(0, 41, 9) - story.logits.narrow(0, 0, 9)).abs().max().item<double>(), 1e-4);
+}
+
+TEST(StoriesReference, InBFloat16IsNearThatInFloat32) {
+  PLUMB_NEEDS_REFERENCE();
+  const Story story;
+  EXPECT_LE(bfloat16_cost(story.directory, pack({story.ids})), bfloat16_bound(5));
+}
+
+}  // namespace
+}  // namespace plumb
