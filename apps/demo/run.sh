@@ -15,7 +15,9 @@ readonly num_shown=9
 # root in a container, more ranks than cores, and one rank that starts without mpirun
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+bold='' plain=''
+if [[ -t 1 ]]; then bold=$'\e[1m' plain=$'\e[0m'; fi
+say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 
 fail() {
   echo "demo: $*" >&2
@@ -27,11 +29,14 @@ on_ranks() { mpirun -n "$num_ranks" --bind-to none "$plumb" "$@"; }
 # "0.956667" to "95.7 %"
 percent() { awk -v share="$1" 'BEGIN { printf "%.1f %%", 100 * share }'; }
 
-exact_match() { on_ranks evaluate --model "$1" --data $demo/heldout.csv | sed -n 's/.*"exact_match":\([^,}]*\).*/\1/p'; }
+# The share of held-out rows whose greedy answer is exactly the right one.
+exact_match() {
+  on_ranks evaluate --model "$1" --data $demo/heldout.csv | sed -n 's/.*"exact_match":\([^,}]*\).*/\1/p' | grep .
+}
 
 # Answers to the first held-out rows, one a line.
 answers() {
-  "$plumb" generate --model "$1" --data $demo/shown.csv --max_new_tokens 8 2>/dev/null |
+  "$plumb" generate --model "$1" --data $demo/shown.csv --max_new_tokens 8 |
     sed 's/.*"completion":"\(.*\)"}$/\1/'
 }
 
@@ -41,7 +46,7 @@ clear_world() {
   fi
   mkdir -p $demo
   touch $mark
-  rm -rf $demo/base $demo/run $demo/{train,heldout,shown}.csv
+  rm -rf $demo/base $demo/run $demo/{train,heldout,shown}.csv $demo/{before,after}.txt
 }
 
 [[ -x $plumb ]] || fail "$plumb is not there; run ./dev build"
@@ -63,8 +68,8 @@ echo
 
 say "Fine-tuning on $num_ranks ranks, each holding 1/$num_ranks of parameters, gradients and optimizer state"
 on_ranks sft --model $demo/base --data $demo/train.csv --eval_data $demo/heldout.csv --output_dir $demo/run \
-  --max_steps 2000 --per_device_train_batch_size 2 --learning_rate 1.3e-3 --warmup_steps 100 --adam_beta2 0.98 \
-  --gradient_checkpointing false --logging_steps 200 --eval_steps 500
+  --max_steps 1700 --per_device_train_batch_size 2 --learning_rate 1.3e-3 --warmup_steps 100 --adam_beta2 0.98 \
+  --gradient_checkpointing false --logging_steps 100 --eval_steps 400
 
 say "After"
 after=$(exact_match $demo/run/model)
@@ -72,9 +77,11 @@ percent "$after"
 echo
 
 say "The first $num_shown rows held out"
-paste <(tail -n +2 $demo/shown.csv | tr ',' '\t') <(answers $demo/run/model) <(answers $demo/base) |
-  awk -F '\t' 'BEGIN { format = "  %-18s  %-8s  %-6s  %-6s  %s\n"; printf format, "system", "question", "right", "after", "before" }
-               { printf format, $1, $2, $3, $4, $5 }'
+answers $demo/base >$demo/before.txt
+answers $demo/run/model >$demo/after.txt
+tail -n +2 $demo/shown.csv | tr ',' '\t' | paste - $demo/after.txt $demo/before.txt |
+  awk -F '\t' 'BEGIN { row = "  %-18s  %-8s  %-6s  %-6s  %s\n"; printf row, "system", "question", "right", "after", "before" }
+               { printf row, $1, $2, $3, $4, $5 }'
 
 say "Exact answers to rows never seen: $(percent "$before") before, $(percent "$after") after; $((SECONDS / 60)) min $((SECONDS % 60)) s in all"
 echo "Ask it yourself:  $plumb generate --model $demo/run/model --system 'Reverse the word.' --prompt cat"

@@ -41,7 +41,9 @@ TEST_F(CommandLine, HelpOfACommandNeedsNoOtherOptionAndShowsDefaults) {
     const RunResult result = run(0, {command, "--help"});
     EXPECT_EQ(result.exit_code, 0) << command << result.err;
     EXPECT_NE(result.out.find("usage: plumb " + command), std::string::npos) << result.out;
-    if (command == "sft") EXPECT_EQ(lines_with(result.out, "--learning_rate arg (=2e-05)").size(), 1u) << result.out;
+    if (command == "sft") {
+      EXPECT_EQ(lines_with(result.out, "--learning_rate arg (=2e-05)").size(), 1u) << result.out;
+    }
   }
 }
 

@@ -92,8 +92,9 @@ TEST_P(SameBits, FastReductionIsNear) {
     const auto expected = nlohmann::json::parse(one_rank_.lines[i] + (one_rank_.lines[i].ends_with('}') ? "" : "}"));
     const auto got = nlohmann::json::parse(fast.lines[i] + (fast.lines[i].ends_with('}') ? "" : "}"));
     for (const char* key : {"loss", "grad_norm", "eval_loss"})
-      if (expected.contains(key))
+      if (expected.contains(key)) {
         EXPECT_NEAR(got[key].get<double>() / expected[key].get<double>(), 1, tolerance) << key << " of line " << i + 1;
+      }
   }
 }
 

@@ -20,7 +20,9 @@ TEST(Communicator, RanksOfANodeAreContiguousAndAllAreCounted) {
       for (int rank = comm.node_begin(node); rank < comm.node_begin(node + 1); ++rank) EXPECT_EQ(comm.node_of(rank), node);
     }
     EXPECT_EQ(counted, comm.size());
-    if (ranks_per_node > 0) EXPECT_EQ(comm.num_nodes(), (comm.size() + ranks_per_node - 1) / ranks_per_node);
+    if (ranks_per_node > 0) {
+      EXPECT_EQ(comm.num_nodes(), (comm.size() + ranks_per_node - 1) / ranks_per_node);
+    }
   }
 }
 

@@ -48,7 +48,9 @@ TEST(ShardLayout, DecayRunsCoverAShardAndSpareNormsAndBiases) {
           next = run.range.end;
           for (const Parameter& p : unit.parameters) {
             const bool overlaps = p.offset < run.range.end && run.range.begin < p.offset + p.num_elements();
-            if (overlaps) EXPECT_EQ(run.is_decayed, p.shape.size() > 1);
+            if (overlaps) {
+              EXPECT_EQ(run.is_decayed, p.shape.size() > 1);
+            }
           }
         }
         EXPECT_EQ(next, layout.shard(rank).end);
