@@ -167,12 +167,18 @@ void validate(const TrainOptions& o) {
   const auto at_least = [](int64_t value, int64_t least, std::string_view name) {
     check_range(value >= least, name, fmt::format("at least {}", least), static_cast<double>(value));
   };
-  at_least(o.per_device_train_batch_size, 1, "per_device_train_batch_size");
-  at_least(o.per_device_eval_batch_size, 1, "per_device_eval_batch_size");
-  at_least(o.gradient_accumulation_steps, 1, "gradient_accumulation_steps");
+  const auto between_1_and = [](int64_t most, int64_t value, std::string_view name) {
+    check_range(value >= 1 && value <= most, name, fmt::format("1 to {}", most), static_cast<double>(value));
+  };
+  between_1_and(1'000'000, o.per_device_train_batch_size, "per_device_train_batch_size");
+  between_1_and(1'000'000, o.per_device_eval_batch_size, "per_device_eval_batch_size");
+  between_1_and(1'000'000, o.gradient_accumulation_steps, "gradient_accumulation_steps");
   at_least(o.logging_steps, 1, "logging_steps");
   at_least(o.eval_steps, 0, "eval_steps");
-  at_least(o.data.max_length, 0, "max_length");
+  check_range(o.data.max_length >= 0 && o.data.max_length <= 1'000'000'000, "max_length", "0 to 1000000000",
+              static_cast<double>(o.data.max_length));
+  check_range(o.max_steps <= 1'000'000'000, "max_steps", "at most 1000000000", static_cast<double>(o.max_steps));
+  check_range(o.num_train_epochs <= 1e6, "num_train_epochs", "at most 1000000", o.num_train_epochs);
   at_least(o.model.threads, 0, "threads");
   at_least(o.seed, 0, "seed");
   check_range(o.max_steps > 0 || (std::isfinite(o.num_train_epochs) && o.num_train_epochs > 0), "num_train_epochs",

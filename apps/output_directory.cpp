@@ -20,7 +20,8 @@ void claim_output_directory(const std::string& directory, bool overwrites) {
       throw_error<UsageError>("--output_dir {}: holds a run already (run.json); choose another directory, or "
                               "--overwrite_output_dir true",
                               directory);
-    for (const char* name : {"run.json", "metrics.jsonl", "model"}) fs::remove_all(fs::path(directory) / name, error);
+    // the model stays until a new one replaces it: it may be the one that is trained on
+    for (const char* name : {"run.json", "metrics.jsonl"}) fs::remove(fs::path(directory) / name, error);
   }
   const std::string probe = directory + "/.writable";
   fs::remove(probe, error);

@@ -21,7 +21,7 @@ MicroBatch make_micro_batch(const Dataset& dataset, const std::vector<int64_t>& 
     batch.document_begin.push_back(batch.num_tokens());
     batch.row_ids.push_back(read.row_ids.front());
   }
-  if (rows.empty()) return {{0}, {0, 1}, {0}, {-1}};
+  if (rows.empty()) return MicroBatch::empty();
   return batch;
 }
 

@@ -127,12 +127,13 @@ void Communicator::run_agreed(const std::function<void()>& body) const {
   int first = code == 0 ? size_ : rank_;
   check_mpi(MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, world_), "agreement");
   if (first == size_) return;
-  if (code != 0 && first != rank_) log_error("{}", message);
+  const std::string own_message = message;
   auto size = static_cast<int>(message.size());
   MPI_Bcast(&code, 1, MPI_INT, first, world_);
   MPI_Bcast(&size, 1, MPI_INT, first, world_);
   message.resize(static_cast<size_t>(size));
   MPI_Bcast(message.data(), size, MPI_CHAR, first, world_);
+  if (!own_message.empty() && own_message != message) log_error("{}", own_message);  // else said once, by rank 0
   throw AgreedError(message, code);
 }
 

@@ -17,7 +17,7 @@ at::Tensor sft_objective(const at::Tensor& hidden_TD, const MicroBatch& batch, c
                                             gradients ? gradient_scale : 0.0, gradients ? *gradients : HeadTensors{},
                                             scratch);
   for (const TokenStats& token : result.stats) sums.add(token);
-  sums.num_tokens += batch.num_tokens();
+  sums.num_tokens += batch.is_empty() ? 0 : batch.num_tokens();
   size_t target = 0;
   for (int64_t document = 1; document <= batch.num_documents(); ++document) {
     const int64_t end = batch.document_begin[static_cast<size_t>(document)];

