@@ -1,5 +1,5 @@
-// The commands of the program, one file each. Every function takes the arguments after the command's name and returns the
-// exit code; errors are thrown.
+// The commands of the program, one file each. Every function takes the arguments after the command's name and returns
+// the exit code; errors are thrown.
 #pragma once
 
 #include <functional>
@@ -19,8 +19,8 @@ int run_evaluate(const std::vector<std::string>& arguments);
 int run_generate(const std::vector<std::string>& arguments);
 int run_init(const std::vector<std::string>& arguments);
 
-/// Starts MPI and runs body on all ranks of the job. An error that all ranks agreed on ends each with its exit code; one
-/// that a rank has alone is logged with its rank and ends the job at once.
+/// Starts MPI and runs body on all ranks of the job. An error that all ranks agreed on ends each with its exit code;
+/// one that a rank has alone is logged with its rank and ends the job at once.
 int run_on_ranks(const std::function<int(const Communicator&)>& body);
 
 /// The rank as the launcher tells it in the environment, before MPI starts; 0 without one.

@@ -40,8 +40,7 @@ int evaluate(const Communicator& comm, const EvaluateOptions& o) {
   load_weights(comm, model, *source);
   BatchStream stream(rows, {.seed = 0, .shuffle = false, .rows_per_micro_batch = o.batch_size}, comm.rank(),
                      comm.size());
-  const EvaluationStats stats =
-      evaluate_model(model, comm, stream.steps_per_epoch(), [&] { return stream.next(); });
+  const EvaluationStats stats = evaluate_model(model, comm, stream.steps_per_epoch(), [&] { return stream.next(); });
   if (comm.rank() == 0) {
     const nlohmann::ordered_json line = {{"rows", rows.num_rows()},
                                          {"loss", stats.loss},

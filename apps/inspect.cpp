@@ -31,7 +31,8 @@ struct InspectOptions {
 void print_row(const Tokenizer& tokenizer, const TokenRows& row, int64_t number, bool has_colour) {
   const auto num_tokens = static_cast<int64_t>(row.tokens.size());
   const int64_t num_trained = std::count(row.loss_mask.begin(), row.loss_mask.end(), uint8_t{1});
-  fmt::print("--- row {} (source row {}): {} tokens, {} trained\n", number, row.row_ids.front(), num_tokens, num_trained);
+  fmt::print("--- row {} (source row {}): {} tokens, {} trained\n", number, row.row_ids.front(), num_tokens,
+             num_trained);
   for (size_t begin = 0; begin < row.tokens.size();) {
     size_t end = begin;
     while (end < row.tokens.size() && row.loss_mask[end] == row.loss_mask[begin]) ++end;
@@ -101,7 +102,8 @@ int run_inspect(const std::vector<std::string>& arguments) {
   description.add_options()("model", boost::program_options::value(&options.model), "directory with the tokenizer")(
       "first_row", boost::program_options::value(&options.first_row)->default_value(0), "the first row shown")(
       "num_rows", boost::program_options::value(&options.num_rows)->default_value(3), "how many rows are shown");
-  if (!parse_options("plumb inspect --model DIR --data FILE...|PREPARED_DIR", description, {"model", "data"}, arguments))
+  if (!parse_options("plumb inspect --model DIR --data FILE...|PREPARED_DIR", description, {"model", "data"},
+                     arguments))
     return kExitDone;
   return run_on_ranks([&](const Communicator& comm) { return inspect(comm, options); });
 }

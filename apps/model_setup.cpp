@@ -47,8 +47,7 @@ void load_weights(const Communicator& comm, ShardedModel& model, const HfModel& 
 
 void export_model(const Communicator& comm, ShardedModel& model, const std::string& directory,
                   const std::string& source_directory, const std::string& dtype) {
-  const ExportPlan plan =
-      plan_export(unit_layouts(model.config()), dtype == "bfloat16" ? Dtype::kBf16 : Dtype::kF32);
+  const ExportPlan plan = plan_export(unit_layouts(model.config()), dtype == "bfloat16" ? Dtype::kBf16 : Dtype::kF32);
   std::string temporary;
   try {
     comm.run_on_rank0([&] {

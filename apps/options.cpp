@@ -73,56 +73,52 @@ void check_range(bool holds, std::string_view name, std::string_view expected, d
 }  // namespace
 
 void declare(OptionsDescription& description, ModelOptions& o) {
-  description.add_options()
-      ("model", po::value(&o.model), "Hugging Face model directory")
-      ("dtype", with_default(o.dtype), "float32 or bfloat16: of activations, gathered weights and the wire")
-      ("threads", with_default(o.threads), "threads per rank; 0: the node's cores divided by its ranks");
+  description.add_options()("model", po::value(&o.model), "Hugging Face model directory")(
+      "dtype", with_default(o.dtype), "float32 or bfloat16: of activations, gathered weights and the wire")(
+      "threads", with_default(o.threads), "threads per rank; 0: the node's cores divided by its ranks");
 }
 
 void declare(OptionsDescription& description, DataOptions& o) {
-  description.add_options()
-      ("data", po::value(&o.data)->multitoken(), "files of rows: .csv .tsv .jsonl .json")
-      ("columns", with_default(o.columns), "role=name,...: which column plays which role")
-      ("chat_template", with_default(o.chat_template),
-       "chatml, llama2, llama3, mistral, zephyr, alpaca or instructgpt; none: the model's own")
-      ("max_length", with_default(o.max_length), "tokens of a row; the rest is cut off; 0: no limit")
-      ("completion_only_loss", po::value<bool>()->notifier([&o](bool value) { o.completion_only_loss = value; }),
-       "train the completion only (default: true where rows have a prompt)")
-      ("assistant_only_loss", with_default(o.assistant_only_loss), "train the assistant's turns only")
-      ("parse_special_tokens", with_default(o.parse_special_tokens),
-       "control tokens spelled out in the data become control tokens (TRL does so)");
+  description.add_options()("data", po::value(&o.data)->multitoken(), "files of rows: .csv .tsv .jsonl .json")(
+      "columns", with_default(o.columns), "role=name,...: which column plays which role")(
+      "chat_template", with_default(o.chat_template),
+      "chatml, llama2, llama3, mistral, zephyr, alpaca or instructgpt; none: the model's own")(
+      "max_length", with_default(o.max_length), "tokens of a row; the rest is cut off; 0: no limit")(
+      "completion_only_loss", po::value<bool>()->notifier([&o](bool value) { o.completion_only_loss = value; }),
+      "train the completion only (default: true where rows have a prompt)")(
+      "assistant_only_loss", with_default(o.assistant_only_loss), "train the assistant's turns only")(
+      "parse_special_tokens", with_default(o.parse_special_tokens),
+      "control tokens spelled out in the data become control tokens (TRL does so)");
 }
 
 void declare(OptionsDescription& description, TrainOptions& o) {
   declare(description, o.model);
   declare(description, o.data);
-  description.add_options()
-      ("eval_data", po::value(&o.eval_data)->multitoken(), "files of rows to evaluate on")
-      ("output_dir", po::value(&o.output_dir), "where the run is written")
-      ("overwrite_output_dir", with_default(o.overwrite_output_dir), "replace a run that is there")
-      ("seed", with_default(o.seed), "of the order of rows")
-      ("shuffle", with_default(o.shuffle), "false: rows in file order")
-      ("dataloader_drop_last", with_default(o.dataloader_drop_last), "drop the last, shorter batch of an epoch")
-      ("per_device_train_batch_size", with_default(o.per_device_train_batch_size), "rows of a micro-batch")
-      ("per_device_eval_batch_size", with_default(o.per_device_eval_batch_size), "rows of a micro-batch of evaluation")
-      ("gradient_accumulation_steps", with_default(o.gradient_accumulation_steps), "micro-batches per rank and step")
-      ("num_train_epochs", with_default(o.num_train_epochs), "passes over the data")
-      ("max_steps", with_default(o.max_steps), "steps in all; overrides num_train_epochs when above 0")
-      ("learning_rate", with_default(o.learning_rate), "peak")
-      ("lr_scheduler_type", with_default(o.lr_scheduler_type), "linear, cosine, constant or constant_with_warmup")
-      ("warmup_steps", with_default(o.warmup_steps), "steps from 0 to the peak; below 1: a share of all steps")
-      ("weight_decay", with_default(o.weight_decay), "of matrices; norms and biases have none")
-      ("adam_beta1", with_default(o.adam_beta1), "")
-      ("adam_beta2", with_default(o.adam_beta2), "")
-      ("adam_epsilon", with_default(o.adam_epsilon), "")
-      ("max_grad_norm", with_default(o.max_grad_norm), "gradients are clipped to this norm; 0: not at all")
-      ("loss_type", with_default(o.loss_type), "nll or dft")
-      ("logging_steps", with_default(o.logging_steps), "steps between lines of metrics")
-      ("eval_steps", with_default(o.eval_steps), "steps between evaluations; 0: after each epoch")
-      ("gradient_checkpointing", with_default(o.gradient_checkpointing),
-       "recompute blocks in backward instead of keeping their activations")
-      ("reduction", with_default(o.reduction), "canonical: same bits on any number of ranks; fast: less memory")
-      ("save_dtype", with_default(o.save_dtype), "float32 or bfloat16: of the exported model");
+  description.add_options()("eval_data", po::value(&o.eval_data)->multitoken(), "files of rows to evaluate on")(
+      "output_dir", po::value(&o.output_dir), "where the run is written")(
+      "overwrite_output_dir", with_default(o.overwrite_output_dir), "replace a run that is there")(
+      "seed", with_default(o.seed), "of the order of rows")("shuffle", with_default(o.shuffle),
+                                                            "false: rows in file order")(
+      "dataloader_drop_last", with_default(o.dataloader_drop_last), "drop the last, shorter batch of an epoch")(
+      "per_device_train_batch_size", with_default(o.per_device_train_batch_size), "rows of a micro-batch")(
+      "per_device_eval_batch_size", with_default(o.per_device_eval_batch_size), "rows of a micro-batch of evaluation")(
+      "gradient_accumulation_steps", with_default(o.gradient_accumulation_steps), "micro-batches per rank and step")(
+      "num_train_epochs", with_default(o.num_train_epochs), "passes over the data")(
+      "max_steps", with_default(o.max_steps), "steps in all; overrides num_train_epochs when above 0")(
+      "learning_rate", with_default(o.learning_rate), "peak")("lr_scheduler_type", with_default(o.lr_scheduler_type),
+                                                              "linear, cosine, constant or constant_with_warmup")(
+      "warmup_steps", with_default(o.warmup_steps), "steps from 0 to the peak; below 1: a share of all steps")(
+      "weight_decay", with_default(o.weight_decay), "of matrices; norms and biases have none")(
+      "adam_beta1", with_default(o.adam_beta1), "")("adam_beta2", with_default(o.adam_beta2), "")(
+      "adam_epsilon", with_default(o.adam_epsilon), "")("max_grad_norm", with_default(o.max_grad_norm),
+                                                        "gradients are clipped to this norm; 0: not at all")(
+      "loss_type", with_default(o.loss_type), "nll or dft")("logging_steps", with_default(o.logging_steps),
+                                                            "steps between lines of metrics")(
+      "eval_steps", with_default(o.eval_steps), "steps between evaluations; 0: after each epoch")(
+      "gradient_checkpointing", with_default(o.gradient_checkpointing),
+      "recompute blocks in backward instead of keeping their activations")(
+      "reduction", with_default(o.reduction), "canonical: same bits on any number of ranks; fast: less memory")(
+      "save_dtype", with_default(o.save_dtype), "float32 or bfloat16: of the exported model");
 }
 
 bool parse_options(const std::string& usage, OptionsDescription& description, const std::vector<std::string>& required,

@@ -17,9 +17,10 @@ void claim_output_directory(const std::string& directory, bool overwrites) {
   if (error) throw_error<InputOutputError>("--output_dir {}: cannot be created: {}", directory, error.message());
   if (fs::exists(directory + "/run.json")) {
     if (!overwrites)
-      throw_error<UsageError>("--output_dir {}: holds a run already (run.json); choose another directory, or "
-                              "--overwrite_output_dir true",
-                              directory);
+      throw_error<UsageError>(
+          "--output_dir {}: holds a run already (run.json); choose another directory, or "
+          "--overwrite_output_dir true",
+          directory);
     // the model stays until a new one replaces it: it may be the one that is trained on
     for (const char* name : {"run.json", "metrics.jsonl"}) fs::remove(fs::path(directory) / name, error);
   }
@@ -54,21 +55,20 @@ void write_run_json(const TrainOptions& options, const Communicator& comm, int64
 }
 
 void check_fits(const PlanInput& input, const MemoryPlan& plan, int64_t available_bytes) {
-  const int64_t node_bytes =
-      input.ranks_per_node * (plan.rank_bytes() - plan.program_bytes) + plan.slot_bytes;  // the program is there already
+  const int64_t node_bytes = input.ranks_per_node * (plan.rank_bytes() - plan.program_bytes) +
+                             plan.slot_bytes;  // the program is there already
   if (available_bytes > 0 && node_bytes > available_bytes)
-    throw_error<UsageError>("the plan needs {} more on this node, which has {} left; use more nodes, "
-                            "--gradient_checkpointing true, --dtype bfloat16, a smaller --max_length or "
-                            "--per_device_train_batch_size",
-                            render_bytes(node_bytes), render_bytes(available_bytes));
+    throw_error<UsageError>(
+        "the plan needs {} more on this node, which has {} left; use more nodes, "
+        "--gradient_checkpointing true, --dtype bfloat16, a smaller --max_length or "
+        "--per_device_train_batch_size",
+        render_bytes(node_bytes), render_bytes(available_bytes));
 }
 
 SftOptions sft_options(const DataOptions& options) {
   return {options.max_length, options.completion_only_loss, options.assistant_only_loss, options.parse_special_tokens};
 }
 
-Reduction parse_reduction(const std::string& name) {
-  return name == "fast" ? Reduction::kFast : Reduction::kCanonical;
-}
+Reduction parse_reduction(const std::string& name) { return name == "fast" ? Reduction::kFast : Reduction::kCanonical; }
 
 }  // namespace plumb

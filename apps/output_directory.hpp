@@ -10,9 +10,8 @@
 
 namespace plumb {
 
-/// Creates it. Throws UsageError if it holds a run already and is not to be overwritten, InputOutputError if it cannot be
-/// written to. Overwriting removes what describes the old run; its model stays until a new one
-/// replaces it.
+/// Creates it. Throws UsageError if it holds a run already and is not to be overwritten, InputOutputError if it cannot
+/// be written to. Overwriting removes what describes the old run; its model stays until a new one replaces it.
 void claim_output_directory(const std::string& directory, bool overwrites);
 
 void write_run_json(const TrainOptions& options, const Communicator& comm, int64_t num_steps, int threads,

@@ -1,5 +1,5 @@
-// The line that people watch: step, loss, speed, time left, memory. On a terminal it is one line that changes; in a batch
-// log it is one plain line per logged step. Rank 0 only.
+// The line that people watch: step, loss, speed, time left, memory. On a terminal it is one line that changes; in a
+// batch log it is one plain line per logged step. Rank 0 only.
 #pragma once
 
 #include <cstdint>

@@ -38,13 +38,13 @@ RunLength run_length(const TrainOptions& o, int64_t num_rows, int num_ranks) {
   const int64_t steps_per_epoch =
       o.dataloader_drop_last ? num_rows / rows_per_step : (num_rows + rows_per_step - 1) / rows_per_step;
   if (steps_per_epoch == 0)
-    throw_error<UsageError>("{} rows do not fill one step of {} rows ({} ranks x {} accumulation steps x {} rows) and "
-                            "--dataloader_drop_last drops the rest",
-                            num_rows, rows_per_step, num_ranks, o.gradient_accumulation_steps,
-                            o.per_device_train_batch_size);
-  const int64_t num_steps = o.max_steps > 0 ? o.max_steps
-                                            : static_cast<int64_t>(std::ceil(
-                                                  o.num_train_epochs * static_cast<double>(steps_per_epoch)));
+    throw_error<UsageError>(
+        "{} rows do not fill one step of {} rows ({} ranks x {} accumulation steps x {} rows) and "
+        "--dataloader_drop_last drops the rest",
+        num_rows, rows_per_step, num_ranks, o.gradient_accumulation_steps, o.per_device_train_batch_size);
+  const int64_t num_steps =
+      o.max_steps > 0 ? o.max_steps
+                      : static_cast<int64_t>(std::ceil(o.num_train_epochs * static_cast<double>(steps_per_epoch)));
   return {steps_per_epoch, num_steps};
 }
 
@@ -58,7 +58,7 @@ TrainerOptions trainer_options(const TrainOptions& o, int64_t num_steps) {
 }
 
 PrepareOptions prepare_options(const TrainOptions& o, const std::vector<std::string>& files, int64_t vocab_size) {
-  return {files, parse_columns_option(o.data.columns), o.data.chat_template, sft_options(o.data), o.model.model,
+  return {files,     parse_columns_option(o.data.columns), o.data.chat_template, sft_options(o.data), o.model.model,
           vocab_size};
 }
 
@@ -128,9 +128,8 @@ int train(const Communicator& comm, const TrainOptions& o) {
   comm.run_agreed([&] { source.emplace(o.model.model); });
   const std::string data_directory = o.output_dir + "/data";
   const auto open_rows = [&](const std::vector<std::string>& files) {
-    return dataset_directory(
-        data_directory,
-        prepare_sft(comm, prepare_options(o, files, source->config().vocab_size), data_directory));
+    return dataset_directory(data_directory,
+                             prepare_sft(comm, prepare_options(o, files, source->config().vocab_size), data_directory));
   };
   const std::string train_directory = open_rows(o.data.data);
   const std::string eval_directory = o.eval_data.empty() ? "" : open_rows(o.eval_data);
@@ -144,15 +143,16 @@ int train(const Communicator& comm, const TrainOptions& o) {
   const Dataset& rows = *train_rows;
 
   const int64_t program_bytes = sum_of_memory(comm) / comm.size();
-  const PlanInput plan_input{.config = source->config(),
-                             .num_ranks = comm.size(),
-                             .ranks_per_node = comm.node_size(0),
-                             .element_bytes = o.model.dtype == "bfloat16" ? 2 : 4,
-                             .accumulation_steps = o.gradient_accumulation_steps,
-                             .micro_batch_tokens = o.per_device_train_batch_size * rows.index().statistics.max_row_tokens,
-                             .has_gradient_checkpointing = o.gradient_checkpointing,
-                             .reduction = parse_reduction(o.reduction),
-                             .program_bytes = program_bytes};
+  const PlanInput plan_input{
+      .config = source->config(),
+      .num_ranks = comm.size(),
+      .ranks_per_node = comm.node_size(0),
+      .element_bytes = o.model.dtype == "bfloat16" ? 2 : 4,
+      .accumulation_steps = o.gradient_accumulation_steps,
+      .micro_batch_tokens = o.per_device_train_batch_size * rows.index().statistics.max_row_tokens,
+      .has_gradient_checkpointing = o.gradient_checkpointing,
+      .reduction = parse_reduction(o.reduction),
+      .program_bytes = program_bytes};
   const MemoryPlan plan = plan_memory(plan_input);
   comm.run_on_rank0([&] {
     log_info("{}", render_plan(plan_input, plan));

@@ -23,7 +23,9 @@ void sum_over_ranks(const Communicator& comm, SftSums& sums) {
 }
 
 /// As torch.nn.utils.clip_grad_norm_.
-double clip_scale(double norm, double max_norm) { return max_norm == 0 ? 1.0 : std::min(1.0, max_norm / (norm + 1e-6)); }
+double clip_scale(double norm, double max_norm) {
+  return max_norm == 0 ? 1.0 : std::min(1.0, max_norm / (norm + 1e-6));
+}
 
 }  // namespace
 
@@ -53,11 +55,13 @@ StepStats Trainer::step(const std::vector<MicroBatch>& micro_batches) {
   stats.grad_norm = model_.gradient_norm();
   stats.learning_rate = options_.schedule.at(num_steps_done_);
   if (!std::isfinite(stats.loss) || !std::isfinite(stats.grad_norm))
-    throw_error<NumericError>("step {}: loss {}, gradient norm {}: not finite, so nothing was updated; try a lower "
-                              "--learning_rate, or look at the rows with plumb inspect",
-                              num_steps_done_ + 1, stats.loss, stats.grad_norm);
+    throw_error<NumericError>(
+        "step {}: loss {}, gradient norm {}: not finite, so nothing was updated; try a lower "
+        "--learning_rate, or look at the rows with plumb inspect",
+        num_steps_done_ + 1, stats.loss, stats.grad_norm);
   ++num_steps_done_;
-  model_.update(options_.adamw, stats.learning_rate, num_steps_done_, clip_scale(stats.grad_norm, options_.max_grad_norm));
+  model_.update(options_.adamw, stats.learning_rate, num_steps_done_,
+                clip_scale(stats.grad_norm, options_.max_grad_norm));
   return stats;
 }
 
@@ -73,9 +77,12 @@ EvaluationStats evaluate_model(ShardedModel& model, const Communicator& comm, in
       });
   sum_over_ranks(comm, sums);
   const auto weight = static_cast<double>(std::max<int64_t>(sums.num_trained_tokens, 1));
-  return {sums.loss.value() / weight, sums.entropy.value() / weight, static_cast<double>(sums.num_correct) / weight,
+  return {sums.loss.value() / weight,
+          sums.entropy.value() / weight,
+          static_cast<double>(sums.num_correct) / weight,
           static_cast<double>(sums.num_exact_documents) / static_cast<double>(std::max<int64_t>(sums.num_documents, 1)),
-          sums.num_trained_tokens, sums.num_tokens};
+          sums.num_trained_tokens,
+          sums.num_tokens};
 }
 
 }  // namespace plumb

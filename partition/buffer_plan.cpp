@@ -26,7 +26,8 @@ int64_t place_buffers(std::vector<TimedBuffer>& buffers) {
         taken.push_back({placed[j]->offset_bytes, placed[j]->offset_bytes + placed[j]->bytes});
     std::sort(taken.begin(), taken.end(), [](const ByteSpan& a, const ByteSpan& b) { return a.begin < b.begin; });
     for (const ByteSpan& span : taken)
-      if (buffer.offset_bytes + buffer.bytes > span.begin) buffer.offset_bytes = std::max(buffer.offset_bytes, span.end);
+      if (buffer.offset_bytes + buffer.bytes > span.begin)
+        buffer.offset_bytes = std::max(buffer.offset_bytes, span.end);
     total = std::max(total, buffer.offset_bytes + buffer.bytes);
   }
   return total;

@@ -1,5 +1,5 @@
-// The operations of one micro-batch in order and where in the node's memory each buffer lies, worked out before the first
-// step: nothing in a step allocates a unit. Buffers whose lifetimes overlap do not overlap in memory.
+// The operations of one micro-batch in order and where in the node's memory each buffer lies, worked out before the
+// first step: nothing in a step allocates a unit. Buffers whose lifetimes overlap do not overlap in memory.
 #pragma once
 
 #include <cstdint>
@@ -29,12 +29,12 @@ struct BufferPlan {
   int64_t gradient_bytes;              // of all gradient buffers: per rank
 };
 
-/// units in forward order; tied: the first is embedding and head. element_bytes: 4 or 2, of slots and block gradients; the
-/// gradients of vocabulary matrices are float32.
+/// units in forward order; tied: the first is embedding and head. element_bytes: 4 or 2, of slots and block gradients;
+/// the gradients of vocabulary matrices are float32.
 BufferPlan plan_buffers(const std::vector<ShardLayout>& units, bool is_tied, int64_t element_bytes);
 
-/// Offsets for buffers with lifetimes [first, last] (inclusive), the largest placed first, each at the lowest offset that
-/// is free throughout; returns the total.
+/// Offsets for buffers with lifetimes [first, last] (inclusive), the largest placed first, each at the lowest offset
+/// that is free throughout; returns the total.
 struct TimedBuffer {
   int64_t bytes;
   int64_t first;

@@ -27,8 +27,8 @@ std::vector<int64_t> open_subtrees(int64_t num_leaves, Reduction reduction);
 /// The most subtrees that wait at once between the accumulation steps of one update: the memory of an accumulator.
 int64_t max_open_subtrees(int64_t leaves_per_accumulation, int64_t accumulation_steps, Reduction reduction);
 
-/// Pushes `summands` of `num_elements` elements each onto the subtrees kept in `levels` (level i holds the i-th oldest, of
-/// open_subtrees(leaves_before)). Afterwards `levels` holds the open subtrees, or, if this is the last push of an
+/// Pushes `summands` of `num_elements` elements each onto the subtrees kept in `levels` (level i holds the i-th oldest,
+/// of open_subtrees(leaves_before)). Afterwards `levels` holds the open subtrees, or, if this is the last push of an
 /// update, their total in level 0.
 void push_summands(std::span<float* const> levels, int64_t leaves_before, std::span<const Summand> summands,
                    int64_t num_elements, bool is_last, Reduction reduction);

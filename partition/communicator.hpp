@@ -1,6 +1,6 @@
-// The ranks of the run, how they lie on nodes, and the small collectives: barrier, sums of integers, agreement on errors.
-// The collectives on units are in unit_exchange.hpp. On a world of one every collective is a copy, so a single process is
-// an ordinary case. Ranks are renumbered so that those of one node are contiguous.
+// The ranks of the run, how they lie on nodes, and the small collectives: barrier, sums of integers, agreement on
+// errors. The collectives on units are in unit_exchange.hpp. On a world of one every collective is a copy, so a single
+// process is an ordinary case. Ranks are renumbered so that those of one node are contiguous.
 #pragma once
 
 #include <mpi.h>
@@ -41,8 +41,8 @@ class AgreedError : public std::runtime_error {
 
 class Communicator {
  public:
-  /// Collective: all ranks of `parent`, by default the whole job. ranks_per_node > 0 splits real nodes further, into groups of that many ranks that
-  /// exchange over MPI as nodes do; 0 takes the nodes as they are.
+  /// Collective: all ranks of `parent`, by default the whole job. ranks_per_node > 0 splits real nodes further, into
+  /// groups of that many ranks that exchange over MPI as nodes do; 0 takes the nodes as they are.
   explicit Communicator(int ranks_per_node = 0, MPI_Comm parent = MPI_COMM_WORLD);
   ~Communicator();
   Communicator(const Communicator&) = delete;
@@ -72,8 +72,8 @@ class Communicator {
   void broadcast(std::string& bytes) const;
   /// Collective: everyone gets every rank's value, by rank.
   std::vector<int64_t> all_gather(int64_t value) const;
-  /// Collective: runs body on every rank; if it throws on any, all ranks throw AgreedError with the message and exit code
-  /// of the first rank that failed, so that nobody waits for a rank that is gone.
+  /// Collective: runs body on every rank; if it throws on any, all ranks throw AgreedError with the message and exit
+  /// code of the first rank that failed, so that nobody waits for a rank that is gone.
   void run_agreed(const std::function<void()>& body) const;
   /// Collective: body runs on rank 0 only; its error reaches all.
   void run_on_rank0(const std::function<void()>& body) const;

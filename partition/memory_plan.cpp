@@ -42,8 +42,7 @@ MemoryPlan plan_memory(const PlanInput& input) {
   plan.program_bytes = input.program_bytes;
   plan.parameter_bytes = shard_bytes;
   plan.moment_bytes = 2 * shard_bytes;
-  plan.gradient_bytes =
-      shard_bytes * max_open_subtrees(input.num_ranks, input.accumulation_steps, input.reduction);
+  plan.gradient_bytes = shard_bytes * max_open_subtrees(input.num_ranks, input.accumulation_steps, input.reduction);
   plan.gradient_buffer_bytes = buffers.gradient_bytes;
   plan.slot_bytes = buffers.slot_bytes;
   const int nodes = (input.num_ranks + input.ranks_per_node - 1) / input.ranks_per_node;
@@ -52,9 +51,8 @@ MemoryPlan plan_memory(const PlanInput& input) {
   const int64_t tokens = input.micro_batch_tokens, layers = input.config.num_layers;
   const BlockBytes block = block_bytes(input.config, input.element_bytes);
   const int64_t row_bytes = input.config.hidden_size * input.element_bytes;
-  plan.activation_bytes =
-      tokens * (block.working +
-                (input.has_gradient_checkpointing ? block.kept + layers * row_bytes : layers * block.kept));
+  plan.activation_bytes = tokens * (block.working + (input.has_gradient_checkpointing ? block.kept + layers * row_bytes
+                                                                                      : layers * block.kept));
   plan.head_bytes = token_loss_bytes(tokens, input.config.hidden_size, input.config.vocab_size, input.element_bytes);
 
   plan.gathers_per_step = std::ssize(buffers.gathers) * input.accumulation_steps;
@@ -85,9 +83,10 @@ std::string render_bytes(int64_t bytes) {
 }
 
 std::string render_plan(const PlanInput& input, const MemoryPlan& plan) {
-  std::string text = fmt::format("plan: {:.2f} M parameters on {} rank{}, {} per node, micro-batches of at most {} tokens\n",
-                                 static_cast<double>(plan.num_parameters) / 1e6, input.num_ranks,
-                                 input.num_ranks == 1 ? "" : "s", input.ranks_per_node, input.micro_batch_tokens);
+  std::string text =
+      fmt::format("plan: {:.2f} M parameters on {} rank{}, {} per node, micro-batches of at most {} tokens\n",
+                  static_cast<double>(plan.num_parameters) / 1e6, input.num_ranks, input.num_ranks == 1 ? "" : "s",
+                  input.ranks_per_node, input.micro_batch_tokens);
   const auto line = [&](const char* name, int64_t bytes) {
     text += fmt::format("  {:<34} {:>10}\n", name, render_bytes(bytes));
   };

@@ -32,7 +32,7 @@ struct MemoryPlan {
   int64_t gradient_bytes = 0;  // this rank's shard, with the open subtrees of canonical sums
   int64_t gradient_buffer_bytes = 0;
   int64_t activation_bytes = 0;
-  int64_t head_bytes = 0;  // of the loss: one chunk of logits and what goes with it
+  int64_t head_bytes = 0;      // of the loss: one chunk of logits and what goes with it
   int64_t exchange_bytes = 0;  // sums on their way between nodes
   // per node
   int64_t slot_bytes = 0;

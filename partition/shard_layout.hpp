@@ -1,6 +1,6 @@
-// Who owns which elements of a unit: pure arithmetic. A unit is padded so that every rank holds the same number of elements,
-// a multiple of kShardAlignment: then no element meets a scalar tail or a chunk of a norm that another rank count would
-// not give it.
+// Who owns which elements of a unit: pure arithmetic. A unit is padded so that every rank holds the same number of
+// elements, a multiple of kShardAlignment: then no element meets a scalar tail or a chunk of a norm that another rank
+// count would not give it.
 #pragma once
 
 #include <cstdint>

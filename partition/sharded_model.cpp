@@ -80,7 +80,8 @@ at::Tensor ShardedModel::run_forward(const BlockContext& context, const MicroBat
   exchange_.release_gather();
   for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
     const int unit = static_cast<int>(layer) + 1;
-    const BlockTensors parameters = block_tensors(units_[static_cast<size_t>(unit)].unit(), exchange_.finish_gather(unit));
+    const BlockTensors parameters =
+        block_tensors(units_[static_cast<size_t>(unit)].unit(), exchange_.finish_gather(unit));
     prefetch(unit + 1);
     BlockKept block_kept;
     if (inputs) inputs->push_back(x_TD);

@@ -1,6 +1,6 @@
-// A decoder of which each rank holds 1/N of parameters, gradients and moments (ZeRO-3), and the schedule that drives it by
-// hand: gather a unit while the one before computes, release it, and reduce-scatter its gradient while the next computes.
-// The blocks are pure functions and know nothing of it.
+// A decoder of which each rank holds 1/N of parameters, gradients and moments (ZeRO-3), and the schedule that drives it
+// by hand: gather a unit while the one before computes, release it, and reduce-scatter its gradient while the next
+// computes. The blocks are pure functions and know nothing of it.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -24,18 +24,18 @@ struct EngineOptions {
   Reduction reduction = Reduction::kCanonical;
 };
 
-/// Turns the last block's output into a loss: returns the gradient of hidden_TD and writes those of the head (float32), or
-/// returns an undefined tensor, and writes none, when `gradients` is null.
-using Objective = std::function<at::Tensor(const at::Tensor& hidden_TD, const HeadTensors& parameters,
-                                           const HeadTensors* gradients)>;
+/// Turns the last block's output into a loss: returns the gradient of hidden_TD and writes those of the head (float32),
+/// or returns an undefined tensor, and writes none, when `gradients` is null.
+using Objective =
+    std::function<at::Tensor(const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors* gradients)>;
 
 class ShardedModel {
  public:
   /// Collective. Parameters are zero until load().
   ShardedModel(const ModelConfig& config, const Communicator& comm, const EngineOptions& options);
 
-  /// Local: fills this rank's shards. fill(unit, range of the unit, out) is called once per unit; ranges may reach into the
-  /// padding, which must come back zero.
+  /// Local: fills this rank's shards. fill(unit, range of the unit, out) is called once per unit; ranges may reach into
+  /// the padding, which must come back zero.
   void load(const std::function<void(int unit, ElementRange range, std::span<float> out)>& fill);
 
   /// Collective: one micro-batch forward and backward. `accumulation` counts from 0 within the step; after the last the
@@ -60,7 +60,7 @@ class ShardedModel {
  private:
   struct UnitShard {
     std::span<float> parameters, moments1, moments2;
-    std::span<float> gradients;       // level 0 of the open subtrees
+    std::span<float> gradients;  // level 0 of the open subtrees
     std::vector<float*> levels;
   };
   void prefetch(int operation);

@@ -25,7 +25,8 @@ UnitExchange::UnitExchange(const Communicator& comm, const std::vector<ShardLayo
       reduction_(reduction),
       memory_(comm, plan_.slot_bytes + plan_.gradient_bytes * comm.node_size(comm.node())) {}
 
-// Between nodes, what concerns rank r is handled on another node by the rank with the same local index (modulo its size).
+// Between nodes, what concerns rank r is handled on another node by the rank with the same local index (modulo its
+// size).
 int UnitExchange::helper_on(int node, int rank) const {
   return comm_.node_begin(node) + comm_.local_index(rank) % comm_.node_size(node);
 }
@@ -63,9 +64,7 @@ void UnitExchange::start_gather(int gather, std::span<const float> master_shard)
   memory_.wait_for_all(&RankProgress::gathers_released, memory_.mine().gathers_released.load());
   std::byte* slot = memory_.data() + operation.buffer.offset_bytes;
   const int64_t shard_bytes = layout.shard_elements() * element_bytes(dtype_);
-  const auto part = [&](int rank) {
-    return std::span(slot + rank * shard_bytes, static_cast<size_t>(shard_bytes));
-  };
+  const auto part = [&](int rank) { return std::span(slot + rank * shard_bytes, static_cast<size_t>(shard_bytes)); };
   with_element_type(dtype_, [&]<class T>(T*) {
     activation_kernels<T>().from_float(master_shard.data(), reinterpret_cast<T*>(part(comm_.rank()).data()),
                                        layout.shard_elements());
@@ -130,8 +129,7 @@ void UnitExchange::finish_reduce(int reduce, int64_t accumulation, std::span<flo
   const int me = comm_.rank(), my_node = comm_.node();
   memory_.wait_for_all(&RankProgress::reduces_posted, memory_.mine().reduces_consumed.load() + 1);
   const auto local_leaf = [&](int local, int owner) {
-    return Summand{1,
-                   gradient_area(local) + operation.buffer.offset_bytes + owner * shard * (is_bfloat16 ? 2 : 4),
+    return Summand{1, gradient_area(local) + operation.buffer.offset_bytes + owner * shard * (is_bfloat16 ? 2 : 4),
                    is_bfloat16};
   };
 

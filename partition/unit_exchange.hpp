@@ -1,7 +1,7 @@
-// Gather and reduce-scatter of whole units, in two halves each, so that the exchange of one unit is under way while another
-// computes. Within a node they are copies into and reads from shared memory; between nodes equal local ranks exchange
-// slices over MPI. Every operation is counted.
-// Source: ZeRO stage 3, arXiv:1910.02054; the order of sums is canonical_sum.hpp.
+// Gather and reduce-scatter of whole units, in two halves each, so that the exchange of one unit is under way while
+// another computes. Within a node they are copies into and reads from shared memory; between nodes equal local ranks
+// exchange slices over MPI. Every operation is counted. Source: ZeRO stage 3, arXiv:1910.02054; the order of sums is
+// canonical_sum.hpp.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -72,9 +72,9 @@ class UnitExchange {
   int64_t accumulation_steps_;
   Reduction reduction_;
   NodeMemory memory_;
-  std::deque<MessageBatch> gather_messages_;     // of gathers that are started and not finished
-  std::vector<std::vector<float>> outgoing_;     // sums for remote ranks, one buffer each
-  std::vector<std::vector<float>> incoming_;     // sums from other nodes, one buffer each
+  std::deque<MessageBatch> gather_messages_;  // of gathers that are started and not finished
+  std::vector<std::vector<float>> outgoing_;  // sums for remote ranks, one buffer each
+  std::vector<std::vector<float>> incoming_;  // sums from other nodes, one buffer each
   std::vector<CollectiveRecord> records_;
   int64_t sequence_ = 0;
 };

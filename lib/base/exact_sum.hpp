@@ -1,6 +1,7 @@
-// A sum of doubles that does not depend on the order of its terms, so that a loss or norm has the same bits on any number
-// of ranks. A double is an integer times a power of two; its digits are added into integer bins of 32 bits of weight each.
-// Source: the long accumulator of Kulisch; Collange et al., "Numerical reproducibility for the parallel reduction".
+// A sum of doubles that does not depend on the order of its terms, so that a loss or norm has the same bits on any
+// number of ranks. A double is an integer times a power of two; its digits are added into integer bins of 32 bits of
+// weight each. Source: the long accumulator of Kulisch; Collange et al., "Numerical reproducibility for the parallel
+// reduction".
 #pragma once
 
 #include <array>

@@ -23,9 +23,12 @@ void set_log_rank(int rank, int num_ranks) {
 
 void log_line(int severity, const std::string& text) {
   switch (severity) {
-    case 0: return logger().info("{}", text);
-    case 1: return logger().warn("warning: {}", text);
-    default: return logger().error("error: {}", text);
+    case 0:
+      return logger().info("{}", text);
+    case 1:
+      return logger().warn("warning: {}", text);
+    default:
+      return logger().error("error: {}", text);
   }
 }
 

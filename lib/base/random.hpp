@@ -1,6 +1,6 @@
-// Counter-based random numbers: a value is a pure function of (seed, stream, counter), so neither the number of ranks nor
-// a restart can change which number comes where.
-// Source: Philox4x32-10 of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC11.
+// Counter-based random numbers: a value is a pure function of (seed, stream, counter), so neither the number of ranks
+// nor a restart can change which number comes where. Source: Philox4x32-10 of Salmon et al., "Parallel random numbers:
+// as easy as 1, 2, 3", SC11.
 #pragma once
 
 #include <array>
@@ -42,8 +42,8 @@ inline double random_normal(uint64_t seed, uint64_t stream, uint64_t counter) {
   return radius * std::cos(2.0 * std::numbers::pi * random_uniform(seed, stream, 2 * counter + 1));
 }
 
-/// The image of `index` under a pseudo-random permutation of [0, size): a Feistel network over the next power of four, with
-/// cycle walking. Constant memory, so the order of an epoch needs no table.
+/// The image of `index` under a pseudo-random permutation of [0, size): a Feistel network over the next power of four,
+/// with cycle walking. Constant memory, so the order of an epoch needs no table.
 inline uint64_t random_permutation(uint64_t seed, uint64_t stream, uint64_t index, uint64_t size) {
   if (size < 2) return index;
   int half_bits = 1;

@@ -1,5 +1,5 @@
-// The bodies of kernels.hpp, compiled once per instruction set with PLUMB_ISA as the name of the namespace. Written with
-// the compiler's vector type of 16 floats, which becomes whatever registers the instruction set has.
+// The bodies of kernels.hpp, compiled once per instruction set with PLUMB_ISA as the name of the namespace. Written
+// with the compiler's vector type of 16 floats, which becomes whatever registers the instruction set has.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -45,8 +45,10 @@ inline Floats load_some(const T* p, int64_t n, float fill = 0) {
   float x[kLanes];
   std::fill(x, x + kLanes, fill);
   for (int64_t i = 0; i < n; ++i) {
-    if constexpr (std::is_same_v<T, float>) x[i] = p[i];
-    else x[i] = std::bit_cast<float>(uint32_t{p[i].bits} << 16);
+    if constexpr (std::is_same_v<T, float>)
+      x[i] = p[i];
+    else
+      x[i] = std::bit_cast<float>(uint32_t{p[i].bits} << 16);
   }
   return load(x);
 }
@@ -289,9 +291,9 @@ double sum_of_squares(const float* x, int64_t n) {
 }
 
 template <class T>
-constexpr ActivationKernels<T> kTable = {&rms_norm<T>,        &rms_norm_again<T>,  &rms_norm_backward<T>, &rope<T>,
-                                         &swiglu<T>,          &swiglu_backward<T>, &cross_entropy<T>,     &to_float<T>,
-                                         &from_float<T>,      &add_to_float<T>};
+constexpr ActivationKernels<T> kTable = {&rms_norm<T>,   &rms_norm_again<T>,  &rms_norm_backward<T>, &rope<T>,
+                                         &swiglu<T>,     &swiglu_backward<T>, &cross_entropy<T>,     &to_float<T>,
+                                         &from_float<T>, &add_to_float<T>};
 
 }  // namespace
 

@@ -65,9 +65,9 @@ AdamWState adamw(const AdamWState& before, const at::Tensor& gradient, const Ada
   AdamWState after;
   after.moment1 = before.moment1 * beta1 + g * (1 - beta1);
   after.moment2 = before.moment2 * beta2 + g * g * (1 - beta2);
-  const at::Tensor direction = (after.moment1 / static_cast<double>(step.bias_correction1)) /
-                               (after.moment2.sqrt() / static_cast<double>(step.bias_correction2_sqrt) +
-                                static_cast<double>(step.epsilon));
+  const at::Tensor direction =
+      (after.moment1 / static_cast<double>(step.bias_correction1)) /
+      (after.moment2.sqrt() / static_cast<double>(step.bias_correction2_sqrt) + static_cast<double>(step.epsilon));
   after.parameter = before.parameter * (1 - rate * static_cast<double>(step.weight_decay)) - direction * rate;
   return after;
 }

@@ -1,6 +1,6 @@
-// What each kernel of kernels.hpp computes, as plain LibTorch operations in the dtype of the arguments; tests pass float64,
-// so that the reference's own rounding does not count. Gradients are LibTorch's autograd of the forward functions: no
-// derivation of the kernels is repeated here. Only tests use this.
+// What each kernel of kernels.hpp computes, as plain LibTorch operations in the dtype of the arguments; tests pass
+// float64, so that the reference's own rounding does not count. Gradients are LibTorch's autograd of the forward
+// functions: no derivation of the kernels is repeated here. Only tests use this.
 #pragma once
 
 #include <ATen/core/Tensor.h>

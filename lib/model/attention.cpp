@@ -45,9 +45,8 @@ at::Tensor heads(const at::Tensor& rows, const Group& group, int64_t head, int64
 /// Additive mask of a causal window; only needed where a document is longer than the window.
 std::optional<at::Tensor> window_mask(const AttentionShape& shape, const Group& group, const at::Tensor& like) {
   if (shape.sliding_window == 0 || group.length <= shape.sliding_window) return std::nullopt;
-  const auto allowed = at::ones({group.length, group.length}, like.options().dtype(at::kBool))
-                           .tril()
-                           .triu(-(shape.sliding_window - 1));
+  const auto allowed =
+      at::ones({group.length, group.length}, like.options().dtype(at::kBool)).tril().triu(-(shape.sliding_window - 1));
   return at::full({group.length, group.length}, -std::numeric_limits<float>::infinity(), like.options())
       .masked_fill(allowed, 0.0);
 }

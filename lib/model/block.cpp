@@ -159,17 +159,38 @@ BlockTensors block_tensors(const UnitLayout& unit, const at::Tensor& flat) {
     if (p.kind == ParameterKind::kK) kv_rows = p.shape[0];
   for (const Parameter& p : unit.parameters) {
     switch (p.kind) {
-      case ParameterKind::kInputNorm: t.input_norm_D = view(p.offset, p.shape); break;
-      case ParameterKind::kQ: t.qkv_QD = view(p.offset, {p.shape[0] + 2 * kv_rows, p.shape[1]}); break;
-      case ParameterKind::kQBias: t.qkv_bias_Q = view(p.offset, {p.shape[0] + 2 * kv_rows}); break;
-      case ParameterKind::kQNorm: t.q_norm_K = view(p.offset, p.shape); break;
-      case ParameterKind::kKNorm: t.k_norm_K = view(p.offset, p.shape); break;
-      case ParameterKind::kO: t.o_DO = view(p.offset, p.shape); break;
-      case ParameterKind::kOBias: t.o_bias_D = view(p.offset, p.shape); break;
-      case ParameterKind::kPostNorm: t.post_norm_D = view(p.offset, p.shape); break;
-      case ParameterKind::kGate: t.gate_up_ED = view(p.offset, {2 * p.shape[0], p.shape[1]}); break;
-      case ParameterKind::kDown: t.down_DF = view(p.offset, p.shape); break;
-      default: break;
+      case ParameterKind::kInputNorm:
+        t.input_norm_D = view(p.offset, p.shape);
+        break;
+      case ParameterKind::kQ:
+        t.qkv_QD = view(p.offset, {p.shape[0] + 2 * kv_rows, p.shape[1]});
+        break;
+      case ParameterKind::kQBias:
+        t.qkv_bias_Q = view(p.offset, {p.shape[0] + 2 * kv_rows});
+        break;
+      case ParameterKind::kQNorm:
+        t.q_norm_K = view(p.offset, p.shape);
+        break;
+      case ParameterKind::kKNorm:
+        t.k_norm_K = view(p.offset, p.shape);
+        break;
+      case ParameterKind::kO:
+        t.o_DO = view(p.offset, p.shape);
+        break;
+      case ParameterKind::kOBias:
+        t.o_bias_D = view(p.offset, p.shape);
+        break;
+      case ParameterKind::kPostNorm:
+        t.post_norm_D = view(p.offset, p.shape);
+        break;
+      case ParameterKind::kGate:
+        t.gate_up_ED = view(p.offset, {2 * p.shape[0], p.shape[1]});
+        break;
+      case ParameterKind::kDown:
+        t.down_DF = view(p.offset, p.shape);
+        break;
+      default:
+        break;
     }
   }
   return t;

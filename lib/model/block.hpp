@@ -1,6 +1,6 @@
-// One decoder block as a pure pair of functions of (input, parameters): forward keeps what backward needs in a value, and
-// backward writes parameter gradients where it is told, which is the unit's flat gradient buffer. Nothing here knows that
-// parameters are sharded; no autograd graph exists, so gradients need no copy and no memory of their own.
+// One decoder block as a pure pair of functions of (input, parameters): forward keeps what backward needs in a value,
+// and backward writes parameter gradients where it is told, which is the unit's flat gradient buffer. Nothing here
+// knows that parameters are sharded; no autograd graph exists, so gradients need no copy and no memory of their own.
 // The reference with LibTorch's autograd is in block_reference.hpp; a test holds the two together.
 // Source: transformers modeling_llama.py, modeling_mistral.py, modeling_qwen2.py, modeling_qwen3.py.
 #pragma once
@@ -19,7 +19,8 @@ namespace plumb {
 
 // T = tokens, D = hidden_size, H = query heads, G = key/value heads, K = head_dim, F = intermediate_size.
 
-/// Views into a unit's flat buffer: of the parameters, or of their gradients. Undefined tensors where a family has none.
+/// Views into a unit's flat buffer: of the parameters, or of their gradients. Undefined tensors where a family has
+/// none.
 struct BlockTensors {
   at::Tensor input_norm_D;
   at::Tensor qkv_QD;  // Q = (H + 2 G) K
@@ -68,8 +69,8 @@ at::Tensor block_forward(const BlockContext& context, int64_t layer, const Block
 void block_recompute(const BlockContext& context, int64_t layer, const BlockTensors& parameters,
                      const at::Tensor& input_TD, BlockKept& kept);
 
-/// Writes the parameter gradients into `gradients` (same dtype as the activations) and returns that of the input, [T, D].
-/// Consumes `kept`.
+/// Writes the parameter gradients into `gradients` (same dtype as the activations) and returns that of the input, [T,
+/// D]. Consumes `kept`.
 at::Tensor block_backward(const BlockContext& context, int64_t layer, const BlockTensors& parameters, BlockKept& kept,
                           const at::Tensor& dout_TD, const BlockTensors& gradients);
 

@@ -66,8 +66,8 @@ at::Tensor block(const ModelConfig& config, int64_t layer, const BlockTensors& p
   at::Tensor q = heads.narrow(1, 0, h), keys = heads.narrow(1, h, g);
   if (config.has_qk_norm) q = rms_norm(q, p.q_norm_K, epsilon), keys = rms_norm(keys, p.k_norm_K, epsilon);
   // as in transformers, angles and their cosines are float32 whatever the activations are
-  const at::Tensor angles = at::outer(positions_of(document_begin).to(at::kFloat),
-                                      at::tensor(rope_frequencies(config)));
+  const at::Tensor angles =
+      at::outer(positions_of(document_begin).to(at::kFloat), at::tensor(rope_frequencies(config)));
   const at::Tensor cos = angles.cos().to(input_TD.scalar_type()), sin = angles.sin().to(input_TD.scalar_type());
   const at::Tensor rotated =
       at::cat({rope(q, cos, sin), rope(keys, cos, sin), heads.narrow(1, h + g, g)}, 1).view({tokens, -1});

@@ -1,5 +1,5 @@
-// The decoder block as ordinary LibTorch operations with explicit masks, for autograd to differentiate: what block.hpp and
-// attention.hpp must equal. Computes in the dtype of its arguments; tests pass float64. Only tests use this.
+// The decoder block as ordinary LibTorch operations with explicit masks, for autograd to differentiate: what block.hpp
+// and attention.hpp must equal. Computes in the dtype of its arguments; tests pass float64. Only tests use this.
 // Source: transformers modeling_llama.py, modeling_mistral.py, modeling_qwen2.py, modeling_qwen3.py.
 #pragma once
 

@@ -36,16 +36,16 @@ struct ModelConfig {
   /// Tokens a query sees, itself included; 0: all before it. One entry per layer.
   std::vector<int64_t> sliding_window;
   bool ties_embeddings = false;
-  bool has_qkv_bias = false;   // Qwen2
-  bool has_o_bias = false;     // attention_bias of Llama
-  bool has_qk_norm = false;    // Qwen3
+  bool has_qkv_bias = false;  // Qwen2
+  bool has_o_bias = false;    // attention_bias of Llama
+  bool has_qk_norm = false;   // Qwen3
   double initializer_range = 0.02;
   int32_t bos_token_id = -1;  // -1: none
   std::vector<int32_t> eos_token_ids;
 };
 
-/// Parses the text of a config.json; `where` names it in messages. Throws DataError for missing or absurd numbers and for a
-/// family, activation or RoPE scaling that is not supported, naming those that are.
+/// Parses the text of a config.json; `where` names it in messages. Throws DataError for missing or absurd numbers and
+/// for a family, activation or RoPE scaling that is not supported, naming those that are.
 ModelConfig parse_model_config(std::string_view json_text, std::string_view where);
 
 /// The config.json text, in the form of transformers 5, that parses back to `config`.

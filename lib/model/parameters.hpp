@@ -1,6 +1,7 @@
-// Which parameters a decoder has and where each lies in the flat buffer of its unit. A unit is what is gathered at once:
-// one decoder block, the embedding, or the head with its norm; tied embedding and head are one unit used twice.
-// Matrices that multiply the same input lie next to each other (q,k,v and gate,up), so that they are one matrix product.
+// Which parameters a decoder has and where each lies in the flat buffer of its unit. A unit is what is gathered at
+// once: one decoder block, the embedding, or the head with its norm; tied embedding and head are one unit used twice.
+// Matrices that multiply the same input lie next to each other (q,k,v and gate,up), so that they are one matrix
+// product.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,5 @@
-// The kernels on tensors: unpacks pointers and picks the element type. Tensors must be contiguous; sizes come from them.
+// The kernels on tensors: unpacks pointers and picks the element type. Tensors must be contiguous; sizes come from
+// them.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -13,9 +13,9 @@ at::Tensor sft_objective(const at::Tensor& hidden_TD, const MicroBatch& batch, c
                          const HeadTensors* gradients, double norm_epsilon, TokenLoss kind, double gradient_scale,
                          TokenLossScratch& scratch, SftSums& sums) {
   const Targets targets = find_targets(batch);
-  const TokenLossResult result = token_loss(hidden_TD, targets, parameters, norm_epsilon, kind,
-                                            gradients ? gradient_scale : 0.0, gradients ? *gradients : HeadTensors{},
-                                            scratch);
+  const TokenLossResult result =
+      token_loss(hidden_TD, targets, parameters, norm_epsilon, kind, gradients ? gradient_scale : 0.0,
+                 gradients ? *gradients : HeadTensors{}, scratch);
   for (const TokenStats& token : result.stats) sums.add(token);
   sums.num_tokens += batch.is_empty() ? 0 : batch.num_tokens();
   size_t target = 0;

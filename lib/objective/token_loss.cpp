@@ -15,7 +15,7 @@ namespace plumb {
 
 namespace {
 
-constexpr int64_t kChunkBytes = 16 << 20;         // of logits: about what stays in a core's share of the caches
+constexpr int64_t kChunkBytes = 16 << 20;              // of logits: about what stays in a core's share of the caches
 constexpr int64_t kVocabularySliceElements = 1 << 20;  // of the head's gradient, per product
 
 int64_t chunk_rows(int64_t num_targets, int64_t vocab, int64_t element_bytes) {
@@ -24,13 +24,14 @@ int64_t chunk_rows(int64_t num_targets, int64_t vocab, int64_t element_bytes) {
 
 /// The first rows of a buffer that is enlarged when it is too small.
 at::Tensor reuse(at::Tensor& buffer, int64_t rows, int64_t columns, const at::TensorOptions& options) {
-  if (!buffer.defined() || buffer.size(1) != columns || buffer.size(0) < rows || buffer.scalar_type() != options.dtype())
+  if (!buffer.defined() || buffer.size(1) != columns || buffer.size(0) < rows ||
+      buffer.scalar_type() != options.dtype())
     buffer = at::empty({rows, columns}, options);
   return buffer.narrow(0, 0, rows);
 }
 
-/// gradient += dlogits^T x, or = on the first chunk. In float32 the product adds in place; bfloat16 products are rounded
-/// once per chunk and added in float32, a slice of the vocabulary at a time.
+/// gradient += dlogits^T x, or = on the first chunk. In float32 the product adds in place; bfloat16 products are
+/// rounded once per chunk and added in float32, a slice of the vocabulary at a time.
 void add_head_gradient(const at::Tensor& dlogits, const at::Tensor& x, bool is_first, const at::Tensor& gradient,
                        at::Tensor& product_buffer) {
   if (x.scalar_type() == at::kFloat) {

@@ -1,7 +1,7 @@
-// The language-modelling loss of trained tokens from the hidden states, chunk by chunk: only tokens that are trained reach
-// the head, and no [tokens, vocab] tensor of more than one chunk ever exists. Losses are sums, never means: the weight of
-// the global batch is known before, so gradients leave here already scaled.
-// Source: Liger's fused linear cross-entropy, arXiv:2410.10989; Apple's cut cross-entropy, arXiv:2411.09009.
+// The language-modelling loss of trained tokens from the hidden states, chunk by chunk: only tokens that are trained
+// reach the head, and no [tokens, vocab] tensor of more than one chunk ever exists. Losses are sums, never means: the
+// weight of the global batch is known before, so gradients leave here already scaled. Source: Liger's fused linear
+// cross-entropy, arXiv:2410.10989; Apple's cut cross-entropy, arXiv:2411.09009.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -32,15 +32,16 @@ struct TokenLossResult {
   at::Tensor dhidden_TD;          // defined when gradients were asked for
 };
 
-/// The two large buffers of the loss, kept from one micro-batch to the next: fresh ones of this size would leave holes in
-/// the heap and cost page faults.
+/// The two large buffers of the loss, kept from one micro-batch to the next: fresh ones of this size would leave holes
+/// in the heap and cost page faults.
 struct TokenLossScratch {
   at::Tensor logits;
   at::Tensor product;
 };
 
-/// hidden_TD: output of the last block. gradient_scale: 1 / weight of the global batch, or 0 for no gradients; otherwise
-/// the gradients of norm and head are written (head: float32 [V, D]; norm: float32 [D]) and dhidden is returned.
+/// hidden_TD: output of the last block. gradient_scale: 1 / weight of the global batch, or 0 for no gradients;
+/// otherwise the gradients of norm and head are written (head: float32 [V, D]; norm: float32 [D]) and dhidden is
+/// returned.
 TokenLossResult token_loss(const at::Tensor& hidden_TD, const Targets& targets, const HeadTensors& parameters,
                            double norm_epsilon, TokenLoss kind, double gradient_scale, const HeadTensors& gradients,
                            TokenLossScratch& scratch);

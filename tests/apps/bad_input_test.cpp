@@ -1,5 +1,5 @@
-// What the real program does with rows and output directories that are no good, and with ranks that fail alone: which exit
-// code, which message, and that nothing is left half-written.
+// What the real program does with rows and output directories that are no good, and with ranks that fail alone: which
+// exit code, which message, and that nothing is left half-written.
 #include <gtest/gtest.h>
 #include <sys/mount.h>
 
@@ -35,7 +35,11 @@ const BadData kBadData[] = {
     {"EmptyFile", "x.csv", "", 65, {"x.csv: expected rows, got an empty file"}},
     {"BlankLines", "x.jsonl", "\n\n", 65, {"x.jsonl: expected rows, got none"}},
     {"HeaderOnly", "x.csv", "prompt,completion\n", 65, {"x.csv: expected rows, got none below the header"}},
-    {"RaggedRow", "x.csv", kGoodCsv + "f,g,h\r\n", 65, {"x.csv:5: row 2: expected 2 fields", "got 3", "must be quoted"}},
+    {"RaggedRow",
+     "x.csv",
+     kGoodCsv + "f,g,h\r\n",
+     65,
+     {"x.csv:5: row 2: expected 2 fields", "got 3", "must be quoted"}},
     {"UnclosedQuote", "x.csv", kGoodCsv + "f,\"g\r\nh,i\r\n", 65, {"x.csv:5: row 2: expected a closing quote"}},
     {"MissingColumn",
      "x.csv",
@@ -44,7 +48,11 @@ const BadData kBadData[] = {
      {"x.csv:2: row 0: expected the columns", "got columns: completoin, prompt", "--columns completion=completoin"}},
     {"UnfinishedJson", "x.jsonl", kGoodJson + "{\"text\":\"g\"\n", 65, {"x.jsonl:3: row 2: column 11: expected JSON"}},
     {"NotAnObject", "x.jsonl", kGoodJson + "[1]\n", 65, {"x.jsonl:3: row 2: expected a JSON object", "got array"}},
-    {"NumberForText", "x.jsonl", kGoodJson + "{\"text\":7}\n", 65, {"x.jsonl:3: row 2: column \"text\": expected text"}},
+    {"NumberForText",
+     "x.jsonl",
+     kGoodJson + "{\"text\":7}\n",
+     65,
+     {"x.jsonl:3: row 2: column \"text\": expected text"}},
     {"OtherColumns",
      "x.jsonl",
      kGoodJson + "{\"words\":\"g\"}\n",
@@ -84,7 +92,8 @@ TEST_P(BadDataTest, IsRefused) {
   expect_refused(sft(0, {{"data", bad.file}}), bad.exit_code, bad.message);
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, BadDataTest, testing::ValuesIn(kBadData), [](const auto& given) { return given.param.name; });
+INSTANTIATE_TEST_SUITE_P(Cases, BadDataTest, testing::ValuesIn(kBadData),
+                         [](const auto& given) { return given.param.name; });
 
 class BadInput : public ProgramTest {
  protected:
@@ -260,8 +269,9 @@ TEST_F(BadInput, ARankThatFailsWhileOthersWaitEndsTheJob) {
 TEST_F(BadInput, InterruptedRunLeavesNoProcessAndNoTemporaryFile) {
   const std::string out = directory_ / "out";  // in full, so that its processes are known by it
   for (const int num_ranks : {0, 3}) {
-    const RunResult result = sft(num_ranks, {{"max_steps", "1000000"}, {"output_dir", out}, {"overwrite_output_dir", "true"}},
-                                 {.interrupt_after = "step 3/"});
+    const RunResult result =
+        sft(num_ranks, {{"max_steps", "1000000"}, {"output_dir", out}, {"overwrite_output_dir", "true"}},
+            {.interrupt_after = "step 3/"});
     EXPECT_FALSE(result.has_timed_out);
     EXPECT_NE(result.exit_code, 0);
     EXPECT_LT(result.seconds_after_interrupt, 20);

@@ -1,4 +1,5 @@
-// What the real program does with a model directory in which one thing is wrong: exit code, message, nothing half-written.
+// What the real program does with a model directory in which one thing is wrong: exit code, message, nothing
+// half-written.
 #include <gtest/gtest.h>
 
 #include <cstdint>
@@ -96,16 +97,24 @@ std::vector<BadModel> bad_configs() {
        [](Model& m) { m.set("model_type", "bert"); },
        65,
        {"config.json: model_type: expected one of llama, mistral, qwen2, qwen3", "got \"bert\""}},
-      {"UnknownActivation", [](Model& m) { m.set("hidden_act", "gelu"); }, 65, {"hidden_act: expected silu", "\"gelu\""}},
+      {"UnknownActivation",
+       [](Model& m) { m.set("hidden_act", "gelu"); },
+       65,
+       {"hidden_act: expected silu", "\"gelu\""}},
       {"UnknownRope",
-       [](Model& m) { m.set("rope_scaling", {{"rope_type", "yarn"}, {"factor", 2.0}}); },
+       [](Model& m) {
+         m.set("rope_scaling", {{"rope_type", "yarn"}, {"factor", 2.0}});
+       },
        65,
        {"rope_scaling: rope_type: expected one of default, linear, llama3", "got \"yarn\""}},
       {"EndTokenOutsideTheVocabulary",
        [](Model& m) { m.set("vocab_size", 100); },
        65,
        {"config.json: eos_token_id: expected a token id from 0 to 99", "got 256"}},
-      {"NoTokenizer", [](Model& m) { m.has_tokenizer = false; }, 74, {"bad: expected tokenizer.json or tokenizer.model"}},
+      {"NoTokenizer",
+       [](Model& m) { m.has_tokenizer = false; },
+       74,
+       {"bad: expected tokenizer.json or tokenizer.model"}},
       {"EmptyTokenizer", [](Model& m) { m.tokenizer = "{}"; }, 65, {"bad: tokenizer.json: model: expected an object"}},
   };
 }
@@ -113,7 +122,10 @@ std::vector<BadModel> bad_configs() {
 std::vector<BadModel> bad_weights() {
   return {
       {"NoWeights", [](Model& m) { m.has_weights = false; }, 74, {"bad: expected weights in model.safetensors"}},
-      {"EmptyFile", [](Model& m) { m.weights = ""; }, 65, {"bad/model.safetensors: expected", "at least 8 bytes, got 0"}},
+      {"EmptyFile",
+       [](Model& m) { m.weights = ""; },
+       65,
+       {"bad/model.safetensors: expected", "at least 8 bytes, got 0"}},
       {"TruncatedHeader",
        [](Model& m) { m.weights.resize(100); },
        65,
@@ -132,15 +144,21 @@ std::vector<BadModel> bad_weights() {
        65,
        {"model.safetensors: header byte", "expected JSON"}},
       {"Overlap",
-       [](Model& m) { m.set_entry(kNorm, "data_offsets", {0, 128}); },
+       [](Model& m) {
+         m.set_entry(kNorm, "data_offsets", {0, 128});
+       },
        65,
        {"model.safetensors: tensor model.embed_tokens.weight: expected data_offsets to start at 128", "they overlap"}},
       {"OutOfRange",
-       [](Model& m) { m.set_entry(kNorm, "data_offsets", {1'000'000'000, 1'000'000'128}); },
+       [](Model& m) {
+         m.set_entry(kNorm, "data_offsets", {1'000'000'000, 1'000'000'128});
+       },
        65,
        {"model.safetensors: tensor", "expected data_offsets"}},
       {"OffsetsThatOverflow",
-       [](Model& m) { m.set_entry(kNorm, "data_offsets", {INT64_MAX - 127, std::numeric_limits<uint64_t>::max()}); },
+       [](Model& m) {
+         m.set_entry(kNorm, "data_offsets", {INT64_MAX - 127, std::numeric_limits<uint64_t>::max()});
+       },
        65,
        {"model.safetensors: tensor model.norm.weight: data_offsets", "18446744073709551615"}},
       {"Duplicate",
@@ -164,7 +182,9 @@ std::vector<BadModel> bad_weights() {
        65,
        {"tensor model.norm.weight: expected 64 bytes for BF16 of shape [32]", "of 128 bytes"}},
       {"WrongShape",
-       [](Model& m) { m.set_entry(kNorm, "shape", {4, 8}); },
+       [](Model& m) {
+         m.set_entry(kNorm, "shape", {4, 8});
+       },
        65,
        {"model.norm.weight (expected F32, BF16 or F16 of [32], got F32 of [4, 8])"}},
       {"MissingTensor",
@@ -278,8 +298,9 @@ TEST_F(BadModelDirectory, TokenizerLargerThanTheEmbeddingIsRefusedAtTheFirstRowT
   cut_rows(model, "lm_head.weight", 100);
   directory_.write("model/config.json", model.config);
   directory_.write("model/model.safetensors", model.weights);
-  expect_refused(sft(0), 65,
-                 {"rows.jsonl:1: row 0: expected token ids below 100, the rows of the embedding", "larger than the model"});
+  expect_refused(
+      sft(0), 65,
+      {"rows.jsonl:1: row 0: expected token ids below 100, the rows of the embedding", "larger than the model"});
 }
 
 }  // namespace

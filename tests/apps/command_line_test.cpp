@@ -56,7 +56,8 @@ TEST_F(CommandLine, UnknownCommandIsAnsweredWithTheNearest) {
 }
 
 TEST_F(CommandLine, UnknownOptionIsAnsweredWithTheNearest) {
-  expect_usage_error(sft(0, {{"learning_rat", "1"}}), {"unknown option --learning_rat", "did you mean --learning_rate?"});
+  expect_usage_error(sft(0, {{"learning_rat", "1"}}),
+                     {"unknown option --learning_rat", "did you mean --learning_rate?"});
   expect_usage_error(sft(0, {{"num-train-epoch", "1"}}), {"did you mean --num_train_epochs?"});
 }
 
@@ -107,8 +108,8 @@ TEST_F(CommandLine, ValuesOutOfRangeNameTheOptionAndTheRange) {
 }
 
 TEST_F(CommandLine, DashesStandForUnderscores) {
-  const RunResult result = run(0, {"sft", "--model=model", "--data", "rows.jsonl", "--output-dir", "out", "--max-steps=1",
-                                   "--per-device-train-batch-size", "4", "--threads", "1"});
+  const RunResult result = run(0, {"sft", "--model=model", "--data", "rows.jsonl", "--output-dir", "out",
+                                   "--max-steps=1", "--per-device-train-batch-size", "4", "--threads", "1"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(nlohmann::json::parse(directory_.read("out/run.json"))["options"]["per_device_train_batch_size"], "4");
 }

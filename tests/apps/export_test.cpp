@@ -71,9 +71,9 @@ struct Family {
 TEST_F(Export, OfEveryFamilyKeepsNamesConfigAndBytes) {
   for (const Family& family : {Family{"llama", "true"}, {"mistral", "false"}, {"qwen2", "true"}, {"qwen3", "false"}}) {
     const std::string source = family.name, target = source + "_out";
-    const RunResult made =
-        run(0, {"init", "--output_dir", source, "--family", family.name, "--tie_word_embeddings", family.ties_embeddings,
-                "--hidden_size", "32", "--num_layers", "2", "--num_heads", "4", "--num_kv_heads", "2", "--head_dim", "8"});
+    const RunResult made = run(
+        0, {"init", "--output_dir", source, "--family", family.name, "--tie_word_embeddings", family.ties_embeddings,
+            "--hidden_size", "32", "--num_layers", "2", "--num_heads", "4", "--num_kv_heads", "2", "--head_dim", "8"});
     ASSERT_EQ(made.exit_code, 0) << made.err;
     copy_model(3, source, target);
     expect_same_files(target + "/model", source);
@@ -99,7 +99,8 @@ TEST_F(Export, TakesTheSourcesOtherFilesAndKeysAlong) {
   directory_.write("model/pytorch_model.bin", "old");
   copy_model(0, "model", "out");
   EXPECT_EQ(json::parse(directory_.read("out/model/config.json"))["a_key_of_tomorrow"], "kept");
-  for (const char* name : {"generation_config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json"})
+  for (const char* name :
+       {"generation_config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json"})
     EXPECT_EQ(directory_.read("out/model/" + std::string(name)), directory_.read("model/" + std::string(name))) << name;
   EXPECT_FALSE(exists("out/model/README.md"));
   EXPECT_FALSE(exists("out/model/pytorch_model.bin"));

@@ -19,12 +19,29 @@ struct Memory {
 
 Memory train(const std::string& directory, int num_ranks, const std::string& dtype, bool keeps_activations) {
   const std::string run = directory + "/run" + std::to_string(num_ranks) + dtype + (keeps_activations ? "k" : "r");
-  const auto result = test::run_plumb(
-      num_ranks,
-      {"sft", "--model", directory + "/model", "--data", directory + "/rows.jsonl", "--output_dir", run, "--max_length",
-       "256", "--per_device_train_batch_size", "1", "--max_steps", "4", "--logging_steps", "1", "--threads", "1",
-       "--dtype", dtype, "--gradient_checkpointing", keeps_activations ? "false" : "true"},
-      {.working_directory = directory, .timeout_seconds = 200});
+  const auto result = test::run_plumb(num_ranks,
+                                      {"sft",
+                                       "--model",
+                                       directory + "/model",
+                                       "--data",
+                                       directory + "/rows.jsonl",
+                                       "--output_dir",
+                                       run,
+                                       "--max_length",
+                                       "256",
+                                       "--per_device_train_batch_size",
+                                       "1",
+                                       "--max_steps",
+                                       "4",
+                                       "--logging_steps",
+                                       "1",
+                                       "--threads",
+                                       "1",
+                                       "--dtype",
+                                       dtype,
+                                       "--gradient_checkpointing",
+                                       keeps_activations ? "false" : "true"},
+                                      {.working_directory = directory, .timeout_seconds = 200});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   Memory memory;
   memory.plan = nlohmann::json::parse(std::ifstream(run + "/run.json"))["plan"];

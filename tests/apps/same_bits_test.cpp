@@ -1,5 +1,5 @@
-// The same global batch gives the same bits on any number of ranks and nodes: every number that a run logs, as text, and
-// the exported weights. 24 micro-batches of one row per step.
+// The same global batch gives the same bits on any number of ranks and nodes: every number that a run logs, as text,
+// and the exported weights. 24 micro-batches of one row per step.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -78,9 +78,7 @@ TEST_P(SameBits, WithDataThatOtherRanksPrepared) {
   EXPECT_EQ(num_shards, 2u);  // those of SetUp were used, one of training and one of evaluation
 }
 
-TEST_P(SameBits, WithKeptActivations) {
-  EXPECT_EQ(train(4, {{"gradient_checkpointing", "false"}}), one_rank_);
-}
+TEST_P(SameBits, WithKeptActivations) { EXPECT_EQ(train(4, {{"gradient_checkpointing", "false"}}), one_rank_); }
 
 TEST_P(SameBits, FastReductionIsNear) {
   const Outcome fast = train(8, {{"reduction", "fast"}}, 3);

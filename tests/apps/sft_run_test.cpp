@@ -218,8 +218,9 @@ TEST_F(SftRun, ColumnsAndTablesGiveTheSameRows) {
     table += "\"" + row["prompt"].get<std::string>() + "\",x,\"" + row["completion"].get<std::string>() + "\"\r\n";
   }
   directory_.write("rows.csv", table);
-  EXPECT_EQ(run_and_read({{"max_steps", "1"}, {"data", "rows.csv"}, {"columns", "prompt=q,completion=a"}}).at(0)["loss"],
-            loss);
+  EXPECT_EQ(
+      run_and_read({{"max_steps", "1"}, {"data", "rows.csv"}, {"columns", "prompt=q,completion=a"}}).at(0)["loss"],
+      loss);
 }
 
 TEST_F(SftRun, LossFallsWhereThereIsSomethingToLearn) {

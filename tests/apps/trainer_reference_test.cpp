@@ -1,4 +1,5 @@
-// The engine against records of TRL in float32: the same rows give the same losses, step by step, on any number of ranks.
+// The engine against records of TRL in float32: the same rows give the same losses, step by step, on any number of
+// ranks.
 #include "apps/trainer.hpp"
 
 #include <ATen/Parallel.h>
@@ -71,9 +72,8 @@ TEST_P(GoldenSft, EveryStepAgreesWithTrl) {
       batches.push_back(micro_batch(golden["rows"], base + row, row < kRowsPerStep ? base + row + 1 : 0));
     }
     const int64_t trl_batches = args["accum"].get<int64_t>();
-    const EvaluationStats metrics =
-        mean_over_micro_batches(model, comm, golden["rows"], (step - 1) * kRowsPerStep, trl_batches,
-                                kRowsPerStep / trl_batches);
+    const EvaluationStats metrics = mean_over_micro_batches(model, comm, golden["rows"], (step - 1) * kRowsPerStep,
+                                                            trl_batches, kRowsPerStep / trl_batches);
     const StepStats stats = trainer.step(batches);
     num_tokens += stats.num_tokens;
     const auto value = [&](const char* key) { return expected[key].get<double>(); };

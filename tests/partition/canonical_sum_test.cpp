@@ -23,8 +23,8 @@ std::vector<float> total(const std::vector<std::vector<float>>& leaves, int64_t 
                          Reduction reduction = Reduction::kCanonical) {
   const auto count = static_cast<int64_t>(leaves.size());
   const int64_t rounds = count / per_round;
-  std::vector<std::vector<float>> memory(
-      static_cast<size_t>(max_open_subtrees(per_round, rounds, reduction)), std::vector<float>(kElements));
+  std::vector<std::vector<float>> memory(static_cast<size_t>(max_open_subtrees(per_round, rounds, reduction)),
+                                         std::vector<float>(kElements));
   std::vector<float*> levels;
   for (auto& level : memory) levels.push_back(level.data());
   for (int64_t round = 0; round < rounds; ++round) {

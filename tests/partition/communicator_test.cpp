@@ -17,7 +17,8 @@ TEST(Communicator, RanksOfANodeAreContiguousAndAllAreCounted) {
     for (int node = 0; node < comm.num_nodes(); ++node) {
       EXPECT_EQ(comm.node_begin(node), counted);
       counted += comm.node_size(node);
-      for (int rank = comm.node_begin(node); rank < comm.node_begin(node + 1); ++rank) EXPECT_EQ(comm.node_of(rank), node);
+      for (int rank = comm.node_begin(node); rank < comm.node_begin(node + 1); ++rank)
+        EXPECT_EQ(comm.node_of(rank), node);
     }
     EXPECT_EQ(counted, comm.size());
     if (ranks_per_node > 0) {

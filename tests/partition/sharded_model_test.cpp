@@ -1,4 +1,5 @@
-// N ranks give the bits of one rank: every rank also trains the whole model alone, in a world of one, on all micro-batches.
+// N ranks give the bits of one rank: every rank also trains the whole model alone, in a world of one, on all
+// micro-batches.
 #include "partition/sharded_model.hpp"
 
 #include <ATen/Parallel.h>
@@ -144,7 +145,7 @@ TEST(ShardedModel, RunsTheCollectivesOfTheScheduleAndNoOther) {
     // written out: embedding, blocks 0-2, head; then per block downwards its gather and the gradient of the one above
     using enum CollectiveRecord::Kind;
     const int head = is_tied ? 0 : 4;
-    std::vector<std::pair<CollectiveRecord::Kind, int>> once = {{kGather, 0}, {kGather, 1}, {kGather, 2},
+    std::vector<std::pair<CollectiveRecord::Kind, int>> once = {{kGather, 0}, {kGather, 1},    {kGather, 2},
                                                                 {kGather, 3}, {kGather, head}, {kGather, 3}};
     if (!is_tied) once.push_back({kReduceScatter, head});
     once.insert(once.end(), {{kGather, 2},

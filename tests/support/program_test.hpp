@@ -1,5 +1,5 @@
-// What the end-to-end tests share: a directory of their own, a tiny model in it, rows, and what must hold of every run that
-// is refused.
+// What the end-to-end tests share: a directory of their own, a tiny model in it, rows, and what must hold of every run
+// that is refused.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -22,6 +22,5 @@ inline nlohmann::json reference_json(const std::string& name) {
 
 }  // namespace plumb::test
 
-#define PLUMB_NEEDS_REFERENCE()       \
-  if (!plumb::test::has_reference()) \
-  GTEST_SKIP() << "no reference records at " << plumb::test::reference_directory()
+#define PLUMB_NEEDS_REFERENCE() \
+  if (!plumb::test::has_reference()) GTEST_SKIP() << "no reference records at " << plumb::test::reference_directory()

@@ -107,7 +107,7 @@ std::string without_launcher_lines(const std::string& text) {
     const bool is_edge = line.size() > 60 && line.find_first_not_of('-') == std::string::npos;
     if (is_edge) is_in_box = !is_in_box;
     const bool is_count = line.starts_with('[') && (line.find("have sent help message") != std::string::npos ||
-                                                     line.find("orte_base_help_aggregate") != std::string::npos);
+                                                    line.find("orte_base_help_aggregate") != std::string::npos);
     const bool is_of_launcher = is_edge || is_count || (is_in_box && !line.starts_with("plumb:"));
     if (!is_of_launcher) kept += line + "\n";
   }
@@ -143,8 +143,8 @@ RunResult run_program(const std::vector<std::string>& argv, const RunOptions& op
 
   RunResult result;
   int status = 0;
-  const auto deadline = start + std::chrono::duration_cast<Clock::duration>(
-                                    std::chrono::duration<double>(options.timeout_seconds));
+  const auto deadline =
+      start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(options.timeout_seconds));
   bool has_ended = false;
   auto interrupted = start;
   if (!options.interrupt_after.empty()) {

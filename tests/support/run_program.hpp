@@ -1,5 +1,5 @@
-// Starts a program and waits for it, without a shell: what end-to-end tests do with the built binary. What every start of
-// plumb needs (a TMPDIR of its own, Open MPI's consent to run as root and to have more ranks than cores) is added by
+// Starts a program and waits for it, without a shell: what end-to-end tests do with the built binary. What every start
+// of plumb needs (a TMPDIR of its own, Open MPI's consent to run as root and to have more ranks than cores) is added by
 // run_plumb.
 #pragma once
 
@@ -13,9 +13,9 @@ struct RunOptions {
   std::map<std::string, std::string> environment = {};  // over that of the test
   std::string standard_input = {};
   std::string working_directory = {};  // "": that of the test
-  double timeout_seconds = 120;   // then the program is killed
+  double timeout_seconds = 120;        // then the program is killed
   std::string interrupt_after = {};    // SIGINT, once, when standard error holds this text
-  bool obeys_permissions = false;  // root too is refused files that their mode closes to it
+  bool obeys_permissions = false;      // root too is refused files that their mode closes to it
 };
 
 struct RunResult {

@@ -18,8 +18,8 @@ namespace {
 
 constexpr int64_t kVocabularies[] = {1, 2, 15, 16, 17, 50, 257, 1000};
 
-// Logits reach 20 in these tests: rounding their difference costs 2^-20 relative in an exponential, and a lane adds up to
-// 63 of them one after the other at 2^-24 each.
+// Logits reach 20 in these tests: rounding their difference costs 2^-20 relative in an exponential, and a lane adds up
+// to 63 of them one after the other at 2^-24 each.
 constexpr double kError = 1e-5;
 
 template <class T>
@@ -29,8 +29,8 @@ class CrossEntropy : public Kernels<T> {
   static std::vector<TokenStats> run(const ActivationKernels<T>& kernels, const at::Tensor& logits,
                                      const at::Tensor& labels, TokenLoss kind, float gradient_scale) {
     std::vector<TokenStats> stats(static_cast<size_t>(logits.size(0)));
-    kernels.cross_entropy(data_of<T>(logits), data_of<int64_t>(labels), logits.size(0), logits.size(1), kind, gradient_scale,
-                          stats.data());
+    kernels.cross_entropy(data_of<T>(logits), data_of<int64_t>(labels), logits.size(0), logits.size(1), kind,
+                          gradient_scale, stats.data());
     return stats;
   }
   static at::Tensor random_labels(int64_t rows, int64_t vocab) {
@@ -141,7 +141,8 @@ TYPED_TEST(CrossEntropy, StandsLogitsOfAnySize) {
       const auto stats = this->run(kernels, gradient, labels, TokenLoss::kNll, 1);
       for (int64_t row = 0; row < 2; ++row) {
         EXPECT_NEAR(stats[static_cast<size_t>(row)].loss, expected.loss[row].template item<double>(), kError) << size;
-        EXPECT_NEAR(stats[static_cast<size_t>(row)].entropy, expected.entropy[row].template item<double>(), kError) << size;
+        EXPECT_NEAR(stats[static_cast<size_t>(row)].entropy, expected.entropy[row].template item<double>(), kError)
+            << size;
       }
       EXPECT_TRUE(gradient.isfinite().all().template item<bool>());
     });

@@ -1,5 +1,5 @@
-// Every compiled copy of the kernels that this processor can run, and how far a result may lie from the float64 reference.
-// Each copy is held to the reference, so the copies agree with each other to within twice each tolerance.
+// Every compiled copy of the kernels that this processor can run, and how far a result may lie from the float64
+// reference. Each copy is held to the reference, so the copies agree with each other to within twice each tolerance.
 #pragma once
 
 #include <ATen/TensorOperators.h>
@@ -71,8 +71,10 @@ class Kernels : public testing::Test {
   static void for_each_copy(Body body) {
     for (const KernelCopy& copy : copies()) {
       SCOPED_TRACE(copy.name);
-      if constexpr (kIsFloat) body(*copy.of_float);
-      else body(*copy.of_bfloat16);
+      if constexpr (kIsFloat)
+        body(*copy.of_float);
+      else
+        body(*copy.of_bfloat16);
     }
   }
 };

@@ -35,7 +35,8 @@ TYPED_TEST(Kernels, RmsNormEqualsTheReference) {
       const at::Tensor x = this->randn({rows, dim}), weight = this->randn({dim}), residual = this->randn({rows, dim});
       const at::Tensor total = (x.to(at::kFloat) + residual.to(at::kFloat)).to(this->kDtype);
       this->for_each_copy([&](const auto& kernels) {
-        const at::Tensor y = at::empty_like(x), sum = at::empty_like(x), rstd = floats({rows}), again = at::empty_like(x);
+        const at::Tensor y = at::empty_like(x), sum = at::empty_like(x), rstd = floats({rows}),
+                         again = at::empty_like(x);
         for (const bool has_residual : {false, true}) {
           const at::Tensor& normed = has_residual ? total : x;
           const at::Tensor expected =
@@ -68,8 +69,8 @@ TYPED_TEST(Kernels, RmsNormBackwardEqualsTheReference) {
       const at::Tensor terms = (dy.to(at::kDouble) * weight.to(at::kDouble)).abs().amax(1, true) *
                                (1 + x.to(at::kDouble).abs().amax(1, true) * exact_rstd.unsqueeze(1)).square() *
                                exact_rstd.unsqueeze(1);
-      const at::Tensor dweight_terms = start.abs().to(at::kDouble) + (dy.to(at::kDouble) * x.to(at::kDouble)).abs().sum(0) *
-                                                                         exact_rstd.max();
+      const at::Tensor dweight_terms =
+          start.abs().to(at::kDouble) + (dy.to(at::kDouble) * x.to(at::kDouble)).abs().sum(0) * exact_rstd.max();
       this->for_each_copy([&](const auto& kernels) {
         for (const bool has_carry : {false, true})
           for (const bool is_in_place : {false, true}) {
@@ -106,9 +107,10 @@ TYPED_TEST(Kernels, RopeEqualsTheReferenceAndTouchesNothingElse) {
           const at::Tensor turned = y.narrow(1, 0, heads * head_dim);
           // a difference of two products, each rounded, of coordinates that one head shares
           const at::Tensor lengths = rotated.norm(2, {2}, true).expand_as(rotated).flatten(1);
-          EXPECT_LE(error_of(turned, expected, lengths), 3 * kFloatRoundoff + this->kStored) << heads << " x " << head_dim;
-          EXPECT_TRUE(same_bits(y.narrow(1, heads * head_dim, 7).contiguous(),
-                                x.narrow(1, heads * head_dim, 7).contiguous()));
+          EXPECT_LE(error_of(turned, expected, lengths), 3 * kFloatRoundoff + this->kStored)
+              << heads << " x " << head_dim;
+          EXPECT_TRUE(
+              same_bits(y.narrow(1, heads * head_dim, 7).contiguous(), x.narrow(1, heads * head_dim, 7).contiguous()));
           kernels.rope(data_of<T>(y), columns, data_of<float>(cos), data_of<float>(sin), rows, heads, head_dim, -1.0f);
           EXPECT_LE(error_of(turned, rotated.flatten(1), lengths), 8 * kFloatRoundoff + 3 * this->kStored)
               << "backwards, with cos^2 + sin^2 = 1 to two roundings: " << heads << " x " << head_dim;
@@ -127,14 +129,16 @@ TYPED_TEST(Kernels, SwigluEqualsTheReference) {
       const at::Tensor expected = reference::swiglu(gate_up.to(at::kDouble));
       const at::Tensor expected_gradient = reference::swiglu_backward(dy.to(at::kDouble), gate_up.to(at::kDouble));
       // the gate's derivative is a sum of two terms that may cancel
-      const at::Tensor magnitude = expected_gradient.abs() + at::cat({(dy * gate_up.narrow(1, dim, dim)).abs(), dy * 0}, 1);
+      const at::Tensor magnitude =
+          expected_gradient.abs() + at::cat({(dy * gate_up.narrow(1, dim, dim)).abs(), dy * 0}, 1);
       this->for_each_copy([&](const auto& kernels) {
         const at::Tensor y = at::empty_like(dy), y_again = at::empty_like(dy), gradient = gate_up.clone();
         kernels.swiglu(data_of<T>(gate_up), data_of<T>(y), rows, dim);
         EXPECT_LE(relative_error(y, expected), kSwigluError + this->kStored) << rows << " x " << dim;
         kernels.swiglu_backward(data_of<T>(dy), data_of<T>(gradient), data_of<T>(gradient), data_of<T>(y_again), rows,
                                 dim);
-        EXPECT_LE(error_of(gradient, expected_gradient, magnitude), kSwigluError + this->kStored) << rows << " x " << dim;
+        EXPECT_LE(error_of(gradient, expected_gradient, magnitude), kSwigluError + this->kStored)
+            << rows << " x " << dim;
         EXPECT_TRUE(same_bits(y_again, y));
       });
     }
@@ -142,8 +146,9 @@ TYPED_TEST(Kernels, SwigluEqualsTheReference) {
 
 TYPED_TEST(Kernels, SwigluIsRightAtTheEndsOfTheRange) {
   using T = TypeParam;
-  const at::Tensor gates = at::tensor({-1e30f, -1000.f, -100.f, -88.f, -30.f, -1e-30f, 0.f, 1e-30f, 30.f, 88.f, 100.f, 1e30f})
-                               .to(this->kDtype);
+  const at::Tensor gates =
+      at::tensor({-1e30f, -1000.f, -100.f, -88.f, -30.f, -1e-30f, 0.f, 1e-30f, 30.f, 88.f, 100.f, 1e30f})
+          .to(this->kDtype);
   const int64_t n = gates.numel();
   const at::Tensor gate_up = at::cat({gates, at::ones({n}).to(this->kDtype)}).view({1, 2 * n});
   const at::Tensor expected = reference::swiglu(gate_up.to(at::kDouble));
@@ -164,11 +169,13 @@ TYPED_TEST(Kernels, SwigluIsRightAtTheEndsOfTheRange) {
 TYPED_TEST(Kernels, ARowDoesNotDependOnTheRowsBesideIt) {
   using T = TypeParam;
   constexpr int64_t kRows = 5, kDim = 67;
-  const at::Tensor x = this->randn({kRows, kDim}), weight = this->randn({kDim}), gate_up = this->randn({kRows, 2 * kDim});
+  const at::Tensor x = this->randn({kRows, kDim}), weight = this->randn({kDim}),
+                   gate_up = this->randn({kRows, 2 * kDim});
   this->for_each_copy([&](const auto& kernels) {
-    const at::Tensor y = at::empty_like(x), rstd = floats({kRows}), alone = at::empty_like(weight), rstd_alone = floats({1});
-    kernels.rms_norm(data_of<T>(x), nullptr, nullptr, data_of<T>(weight), data_of<T>(y), data_of<float>(rstd), kRows, kDim,
-                     1e-5f);
+    const at::Tensor y = at::empty_like(x), rstd = floats({kRows}), alone = at::empty_like(weight),
+                     rstd_alone = floats({1});
+    kernels.rms_norm(data_of<T>(x), nullptr, nullptr, data_of<T>(weight), data_of<T>(y), data_of<float>(rstd), kRows,
+                     kDim, 1e-5f);
     for (int64_t row = 0; row < kRows; ++row) {
       kernels.rms_norm(data_of<T>(x) + row * kDim, nullptr, nullptr, data_of<T>(weight), data_of<T>(alone),
                        data_of<float>(rstd_alone), 1, kDim, 1e-5f);

@@ -23,8 +23,8 @@ TYPED_TEST_SUITE(SpanKernels, ElementTypes);
 
 /// Float32 with every exponent and sign: random bits, then the values at which rounding turns.
 at::Tensor all_kinds_of_floats() {
-  const at::Tensor bits = at::randint(std::numeric_limits<int32_t>::min(), std::numeric_limits<int32_t>::max(), {100003},
-                                      at::TensorOptions().dtype(at::kInt));
+  const at::Tensor bits = at::randint(std::numeric_limits<int32_t>::min(), std::numeric_limits<int32_t>::max(),
+                                      {100003}, at::TensorOptions().dtype(at::kInt));
   const float special[] = {0.f,
                            -0.f,
                            std::numeric_limits<float>::infinity(),
@@ -98,8 +98,8 @@ struct AdamWCase {
   }
 };
 
-void run_adamw(const FloatKernels& kernels, const reference::AdamWState& state, const at::Tensor& gradient, int64_t begin,
-               int64_t count, const AdamWStep& step) {
+void run_adamw(const FloatKernels& kernels, const reference::AdamWState& state, const at::Tensor& gradient,
+               int64_t begin, int64_t count, const AdamWStep& step) {
   kernels.adamw(data_of<float>(state.parameter) + begin, data_of<float>(gradient) + begin,
                 data_of<float>(state.moment1) + begin, data_of<float>(state.moment2) + begin, count, step);
 }
@@ -115,8 +115,9 @@ TEST_P(FloatSpanKernels, AdamWEqualsTheReference) {
   for (const int64_t n : {1, 15, 16, 17, 64, 1000}) {
     const AdamWCase given(n);
     const auto wide = [](const at::Tensor& x) { return x.to(at::kDouble); };
-    const reference::AdamWState expected = reference::adamw(
-        {wide(given.state.parameter), wide(given.state.moment1), wide(given.state.moment2)}, wide(given.gradient), kStep);
+    const reference::AdamWState expected =
+        reference::adamw({wide(given.state.parameter), wide(given.state.moment1), wide(given.state.moment2)},
+                         wide(given.gradient), kStep);
     const reference::AdamWState got = given.clone();
     run_adamw(*GetParam().plain, got, given.gradient, 0, n, kStep);
     // the first moment is a sum of terms of either sign; the second of squares

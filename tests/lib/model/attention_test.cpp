@@ -75,8 +75,8 @@ class Attention : public testing::TestWithParam<AttentionCase> {
 };
 INSTANTIATE_TEST_SUITE_P(Cases, Attention, testing::ValuesIn(kCases));
 
-// Scores, their exponentials and the sums of up to 1100 of them round to 24 bits; the errors are of either sign, so that
-// sqrt(1100) of them remain.
+// Scores, their exponentials and the sums of up to 1100 of them round to 24 bits; the errors are of either sign, so
+// that sqrt(1100) of them remain.
 TEST_P(Attention, InFloat32EqualsTheReference) { expect_reference(at::kFloat, 33 * 0x1p-24); }
 
 // Inputs are exact. Probabilities, outputs and, backwards, the gradients of scores are each stored in 8 bits.

@@ -58,9 +58,9 @@ ModelConfig with_scaled_rope() {
 }
 
 const BlockCase kCases[] = {
-    {"llama", small_config(Family::kLlama)},      {"llama_attention_bias", with_all_biases()},
-    {"llama_scaled_rope", with_scaled_rope()},    {"mistral_window", small_config(Family::kMistral, 5)},
-    {"qwen2", small_config(Family::kQwen2)},      {"qwen3", small_config(Family::kQwen3)},
+    {"llama", small_config(Family::kLlama)},   {"llama_attention_bias", with_all_biases()},
+    {"llama_scaled_rope", with_scaled_rope()}, {"mistral_window", small_config(Family::kMistral, 5)},
+    {"qwen2", small_config(Family::kQwen2)},   {"qwen3", small_config(Family::kQwen3)},
 };
 const Documents kPackings[] = {{0, 17}, {0, 1}, {0, 9, 18, 27}, {0, 7, 8, 20, 25}};
 
@@ -113,7 +113,8 @@ class Block : public testing::TestWithParam<BlockCase> {
   void expect_autograd_of_reference(at::ScalarType dtype, double tolerance) const {
     const UnitLayout unit = unit_of(config_);
     for (const Documents& documents : kPackings) {
-      const at::Tensor flat = random_parameters(unit, dtype), input = randn(documents, dtype), dout = randn(documents, dtype);
+      const at::Tensor flat = random_parameters(unit, dtype), input = randn(documents, dtype),
+                       dout = randn(documents, dtype);
       const at::Tensor flat_leaf = flat.to(at::kDouble).set_requires_grad(true);
       const at::Tensor input_leaf = input.to(at::kDouble).set_requires_grad(true);
       const at::Tensor expected =
@@ -142,19 +143,20 @@ class Block : public testing::TestWithParam<BlockCase> {
 INSTANTIATE_TEST_SUITE_P(Families, Block, testing::ValuesIn(kCases),
                          [](const auto& named) { return std::string(named.param.what); });
 
-// About a dozen steps follow each other, forward and backward, most of them sums of up to 50 products; errors are of either
-// sign, so about sqrt(12 * 50) = 25 roundings to 24 bits remain.
+// About a dozen steps follow each other, forward and backward, most of them sums of up to 50 products; errors are of
+// either sign, so about sqrt(12 * 50) = 25 roundings to 24 bits remain.
 TEST_P(Block, InFloat32EqualsAutogradOfTheReference) { expect_autograd_of_reference(at::kFloat, 25 * 0x1p-24); }
 
-// Sums are in float32 and their results stored in 8 bits, a dozen times forward and backward: sqrt(12) of them, and two more
-// because q and k multiply each other's errors.
+// Sums are in float32 and their results stored in 8 bits, a dozen times forward and backward: sqrt(12) of them, and two
+// more because q and k multiply each other's errors.
 TEST_P(Block, InBFloat16EqualsAutogradOfTheReference) { expect_autograd_of_reference(at::kBFloat16, 5.5 * 0x1p-8); }
 
 TEST_P(Block, RecomputedForwardGivesTheGradientsOfTheKeptOneToTheBit) {
   const UnitLayout unit = unit_of(config_);
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16})
     for (const Documents& documents : kPackings) {
-      const at::Tensor flat = random_parameters(unit, dtype), input = randn(documents, dtype), dout = randn(documents, dtype);
+      const at::Tensor flat = random_parameters(unit, dtype), input = randn(documents, dtype),
+                       dout = randn(documents, dtype);
       const Computed kept = compute(config_, documents, flat, input, dout, false);
       const Computed again = compute(config_, documents, flat, input, dout, true);
       EXPECT_TRUE(again.dinput.equal(kept.dinput));
@@ -202,8 +204,9 @@ TEST(BlockTensors, AreViewsWithOneMatrixPerProduct) {
   const BlockTensors t = block_tensors(unit, flat);
   using Shape = std::vector<int64_t>;
   const std::pair<at::Tensor, Shape> expected[] = {
-      {t.input_norm_D, {36}}, {t.qkv_QD, {80, 36}}, {t.qkv_bias_Q, {80}},  {t.q_norm_K, {10}},       {t.k_norm_K, {10}},
-      {t.o_DO, {36, 40}},     {t.o_bias_D, {36}},   {t.post_norm_D, {36}}, {t.gate_up_ED, {100, 36}}, {t.down_DF, {36, 50}}};
+      {t.input_norm_D, {36}},    {t.qkv_QD, {80, 36}}, {t.qkv_bias_Q, {80}}, {t.q_norm_K, {10}},
+      {t.k_norm_K, {10}},        {t.o_DO, {36, 40}},   {t.o_bias_D, {36}},   {t.post_norm_D, {36}},
+      {t.gate_up_ED, {100, 36}}, {t.down_DF, {36, 50}}};
   int64_t num_elements = 0;
   for (const auto& [tensor, shape] : expected) {
     EXPECT_EQ(tensor.sizes().vec(), shape);

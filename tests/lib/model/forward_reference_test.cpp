@@ -82,8 +82,8 @@ at::Tensor logits_of(const LoadedModel& model, const at::Tensor& hidden_TD) {
 
 double mean_loss(const LoadedModel& model, const MicroBatch& batch, const at::Tensor& hidden_TD) {
   TokenLossScratch scratch;
-  const auto result = token_loss(hidden_TD, find_targets(batch), model.head(), model.config.rms_norm_eps, TokenLoss::kNll,
-                                 0, {}, scratch);
+  const auto result = token_loss(hidden_TD, find_targets(batch), model.head(), model.config.rms_norm_eps,
+                                 TokenLoss::kNll, 0, {}, scratch);
   double sum = 0;
   for (const TokenStats& token : result.stats) sum += token.loss;
   return sum / static_cast<double>(result.stats.size());
@@ -115,7 +115,8 @@ TEST_P(ForwardReference, IsThatOfTransformers) {
   const double count = static_cast<double>(logits.numel());
   EXPECT_NEAR(logits.to(at::kDouble).sum().item<double>(), golden.record["logits_sum"].get<double>(), 1e-5 * count)
       << "of errors of either sign less remains than of one";
-  EXPECT_NEAR(logits.to(at::kDouble).abs().sum().item<double>(), golden.record["logits_abs_sum"].get<double>(), 1e-5 * count);
+  EXPECT_NEAR(logits.to(at::kDouble).abs().sum().item<double>(), golden.record["logits_abs_sum"].get<double>(),
+              1e-5 * count);
   // transformers rounds its mean to float32
   EXPECT_NEAR(mean_loss(model, golden.batch, hidden), golden.record["loss"].get<double>(), 1e-5);
 }
@@ -130,9 +131,9 @@ double bfloat16_cost(const std::string& directory, const MicroBatch& batch) {
   return ((got - expected).abs().mean() / expected.std()).item<double>();
 }
 
-// A result stored in 8 bits is off by up to 2^-8, by 2^-8 / 2.4 on the root mean square of a mantissa between 1 and 2. From
-// the embedding to a logit about ten such roundings per layer add up (four matrices, their four results, two sums, two
-// norms), of either sign: sqrt(10 * layers) * 2^-8 / 2.4, and twice that for the attention, which amplifies.
+// A result stored in 8 bits is off by up to 2^-8, by 2^-8 / 2.4 on the root mean square of a mantissa between 1 and 2.
+// From the embedding to a logit about ten such roundings per layer add up (four matrices, their four results, two sums,
+// two norms), of either sign: sqrt(10 * layers) * 2^-8 / 2.4, and twice that for the attention, which amplifies.
 double bfloat16_bound(int64_t num_layers) {
   return 2 * std::sqrt(10.0 * static_cast<double>(num_layers)) * 0x1p-8 / 2.4;
 }

@@ -68,8 +68,7 @@ TEST(InitialiseUnitRange, NormsAreOneBiasesAndGapsZeroMatricesNormal) {
         EXPECT_EQ(squares, is_bias ? 0.0 : n);
       }
     }
-    for (size_t i = 0; i < values.size(); ++i)
-      EXPECT_TRUE(is_parameter[i] || values[i] == 0.0f) << i;
+    for (size_t i = 0; i < values.size(); ++i) EXPECT_TRUE(is_parameter[i] || values[i] == 0.0f) << i;
   }
 }
 

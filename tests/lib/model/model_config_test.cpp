@@ -181,7 +181,8 @@ TEST(ModelConfig, RefusesAbsentAndAbsurdSizes) {
   expect_contains(refusal(with(small_config("llama"), {{"head_dim", 7}})), {"head_dim", "even", "7"});
   expect_contains(refusal(with(small_config("llama"), {{"hidden_size", 72}})), {"hidden_size", "even multiple"});
   expect_contains(refusal(with(small_config("llama"), {{"hidden_size", 65}})), {"hidden_size", "even multiple"});
-  const json huge = {{"head_dim", 8}, {"hidden_size", 1'000'000}, {"intermediate_size", 10'000'000}, {"num_hidden_layers", 10'000}};
+  const json huge = {
+      {"head_dim", 8}, {"hidden_size", 1'000'000}, {"intermediate_size", 10'000'000}, {"num_hidden_layers", 10'000}};
   expect_contains(refusal(with(small_config("llama"), huge)), {"parameters"});
 }
 

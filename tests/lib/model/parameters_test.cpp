@@ -133,7 +133,8 @@ TEST(UnitLayouts, EmbeddingAndHeadAreOneMatrixWhenTied) {
 
 TEST(Parameter, MatricesAreDecayedNormsAndBiasesAreNot) {
   using enum ParameterKind;
-  const std::set<ParameterKind> spared = {kInputNorm, kQBias, kKBias, kVBias, kQNorm, kKNorm, kOBias, kPostNorm, kFinalNorm};
+  const std::set<ParameterKind> spared = {kInputNorm, kQBias, kKBias,    kVBias,    kQNorm,
+                                          kKNorm,     kOBias, kPostNorm, kFinalNorm};
   for (const Family family : kFamilies)
     for (const UnitLayout& unit : unit_layouts(small_config(family, false)))
       for (const Parameter& parameter : unit.parameters)

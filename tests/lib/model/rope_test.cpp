@@ -17,8 +17,8 @@ ModelConfig config_of(double theta, int64_t head_dim) {
   return config;
 }
 
-// Exponent, power and reciprocal are rounded to float32, as transformers does; the exponent's rounding counts log(theta)
-// times, which is 13 for the largest theta here.
+// Exponent, power and reciprocal are rounded to float32, as transformers does; the exponent's rounding counts
+// log(theta) times, which is 13 for the largest theta here.
 constexpr double kFrequencyError = 16 * 0x1p-24;
 
 double exact_frequency(double theta, int64_t head_dim, size_t pair) {
@@ -123,7 +123,8 @@ TEST(RopeTable, IsRightFarFromTheStart) {
   constexpr int64_t kPosition = 131071;
   const RopeTable table = rope_table_from(frequencies, kPosition, 1);
   for (size_t i = 0; i < 2; ++i) {
-    const auto angle = static_cast<double>(static_cast<float>(kPosition) * frequencies[i]);  // in float, as transformers does
+    const auto angle =
+        static_cast<double>(static_cast<float>(kPosition) * frequencies[i]);  // in float, as transformers does
     EXPECT_NEAR(table.cos[i], std::cos(angle), 0x1p-23) << "the reduction of a large angle loses nothing";
     EXPECT_NEAR(table.sin[i], std::sin(angle), 0x1p-23);
   }

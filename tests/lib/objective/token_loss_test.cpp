@@ -27,10 +27,11 @@ void PrintTo(const LossCase& given, std::ostream* out) {
   *out << given.num_targets << " targets of " << given.vocab << " tokens";
 }
 
-// A chunk holds 16 MiB of logits: 104 rows of the large vocabulary in float32 and 209 in bfloat16, or 83886 of the small one
-// in float32. In bfloat16 the head's gradient is added in slices of 2^20 elements: two for the large vocabulary.
-const LossCase kCases[] = {{50, 24, 1},      {50, 24, 37},      {50, 8, 84001},
-                           {40000, 40, 1},   {40000, 40, 104},  {40000, 40, 105}, {40000, 40, 250}};
+// A chunk holds 16 MiB of logits: 104 rows of the large vocabulary in float32 and 209 in bfloat16, or 83886 of the
+// small one in float32. In bfloat16 the head's gradient is added in slices of 2^20 elements: two for the large
+// vocabulary.
+const LossCase kCases[] = {{50, 24, 1},      {50, 24, 37},     {50, 8, 84001},  {40000, 40, 1},
+                           {40000, 40, 104}, {40000, 40, 105}, {40000, 40, 250}};
 
 /// Every third token is no target.
 Targets random_targets(const LossCase& given) {
@@ -38,8 +39,8 @@ Targets random_targets(const LossCase& given) {
   for (int64_t t = 0; std::ssize(targets.labels) < given.num_targets; ++t) {
     if (t % 3 == 1) continue;
     targets.positions.push_back(t);
-    targets.labels.push_back(static_cast<int64_t>(random_bits(1, 2, static_cast<uint64_t>(t)) %
-                                                  static_cast<uint64_t>(given.vocab)));
+    targets.labels.push_back(
+        static_cast<int64_t>(random_bits(1, 2, static_cast<uint64_t>(t)) % static_cast<uint64_t>(given.vocab)));
   }
   return targets;
 }
@@ -129,21 +130,22 @@ class TokenLossOf : public testing::TestWithParam<LossCase> {
 };
 INSTANTIATE_TEST_SUITE_P(Sizes, TokenLossOf, testing::ValuesIn(kCases));
 
-// Stats: logits of up to 10 and sums of 40 products round to 24 bits, and each of 16 lanes adds up to 2500 exponentials in
-// turn, errors of either sign: 10 * sqrt(40) + sqrt(2500) roundings. Gradients: sums of up to 84001 rows, sqrt of that.
+// Stats: logits of up to 10 and sums of 40 products round to 24 bits, and each of 16 lanes adds up to 2500 exponentials
+// in turn, errors of either sign: 10 * sqrt(40) + sqrt(2500) roundings. Gradients: sums of up to 84001 rows, sqrt of
+// that.
 TEST_P(TokenLossOf, InFloat32EqualsTheReference) { expect_reference(at::kFloat, 113 * 0x1p-24, 290 * 0x1p-24); }
 
 // Stats: a logit of up to 10 is rounded to 8 bits, an error of 2^-5 at most, and its arguments before it.
-// Gradients: logits' error of about 2 * 2^-8 in the exponent, then the probability, the sum over rows and over tokens stored
-// in 8 bits each.
+// Gradients: logits' error of about 2 * 2^-8 in the exponent, then the probability, the sum over rows and over tokens
+// stored in 8 bits each.
 TEST_P(TokenLossOf, InBFloat16EqualsTheReference) { expect_reference(at::kBFloat16, 0x1p-4, 5 * 0x1p-8); }
 
 TEST(TokenLossScratch, KeptFromOneMicroBatchToTheNextChangesNothing) {
   at::manual_seed(2);
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
     TokenLossScratch kept;
-    for (const LossCase& given : {LossCase{50, 24, 37}, LossCase{50, 24, 5}, LossCase{40000, 40, 120}, LossCase{50, 24, 60},
-                                  LossCase{50, 40, 60}}) {
+    for (const LossCase& given : {LossCase{50, 24, 37}, LossCase{50, 24, 5}, LossCase{40000, 40, 120},
+                                  LossCase{50, 24, 60}, LossCase{50, 40, 60}}) {
       const Input input(given, dtype);
       const Gradients with_kept(given), with_fresh(given);
       TokenLossScratch fresh;
@@ -170,8 +172,8 @@ TEST(TokenLossOfNothing, IsNoStatsAndZeroGradients) {
     EXPECT_EQ(got.dhidden_TD.sizes(), input.hidden_TD.sizes());
     for (const at::Tensor& gradient : {got.dhidden_TD, gradients.head.head_VD, gradients.head.norm_D})
       EXPECT_TRUE(gradient.eq(0).all().item<bool>());
-    EXPECT_TRUE(
-        token_loss(input.hidden_TD, input.targets, input.head, kNormEpsilon, TokenLoss::kNll, 0, {}, scratch).stats.empty());
+    EXPECT_TRUE(token_loss(input.hidden_TD, input.targets, input.head, kNormEpsilon, TokenLoss::kNll, 0, {}, scratch)
+                    .stats.empty());
   }
 }
 
@@ -198,7 +200,8 @@ TEST(FindTargets, AreTheTokensBeforeTrainedOnesExceptAcrossDocuments) {
   EXPECT_EQ(targets.labels, (std::vector<int64_t>{12, 15}));
   batch.loss_mask.assign(7, 0);
   EXPECT_TRUE(find_targets(batch).labels.empty());
-  EXPECT_TRUE(find_targets(MicroBatch{.token_ids = {}, .document_begin = {0}, .loss_mask = {}, .row_ids = {}}).labels.empty());
+  EXPECT_TRUE(
+      find_targets(MicroBatch{.token_ids = {}, .document_begin = {0}, .loss_mask = {}, .row_ids = {}}).labels.empty());
 }
 
 }  // namespace

@@ -37,15 +37,15 @@ TEST(AdamWUpdate, IsThatOfLibTorchOverTenSteps) {
         const double rate = kRate * static_cast<double>(step) / 10;
         adamw_update(span_of(got.parameters), span_of(gradients), span_of(got.moments1), span_of(got.moments2), options,
                      rate, step, gradient_scale);
-        at::_fused_adamw_({expected.parameters}, {gradients * gradient_scale}, {expected.moments1}, {expected.moments2}, {},
-                          {at::full({}, static_cast<float>(step))}, rate, options.beta1, options.beta2, weight_decay,
-                          options.epsilon, false, false);
+        at::_fused_adamw_({expected.parameters}, {gradients * gradient_scale}, {expected.moments1}, {expected.moments2},
+                          {}, {at::full({}, static_cast<float>(step))}, rate, options.beta1, options.beta2,
+                          weight_decay, options.epsilon, false, false);
         // per step a dozen roundings of an update of at most about the rate, and one of a parameter of at most 4
         const auto steps = static_cast<double>(step);
         EXPECT_LE(distance(got.parameters, expected.parameters), steps * (kRate * 12 + 4) * 0x1p-24) << step;
         EXPECT_LE(distance(got.moments1, expected.moments1), steps * 2 * 0x1p-24) << step;
-        // beta2 reaches the kernel rounded to a float, so what 1 - beta2 leaves of a squared gradient, up to 16, is off by
-        // 2^-25 of it
+        // beta2 reaches the kernel rounded to a float, so what 1 - beta2 leaves of a squared gradient, up to 16, is off
+        // by 2^-25 of it
         EXPECT_LE(distance(got.moments2, expected.moments2), steps * 16 * 0x1p-25) << step;
       }
       EXPECT_GT(distance(got.parameters, start), 0.01) << "ten steps of about the rate";
