@@ -90,9 +90,9 @@ struct BadValue {
 
 TEST_F(CommandLine, ValuesOutOfRangeNameTheOptionAndTheRange) {
   constexpr BadValue kBadValues[] = {
-      {"per_device_train_batch_size", "0", "at least 1"},
-      {"gradient_accumulation_steps", "0", "at least 1"},
-      {"max_length", "-1", "at least 0"},
+      {"per_device_train_batch_size", "0", "1 to 1000000"},
+      {"gradient_accumulation_steps", "0", "1 to 1000000"},
+      {"max_length", "-1", "0 to 1000000000"},
       {"learning_rate", "nan", "0 or more"},
       {"warmup_steps", "1.5", "a whole number of steps, or a share below 1"},
       {"adam_beta2", "nan", "0 to below 1"},

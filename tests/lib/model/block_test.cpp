@@ -127,11 +127,14 @@ class Block : public testing::TestWithParam<BlockCase> {
       for (const Parameter& p : unit.parameters) {
         const at::Tensor exact = flat_leaf.grad().narrow(0, p.offset, p.num_elements());
         const at::Tensor gradient = got.gradients.narrow(0, p.offset, p.num_elements());
+        // what is added to all keys moves all scores of a query alike, but for the rotation, and softmax ignores that:
+        // the gradient of k's bias is left of terms that cancel
+        const double amplified = p.kind == ParameterKind::kKBias ? 3 : 1;
         // one token attends to itself whatever q and k are: their gradients are zero, less rounding
         if (exact.norm().item<double>() < 1e-12) {
           EXPECT_LE(gradient.norm().item<double>(), 100 * tolerance) << "parameter " << static_cast<int>(p.kind);
         } else {
-          EXPECT_LE(reference::relative_distance(gradient, exact), tolerance)
+          EXPECT_LE(reference::relative_distance(gradient, exact), amplified * tolerance)
               << "parameter " << static_cast<int>(p.kind) << " of " << documents.back() << " tokens";
         }
       }
