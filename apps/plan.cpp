@@ -36,7 +36,7 @@ int run_plan(const std::vector<std::string>& arguments) {
                         .micro_batch_tokens = o.per_device_train_batch_size * o.data.max_length,
                         .has_gradient_checkpointing = o.gradient_checkpointing,
                         .reduction = parse_reduction(o.reduction),
-                        .program_bytes = proportional_set_bytes()};
+                        .program_bytes = expected_set_bytes(ranks_per_node > 0 ? ranks_per_node : num_ranks)};
   const MemoryPlan plan = plan_memory(input);
   fmt::print("{}\n", render_plan(input, plan));
   check_fits(input, plan, static_cast<int64_t>(node_memory_gib * (1 << 30)));

@@ -16,6 +16,11 @@ static int64_t kilobytes_after(const char* path, const std::string& key) {
 
 int64_t proportional_set_bytes() { return kilobytes_after("/proc/self/smaps_rollup", "Pss:"); }
 
+int64_t expected_set_bytes(int num_processes) {
+  const int64_t own_bytes = kilobytes_after("/proc/self/smaps_rollup", "Private_Dirty:");
+  return own_bytes + (proportional_set_bytes() - own_bytes) / num_processes;
+}
+
 int64_t available_memory_bytes() { return kilobytes_after("/proc/meminfo", "MemAvailable:"); }
 
 }  // namespace plumb
