@@ -40,7 +40,7 @@ class SameBits : public ProgramTest, public testing::WithParamInterface<const ch
     RunOptions run_options;
     if (ranks_per_node > 0) run_options.environment["PLUMB_RANKS_PER_NODE"] = std::to_string(ranks_per_node);
     const RunResult result = sft(num_ranks, options, run_options);
-    EXPECT_EQ(result.exit_code, 0) << num_ranks << " ranks: " << result.err;
+    EXPECT_EQ(result.exit_code, 0) << num_ranks << " ranks: " << result.err << result.launcher;
     if (result.exit_code != 0) return {};
     const int num_nodes = ranks_per_node > 0 ? (num_ranks + ranks_per_node - 1) / ranks_per_node : 1;
     EXPECT_EQ(nlohmann::json::parse(directory_.read("out/run.json"))["nodes"], num_nodes);

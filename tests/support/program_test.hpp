@@ -4,10 +4,12 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/io/temporary_directory.hpp"
@@ -80,20 +82,29 @@ class ProgramTest : public testing::Test {
     return lines;
   }
 
-  /// Names below the directory of what only a run under way may have.
+  /// Names below the directory of what only a run under way may have. Open MPI may still be clearing its own folder
+  /// there, under which a walk breaks off: then it starts again.
   std::vector<std::string> unfinished_files() const {
-    std::vector<std::string> names;
-    for (const auto& entry : std::filesystem::recursive_directory_iterator(directory_.path())) {
-      const std::string name = entry.path().filename().string();
-      if (name.find(".tmp-") != std::string::npos || name.starts_with("plumb-")) names.push_back(entry.path().string());
+    for (int tries = 0;; ++tries) {
+      std::vector<std::string> names;
+      try {
+        for (const auto& entry : std::filesystem::recursive_directory_iterator(directory_.path())) {
+          const std::string name = entry.path().filename().string();
+          if (name.find(".tmp-") != std::string::npos || name.starts_with("plumb-"))
+            names.push_back(entry.path().string());
+        }
+        return names;
+      } catch (const std::filesystem::filesystem_error&) {
+        if (tries == 100) throw;
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      }
     }
-    return names;
   }
 
   /// The run ended by itself with this code and one message that holds all parts, and left nothing half-written.
   void expect_refused(const RunResult& result, int exit_code, const std::vector<std::string>& parts) const {
     EXPECT_FALSE(result.has_timed_out);
-    EXPECT_EQ(result.exit_code, exit_code);
+    EXPECT_EQ(result.exit_code, exit_code) << result.err << result.launcher;
     const std::vector<std::string> errors = lines_with(result.err, "error: ");
     EXPECT_EQ(errors.size(), 1u) << result.err;
     for (const std::string& part : parts)

@@ -97,11 +97,12 @@ void end_process(pid_t process, int& status) {
   ::waitpid(process, &status, 0);
 }
 
-/// Drops what mpirun prints about a job that failed: a box of dashes with text in it, into which lines of the ranks may
-/// come, and its counts of those.
-std::string without_launcher_lines(const std::string& text) {
-  std::istringstream lines(text);
-  std::string line, kept;
+/// Takes apart what the ranks print and what mpirun prints about a job that failed: a box of dashes with text in it,
+/// into which lines of the ranks may come, and its counts of those.
+void split_launcher_lines(RunResult& result) {
+  std::istringstream lines(result.err);
+  result.err.clear();
+  std::string line;
   bool is_in_box = false;
   while (std::getline(lines, line)) {
     const bool is_edge = line.size() > 60 && line.find_first_not_of('-') == std::string::npos;
@@ -109,9 +110,8 @@ std::string without_launcher_lines(const std::string& text) {
     const bool is_count = line.starts_with('[') && (line.find("have sent help message") != std::string::npos ||
                                                     line.find("orte_base_help_aggregate") != std::string::npos);
     const bool is_of_launcher = is_edge || is_count || (is_in_box && !line.starts_with("plumb:"));
-    if (!is_of_launcher) kept += line + "\n";
+    (is_of_launcher ? result.launcher : result.err) += line + "\n";
   }
-  return kept;
 }
 
 }  // namespace
@@ -181,7 +181,7 @@ RunResult run_plumb(int num_ranks, const std::vector<std::string>& arguments, Ru
   argv.emplace_back(PLUMB_PROGRAM);
   argv.insert(argv.end(), arguments.begin(), arguments.end());
   RunResult result = run_program(argv, options);
-  result.err = without_launcher_lines(result.err);
+  split_launcher_lines(result);
   return result;
 }
 

@@ -24,13 +24,14 @@ struct RunResult {
   double seconds = 0;
   double seconds_after_interrupt = 0;
   std::string out, err;
+  std::string launcher;  // what run_plumb took out of err
 };
 
 /// argv[0] is looked up in PATH. Throws std::runtime_error where it cannot be started.
 RunResult run_program(const std::vector<std::string>& argv, const RunOptions& options = {});
 
 /// plumb with these arguments: num_ranks of it under mpirun, or for 0 itself. Its temporary files go to
-/// working_directory/tmp, which this makes. Lines that mpirun adds are left out of the result's err.
+/// working_directory/tmp, which this makes. Lines that mpirun adds are moved from the result's err to launcher.
 RunResult run_plumb(int num_ranks, const std::vector<std::string>& arguments, RunOptions options);
 
 /// Processes, besides this one, whose command line holds the text.
