@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -26,6 +27,7 @@ namespace plumb::test {
 
 namespace {
 
+namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
@@ -114,6 +116,19 @@ void split_launcher_lines(RunResult& result) {
   }
 }
 
+/// The daemon that Open MPI starts for a program without mpirun outlives it by a moment and then removes its files.
+void wait_for_launcher_files(const std::string& temporary) {
+  const auto deadline = Clock::now() + std::chrono::seconds(5);
+  const auto is_of_launcher = [](const fs::directory_entry& entry) {
+    return entry.path().filename().string().starts_with("ompi.");
+  };
+  const auto are_there = [&] {
+    const fs::directory_iterator all(temporary);
+    return std::any_of(begin(all), end(all), is_of_launcher);
+  };
+  while (are_there() && Clock::now() < deadline) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+}
+
 }  // namespace
 
 RunResult run_program(const std::vector<std::string>& argv, const RunOptions& options) {
@@ -169,7 +184,7 @@ RunResult run_program(const std::vector<std::string>& argv, const RunOptions& op
 
 RunResult run_plumb(int num_ranks, const std::vector<std::string>& arguments, RunOptions options) {
   const std::string temporary = options.working_directory + "/tmp";
-  std::filesystem::create_directories(temporary);
+  fs::create_directories(temporary);
   options.environment.insert({{"TMPDIR", temporary},
                               {"OMP_NUM_THREADS", "1"},
                               {"OMPI_ALLOW_RUN_AS_ROOT", "1"},
@@ -182,12 +197,13 @@ RunResult run_plumb(int num_ranks, const std::vector<std::string>& arguments, Ru
   argv.insert(argv.end(), arguments.begin(), arguments.end());
   RunResult result = run_program(argv, options);
   split_launcher_lines(result);
+  wait_for_launcher_files(temporary);
   return result;
 }
 
 int count_processes(const std::string& text) {
   int count = 0;
-  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+  for (const auto& entry : fs::directory_iterator("/proc")) {
     const std::string name = entry.path().filename().string();
     if (name.find_first_not_of("0123456789") != std::string::npos || name == std::to_string(::getpid())) continue;
     std::ostringstream command_line;

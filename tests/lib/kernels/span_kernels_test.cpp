@@ -79,7 +79,8 @@ TYPED_TEST(SpanKernels, ConversionsGiveTheSameBitsWhereverTheSpanIsSplit) {
 constexpr AdamWStep kStep = {.learning_rate = 1e-3f,
                              .beta1 = 0.9f,
                              .beta2 = 0.999f,
-                             .epsilon = 1e-8f,
+                             .epsilon = 1e-2f,  // large enough to show where it is added
+
                              .weight_decay = 0.1f,
                              .bias_correction1 = 1 - 0.9f * 0.9f * 0.9f,
                              .bias_correction2_sqrt = 0.0547448f,
