@@ -7,19 +7,41 @@
 
 namespace plumb {
 
+/// Log-probability of the trained tokens of one document of a pair, in two parts: the first as many tokens as the
+/// shorter answer of the pair has, and what the longer one has beyond them. Length-desensitised DPO weighs them apart.
+struct SequenceLogps {
+  double shared = 0;
+  double tail = 0;
+  bool operator==(const SequenceLogps&) const = default;
+};
+
 struct MicroBatch {
   std::vector<int64_t> token_ids;       // [T]
   std::vector<int64_t> document_begin;  // first token of each document, then T
   std::vector<uint8_t> loss_mask;       // [T], 1 where the token is to be learnt
   std::vector<int64_t> row_ids;         // the source row of each document
 
+  // Of pairs: documents 2i and 2i + 1 are the chosen and the rejected text of pair i.
+  std::vector<double> margins;                 // of each pair; empty where the data has none
+  std::vector<SequenceLogps> reference_logps;  // of each document; empty where none were computed
+
+  int64_t number = 0;  // a * ranks + r within its step, or in file order within an evaluation
+
   /// A micro-batch for which the step had no rows left: one token that stands for none, so that its rank has something
   /// to compute while the others do.
-  static MicroBatch empty() { return {{0}, {0, 1}, {0}, {-1}}; }
+  static MicroBatch empty() {
+    MicroBatch batch;
+    batch.token_ids = {0};
+    batch.document_begin = {0, 1};
+    batch.loss_mask = {0};
+    batch.row_ids = {-1};
+    return batch;
+  }
   bool is_empty() const { return row_ids.size() == 1 && row_ids[0] == -1; }
 
   int64_t num_tokens() const { return static_cast<int64_t>(token_ids.size()); }
   int64_t num_documents() const { return static_cast<int64_t>(document_begin.size()) - 1; }
+  int64_t num_pairs() const { return is_empty() ? 0 : num_documents() / 2; }
 };
 
 }  // namespace plumb
