@@ -44,7 +44,10 @@ std::string render_index(const ExportPlan& plan) {
 /// The source's config with the few keys that an export decides, so that keys plumb does not know survive.
 std::string adapt_source_config(const std::string& path, const ModelConfig& config, Dtype dtype) {
   json source = parse_config_object(read_text_file(path, kMaxConfigBytes), path);
-  source["architectures"] = json::parse(render_model_config(config, hf_dtype_name(dtype))).at("architectures");
+  const json rendered = json::parse(render_model_config(config, hf_dtype_name(dtype)));
+  source["architectures"] = rendered.at("architectures");
+  for (const char* key : {"id2label", "label2id", "pad_token_id"})
+    if (rendered.contains(key)) source[key] = rendered.at(key);
   source["tie_word_embeddings"] = config.ties_embeddings;
   if (source.contains("dtype") || !source.contains("torch_dtype")) source["dtype"] = hf_dtype_name(dtype);
   if (source.contains("torch_dtype")) source["torch_dtype"] = hf_dtype_name(dtype);
@@ -54,6 +57,7 @@ std::string adapt_source_config(const std::string& path, const ModelConfig& conf
   described.bos_token_id = config.bos_token_id;
   described.eos_token_ids = config.eos_token_ids;
   described.initializer_range = config.initializer_range;
+  described.pad_token_id = config.pad_token_id;
   if (render_model_config(described, "float32") != render_model_config(config, "float32"))
     throw_error<DataError>(
         "{}: expected the config of the model that was trained, got another one; did it change since?", path);

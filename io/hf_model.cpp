@@ -11,6 +11,7 @@
 
 #include "lib/base/check.hpp"
 #include "lib/model/config_json.hpp"
+#include "lib/model/initialise.hpp"
 
 namespace plumb {
 
@@ -63,16 +64,20 @@ std::string_view name_pattern(ParameterKind kind) {
       return "model.norm.weight";
     case kHead:
       return "lm_head.weight";
+    case kScore:
+      return "score.weight";
   }
   check(false, "every parameter has a name");
   return {};
 }
 
-/// Tensors that transformers ignores too: constants of old checkpoints, the head of a tied model; score.weight is read
-/// by name where it is wanted.
-bool is_ignorable(std::string_view name, bool ties_embeddings) {
-  return name.ends_with("rotary_emb.inv_freq") || name == "score.weight" ||
-         (ties_embeddings && name == "lm_head.weight");
+/// Tensors that transformers ignores too: constants of old checkpoints, the head of a tied model, the other kind of
+/// head.
+bool is_ignorable(std::string_view name, const ModelConfig& config) {
+  if (name.ends_with("rotary_emb.inv_freq")) return true;
+  const bool is_language_model = config.head == HeadKind::kLanguageModel;
+  return name == "lm_head.weight" ? config.ties_embeddings || !is_language_model
+                                  : name == "score.weight" && is_language_model;
 }
 
 /// "a, b, c and 7 more"
@@ -138,6 +143,7 @@ HfModel::HfModel(const std::string& directory, HfModelOptions options) : directo
                                       : "");
   const std::string config_path = join_path(directory, "config.json");
   config_ = parse_model_config(read_text_file(config_path, kMaxConfigBytes), config_path);
+  if (options_.head) config_.head = *options_.head;
   units_ = unit_layouts(config_);
   if (contains(names, kSingleFile)) {
     open_single_file();
@@ -182,7 +188,7 @@ void HfModel::open_indexed_files() {
     const SafetensorsFile& file = files_.emplace_back(join_path(directory_, part));
     for (const SafetensorsEntry& entry : file.entries()) {
       const auto listed = weight_map->find(entry.name);
-      if (listed == weight_map->end() ? !is_ignorable(entry.name, config_.ties_embeddings) : *listed != part)
+      if (listed == weight_map->end() ? !is_ignorable(entry.name, config_) : *listed != part)
         throw_error<DataError>("{}: tensor {}: expected it in {} according to {}, got it here", file.path(), entry.name,
                                listed == weight_map->end() ? "no file" : listed->get<std::string>(), kIndexFile);
       files_by_tensor_[entry.name] = &file;
@@ -202,7 +208,7 @@ void HfModel::check_parameters() const {
       const std::string name = hf_parameter_name(parameter);
       expected.insert(name);
       if (!has_tensor(name)) {
-        if (parameter.kind != ParameterKind::kHead || options_.needs_head) missing.push_back(name);
+        if (parameter.kind != ParameterKind::kScore) missing.push_back(name);
         continue;
       }
       const SafetensorsEntry& entry = file_of(name).at(name);
@@ -214,7 +220,7 @@ void HfModel::check_parameters() const {
     }
   }
   for (const auto& [name, file] : files_by_tensor_)
-    if (!expected.contains(name) && !is_ignorable(name, config_.ties_embeddings)) extra.push_back(name);
+    if (!expected.contains(name) && !is_ignorable(name, config_)) extra.push_back(name);
   std::string faults;
   const auto report = [&](const char* what, const std::vector<std::string>& names) {
     if (!names.empty()) faults += fmt::format("; {} {}: {}", names.size(), what, list_some(names));
@@ -242,24 +248,19 @@ void HfModel::read_unit_range(const UnitLayout& unit, int64_t begin, int64_t end
     const int64_t last = std::min(end, parameter.offset + parameter.num_elements());
     if (first >= last) continue;
     const std::string name = hf_parameter_name(parameter);
-    if (parameter.kind == ParameterKind::kHead && !options_.needs_head && !has_tensor(name)) continue;
+    const auto piece = values.subspan(static_cast<size_t>(first - begin), static_cast<size_t>(last - first));
+    if (parameter.kind == ParameterKind::kScore && !has_score()) {
+      UnitLayout score{"score", {parameter}, parameter.num_elements()};
+      score.parameters[0].offset = 0;
+      initialise_unit_range(score, config_.initializer_range, options_.seed, first - parameter.offset,
+                            last - parameter.offset, piece);
+      continue;
+    }
     const SafetensorsFile& file = file_of(name);
     const SafetensorsEntry& entry = file.at(name);
-    const auto piece = values.subspan(static_cast<size_t>(first - begin), static_cast<size_t>(last - first));
     file.read(entry, first - parameter.offset, piece);
     file.check_finite(entry, first - parameter.offset, piece);
   }
-}
-
-void HfModel::read_tensor(std::string_view name, const std::vector<int64_t>& shape, std::span<float> values) const {
-  const SafetensorsFile& file = file_of(name);
-  const SafetensorsEntry& entry = file.at(name);
-  if (entry.shape != shape)
-    throw_error<DataError>("{}: tensor {}: expected shape {}, got {}", file.path(), name, quote_shape(shape),
-                           quote_shape(entry.shape));
-  check(static_cast<int64_t>(values.size()) == entry.num_elements, "values have the size of the tensor");
-  file.read(entry, 0, values);
-  file.check_finite(entry, 0, values);
 }
 
 }  // namespace plumb

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -21,8 +22,10 @@ namespace plumb {
 std::string hf_parameter_name(const Parameter& parameter);
 
 struct HfModelOptions {
-  /// False for a reward model: a directory without lm_head.weight opens, and the head reads as zeros.
-  bool needs_head = true;
+  /// Which head is wanted; by default the one that config.json names. A score head can be put on any language model:
+  /// where the directory holds no score.weight it is drawn from the seed, as transformers draws it.
+  std::optional<HeadKind> head = std::nullopt;
+  uint64_t seed = 42;
 };
 
 /// Reads may run at the same time on any thread or rank.
@@ -40,15 +43,14 @@ class HfModel {
   /// what lies past num_elements are zero. Throws DataError on a weight that is NaN or infinite.
   void read_unit_range(const UnitLayout& unit, int64_t begin, int64_t end, std::span<float> values) const;
 
-  /// Tensors outside the units, such as score.weight.
-  bool has_tensor(std::string_view name) const { return files_by_tensor_.contains(name); }
-  /// Throws DataError if it is missing, has another shape or holds a value that is NaN or infinite.
-  void read_tensor(std::string_view name, const std::vector<int64_t>& shape, std::span<float> values) const;
+  /// Of a score head: whether the directory holds it; otherwise the seed made it.
+  bool has_score() const { return has_tensor("score.weight"); }
 
  private:
   void open_single_file();
   void open_indexed_files();
   void check_parameters() const;
+  bool has_tensor(std::string_view name) const { return files_by_tensor_.contains(name); }
   const SafetensorsFile& file_of(std::string_view tensor) const;
 
   std::string directory_;

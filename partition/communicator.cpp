@@ -92,6 +92,11 @@ void Communicator::max(std::span<int64_t> values) const {
             "maximum of integers");
 }
 
+void Communicator::max(std::span<double> values) const {
+  check_mpi(MPI_Allreduce(MPI_IN_PLACE, values.data(), static_cast<int>(values.size()), MPI_DOUBLE, MPI_MAX, world_),
+            "maximum of numbers");
+}
+
 void Communicator::sum(ExactSum& value) const {
   value.carry();
   sum(value.bins());
@@ -111,6 +116,25 @@ std::vector<int64_t> Communicator::all_gather(int64_t value) const {
   std::vector<int64_t> values(static_cast<size_t>(size_));
   check_mpi(MPI_Allgather(&value, 1, MPI_INT64_T, values.data(), 1, MPI_INT64_T, world_), "all-gather");
   return values;
+}
+
+std::vector<std::vector<double>> Communicator::all_gather(const std::vector<double>& values) const {
+  const std::vector<int64_t> sizes = all_gather(std::ssize(values));
+  std::vector<int> counts, begins;
+  int total = 0;
+  for (const int64_t size : sizes) {
+    counts.push_back(static_cast<int>(size));
+    begins.push_back(total);
+    total += counts.back();
+  }
+  std::vector<double> all(static_cast<size_t>(total));
+  check_mpi(MPI_Allgatherv(values.data(), static_cast<int>(values.size()), MPI_DOUBLE, all.data(), counts.data(),
+                           begins.data(), MPI_DOUBLE, world_),
+            "all-gather of numbers");
+  std::vector<std::vector<double>> by_rank;
+  for (size_t rank = 0; rank < sizes.size(); ++rank)
+    by_rank.emplace_back(all.begin() + begins[rank], all.begin() + begins[rank] + counts[rank]);
+  return by_rank;
 }
 
 void Communicator::run_agreed(const std::function<void()>& body) const {

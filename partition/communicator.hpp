@@ -66,12 +66,15 @@ class Communicator {
   /// Collective: element by element over all ranks.
   void sum(std::span<int64_t> values) const;
   void max(std::span<int64_t> values) const;
+  void max(std::span<double> values) const;
   /// Collective: exact, so independent of the number of ranks.
   void sum(ExactSum& value) const;
   /// Collective: everyone gets rank 0's bytes.
   void broadcast(std::string& bytes) const;
   /// Collective: everyone gets every rank's value, by rank.
   std::vector<int64_t> all_gather(int64_t value) const;
+  /// Collective: the same for numbers of which every rank may have as many as it likes.
+  std::vector<std::vector<double>> all_gather(const std::vector<double>& values) const;
   /// Collective: runs body on every rank; if it throws on any, all ranks throw AgreedError with the message and exit
   /// code of the first rank that failed, so that nobody waits for a rank that is gone.
   void run_agreed(const std::function<void()>& body) const;

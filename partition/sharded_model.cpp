@@ -24,7 +24,7 @@ ShardedModel::ShardedModel(const ModelConfig& config, const Communicator& comm, 
       comm_(comm),
       options_(options),
       units_(shard_layouts(config, comm.size())),
-      exchange_(comm, units_, plan_buffers(units_, config.ties_embeddings, options.dtype == at::kFloat ? 4 : 2),
+      exchange_(comm, units_, plan_buffers(units_, config.shares_head(), options.dtype == at::kFloat ? 4 : 2),
                 options.dtype, options.accumulation_steps, options.reduction) {
   const int64_t num_levels = max_open_subtrees(comm.size(), options.accumulation_steps, options.reduction);
   const auto new_span = [this](int64_t elements) {
@@ -57,7 +57,7 @@ void ShardedModel::prefetch(int operation) {
 }
 
 HeadTensors ShardedModel::head_tensors(const at::Tensor& flat) const {
-  const UnitLayout& unit = (config_.ties_embeddings ? units_.front() : units_.back()).unit();
+  const UnitLayout& unit = (config_.shares_head() ? units_.front() : units_.back()).unit();
   HeadTensors head;
   for (const Parameter& p : unit.parameters) {
     const at::Tensor view = flat.narrow(0, p.offset, p.num_elements()).view(p.shape);
@@ -97,7 +97,7 @@ void ShardedModel::finish_reduce(int reduce, int64_t accumulation) {
   exchange_.finish_reduce(reduce, accumulation, shards_[static_cast<size_t>(unit)].levels);
 }
 
-void ShardedModel::accumulate(const MicroBatch& batch, int64_t accumulation, const Objective& objective) {
+void ShardedModel::accumulate(const MicroBatch& batch, int64_t accumulation, const HeadPass& head_pass) {
   const BlockContext context(config_, batch.document_begin);
   std::vector<at::Tensor> inputs;
   std::vector<BlockKept> kept;
@@ -107,12 +107,12 @@ void ShardedModel::accumulate(const MicroBatch& batch, int64_t accumulation, con
   // head: its gather is operation num_layers + 1, its gradient the first to be reduced, unless tied
   const int head_gather = static_cast<int>(config_.num_layers) + 1;
   const int last_reduce = static_cast<int>(exchange_.plan().reduces.size()) - 1;
-  int reduce = config_.ties_embeddings ? -1 : 0;  // the one started last
+  int reduce = config_.shares_head() ? -1 : 0;  // the one started last
   const HeadTensors head = head_tensors(exchange_.finish_gather(head_gather));
   prefetch(head_gather + 1);
-  const at::Tensor head_gradient = exchange_.gradient_buffer(config_.ties_embeddings ? last_reduce : 0);
+  const at::Tensor head_gradient = exchange_.gradient_buffer(config_.shares_head() ? last_reduce : 0);
   const HeadTensors head_gradients = head_tensors(head_gradient);
-  at::Tensor gradient_TD = objective(hidden_TD, head, &head_gradients);
+  at::Tensor gradient_TD = head_pass(hidden_TD, head, &head_gradients);
   hidden_TD.reset();
   exchange_.release_gather();
   if (reduce == 0) exchange_.start_reduce(0);
@@ -138,9 +138,8 @@ void ShardedModel::accumulate(const MicroBatch& batch, int64_t accumulation, con
   }
 
   // the embedding's gradient: rows of the tokens that were there; on top of the head's when tied
-  const at::Tensor embedding_gradient =
-      config_.ties_embeddings ? head_gradient : exchange_.gradient_buffer(last_reduce);
-  if (!config_.ties_embeddings) embedding_gradient.zero_();
+  const at::Tensor embedding_gradient = config_.shares_head() ? head_gradient : exchange_.gradient_buffer(last_reduce);
+  if (!config_.shares_head()) embedding_gradient.zero_();
   with_element_type(options_.dtype, [&]<class T>(T*) {
     float* rows = data_of<float>(embedding_gradient);
     for (int64_t t = 0; t < batch.num_tokens(); ++t)
@@ -153,10 +152,10 @@ void ShardedModel::accumulate(const MicroBatch& batch, int64_t accumulation, con
   finish_reduce(last_reduce, accumulation);
 }
 
-void ShardedModel::evaluate(const MicroBatch& batch, const Objective& objective) {
+void ShardedModel::evaluate(const MicroBatch& batch, const HeadPass& head_pass) {
   const BlockContext context(config_, batch.document_begin);
   const at::Tensor hidden_TD = run_forward(context, batch, nullptr, nullptr);
-  objective(hidden_TD, head_tensors(exchange_.finish_gather(static_cast<int>(config_.num_layers) + 1)), nullptr);
+  head_pass(hidden_TD, head_tensors(exchange_.finish_gather(static_cast<int>(config_.num_layers) + 1)), nullptr);
   exchange_.release_gather();
 }
 

@@ -26,7 +26,7 @@ struct EngineOptions {
 
 /// Turns the last block's output into a loss: returns the gradient of hidden_TD and writes those of the head (float32),
 /// or returns an undefined tensor, and writes none, when `gradients` is null.
-using Objective =
+using HeadPass =
     std::function<at::Tensor(const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors* gradients)>;
 
 class ShardedModel {
@@ -40,10 +40,10 @@ class ShardedModel {
 
   /// Collective: one micro-batch forward and backward. `accumulation` counts from 0 within the step; after the last the
   /// gradient shards are complete.
-  void accumulate(const MicroBatch& batch, int64_t accumulation, const Objective& objective);
+  void accumulate(const MicroBatch& batch, int64_t accumulation, const HeadPass& head_pass);
 
   /// Collective: forward only, no gradients.
-  void evaluate(const MicroBatch& batch, const Objective& objective);
+  void evaluate(const MicroBatch& batch, const HeadPass& head_pass);
 
   /// Collective: Euclidean norm of the whole gradient, the same bits on any number of ranks.
   double gradient_norm() const;

@@ -71,6 +71,7 @@ at::Tensor swiglu(const at::Tensor& gate_up) {
 
 Decoder::Decoder(const ModelConfig& config, const std::vector<at::Tensor>& units)
     : config_(config), frequencies_(rope_frequencies(config)) {
+  check(config.head == HeadKind::kLanguageModel, "text comes from a language model");
   const std::vector<UnitLayout> layouts = unit_layouts(config);
   check(units.size() == layouts.size(), "every unit of the model is there");
   for (size_t unit = 0; unit < units.size(); ++unit) {
@@ -82,7 +83,7 @@ Decoder::Decoder(const ModelConfig& config, const std::vector<at::Tensor>& units
     }
     if (layouts[unit].parameters.front().layer >= 0) blocks_.push_back(block_tensors(layouts[unit], units[unit]));
   }
-  if (config.ties_embeddings) head_VD_ = embedding_VD_;
+  if (config.shares_head()) head_VD_ = embedding_VD_;
 }
 
 at::Tensor Decoder::embed(const std::vector<int64_t>& token_ids) const {

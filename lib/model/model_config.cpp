@@ -19,7 +19,7 @@ constexpr double kMaxParameters = 1e14;
 struct FamilyTraits {
   Family family;
   const char* model_type;
-  const char* architecture;
+  const char* class_prefix;
   int64_t num_kv_heads;  // 0: as many as heads
   int64_t head_dim;      // 0: hidden_size / num_attention_heads
   int64_t max_position_embeddings;
@@ -28,10 +28,10 @@ struct FamilyTraits {
 };
 
 constexpr FamilyTraits kFamilies[] = {
-    {Family::kLlama, "llama", "LlamaForCausalLM", 0, 0, 2048, 1, 2},
-    {Family::kMistral, "mistral", "MistralForCausalLM", 8, 0, 4096 * 32, 1, 2},
-    {Family::kQwen2, "qwen2", "Qwen2ForCausalLM", 32, 0, 32768, -1, -1},
-    {Family::kQwen3, "qwen3", "Qwen3ForCausalLM", 32, 128, 32768, -1, -1},
+    {Family::kLlama, "llama", "Llama", 0, 0, 2048, 1, 2},
+    {Family::kMistral, "mistral", "Mistral", 8, 0, 4096 * 32, 1, 2},
+    {Family::kQwen2, "qwen2", "Qwen2", 32, 0, 32768, -1, -1},
+    {Family::kQwen3, "qwen3", "Qwen3", 32, 128, 32768, -1, -1},
 };
 
 constexpr int64_t kDefaultSlidingWindow = 4096, kDefaultMaxWindowLayers = 28;
@@ -162,6 +162,20 @@ std::vector<int64_t> parse_sliding_window(const ConfigReader& reader, Family fam
   return windows;
 }
 
+/// transformers takes the class from architectures; a directory without any is a language model.
+HeadKind parse_head(const ConfigReader& reader) {
+  if (reader.is_null_or_absent("architectures")) return HeadKind::kLanguageModel;
+  const json& names = reader.object().at("architectures");
+  const bool is_classifier = names.is_array() && names.size() == 1 && names[0].is_string() &&
+                             names[0].get_ref<const std::string&>().ends_with("ForSequenceClassification");
+  if (!is_classifier) return HeadKind::kLanguageModel;
+  const bool has_labels = !reader.is_null_or_absent("id2label") && reader.object().at("id2label").is_object();
+  const int64_t num_labels = has_labels ? std::ssize(reader.object().at("id2label")) : 2;  // transformers' default
+  if (num_labels != 1)
+    reader.fail("id2label", fmt::format("one label, as a reward model has, not the {} of a classifier", num_labels));
+  return HeadKind::kScore;
+}
+
 void parse_special_tokens(const ConfigReader& reader, const FamilyTraits& traits, ModelConfig& config) {
   const int64_t last = config.vocab_size - 1;
   const std::string expected = fmt::format("a token id from 0 to {}, a list of them, or null", last);
@@ -169,6 +183,8 @@ void parse_special_tokens(const ConfigReader& reader, const FamilyTraits& traits
   if (reader.has("bos_token_id"))
     config.bos_token_id =
         reader.is_null_or_absent("bos_token_id") ? -1 : static_cast<int32_t>(reader.integer("bos_token_id", 0, last));
+  if (!reader.is_null_or_absent("pad_token_id"))
+    config.pad_token_id = static_cast<int32_t>(reader.integer("pad_token_id", -1, kMaxVocabSize));
   if (!reader.has("eos_token_id")) {
     if (traits.eos_token_id >= 0) config.eos_token_ids.push_back(traits.eos_token_id);
     return;
@@ -249,6 +265,7 @@ ModelConfig parse_model_config(std::string_view json_text, std::string_view wher
   config.rope = parse_rope(reader, config.max_position_embeddings);
   config.sliding_window = parse_sliding_window(reader, config.family, config.num_layers);
   config.ties_embeddings = reader.boolean_or("tie_word_embeddings", false);
+  config.head = parse_head(reader);
   // the other families have no attention_bias: Qwen2 always biases q, k and v, Mistral nothing
   const bool may_choose_bias = config.family == Family::kLlama || config.family == Family::kQwen3;
   config.has_o_bias = may_choose_bias && reader.boolean_or("attention_bias", false);
@@ -261,8 +278,11 @@ ModelConfig parse_model_config(std::string_view json_text, std::string_view wher
 
 std::string render_model_config(const ModelConfig& config, std::string_view dtype) {
   const FamilyTraits& traits = traits_of(config.family);
+  const bool has_score = config.head == HeadKind::kScore;
+  const std::string architecture =
+      std::string(traits.class_prefix) + (has_score ? "ForSequenceClassification" : "ForCausalLM");
   json object = {
-      {"architectures", json::array({traits.architecture})},
+      {"architectures", json::array({architecture})},
       {"attention_dropout", 0.0},
       {"bos_token_id", config.bos_token_id < 0 ? json() : json(config.bos_token_id)},
       {"dtype", dtype},
@@ -285,6 +305,11 @@ std::string render_model_config(const ModelConfig& config, std::string_view dtyp
   };
   if (config.eos_token_ids.size() < 2)
     object["eos_token_id"] = config.eos_token_ids.empty() ? json() : json(config.eos_token_ids[0]);
+  if (config.pad_token_id >= 0) object["pad_token_id"] = config.pad_token_id;
+  if (has_score) {  // one label; transformers would take two
+    object["id2label"] = {{"0", "LABEL_0"}};
+    object["label2id"] = {{"LABEL_0", 0}};
+  }
   // transformers 4 reads these two and would silently take its defaults in their place
   object["rope_theta"] = config.rope.theta;
   if (config.rope.kind != RopeConfig::Kind::kDefault) object["rope_scaling"] = object["rope_parameters"];

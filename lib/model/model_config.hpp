@@ -10,6 +10,10 @@ namespace plumb {
 
 enum class Family { kLlama, kMistral, kQwen2, kQwen3 };
 
+/// What stands on the last block: a distribution over the vocabulary (*ForCausalLM), or one number per text
+/// (*ForSequenceClassification with one label: a reward model).
+enum class HeadKind { kLanguageModel, kScore };
+
 /// Rotary embedding; source of the llama3 scaling: transformers modeling_rope_utils, Llama 3.1.
 struct RopeConfig {
   enum class Kind { kDefault, kLinear, kLlama3 };
@@ -36,16 +40,22 @@ struct ModelConfig {
   /// Tokens a query sees, itself included; 0: all before it. One entry per layer.
   std::vector<int64_t> sliding_window;
   bool ties_embeddings = false;
+  HeadKind head = HeadKind::kLanguageModel;
   bool has_qkv_bias = false;  // Qwen2
   bool has_o_bias = false;    // attention_bias of Llama
   bool has_qk_norm = false;   // Qwen3
   double initializer_range = 0.02;
   int32_t bos_token_id = -1;  // -1: none
   std::vector<int32_t> eos_token_ids;
+  int32_t pad_token_id = -1;  // -1: none; a score is read at the last token that is not this one
+
+  /// Embedding and head are one matrix, hence one unit. A score head is never tied.
+  bool shares_head() const { return ties_embeddings && head == HeadKind::kLanguageModel; }
 };
 
-/// Parses the text of a config.json; `where` names it in messages. Throws DataError for missing or absurd numbers and
-/// for a family, activation or RoPE scaling that is not supported, naming those that are.
+/// Parses the text of a config.json, whose architecture decides the head; `where` names it in messages. Throws
+/// DataError for missing or absurd numbers and for a family, activation or RoPE scaling that is not supported, naming
+/// those that are.
 ModelConfig parse_model_config(std::string_view json_text, std::string_view where);
 
 /// The config.json text, in the form of transformers 5, that parses back to `config`.

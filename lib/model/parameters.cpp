@@ -48,15 +48,19 @@ std::vector<UnitLayout> unit_layouts(const ModelConfig& config) {
   using enum ParameterKind;
   const int64_t d = config.hidden_size, vocab = config.vocab_size;
   std::vector<UnitLayout> units;
-  UnitBuilder embedding{{config.ties_embeddings ? "embedding+head" : "embedding", {}, 0}};
+  UnitBuilder embedding{{config.shares_head() ? "embedding+head" : "embedding", {}, 0}};
   embedding.fused({{kEmbedding, {vocab, d}}});
-  if (config.ties_embeddings) embedding.fused({{kFinalNorm, {d}}});
+  if (config.shares_head()) embedding.fused({{kFinalNorm, {d}}});
   units.push_back(embedding.unit);
   for (int64_t layer = 0; layer < config.num_layers; ++layer) units.push_back(block_layout(config, layer));
-  if (!config.ties_embeddings) {
+  if (!config.shares_head()) {
     UnitBuilder head{{"head", {}, 0}};
     head.fused({{kFinalNorm, {d}}});
-    head.fused({{kHead, {vocab, d}}});
+    if (config.head == HeadKind::kScore) {
+      head.fused({{kScore, {1, d}}});
+    } else {
+      head.fused({{kHead, {vocab, d}}});
+    }
     units.push_back(head.unit);
   }
   return units;

@@ -34,6 +34,7 @@ enum class ParameterKind {
   kDown,
   kFinalNorm,
   kHead,
+  kScore,
 };
 
 struct Parameter {
@@ -55,7 +56,7 @@ struct UnitLayout {
   int64_t num_elements = 0;  // with the gaps of alignment, without the padding of sharding
 };
 
-/// Units in forward order: embedding, blocks, head; or embedding+head, blocks when tied.
+/// Units in forward order: embedding, blocks, head; or embedding+head, blocks when the two share a matrix.
 std::vector<UnitLayout> unit_layouts(const ModelConfig& config);
 
 /// Parameters of the model, gaps not counted.

@@ -1,22 +1,46 @@
 #include "lib/objective/sft.hpp"
 
+#include <algorithm>
+
 namespace plumb {
 
-void SftSums::add(const TokenStats& token) {
-  loss.add(token.loss);
-  entropy.add(token.entropy);
-  num_correct += token.is_correct ? 1 : 0;
-  ++num_trained_tokens;
+namespace {
+
+enum Sum { kLoss, kEntropy, kNumSums };
+enum Count { kCorrectTokens, kTrainedTokens, kDocuments, kExactDocuments, kNumCounts };
+
+double ratio(double sum, int64_t weight) { return sum / static_cast<double>(std::max<int64_t>(weight, 1)); }
+
+}  // namespace
+
+BatchWeight SftObjective::weigh(const MicroBatch& batch) const {
+  int64_t count = std::count(batch.loss_mask.begin(), batch.loss_mask.end(), uint8_t{1});
+  for (int64_t document = 0; document < batch.num_documents(); ++document) {
+    const auto begin = static_cast<size_t>(batch.document_begin[static_cast<size_t>(document)]);
+    if (begin < batch.loss_mask.size() && batch.loss_mask[begin]) --count;
+  }
+  return {.items = count};
 }
 
-at::Tensor sft_objective(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters,
-                         const HeadTensors* gradients, double norm_epsilon, TokenLoss kind, double gradient_scale,
-                         TokenLossScratch& scratch, SftSums& sums) {
+ObjectiveSums SftObjective::no_sums() const {
+  ObjectiveSums sums;
+  sums.sums.resize(kNumSums);
+  sums.counts.resize(kNumCounts);
+  return sums;
+}
+
+at::Tensor SftObjective::apply(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters,
+                               const HeadTensors* gradients, const BatchWeight& weight, ObjectiveSums& sums) {
   const Targets targets = find_targets(batch);
-  const TokenLossResult result =
-      token_loss(hidden_TD, targets, parameters, norm_epsilon, kind, gradients ? gradient_scale : 0.0,
-                 gradients ? *gradients : HeadTensors{}, scratch);
-  for (const TokenStats& token : result.stats) sums.add(token);
+  const TokenLossResult result = token_loss(hidden_TD, targets, parameters, norm_epsilon_, token_loss_,
+                                            gradients ? 1.0 / static_cast<double>(weight.items) : 0.0,
+                                            gradients ? *gradients : HeadTensors{}, scratch_);
+  for (const TokenStats& token : result.stats) {
+    sums.sums[kLoss].add(token.loss);
+    sums.sums[kEntropy].add(token.entropy);
+    sums.counts[kCorrectTokens] += token.is_correct ? 1 : 0;
+  }
+  sums.counts[kTrainedTokens] += std::ssize(result.stats);
   sums.num_tokens += batch.is_empty() ? 0 : batch.num_tokens();
   size_t target = 0;
   for (int64_t document = 1; document <= batch.num_documents(); ++document) {
@@ -26,20 +50,22 @@ at::Tensor sft_objective(const at::Tensor& hidden_TD, const MicroBatch& batch, c
     for (; target < targets.positions.size() && targets.positions[target] < end; ++target)
       is_exact = is_exact && result.stats[target].is_correct;
     if (target == first) continue;
-    ++sums.num_documents;
-    sums.num_exact_documents += is_exact ? 1 : 0;
+    ++sums.counts[kDocuments];
+    sums.counts[kExactDocuments] += is_exact ? 1 : 0;
   }
   return result.dhidden_TD;
 }
 
-int64_t count_targets(const MicroBatch& batch) {
-  int64_t count = 0;
-  for (uint8_t is_trained : batch.loss_mask) count += is_trained;
-  for (int64_t document = 0; document < batch.num_documents(); ++document) {
-    const auto begin = static_cast<size_t>(batch.document_begin[static_cast<size_t>(document)]);
-    if (begin < batch.loss_mask.size() && batch.loss_mask[begin]) --count;
-  }
-  return count;
+std::vector<Metric> SftObjective::metrics(const ObjectiveSums& sums, bool is_evaluation) const {
+  const int64_t weight = sums.counts[kTrainedTokens];
+  std::vector<Metric> metrics = {
+      {"loss", ratio(sums.sums[kLoss].value(), weight)},
+      {"entropy", ratio(sums.sums[kEntropy].value(), weight)},
+      {"mean_token_accuracy", ratio(static_cast<double>(sums.counts[kCorrectTokens]), weight)}};
+  if (is_evaluation)
+    metrics.push_back(
+        {"exact_match", ratio(static_cast<double>(sums.counts[kExactDocuments]), sums.counts[kDocuments])});
+  return metrics;
 }
 
 }  // namespace plumb

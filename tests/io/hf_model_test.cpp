@@ -157,15 +157,8 @@ TEST_F(HfModelDirectory, IgnoresWhatTransformersIgnores) {
   tensors_["score.weight"] = {{1, 2}, {4, 5}};
   write();
   const HfModel model(directory_.path());
-  std::vector<float> score(2);
-  EXPECT_TRUE(model.has_tensor("score.weight"));
-  model.read_tensor("score.weight", {1, 2}, score);
-  EXPECT_EQ(score, (std::vector<float>{4, 5}));
-  expect_contains(message_of<DataError>([&] {
-                    model.read_tensor("score.weight", {2, 1}, score);
-                  }),
-                  {"[2, 1]", "[1, 2]"});
-  expect_contains(message_of<DataError>([&] { model.read_tensor("value.weight", {2}, score); }), {"value.weight"});
+  EXPECT_EQ(model.config().head, HeadKind::kLanguageModel);
+  EXPECT_EQ(read_whole_unit(model, model.units().back()).back(), tensors_["lm_head.weight"].values.back());
 }
 
 TEST(HfModel, IgnoresTheHeadOfATiedModelOnly) {
@@ -182,15 +175,37 @@ TEST(HfModel, IgnoresTheHeadOfATiedModelOnly) {
   expect_contains(message_of<DataError>([&] { HfModel model(directory.path()); }), {"1 missing: lm_head.weight"});
 }
 
-TEST_F(HfModelDirectory, OfARewardModelNeedsNoHead) {
+TEST_F(HfModelDirectory, OfARewardModelHasAScoreInPlaceOfTheHead) {
   tensors_.erase("lm_head.weight");
+  tensors_["score.weight"] = {{1, 2}, {4, 5}};
   write();
-  const HfModel model(directory_.path(), {.needs_head = false});
+  const HfModel model(directory_.path(), {.head = HeadKind::kScore});
   const UnitLayout& head = model.units().back();
+  ASSERT_EQ(head.parameters.back().kind, ParameterKind::kScore);
   const std::vector<float> values = read_whole_unit(model, head);
   EXPECT_EQ(values[0], tensors_["model.norm.weight"].values[0]);
-  EXPECT_EQ(values.back(), 0.0f);
+  EXPECT_EQ(std::vector(values.end() - 2, values.end()), (std::vector<float>{4, 5}));
+  EXPECT_TRUE(model.has_score());
   expect_contains(refusal(), {"1 missing: lm_head.weight"});
+  tensors_["score.weight"] = {{2, 2}, {4, 5, 6, 7}};
+  write();
+  expect_contains(message_of<DataError>([&] { HfModel(directory_.path(), {.head = HeadKind::kScore}); }),
+                  {"score.weight", "[1, 2]", "[2, 2]"});
+}
+
+TEST_F(HfModelDirectory, WithoutAScoreTheSeedMakesOne) {
+  write();
+  const auto head_of = [&](uint64_t seed) {
+    const HfModel model(directory_.path(), {.head = HeadKind::kScore, .seed = seed});
+    EXPECT_FALSE(model.has_score());
+    return read_whole_unit(model, model.units().back());
+  };
+  const std::vector<float> first = head_of(1);
+  EXPECT_EQ(first[0], tensors_["model.norm.weight"].values[0]);
+  EXPECT_NE(first.back(), 0.0f);
+  EXPECT_LT(std::abs(first.back()), 10 * config_.initializer_range);
+  EXPECT_EQ(first, head_of(1));
+  EXPECT_NE(first, head_of(2));
 }
 
 TEST_F(HfModelDirectory, NamesTheElementThatIsNotFinite) {

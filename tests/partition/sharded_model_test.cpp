@@ -49,19 +49,19 @@ Outcome train(const Communicator& comm, const ModelConfig& config, EngineOptions
       }
   });
   Outcome outcome;
-  TokenLossScratch scratch;
+  SftObjective objective(1e-6, TokenLoss::kNll);
   for (uint64_t step = 0; step < 3; ++step) {
-    SftSums sums;
+    ObjectiveSums sums = objective.no_sums();
     for (int64_t a = 0; a < options.accumulation_steps; ++a) {
       const MicroBatch batch =
           random_batch(step, static_cast<uint64_t>(a * comm.size() + comm.rank()), config.vocab_size);
       model.accumulate(batch, a, [&](const at::Tensor& hidden, const HeadTensors& head, const HeadTensors* gradients) {
-        return sft_objective(hidden, batch, head, gradients, 1e-6, TokenLoss::kNll, 1.0 / 300, scratch, sums);
+        return objective.apply(hidden, batch, head, gradients, {.items = 300}, sums);
       });
     }
     if (step == 0) outcome.records = model.exchange().take_records();
-    comm.sum(sums.loss);
-    outcome.losses.push_back(sums.loss.value());
+    comm.sum(sums.sums[0]);
+    outcome.losses.push_back(sums.sums[0].value());
     outcome.norms.push_back(model.gradient_norm());
     model.update({.weight_decay = 0.1}, 1e-2, static_cast<int64_t>(step) + 1, 0.5);
   }

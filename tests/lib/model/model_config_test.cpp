@@ -145,9 +145,19 @@ TEST(ModelConfig, ReadsSpecialTokensInEveryForm) {
   expect_contains(refusal(with(small_config("llama"), {{"bos_token_id", {1}}})), {"bos_token_id"});
 }
 
-TEST(ModelConfig, AcceptsASequenceClassifier) {
-  const json architectures = {{"architectures", {"LlamaForSequenceClassification"}}};
-  EXPECT_EQ(parse(with(small_config("llama"), architectures)).family, Family::kLlama);
+TEST(ModelConfig, OfARewardModelHasAScoreHead) {
+  const json classifier =
+      with(small_config("llama"), {{"architectures", {"LlamaForSequenceClassification"}}, {"pad_token_id", 3}});
+  const ModelConfig config = parse(with(classifier, {{"id2label", {{"0", "LABEL_0"}}}}));
+  EXPECT_EQ(config.head, HeadKind::kScore);
+  EXPECT_EQ(config.pad_token_id, 3);
+  EXPECT_EQ(parse(small_config("llama")).head, HeadKind::kLanguageModel);
+  const json rendered = json::parse(render_model_config(config, "float32"));
+  EXPECT_EQ(rendered["architectures"], json({"LlamaForSequenceClassification"}));
+  EXPECT_EQ(rendered["id2label"], json({{"0", "LABEL_0"}}));
+  EXPECT_EQ(rendered["pad_token_id"], 3);
+  expect_contains(refusal(classifier), {"id2label", "one label"});  // transformers' default is two
+  expect_contains(refusal(with(classifier, {{"id2label", {{"0", "bad"}, {"1", "good"}}}})), {"id2label", "2"});
 }
 
 TEST(ModelConfig, NamesWhatIsSupportedWhenItRefuses) {
