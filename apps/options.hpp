@@ -1,14 +1,33 @@
-// The options of every command, each declared once: name, type, default and help stand in options.cpp and nowhere else.
-// Names and defaults are TRL's and Hugging Face's own; `-` is accepted for `_`.
+// How the options of a command become a struct: each is declared once, with name, type, default and help, beside the
+// struct that it fills. Names and defaults are TRL's and Hugging Face's own; `-` is accepted for `_`.
+// Here: the machinery, and what nearly every command takes. Those of training are in train_options.hpp.
 #pragma once
 
 #include <boost/program_options.hpp>
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
+#include "lib/text/pair.hpp"
+#include "lib/text/row.hpp"
+
 namespace plumb {
+
+using OptionsDescription = boost::program_options::options_description;
+
+/// An option whose default is what its target holds.
+template <class T>
+auto* with_default(T& target) {
+  return boost::program_options::value<T>(&target)->default_value(target);
+}
+template <>
+inline auto* with_default(std::string& target) {
+  return boost::program_options::value<std::string>(&target)->default_value(target, target.empty() ? "none" : target);
+}
+boost::program_options::typed_value<double>* with_default(double& target);
 
 struct ModelOptions {
   std::string model;
@@ -21,57 +40,37 @@ struct DataOptions {
   std::string columns;
   std::string chat_template;
   int64_t max_length = 1024;
+  bool parse_special_tokens = false;
+  // of rows to fine-tune on
   std::optional<bool> completion_only_loss;
   bool assistant_only_loss = false;
-  bool parse_special_tokens = false;
 };
-
-struct TrainOptions {
-  ModelOptions model;
-  DataOptions data;
-  std::vector<std::string> eval_data;
-  std::string output_dir;
-  bool overwrite_output_dir = false;
-  int64_t seed = 42;
-  bool shuffle = true;
-  bool dataloader_drop_last = false;
-  int64_t per_device_train_batch_size = 8;
-  int64_t per_device_eval_batch_size = 8;
-  int64_t gradient_accumulation_steps = 1;
-  double num_train_epochs = 3.0;
-  int64_t max_steps = -1;
-  double learning_rate = 2e-5;
-  std::string lr_scheduler_type = "linear";
-  double warmup_steps = 0;  // below 1: a share of all steps
-  double weight_decay = 0.0;
-  double adam_beta1 = 0.9;
-  double adam_beta2 = 0.999;
-  double adam_epsilon = 1e-8;
-  double max_grad_norm = 1.0;
-  std::string loss_type = "nll";
-  int64_t logging_steps = 10;
-  int64_t eval_steps = 0;  // 0: at the end of each epoch
-  bool gradient_checkpointing = true;
-  std::string reduction = "canonical";
-  std::string save_dtype = "float32";  // of the exported model
-};
-
-using OptionsDescription = boost::program_options::options_description;
 
 void declare(OptionsDescription& description, ModelOptions& options);
-void declare(OptionsDescription& description, DataOptions& options);
-void declare(OptionsDescription& description, TrainOptions& options);
+/// has_sft_options: false where rows are pairs, which have no prompt to train on.
+void declare(OptionsDescription& description, DataOptions& options, bool has_sft_options = true);
+
+SftOptions sft_options(const DataOptions& options);
+/// drops_long_pairs: as a reward model needs whole texts; otherwise they are cut off.
+PairOptions pair_options(const DataOptions& options, bool drops_long_pairs);
+
+/// Name and value, as text.
+using OptionTexts = std::vector<std::pair<std::string, std::string>>;
 
 /// Fills what was declared from the command line and, with `--config FILE.ini`, from that file; the command line wins.
-/// Returns false if help was asked for, and printed. `required` options must be given. Throws UsageError for anything
-/// unknown, with the nearest known name, and for values of the wrong type.
+/// Returns false if help was asked for, and printed. `required` options must be given. `texts`, where there is one,
+/// gets every option with the value it has. Throws UsageError for anything unknown, with the nearest known name, and
+/// for values of the wrong type.
 bool parse_options(const std::string& usage, OptionsDescription& description, const std::vector<std::string>& required,
-                   std::vector<std::string> arguments);
+                   std::vector<std::string> arguments, OptionTexts* texts = nullptr);
 
-/// Throws UsageError for values out of range or that contradict each other.
-void validate(const TrainOptions& options);
+/// "unknown option --x; did you mean --y?"
+[[noreturn]] void throw_unknown_option(const std::string& name, const std::vector<std::string>& known);
 
-/// All options with their values, for run.json: name and text.
-std::vector<std::pair<std::string, std::string>> option_values(const TrainOptions& options);
+std::vector<std::string> names_of(const OptionsDescription& description);
+
+// Throw UsageError, naming the option.
+void check_range(bool holds, std::string_view name, std::string_view expected, double got);
+void check_one_of(const std::string& value, const std::vector<std::string>& known, std::string_view name);
 
 }  // namespace plumb

@@ -10,16 +10,37 @@ namespace plumb {
 
 namespace {
 
-/// Collective: exact, so the same bits on any number of ranks.
-void sum_over_ranks(const Communicator& comm, SftSums& sums) {
-  comm.sum(sums.loss);
-  comm.sum(sums.entropy);
-  int64_t* const fields[] = {&sums.num_correct, &sums.num_trained_tokens, &sums.num_tokens, &sums.num_documents,
-                             &sums.num_exact_documents};
-  std::array<int64_t, std::size(fields)> counts;
-  for (size_t i = 0; i < counts.size(); ++i) counts[i] = *fields[i];
-  comm.sum(counts);
-  for (size_t i = 0; i < counts.size(); ++i) *fields[i] = counts[i];
+/// Collective: exact, so the same bits on any number of ranks. One message for all sums.
+void sum_over_ranks(const Communicator& comm, ObjectiveSums& sums) {
+  std::vector<int64_t> packed = {sums.num_tokens};
+  packed.insert(packed.end(), sums.counts.begin(), sums.counts.end());
+  for (ExactSum& sum : sums.sums) {
+    sum.carry();
+    packed.insert(packed.end(), sum.bins().begin(), sum.bins().end());
+  }
+  comm.sum(packed);
+  const int64_t* next = packed.data();
+  sums.num_tokens = *next++;
+  for (int64_t& count : sums.counts) count = *next++;
+  for (ExactSum& sum : sums.sums)
+    for (int64_t& bin : sum.bins()) bin = *next++;
+  if (!sums.maxima.empty()) comm.max(std::span<double>(sums.maxima));
+}
+
+/// Collective: what every micro-batch tells the others, by its number.
+void survey_global_batch(ShardedModel& model, const Communicator& comm, Objective& objective, int64_t num_rounds,
+                         const NextMicroBatches& next) {
+  std::vector<std::vector<double>> surveys;
+  for (int64_t round = 0; round < num_rounds; ++round)
+    for (const MicroBatch& batch : next()) {
+      std::vector<double> mine;
+      model.evaluate(batch, [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors*) {
+        mine = objective.survey(hidden_TD, batch, parameters);
+        return at::Tensor();
+      });
+      for (std::vector<double>& survey : comm.all_gather(mine)) surveys.push_back(std::move(survey));
+    }
+  objective.take_surveys(surveys);
 }
 
 /// As torch.nn.utils.clip_grad_norm_.
@@ -27,62 +48,79 @@ double clip_scale(double norm, double max_norm) {
   return max_norm == 0 ? 1.0 : std::min(1.0, max_norm / (norm + 1e-6));
 }
 
+double find_metric(const std::vector<Metric>& metrics, std::string_view name) {
+  const auto found = std::find_if(metrics.begin(), metrics.end(), [&](const Metric& m) { return m.name == name; });
+  check(found != metrics.end(), "an objective has the metric that is asked for");
+  return found->value;
+}
+
 }  // namespace
 
-StepStats Trainer::step(const std::vector<MicroBatch>& micro_batches) {
-  int64_t weight = 0;  // of the whole global batch, known before the first backward
-  for (const MicroBatch& batch : micro_batches) weight += count_targets(batch);
-  comm_.sum({&weight, 1});
-  check(weight > 0, "every step has a trained token");
+double StepStats::metric(std::string_view name) const { return find_metric(metrics, name); }
+double EvaluationStats::metric(std::string_view name) const { return find_metric(metrics, name); }
 
-  SftSums sums;
+BatchGradient accumulate_global_batch(ShardedModel& model, const Communicator& comm, Objective& objective,
+                                      const std::vector<MicroBatch>& micro_batches) {
+  BatchGradient gradient;
+  for (const MicroBatch& batch : micro_batches) {
+    const BatchWeight part = objective.weigh(batch);
+    gradient.weight.items += part.items;
+    gradient.weight.chosen_tokens += part.chosen_tokens;
+  }
+  std::array<int64_t, 2> weights = {gradient.weight.items, gradient.weight.chosen_tokens};
+  comm.sum(weights);  // of the whole global batch, known before the first backward
+  gradient.weight = {weights[0], weights[1]};
+  check(gradient.weight.items > 0, "every step has something to learn");
+
+  if (objective.needs_survey()) survey_global_batch(model, comm, objective, 1, [&] { return micro_batches; });
+
+  gradient.sums = objective.no_sums();
   for (size_t i = 0; i < micro_batches.size(); ++i) {
     const MicroBatch& batch = micro_batches[i];
-    model_.accumulate(batch, static_cast<int64_t>(i),
-                      [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors* gradients) {
-                        return sft_objective(hidden_TD, batch, parameters, gradients, model_.config().rms_norm_eps,
-                                             options_.token_loss, 1.0 / static_cast<double>(weight), scratch_, sums);
-                      });
+    model.accumulate(batch, static_cast<int64_t>(i),
+                     [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors* gradients) {
+                       return objective.apply(hidden_TD, batch, parameters, gradients, gradient.weight, gradient.sums);
+                     });
   }
+  sum_over_ranks(comm, gradient.sums);
+  gradient.norm = model.gradient_norm();
+  return gradient;
+}
 
-  sum_over_ranks(comm_, sums);
-  const auto total = static_cast<double>(weight);
+StepStats Trainer::step(const std::vector<MicroBatch>& micro_batches) {
+  const BatchGradient gradient = accumulate_global_batch(model_, comm_, objective_, micro_batches);
   StepStats stats;
-  stats.loss = sums.loss.value() / total;
-  stats.entropy = sums.entropy.value() / total;
-  stats.mean_token_accuracy = static_cast<double>(sums.num_correct) / total;
-  stats.num_tokens = sums.num_tokens;
-  stats.grad_norm = model_.gradient_norm();
+  stats.metrics = objective_.metrics(gradient.sums, /*is_evaluation=*/false);
+  stats.num_tokens = gradient.sums.num_tokens;
+  stats.grad_norm = gradient.norm;
   stats.learning_rate = options_.schedule.at(num_steps_done_);
-  if (!std::isfinite(stats.loss) || !std::isfinite(stats.grad_norm))
+  if (!std::isfinite(stats.loss()) || !std::isfinite(stats.grad_norm))
     throw_error<NumericError>(
         "step {}: loss {}, gradient norm {}: not finite, so nothing was updated; try a lower "
         "--learning_rate, or look at the rows with plumb inspect",
-        num_steps_done_ + 1, stats.loss, stats.grad_norm);
+        num_steps_done_ + 1, stats.loss(), stats.grad_norm);
   ++num_steps_done_;
   model_.update(options_.adamw, stats.learning_rate, num_steps_done_,
                 clip_scale(stats.grad_norm, options_.max_grad_norm));
   return stats;
 }
 
-EvaluationStats evaluate_model(ShardedModel& model, const Communicator& comm, int64_t num_rounds,
-                               const std::function<std::vector<MicroBatch>()>& next) {
-  SftSums sums;
-  TokenLossScratch scratch;
+EvaluationStats evaluate_model(ShardedModel& model, const Communicator& comm, Objective& objective, int64_t num_rounds,
+                               const std::function<NextMicroBatches()>& start) {
+  if (objective.needs_survey()) survey_global_batch(model, comm, objective, num_rounds, start());
+  ObjectiveSums sums = objective.no_sums();
+  int64_t num_items = 0;
+  const NextMicroBatches next = start();
   for (int64_t round = 0; round < num_rounds; ++round)
-    for (const MicroBatch& batch : next())
+    for (const MicroBatch& batch : next()) {
+      num_items += objective.weigh(batch).items;
       model.evaluate(batch, [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors*) {
-        return sft_objective(hidden_TD, batch, parameters, nullptr, model.config().rms_norm_eps, TokenLoss::kNll, 0.0,
-                             scratch, sums);
+        return objective.apply(hidden_TD, batch, parameters, nullptr, {}, sums);
       });
+    }
   sum_over_ranks(comm, sums);
-  const auto weight = static_cast<double>(std::max<int64_t>(sums.num_trained_tokens, 1));
-  return {sums.loss.value() / weight,
-          sums.entropy.value() / weight,
-          static_cast<double>(sums.num_correct) / weight,
-          static_cast<double>(sums.num_exact_documents) / static_cast<double>(std::max<int64_t>(sums.num_documents, 1)),
-          sums.num_trained_tokens,
-          sums.num_tokens};
+  comm.sum(std::span(&num_items, 1));
+  return {num_items, sums.num_tokens, objective.metrics(sums, /*is_evaluation=*/true)};
 }
 
 }  // namespace plumb

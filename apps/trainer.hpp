@@ -1,10 +1,11 @@
 // One optimizer update: the only place that knows the order of a step.
 #pragma once
 
-#include <string>
+#include <functional>
+#include <string_view>
 #include <vector>
 
-#include "lib/objective/sft.hpp"
+#include "lib/objective/objective.hpp"
 #include "lib/optim/adamw.hpp"
 #include "lib/optim/schedule.hpp"
 #include "partition/sharded_model.hpp"
@@ -15,32 +16,33 @@ struct TrainerOptions {
   AdamWOptions adamw;
   Schedule schedule;
   double max_grad_norm = 1.0;  // 0: no clipping
-  TokenLoss token_loss = TokenLoss::kNll;
 };
 
-/// Over the global batch. Metric names are TRL's.
+/// Over the global batch.
 struct StepStats {
-  double loss = 0;
   double grad_norm = 0;  // before clipping
   double learning_rate = 0;
-  double entropy = 0;
-  double mean_token_accuracy = 0;
   int64_t num_tokens = 0;
+  std::vector<Metric> metrics;  // the objective's, its loss first
+
+  double loss() const { return metrics.front().value; }
+  /// Of the metric with this name, which the objective must have.
+  double metric(std::string_view name) const;
 };
 
+/// Over an evaluation set.
 struct EvaluationStats {
-  double loss = 0;
-  double entropy = 0;
-  double mean_token_accuracy = 0;
-  double exact_match = 0;  // share of rows whose greedy continuation is the trained text
-  int64_t num_trained_tokens = 0;
+  int64_t num_items = 0;  // trained tokens or pairs
   int64_t num_tokens = 0;
+  std::vector<Metric> metrics;
+
+  double metric(std::string_view name) const;
 };
 
 class Trainer {
  public:
-  Trainer(ShardedModel& model, const Communicator& comm, const TrainerOptions& options)
-      : model_(model), comm_(comm), options_(options) {}
+  Trainer(ShardedModel& model, const Communicator& comm, Objective& objective, const TrainerOptions& options)
+      : model_(model), comm_(comm), objective_(objective), options_(options) {}
 
   /// Collective: every rank passes its micro-batches, equally many. Throws NumericError on all ranks alike, before
   /// anything is updated, if loss or norm is not finite.
@@ -51,13 +53,26 @@ class Trainer {
  private:
   ShardedModel& model_;
   const Communicator& comm_;
+  Objective& objective_;
   TrainerOptions options_;
-  TokenLossScratch scratch_;
   int64_t num_steps_done_ = 0;
 };
 
-/// Collective: `next` returns this rank's micro-batches of the next round, equally many on all ranks, num_rounds times.
-EvaluationStats evaluate_model(ShardedModel& model, const Communicator& comm, int64_t num_rounds,
-                               const std::function<std::vector<MicroBatch>()>& next);
+/// Collective: loss and gradient norm of a global batch; nothing is updated. The gradient stays in the model's shards.
+struct BatchGradient {
+  BatchWeight weight;
+  ObjectiveSums sums;  // over all ranks
+  double norm = 0;
+};
+BatchGradient accumulate_global_batch(ShardedModel& model, const Communicator& comm, Objective& objective,
+                                      const std::vector<MicroBatch>& micro_batches);
+
+/// This rank's micro-batches of the next round, equally many on all ranks.
+using NextMicroBatches = std::function<std::vector<MicroBatch>()>;
+
+/// Collective: `start` begins the set anew and returns what gives its num_rounds rounds; an objective that surveys sees
+/// the set twice.
+EvaluationStats evaluate_model(ShardedModel& model, const Communicator& comm, Objective& objective, int64_t num_rounds,
+                               const std::function<NextMicroBatches()>& start);
 
 }  // namespace plumb

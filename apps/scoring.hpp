@@ -1,0 +1,40 @@
+// A reward model at work: rewards of texts, on all ranks, whatever the stage or command that asks.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "io/dataset.hpp"
+#include "io/hf_model.hpp"
+#include "partition/sharded_model.hpp"
+
+namespace plumb {
+
+/// A reward model whose weights are shared among the ranks.
+class RewardModel {
+ public:
+  /// Collective. Throws AgreedError: UsageError for a directory without score.weight.
+  RewardModel(const Communicator& comm, const std::string& directory, at::ScalarType dtype);
+
+  const std::string& directory() const { return directory_; }
+  const ModelConfig& config() const { return model_->config(); }
+
+  /// Collective: the rewards of num_texts texts, in order, on every rank. text(i) gives the ids of one, asked for on
+  /// one rank only. Which texts are computed together depends on their numbers alone, so the bits do not depend on
+  /// ranks.
+  std::vector<double> score(int64_t num_texts, int64_t texts_per_micro_batch,
+                            const std::function<std::vector<int32_t>(int64_t text)>& text);
+
+  /// Collective: of every document of the dataset's examples, in order: of pairs the chosen and the rejected in turn.
+  std::vector<double> score(const Dataset& dataset, int64_t rows_per_micro_batch);
+
+ private:
+  const Communicator& comm_;
+  std::string directory_;
+  std::unique_ptr<ShardedModel> model_;
+};
+
+}  // namespace plumb

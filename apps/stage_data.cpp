@@ -1,0 +1,125 @@
+#include "apps/stage_data.hpp"
+
+#include <chrono>
+
+#include "apps/model_setup.hpp"
+#include "io/prepare.hpp"
+#include "lib/base/check.hpp"
+#include "lib/base/log.hpp"
+#include "lib/objective/dpo.hpp"
+#include "partition/sharded_model.hpp"
+
+namespace plumb {
+
+namespace {
+
+/// Of a micro-batch of reference log-probabilities. Which pairs are computed together depends on the data alone, so the
+/// stored values do not depend on ranks or options.
+constexpr int64_t kReferenceTokens = 4096;
+
+/// First examples of the micro-batches, then the number of examples.
+std::vector<int64_t> reference_micro_batches(const Dataset& dataset) {
+  constexpr int64_t kExamplesAtOnce = 1 << 16;
+  std::vector<int64_t> begins = {0};
+  int64_t tokens = 0;
+  for (int64_t first = 0; first < dataset.num_examples(); first += kExamplesAtOnce) {
+    const int64_t end = std::min(first + kExamplesAtOnce, dataset.num_examples());
+    const std::vector<int64_t> lengths = dataset.example_tokens(first, end);
+    for (int64_t example = first; example < end; ++example) {
+      const int64_t length = lengths[static_cast<size_t>(example - first)];
+      if (tokens > 0 && tokens + length > kReferenceTokens) {
+        begins.push_back(example);
+        tokens = 0;
+      }
+      tokens += length;
+    }
+  }
+  begins.push_back(dataset.num_examples());
+  return begins;
+}
+
+/// Collective: every rank has the values of the examples that it computed.
+std::vector<ExampleLogps> compute_reference_logps(const Communicator& comm, const std::string& directory,
+                                                  const Dataset& dataset) {
+  std::optional<HfModel> source;
+  std::vector<int64_t> begins;
+  comm.run_agreed([&] {
+    source.emplace(directory, HfModelOptions{.head = HeadKind::kLanguageModel});
+    begins = reference_micro_batches(dataset);
+  });
+  ShardedModel model(source->config(), comm, {.dtype = at::kFloat});
+  load_weights(comm, model, *source);
+  TokenLossScratch scratch;
+  std::vector<ExampleLogps> values;
+  const int64_t num_micro_batches = std::ssize(begins) - 1;
+  for (int64_t first = 0; first < num_micro_batches; first += comm.size()) {
+    const int64_t number = first + comm.rank();
+    const bool has_work = number < num_micro_batches;
+    const int64_t begin = has_work ? begins[static_cast<size_t>(number)] : 0;
+    const int64_t end = has_work ? begins[static_cast<size_t>(number) + 1] : 0;
+    MicroBatch batch;
+    comm.run_agreed([&] { batch = make_example_batch(dataset, begin, end); });
+    model.evaluate(batch, [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors*) {
+      const std::vector<SequenceLogps> logps =
+          sequence_logps(hidden_TD, batch, parameters, model.config().rms_norm_eps, scratch);
+      for (int64_t example = begin; example < end; ++example) {
+        const auto document = static_cast<size_t>(2 * (example - begin));
+        values.push_back({example, logps[document], logps[document + 1]});
+      }
+      return at::Tensor();
+    });
+  }
+  return values;
+}
+
+}  // namespace
+
+MicroBatch StageRows::micro_batch(const std::vector<int64_t>& row_numbers) const {
+  return make_micro_batch(*dataset, row_numbers, reference_logps ? &*reference_logps : nullptr);
+}
+
+std::unique_ptr<BatchStream> StageRows::stream(const SamplerOptions& sampler, const Communicator& comm,
+                                               int64_t end_step) const {
+  return std::make_unique<BatchStream>(*dataset, sampler, comm.rank(), comm.size(), 0, end_step,
+                                       reference_logps ? &*reference_logps : nullptr);
+}
+
+StageRows open_rows(const Communicator& comm, const TrainOptions& o, const std::vector<std::string>& files,
+                    const ModelConfig& config) {
+  const std::string data_directory = o.output_dir + "/data";
+  const PrepareOptions prepare = {.files = files,
+                                  .columns = parse_columns_option(o.data.columns),
+                                  .template_name = o.data.chat_template,
+                                  .use = o.stage == Stage::kSft ? RowUse::kSft : RowUse::kPreference,
+                                  .sft = sft_options(o.data),
+                                  .pair = pair_options(o.data, /*drops_long_pairs=*/o.stage == Stage::kReward),
+                                  .model_directory = o.model.model,
+                                  .vocab_size = config.vocab_size};
+  const DatasetIndex index = prepare_data(comm, prepare, data_directory);
+  StageRows rows;
+  comm.run_agreed([&] { rows.dataset.emplace(dataset_directory(data_directory, index), config.vocab_size); });
+  if (!o.packing) return rows;
+  const int64_t capacity_tokens = o.data.max_length * (o.stage == Stage::kSft ? 1 : 2);  // a pair is two texts
+  ensure_packing(comm, *rows.dataset, capacity_tokens);
+  comm.run_agreed([&] { rows.dataset->use_packing(capacity_tokens); });
+  if (comm.rank() == 0)
+    log_info("packing: {} rows of {} tokens, {:.1f} % full", rows.dataset->num_rows(), capacity_tokens,
+             100 * rows.dataset->fill_share());
+  return rows;
+}
+
+void add_reference_logps(const Communicator& comm, const TrainOptions& o, StageRows& rows) {
+  const std::string directory = o.dpo.ref_model.empty() ? o.model.model : o.dpo.ref_model;
+  const std::string model = model_hash(comm, directory);
+  if (!has_reference_logps(comm, *rows.dataset, model)) {
+    const auto start = std::chrono::steady_clock::now();
+    write_reference_logps(comm, *rows.dataset, model, compute_reference_logps(comm, directory, *rows.dataset));
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    if (comm.rank() == 0)
+      log_info("reference: log-probabilities of {} pairs in {:.1f} s, kept beside the pairs",
+               rows.dataset->num_examples(), seconds);
+  }
+  comm.run_agreed([&] { rows.reference_logps.emplace(*rows.dataset, model); });
+}
+
+}  // namespace plumb

@@ -1,0 +1,38 @@
+// The rows of a stage: tokenized, packed where that is asked for, and for DPO with what the reference model makes of
+// them.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "apps/train_options.hpp"
+#include "io/batch_stream.hpp"
+#include "io/dataset.hpp"
+#include "io/hf_model.hpp"
+#include "io/reference_logps.hpp"
+#include "partition/communicator.hpp"
+
+namespace plumb {
+
+/// One set of rows.
+struct StageRows {
+  std::optional<Dataset> dataset;
+  std::optional<ReferenceLogps> reference_logps;  // dpo
+
+  /// Rows laid end to end; without rows, the empty micro-batch.
+  MicroBatch micro_batch(const std::vector<int64_t>& row_numbers) const;
+  /// The stream of a rank. The rows must outlive it.
+  std::unique_ptr<BatchStream> stream(const SamplerOptions& sampler, const Communicator& comm,
+                                      int64_t end_step = BatchStream::kEndless) const;
+};
+
+/// Collective: the prepared rows of `files` in options.output_dir/data, made now or before.
+StageRows open_rows(const Communicator& comm, const TrainOptions& options, const std::vector<std::string>& files,
+                    const ModelConfig& config);
+
+/// Collective, dpo: computes the reference log-probabilities of the rows, in float32 and shared among all ranks, unless
+/// they are stored beside the rows already; no second model is in memory when this returns.
+void add_reference_logps(const Communicator& comm, const TrainOptions& options, StageRows& rows);
+
+}  // namespace plumb

@@ -1,0 +1,181 @@
+#include "apps/startup_checks.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "apps/trainer.hpp"
+#include "io/file.hpp"
+#include "lib/base/check.hpp"
+#include "lib/base/log.hpp"
+#include "lib/objective/reward.hpp"
+
+namespace plumb {
+
+namespace {
+
+constexpr int64_t kRowsLookedAt = 64;
+constexpr int64_t kRowsChecked = 4;
+constexpr double kLeastShareOfEos = 0.5;
+
+struct Check {
+  std::string name;
+  bool is_passed;
+  std::string detail;
+};
+
+/// The shortest of the first rows, so that the proofs take little time.
+std::vector<int64_t> short_rows(const Dataset& dataset) {
+  std::vector<std::pair<int64_t, int64_t>> rows;  // tokens, row
+  for (int64_t row = 0; row < std::min(dataset.num_rows(), kRowsLookedAt); ++row)
+    rows.emplace_back(dataset.row(row).num_tokens(), row);
+  std::sort(rows.begin(), rows.end());
+  std::vector<int64_t> chosen;
+  for (size_t i = 0; i < std::min<size_t>(rows.size(), kRowsChecked); ++i) chosen.push_back(rows[i].second);
+  return chosen;
+}
+
+double relative_difference(double a, double b) { return std::abs(a - b) / std::max({std::abs(a), std::abs(b), 1e-3}); }
+
+class StartupChecks {
+ public:
+  StartupChecks(const Communicator& comm, const TrainOptions& options, ShardedModel& model, Objective& objective,
+                const StageRows& rows)
+      : comm_(comm), options_(options), model_(model), objective_(objective), rows_(rows) {
+    comm.run_agreed([&] {
+      for (const int64_t row : short_rows(*rows.dataset)) singles_.push_back(rows.micro_batch({row}));
+      together_ = rows.micro_batch(short_rows(*rows.dataset));
+    });
+    // a bfloat16 product rounds differently for other numbers of rows
+    tolerance_ = options.model.dtype == "float32" ? 1e-3 : 5e-2;
+  }
+
+  std::vector<Check> run() {
+    std::vector<Check> checks = {packed_equals_unpacked()};
+    if (comm_.size() * options_.gradient_accumulation_steps > 1) checks.push_back(accumulation_does_not_show());
+    if (options_.stage == Stage::kDpo && options_.dpo.ref_model.empty()) checks.push_back(dpo_starts_at_zero());
+    if (options_.stage == Stage::kReward) checks.push_back(padding_does_not_show());
+    const double share = rows_.dataset->index().statistics.share_ending_in_trained_eos();
+    checks.push_back(
+        {"texts that end in a trained EOS", share >= kLeastShareOfEos, fmt::format("{:.1f} %", 100 * share)});
+    return checks;
+  }
+
+ private:
+  /// Micro-batches of one evaluation, all on rank 0.
+  EvaluationStats evaluate(const std::vector<MicroBatch>& batches) {
+    const auto start = [&]() -> NextMicroBatches {
+      return [&, next = size_t{0}]() mutable -> std::vector<MicroBatch> {
+        return {comm_.rank() == 0 ? batches[next++] : MicroBatch::empty()};
+      };
+    };
+    return evaluate_model(model_, comm_, objective_, std::ssize(batches), start);
+  }
+
+  Check compare(const std::string& name, const std::vector<std::pair<std::string, std::array<double, 2>>>& values) {
+    Check check{name, true, ""};
+    for (const auto& [what, pair] : values) {
+      const double difference = relative_difference(pair[0], pair[1]);
+      check.is_passed = check.is_passed && difference <= tolerance_;  // false for NaN too
+      check.detail += fmt::format("{}{} {:.7g} and {:.7g}", check.detail.empty() ? "" : ", ", what, pair[0], pair[1]);
+    }
+    return check;
+  }
+
+  Check packed_equals_unpacked() {
+    return compare("several texts in one row = each by itself",
+                   {{"loss", {evaluate({together_}).metric("loss"), evaluate(singles_).metric("loss")}}});
+  }
+
+  /// Loss and gradient norm of the rows: all in one micro-batch of the step, or spread over all of them.
+  std::array<double, 2> accumulate(bool is_spread) {
+    const int64_t num_micro_batches = comm_.size() * options_.gradient_accumulation_steps;
+    std::vector<MicroBatch> mine;
+    for (int64_t a = 0; a < options_.gradient_accumulation_steps; ++a) {
+      const int64_t number = a * comm_.size() + comm_.rank();
+      std::vector<int64_t> rows;
+      const std::vector<int64_t> all = short_rows(*rows_.dataset);
+      for (size_t i = 0; i < all.size(); ++i)
+        if (number == (is_spread ? static_cast<int64_t>(i) % num_micro_batches : 0)) rows.push_back(all[i]);
+      mine.push_back(rows_.micro_batch(rows));
+      mine.back().number = number;
+    }
+    const BatchGradient gradient = accumulate_global_batch(model_, comm_, objective_, mine);
+    return {objective_.metrics(gradient.sums, false).front().value, gradient.norm};
+  }
+
+  Check accumulation_does_not_show() {
+    const std::array<double, 2> one = accumulate(false), spread = accumulate(true);
+    return compare(fmt::format("one micro-batch = spread over {} ranks x {} steps of accumulation", comm_.size(),
+                               options_.gradient_accumulation_steps),
+                   {{"loss", {one[0], spread[0]}}, {"gradient norm", {one[1], spread[1]}}});
+  }
+
+  Check dpo_starts_at_zero() {
+    const EvaluationStats stats = evaluate({together_});
+    const double largest =
+        std::max(std::abs(stats.metric("rewards/chosen")), std::abs(stats.metric("rewards/rejected")));
+    return {"DPO starts at its reference: rewards of zero", largest <= 10 * tolerance_,
+            fmt::format("loss {:.6f}, rewards within {:.1e}", stats.metric("loss"), largest)};
+  }
+
+  Check padding_does_not_show() {
+    // the first text by itself, and with padding behind it
+    MicroBatch plain = singles_.front();
+    const auto end = static_cast<std::ptrdiff_t>(plain.document_begin[1]);
+    plain.token_ids.resize(static_cast<size_t>(end));
+    plain.loss_mask.resize(static_cast<size_t>(end));
+    plain.document_begin = {0, end};
+    plain.row_ids.resize(1);
+    MicroBatch padded = plain;
+    padded.token_ids.insert(padded.token_ids.end(), 7, model_.config().pad_token_id);
+    padded.loss_mask.insert(padded.loss_mask.end(), 7, 0);
+    padded.document_begin = {0, padded.num_tokens()};
+    const auto reward_of = [&](const MicroBatch& batch) {
+      double reward = 0;
+      model_.evaluate(batch, [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors*) {
+        reward =
+            document_rewards(hidden_TD, batch, parameters, model_.config().rms_norm_eps, model_.config().pad_token_id)
+                .front();
+        return at::Tensor();
+      });
+      return reward;
+    };
+    return compare("a reward does not depend on padding", {{"reward", {reward_of(plain), reward_of(padded)}}});
+  }
+
+  const Communicator& comm_;
+  const TrainOptions& options_;
+  ShardedModel& model_;
+  Objective& objective_;
+  const StageRows& rows_;
+  std::vector<MicroBatch> singles_;
+  MicroBatch together_;
+  double tolerance_;
+};
+
+}  // namespace
+
+void run_startup_checks(const Communicator& comm, const TrainOptions& options, ShardedModel& model,
+                        Objective& objective, const StageRows& rows) {
+  const std::vector<Check> checks = StartupChecks(comm, options, model, objective, rows).run();
+  comm.run_on_rank0([&] {
+    nlohmann::ordered_json lines = nlohmann::ordered_json::array();
+    for (const Check& check : checks) {
+      log_info("check: {}: {} ({})", check.name, check.is_passed ? "yes" : "NO", check.detail);
+      lines.push_back({{"name", check.name}, {"passed", check.is_passed}, {"detail", check.detail}});
+    }
+    write_file_atomically(options.output_dir + "/checks.json",
+                          nlohmann::ordered_json{{"checks", lines}}.dump(2) + "\n");
+  });
+  // the last one is of the data, about which prepare has warned already
+  for (size_t i = 0; i + 1 < checks.size(); ++i)
+    if (!checks[i].is_passed)
+      throw_error<NumericError>("start-up check failed: {}: {}; --startup_checks false trains all the same",
+                                checks[i].name, checks[i].detail);
+}
+
+}  // namespace plumb

@@ -1,0 +1,16 @@
+// Proofs that a run is sound, on a few short rows before the first step: what must not matter does not matter. They
+// take the time of about two steps and end up in checks.json and in the report.
+#pragma once
+
+#include "apps/stage_data.hpp"
+#include "apps/train_options.hpp"
+#include "lib/objective/objective.hpp"
+#include "partition/sharded_model.hpp"
+
+namespace plumb {
+
+/// Collective. Says what was proved; throws NumericError, on all ranks alike, where a proof fails.
+void run_startup_checks(const Communicator& comm, const TrainOptions& options, ShardedModel& model,
+                        Objective& objective, const StageRows& rows);
+
+}  // namespace plumb

@@ -1,0 +1,60 @@
+#include "apps/step_log.hpp"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+namespace plumb {
+
+StepLog::StepLog(const std::string& directory) : metrics_(directory + "/metrics.jsonl"), events_(directory) {}
+
+void StepLog::add(const StepStats& stats, double seconds) {
+  ++num_steps_;
+  num_tokens_ += stats.num_tokens;
+  seconds_ += seconds;
+  if (sums_.empty()) {
+    sums_ = stats.metrics;
+    return;
+  }
+  for (size_t i = 0; i < sums_.size(); ++i) sums_[i].value += stats.metrics[i].value;
+}
+
+void StepLog::write(const StepStats& last, int64_t step, double epoch, int64_t total_tokens, int64_t memory_bytes) {
+  const auto count = static_cast<double>(num_steps_);
+  nlohmann::ordered_json line = {{"step", step},
+                                 {"epoch", epoch},
+                                 {"loss", sums_.front().value / count},
+                                 {"grad_norm", last.grad_norm},
+                                 {"learning_rate", last.learning_rate},
+                                 {"num_tokens", total_tokens}};
+  for (const Metric& sum : sums_) line[sum.name] = sum.value / count;
+  line["step_seconds"] = seconds_ / count;
+  line["tokens_per_second"] = static_cast<double>(num_tokens_) / seconds_;
+  line["memory_bytes"] = memory_bytes;
+  write_line(line);
+  num_steps_ = num_tokens_ = 0;
+  seconds_ = 0;
+  sums_.clear();
+}
+
+void StepLog::write(const EvaluationStats& stats, int64_t step, double epoch) {
+  nlohmann::ordered_json line = {{"step", step}, {"epoch", epoch}};
+  for (const Metric& metric : stats.metrics) line["eval_" + metric.name] = metric.value;
+  if (line.contains("eval_exact_match")) line["eval_perplexity"] = std::exp(stats.metric("loss"));
+  line["eval_num_tokens"] = stats.num_tokens;
+  write_line(line);
+}
+
+void StepLog::write_line(const nlohmann::ordered_json& line) {
+  metrics_.write(line);
+  events_.write(line);
+}
+
+std::string render_metrics(const std::vector<Metric>& metrics) {
+  std::string text;
+  for (const Metric& metric : metrics)
+    text += fmt::format("{}{} {:.4g}", text.empty() ? "" : "  ", metric.name, metric.value);
+  return text;
+}
+
+}  // namespace plumb

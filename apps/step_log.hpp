@@ -1,0 +1,41 @@
+// What a run says of its steps, for machines: metrics.jsonl, and TensorBoard event files beside it. Keys are TRL's.
+// Rank 0 only.
+#pragma once
+
+#include <string>
+
+#include "apps/trainer.hpp"
+#include "io/run_log.hpp"
+#include "io/tensorboard.hpp"
+
+namespace plumb {
+
+class StepLog {
+ public:
+  /// Appends to the files of `directory`. Throws InputOutputError.
+  explicit StepLog(const std::string& directory);
+
+  /// Counts towards the next line.
+  void add(const StepStats& stats, double seconds);
+
+  /// One line: the means over the steps since the last one, as TRL logs them; norm, learning rate and the number of
+  /// tokens of the last step.
+  void write(const StepStats& last, int64_t step, double epoch, int64_t total_tokens, int64_t memory_bytes);
+
+  /// The metrics of an evaluation, each as eval_NAME; sft's loss also as perplexity.
+  void write(const EvaluationStats& stats, int64_t step, double epoch);
+
+ private:
+  void write_line(const nlohmann::ordered_json& line);
+
+  MetricsLog metrics_;
+  EventFile events_;
+  int64_t num_steps_ = 0, num_tokens_ = 0;
+  double seconds_ = 0;
+  std::vector<Metric> sums_;
+};
+
+/// "loss 0.6931  accuracy 0.8125": all of them, for people.
+std::string render_metrics(const std::vector<Metric>& metrics);
+
+}  // namespace plumb

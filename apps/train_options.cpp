@@ -1,0 +1,195 @@
+#include "apps/train_options.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <sstream>
+
+#include "lib/base/check.hpp"
+#include "lib/model/sampling.hpp"
+#include "lib/optim/schedule.hpp"
+
+namespace plumb {
+
+namespace po = boost::program_options;
+
+namespace {
+
+void declare_sft(OptionsDescription& description, SftStageOptions& o) {
+  description.add_options()("loss_type", with_default(o.loss_type), "nll or dft");
+}
+
+void declare_reward(OptionsDescription& description, RewardStageOptions& o) {
+  description.add_options()("center_rewards_coefficient", with_default(o.center_rewards_coefficient),
+                            "pulls rewards towards a mean of zero; 0: not at all");
+}
+
+void declare_dpo(OptionsDescription& description, DpoStageOptions& o) {
+  auto add = description.add_options();
+  add("beta", with_default(o.beta), "how strongly the model is held to the reference model; ipo's tau");
+  add("loss_type", po::value(&o.loss_type)->multitoken()->default_value(o.loss_type, "sigmoid"),
+      "one or more of sigmoid, hinge, ipo, exo_pair, nca_pair, robust, bco_pair, sppo_hard, aot, aot_unpaired, "
+      "apo_zero, apo_down, discopop, sft, sigmoid_norm");
+  add("loss_weights", po::value(&o.loss_weights)->multitoken(), "of each loss_type; default: 1 each");
+  add("label_smoothing", with_default(o.label_smoothing), "share of labels taken to be wrong");
+  add("f_divergence_type", with_default(o.f_divergence_type),
+      "reverse_kl, forward_kl, js_divergence or alpha_divergence");
+  add("f_alpha_divergence_coef", with_default(o.f_alpha_divergence_coef), "alpha of alpha_divergence");
+  add("ld_alpha", po::value<double>()->notifier([&o](double value) { o.ld_alpha = value; }),
+      "weight of the tokens that the longer answer has beyond the shorter (length-desensitised DPO)");
+  add("discopop_tau", with_default(o.discopop_tau), "temperature of discopop");
+  add("use_weighting", with_default(o.use_weighting), "pairs that the model itself would write count more (WPO)");
+  add("ref_model", with_default(o.ref_model), "reference model; none: the model that training starts from");
+  add("reward_model", with_default(o.reward_model), "reward model that scores pairs and completions");
+  add("pairs", with_default(o.pairs),
+      "given: those of the data; sampled: the best and the worst of num_generations completions of each prompt, as the "
+      "reward model sees them");
+  add("pair_filter", with_default(o.pair_filter),
+      "none, drop or flip: what happens to pairs whose reward margin is below pair_threshold");
+  add("pair_threshold", with_default(o.pair_threshold), "of pair_filter: chosen reward minus rejected reward");
+  add("num_generations", with_default(o.num_generations), "completions of each prompt, for sampled pairs");
+  add("max_completion_length", with_default(o.max_completion_length), "tokens of a sampled completion");
+  add("temperature", with_default(o.temperature), "of sampling");
+  add("top_k", with_default(o.top_k), "sample from the k likeliest tokens only; 0: from all");
+  add("top_p", with_default(o.top_p), "sample from the likeliest tokens that together reach this probability");
+  add("num_win_rate_prompts", with_default(o.num_win_rate_prompts),
+      "prompts of eval_data that the model answers before and after training, for the reward model to compare");
+}
+
+/// "a b", "a,b" and several words alike.
+std::vector<std::string> split_lists(const std::vector<std::string>& words) {
+  std::vector<std::string> items;
+  for (std::string word : words) {
+    std::replace(word.begin(), word.end(), ',', ' ');
+    std::istringstream stream(word);
+    for (std::string item; stream >> item;) items.push_back(item);
+  }
+  return items;
+}
+
+}  // namespace
+
+std::string_view name_of(Stage stage) {
+  return stage == Stage::kSft ? "sft" : stage == Stage::kReward ? "reward" : "dpo";
+}
+
+TrainOptions default_options(Stage stage) {
+  TrainOptions options;
+  options.stage = stage;
+  options.learning_rate = stage == Stage::kSft ? 2e-5 : stage == Stage::kReward ? 1e-4 : 1e-6;
+  return options;
+}
+
+void declare(OptionsDescription& description, TrainOptions& o) {
+  declare(description, o.model);
+  declare(description, o.data, o.stage == Stage::kSft);
+  auto add = description.add_options();
+  add("eval_data", po::value(&o.eval_data)->multitoken(), "files of rows to evaluate on");
+  add("output_dir", po::value(&o.output_dir), "where the run is written");
+  add("overwrite_output_dir", with_default(o.overwrite_output_dir), "replace a run that is there");
+  add("seed", with_default(o.seed), "of the order of rows, a new score head and sampling");
+  add("shuffle", with_default(o.shuffle), "false: rows in file order");
+  add("packing", with_default(o.packing), "fill rows of max_length with several texts, or pairs of twice that");
+  add("dataloader_drop_last", with_default(o.dataloader_drop_last), "drop the last, shorter batch of an epoch");
+  add("per_device_train_batch_size", with_default(o.per_device_train_batch_size), "rows of a micro-batch");
+  add("per_device_eval_batch_size", with_default(o.per_device_eval_batch_size), "rows of a micro-batch of evaluation");
+  add("gradient_accumulation_steps", with_default(o.gradient_accumulation_steps), "micro-batches per rank and step");
+  add("num_train_epochs", with_default(o.num_train_epochs), "passes over the data");
+  add("max_steps", with_default(o.max_steps), "steps in all; overrides num_train_epochs when above 0");
+  add("learning_rate", with_default(o.learning_rate), "peak");
+  add("lr_scheduler_type", with_default(o.lr_scheduler_type), "linear, cosine, constant or constant_with_warmup");
+  add("warmup_steps", with_default(o.warmup_steps), "steps from 0 to the peak; below 1: a share of all steps");
+  add("weight_decay", with_default(o.weight_decay), "of matrices; norms and biases have none");
+  add("adam_beta1", with_default(o.adam_beta1), "");
+  add("adam_beta2", with_default(o.adam_beta2), "");
+  add("adam_epsilon", with_default(o.adam_epsilon), "");
+  add("max_grad_norm", with_default(o.max_grad_norm), "gradients are clipped to this norm; 0: not at all");
+  add("logging_steps", with_default(o.logging_steps), "steps between lines of metrics");
+  add("eval_steps", with_default(o.eval_steps), "steps between evaluations; 0: after each epoch");
+  add("gradient_checkpointing", with_default(o.gradient_checkpointing),
+      "recompute blocks in backward instead of keeping their activations");
+  add("reduction", with_default(o.reduction), "canonical: same bits on any number of ranks; fast: less memory");
+  add("save_dtype", with_default(o.save_dtype), "float32 or bfloat16: of the exported model");
+  add("startup_checks", with_default(o.startup_checks), "prove on a few rows, before training, that the run is sound");
+  if (o.stage == Stage::kSft) declare_sft(description, o.sft);
+  if (o.stage == Stage::kReward) declare_reward(description, o.reward);
+  if (o.stage == Stage::kDpo) declare_dpo(description, o.dpo);
+}
+
+void validate(const TrainOptions& o) {
+  const auto at_least = [](int64_t value, int64_t least, std::string_view name) {
+    check_range(value >= least, name, fmt::format("at least {}", least), static_cast<double>(value));
+  };
+  const auto between_1_and = [](int64_t most, int64_t value, std::string_view name) {
+    check_range(value >= 1 && value <= most, name, fmt::format("1 to {}", most), static_cast<double>(value));
+  };
+  between_1_and(1'000'000, o.per_device_train_batch_size, "per_device_train_batch_size");
+  between_1_and(1'000'000, o.per_device_eval_batch_size, "per_device_eval_batch_size");
+  between_1_and(1'000'000, o.gradient_accumulation_steps, "gradient_accumulation_steps");
+  at_least(o.logging_steps, 1, "logging_steps");
+  at_least(o.eval_steps, 0, "eval_steps");
+  check_range(o.data.max_length >= 0 && o.data.max_length <= 1'000'000'000, "max_length", "0 to 1000000000",
+              static_cast<double>(o.data.max_length));
+  if (o.packing) at_least(o.data.max_length, 1, "max_length");
+  check_range(o.max_steps <= 1'000'000'000, "max_steps", "at most 1000000000", static_cast<double>(o.max_steps));
+  check_range(o.num_train_epochs <= 1e6, "num_train_epochs", "at most 1000000", o.num_train_epochs);
+  at_least(o.model.threads, 0, "threads");
+  at_least(o.seed, 0, "seed");
+  check_range(o.max_steps > 0 || (std::isfinite(o.num_train_epochs) && o.num_train_epochs > 0), "num_train_epochs",
+              "more than 0", o.num_train_epochs);
+  check_range(std::isfinite(o.learning_rate) && o.learning_rate >= 0, "learning_rate", "0 or more", o.learning_rate);
+  check_range(o.warmup_steps >= 0 && (o.warmup_steps < 1 || o.warmup_steps == std::floor(o.warmup_steps)),
+              "warmup_steps", "a whole number of steps, or a share below 1", o.warmup_steps);
+  check_range(std::isfinite(o.weight_decay) && o.weight_decay >= 0, "weight_decay", "0 or more", o.weight_decay);
+  check_range(o.adam_beta1 >= 0 && o.adam_beta1 < 1, "adam_beta1", "0 to below 1", o.adam_beta1);
+  check_range(o.adam_beta2 >= 0 && o.adam_beta2 < 1, "adam_beta2", "0 to below 1", o.adam_beta2);
+  check_range(o.adam_epsilon > 0, "adam_epsilon", "more than 0", o.adam_epsilon);
+  check_range(o.max_grad_norm >= 0, "max_grad_norm", "0 or more", o.max_grad_norm);
+  check_one_of(o.model.dtype, {"float32", "bfloat16"}, "dtype");
+  check_one_of(o.reduction, {"canonical", "fast"}, "reduction");
+  check_one_of(o.save_dtype, {"float32", "bfloat16"}, "save_dtype");
+  parse_schedule(o.lr_scheduler_type);
+  if (o.stage == Stage::kSft) check_one_of(o.sft.loss_type, {"nll", "chunked_nll", "dft"}, "loss_type");
+  if (o.stage == Stage::kReward)
+    check_range(std::isfinite(o.reward.center_rewards_coefficient) && o.reward.center_rewards_coefficient >= 0,
+                "center_rewards_coefficient", "0 or more", o.reward.center_rewards_coefficient);
+  if (o.stage != Stage::kDpo) return;
+  validate(dpo_options(o.dpo));
+  check_one_of(o.dpo.pairs, {"given", "sampled"}, "pairs");
+  check_one_of(o.dpo.pair_filter, {"none", "drop", "flip"}, "pair_filter");
+  validate(SamplingOptions{o.dpo.temperature, o.dpo.top_k, o.dpo.top_p});
+  check_range(o.dpo.num_generations >= 2 && o.dpo.num_generations <= 1024, "num_generations", "2 to 1024",
+              static_cast<double>(o.dpo.num_generations));
+  between_1_and(1'000'000, o.dpo.max_completion_length, "max_completion_length");
+  at_least(o.dpo.num_win_rate_prompts, 0, "num_win_rate_prompts");
+  check_range(std::isfinite(o.dpo.pair_threshold), "pair_threshold", "a number", o.dpo.pair_threshold);
+  if (!o.dpo.reward_model.empty()) return;
+  if (o.dpo.pairs == "sampled") throw UsageError("--pairs sampled: needs a --reward_model that scores completions");
+  if (o.dpo.pair_filter != "none")
+    throw_error<UsageError>("--pair_filter {}: needs a --reward_model that scores pairs", o.dpo.pair_filter);
+}
+
+DpoOptions dpo_options(const DpoStageOptions& o) {
+  std::vector<double> weights;
+  for (const std::string& text : split_lists(o.loss_weights)) {
+    const char* end = text.data() + text.size();
+    double weight = 0;
+    if (const auto read = std::from_chars(text.data(), end, weight); read.ec != std::errc() || read.ptr != end)
+      throw_error<UsageError>("--loss_weights: expected numbers, got {}", text);
+    weights.push_back(weight);
+  }
+  DpoOptions options;
+  options.beta = o.beta;
+  options.losses = weighted_losses(split_lists(o.loss_type), weights);
+  options.label_smoothing = o.label_smoothing;
+  options.f_divergence = f_divergence_named(o.f_divergence_type);
+  options.f_alpha_divergence_coef = o.f_alpha_divergence_coef;
+  options.ld_alpha = o.ld_alpha;
+  options.discopop_tau = o.discopop_tau;
+  options.uses_weighting = o.use_weighting;
+  return options;
+}
+
+}  // namespace plumb

@@ -1,0 +1,101 @@
+// The options of training: what all stages have in common, and what only one has. Each is declared once, in
+// train_options.cpp.
+#pragma once
+
+#include <array>
+#include <string_view>
+
+#include "apps/options.hpp"
+#include "lib/objective/preference_loss.hpp"
+
+namespace plumb {
+
+enum class Stage { kSft, kReward, kDpo };
+inline constexpr std::array kStages = {Stage::kSft, Stage::kReward, Stage::kDpo};
+
+/// "sft", "reward", "dpo": the command, the section of a pipeline's file, and its directory.
+std::string_view name_of(Stage stage);
+
+struct SftStageOptions {
+  std::string loss_type = "nll";
+};
+
+struct RewardStageOptions {
+  double center_rewards_coefficient = 0;
+};
+
+struct DpoStageOptions {
+  double beta = 0.1;
+  std::vector<std::string> loss_type = {"sigmoid"};
+  std::vector<std::string> loss_weights;  // numbers; empty: all 1
+  double label_smoothing = 0;
+  std::string f_divergence_type = "reverse_kl";
+  double f_alpha_divergence_coef = 0.5;
+  std::optional<double> ld_alpha;
+  double discopop_tau = 0.05;
+  bool use_weighting = false;
+  std::string ref_model;  // "": the model that training starts from
+
+  // Where pairs come from, and what a reward model does to them.
+  std::string reward_model;
+  std::string pairs = "given";
+  std::string pair_filter = "none";
+  double pair_threshold = 0;
+  int64_t num_generations = 4;
+  int64_t max_completion_length = 256;
+  double temperature = 1;
+  int64_t top_k = 0;
+  double top_p = 1;
+  int64_t num_win_rate_prompts = 64;
+};
+
+struct TrainOptions {
+  Stage stage = Stage::kSft;
+  ModelOptions model;
+  DataOptions data;
+  std::vector<std::string> eval_data;
+  std::string output_dir;
+  bool overwrite_output_dir = false;
+  int64_t seed = 42;
+  bool shuffle = true;
+  bool packing = false;
+  bool dataloader_drop_last = false;
+  int64_t per_device_train_batch_size = 8;
+  int64_t per_device_eval_batch_size = 8;
+  int64_t gradient_accumulation_steps = 1;
+  double num_train_epochs = 3.0;
+  int64_t max_steps = -1;
+  double learning_rate = 2e-5;
+  std::string lr_scheduler_type = "linear";
+  double warmup_steps = 0;  // below 1: a share of all steps
+  double weight_decay = 0.0;
+  double adam_beta1 = 0.9;
+  double adam_beta2 = 0.999;
+  double adam_epsilon = 1e-8;
+  double max_grad_norm = 1.0;
+  int64_t logging_steps = 10;
+  int64_t eval_steps = 0;  // 0: at the end of each epoch
+  bool gradient_checkpointing = true;
+  std::string reduction = "canonical";
+  std::string save_dtype = "float32";  // of the exported model
+  bool startup_checks = true;
+
+  SftStageOptions sft;
+  RewardStageOptions reward;
+  DpoStageOptions dpo;
+  OptionTexts texts;  // what parse_options() made of the command line: for run.json
+};
+
+/// TRL's defaults for the stage.
+TrainOptions default_options(Stage stage);
+
+/// Declares what options.stage has. `options` must outlive the description.
+void declare(OptionsDescription& description, TrainOptions& options);
+
+/// Throws UsageError for values out of range or that contradict each other.
+void validate(const TrainOptions& options);
+
+/// Throws UsageError.
+DpoOptions dpo_options(const DpoStageOptions& options);
+
+}  // namespace plumb

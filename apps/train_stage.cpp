@@ -1,0 +1,224 @@
+#include "apps/train_stage.hpp"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <optional>
+
+#include "apps/commands.hpp"
+#include "apps/model_setup.hpp"
+#include "apps/output_directory.hpp"
+#include "apps/progress.hpp"
+#include "apps/stage_data.hpp"
+#include "apps/startup_checks.hpp"
+#include "apps/step_log.hpp"
+#include "apps/trainer.hpp"
+#include "io/process_memory.hpp"
+#include "io/report.hpp"
+#include "io/tokenizer_files.hpp"
+#include "lib/base/check.hpp"
+#include "lib/base/log.hpp"
+#include "lib/objective/dpo.hpp"
+#include "lib/objective/reward.hpp"
+#include "lib/objective/sft.hpp"
+#include "partition/memory_plan.hpp"
+
+namespace plumb {
+
+namespace {
+
+double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// How many steps a run has, from rows and options.
+struct RunLength {
+  int64_t steps_per_epoch;
+  int64_t num_steps;
+};
+
+RunLength run_length(const TrainOptions& o, int64_t num_rows, int num_ranks) {
+  const int64_t rows_per_step = num_ranks * o.gradient_accumulation_steps * o.per_device_train_batch_size;
+  const int64_t steps_per_epoch =
+      o.dataloader_drop_last ? num_rows / rows_per_step : (num_rows + rows_per_step - 1) / rows_per_step;
+  if (steps_per_epoch == 0)
+    throw_error<UsageError>(
+        "{} rows do not fill one step of {} rows ({} ranks x {} accumulation steps x {} rows) and "
+        "--dataloader_drop_last drops the rest",
+        num_rows, rows_per_step, num_ranks, o.gradient_accumulation_steps, o.per_device_train_batch_size);
+  const int64_t num_steps =
+      o.max_steps > 0 ? o.max_steps
+                      : static_cast<int64_t>(std::ceil(o.num_train_epochs * static_cast<double>(steps_per_epoch)));
+  return {steps_per_epoch, num_steps};
+}
+
+TrainerOptions trainer_options(const TrainOptions& o, int64_t num_steps) {
+  const auto warmup = static_cast<int64_t>(
+      o.warmup_steps < 1 ? std::ceil(o.warmup_steps * static_cast<double>(num_steps)) : o.warmup_steps);
+  return {{o.adam_beta1, o.adam_beta2, o.adam_epsilon, o.weight_decay},
+          {parse_schedule(o.lr_scheduler_type), o.learning_rate, warmup, num_steps},
+          o.max_grad_norm};
+}
+
+int64_t sum_of_memory(const Communicator& comm) {
+  int64_t bytes = proportional_set_bytes();
+  comm.sum({&bytes, 1});
+  return bytes;
+}
+
+/// The model that training starts from, with the stage's head on it.
+HfModel open_source(const TrainOptions& o) {
+  const bool has_score = o.stage == Stage::kReward;
+  HfModel source(o.model.model, {.head = has_score ? HeadKind::kScore : HeadKind::kLanguageModel,
+                                 .seed = static_cast<uint64_t>(o.seed)});
+  return source;
+}
+
+std::unique_ptr<Objective> make_objective(const TrainOptions& o, const ModelConfig& config) {
+  switch (o.stage) {
+    case Stage::kSft:
+      return std::make_unique<SftObjective>(config.rms_norm_eps,
+                                            o.sft.loss_type == "dft" ? TokenLoss::kDft : TokenLoss::kNll);
+    case Stage::kReward: {
+      const double centre = o.reward.center_rewards_coefficient;
+      return std::make_unique<RewardObjective>(config.rms_norm_eps, config.pad_token_id,
+                                               centre > 0 ? std::optional(centre) : std::nullopt);
+    }
+    case Stage::kDpo:
+      break;
+  }
+  return std::make_unique<DpoObjective>(dpo_options(o.dpo), config.rms_norm_eps);
+}
+
+/// Loss and the stage's metrics on the evaluation rows, in metrics.jsonl and on the screen. Collective.
+void evaluate_and_log(const TrainOptions& o, const Communicator& comm, ShardedModel& model, Objective& objective,
+                      const StageRows& rows, int64_t step, double epoch, StepLog* log, Progress& progress) {
+  const SamplerOptions sampler = {.seed = 0, .shuffle = false, .rows_per_micro_batch = o.per_device_eval_batch_size};
+  const int64_t rounds = make_step_layout(sampler, rows.dataset->num_rows(), comm.size()).steps_per_epoch();
+  const auto start = [&]() -> NextMicroBatches {
+    const std::shared_ptr<BatchStream> stream = rows.stream(sampler, comm, rounds);
+    return [stream] { return stream->next(); };
+  };
+  const EvaluationStats stats = evaluate_model(model, comm, objective, rounds, start);
+  if (!log) return;
+  progress.finish_line();
+  log_info("evaluation: {}", render_metrics(stats.metrics));
+  log->write(stats, step, epoch);
+}
+
+/// The loop over steps. Collective.
+void run_steps(const TrainOptions& o, const Communicator& comm, ShardedModel& model, Objective& objective,
+               const StageRows& train_rows, const StageRows* eval_rows, const RunLength& length, StepLog* log) {
+  Trainer trainer(model, comm, objective, trainer_options(o, length.num_steps));
+  const auto stream = train_rows.stream({.seed = static_cast<uint64_t>(o.seed),
+                                         .shuffle = o.shuffle,
+                                         .drop_last = o.dataloader_drop_last,
+                                         .rows_per_micro_batch = o.per_device_train_batch_size,
+                                         .accumulation_steps = o.gradient_accumulation_steps},
+                                        comm);
+  Progress progress;
+  int64_t total_tokens = 0, memory_bytes = 0;
+  const int64_t eval_every = o.eval_steps > 0 ? o.eval_steps : length.steps_per_epoch;
+  const double start = seconds_now();
+  while (trainer.num_steps_done() < length.num_steps) {
+    const double step_start = seconds_now();
+    const StepStats stats = trainer.step(stream->next());
+    const double step_seconds = seconds_now() - step_start, seconds = seconds_now() - start;
+    const int64_t step = trainer.num_steps_done();
+    const double epoch = static_cast<double>(step) / static_cast<double>(length.steps_per_epoch);
+    const bool is_last = step == length.num_steps;
+    const bool is_logged = step % o.logging_steps == 0 || step == 1 || is_last;
+    total_tokens += stats.num_tokens;
+    if (is_logged) memory_bytes = sum_of_memory(comm);
+    if (log) {
+      log->add(stats, step_seconds);
+      if (is_logged) log->write(stats, step, epoch, total_tokens, memory_bytes);
+      progress.show({step, length.num_steps, epoch, stats.loss(), stats.grad_norm, stats.learning_rate,
+                     static_cast<double>(stats.num_tokens) / step_seconds,
+                     seconds / static_cast<double>(step) * static_cast<double>(length.num_steps - step), memory_bytes},
+                    is_logged);
+    }
+    if (eval_rows && (step % eval_every == 0 || is_last))
+      evaluate_and_log(o, comm, model, objective, *eval_rows, step, epoch, log, progress);
+  }
+  progress.finish_line();
+}
+
+}  // namespace
+
+void train_stage(const Communicator& comm, const TrainOptions& o) {
+  const double start = seconds_now();
+  const int threads = set_up_process(comm, o.model.threads);
+  warm_up_libraries();
+  comm.run_on_rank0([&] { claim_output_directory(o.output_dir, o.overwrite_output_dir); });
+  std::optional<HfModel> source;
+  comm.run_agreed([&] { source.emplace(open_source(o)); });
+  ModelConfig config = source->config();
+  if (config.head == HeadKind::kScore) {
+    comm.run_agreed([&] { config.pad_token_id = pad_token_id(load_tokenizer(o.model.model)); });
+    if (comm.rank() == 0 && !source->has_score())
+      log_info("{} holds no score.weight: the head starts from seed {}", o.model.model, o.seed);
+  }
+
+  StageRows train_rows = open_rows(comm, o, o.data.data, config);
+  std::optional<StageRows> eval_rows;
+  if (!o.eval_data.empty()) eval_rows.emplace(open_rows(comm, o, o.eval_data, config));
+  RunLength length{};
+  comm.run_agreed([&] { length = run_length(o, train_rows.dataset->num_rows(), comm.size()); });
+
+  const PlanInput plan_input{.config = config,
+                             .num_ranks = comm.size(),
+                             .ranks_per_node = comm.node_size(0),
+                             .element_bytes = o.model.dtype == "bfloat16" ? 2 : 4,
+                             .accumulation_steps = o.gradient_accumulation_steps,
+                             .micro_batch_tokens = o.per_device_train_batch_size * train_rows.dataset->max_row_tokens(),
+                             .has_gradient_checkpointing = o.gradient_checkpointing,
+                             .reduction = parse_reduction(o.reduction),
+                             .program_bytes = sum_of_memory(comm) / comm.size()};
+  const MemoryPlan plan = plan_memory(plan_input);
+  comm.run_on_rank0([&] {
+    log_info("{}", render_plan(plan_input, plan));
+    check_fits(plan_input, plan, available_memory_bytes());
+    write_run_json(o, comm, length.num_steps, threads, plan);
+  });
+  if (o.stage == Stage::kDpo) {
+    add_reference_logps(comm, o, train_rows);
+    if (eval_rows) add_reference_logps(comm, o, *eval_rows);
+  }
+
+  {
+    ShardedModel model(config, comm,
+                       {parse_dtype(o.model.dtype), o.gradient_checkpointing, o.gradient_accumulation_steps,
+                        parse_reduction(o.reduction)});
+    load_weights(comm, model, *source);
+    const std::unique_ptr<Objective> objective = make_objective(o, config);
+    if (o.startup_checks) run_startup_checks(comm, o, model, *objective, train_rows);
+    std::optional<StepLog> log;
+    comm.run_on_rank0([&] { log.emplace(o.output_dir); });
+    run_steps(o, comm, model, *objective, train_rows, eval_rows ? &*eval_rows : nullptr, length, log ? &*log : nullptr);
+    export_model(comm, model, o.output_dir + "/model", o.model.model, o.save_dtype);
+  }
+  comm.run_on_rank0([&] { write_report(o.output_dir); });
+  if (comm.rank() == 0)
+    log_info("{} steps in {}; the model is in {}", length.num_steps, render_duration(seconds_now() - start),
+             o.output_dir + "/model");
+}
+
+int run_train_command(Stage stage, const std::vector<std::string>& arguments) {
+  TrainOptions options = default_options(stage);
+  const std::string command = fmt::format("plumb {}", name_of(stage));
+  OptionsDescription description("options of " + command);
+  declare(description, options);
+  if (!parse_options(command + " --model DIR --data FILE... --output_dir DIR", description,
+                     {"model", "data", "output_dir"}, arguments, &options.texts))
+    return kExitDone;
+  validate(options);
+  return run_on_ranks([&](const Communicator& comm) {
+    train_stage(comm, options);
+    return static_cast<int>(kExitDone);
+  });
+}
+
+}  // namespace plumb

@@ -1,0 +1,18 @@
+// One training stage from options to an exported model: what plumb sft, reward and dpo do, and what a pipeline does for
+// each of its sections.
+#pragma once
+
+#include <string>
+
+#include "apps/train_options.hpp"
+#include "partition/communicator.hpp"
+
+namespace plumb {
+
+/// Collective. The model is in output_dir/model when this returns. Throws AgreedError, or what ends the job.
+void train_stage(const Communicator& comm, const TrainOptions& options);
+
+/// `plumb sft`, `plumb reward`, `plumb dpo`: parses, starts MPI, trains.
+int run_train_command(Stage stage, const std::vector<std::string>& arguments);
+
+}  // namespace plumb
