@@ -32,6 +32,8 @@ struct TokenStats {
   float log_probability;
   float entropy;  // nats
   bool is_correct;
+  float mean_logit;          // over the vocabulary
+  float log_sum_of_squares;  // log of the sum of squared probabilities over the vocabulary
 };
 
 /// Kernels on activations of type T: float or BFloat16. Matrices are row-major and contiguous; sums are in float.
@@ -52,9 +54,10 @@ struct ActivationKernels {
   void (*swiglu)(const T* gate_up, T* y, int64_t num_rows, int64_t dim);
   /// Also writes y again, for the gradient of the projection that follows.
   void (*swiglu_backward)(const T* dy, const T* gate_up, T* dgate_up, T* y, int64_t num_rows, int64_t dim);
-  /// logits [num_rows, vocab] become their own gradient times `gradient_scale`, unless that is 0.
+  /// logits [num_rows, vocab] become their own gradient times their row's scale (0 gives zeros), unless
+  /// `gradient_scales` is null.
   void (*cross_entropy)(T* logits, const int64_t* labels, int64_t num_rows, int64_t vocab, TokenLoss token_loss,
-                        float gradient_scale, TokenStats* stats);
+                        const float* gradient_scales, TokenStats* stats);
   void (*to_float)(const T* x, float* y, int64_t n);
   void (*from_float)(const float* x, T* y, int64_t n);
   /// y += x

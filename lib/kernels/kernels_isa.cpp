@@ -197,13 +197,15 @@ void swiglu_backward(const T* dy, const T* gate_up, T* dgate_up, T* y, int64_t n
 
 template <class T>
 void cross_entropy(T* logits, const int64_t* labels, int64_t num_rows, int64_t vocab, TokenLoss token_loss,
-                   float gradient_scale, TokenStats* stats) {
+                   const float* gradient_scales, TokenStats* stats) {
   constexpr float kLowest = -3.0e38f;
   for (int64_t row = 0; row < num_rows; ++row, logits += vocab) {
-    Floats mosts = broadcast(kLowest), poison{};
+    const float gradient_scale = gradient_scales ? gradient_scales[row] : 0.0f;
+    Floats mosts = broadcast(kLowest), sums{}, poison{};
     for_lanes(vocab, [&](auto get, auto, int64_t i) {
       const Floats x = get(logits + i, kLowest);
       mosts = max_of(mosts, x);
+      sums += get(logits + i);
       poison += x * 0.0f;  // comparisons drop a NaN; this keeps it
     });
     const float most = max_lanes(mosts);
@@ -211,12 +213,13 @@ void cross_entropy(T* logits, const int64_t* labels, int64_t num_rows, int64_t v
     bool is_correct = label_logit == most;
     for (int64_t i = 0; is_correct && i < labels[row]; ++i)  // of equal logits the first is the prediction
       if (load_some(logits + i, 1)[0] == most) is_correct = false;
-    Floats exps{}, weighted{};
+    Floats exps{}, weighted{}, squares{};
     for_lanes(vocab, [&](auto get, auto put, int64_t i) {
       const Floats centred = max_of(get(logits + i, kLowest) - most, broadcast(-1.0e4f));
       const Floats e = exp_of(centred);
       exps += e;
       weighted += e * centred;
+      squares += e * e;
       if constexpr (std::is_same_v<T, float>) {
         if (gradient_scale != 0) put(logits + i, e);
       }
@@ -226,10 +229,18 @@ void cross_entropy(T* logits, const int64_t* labels, int64_t num_rows, int64_t v
     const float log_probability = label_logit - most - log_total;
     const float probability = std::exp(log_probability);
     const bool is_dft = token_loss == TokenLoss::kDft;
-    stats[row] = {is_dft ? -probability * log_probability : -log_probability, log_probability,
-                  log_total - sum_lanes(weighted) / total, is_correct};
+    stats[row] = {is_dft ? -probability * log_probability : -log_probability,
+                  log_probability,
+                  log_total - sum_lanes(weighted) / total,
+                  is_correct,
+                  sum_lanes(sums) / static_cast<float>(vocab),
+                  std::log(sum_lanes(squares)) - 2 * log_total};
     if (!std::isfinite(sum_lanes(poison))) stats[row].loss = std::nanf("");
-    if (gradient_scale == 0) continue;
+    if (!gradient_scales) continue;
+    if (gradient_scale == 0) {
+      std::memset(logits, 0, static_cast<size_t>(vocab) * sizeof(T));
+      continue;
+    }
     const float scale = is_dft ? gradient_scale * probability : gradient_scale;
     const float share = scale / total;
     for_lanes(vocab, [&](auto get, auto put, int64_t i) {

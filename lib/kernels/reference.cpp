@@ -49,6 +49,8 @@ CrossEntropy cross_entropy(const at::Tensor& logits, const at::Tensor& labels, T
   if (token_loss == TokenLoss::kDft) result.loss = result.log_probability.detach().exp() * result.loss;
   result.entropy = -(log_probabilities.exp() * log_probabilities).sum(-1);
   result.is_correct = logits.argmax(-1).eq(labels);
+  result.mean_logit = logits.mean(-1);
+  result.log_sum_of_squares = (log_probabilities * 2).exp().sum(-1).log();
   return result;
 }
 

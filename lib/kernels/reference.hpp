@@ -31,6 +31,8 @@ struct CrossEntropy {
   at::Tensor log_probability;
   at::Tensor entropy;
   at::Tensor is_correct;
+  at::Tensor mean_logit;
+  at::Tensor log_sum_of_squares;
 };
 CrossEntropy cross_entropy(const at::Tensor& logits, const at::Tensor& labels, TokenLoss token_loss);
 /// Of the sum of the losses.

@@ -55,6 +55,87 @@ void add_head_gradient(const at::Tensor& dlogits, const at::Tensor& x, bool is_f
   }
 }
 
+/// The trained rows on their way through norm and head: forward once or twice, backward at most once.
+template <class T>
+class ChunkedLoss {
+ public:
+  ChunkedLoss(const at::Tensor& hidden_TD, const Targets& targets, const HeadTensors& parameters, double norm_epsilon,
+              TokenLoss kind, TokenLossScratch& scratch)
+      : targets_(targets),
+        parameters_(parameters),
+        kind_(kind),
+        scratch_(scratch),
+        num_targets_(std::ssize(targets.labels)),
+        dim_(hidden_TD.size(1)),
+        vocab_(parameters.head_VD.size(0)),
+        chunk_(chunk_rows(num_targets_, vocab_, static_cast<int64_t>(sizeof(T)))) {
+    positions_ = at::from_blob(const_cast<int64_t*>(targets.positions.data()), {num_targets_},
+                               at::TensorOptions().dtype(at::kLong));
+    selected_ = at::index_select(hidden_TD, 0, positions_);
+    rstd_ = at::empty({num_targets_}, at::TensorOptions().dtype(at::kFloat));
+    normed_ = at::empty_like(selected_);
+    logits_ = reuse(scratch.logits, chunk_, vocab_, hidden_TD.options());
+    kernels_.rms_norm(data_of<T>(selected_), nullptr, nullptr, data_of<T>(parameters.norm_D), data_of<T>(normed_),
+                      data_of<float>(rstd_), num_targets_, dim_, static_cast<float>(norm_epsilon));
+  }
+
+  void find_stats(std::vector<TokenStats>& stats) {
+    for_each_chunk(nullptr, stats, [](const at::Tensor&, const at::Tensor&, int64_t) {});
+    holds_all_logits_ = num_targets_ <= chunk_;
+  }
+
+  /// Writes the gradients of norm and head and the rows of dhidden; `scales`: one per target.
+  void find_gradients(const std::vector<float>& scales, const HeadTensors& gradients, std::vector<TokenStats>& stats,
+                      at::Tensor& dhidden_TD) {
+    const at::Tensor dnormed = at::empty_like(normed_);
+    for_each_chunk(scales.data(), stats, [&](const at::Tensor& dlogits, const at::Tensor& x, int64_t begin) {
+      at::Tensor dx = dnormed.narrow(0, begin, x.size(0));
+      at::mm_out(dx, dlogits, parameters_.head_VD);
+      add_head_gradient(dlogits, x, begin == 0, gradients.head_VD, scratch_.product);
+    });
+    gradients.norm_D.zero_();
+    const at::Tensor dselected = at::empty_like(selected_);
+    kernels_.rms_norm_backward(data_of<T>(dnormed), data_of<T>(selected_), data_of<float>(rstd_),
+                               data_of<T>(parameters_.norm_D), nullptr, data_of<T>(dselected),
+                               data_of<float>(gradients.norm_D), num_targets_, dim_);
+    dhidden_TD.index_copy_(0, positions_, dselected);
+  }
+
+ private:
+  /// body(logits or with scales their gradient, rows of normed, first row)
+  template <class Body>
+  void for_each_chunk(const float* scales, std::vector<TokenStats>& stats, Body body) {
+    for (int64_t begin = 0; begin < num_targets_; begin += chunk_) {
+      const int64_t rows = std::min(chunk_, num_targets_ - begin);
+      const at::Tensor x = normed_.narrow(0, begin, rows);
+      at::Tensor part = logits_.narrow(0, 0, rows);
+      if (!holds_all_logits_) at::mm_out(part, x, parameters_.head_VD.t());
+      kernels_.cross_entropy(data_of<T>(part), targets_.labels.data() + begin, rows, vocab_, kind_,
+                             scales ? scales + begin : nullptr, stats.data() + begin);
+      body(part, x, begin);
+    }
+  }
+
+  const ActivationKernels<T>& kernels_ = activation_kernels<T>();
+  const Targets& targets_;
+  const HeadTensors& parameters_;
+  TokenLoss kind_;
+  TokenLossScratch& scratch_;
+  int64_t num_targets_, dim_, vocab_, chunk_;
+  at::Tensor positions_, selected_, rstd_, normed_, logits_;
+  bool holds_all_logits_ = false;
+};
+
+/// Of no targets: zero gradients.
+TokenLossResult no_loss(const at::Tensor& hidden_TD, const HeadTensors* gradients) {
+  TokenLossResult result;
+  if (!gradients) return result;
+  result.dhidden_TD = at::zeros_like(hidden_TD);
+  gradients->head_VD.zero_();
+  gradients->norm_D.zero_();
+  return result;
+}
+
 }  // namespace
 
 Targets find_targets(const MicroBatch& batch) {
@@ -75,46 +156,33 @@ TokenLossResult token_loss(const at::Tensor& hidden_TD, const Targets& targets, 
                            double norm_epsilon, TokenLoss kind, double gradient_scale, const HeadTensors& gradients,
                            TokenLossScratch& scratch) {
   const bool has_gradients = gradient_scale != 0;
-  const auto num_targets = static_cast<int64_t>(targets.labels.size());
-  const int64_t dim = hidden_TD.size(1), vocab = parameters.head_VD.size(0);
+  if (targets.labels.empty()) return no_loss(hidden_TD, has_gradients ? &gradients : nullptr);
   TokenLossResult result;
   result.stats.resize(targets.labels.size());
-  if (has_gradients) result.dhidden_TD = at::zeros_like(hidden_TD);
-  if (num_targets == 0) {
-    if (has_gradients) gradients.head_VD.zero_(), gradients.norm_D.zero_();
-    return result;
-  }
-  const at::Tensor positions = at::from_blob(const_cast<int64_t*>(targets.positions.data()), {num_targets},
-                                             at::TensorOptions().dtype(at::kLong));
-  const at::Tensor selected = at::index_select(hidden_TD, 0, positions);
-  const at::Tensor rstd = at::empty({num_targets}, at::TensorOptions().dtype(at::kFloat));
-  const at::Tensor normed = at::empty_like(selected);
   with_element_type(hidden_TD.scalar_type(), [&]<class T>(T*) {
-    const auto& kernels = activation_kernels<T>();
-    kernels.rms_norm(data_of<T>(selected), nullptr, nullptr, data_of<T>(parameters.norm_D), data_of<T>(normed),
-                     data_of<float>(rstd), num_targets, dim, static_cast<float>(norm_epsilon));
-    const int64_t chunk = chunk_rows(num_targets, vocab, static_cast<int64_t>(sizeof(T)));
-    const at::Tensor logits = reuse(scratch.logits, chunk, vocab, hidden_TD.options());
-    const at::Tensor dnormed = has_gradients ? at::empty_like(normed) : at::Tensor();
-    for (int64_t begin = 0; begin < num_targets; begin += chunk) {
-      const int64_t rows = std::min(chunk, num_targets - begin);
-      const at::Tensor x = normed.narrow(0, begin, rows);
-      at::Tensor part = logits.narrow(0, 0, rows);
-      at::mm_out(part, x, parameters.head_VD.t());
-      kernels.cross_entropy(data_of<T>(part), targets.labels.data() + begin, rows, vocab, kind,
-                            static_cast<float>(gradient_scale), result.stats.data() + begin);
-      if (!has_gradients) continue;
-      at::Tensor dx = dnormed.narrow(0, begin, rows);
-      at::mm_out(dx, part, parameters.head_VD);
-      add_head_gradient(part, x, begin == 0, gradients.head_VD, scratch.product);
-    }
-    if (!has_gradients) return;
-    gradients.norm_D.zero_();
-    const at::Tensor dselected = at::empty_like(selected);
-    kernels.rms_norm_backward(data_of<T>(dnormed), data_of<T>(selected), data_of<float>(rstd),
-                              data_of<T>(parameters.norm_D), nullptr, data_of<T>(dselected),
-                              data_of<float>(gradients.norm_D), num_targets, dim);
-    result.dhidden_TD.index_copy_(0, positions, dselected);
+    ChunkedLoss<T> loss(hidden_TD, targets, parameters, norm_epsilon, kind, scratch);
+    if (!has_gradients) return loss.find_stats(result.stats);
+    result.dhidden_TD = at::zeros_like(hidden_TD);
+    const std::vector<float> scales(result.stats.size(), static_cast<float>(gradient_scale));
+    loss.find_gradients(scales, gradients, result.stats, result.dhidden_TD);
+  });
+  return result;
+}
+
+TokenLossResult token_loss_in_two_phases(const at::Tensor& hidden_TD, const Targets& targets,
+                                         const HeadTensors& parameters, double norm_epsilon,
+                                         const FindScales& find_scales, const HeadTensors& gradients,
+                                         TokenLossScratch& scratch) {
+  if (targets.labels.empty()) return no_loss(hidden_TD, &gradients);
+  TokenLossResult result;
+  result.stats.resize(targets.labels.size());
+  with_element_type(hidden_TD.scalar_type(), [&]<class T>(T*) {
+    ChunkedLoss<T> loss(hidden_TD, targets, parameters, norm_epsilon, TokenLoss::kNll, scratch);
+    loss.find_stats(result.stats);
+    const std::vector<float> scales = find_scales(result.stats);
+    check(scales.size() == result.stats.size(), "one gradient scale per target");
+    result.dhidden_TD = at::zeros_like(hidden_TD);
+    loss.find_gradients(scales, gradients, result.stats, result.dhidden_TD);
   });
   return result;
 }

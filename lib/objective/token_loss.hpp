@@ -6,6 +6,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <vector>
 
 #include "lib/kernels/kernels.hpp"
@@ -46,7 +47,19 @@ TokenLossResult token_loss(const at::Tensor& hidden_TD, const Targets& targets, 
                            double norm_epsilon, TokenLoss kind, double gradient_scale, const HeadTensors& gradients,
                            TokenLossScratch& scratch);
 
-/// The most that token_loss() holds at once when all tokens are trained.
+/// Given the stats of all targets: of each, the derivative of the step's loss with respect to the target's own loss,
+/// its negative log-probability.
+using FindScales = std::function<std::vector<float>(const std::vector<TokenStats>&)>;
+
+/// The same where a target's gradient depends on the log-probabilities of others, as in a loss of whole answers: stats
+/// of all targets first, then the gradients with a scale for each. Logits are made a second time, a chunk at a time,
+/// unless one chunk holds them all. Gradients are written and returned as token_loss() does.
+TokenLossResult token_loss_in_two_phases(const at::Tensor& hidden_TD, const Targets& targets,
+                                         const HeadTensors& parameters, double norm_epsilon,
+                                         const FindScales& find_scales, const HeadTensors& gradients,
+                                         TokenLossScratch& scratch);
+
+/// The most that token_loss() holds at once, in one phase or two, when all tokens are trained.
 int64_t token_loss_bytes(int64_t num_tokens, int64_t hidden_size, int64_t vocab_size, int64_t element_bytes);
 
 }  // namespace plumb

@@ -25,12 +25,17 @@ constexpr double kError = 1e-5;
 template <class T>
 class CrossEntropy : public Kernels<T> {
  protected:
-  /// Overwrites the logits with their gradient if gradient_scale is not 0.
+  /// Overwrites the logits with their gradient if gradient_scale, that of every row, is not 0.
   static std::vector<TokenStats> run(const ActivationKernels<T>& kernels, const at::Tensor& logits,
                                      const at::Tensor& labels, TokenLoss kind, float gradient_scale) {
+    const std::vector<float> scales(static_cast<size_t>(logits.size(0)), gradient_scale);
+    return run(kernels, logits, labels, kind, gradient_scale != 0 ? scales.data() : nullptr);
+  }
+  static std::vector<TokenStats> run(const ActivationKernels<T>& kernels, const at::Tensor& logits,
+                                     const at::Tensor& labels, TokenLoss kind, const float* gradient_scales) {
     std::vector<TokenStats> stats(static_cast<size_t>(logits.size(0)));
     kernels.cross_entropy(data_of<T>(logits), data_of<int64_t>(labels), logits.size(0), logits.size(1), kind,
-                          gradient_scale, stats.data());
+                          gradient_scales, stats.data());
     return stats;
   }
   static at::Tensor random_labels(int64_t rows, int64_t vocab) {
@@ -47,7 +52,7 @@ TYPED_TEST(CrossEntropy, EqualsTheReference) {
         const at::Tensor labels = this->random_labels(rows, vocab);
         const auto expected = reference::cross_entropy(logits.to(at::kDouble), labels, kind);
         this->for_each_copy([&](const auto& kernels) {
-          const auto stats = this->run(kernels, logits, labels, kind, 0);
+          const auto stats = this->run(kernels, logits, labels, kind, 0.0f);
           for (int64_t row = 0; row < rows; ++row) {
             const TokenStats& token = stats[static_cast<size_t>(row)];
             const double log_probability = expected.log_probability[row].template item<double>();
@@ -55,6 +60,9 @@ TYPED_TEST(CrossEntropy, EqualsTheReference) {
             EXPECT_NEAR(token.log_probability, log_probability, kError) << vocab;
             EXPECT_NEAR(token.entropy, expected.entropy[row].template item<double>(), kError) << vocab;
             EXPECT_EQ(token.is_correct, expected.is_correct[row].template item<bool>()) << vocab;
+            EXPECT_NEAR(token.mean_logit, expected.mean_logit[row].template item<double>(), kError) << vocab;
+            EXPECT_NEAR(token.log_sum_of_squares, expected.log_sum_of_squares[row].template item<double>(), kError)
+                << vocab;
           }
         });
       }
@@ -73,7 +81,7 @@ TYPED_TEST(CrossEntropy, GradientEqualsThatOfTheReference) {
         this->for_each_copy([&](const auto& kernels) {
           const at::Tensor gradient = logits.clone();
           const auto stats = this->run(kernels, gradient, labels, kind, kScale);
-          const auto without = this->run(kernels, logits, labels, kind, 0);
+          const auto without = this->run(kernels, logits, labels, kind, 0.0f);
           EXPECT_LE(error_of(gradient, expected, magnitude), kError + this->kStored) << rows << " x " << vocab;
           for (size_t row = 0; row < stats.size(); ++row) {
             EXPECT_EQ(stats[row].loss, without[row].loss) << "the loss does not depend on whether a gradient is wanted";
@@ -83,11 +91,36 @@ TYPED_TEST(CrossEntropy, GradientEqualsThatOfTheReference) {
       }
 }
 
+TYPED_TEST(CrossEntropy, EachRowHasItsOwnScaleAndZeroGivesZeros) {
+  constexpr float kScales[] = {0.5f, 0.0f, -2.0f};
+  for (int64_t vocab : kVocabularies) {
+    const at::Tensor logits = (this->randn({3, vocab}) * 4).to(this->kDtype);
+    const at::Tensor labels = this->random_labels(3, vocab);
+    this->for_each_copy([&](const auto& kernels) {
+      const at::Tensor gradient = logits.clone();
+      this->run(kernels, gradient, labels, TokenLoss::kNll, kScales);
+      for (int64_t row = 0; row < 3; ++row) {
+        const at::Tensor alone = logits.narrow(0, row, 1).clone();
+        if (kScales[row] == 0)
+          alone.zero_();
+        else
+          this->run(kernels, alone, labels.narrow(0, row, 1), TokenLoss::kNll, kScales[row]);
+        EXPECT_TRUE(same_bits(gradient.narrow(0, row, 1).clone(), alone)) << row << " of " << vocab;
+      }
+      // of a row that is not finite, too: its loss says so
+      const at::Tensor spoilt = logits.clone();
+      spoilt[1][0] = std::numeric_limits<float>::infinity();
+      EXPECT_TRUE(std::isnan(this->run(kernels, spoilt, labels, TokenLoss::kNll, kScales)[1].loss));
+      EXPECT_TRUE(spoilt[1].eq(0).all().template item<bool>());
+    });
+  }
+}
+
 TYPED_TEST(CrossEntropy, WithoutGradientLeavesTheLogits) {
   const at::Tensor logits = this->randn({3, 53}), labels = this->random_labels(3, 53);
   this->for_each_copy([&](const auto& kernels) {
     const at::Tensor same = logits.clone();
-    this->run(kernels, same, labels, TokenLoss::kNll, 0);
+    this->run(kernels, same, labels, TokenLoss::kNll, 0.0f);
     EXPECT_TRUE(same_bits(same, logits));
   });
 }
@@ -98,8 +131,8 @@ TYPED_TEST(CrossEntropy, OfEqualLogitsTheFirstIsThePrediction) {
     const at::Tensor logits = at::randint(3, {60, vocab}).to(this->kDtype);
     const at::Tensor first = logits.argmax(-1), labels = this->random_labels(60, vocab);
     this->for_each_copy([&](const auto& kernels) {
-      const auto of_first = this->run(kernels, logits, first, TokenLoss::kNll, 0);
-      const auto of_any = this->run(kernels, logits, labels, TokenLoss::kNll, 0);
+      const auto of_first = this->run(kernels, logits, first, TokenLoss::kNll, 0.0f);
+      const auto of_any = this->run(kernels, logits, labels, TokenLoss::kNll, 0.0f);
       for (int64_t row = 0; row < 60; ++row) {
         EXPECT_TRUE(of_first[static_cast<size_t>(row)].is_correct);
         const bool is_first = labels[row].template item<int64_t>() == first[row].template item<int64_t>();
@@ -118,7 +151,7 @@ TYPED_TEST(CrossEntropy, OfALogitThatIsNotFiniteIsNaNInThatRowAlone) {
         at::Tensor spoilt = logits.clone();
         spoilt[1][place] = bad;
         this->for_each_copy([&](const auto& kernels) {
-          const auto good = this->run(kernels, logits, labels, kind, 0);
+          const auto good = this->run(kernels, logits, labels, kind, 0.0f);
           for (const float scale : {0.0f, 1.0f}) {
             const auto stats = this->run(kernels, spoilt.clone(), labels, kind, scale);
             EXPECT_TRUE(std::isnan(stats[1].loss)) << bad << " at " << place;
@@ -138,7 +171,7 @@ TYPED_TEST(CrossEntropy, StandsLogitsOfAnySize) {
     const auto expected = reference::cross_entropy(logits.to(at::kDouble), labels, TokenLoss::kNll);
     this->for_each_copy([&](const auto& kernels) {
       const at::Tensor gradient = logits.clone();
-      const auto stats = this->run(kernels, gradient, labels, TokenLoss::kNll, 1);
+      const auto stats = this->run(kernels, gradient, labels, TokenLoss::kNll, 1.0f);
       for (int64_t row = 0; row < 2; ++row) {
         EXPECT_NEAR(stats[static_cast<size_t>(row)].loss, expected.loss[row].template item<double>(), kError) << size;
         EXPECT_NEAR(stats[static_cast<size_t>(row)].entropy, expected.entropy[row].template item<double>(), kError)

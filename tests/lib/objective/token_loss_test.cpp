@@ -203,8 +203,9 @@ TEST(FindTargets, AreTheTokensBeforeTrainedOnesExceptAcrossDocuments) {
   EXPECT_EQ(targets.labels, (std::vector<int64_t>{12, 15}));
   batch.loss_mask.assign(7, 0);
   EXPECT_TRUE(find_targets(batch).labels.empty());
-  EXPECT_TRUE(
-      find_targets(MicroBatch{.token_ids = {}, .document_begin = {0}, .loss_mask = {}, .row_ids = {}}).labels.empty());
+  MicroBatch nothing;
+  nothing.document_begin = {0};
+  EXPECT_TRUE(find_targets(nothing).labels.empty());
 }
 
 }  // namespace

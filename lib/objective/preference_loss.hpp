@@ -1,0 +1,97 @@
+// The losses of direct preference optimisation as plain functions of log-probabilities, with their derivatives, in
+// float64. Names, formulas and constraints are TRL's (DPOTrainer 1.16), with two differences: label_smoothing also
+// makes `sigmoid` conservative (Mitchell 2023; TRL ignores it there), and exponentials that TRL lets overflow stop at
+// exp(80), where their derivative becomes 0. Nothing here knows of tensors or batches.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace plumb {
+
+enum class PreferenceLoss {
+  kSigmoid,
+  kHinge,
+  kIpo,
+  kExoPair,
+  kNcaPair,
+  kRobust,
+  kBcoPair,
+  kSppoHard,
+  kAot,
+  kAotUnpaired,
+  kApoZero,
+  kApoDown,
+  kDiscopop,
+  kSft,
+  kSigmoidNorm,
+};
+
+/// How far the policy may go from the reference: f of the f-divergence (arXiv:2309.16240).
+enum class FDivergence { kReverseKl, kForwardKl, kJsDivergence, kAlphaDivergence };
+
+/// From TRL's name; UsageError with the nearest name and all names.
+PreferenceLoss preference_loss_named(std::string_view name);
+FDivergence f_divergence_named(std::string_view name);
+std::string_view name_of(PreferenceLoss loss);
+std::string_view name_of(FDivergence divergence);
+
+struct WeightedLoss {
+  PreferenceLoss loss = PreferenceLoss::kSigmoid;
+  double weight = 1;
+};
+
+/// loss_type and loss_weights as given; no weights: 1 each. UsageError for an unknown name or another count of weights.
+std::vector<WeightedLoss> weighted_losses(std::span<const std::string> names, std::span<const double> weights);
+
+/// TRL's names and defaults.
+struct DpoOptions {
+  double beta = 0.1;
+  std::vector<WeightedLoss> losses = {WeightedLoss{}};
+  double label_smoothing = 0;
+  FDivergence f_divergence = FDivergence::kReverseKl;
+  double f_alpha_divergence_coef = 0.5;
+  std::optional<double> ld_alpha;  // weight of what the longer answer has beyond the length of the shorter one
+  double discopop_tau = 0.05;
+  bool uses_weighting = false;  // WPO: pairs that the policy itself would write count more
+
+  bool has(PreferenceLoss loss) const;
+  /// Of all terms with that name.
+  double weight_of(PreferenceLoss loss) const;
+  /// aot and aot_unpaired compare the sorted values of all pairs of the global batch.
+  bool needs_all_pairs() const { return has(PreferenceLoss::kAot) || has(PreferenceLoss::kAotUnpaired); }
+};
+
+/// Throws UsageError for a combination that TRL refuses or that has no finite loss.
+void validate(const DpoOptions& options);
+
+/// Log-probabilities of the trained tokens of the two answers, as ld_alpha weighs them.
+struct PairLogps {
+  double chosen = 0;
+  double rejected = 0;
+  double reference_chosen = 0;
+  double reference_rejected = 0;
+  int64_t chosen_tokens = 0;
+  int64_t rejected_tokens = 0;
+  double weight = 1;  // WPO's, a constant to the derivatives
+};
+
+/// Weighted sum over the losses, and its derivatives with respect to the policy's two log-probabilities.
+struct PairLoss {
+  double loss = 0;
+  double dchosen = 0;
+  double drejected = 0;
+};
+
+/// One pair; without its sft term, which is a loss of tokens. Not for losses that need all pairs.
+PairLoss pair_loss(const DpoOptions& options, const PairLogps& pair);
+
+/// All pairs of a global batch, for any losses. The sorts of aot are stable, ties by index; a derivative goes to the
+/// pair that stood where it arose, the loss to the pair of the chosen side. TRL sorts within a device's batch only.
+std::vector<PairLoss> pair_losses(const DpoOptions& options, std::span<const PairLogps> pairs);
+
+}  // namespace plumb

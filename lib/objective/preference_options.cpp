@@ -1,0 +1,128 @@
+// Names and constraints of the options of preference_loss.hpp.
+#include <fmt/ranges.h>
+
+#include <array>
+#include <cmath>
+#include <utility>
+
+#include "lib/base/check.hpp"
+#include "lib/objective/preference_loss.hpp"
+
+namespace plumb {
+
+namespace {
+
+template <class Value, size_t kCount>
+using Names = std::array<std::pair<std::string_view, Value>, kCount>;
+
+constexpr Names<PreferenceLoss, 15> kLossNames = {{{"sigmoid", PreferenceLoss::kSigmoid},
+                                                   {"hinge", PreferenceLoss::kHinge},
+                                                   {"ipo", PreferenceLoss::kIpo},
+                                                   {"exo_pair", PreferenceLoss::kExoPair},
+                                                   {"nca_pair", PreferenceLoss::kNcaPair},
+                                                   {"robust", PreferenceLoss::kRobust},
+                                                   {"bco_pair", PreferenceLoss::kBcoPair},
+                                                   {"sppo_hard", PreferenceLoss::kSppoHard},
+                                                   {"aot", PreferenceLoss::kAot},
+                                                   {"aot_unpaired", PreferenceLoss::kAotUnpaired},
+                                                   {"apo_zero", PreferenceLoss::kApoZero},
+                                                   {"apo_down", PreferenceLoss::kApoDown},
+                                                   {"discopop", PreferenceLoss::kDiscopop},
+                                                   {"sft", PreferenceLoss::kSft},
+                                                   {"sigmoid_norm", PreferenceLoss::kSigmoidNorm}}};
+
+constexpr Names<FDivergence, 4> kDivergenceNames = {{{"reverse_kl", FDivergence::kReverseKl},
+                                                     {"forward_kl", FDivergence::kForwardKl},
+                                                     {"js_divergence", FDivergence::kJsDivergence},
+                                                     {"alpha_divergence", FDivergence::kAlphaDivergence}}};
+
+template <class Value, size_t kCount>
+Value value_named(std::string_view name, const Names<Value, kCount>& names, std::string_view option) {
+  std::vector<std::string> candidates;
+  for (const auto& [candidate, value] : names) {
+    if (candidate == name) return value;
+    candidates.emplace_back(candidate);
+  }
+  const std::string nearest = nearest_name(name, candidates);
+  throw_error<UsageError>("--{}: '{}' is none of {}{}", option, name, fmt::join(candidates, ", "),
+                          nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest));
+}
+
+template <class Value, size_t kCount>
+std::string_view name_in(Value value, const Names<Value, kCount>& names) {
+  for (const auto& [name, candidate] : names)
+    if (candidate == value) return name;
+  check(false, "every value has a name");
+  return {};
+}
+
+/// Only losses of the difference of the two scores: the divergence leaves a term that cancels there alone.
+bool allows_f_divergence(PreferenceLoss loss) {
+  switch (loss) {
+    case PreferenceLoss::kSigmoid:
+    case PreferenceLoss::kSigmoidNorm:
+    case PreferenceLoss::kHinge:
+    case PreferenceLoss::kIpo:
+    case PreferenceLoss::kExoPair:
+    case PreferenceLoss::kRobust:
+    case PreferenceLoss::kDiscopop:
+    case PreferenceLoss::kSft:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+PreferenceLoss preference_loss_named(std::string_view name) { return value_named(name, kLossNames, "loss_type"); }
+FDivergence f_divergence_named(std::string_view name) {
+  return value_named(name, kDivergenceNames, "f_divergence_type");
+}
+std::string_view name_of(PreferenceLoss loss) { return name_in(loss, kLossNames); }
+std::string_view name_of(FDivergence divergence) { return name_in(divergence, kDivergenceNames); }
+
+std::vector<WeightedLoss> weighted_losses(std::span<const std::string> names, std::span<const double> weights) {
+  std::vector<WeightedLoss> losses;
+  for (const std::string& name : names) losses.push_back({preference_loss_named(name), 1});
+  if (weights.empty()) return losses;
+  if (weights.size() != names.size())
+    throw_error<UsageError>("--loss_weights: {} values for the {} losses of --loss_type; give one each, or none",
+                            weights.size(), names.size());
+  for (size_t i = 0; i < losses.size(); ++i) losses[i].weight = weights[i];
+  return losses;
+}
+
+void validate(const DpoOptions& options) {
+  if (!(options.beta > 0) || !std::isfinite(options.beta))
+    throw_error<UsageError>("--beta: a number above 0 expected, got {}", options.beta);
+  if (options.losses.empty()) throw_error<UsageError>("--loss_type: at least one loss expected");
+  for (const WeightedLoss& term : options.losses) {
+    if (!std::isfinite(term.weight))
+      throw_error<UsageError>("--loss_weights: finite numbers expected, got {}", term.weight);
+    if (options.f_divergence != FDivergence::kReverseKl && !allows_f_divergence(term.loss))
+      throw_error<UsageError>(
+          "--f_divergence_type {} does not go with --loss_type {}, only with sigmoid, sigmoid_norm, hinge, ipo, "
+          "exo_pair, robust, discopop and sft; leave it at reverse_kl",
+          name_of(options.f_divergence), name_of(term.loss));
+  }
+  const double smoothing = options.label_smoothing;
+  if (!(smoothing >= 0 && smoothing < 1))
+    throw_error<UsageError>("--label_smoothing: a number of at least 0 and below 1 expected, got {}", smoothing);
+  if (options.has(PreferenceLoss::kRobust) && smoothing >= 0.5)
+    throw_error<UsageError>("--label_smoothing: below 0.5 expected with --loss_type robust, got {}", smoothing);
+  if (options.has(PreferenceLoss::kExoPair) && smoothing == 0)
+    throw_error<UsageError>("--label_smoothing: above 0 expected with --loss_type exo_pair; its paper uses 1e-3");
+  if (options.ld_alpha && !(*options.ld_alpha >= 0 && *options.ld_alpha <= 1))
+    throw_error<UsageError>("--ld_alpha: a number from 0 to 1 expected, got {}", *options.ld_alpha);
+  if (!std::isfinite(options.f_alpha_divergence_coef))
+    throw_error<UsageError>("--f_alpha_divergence_coef: a finite number expected, got {}",
+                            options.f_alpha_divergence_coef);
+  if (!(options.discopop_tau > 0) || !std::isfinite(options.discopop_tau))
+    throw_error<UsageError>("--discopop_tau: a number above 0 expected, got {}", options.discopop_tau);
+  if (options.uses_weighting && (options.needs_all_pairs() || options.has(PreferenceLoss::kSft)))
+    throw_error<UsageError>(
+        "--use_weighting does not go with --loss_type aot, aot_unpaired or sft, which are no sums over pairs");
+}
+
+}  // namespace plumb

@@ -1,0 +1,150 @@
+#include "lib/objective/reward.hpp"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/index_select.h>
+#include <ATen/ops/zeros_like.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "lib/base/check.hpp"
+#include "lib/model/tensor_kernels.hpp"
+#include "lib/objective/logistic.hpp"
+
+namespace plumb {
+
+namespace {
+
+/// Indices into ObjectiveSums.
+enum Sum { kLoss, kReward, kMargin, kNumSums };
+enum Count { kPairs, kAccuratePairs, kNumCounts };
+enum Maximum { kLargestNegated, kLargest, kNumMaxima };
+
+/// The last tokens' rows through the last norm and the head, in float32.
+class LastRows {
+ public:
+  LastRows(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters, double norm_epsilon)
+      : num_rows_(batch.num_documents()), dim_(hidden_TD.size(1)) {
+    check(parameters.head_VD.size(0) == 1, "the head of a reward model has one row");
+    positions_ = at::empty({num_rows_}, at::TensorOptions().dtype(at::kLong));
+    for (int64_t i = 0; i < num_rows_; ++i)
+      data_of<int64_t>(positions_)[i] = batch.document_begin[static_cast<size_t>(i) + 1] - 1;
+    selected_ = at::index_select(hidden_TD, 0, positions_).to(at::kFloat);
+    norm_ = parameters.norm_D.to(at::kFloat);
+    score_ = parameters.head_VD.to(at::kFloat).contiguous();
+    normed_ = at::empty_like(selected_);
+    rstd_ = at::empty({num_rows_}, selected_.options());
+    activation_kernels<float>().rms_norm(data_of<float>(selected_), nullptr, nullptr, data_of<float>(norm_),
+                                         data_of<float>(normed_), data_of<float>(rstd_), num_rows_, dim_,
+                                         static_cast<float>(norm_epsilon));
+  }
+
+  /// The products are added one by one in float64: a matrix product's order would depend on how many rows there are.
+  std::vector<float> rewards() const {
+    std::vector<float> rewards;
+    const float* score = data_of<float>(score_);
+    for (int64_t row = 0; row < num_rows_; ++row) {
+      const float* x = data_of<float>(normed_) + row * dim_;
+      double sum = 0;
+      for (int64_t i = 0; i < dim_; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(score[i]);
+      rewards.push_back(static_cast<float>(sum));
+    }
+    return rewards;
+  }
+
+  /// drewards: of each document. The gradients were zero before.
+  void backward(const std::vector<float>& drewards, const HeadTensors& gradients, at::Tensor& dhidden_TD) const {
+    const at::Tensor dnormed = at::empty_like(normed_), dselected = at::empty_like(normed_);
+    float* dscore = data_of<float>(gradients.head_VD);
+    for (int64_t row = 0; row < num_rows_; ++row) {
+      const float d = drewards[static_cast<size_t>(row)];
+      const float *x = data_of<float>(normed_) + row * dim_, *score = data_of<float>(score_);
+      float* dx = data_of<float>(dnormed) + row * dim_;
+      for (int64_t i = 0; i < dim_; ++i) {
+        dscore[i] += d * x[i];
+        dx[i] = d * score[i];
+      }
+    }
+    activation_kernels<float>().rms_norm_backward(
+        data_of<float>(dnormed), data_of<float>(selected_), data_of<float>(rstd_), data_of<float>(norm_), nullptr,
+        data_of<float>(dselected), data_of<float>(gradients.norm_D), num_rows_, dim_);
+    dhidden_TD.index_copy_(0, positions_, dselected.to(dhidden_TD.scalar_type()));
+  }
+
+ private:
+  int64_t num_rows_, dim_;
+  at::Tensor positions_, selected_, norm_, score_, normed_, rstd_;
+};
+
+}  // namespace
+
+std::vector<float> document_rewards(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters,
+                                    double norm_epsilon) {
+  if (batch.is_empty()) return {};
+  return LastRows(hidden_TD, batch, parameters, norm_epsilon).rewards();
+}
+
+RewardObjective::RewardObjective(double norm_epsilon, std::optional<double> center_rewards_coefficient)
+    : norm_epsilon_(norm_epsilon), center_rewards_coefficient_(center_rewards_coefficient.value_or(0)) {
+  if (!std::isfinite(center_rewards_coefficient_) || center_rewards_coefficient_ < 0)
+    throw_error<UsageError>("--center_rewards_coefficient: a number of at least 0 expected, got {}",
+                            center_rewards_coefficient_);
+}
+
+BatchWeight RewardObjective::weigh(const MicroBatch& batch) const { return {batch.num_pairs(), 0}; }
+
+ObjectiveSums RewardObjective::no_sums() const {
+  return {0, std::vector<ExactSum>(kNumSums), std::vector<int64_t>(kNumCounts),
+          std::vector<double>(kNumMaxima, -std::numeric_limits<double>::infinity())};
+}
+
+at::Tensor RewardObjective::apply(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters,
+                                  const HeadTensors* gradients, const BatchWeight& weight, ObjectiveSums& sums) {
+  at::Tensor dhidden_TD;
+  if (gradients) {
+    dhidden_TD = at::zeros_like(hidden_TD);
+    gradients->norm_D.zero_();
+    gradients->head_VD.zero_();
+  }
+  if (batch.is_empty()) return dhidden_TD;
+  check(batch.num_documents() % 2 == 0, "documents of a preference micro-batch come in pairs");
+  check(batch.margins.empty() || std::ssize(batch.margins) == batch.num_pairs(), "every pair has a margin, or none");
+  const LastRows rows(hidden_TD, batch, parameters, norm_epsilon_);
+  const std::vector<float> rewards = rows.rewards();
+  std::vector<float> drewards;
+  for (size_t pair = 0; pair < rewards.size() / 2; ++pair) {
+    const auto chosen = static_cast<double>(rewards[2 * pair]), rejected = static_cast<double>(rewards[2 * pair + 1]);
+    const double lead = chosen - rejected - (batch.margins.empty() ? 0.0 : batch.margins[pair]);
+    const double both = chosen + rejected, center = center_rewards_coefficient_;
+    sums.sums[kLoss].add(-log_sigmoid(lead) + center * both * both);
+    sums.sums[kReward].add(chosen);
+    sums.sums[kReward].add(rejected);
+    sums.sums[kMargin].add(chosen - rejected);
+    sums.counts[kAccuratePairs] += chosen > rejected ? 1 : 0;
+    ++sums.counts[kPairs];
+    for (const double reward : {chosen, rejected}) {
+      sums.maxima[kLargestNegated] = std::max(sums.maxima[kLargestNegated], -reward);
+      sums.maxima[kLargest] = std::max(sums.maxima[kLargest], reward);
+    }
+    const double apart = sigmoid(-lead), together = 2 * center * both, num_pairs = static_cast<double>(weight.items);
+    drewards.push_back(static_cast<float>((together - apart) / num_pairs));
+    drewards.push_back(static_cast<float>((together + apart) / num_pairs));
+  }
+  sums.num_tokens += batch.num_tokens();
+  if (gradients) rows.backward(drewards, *gradients, dhidden_TD);
+  return dhidden_TD;
+}
+
+std::vector<Metric> RewardObjective::metrics(const ObjectiveSums& sums, bool /*is_evaluation*/) const {
+  const auto pairs = static_cast<double>(sums.counts[kPairs]);
+  return {{"loss", sums.sums[kLoss].value() / pairs},
+          {"min_reward", -sums.maxima[kLargestNegated]},
+          {"mean_reward", sums.sums[kReward].value() / (2 * pairs)},
+          {"max_reward", sums.maxima[kLargest]},
+          {"accuracy", static_cast<double>(sums.counts[kAccuratePairs]) / pairs},
+          {"margin", sums.sums[kMargin].value() / pairs}};
+}
+
+}  // namespace plumb
