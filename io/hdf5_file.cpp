@@ -61,16 +61,19 @@ struct TypeInfo {
   hid_t memory;
   hid_t file;
   int64_t size_bytes;
+  std::string_view name;
 };
 
 TypeInfo info(Hdf5Type type) {
   switch (type) {
     case Hdf5Type::kU8:
-      return {H5T_NATIVE_UINT8, H5T_STD_U8LE, 1};
+      return {H5T_NATIVE_UINT8, H5T_STD_U8LE, 1, "integers"};
     case Hdf5Type::kI32:
-      return {H5T_NATIVE_INT32, H5T_STD_I32LE, 4};
+      return {H5T_NATIVE_INT32, H5T_STD_I32LE, 4, "integers"};
+    case Hdf5Type::kF64:
+      return {H5T_NATIVE_DOUBLE, H5T_IEEE_F64LE, 8, "floating-point numbers"};
     default:
-      return {H5T_NATIVE_INT64, H5T_STD_I64LE, 8};
+      return {H5T_NATIVE_INT64, H5T_STD_I64LE, 8, "integers"};
   }
 }
 
@@ -277,7 +280,7 @@ Hdf5Dataset Hdf5File::open_raw(const std::string& name, Hdf5Type type) const {
   check_read(handle.id() >= 0, path_, name);
   const Hdf5Handle file_type(H5Dget_type(handle.id()), close_type);
   if (H5Tequal(file_type.id(), type_info.file) <= 0) {
-    throw_error<DataError>("{}: {}: expected integers of {} bytes, got another type", path_, name,
+    throw_error<DataError>("{}: {}: expected {} of {} bytes, got another type", path_, name, type_info.name,
                            type_info.size_bytes);
   }
   const Hdf5Handle space(H5Dget_space(handle.id()), close_space);

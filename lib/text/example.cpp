@@ -1,34 +1,13 @@
 #include "lib/text/example.hpp"
 
 #include <algorithm>
-#include <string>
+#include <optional>
 
 #include "lib/base/check.hpp"
+#include "lib/text/text_end.hpp"
 
 namespace plumb {
 namespace {
-
-MarkedText prefix_of(const MarkedText& marked, size_t num_bytes) {
-  MarkedText prefix{marked.text.substr(0, num_bytes), {}};
-  for (const ByteRange& range : marked.user_ranges) {
-    if (range.begin < num_bytes) prefix.user_ranges.push_back({range.begin, std::min(range.end, num_bytes)});
-  }
-  return prefix;
-}
-
-/// The text with EOS at its end, as a control token. What follows the prompt and spells EOS out at its very end means
-/// it.
-MarkedText with_eos(const MarkedText& marked, size_t prompt_bytes, const std::string& eos) {
-  if (eos.empty()) {
-    throw UsageError(
-        "tokenizer_config.json: expected an eos_token, got none; without it the model never learns to stop");
-  }
-  if (!std::string_view(marked.text).substr(prompt_bytes).ends_with(eos))
-    return {marked.text + eos, marked.user_ranges};
-  MarkedText ended = prefix_of(marked, marked.text.size() - eos.size());
-  ended.text = marked.text;
-  return ended;
-}
 
 class Masker {
  public:
@@ -62,21 +41,6 @@ class Masker {
   const Tokenizer& tokenizer_;
   SftExample& example_;
 };
-
-bool is_space(const std::string& text) { return text.find_first_not_of(" \n\r\t") == std::string::npos; }
-
-bool ends_in_trained_eos(const SftExample& example, const Tokenizer& tokenizer) {
-  const std::optional<int32_t> eos = tokenizer.eos_id();
-  if (!eos) return false;
-  constexpr size_t kMaxSpaceTokens = 4;
-  const size_t size = example.token_ids.size();
-  for (size_t back = 1; back <= std::min(size, kMaxSpaceTokens + 1); ++back) {
-    const int32_t id = example.token_ids[size - back];
-    if (id == *eos) return example.loss_mask[size - back] == 1;
-    if (!is_space(tokenizer.decode(std::span(&id, 1)))) return false;
-  }
-  return false;
-}
 
 }  // namespace
 
@@ -113,7 +77,8 @@ SftExample tokenize_sft(const SftText& text, const Tokenizer& tokenizer, const S
       !example.token_ids.empty() &&
       std::find(example.loss_mask.begin() + 1, example.loss_mask.end(), 1) != example.loss_mask.end();
   if (!is_trained) example.drop_reason = example.token_ids.empty() ? DropReason::kEmpty : DropReason::kNothingToLearn;
-  example.ends_in_trained_eos = ends_in_trained_eos(example, tokenizer);
+  const std::optional<size_t> final_eos = find_final_eos(example.token_ids, tokenizer);
+  example.ends_in_trained_eos = final_eos && example.loss_mask[*final_eos] == 1;
   return example;
 }
 

@@ -1,20 +1,15 @@
 #include "lib/text/row.hpp"
 
-#include <fmt/ranges.h>
-
-#include <algorithm>
-#include <array>
 #include <span>
 #include <utility>
 
 #include "lib/base/check.hpp"
+#include "lib/text/row_cells.hpp"
 
 namespace plumb {
 namespace {
 
 using nlohmann::json;
-
-constexpr size_t kMaxMessages = 4096;  // turns are rendered again for every assistant's turn: quadratic
 
 std::string_view default_template_name(RowShape shape) {
   if (shape == RowShape::kInstruction) return "alpaca";
@@ -22,112 +17,15 @@ std::string_view default_template_name(RowShape shape) {
   return "";
 }
 
-bool is_null_or_empty(const json& value) {
-  return value.is_null() || value == "" || (value.is_structured() && value.empty());
-}
-
-/// Null where the row has no cell for the role.
-const json* find_cell(const json& row, const RowFormat& format, const char* role) {
-  const auto column = format.columns.find(role);
-  if (column == format.columns.end()) return nullptr;
-  const auto cell = row.find(column->second);
-  return cell == row.end() ? nullptr : &*cell;
-}
-
-const json& cell_of(const json& row, const RowFormat& format, const char* role, std::string_view where) {
-  if (const json* cell = find_cell(row, format, role)) return *cell;
-  std::vector<std::string> columns;
-  for (const auto& item : row.items()) columns.push_back(item.key());
-  throw_error<DataError>("{}: expected a column \"{}\" as in the first row, got columns: {}", where,
-                         format.columns.at(role), fmt::join(columns, ", "));
-}
-
-const std::string& text_cell(const json& row, const RowFormat& format, const char* role, std::string_view where) {
-  const json& cell = cell_of(row, format, role, where);
-  if (!cell.is_string()) {
-    throw_error<DataError>("{}: column \"{}\": expected text, got {}", where, format.columns.at(role),
-                           cell.type_name());
-  }
-  return cell.get_ref<const std::string&>();
-}
-
-/// Empty for a column that is absent or null: tables made of rows that differ are filled up with nulls.
-std::string optional_text_cell(const json& row, const RowFormat& format, const char* role, std::string_view where) {
-  const json* cell = find_cell(row, format, role);
-  return cell == nullptr || cell->is_null() ? "" : text_cell(row, format, role, where);
-}
-
-/// Both ways to write a turn: role and content, or ShareGPT's from and value.
-Message parse_message(const json& turn, const std::string& where) {
-  if (!turn.is_object()) throw_error<DataError>("{}: expected an object, got {}", where, turn.type_name());
-  const bool is_sharegpt = turn.contains("from") && !turn.contains("role");
-  const auto text_of = [&](const char* key) -> const std::string& {
-    const auto value = turn.find(key);
-    if (value == turn.end()) {
-      throw_error<DataError>("{}: expected the keys role and content (or from and value), got no \"{}\"", where, key);
-    }
-    if (!value->is_string()) throw_error<DataError>("{}: {}: expected text, got {}", where, key, value->type_name());
-    return value->get_ref<const std::string&>();
-  };
-  // Templates render these too; without them the row would be trained as another conversation than it is.
-  for (const char* key : {"tool_calls", "reasoning_content", "thinking"}) {
-    if (const auto value = turn.find(key); value != turn.end() && !is_null_or_empty(*value)) {
-      throw_error<DataError>("{}: {}: expected role and content only, got a value; it is not supported", where, key);
-    }
-  }
-  constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kRoles = {
-      {{"system", "system"}, {"user", "user"}, {"human", "user"}, {"assistant", "assistant"}, {"gpt", "assistant"}}};
-  const std::string& role = text_of(is_sharegpt ? "from" : "role");
-  const auto known = std::find_if(kRoles.begin(), kRoles.end(), [&](const auto& entry) { return entry.first == role; });
-  if (known == kRoles.end()) {
-    throw_error<DataError>("{}: expected a role among system, user, assistant, human, gpt; got \"{}\"", where, role);
-  }
-  return {std::string(known->second), text_of(is_sharegpt ? "value" : "content")};
-}
-
-std::vector<Message> messages_cell(const json& row, const RowFormat& format, const char* role, std::string_view where) {
-  const json& cell = cell_of(row, format, role, where);
-  const std::string place = fmt::format("{}: column \"{}\"", where, format.columns.at(role));
-  if (!cell.is_array()) {
-    throw_error<DataError>("{}: expected a list of messages, got {}{}", place, cell.type_name(),
-                           cell.is_string() ? "; tables hold text only, use JSON Lines for conversations" : "");
-  }
-  if (cell.empty() || cell.size() > kMaxMessages) {
-    throw_error<DataError>("{}: expected 1 to {} messages, got {}", place, kMaxMessages, cell.size());
-  }
-  std::vector<Message> messages;
-  for (const json& turn : cell) {
-    messages.push_back(parse_message(turn, fmt::format("{}: message {}", place, messages.size())));
-  }
-  return messages;
-}
-
-MarkedText plain_text(std::string text, const SftOptions& options) {
-  MarkedText marked{std::move(text), {}};
-  if (!options.parses_special_tokens && !marked.text.empty()) marked.user_ranges = {{0, marked.text.size()}};
-  return marked;
-}
-
 SftText plain_sft(std::optional<std::string> prompt, const std::string& rest, const SftOptions& options) {
   if (options.assistant_only_loss) {
     throw UsageError("assistant_only_loss: expected rows of messages, got plain text; only turns have an assistant");
   }
   SftText sft;
-  sft.full = plain_text(prompt.value_or("") + rest, options);
-  if (prompt) sft.prompt = plain_text(std::move(*prompt), options);
+  sft.full = plain_text(prompt.value_or("") + rest, options.parses_special_tokens);
+  if (prompt) sft.prompt = plain_text(std::move(*prompt), options.parses_special_tokens);
   sft.appends_eos = true;
   return sft;
-}
-
-MarkedText render(const ChatTemplate& chat, std::span<const Message> messages, bool adds_generation_prompt,
-                  const SftOptions& options, std::string_view where) {
-  try {
-    MarkedText marked = chat.render(messages, adds_generation_prompt);
-    if (options.parses_special_tokens) marked.user_ranges.clear();
-    return marked;
-  } catch (const DataError& error) {
-    throw_error<DataError>("{}: {}", where, error.what());
-  }
 }
 
 /// What each assistant's turn adds behind the header that asks for it.
@@ -135,10 +33,11 @@ std::vector<ByteRange> find_assistant_ranges(const ChatTemplate& chat, std::span
                                              const std::string& full, const SftOptions& options,
                                              std::string_view where) {
   std::vector<ByteRange> ranges;
+  const bool parses = options.parses_special_tokens;
   for (size_t i = 0; i < messages.size(); ++i) {
     if (messages[i].role != "assistant") continue;
-    const std::string head = render(chat, messages.first(i), true, options, where).text;
-    const std::string turn = render(chat, messages.first(i + 1), false, options, where).text;
+    const std::string head = render_messages(chat, messages.first(i), true, parses, where).text;
+    const std::string turn = render_messages(chat, messages.first(i + 1), false, parses, where).text;
     if (!turn.starts_with(head) || !full.starts_with(turn)) {
       throw_error<DataError>(
           "{}: assistant_only_loss: expected the template to render message {} alike whatever follows, got other text; "
@@ -153,13 +52,13 @@ std::vector<ByteRange> find_assistant_ranges(const ChatTemplate& chat, std::span
 /// `num_prompt_messages` of 0: there is no prompt.
 SftText conversation_sft(std::span<const Message> messages, size_t num_prompt_messages, const ChatTemplate* chat,
                          const SftOptions& options, std::string_view where) {
-  if (chat == nullptr) {
-    throw_error<UsageError>("{}: the rows are conversations and the model has no chat template; name one of {}", where,
-                            fmt::join(template_names(), ", "));
-  }
+  required_template(chat, where);
+  const bool parses = options.parses_special_tokens;
   SftText sft;
-  sft.full = render(*chat, messages, false, options, where);
-  if (num_prompt_messages > 0) sft.prompt = render(*chat, messages.first(num_prompt_messages), true, options, where);
+  sft.full = render_messages(*chat, messages, false, parses, where);
+  if (num_prompt_messages > 0) {
+    sft.prompt = render_messages(*chat, messages.first(num_prompt_messages), true, parses, where);
+  }
   if (options.assistant_only_loss) {
     sft.assistant_ranges = find_assistant_ranges(*chat, messages, sft.full.text, options, where);
   }
@@ -188,14 +87,7 @@ std::optional<RowTemplate> choose_template(const RowFormat& format, const Tokeni
 
 SftText render_sft(const json& row, const RowFormat& format, const RowTemplate* row_template, const SftOptions& options,
                    std::string_view where) {
-  if (!row.is_object()) throw_error<DataError>("{}: expected an object, got {}", where, row.type_name());
-  if (format.holds_messages) {
-    for (const char* column : {"tools", "chat_template_kwargs"}) {
-      if (const auto cell = row.find(column); cell != row.end() && !is_null_or_empty(*cell)) {
-        throw_error<DataError>("{}: column \"{}\": expected none, got a value; it is not supported", where, column);
-      }
-    }
-  }
+  check_row(row, format, where);
   const auto text = [&](const char* role) -> const std::string& { return text_cell(row, format, role, where); };
   const ChatTemplate* chat = row_template == nullptr ? nullptr : &row_template->chat;
   std::vector<Message> messages;

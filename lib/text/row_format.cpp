@@ -27,7 +27,7 @@ struct Shape {
 /// In the order in which they are tried; text is last since tables often keep a rendered copy in it.
 const std::vector<Shape>& known_shapes() {
   static const std::vector<Shape> kShapes = {
-      {RowShape::kPreference, "prompt+chosen+rejected", {"chosen", "rejected"}, {"prompt"}},
+      {RowShape::kPreference, "prompt+chosen+rejected", {"chosen", "rejected"}, {"prompt", "margin"}},
       {RowShape::kPromptCompletion, "prompt+completion", {"prompt", "completion"}, {}},
       {RowShape::kMessages, "messages (or conversations)", {"messages"}, {}},
       {RowShape::kInstruction, "instruction+input+output", {"instruction", "output"}, {"input", "system"}},
@@ -165,7 +165,10 @@ RowFormat find_row_format(const json& first_row, const std::map<std::string, std
       const std::string column = overridden != by_role.end() ? overridden->second : default_column(role, first_row);
       const bool is_free = overridden != by_role.end() || !is_taken(column);
       if (is_required && !(is_free && first_row.contains(column))) fits = false;
-      if (is_free) format.columns[role] = column;
+      // a pair without its prompt or margin is another pair: the first row says whether all have them
+      const bool may_start_later = shape.shape != RowShape::kPreference;
+      const bool is_here = first_row.contains(column) && !first_row.at(column).is_null();
+      if (is_free && (is_required || may_start_later || is_here)) format.columns[role] = column;
     };
     for (const std::string& role : shape.required) bind(role, true);
     for (const std::string& role : shape.optional) bind(role, false);

@@ -16,7 +16,7 @@ enum class RowShape {
   kMessages,          // messages, or conversations
   kInstruction,       // instruction, output; optional input, system
   kQuestion,          // question, answer; optional system
-  kPreference,        // chosen, rejected, optional prompt: text or lists of messages
+  kPreference,        // chosen, rejected, in all rows or none prompt: text or lists of messages; and margin: a number
 };
 
 /// Which shapes are looked for, as rows may have columns of several.
@@ -25,7 +25,7 @@ enum class RowUse { kAny, kSft, kPreference };
 struct RowFormat {
   RowShape shape = RowShape::kText;
   bool holds_messages = false;                 // cells are lists of messages
-  std::map<std::string, std::string> columns;  // role to column; optional roles too, though rows may lack them
+  std::map<std::string, std::string> columns;  // role to column; optional ones of SFT too, though rows may lack them
   std::vector<std::string> unused_columns;     // of the first row
 };
 

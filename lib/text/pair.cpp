@@ -1,0 +1,169 @@
+#include "lib/text/pair.hpp"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "lib/base/check.hpp"
+#include "lib/text/row_cells.hpp"
+#include "lib/text/text_end.hpp"
+#include "lib/text/utf8.hpp"
+
+namespace plumb {
+namespace {
+
+using nlohmann::json;
+
+/// Bytes of the prompt that both texts begin with: up to where they differ, but for a space before that. Where one
+/// begins with all of the other, the last character of that one is no prompt.
+size_t common_prompt_bytes(const std::string& chosen, const std::string& rejected) {
+  const size_t size = std::min(chosen.size(), rejected.size());
+  if (size == 0) return 0;
+  const auto end = chosen.begin() + static_cast<std::ptrdiff_t>(size);
+  auto at = static_cast<size_t>(std::mismatch(chosen.begin(), end, rejected.begin()).first - chosen.begin());
+  if (at == size) return code_point_before(chosen, size);
+  while (at > 0 && (static_cast<unsigned char>(chosen[at]) & 0xC0) == 0x80) --at;  // characters differ, not bytes
+  return at > 0 && chosen[at - 1] == ' ' ? at - 1 : at;
+}
+
+size_t common_prompt_messages(const std::vector<Message>& chosen, const std::vector<Message>& rejected) {
+  const size_t size = std::min(chosen.size(), rejected.size());
+  for (size_t i = 0; i < size; ++i) {
+    if (chosen[i].role != rejected[i].role || chosen[i].content != rejected[i].content) return i;
+  }
+  return size - 1;
+}
+
+bool are_empty(std::span<const Message> answer) {
+  return std::all_of(answer.begin(), answer.end(), [](const Message& message) { return message.content.empty(); });
+}
+
+PairText text_pair(const json& row, const RowFormat& format, const PairOptions& options, std::string_view where) {
+  const std::string& chosen = text_cell(row, format, "chosen", where);
+  const std::string& rejected = text_cell(row, format, "rejected", where);
+  const bool has_prompt = format.columns.contains("prompt");
+  const std::string& begin = has_prompt ? text_cell(row, format, "prompt", where) : chosen;
+  const size_t prompt_bytes = has_prompt ? begin.size() : common_prompt_bytes(chosen, rejected);
+  const auto marked = [&](std::string text) { return plain_text(std::move(text), options.parses_special_tokens); };
+  PairText pair;
+  pair.has_empty_answer = chosen.empty() || rejected.empty();
+  pair.prompt = marked(begin.substr(0, prompt_bytes));
+  pair.chosen = marked(has_prompt ? begin + chosen : chosen);
+  pair.rejected = marked(has_prompt ? begin + rejected : rejected);
+  pair.appends_eos = true;
+  return pair;
+}
+
+PairText conversation_pair(const json& row, const RowFormat& format, const ChatTemplate& chat,
+                           const PairOptions& options, std::string_view where) {
+  std::vector<Message> chosen = messages_cell(row, format, "chosen", where);
+  std::vector<Message> rejected = messages_cell(row, format, "rejected", where);
+  size_t num_prompt_messages = 0;
+  // a prompt of text beside conversations repeats what these begin with
+  if (format.columns.contains("prompt") && !cell_of(row, format, "prompt", where).is_string()) {
+    const std::vector<Message> prompt = messages_cell(row, format, "prompt", where);
+    num_prompt_messages = prompt.size();
+    chosen.insert(chosen.begin(), prompt.begin(), prompt.end());
+    rejected.insert(rejected.begin(), prompt.begin(), prompt.end());
+  } else {
+    num_prompt_messages = common_prompt_messages(chosen, rejected);
+  }
+  const std::span<const Message> all(chosen), other(rejected);
+  const bool parses = options.parses_special_tokens;
+  PairText pair;
+  pair.has_empty_answer = are_empty(all.subspan(num_prompt_messages)) || are_empty(other.subspan(num_prompt_messages));
+  if (num_prompt_messages > 0) {
+    pair.prompt = render_messages(chat, all.first(num_prompt_messages), true, parses, where);
+  }
+  pair.chosen = render_messages(chat, all, false, parses, where);
+  pair.rejected = render_messages(chat, other, false, parses, where);
+  pair.adds_special_tokens = !chat.renders_special_tokens();
+  return pair;
+}
+
+/// Throws DataError for a role that the first row, which speaks for all, has no column for.
+void check_no_new_columns(const json& row, const RowFormat& format, std::string_view where) {
+  for (const char* role : {"prompt", "margin"}) {
+    const auto cell = row.find(role);
+    if (format.columns.contains(role) || cell == row.end() || cell->is_null()) continue;
+    const bool is_used = std::any_of(format.columns.begin(), format.columns.end(),
+                                     [&](const auto& entry) { return entry.second == role; });
+    if (is_used) continue;
+    throw_error<DataError>("{}: expected no column \"{}\", as in the first row, got one; all rows have it or none",
+                           where, role);
+  }
+}
+
+size_t common_length(std::span<const int32_t> a, std::span<const int32_t> b) {
+  const size_t size = std::min(a.size(), b.size());
+  return static_cast<size_t>(std::mismatch(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(size), b.begin()).first -
+                             a.begin());
+}
+
+PairDropReason find_drop_reason(const PairExample& example, bool has_empty_answer, size_t max_tokens,
+                                bool drops_long_pairs) {
+  const size_t longest = std::max(example.chosen.size(), example.rejected.size());
+  const size_t shortest = std::min(example.chosen.size(), example.rejected.size());
+  const auto prompt_length = static_cast<size_t>(example.prompt_length);
+  if (has_empty_answer) return PairDropReason::kEmptyCompletion;
+  if (example.chosen == example.rejected) return PairDropReason::kIdentical;
+  // the first token has none before it that could predict it
+  if (shortest <= std::max<size_t>(prompt_length, 1)) return PairDropReason::kEmptyCompletion;
+  if (drops_long_pairs) return longest > max_tokens ? PairDropReason::kTooLong : PairDropReason::kNone;
+  return std::max<size_t>(prompt_length, 1) >= max_tokens ? PairDropReason::kPromptTooLong : PairDropReason::kNone;
+}
+
+}  // namespace
+
+PairText render_pair(const json& row, const RowFormat& format, const RowTemplate* row_template,
+                     const PairOptions& options, std::string_view where) {
+  if (format.shape != RowShape::kPreference) {
+    throw_error<UsageError>("{}: expected preference pairs, got rows of {}", where, name_of(format.shape));
+  }
+  check_row(row, format, where);
+  check_no_new_columns(row, format, where);
+  PairText pair;
+  if (format.holds_messages) {
+    const ChatTemplate* chat = row_template == nullptr ? nullptr : &row_template->chat;
+    pair = conversation_pair(row, format, required_template(chat, where), options, where);
+  } else {
+    pair = text_pair(row, format, options, where);
+  }
+  if (format.columns.contains("margin")) pair.margin = number_cell(row, format, "margin", where);
+  return pair;
+}
+
+PairExample tokenize_pair(const PairText& text, const Tokenizer& tokenizer, const PairOptions& options) {
+  if (options.max_length < 0) {
+    throw_error<UsageError>("max_length: expected a number of tokens, or 0 to keep all; got {}", options.max_length);
+  }
+  const auto encode = [&](const MarkedText& full) {
+    const size_t prompt_bytes = std::min(text.prompt.text.size(), full.text.size());
+    return tokenizer.encode(text.appends_eos ? with_eos(full, prompt_bytes, tokenizer.eos_token()) : full,
+                            text.adds_special_tokens);
+  };
+  PairExample example;
+  example.margin = text.margin;
+  example.chosen = encode(text.chosen);
+  example.rejected = encode(text.rejected);
+  const std::vector<int32_t> prompt = tokenizer.encode(text.prompt, text.adds_special_tokens);
+  const size_t prompt_length = std::min(common_length(prompt, example.chosen), common_length(prompt, example.rejected));
+  example.prompt_length = static_cast<int64_t>(prompt_length);
+  example.prompt_is_prefix = prompt_length == prompt.size();
+
+  const size_t longest = std::max(example.chosen.size(), example.rejected.size());
+  const size_t max_tokens = options.max_length == 0 ? longest + 1 : static_cast<size_t>(options.max_length);
+  example.drop_reason = find_drop_reason(example, text.has_empty_answer, max_tokens, options.drops_long_pairs);
+  if (example.drop_reason != PairDropReason::kNone) return example;
+
+  example.is_truncated = longest > max_tokens;
+  example.ends_in_eos = true;
+  for (std::vector<int32_t>* ids : {&example.chosen, &example.rejected}) {
+    ids->resize(std::min(ids->size(), max_tokens));
+    const std::optional<size_t> eos = find_final_eos(*ids, tokenizer);
+    if (!eos || *eos < prompt_length) example.ends_in_eos = false;
+  }
+  return example;
+}
+
+}  // namespace plumb
