@@ -4,7 +4,8 @@
 
 namespace plumb {
 
-MetricsLog::MetricsLog(const std::string& path) : path_(path), file_(std::fopen(path.c_str(), "ae")) {
+MetricsLog::MetricsLog(const std::string& path)
+    : path_(path), events_(parent_path(path)), file_(std::fopen(path.c_str(), "ae")) {
   if (!file_) throw_errno(path, "open");
 }
 
@@ -14,6 +15,7 @@ void MetricsLog::write(const nlohmann::ordered_json& metrics) {
   const std::string line = metrics.dump() + "\n";
   if (std::fwrite(line.data(), 1, line.size(), file_) != line.size() || std::fflush(file_) != 0)
     throw_errno(path_, "write");
+  events_.write(metrics);
 }
 
 }  // namespace plumb

@@ -1,15 +1,18 @@
-// What a run writes for machines: metrics.jsonl, one object per logged step, and run.json. Rank 0 only.
+// What a run writes for machines while it goes on: metrics.jsonl, one object per logged step, and the same numbers as
+// TensorBoard events beside it. Rank 0 only.
 #pragma once
 
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "io/tensorboard.hpp"
+
 namespace plumb {
 
 class MetricsLog {
  public:
-  /// Appends to `path`; throws InputOutputError.
+  /// Appends to `path` and makes an event file in its directory; throws InputOutputError.
   explicit MetricsLog(const std::string& path);
   ~MetricsLog();
   MetricsLog(const MetricsLog&) = delete;
@@ -20,6 +23,7 @@ class MetricsLog {
 
  private:
   std::string path_;
+  EventFile events_;
   std::FILE* file_;
 };
 

@@ -1,0 +1,49 @@
+// Scalars for TensorBoard: an event file is a TFRecord file of Event messages, both written by hand, because a
+// dependency on protobuf for four fields would cost more than the fields. Rank 0 only. Source: TensorFlow's
+// core/lib/io/record_writer.h (frames, masked CRC) and core/util/event.proto; the CRC is RFC 3720's.
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+namespace plumb {
+
+/// CRC-32C (Castagnoli) of the bytes.
+uint32_t crc32c(std::string_view bytes);
+
+/// Length, masked CRC of the length, bytes, masked CRC of the bytes.
+std::string tfrecord_frame(std::string_view bytes);
+
+/// The serialised Event that opens a file.
+std::string version_event(double wall_seconds);
+
+/// The serialised Event with one scalar per number in `metrics`, "step" and nested values left out; null, which is how
+/// JSON holds what is not finite, becomes NaN. "eval_loss" becomes eval/loss and "loss" train/loss, as with
+/// transformers. Bytes that are not UTF-8 in a name become '?'.
+std::string scalars_event(double wall_seconds, int64_t step, const nlohmann::ordered_json& metrics);
+
+class EventFile {
+ public:
+  /// Creates events.out.tfevents.SECONDS.HOST.PID in `directory`; throws InputOutputError. A run that is taken up again
+  /// gets a further file, which TensorBoard joins to the first.
+  explicit EventFile(const std::string& directory);
+  ~EventFile();
+  EventFile(const EventFile&) = delete;
+  EventFile& operator=(const EventFile&) = delete;
+
+  /// One event, readable by others when this returns. `metrics` is a line of metrics.jsonl, with its "step".
+  void write(const nlohmann::ordered_json& metrics);
+
+  const std::string& path() const { return path_; }
+
+ private:
+  void append(const std::string& event);
+
+  std::string path_;
+  std::FILE* file_;
+};
+
+}  // namespace plumb
