@@ -11,6 +11,11 @@
 namespace plumb {
 
 int run_sft(const std::vector<std::string>& arguments);
+int run_reward(const std::vector<std::string>& arguments);
+int run_dpo(const std::vector<std::string>& arguments);
+int run_pipeline(const std::vector<std::string>& arguments);
+int run_auto(const std::vector<std::string>& arguments);
+int run_score(const std::vector<std::string>& arguments);
 int run_prepare(const std::vector<std::string>& arguments);
 int run_inspect(const std::vector<std::string>& arguments);
 int run_tokenize(const std::vector<std::string>& arguments);

@@ -1,57 +1,91 @@
-// plumb evaluate: loss, perplexity, token accuracy and exact match of a model on rows.
+// plumb evaluate: what a model makes of rows. A language model: loss, perplexity, token accuracy and exact match of rows
+// to fine-tune on; of preference pairs, beside a reference model, the metrics of DPO. A reward model: how often it
+// prefers the chosen text, overall and by length.
 #include <fmt/format.h>
 
 #include <cmath>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "apps/commands.hpp"
 #include "apps/model_setup.hpp"
 #include "apps/options.hpp"
-#include "apps/output_directory.hpp"
+#include "apps/scoring.hpp"
+#include "apps/stage_data.hpp"
 #include "apps/trainer.hpp"
 #include "io/batch_stream.hpp"
 #include "io/prepare.hpp"
 #include "io/scratch_directory.hpp"
 #include "lib/base/check.hpp"
+#include "lib/objective/sft.hpp"
+#include "lib/objective/dpo.hpp"
 
 namespace plumb {
 
 namespace {
 
+using nlohmann::ordered_json;
+
 struct EvaluateOptions {
   ModelOptions model;
   DataOptions data;
+  std::string ref_model;
+  double beta = 0.1;
   int64_t batch_size = 8;
 };
+
+/// Loss and metrics of a language model.
+ordered_json evaluate_language_model(const Communicator& comm, const EvaluateOptions& o, const HfModel& source,
+                                     StageRows& rows) {
+  const bool has_pairs = rows.dataset->index().kind == kPairsKind;
+  std::unique_ptr<Objective> objective;
+  if (has_pairs) {
+    comm.run_agreed([&] {
+      if (o.ref_model.empty())
+        throw UsageError("preference pairs under a language model: name the --ref_model that it is compared with");
+    });
+    add_reference_logps(comm, o.ref_model, rows);
+    objective = std::make_unique<DpoObjective>(DpoOptions{.beta = o.beta}, source.config().rms_norm_eps);
+  } else {
+    objective = std::make_unique<SftObjective>(source.config().rms_norm_eps, TokenLoss::kNll);
+  }
+  ShardedModel model(source.config(), comm, {.dtype = parse_dtype(o.model.dtype)});
+  load_weights(comm, model, source);
+  const EvaluationStats stats = evaluate_rows(model, comm, *objective, rows, o.batch_size);
+  ordered_json line;
+  for (const Metric& metric : stats.metrics) line[metric.name] = metric.value;
+  if (!has_pairs) line["perplexity"] = std::exp(stats.metric("loss"));
+  line["num_tokens"] = stats.num_tokens;
+  line[has_pairs ? "num_pairs" : "num_trained_tokens"] = stats.num_items;
+  return line;
+}
 
 int evaluate(const Communicator& comm, const EvaluateOptions& o) {
   set_up_process(comm, o.model.threads);
   std::optional<HfModel> source;
   comm.run_agreed([&] { source.emplace(o.model.model); });
+  const bool is_reward_model = source->config().head == HeadKind::kScore;
   const ScratchDirectory scratch(comm);
-  const DatasetIndex index = prepare_sft(comm,
-                                         {o.data.data, parse_columns_option(o.data.columns), o.data.chat_template,
-                                          sft_options(o.data), o.model.model, source->config().vocab_size},
-                                         scratch.path());
-  std::optional<Dataset> opened;
-  comm.run_agreed([&] { opened.emplace(dataset_directory(scratch.path(), index), source->config().vocab_size); });
-  const Dataset& rows = *opened;
-  ShardedModel model(source->config(), comm, {.dtype = parse_dtype(o.model.dtype)});
-  load_weights(comm, model, *source);
-  BatchStream stream(rows, {.seed = 0, .shuffle = false, .rows_per_micro_batch = o.batch_size}, comm.rank(),
-                     comm.size());
-  const EvaluationStats stats = evaluate_model(model, comm, stream.steps_per_epoch(), [&] { return stream.next(); });
-  if (comm.rank() == 0) {
-    const nlohmann::ordered_json line = {{"rows", rows.num_rows()},
-                                         {"loss", stats.loss},
-                                         {"perplexity", std::exp(stats.loss)},
-                                         {"mean_token_accuracy", stats.mean_token_accuracy},
-                                         {"exact_match", stats.exact_match},
-                                         {"entropy", stats.entropy},
-                                         {"num_tokens", stats.num_tokens},
-                                         {"num_trained_tokens", stats.num_trained_tokens}};
-    fmt::print("{}\n", line.dump());
+  const DatasetIndex index = prepare_data(comm,
+                                          {.files = o.data.data,
+                                           .columns = parse_columns_option(o.data.columns),
+                                           .template_name = o.data.chat_template,
+                                           .use = is_reward_model ? RowUse::kPreference : RowUse::kAny,
+                                           .sft = sft_options(o.data),
+                                           .pair = pair_options(o.data, /*drops_long_pairs=*/is_reward_model),
+                                           .model_directory = o.model.model,
+                                           .vocab_size = source->config().vocab_size},
+                                          scratch.path());
+  StageRows rows;
+  comm.run_agreed([&] { rows.dataset.emplace(dataset_directory(scratch.path(), index), source->config().vocab_size); });
+  ordered_json line = {{"rows", rows.dataset->num_rows()}};
+  if (is_reward_model) {
+    RewardModel model(comm, o.model.model, parse_dtype(o.model.dtype));
+    line.update(describe_rewards(*rows.dataset, model.score(*rows.dataset, o.batch_size)));
+  } else {
+    line.update(evaluate_language_model(comm, o, *source, rows));
   }
+  if (comm.rank() == 0) fmt::print("{}\n", line.dump());
   return kExitDone;
 }
 
@@ -62,11 +96,14 @@ int run_evaluate(const std::vector<std::string>& arguments) {
   OptionsDescription description("options of plumb evaluate");
   declare(description, options.model);
   declare(description, options.data);
-  description.add_options()("per_device_eval_batch_size",
-                            boost::program_options::value(&options.batch_size)->default_value(options.batch_size),
-                            "rows of a micro-batch");
+  auto add = description.add_options();
+  add("ref_model", with_default(options.ref_model), "of preference pairs under a language model: what it is compared with");
+  add("beta", with_default(options.beta), "of the rewards of preference pairs");
+  add("per_device_eval_batch_size", with_default(options.batch_size), "rows of a micro-batch");
   if (!parse_options("plumb evaluate --model DIR --data FILE...", description, {"model", "data"}, arguments))
     return kExitDone;
+  check_range(options.batch_size >= 1, "per_device_eval_batch_size", "at least 1",
+              static_cast<double>(options.batch_size));
   return run_on_ranks([&](const Communicator& comm) { return evaluate(comm, options); });
 }
 

@@ -21,7 +21,12 @@ struct Command {
 
 constexpr std::array kCommands = {
     Command{"sft", "fine-tune a model on rows of instructions or text", plumb::run_sft},
+    Command{"reward", "train a reward model on preference pairs", plumb::run_reward},
+    Command{"dpo", "align a model with preference pairs", plumb::run_dpo},
+    Command{"pipeline", "sft, reward and dpo in one job, restarted at the unfinished stage", plumb::run_pipeline},
+    Command{"auto", "only a model and data: the rows decide which stages run", plumb::run_auto},
     Command{"evaluate", "loss, perplexity and accuracy of a model on rows", plumb::run_evaluate},
+    Command{"score", "rewards of rows", plumb::run_score},
     Command{"generate", "text from a model", plumb::run_generate},
     Command{"prepare", "tokenize rows into HDF5 shards", plumb::run_prepare},
     Command{"inspect", "show rows decoded, with what is trained", plumb::run_inspect},

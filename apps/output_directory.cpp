@@ -22,7 +22,7 @@ void claim_output_directory(const std::string& directory, bool overwrites) {
           "--overwrite_output_dir true",
           directory);
     // the model stays until a new one replaces it: it may be the one that is trained on
-    for (const char* name : {"run.json", "metrics.jsonl"}) fs::remove(fs::path(directory) / name, error);
+    for (const char* name : {"run.json", "metrics.jsonl", "checks.json", "notes.json", "report.html"}) fs::remove(fs::path(directory) / name, error);
   }
   const std::string probe = directory + "/.writable";
   fs::remove(probe, error);
@@ -33,13 +33,13 @@ void claim_output_directory(const std::string& directory, bool overwrites) {
 void write_run_json(const TrainOptions& options, const Communicator& comm, int64_t num_steps, int threads,
                     const MemoryPlan& plan) {
   nlohmann::ordered_json run = {{"plumb", "0.1.0"},
-                                {"command", "sft"},
+                                {"command", name_of(options.stage)},
                                 {"ranks", comm.size()},
                                 {"nodes", comm.num_nodes()},
                                 {"threads_per_rank", threads},
                                 {"instruction_set", kernel_instruction_set()},
                                 {"num_steps", num_steps}};
-  for (const auto& [name, value] : option_values(options)) run["options"][name] = value;
+  for (const auto& [name, value] : options.texts) run["options"][name] = value;
   run["plan"] = {{"num_parameters", plan.num_parameters},
                  {"program_bytes", plan.program_bytes},
                  {"parameter_bytes", plan.parameter_bytes},
@@ -63,10 +63,6 @@ void check_fits(const PlanInput& input, const MemoryPlan& plan, int64_t availabl
         "--gradient_checkpointing true, --dtype bfloat16, a smaller --max_length or "
         "--per_device_train_batch_size",
         render_bytes(node_bytes), render_bytes(available_bytes));
-}
-
-SftOptions sft_options(const DataOptions& options) {
-  return {options.max_length, options.completion_only_loss, options.assistant_only_loss, options.parse_special_tokens};
 }
 
 Reduction parse_reduction(const std::string& name) { return name == "fast" ? Reduction::kFast : Reduction::kCanonical; }

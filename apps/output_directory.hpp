@@ -3,8 +3,7 @@
 
 #include <string>
 
-#include "apps/options.hpp"
-#include "lib/text/row.hpp"
+#include "apps/train_options.hpp"
 #include "partition/communicator.hpp"
 #include "partition/memory_plan.hpp"
 
@@ -19,8 +18,6 @@ void write_run_json(const TrainOptions& options, const Communicator& comm, int64
 
 /// Throws UsageError where the plan does not fit the memory that this node has left; unknown (0) always fits.
 void check_fits(const PlanInput& input, const MemoryPlan& plan, int64_t available_bytes);
-
-SftOptions sft_options(const DataOptions& options);
 
 Reduction parse_reduction(const std::string& name);
 

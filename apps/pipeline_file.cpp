@@ -102,6 +102,16 @@ PipelineFile read_pipeline_file(const std::string& path) {
   return file;
 }
 
+std::string render_pipeline_file(const PipelineFile& file) {
+  std::string text;
+  for (const Setting& setting : file.common) text += fmt::format("{} = {}\n", setting.name, setting.value);
+  for (const PipelineFile::Section& section : file.sections) {
+    text += fmt::format("\n[{}]\n", name_of(section.stage));
+    for (const Setting& setting : section.settings) text += fmt::format("{} = {}\n", setting.name, setting.value);
+  }
+  return text;
+}
+
 std::string pipeline_directory(const PipelineFile& file) {
   for (const Setting& setting : file.common)
     if (setting.name == "output_dir" && !setting.value.empty()) return setting.value;

@@ -27,6 +27,9 @@ struct PipelineFile {
 /// Throws InputOutputError, UsageError: a line that is none, an unknown section, no section at all.
 PipelineFile read_pipeline_file(const std::string& path);
 
+/// The text that reads back as `file`.
+std::string render_pipeline_file(const PipelineFile& file);
+
 struct PlannedStage {
   TrainOptions options;
   std::vector<Stage> needs;  // earlier stages whose results it takes

@@ -3,7 +3,7 @@
 
 #include "apps/commands.hpp"
 #include "apps/model_setup.hpp"
-#include "apps/options.hpp"
+#include "apps/train_options.hpp"
 #include "apps/output_directory.hpp"
 #include "io/file.hpp"
 #include "io/process_memory.hpp"
@@ -11,29 +11,49 @@
 
 namespace plumb {
 
+namespace {
+
+/// The stage that the command line names, as it decides which options there are.
+Stage stage_in(const std::vector<std::string>& arguments) {
+  for (size_t i = 0; i < arguments.size(); ++i)
+    for (const Stage stage : kStages) {
+      const std::string name(name_of(stage));
+      const bool follows = arguments[i] == "--stage" && i + 1 < arguments.size() && arguments[i + 1] == name;
+      if (follows || arguments[i] == "--stage=" + name) return stage;
+    }
+  return Stage::kSft;
+}
+
+}  // namespace
+
 int run_plan(const std::vector<std::string>& arguments) {
-  TrainOptions o;
+  TrainOptions o = default_options(stage_in(arguments));
+  std::string stage(name_of(o.stage));
   int num_ranks = 1, ranks_per_node = 0;
   double node_memory_gib = 0;
   OptionsDescription description("options of plumb plan");
   declare(description, o);
   namespace po = boost::program_options;
-  description.add_options()("num_ranks", po::value(&num_ranks)->default_value(1), "ranks of the run")(
+  description.add_options()("stage", with_default(stage), "sft, reward or dpo: whose options follow")("num_ranks", po::value(&num_ranks)->default_value(1), "ranks of the run")(
       "ranks_per_node", po::value(&ranks_per_node)->default_value(0), "0: all on one node")(
       "node_memory", po::value(&node_memory_gib)->default_value(0, "0"),
       "GiB that a node has for the run; a plan that does not fit is refused; 0: do not check");
-  if (!parse_options("plumb plan --model DIR --num_ranks N [training options]", description, {"model"}, arguments))
+  if (!parse_options("plumb plan --model DIR --num_ranks N [--stage sft|reward|dpo] [training options]", description, {"model"}, arguments))
     return kExitDone;
+  check_one_of(stage, {"sft", "reward", "dpo"}, "stage");
   validate(o);
   if (num_ranks < 1) throw_error<UsageError>("--num_ranks: expected at least 1, got {}", num_ranks);
   warm_up_libraries();
   const std::string config_path = join_path(o.model.model, "config.json");
-  const PlanInput input{.config = parse_model_config(read_text_file(config_path, 16 << 20), config_path),
+  ModelConfig config = parse_model_config(read_text_file(config_path, 16 << 20), config_path);
+  config.head = o.stage == Stage::kReward ? HeadKind::kScore : HeadKind::kLanguageModel;
+  const int64_t documents = o.stage == Stage::kSft ? 1 : 2;  // a pair is two texts
+  const PlanInput input{.config = config,
                         .num_ranks = num_ranks,
                         .ranks_per_node = ranks_per_node > 0 ? ranks_per_node : num_ranks,
                         .element_bytes = o.model.dtype == "bfloat16" ? 2 : 4,
                         .accumulation_steps = o.gradient_accumulation_steps,
-                        .micro_batch_tokens = o.per_device_train_batch_size * o.data.max_length,
+                        .micro_batch_tokens = o.per_device_train_batch_size * documents * o.data.max_length,
                         .has_gradient_checkpointing = o.gradient_checkpointing,
                         .reduction = parse_reduction(o.reduction),
                         .program_bytes = expected_set_bytes(ranks_per_node > 0 ? ranks_per_node : num_ranks)};

@@ -1,5 +1,13 @@
 #include "apps/scoring.hpp"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <map>
+
 #include "apps/model_setup.hpp"
 #include "io/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
@@ -55,6 +63,64 @@ std::vector<double> RewardModel::score(int64_t num_texts, int64_t texts_per_micr
   }
   check(std::ssize(rewards) == num_texts, "every text has its reward");
   return rewards;
+}
+
+nlohmann::ordered_json describe_rewards(const Dataset& pairs, const std::vector<double>& rewards) {
+  struct Tally {
+    int64_t num_pairs = 0, num_right = 0;
+    void add(bool is_right) {
+      ++num_pairs;
+      num_right += is_right ? 1 : 0;
+    }
+    nlohmann::ordered_json accuracy() const {
+      if (num_pairs == 0) return nullptr;
+      return static_cast<double>(num_right) / static_cast<double>(num_pairs);
+    }
+  };
+  Tally all, chosen_longer, chosen_shorter;
+  std::map<int, Tally> by_length;  // bin: lengths of [2^bin, 2^(bin + 1))
+  double margin = 0, sum_r = 0, sum_l = 0, sum_rr = 0, sum_ll = 0, sum_rl = 0;
+  for (int64_t pair = 0; pair < pairs.num_examples(); ++pair) {
+    const TokenRows rows = pairs.examples(pair, pair + 1);
+    const std::array<int64_t, 2> lengths = {rows.offsets[1] - rows.offsets[0], rows.offsets[2] - rows.offsets[1]};
+    const double* reward = rewards.data() + 2 * pair;
+    const bool is_right = reward[0] > reward[1];
+    all.add(is_right);
+    by_length[std::bit_width(static_cast<uint64_t>(std::max(lengths[0], lengths[1]))) - 1].add(is_right);
+    if (lengths[0] != lengths[1]) (lengths[0] > lengths[1] ? chosen_longer : chosen_shorter).add(is_right);
+    margin += reward[0] - reward[1];
+    for (size_t side = 0; side < 2; ++side) {
+      const auto length = static_cast<double>(lengths[side]);
+      sum_r += reward[side], sum_l += length;
+      sum_rr += reward[side] * reward[side], sum_ll += length * length, sum_rl += reward[side] * length;
+    }
+  }
+  const auto n = static_cast<double>(2 * pairs.num_examples());
+  const double spread = std::sqrt((n * sum_rr - sum_r * sum_r) * (n * sum_ll - sum_l * sum_l));
+  nlohmann::ordered_json buckets = nlohmann::ordered_json::array();
+  for (const auto& [bin, tally] : by_length)
+    buckets.push_back({{"tokens", fmt::format("{}-{}", int64_t{1} << bin, (int64_t{2} << bin) - 1)},
+                       {"pairs", tally.num_pairs},
+                       {"accuracy", tally.accuracy()}});
+  return {{"accuracy", all.accuracy()},
+          {"margin", 2 * margin / n},
+          {"mean_reward", sum_r / n},
+          {"accuracy_by_length", buckets},
+          {"accuracy_chosen_longer", chosen_longer.accuracy()},
+          {"accuracy_chosen_shorter", chosen_shorter.accuracy()},
+          {"correlation_of_reward_with_length",
+           spread > 0 ? nlohmann::ordered_json((n * sum_rl - sum_r * sum_l) / spread) : nlohmann::ordered_json()}};
+}
+
+std::vector<double> RewardModel::score(const Dataset& dataset, int64_t rows_per_micro_batch) {
+  const int64_t documents = dataset.index().kind == kPairsKind ? 2 : 1;
+  return score(dataset.num_examples() * documents, rows_per_micro_batch * documents, [&](int64_t text) {
+    const int64_t example = text / documents;
+    const TokenRows rows = dataset.examples(example, example + 1);
+    const auto document = static_cast<size_t>(text % documents);
+    return std::vector<int32_t>(rows.tokens.begin() + rows.offsets[document],
+                                rows.tokens.begin() + rows.offsets[document + 1]);
+  });
 }
 
 }  // namespace plumb

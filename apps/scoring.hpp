@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -36,5 +37,9 @@ class RewardModel {
   std::string directory_;
   std::unique_ptr<ShardedModel> model_;
 };
+
+/// What rewards say of pairs: accuracy overall, by the length of the longer text, and where the chosen text is the longer
+/// or the shorter one; the correlation of reward with length. rewards: as RewardModel::score() gives them.
+nlohmann::ordered_json describe_rewards(const Dataset& pairs, const std::vector<double>& rewards);
 
 }  // namespace plumb

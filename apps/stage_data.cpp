@@ -108,8 +108,18 @@ StageRows open_rows(const Communicator& comm, const TrainOptions& o, const std::
   return rows;
 }
 
-void add_reference_logps(const Communicator& comm, const TrainOptions& o, StageRows& rows) {
-  const std::string directory = o.dpo.ref_model.empty() ? o.model.model : o.dpo.ref_model;
+EvaluationStats evaluate_rows(ShardedModel& model, const Communicator& comm, Objective& objective,
+                              const StageRows& rows, int64_t rows_per_micro_batch) {
+  const SamplerOptions sampler = {.seed = 0, .shuffle = false, .rows_per_micro_batch = rows_per_micro_batch};
+  const int64_t rounds = make_step_layout(sampler, rows.dataset->num_rows(), comm.size()).steps_per_epoch();
+  const auto start = [&]() -> NextMicroBatches {
+    const std::shared_ptr<BatchStream> stream = rows.stream(sampler, comm, rounds);
+    return [stream] { return stream->next(); };
+  };
+  return evaluate_model(model, comm, objective, rounds, start);
+}
+
+void add_reference_logps(const Communicator& comm, const std::string& directory, StageRows& rows) {
   const std::string model = model_hash(comm, directory);
   if (!has_reference_logps(comm, *rows.dataset, model)) {
     const auto start = std::chrono::steady_clock::now();

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "apps/train_options.hpp"
+#include "apps/trainer.hpp"
 #include "io/batch_stream.hpp"
 #include "io/dataset.hpp"
 #include "io/hf_model.hpp"
@@ -31,8 +32,12 @@ struct StageRows {
 StageRows open_rows(const Communicator& comm, const TrainOptions& options, const std::vector<std::string>& files,
                     const ModelConfig& config);
 
-/// Collective, dpo: computes the reference log-probabilities of the rows, in float32 and shared among all ranks, unless
+/// Collective, of pairs: computes the log-probabilities that a reference model gives them, in float32 and shared among all ranks, unless
 /// they are stored beside the rows already; no second model is in memory when this returns.
-void add_reference_logps(const Communicator& comm, const TrainOptions& options, StageRows& rows);
+void add_reference_logps(const Communicator& comm, const std::string& model_directory, StageRows& rows);
+
+/// Collective: metrics over all rows, in file order.
+EvaluationStats evaluate_rows(ShardedModel& model, const Communicator& comm, Objective& objective,
+                              const StageRows& rows, int64_t rows_per_micro_batch);
 
 }  // namespace plumb

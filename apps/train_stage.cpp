@@ -95,13 +95,7 @@ std::unique_ptr<Objective> make_objective(const TrainOptions& o, const ModelConf
 /// Loss and the stage's metrics on the evaluation rows, in metrics.jsonl and on the screen. Collective.
 void evaluate_and_log(const TrainOptions& o, const Communicator& comm, ShardedModel& model, Objective& objective,
                       const StageRows& rows, int64_t step, double epoch, StepLog* log, Progress& progress) {
-  const SamplerOptions sampler = {.seed = 0, .shuffle = false, .rows_per_micro_batch = o.per_device_eval_batch_size};
-  const int64_t rounds = make_step_layout(sampler, rows.dataset->num_rows(), comm.size()).steps_per_epoch();
-  const auto start = [&]() -> NextMicroBatches {
-    const std::shared_ptr<BatchStream> stream = rows.stream(sampler, comm, rounds);
-    return [stream] { return stream->next(); };
-  };
-  const EvaluationStats stats = evaluate_model(model, comm, objective, rounds, start);
+  const EvaluationStats stats = evaluate_rows(model, comm, objective, rows, o.per_device_eval_batch_size);
   if (!log) return;
   progress.finish_line();
   log_info("evaluation: {}", render_metrics(stats.metrics));
@@ -184,8 +178,9 @@ void train_stage(const Communicator& comm, const TrainOptions& o) {
     write_run_json(o, comm, length.num_steps, threads, plan);
   });
   if (o.stage == Stage::kDpo) {
-    add_reference_logps(comm, o, train_rows);
-    if (eval_rows) add_reference_logps(comm, o, *eval_rows);
+    const std::string& reference = o.dpo.ref_model.empty() ? o.model.model : o.dpo.ref_model;
+    add_reference_logps(comm, reference, train_rows);
+    if (eval_rows) add_reference_logps(comm, reference, *eval_rows);
   }
 
   {

@@ -53,7 +53,10 @@ MemoryPlan plan_memory(const PlanInput& input) {
   const int64_t row_bytes = input.config.hidden_size * input.element_bytes;
   plan.activation_bytes = tokens * (block.working + (input.has_gradient_checkpointing ? block.kept + layers * row_bytes
                                                                                       : layers * block.kept));
-  plan.head_bytes = token_loss_bytes(tokens, input.config.hidden_size, input.config.vocab_size, input.element_bytes);
+  plan.head_bytes =
+      input.config.head == HeadKind::kScore
+          ? 2 * tokens * row_bytes  // hidden and its gradient
+          : token_loss_bytes(tokens, input.config.hidden_size, input.config.vocab_size, input.element_bytes);
 
   plan.gathers_per_step = std::ssize(buffers.gathers) * input.accumulation_steps;
   plan.reduces_per_step = std::ssize(buffers.reduces) * input.accumulation_steps;
