@@ -29,10 +29,14 @@ int evaluate(const Communicator& comm, const EvaluateOptions& o) {
   std::optional<HfModel> source;
   comm.run_agreed([&] { source.emplace(o.model.model); });
   const ScratchDirectory scratch(comm);
-  const DatasetIndex index = prepare_sft(comm,
-                                         {o.data.data, parse_columns_option(o.data.columns), o.data.chat_template,
-                                          sft_options(o.data), o.model.model, source->config().vocab_size},
-                                         scratch.path());
+  const DatasetIndex index = prepare_data(comm,
+                                          {.files = o.data.data,
+                                           .columns = parse_columns_option(o.data.columns),
+                                           .template_name = o.data.chat_template,
+                                           .sft = sft_options(o.data),
+                                           .model_directory = o.model.model,
+                                           .vocab_size = source->config().vocab_size},
+                                          scratch.path());
   std::optional<Dataset> opened;
   comm.run_agreed([&] { opened.emplace(dataset_directory(scratch.path(), index), source->config().vocab_size); });
   const Dataset& rows = *opened;

@@ -69,6 +69,10 @@ SftOptions sft_options(const DataOptions& options) {
   return {options.max_length, options.completion_only_loss, options.assistant_only_loss, options.parse_special_tokens};
 }
 
+PairOptions pair_options(const DataOptions& options, bool drops_long_pairs) {
+  return {options.max_length, drops_long_pairs, options.parse_special_tokens};
+}
+
 Reduction parse_reduction(const std::string& name) { return name == "fast" ? Reduction::kFast : Reduction::kCanonical; }
 
 }  // namespace plumb

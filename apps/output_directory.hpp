@@ -4,6 +4,7 @@
 #include <string>
 
 #include "apps/options.hpp"
+#include "lib/text/pair.hpp"
 #include "lib/text/row.hpp"
 #include "partition/communicator.hpp"
 #include "partition/memory_plan.hpp"
@@ -21,6 +22,7 @@ void write_run_json(const TrainOptions& options, const Communicator& comm, int64
 void check_fits(const PlanInput& input, const MemoryPlan& plan, int64_t available_bytes);
 
 SftOptions sft_options(const DataOptions& options);
+PairOptions pair_options(const DataOptions& options, bool drops_long_pairs);
 
 Reduction parse_reduction(const std::string& name);
 

@@ -58,8 +58,12 @@ TrainerOptions trainer_options(const TrainOptions& o, int64_t num_steps) {
 }
 
 PrepareOptions prepare_options(const TrainOptions& o, const std::vector<std::string>& files, int64_t vocab_size) {
-  return {files,     parse_columns_option(o.data.columns), o.data.chat_template, sft_options(o.data), o.model.model,
-          vocab_size};
+  return {.files = files,
+          .columns = parse_columns_option(o.data.columns),
+          .template_name = o.data.chat_template,
+          .sft = sft_options(o.data),
+          .model_directory = o.model.model,
+          .vocab_size = vocab_size};
 }
 
 int64_t sum_of_memory(const Communicator& comm) {
@@ -128,8 +132,8 @@ int train(const Communicator& comm, const TrainOptions& o) {
   comm.run_agreed([&] { source.emplace(o.model.model); });
   const std::string data_directory = o.output_dir + "/data";
   const auto open_rows = [&](const std::vector<std::string>& files) {
-    return dataset_directory(data_directory,
-                             prepare_sft(comm, prepare_options(o, files, source->config().vocab_size), data_directory));
+    return dataset_directory(
+        data_directory, prepare_data(comm, prepare_options(o, files, source->config().vocab_size), data_directory));
   };
   const std::string train_directory = open_rows(o.data.data);
   const std::string eval_directory = o.eval_data.empty() ? "" : open_rows(o.eval_data);
