@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <optional>
+#include <span>
 
 #include "apps/commands.hpp"
 #include "apps/options.hpp"
@@ -28,16 +29,13 @@ struct InspectOptions {
 };
 
 /// Trained text in green on a terminal, and in [[...]] elsewhere.
-void print_row(const Tokenizer& tokenizer, const TokenRows& row, int64_t number, bool has_colour) {
-  const auto num_tokens = static_cast<int64_t>(row.tokens.size());
-  const int64_t num_trained = std::count(row.loss_mask.begin(), row.loss_mask.end(), uint8_t{1});
-  fmt::print("--- row {} (source row {}): {} tokens, {} trained\n", number, row.row_ids.front(), num_tokens,
-             num_trained);
-  for (size_t begin = 0; begin < row.tokens.size();) {
+void print_tokens(const Tokenizer& tokenizer, std::span<const int32_t> tokens, std::span<const uint8_t> loss_mask,
+                  bool has_colour) {
+  for (size_t begin = 0; begin < tokens.size();) {
     size_t end = begin;
-    while (end < row.tokens.size() && row.loss_mask[end] == row.loss_mask[begin]) ++end;
-    const std::string text = tokenizer.decode(std::span(row.tokens).subspan(begin, end - begin));
-    if (!row.loss_mask[begin]) {
+    while (end < tokens.size() && loss_mask[end] == loss_mask[begin]) ++end;
+    const std::string text = tokenizer.decode(tokens.subspan(begin, end - begin));
+    if (!loss_mask[begin]) {
       fmt::print("{}", text);
     } else if (has_colour) {
       fmt::print(fg(fmt::terminal_color::green), "{}", text);
@@ -47,6 +45,22 @@ void print_row(const Tokenizer& tokenizer, const TokenRows& row, int64_t number,
     begin = end;
   }
   fmt::print("\n");
+}
+
+/// A row to fine-tune on, or the two texts of a pair.
+void print_row(const Tokenizer& tokenizer, const TokenRows& row, int64_t number, bool has_colour) {
+  const bool is_pair = row.documents_per_row == 2;
+  for (int64_t document = 0; document < row.num_documents(); ++document) {
+    const auto begin = static_cast<size_t>(row.offsets[static_cast<size_t>(document)]);
+    const auto size = static_cast<size_t>(row.offsets[static_cast<size_t>(document) + 1]) - begin;
+    const auto mask = std::span(row.loss_mask).subspan(begin, size);
+    const std::string margin =
+        row.margins.empty() || document > 0 ? "" : fmt::format(", margin {}", row.margins.front());
+    fmt::print("--- row {} (source row {}){}: {} tokens, {} trained{}\n", number, row.row_ids.front(),
+               is_pair ? (document == 0 ? ", chosen" : ", rejected") : "", size,
+               std::count(mask.begin(), mask.end(), uint8_t{1}), margin);
+    print_tokens(tokenizer, std::span(row.tokens).subspan(begin, size), mask, has_colour);
+  }
 }
 
 void print_tally(const char* what, const RowTally& tally) {
@@ -60,6 +74,11 @@ void print_statistics(const PrepareStatistics& s) {
   fmt::print("rows that end in a trained EOS: {:.1f} %\n", 100 * s.share_ending_in_trained_eos());
   print_tally("dropped, nothing to learn", s.dropped_nothing_to_learn);
   print_tally("dropped, empty", s.dropped_empty);
+  print_tally("dropped, empty answer", s.dropped_empty_completion);
+  print_tally("dropped, chosen and rejected are the same", s.dropped_identical_pair);
+  print_tally("dropped, the prompt has max_length", s.dropped_prompt_too_long);
+  print_tally("dropped, longer than max_length", s.dropped_pair_too_long);
+  print_tally("said by a pair before it, kept", s.duplicate_rows);
   print_tally("prompt tokens are no prefix of the row's", s.prompt_not_prefix);
   fmt::print("lengths:\n");
   const int64_t most = *std::max_element(s.length_histogram.begin(), s.length_histogram.end());
@@ -76,13 +95,15 @@ int inspect(const Communicator& comm, const InspectOptions& o) {
   const ScratchDirectory scratch(comm);
   std::string directory = o.data.data.front();
   if (!std::filesystem::is_directory(directory)) {
-    const DatasetIndex index = prepare_sft(comm,
-                                           {.files = o.data.data,
-                                            .columns = parse_columns_option(o.data.columns),
-                                            .template_name = o.data.chat_template,
-                                            .sft = sft_options(o.data),
-                                            .model_directory = o.model},
-                                           scratch.path());
+    const DatasetIndex index = prepare_data(comm,
+                                            {.files = o.data.data,
+                                             .columns = parse_columns_option(o.data.columns),
+                                             .template_name = o.data.chat_template,
+                                             .use = RowUse::kAny,
+                                             .sft = sft_options(o.data),
+                                             .pair = pair_options(o.data, false),
+                                             .model_directory = o.model},
+                                            scratch.path());
     directory = dataset_directory(scratch.path(), index);
   }
   const Tokenizer tokenizer = load_tokenizer(o.model);

@@ -18,8 +18,10 @@ MicroBatch make_micro_batch(const Dataset& dataset, const std::vector<int64_t>& 
     const TokenRows read = dataset.row(row);
     batch.token_ids.insert(batch.token_ids.end(), read.tokens.begin(), read.tokens.end());
     batch.loss_mask.insert(batch.loss_mask.end(), read.loss_mask.begin(), read.loss_mask.end());
-    batch.document_begin.push_back(batch.num_tokens());
-    batch.row_ids.push_back(read.row_ids.front());
+    const int64_t first_token = batch.document_begin.back();
+    for (size_t i = 1; i < read.offsets.size(); ++i) batch.document_begin.push_back(first_token + read.offsets[i]);
+    batch.row_ids.insert(batch.row_ids.end(), read.offsets.size() - 1, read.row_ids.front());
+    batch.margins.insert(batch.margins.end(), read.margins.begin(), read.margins.end());
   }
   if (rows.empty()) return MicroBatch::empty();
   return batch;

@@ -29,6 +29,12 @@ Dataset::Dataset(const std::string& directory, int64_t vocab_size)
       throw_error<DataError>("{}: expected {} rows of {} tokens as in index.json, got {} of {}", reader.path(),
                              entry.num_rows, entry.num_tokens, reader.num_rows(), reader.num_tokens());
     }
+    if (shard == 0) format_ = reader.format();
+    if (reader.format() != format_ || format_.kind != index_.kind) {
+      throw_error<DataError>("{}: expected rows of kind {} like those of {}, got {}, {} margins", reader.path(),
+                             index_.kind, index_.shards.front().file, reader.format().kind,
+                             reader.format().has_margins ? "with" : "without");
+    }
     reader.check_offsets();
     first_row_.push_back(first_row_.back() + entry.num_rows);
   }
@@ -62,13 +68,9 @@ TokenRows Dataset::rows(int64_t begin, int64_t end) const {
     begin = shard_end;
     if (all.num_rows() == 0) {
       all = std::move(part);
-      continue;
+    } else {
+      all.append(part);
     }
-    const int64_t num_tokens = all.num_tokens();
-    all.tokens.insert(all.tokens.end(), part.tokens.begin(), part.tokens.end());
-    all.loss_mask.insert(all.loss_mask.end(), part.loss_mask.begin(), part.loss_mask.end());
-    for (size_t i = 1; i < part.offsets.size(); ++i) all.offsets.push_back(num_tokens + part.offsets[i]);
-    all.row_ids.insert(all.row_ids.end(), part.row_ids.begin(), part.row_ids.end());
   }
   return all;
 }

@@ -21,6 +21,7 @@ class Dataset {
 
   const std::string& directory() const { return directory_; }
   const DatasetIndex& index() const { return index_; }
+  const ShardFormat& format() const { return format_; }
   int64_t num_rows() const { return first_row_.back(); }
 
   /// Rows [begin, end) laid end to end, from any thread. Throws DataError where the file is damaged.
@@ -38,6 +39,7 @@ class Dataset {
   std::string directory_;
   int64_t vocab_size_;
   DatasetIndex index_;
+  ShardFormat format_;
   std::vector<int64_t> first_row_;  // of each shard, then the number of rows
   mutable std::mutex mutex_;
   mutable std::deque<OpenShard> open_shards_;  // last used first

@@ -37,6 +37,19 @@ void require(bool holds, const std::string& where, std::string_view expected) {
   if (!holds) throw_error<DataError>("{}: expected {}, got another number", where, expected);
 }
 
+struct DropTally {
+  const char* key;
+  RowTally PrepareStatistics::*tally;
+};
+
+/// Why rows were dropped, under their names in the index.
+constexpr DropTally kDropTallies[] = {{"empty", &PrepareStatistics::dropped_empty},
+                                      {"nothing_to_learn", &PrepareStatistics::dropped_nothing_to_learn},
+                                      {"empty_completion", &PrepareStatistics::dropped_empty_completion},
+                                      {"identical_pair", &PrepareStatistics::dropped_identical_pair},
+                                      {"prompt_too_long", &PrepareStatistics::dropped_prompt_too_long},
+                                      {"pair_too_long", &PrepareStatistics::dropped_pair_too_long}};
+
 Json to_json(const RowTally& tally) { return {{"rows", tally.num_rows}, {"first", tally.first_places}}; }
 
 RowTally tally_from_json(const Json& parent, const char* key, const std::string& where) {
@@ -72,8 +85,8 @@ void RowTally::add(const RowTally& later) {
 void PrepareStatistics::add(const PrepareStatistics& later) {
   num_rows_read += later.num_rows_read;
   num_rows_kept += later.num_rows_kept;
-  dropped_empty.add(later.dropped_empty);
-  dropped_nothing_to_learn.add(later.dropped_nothing_to_learn);
+  for (const auto& [key, tally] : kDropTallies) (this->*tally).add(later.*tally);
+  duplicate_rows.add(later.duplicate_rows);
   prompt_not_prefix.add(later.prompt_not_prefix);
   num_rows_truncated += later.num_rows_truncated;
   num_rows_ending_in_trained_eos += later.num_rows_ending_in_trained_eos;
@@ -90,11 +103,12 @@ double PrepareStatistics::share_ending_in_trained_eos() const {
 }
 
 Json to_json(const PrepareStatistics& statistics) {
+  Json dropped = Json::object();
+  for (const auto& [key, tally] : kDropTallies) dropped[key] = to_json(statistics.*tally);
   return {{"rows_read", statistics.num_rows_read},
           {"rows_kept", statistics.num_rows_kept},
-          {"dropped",
-           {{"empty", to_json(statistics.dropped_empty)},
-            {"nothing_to_learn", to_json(statistics.dropped_nothing_to_learn)}}},
+          {"dropped", dropped},
+          {"duplicate_rows", to_json(statistics.duplicate_rows)},
           {"prompt_not_prefix", to_json(statistics.prompt_not_prefix)},
           {"rows_truncated", statistics.num_rows_truncated},
           {"rows_ending_in_trained_eos", statistics.num_rows_ending_in_trained_eos},
@@ -111,8 +125,8 @@ PrepareStatistics statistics_from_json(const Json& object, const std::string& wh
   statistics.num_rows_read = count_field(object, "rows_read", where);
   statistics.num_rows_kept = count_field(object, "rows_kept", where);
   const Json& dropped = field_or_null(object, "dropped", where);
-  statistics.dropped_empty = tally_from_json(dropped, "empty", where);
-  statistics.dropped_nothing_to_learn = tally_from_json(dropped, "nothing_to_learn", where);
+  for (const auto& [key, tally] : kDropTallies) statistics.*tally = tally_from_json(dropped, key, where);
+  statistics.duplicate_rows = tally_from_json(object, "duplicate_rows", where);
   statistics.prompt_not_prefix = tally_from_json(object, "prompt_not_prefix", where);
   statistics.num_rows_truncated = count_field(object, "rows_truncated", where);
   statistics.num_rows_ending_in_trained_eos = count_field(object, "rows_ending_in_trained_eos", where);
@@ -173,7 +187,9 @@ DatasetIndex DatasetIndex::from_text(std::string_view text, const std::string& w
   }
   DatasetIndex index;
   index.kind = string_field(object, "kind", where);
-  if (index.kind != kSftKind) throw_error<DataError>("{}: expected kind {}, got '{}'", where, kSftKind, index.kind);
+  if (index.kind != kSftKind && index.kind != kPairsKind) {
+    throw_error<DataError>("{}: expected kind {} or {}, got '{}'", where, kSftKind, kPairsKind, index.kind);
+  }
   index.key = string_field(object, "key", where);
   index.made_from = field_or_null(object, "made_from", where);
   index.statistics = statistics_from_json(field_or_null(object, "statistics", where), where + ": statistics");

@@ -11,7 +11,7 @@
 
 namespace plumb {
 
-inline constexpr int64_t kDatasetVersion = 1;
+inline constexpr int64_t kDatasetVersion = 2;
 
 /// How many rows something happened to, and where the first of them stand: "train.csv:12".
 struct RowTally {
@@ -32,12 +32,17 @@ struct PrepareStatistics {
   int64_t num_rows_kept = 0;
   RowTally dropped_empty;
   RowTally dropped_nothing_to_learn;
+  RowTally dropped_empty_completion;  // this and the next three: of pairs
+  RowTally dropped_identical_pair;
+  RowTally dropped_prompt_too_long;
+  RowTally dropped_pair_too_long;
+  RowTally duplicate_rows;  // kept, though one before it has the same texts
   RowTally prompt_not_prefix;
   int64_t num_rows_truncated = 0;
-  int64_t num_rows_ending_in_trained_eos = 0;
+  int64_t num_rows_ending_in_trained_eos = 0;  // of pairs: with both texts
   int64_t num_tokens = 0;
   int64_t num_trained_tokens = 0;  // those that a token before them predicts
-  int64_t max_row_tokens = 0;
+  int64_t max_row_tokens = 0;      // of pairs: both texts together
   int64_t max_token_id = -1;
   std::array<int64_t, kNumLengthBins> length_histogram{};  // bin i: rows of [2^i, 2^(i + 1)) tokens
 
@@ -57,7 +62,7 @@ struct ShardEntry {
 };
 
 struct DatasetIndex {
-  std::string kind;
+  std::string kind;          // kSftKind or kPairsKind
   std::string key;           // hash of made_from
   nlohmann::json made_from;  // hashes of files, tokenizer and options
   std::vector<ShardEntry> shards;

@@ -10,9 +10,12 @@
 #include <functional>
 #include <optional>
 #include <span>
+#include <utility>
 
+#include "io/duplicate_rows.hpp"
 #include "io/file.hpp"
 #include "io/prepare_key.hpp"
+#include "io/prepare_report.hpp"
 #include "io/prepare_shard.hpp"
 #include "io/record_file.hpp"
 #include "io/token_shard.hpp"
@@ -56,43 +59,6 @@ std::vector<std::string> gather_texts(const Communicator& comm, const std::strin
   }
   messages.wait();
   return texts;
-}
-
-std::string describe(std::string_view reason, const RowTally& tally) {
-  if (tally.num_rows == 0) return "";
-  std::string places;
-  for (size_t i = 0; i < std::min<size_t>(tally.first_places.size(), 3); ++i) {
-    places += (i == 0 ? "" : ", ") + tally.first_places[i];
-  }
-  const bool has_more = tally.num_rows > 3;
-  return fmt::format("; {} {} ({}{})", tally.num_rows, reason, places, has_more ? ", ..." : "");
-}
-
-void check_rows_kept(const PrepareStatistics& statistics) {
-  if (statistics.num_rows_kept > 0) return;
-  throw_error<DataError>("data: expected rows to train on, kept none of {}{}{}; is max_length long enough?",
-                         statistics.num_rows_read, describe("without tokens", statistics.dropped_empty),
-                         describe("with nothing to learn", statistics.dropped_nothing_to_learn));
-}
-
-/// Rank 0 only: what a person should know of the data.
-void report(const DatasetIndex& index) {
-  const PrepareStatistics& statistics = index.statistics;
-  log_info("prepare: kept {} of {} rows, {} tokens, {} trained; {} truncated{}{}", statistics.num_rows_kept,
-           statistics.num_rows_read, statistics.num_tokens, statistics.num_trained_tokens,
-           statistics.num_rows_truncated, describe("without tokens", statistics.dropped_empty),
-           describe("with nothing to learn", statistics.dropped_nothing_to_learn));
-  if (statistics.prompt_not_prefix.num_rows > 0) {
-    log_warning("prepare: tokens join across the end of the prompt, so the mask is off by some{}",
-                describe("rows", statistics.prompt_not_prefix));
-  }
-  const double share = statistics.share_ending_in_trained_eos();
-  if (share < 0.5) {
-    log_warning(
-        "prepare: only {:.1f} % of the rows end in a trained end-of-text token; the model may not learn to stop. Is "
-        "max_length too short, or the template without one?",
-        100 * share);
-  }
 }
 
 /// Errors of <filesystem> as those of this program.
@@ -191,28 +157,56 @@ std::string find_prepared_text(const Communicator& comm, const std::string& targ
   return text;
 }
 
+/// Rank 0 only.
+RowTally tally_duplicates(const std::vector<SourceFile>& files, const std::vector<std::string>& prints_of_parts) {
+  std::vector<RowPrint> prints;
+  for (const std::string& bytes : prints_of_parts) add_from_bytes(bytes, prints);
+  const std::vector<int64_t> rows = find_duplicates(std::move(prints));
+  RowTally tally;
+  tally.num_rows = std::ssize(rows);
+  for (size_t i = 0; i < std::min(rows.size(), RowTally::kMaxPlaces); ++i) {
+    tally.first_places.push_back(place_of_row(files, rows[i]));
+  }
+  return tally;
+}
+
 /// Collective: every rank's shard and the index into `temporary`.
 void build(const Communicator& comm, const PrepareOptions& options, const nlohmann::json& inputs,
            const std::string& temporary) {
   const std::vector<SourceFile> files = index_files(comm, options.files);
-  std::string part_text;
+  std::string part_text, print_bytes;
   comm.run_agreed([&] {
     const ShardPart part = write_shard(files, options, temporary, comm.rank(), comm.size());
     const nlohmann::json object = {{"shard", to_json(part.entry)}, {"statistics", to_json(part.statistics)}};
     part_text = object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    print_bytes = to_bytes(part.prints);
   });
   const std::vector<std::string> part_texts = gather_texts(comm, part_text);
+  const std::vector<std::string> prints_of_parts = gather_texts(comm, print_bytes);
   comm.run_on_rank0([&] {
-    DatasetIndex index{std::string(kSftKind), key_of(inputs), inputs, {}, {}};
+    DatasetIndex index{inputs.at("kind").get<std::string>(), key_of(inputs), inputs, {}, {}};
     for (size_t rank = 0; rank < part_texts.size(); ++rank) {
       const std::string where = fmt::format("part of rank {}", rank);
       const nlohmann::json part = parse_json(part_texts[rank], where);
       index.shards.push_back(shard_entry_from_json(part.at("shard"), where));
       index.statistics.add(statistics_from_json(part.at("statistics"), where));
     }
+    index.statistics.duplicate_rows = tally_duplicates(files, prints_of_parts);
     check_rows_kept(index.statistics);
     write_dataset_index(temporary, index);
   });
+}
+
+/// Collective: never kAny.
+RowUse agreed_use(const Communicator& comm, const PrepareOptions& options) {
+  if (options.use != RowUse::kAny) return options.use;
+  int64_t has_pairs = 0;
+  comm.run_on_rank0([&] {
+    const std::string& path = options.files.front();
+    has_pairs = find_row_use({path, 0, index_records(path)}, options) == RowUse::kPreference ? 1 : 0;
+  });
+  comm.sum(std::span(&has_pairs, 1));  // the others add zero
+  return has_pairs == 1 ? RowUse::kPreference : RowUse::kSft;
 }
 
 void check_options(const PrepareOptions& options, const std::string& directory) {
@@ -227,8 +221,10 @@ std::string dataset_directory(const std::string& directory, const DatasetIndex& 
   return join_path(directory, index.key);
 }
 
-DatasetIndex prepare_sft(const Communicator& comm, const PrepareOptions& options, const std::string& directory) {
-  comm.run_agreed([&] { check_options(options, directory); });
+DatasetIndex prepare_data(const Communicator& comm, const PrepareOptions& given, const std::string& directory) {
+  comm.run_agreed([&] { check_options(given, directory); });
+  PrepareOptions options = given;
+  options.use = agreed_use(comm, given);
   const nlohmann::json inputs = describe_inputs(comm, options);
   const std::string key = key_of(inputs);
   const std::string target = join_path(directory, key);
@@ -256,7 +252,7 @@ DatasetIndex prepare_sft(const Communicator& comm, const PrepareOptions& options
     throw_error<DataError>("{}: expected token ids below {}, the rows of the embedding, got {}", target,
                            options.vocab_size, index.statistics.max_token_id);
   });
-  if (comm.rank() == 0) report(index);
+  if (comm.rank() == 0) report_rows(index);
   return index;
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "io/dataset_index.hpp"
+#include "lib/text/pair.hpp"
 #include "lib/text/row.hpp"
 #include "partition/communicator.hpp"
 
@@ -18,7 +19,9 @@ struct PrepareOptions {
   std::vector<std::string> files;
   std::map<std::string, std::string> columns;  // role to column, over what the first row of a file says
   std::string template_name;                   // "": the model's own, or the default of the rows' shape
-  SftOptions sft;
+  RowUse use = RowUse::kSft;                   // kAny: what the first row of the first file looks like
+  SftOptions sft = {};
+  PairOptions pair = {};
   std::string model_directory;  // for the tokenizer
   int64_t vocab_size = 0;       // rows of the embedding; 0: unknown
 };
@@ -26,9 +29,9 @@ struct PrepareOptions {
 /// Collective: the index of `directory`/<key>, made now or before by any number of ranks, and the same on every rank.
 /// Throws AgreedError with the code of UsageError, InputOutputError or DataError; then nothing of a new dataset
 /// remains.
-DatasetIndex prepare_sft(const Communicator& comm, const PrepareOptions& options, const std::string& directory);
+DatasetIndex prepare_data(const Communicator& comm, const PrepareOptions& options, const std::string& directory);
 
-/// Where prepare_sft() put the shards of this index.
+/// Where prepare_data() put the shards of this index.
 std::string dataset_directory(const std::string& directory, const DatasetIndex& index);
 
 }  // namespace plumb

@@ -10,6 +10,7 @@
 #include "io/file.hpp"
 #include "io/record_file.hpp"
 #include "io/sha256.hpp"
+#include "io/token_shard.hpp"
 #include "io/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 
@@ -67,6 +68,25 @@ nlohmann::json describe_files(const Communicator& comm, const std::vector<std::s
   return files;
 }
 
+/// Those that rows of this use depend on.
+nlohmann::json describe_options(const PrepareOptions& options) {
+  check(options.use != RowUse::kAny, "what rows are for is known when they are prepared");
+  if (options.use == RowUse::kPreference) {
+    const PairOptions& pair = options.pair;
+    return {{"kind", kPairsKind},
+            {"max_length", pair.max_length},
+            {"drops_long_pairs", pair.drops_long_pairs},
+            {"parses_special_tokens", pair.parses_special_tokens}};
+  }
+  const SftOptions& sft = options.sft;
+  return {{"kind", kSftKind},
+          {"max_length", sft.max_length},
+          {"completion_only_loss",
+           sft.completion_only_loss ? nlohmann::json(*sft.completion_only_loss) : nlohmann::json(nullptr)},
+          {"assistant_only_loss", sft.assistant_only_loss},
+          {"parses_special_tokens", sft.parses_special_tokens}};
+}
+
 }  // namespace
 
 nlohmann::json describe_inputs(const Communicator& comm, const PrepareOptions& options) {
@@ -81,19 +101,13 @@ nlohmann::json describe_inputs(const Communicator& comm, const PrepareOptions& o
     for (const std::string& path : tokenizer_files(options.model_directory)) {
       tokenizer.push_back({{"file", path.substr(path.find_last_of('/') + 1)}, {"sha256", sha256_of_file(path)}});
     }
-    const SftOptions& sft = options.sft;
-    const nlohmann::json completion_only_loss =
-        sft.completion_only_loss ? nlohmann::json(*sft.completion_only_loss) : nlohmann::json(nullptr);
-    const nlohmann::json inputs = {{"prepare_version", kPrepareVersion},
-                                   {"dataset_version", kDatasetVersion},
-                                   {"files", files},
-                                   {"tokenizer", tokenizer},
-                                   {"columns", options.columns},
-                                   {"template", options.template_name},
-                                   {"max_length", sft.max_length},
-                                   {"completion_only_loss", completion_only_loss},
-                                   {"assistant_only_loss", sft.assistant_only_loss},
-                                   {"parses_special_tokens", sft.parses_special_tokens}};
+    nlohmann::json inputs = describe_options(options);
+    inputs["prepare_version"] = kPrepareVersion;
+    inputs["dataset_version"] = kDatasetVersion;
+    inputs["files"] = files;
+    inputs["tokenizer"] = tokenizer;
+    inputs["columns"] = options.columns;
+    inputs["template"] = options.template_name;
     text = inputs.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   });
   comm.broadcast(text);

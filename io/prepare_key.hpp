@@ -10,7 +10,7 @@
 namespace plumb {
 
 /// Collective: contents of data and tokenizer files by hash, the options, the format version; the same on every rank
-/// and for any number of them. Paths do not count, contents do. Throws InputOutputError.
+/// and for any number of them. Paths do not count, contents do; options.use is not kAny. Throws InputOutputError.
 nlohmann::json describe_inputs(const Communicator& comm, const PrepareOptions& options);
 
 /// 32 hexadecimal digits.

@@ -13,6 +13,7 @@
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 #include "lib/text/example.hpp"
+#include "lib/text/pair.hpp"
 #include "lib/text/row_format.hpp"
 
 namespace plumb {
@@ -34,19 +35,38 @@ class Progress {
   std::chrono::steady_clock::time_point next_report_ = std::chrono::steady_clock::now() + std::chrono::seconds(10);
 };
 
+RowFormat format_of_file(const SourceFile& file, const PrepareOptions& options) {
+  RecordReader reader(file.path, file.index);
+  const std::optional<Record> first = reader.next();
+  check(first.has_value(), "an indexed file has rows");
+  return find_row_format(first->object, options.columns, reader.where(*first), options.use);
+}
+
 /// How the rows of one file become tokens: the file's first row decides.
 struct FileRenderer {
   RowFormat format;
   std::optional<RowTemplate> row_template;
 
-  FileRenderer(const SourceFile& file, const Tokenizer& tokenizer, const PrepareOptions& options) {
-    RecordReader reader(file.path, file.index);
-    const std::optional<Record> first = reader.next();
-    check(first.has_value(), "an indexed file has rows");
-    format = find_row_format(first->object, options.columns, reader.where(*first), RowUse::kSft);
-    row_template = choose_template(format, tokenizer, options.template_name);
-  }
+  FileRenderer(const SourceFile& file, const Tokenizer& tokenizer, const PrepareOptions& options)
+      : format(format_of_file(file, options)),
+        row_template(choose_template(format, tokenizer, options.template_name)) {}
+
+  const RowTemplate* template_or_null() const { return row_template ? &*row_template : nullptr; }
+  bool has_margins() const { return format.shape == RowShape::kPreference && format.columns.contains("margin"); }
 };
+
+std::vector<FileRenderer> make_renderers(const std::vector<SourceFile>& files, const Tokenizer& tokenizer,
+                                         const PrepareOptions& options) {
+  std::vector<FileRenderer> renderers;
+  for (const SourceFile& file : files) {
+    renderers.emplace_back(file, tokenizer, options);
+    if (renderers.back().has_margins() == renderers.front().has_margins()) continue;
+    throw_error<DataError>("{}: expected {} column for the margin, as in {}, got {}; all files have it or none",
+                           file.path, renderers.front().has_margins() ? "a" : "no", files.front().path,
+                           renderers.back().has_margins() ? "one" : "none");
+  }
+  return renderers;
+}
 
 void log_format(const SourceFile& file, const RowFormat& format) {
   std::string unused;
@@ -55,61 +75,126 @@ void log_format(const SourceFile& file, const RowFormat& format) {
            unused.empty() ? "" : "; unused columns: " + unused);
 }
 
-void check_ids(const SftExample& example, int64_t vocab_size, const std::string& where) {
-  for (const int32_t id : example.token_ids) {
-    if (vocab_size == 0 || id < vocab_size) continue;
-    throw_error<DataError>(
-        "{}: expected token ids below {}, the rows of the embedding, got {}; the tokenizer is larger than the model",
-        where, vocab_size, id);
-  }
-}
+/// Rows of one part on their way into its shard, and what became of them.
+class ShardFiller {
+ public:
+  ShardFiller(const Tokenizer& tokenizer, const PrepareOptions& options, TokenShardWriter& shard, ShardPart& part)
+      : tokenizer_(tokenizer), options_(options), shard_(shard), part_(part) {}
 
-void count_kept(const SftExample& example, PrepareStatistics& statistics) {
-  const std::vector<int32_t>& ids = example.token_ids;
-  const auto num_tokens = static_cast<int64_t>(ids.size());
-  ++statistics.num_rows_kept;
-  statistics.num_tokens += num_tokens;
-  // the first token has none before it that could predict it
-  statistics.num_trained_tokens += std::count(example.loss_mask.begin() + 1, example.loss_mask.end(), 1);
-  statistics.num_rows_truncated += example.is_truncated ? 1 : 0;
-  statistics.num_rows_ending_in_trained_eos += example.ends_in_trained_eos ? 1 : 0;
-  statistics.max_row_tokens = std::max(statistics.max_row_tokens, num_tokens);
-  statistics.max_token_id = std::max(statistics.max_token_id, int64_t{*std::max_element(ids.begin(), ids.end())});
-  const size_t bin = std::bit_width(ids.size()) - 1;
-  ++statistics.length_histogram[std::min(bin, PrepareStatistics::kNumLengthBins - 1)];
+  /// `where` and `place` name the row for an error and for a tally.
+  void add(const nlohmann::json& object, const FileRenderer& renderer, int64_t row, const std::string& where,
+           const std::string& place) {
+    ++part_.statistics.num_rows_read;
+    if (options_.use == RowUse::kPreference) {
+      add_pair(object, renderer, row, where, place);
+    } else {
+      add_sft(object, renderer, row, where, place);
+    }
+  }
+
+ private:
+  void add_sft(const nlohmann::json& object, const FileRenderer& renderer, int64_t row, const std::string& where,
+               const std::string& place) {
+    PrepareStatistics& statistics = part_.statistics;
+    const SftText text = render_sft(object, renderer.format, renderer.template_or_null(), options_.sft, where);
+    const SftExample example = tokenize_sft(text, tokenizer_, options_.sft);
+    if (!example.prompt_is_prefix) statistics.prompt_not_prefix.add(place);
+    if (example.drop_reason == DropReason::kEmpty) return statistics.dropped_empty.add(place);
+    if (example.drop_reason == DropReason::kNothingToLearn) return statistics.dropped_nothing_to_learn.add(place);
+    count_tokens(example.token_ids, where);
+    // the first token has none before it that could predict it
+    statistics.num_trained_tokens += std::count(example.loss_mask.begin() + 1, example.loss_mask.end(), 1);
+    count_row(example.token_ids.size(), example.is_truncated, example.ends_in_trained_eos);
+    shard_.append(example.token_ids, example.loss_mask, row);
+  }
+
+  void add_pair(const nlohmann::json& object, const FileRenderer& renderer, int64_t row, const std::string& where,
+                const std::string& place) {
+    PrepareStatistics& statistics = part_.statistics;
+    const PairText text = render_pair(object, renderer.format, renderer.template_or_null(), options_.pair, where);
+    const PairExample example = tokenize_pair(text, tokenizer_, options_.pair);
+    if (!example.prompt_is_prefix) statistics.prompt_not_prefix.add(place);
+    switch (example.drop_reason) {
+      case PairDropReason::kNone:
+        break;
+      case PairDropReason::kEmptyCompletion:
+        return statistics.dropped_empty_completion.add(place);
+      case PairDropReason::kIdentical:
+        return statistics.dropped_identical_pair.add(place);
+      case PairDropReason::kPromptTooLong:
+        return statistics.dropped_prompt_too_long.add(place);
+      case PairDropReason::kTooLong:
+        return statistics.dropped_pair_too_long.add(place);
+    }
+    for (const std::vector<int32_t>* ids : {&example.chosen, &example.rejected}) {
+      count_tokens(*ids, where);
+      statistics.num_trained_tokens += std::ssize(*ids) - std::max<int64_t>(example.prompt_length, 1);
+    }
+    count_row(example.chosen.size() + example.rejected.size(), example.is_truncated, example.ends_in_eos);
+    shard_.append_pair(example.chosen, example.rejected, example.prompt_length, example.margin, row);
+    part_.prints.push_back(print_of(text, row));
+  }
+
+  void count_tokens(const std::vector<int32_t>& ids, const std::string& where) {
+    const int64_t largest = *std::max_element(ids.begin(), ids.end());
+    if (options_.vocab_size > 0 && largest >= options_.vocab_size) {
+      throw_error<DataError>(
+          "{}: expected token ids below {}, the rows of the embedding, got {}; the tokenizer is larger than the model",
+          where, options_.vocab_size, largest);
+    }
+    part_.statistics.max_token_id = std::max(part_.statistics.max_token_id, largest);
+    part_.statistics.num_tokens += std::ssize(ids);
+  }
+
+  void count_row(size_t num_tokens, bool is_truncated, bool ends_in_trained_eos) {
+    PrepareStatistics& statistics = part_.statistics;
+    ++statistics.num_rows_kept;
+    statistics.num_rows_truncated += is_truncated ? 1 : 0;
+    statistics.num_rows_ending_in_trained_eos += ends_in_trained_eos ? 1 : 0;
+    statistics.max_row_tokens = std::max(statistics.max_row_tokens, static_cast<int64_t>(num_tokens));
+    const size_t bin = std::bit_width(num_tokens) - 1;
+    ++statistics.length_histogram[std::min(bin, PrepareStatistics::kNumLengthBins - 1)];
+  }
+
+  const Tokenizer& tokenizer_;
+  const PrepareOptions& options_;
+  TokenShardWriter& shard_;
+  ShardPart& part_;
+};
+
+std::string place_of(const SourceFile& file, const Record& record) {
+  return fmt::format("{}:{}", file.path, record.line);
 }
 
 /// Rows [begin, end) of `file` into the shard.
-void tokenize_rows(const SourceFile& file, int64_t begin, int64_t end, const Tokenizer& tokenizer,
-                   const PrepareOptions& options, TokenShardWriter& shard, PrepareStatistics& statistics,
-                   const std::function<void()>& after_row) {
-  const FileRenderer renderer(file, tokenizer, options);
-  const RowTemplate* row_template = renderer.row_template ? &*renderer.row_template : nullptr;
+void fill_shard(const SourceFile& file, int64_t begin, int64_t end, const FileRenderer& renderer, ShardFiller& filler,
+                const std::function<void()>& after_row) {
   RecordReader reader(file.path, file.index);
   reader.seek(begin);
   for (int64_t row = begin; row < end; ++row) {
     const std::optional<Record> record = reader.next();
     check(record.has_value(), "a file has the rows that were indexed");
-    const std::string where = reader.where(*record);
-    const std::string place = fmt::format("{}:{}", file.path, record->line);
-    const SftText text = render_sft(record->object, renderer.format, row_template, options.sft, where);
-    const SftExample example = tokenize_sft(text, tokenizer, options.sft);
-    ++statistics.num_rows_read;
-    if (!example.prompt_is_prefix) statistics.prompt_not_prefix.add(place);
-    if (example.drop_reason == DropReason::kEmpty) {
-      statistics.dropped_empty.add(place);
-    } else if (example.drop_reason == DropReason::kNothingToLearn) {
-      statistics.dropped_nothing_to_learn.add(place);
-    } else {
-      check_ids(example, options.vocab_size, where);
-      count_kept(example, statistics);
-      shard.append(example.token_ids, example.loss_mask, file.first_row + row);
-    }
+    filler.add(record->object, renderer, file.first_row + row, reader.where(*record), place_of(file, *record));
     after_row();
   }
 }
 
 }  // namespace
+
+RowUse find_row_use(const SourceFile& file, const PrepareOptions& options) {
+  return format_of_file(file, options).shape == RowShape::kPreference ? RowUse::kPreference : RowUse::kSft;
+}
+
+std::string place_of_row(const std::vector<SourceFile>& files, int64_t row) {
+  const auto after = std::upper_bound(files.begin(), files.end(), row,
+                                      [](int64_t number, const SourceFile& file) { return number < file.first_row; });
+  const SourceFile& file = *std::prev(after);
+  RecordReader reader(file.path, file.index);
+  reader.seek(row - file.first_row);
+  const std::optional<Record> record = reader.next();
+  check(record.has_value(), "a file has the rows that were indexed");
+  return place_of(file, *record);
+}
 
 ShardPart write_shard(const std::vector<SourceFile>& files, const PrepareOptions& options, const std::string& directory,
                       int part, int num_parts) {
@@ -120,20 +205,23 @@ ShardPart write_shard(const std::vector<SourceFile>& files, const PrepareOptions
   };
   const int64_t begin = bound(part), end = bound(part + 1);
   const Tokenizer tokenizer = load_tokenizer(options.model_directory);
-  if (part == 0) {
-    for (const SourceFile& file : files) log_format(file, FileRenderer(file, tokenizer, options).format);
-  }
+  const std::vector<FileRenderer> renderers = make_renderers(files, tokenizer, options);
+  for (size_t i = 0; i < files.size() && part == 0; ++i) log_format(files[i], renderers[i].format);
 
   ShardPart written;
   written.entry.file = fmt::format("shard-{:05}-of-{:05}.h5", part, num_parts);
   const std::string path = join_path(directory, written.entry.file);
-  TokenShardWriter shard(path);
+  const bool has_pairs = options.use == RowUse::kPreference;
+  TokenShardWriter shard(
+      path, {std::string(has_pairs ? kPairsKind : kSftKind), has_pairs && renderers.front().has_margins()});
+  ShardFiller filler(tokenizer, options, shard, written);
   Progress progress(end - begin);
   const auto after_row = [&] { progress.report(written.statistics.num_rows_read); };
-  for (const SourceFile& file : files) {
+  for (size_t i = 0; i < files.size(); ++i) {
+    const SourceFile& file = files[i];
     const int64_t first = std::max<int64_t>(begin - file.first_row, 0);
     const int64_t last = std::min(end - file.first_row, file.index.num_records);
-    if (first < last) tokenize_rows(file, first, last, tokenizer, options, shard, written.statistics, after_row);
+    if (first < last) fill_shard(file, first, last, renderers[i], filler, after_row);
   }
   shard.finish();
   written.entry.num_rows = shard.num_rows();

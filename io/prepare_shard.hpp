@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "io/dataset_index.hpp"
+#include "io/duplicate_rows.hpp"
 #include "io/prepare.hpp"
 #include "io/record_file.hpp"
 
@@ -22,10 +23,17 @@ struct SourceFile {
 struct ShardPart {
   ShardEntry entry;
   PrepareStatistics statistics;
+  std::vector<RowPrint> prints;  // of the kept rows, if they are pairs
 };
 
-/// The `part`-th of `num_parts` contiguous, equal parts of all rows, into a shard in `directory`. Throws DataError
-/// naming file, line and row; UsageError where options do not fit the rows; InputOutputError.
+/// Pairs or rows to fine-tune on, as the first row of the first file says.
+RowUse find_row_use(const SourceFile& file, const PrepareOptions& options);
+
+/// "train.csv:12" of a row of all files.
+std::string place_of_row(const std::vector<SourceFile>& files, int64_t row);
+
+/// The `part`-th of `num_parts` contiguous, equal parts of all rows, into a shard in `directory`; options.use is not
+/// kAny. Throws DataError naming file, line and row; UsageError where options do not fit the rows; InputOutputError.
 ShardPart write_shard(const std::vector<SourceFile>& files, const PrepareOptions& options, const std::string& directory,
                       int part, int num_parts);
 

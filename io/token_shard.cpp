@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "io/file.hpp"
 #include "lib/base/check.hpp"
@@ -26,9 +27,24 @@ Hdf5File open_shard(const std::string& path) {
     throw_error<DataError>("{}: expected format version {}, got {}; prepare the data again with this plumb", path,
                            kTokenShardVersion, version);
   }
-  const std::string kind = file.text_attribute("kind");
-  if (kind != kSftKind) throw_error<DataError>("{}: expected rows of kind {}, got {}", path, kSftKind, kind);
   return file;
+}
+
+ShardFormat read_format(const Hdf5File& file) {
+  ShardFormat format;
+  format.kind = file.text_attribute("kind");
+  if (format.kind != kSftKind && format.kind != kPairsKind) {
+    throw_error<DataError>("{}: expected rows of kind {} or {}, got {}", file.path(), kSftKind, kPairsKind,
+                           format.kind);
+  }
+  if (format.kind == kPairsKind) {
+    const int64_t has_margins = file.integer_attribute("has_margins");
+    if (has_margins != 0 && has_margins != 1) {
+      throw_error<DataError>("{}: has_margins: expected 0 or 1, got {}", file.path(), has_margins);
+    }
+    format.has_margins = has_margins == 1;
+  }
+  return format;
 }
 
 }  // namespace
@@ -41,8 +57,38 @@ void TokenRows::add(std::span<const int32_t> row_tokens, std::span<const uint8_t
   row_ids.push_back(row_id);
 }
 
-TokenShardWriter::TokenShardWriter(const std::string& path)
+void TokenRows::add_pair(std::span<const int32_t> chosen, std::span<const int32_t> rejected, int64_t prompt_length,
+                         std::optional<double> margin, int64_t row_id) {
+  check(margin.has_value() == (margins.size() == row_ids.size()) || row_ids.empty(), "all pairs have a margin or none");
+  documents_per_row = 2;
+  for (const std::span<const int32_t> text : {chosen, rejected}) {
+    check(prompt_length >= 0 && prompt_length < std::ssize(text), "a text goes on behind its prompt");
+    tokens.insert(tokens.end(), text.begin(), text.end());
+    loss_mask.insert(loss_mask.end(), static_cast<size_t>(prompt_length), 0);
+    loss_mask.resize(tokens.size(), 1);
+    offsets.push_back(num_tokens());
+  }
+  row_ids.push_back(row_id);
+  prompt_lengths.push_back(prompt_length);
+  if (margin) margins.push_back(*margin);
+}
+
+void TokenRows::append(const TokenRows& later) {
+  if (later.row_ids.empty()) return;
+  if (row_ids.empty()) documents_per_row = later.documents_per_row;
+  check(documents_per_row == later.documents_per_row, "rows have the kind of those before them");
+  const int64_t first_token = num_tokens();
+  tokens.insert(tokens.end(), later.tokens.begin(), later.tokens.end());
+  loss_mask.insert(loss_mask.end(), later.loss_mask.begin(), later.loss_mask.end());
+  for (size_t i = 1; i < later.offsets.size(); ++i) offsets.push_back(first_token + later.offsets[i]);
+  row_ids.insert(row_ids.end(), later.row_ids.begin(), later.row_ids.end());
+  prompt_lengths.insert(prompt_lengths.end(), later.prompt_lengths.begin(), later.prompt_lengths.end());
+  margins.insert(margins.end(), later.margins.begin(), later.margins.end());
+}
+
+TokenShardWriter::TokenShardWriter(const std::string& path, const ShardFormat& format)
     : path_(path),
+      format_(format),
       temporary_path_(fmt::format("{}.tmp-{}", path, ::getpid())),
       file_(Hdf5File::create(temporary_path_)),
       tokens_(file_.create_dataset<int32_t>("tokens", {kTokensPerChunk, -1})),
@@ -50,7 +96,13 @@ TokenShardWriter::TokenShardWriter(const std::string& path)
       offsets_(create_row_array(file_, "offsets")),
       row_id_(create_row_array(file_, "row_id")) {
   file_.set_attribute("format_version", kTokenShardVersion);
-  file_.set_attribute("kind", kSftKind);
+  file_.set_attribute("kind", format.kind);
+  check(format.kind == kSftKind || format.kind == kPairsKind, "shards hold rows to fine-tune on, or pairs");
+  if (format.kind == kPairsKind) {
+    file_.set_attribute("has_margins", int64_t{format.has_margins});
+    prompt_length_ = create_row_array(file_, "prompt_length");
+  }
+  if (format.has_margins) margin_ = file_.create_dataset<double>("margin", {kRowsPerChunk, 0});
   const int64_t zero = 0;
   offsets_.append(std::span(&zero, 1));
 }
@@ -60,8 +112,20 @@ TokenShardWriter::~TokenShardWriter() {
 }
 
 void TokenShardWriter::append(std::span<const int32_t> tokens, std::span<const uint8_t> loss_mask, int64_t row_id) {
-  check(!tokens.empty() && row_id > last_row_id_, "a row has tokens, and row ids ascend");
+  check(format_.kind == kSftKind && !tokens.empty(), "a row to fine-tune on has tokens");
   pending_.add(tokens, loss_mask, row_id);
+  count_row(row_id);
+}
+
+void TokenShardWriter::append_pair(std::span<const int32_t> chosen, std::span<const int32_t> rejected,
+                                   int64_t prompt_length, std::optional<double> margin, int64_t row_id) {
+  check(format_.kind == kPairsKind && margin.has_value() == format_.has_margins, "a pair has what its shard holds");
+  pending_.add_pair(chosen, rejected, prompt_length, margin, row_id);
+  count_row(row_id);
+}
+
+void TokenShardWriter::count_row(int64_t row_id) {
+  check(row_id > last_row_id_, "row ids ascend");
   last_row_id_ = row_id;
   ++num_rows_;
   if (pending_.num_tokens() >= kPendingTokens || pending_.num_rows() >= kRowsPerChunk) flush();
@@ -73,6 +137,8 @@ void TokenShardWriter::flush() {
   loss_mask_.append(std::span<const uint8_t>(pending_.loss_mask));
   offsets_.append(std::span<const int64_t>(pending_.offsets).subspan(1));
   row_id_.append(std::span<const int64_t>(pending_.row_ids));
+  if (prompt_length_) prompt_length_->append(std::span<const int64_t>(pending_.prompt_lengths));
+  if (margin_) margin_->append(std::span<const double>(pending_.margins));
   num_tokens_ += pending_.num_tokens();
   pending_.clear();
 }
@@ -80,6 +146,9 @@ void TokenShardWriter::flush() {
 void TokenShardWriter::finish() {
   flush();
   for (Hdf5Dataset* dataset : {&tokens_, &loss_mask_, &offsets_, &row_id_}) dataset->close();
+  for (std::optional<Hdf5Dataset>* dataset : {&prompt_length_, &margin_}) {
+    if (*dataset) (*dataset)->close();
+  }
   file_.close();
   File::open_for_writing(temporary_path_).sync();
   rename_path(temporary_path_, path_);
@@ -89,6 +158,7 @@ void TokenShardWriter::finish() {
 
 TokenShardReader::TokenShardReader(const std::string& path, int64_t vocab_size)
     : file_(open_shard(path)),
+      format_(read_format(file_)),
       vocab_size_(vocab_size),
       tokens_(file_.open_dataset<int32_t>("tokens")),
       loss_mask_(file_.open_dataset<uint8_t>("loss_mask")),
@@ -98,26 +168,35 @@ TokenShardReader::TokenShardReader(const std::string& path, int64_t vocab_size)
     throw_error<DataError>("{}: expected a loss_mask for each of {} tokens, got {}", path, tokens_.size(),
                            loss_mask_.size());
   }
-  if (offsets_.size() != row_id_.size() + 1) {
-    throw_error<DataError>("{}: expected {} offsets for {} rows, got {}", path, row_id_.size() + 1, row_id_.size(),
+  const int64_t num_offsets = format_.documents_per_row() * row_id_.size() + 1;
+  if (offsets_.size() != num_offsets) {
+    throw_error<DataError>("{}: expected {} offsets for {} rows, got {}", path, num_offsets, row_id_.size(),
                            offsets_.size());
+  }
+  if (format_.kind == kPairsKind) prompt_length_ = file_.open_dataset<int64_t>("prompt_length");
+  if (format_.has_margins) margin_ = file_.open_dataset<double>("margin");
+  for (const std::optional<Hdf5Dataset>* dataset : {&prompt_length_, &margin_}) {
+    if (!*dataset || (*dataset)->size() == num_rows()) continue;
+    throw_error<DataError>("{}: expected a {} for each of {} rows, got {}", path, (*dataset)->name(), num_rows(),
+                           (*dataset)->size());
   }
   int64_t first = 0, last = 0;
   offsets_.read(0, std::span(&first, 1));
-  offsets_.read(num_rows(), std::span(&last, 1));
+  offsets_.read(num_offsets - 1, std::span(&last, 1));
   if (first != 0 || last != tokens_.size()) {
     throw_error<DataError>("{}: expected offsets from 0 to {}, got {} to {}", path, tokens_.size(), first, last);
   }
 }
 
 std::vector<int64_t> TokenShardReader::read_offsets(int64_t begin, int64_t end) const {
-  std::vector<int64_t> offsets(static_cast<size_t>(end - begin + 1));
-  offsets_.read(begin, std::span(offsets));
+  const int64_t documents_per_row = format_.documents_per_row();
+  std::vector<int64_t> offsets(static_cast<size_t>(documents_per_row * (end - begin) + 1));
+  offsets_.read(documents_per_row * begin, std::span(offsets));
   for (size_t i = 0; i < offsets.size(); ++i) {
-    const int64_t least = i == 0 ? 0 : offsets[i - 1] + 1;  // a row has tokens
+    const int64_t least = i == 0 ? 0 : offsets[i - 1] + 1;  // a document has tokens
     if (offsets[i] < least || offsets[i] > tokens_.size()) {
       throw_error<DataError>("{}: row {}: expected an offset in [{}, {}], got {}", path(),
-                             begin + static_cast<int64_t>(i), least, tokens_.size(), offsets[i]);
+                             begin + static_cast<int64_t>(i) / documents_per_row, least, tokens_.size(), offsets[i]);
     }
   }
   return offsets;
@@ -132,6 +211,7 @@ void TokenShardReader::check_offsets() const {
 TokenRows TokenShardReader::read(int64_t begin, int64_t end) const {
   check(begin >= 0 && begin <= end && end <= num_rows(), "rows to read lie within the shard");
   TokenRows rows;
+  rows.documents_per_row = format_.documents_per_row();
   rows.offsets = read_offsets(begin, end);
   const int64_t first_token = rows.offsets.front();
   const auto num_tokens = static_cast<size_t>(rows.offsets.back() - first_token);
@@ -145,9 +225,10 @@ TokenRows TokenShardReader::read(int64_t begin, int64_t end) const {
 
   const auto where = [&](size_t token) {
     const auto after = std::upper_bound(rows.offsets.begin(), rows.offsets.end(), static_cast<int64_t>(token));
-    const auto row = (after - rows.offsets.begin()) - 1;
-    return fmt::format("{}: row {}: token {}", path(), begin + row,
-                       static_cast<int64_t>(token) - rows.offsets[static_cast<size_t>(row)]);
+    const auto document = (after - rows.offsets.begin()) - 1;
+    return fmt::format("{}: row {}: {}token {}", path(), begin + document / rows.documents_per_row,
+                       rows.documents_per_row == 1 ? "" : (document % 2 == 0 ? "chosen: " : "rejected: "),
+                       static_cast<int64_t>(token) - rows.offsets[static_cast<size_t>(document)]);
   };
   for (size_t i = 0; i < num_tokens; ++i) {
     const int32_t id = rows.tokens[i];
@@ -166,7 +247,39 @@ TokenRows TokenShardReader::read(int64_t begin, int64_t end) const {
                              rows.row_ids[i]);
     }
   }
+  if (format_.kind == kPairsKind) read_pairs(begin, rows);
   return rows;
+}
+
+/// What pairs have beside documents, and what these must look like.
+void TokenShardReader::read_pairs(int64_t begin, TokenRows& rows) const {
+  rows.prompt_lengths.resize(rows.row_ids.size());
+  prompt_length_->read(begin, std::span(rows.prompt_lengths));
+  if (margin_) {
+    rows.margins.resize(rows.row_ids.size());
+    margin_->read(begin, std::span(rows.margins));
+  }
+  for (size_t i = 0; i < rows.row_ids.size(); ++i) {
+    const auto where = [&] { return fmt::format("{}: row {}", path(), begin + static_cast<int64_t>(i)); };
+    const int64_t chosen = rows.offsets[2 * i], rejected = rows.offsets[2 * i + 1], end = rows.offsets[2 * i + 2];
+    const int64_t limit = std::min(rejected - chosen, end - rejected), prompt_length = rows.prompt_lengths[i];
+    if (prompt_length < 0 || prompt_length >= limit) {
+      throw_error<DataError>("{}: expected a prompt_length in [0, {}), got {}", where(), limit, prompt_length);
+    }
+    if (!std::equal(rows.tokens.begin() + chosen, rows.tokens.begin() + chosen + prompt_length,
+                    rows.tokens.begin() + rejected)) {
+      throw_error<DataError>("{}: expected the same prompt of {} tokens in both texts, got others", where(),
+                             prompt_length);
+    }
+    for (int64_t token = chosen; token < end; ++token) {
+      const bool is_trained = token - (token < rejected ? chosen : rejected) >= prompt_length;
+      if (rows.loss_mask[static_cast<size_t>(token)] == uint8_t{is_trained}) continue;
+      throw_error<DataError>("{}: expected a loss_mask of what is behind the prompt, got another", where());
+    }
+    if (margin_ && !std::isfinite(rows.margins[i])) {
+      throw_error<DataError>("{}: expected a finite margin, got {}", where(), rows.margins[i]);
+    }
+  }
 }
 
 }  // namespace plumb

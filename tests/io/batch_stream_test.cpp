@@ -40,6 +40,23 @@ Steps read_steps(const Dataset& dataset, int num_ranks, int64_t micro_batches_pe
   return steps;
 }
 
+TEST(MicroBatch, PairsAreTwoDocumentsEach) {
+  const TemporaryDirectory directory;
+  write_made_pair_dataset(directory.path(), {5, 5}, true);
+  const Dataset dataset(directory.path());
+  TokenRows expected;
+  for (const int64_t i : {7, 1, 4}) add_made_pair(expected, i, true);
+  const MicroBatch batch = make_micro_batch(dataset, {7, 1, 4});
+  EXPECT_EQ(batch.num_pairs(), 3);
+  EXPECT_EQ(batch.token_ids, std::vector<int64_t>(expected.tokens.begin(), expected.tokens.end()));
+  EXPECT_EQ(batch.loss_mask, expected.loss_mask);
+  EXPECT_EQ(batch.document_begin, expected.offsets);
+  EXPECT_EQ(batch.row_ids, (std::vector<int64_t>{14, 14, 2, 2, 8, 8}));
+  EXPECT_EQ(batch.margins, (std::vector<double>{1.75, 0.25, 1}));
+  EXPECT_TRUE(batch.reference_logps.empty());
+  EXPECT_EQ(make_micro_batch(dataset, {}).num_pairs(), 0);
+}
+
 TEST(BatchStream, StepsDoNotDependOnTheNumberOfRanks) {
   const TemporaryDirectory directory;
   write_made_dataset(directory.path(), {40, 0, 30, 1});

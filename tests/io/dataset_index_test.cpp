@@ -27,6 +27,9 @@ DatasetIndex example() {
   index.statistics.max_token_id = 77;
   index.statistics.length_histogram[2] = 3;
   for (int line = 1; line <= 4; ++line) index.statistics.dropped_empty.add("x.csv:" + std::to_string(line));
+  index.statistics.dropped_identical_pair.add("x.csv:6");
+  index.statistics.dropped_pair_too_long.add("x.csv:7");
+  index.statistics.duplicate_rows.add("x.csv:8");
   return index;
 }
 
@@ -58,9 +61,10 @@ TEST(DatasetIndex, PathsNeedNotBeUtf8) {
 }
 
 TEST(DatasetIndex, WhatItCannotHaveWrittenIsRefused) {
-  expect_refused([](json& o) { o["format_version"] = 2; }, "expected format version 1, got 2");
+  expect_refused([](json& o) { o["format_version"] = 1; }, "expected format version 2, got 1");
   expect_refused([](json& o) { o.erase("format_version"); }, "format_version: expected an integer, got null");
-  expect_refused([](json& o) { o["kind"] = "pairs"; }, "expected kind sft, got 'pairs'");
+  expect_refused([](json& o) { o["kind"] = "other"; }, "expected kind sft or pairs, got 'other'");
+  expect_refused([](json& o) { o["statistics"]["dropped"].erase("identical_pair"); }, "identical_pair");
   expect_refused([](json& o) { o["statistics"] = 3; }, "expected an object");
   expect_refused([](json& o) { o["shards"] = json::array(); }, "shards, got 0");
   expect_refused([](json& o) { o["shards"][0]["rows"] = 1; }, "totals of all shards");
@@ -92,6 +96,9 @@ TEST(PrepareStatistics, SumsOfPartsAreThoseOfTheWhole) {
   EXPECT_EQ(sum.max_token_id, 99);
   EXPECT_EQ(sum.length_histogram[2], 6);
   EXPECT_EQ(sum.dropped_empty.num_rows, 8);
+  EXPECT_EQ(sum.dropped_identical_pair.num_rows, 2);
+  EXPECT_EQ(sum.dropped_pair_too_long.num_rows, 2);
+  EXPECT_EQ(sum.duplicate_rows.num_rows, 2);
   EXPECT_EQ(sum.dropped_empty.first_places[4], "x.csv:1");
 }
 

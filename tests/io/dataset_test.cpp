@@ -40,6 +40,34 @@ TEST(Dataset, RangesSpanShards) {
   }
 }
 
+TEST(Dataset, RangesOfPairsSpanShards) {
+  const TemporaryDirectory directory;
+  write_made_pair_dataset(directory.path(), {3, 0, 5, 1}, true);
+  const Dataset dataset(directory.path());
+  EXPECT_EQ(dataset.format(), (ShardFormat{"pairs", true}));
+  for (int64_t begin = 0; begin < 9; ++begin) {
+    for (int64_t end = begin + 1; end <= 9; ++end) {
+      TokenRows expected;
+      for (int64_t i = begin; i < end; ++i) add_made_pair(expected, i, true);
+      EXPECT_EQ(dataset.rows(begin, end), expected) << begin << " to " << end;
+    }
+  }
+}
+
+TEST(Dataset, ShardsOfDifferentKindsAreRefused) {
+  const TemporaryDirectory directory;
+  DatasetIndex index = write_made_pair_dataset(directory.path(), {3, 3}, true);
+  index.shards[1] = write_made_pair_shard(directory.path(), "other.h5", 3, 6, false);
+  write_dataset_index(directory.path(), index);
+  EXPECT_NE(message_of<DataError>([&] { Dataset(directory.path()); }).find("got pairs, without margins"),
+            std::string::npos);
+  index = write_made_pair_dataset(directory.path(), {3, 3}, true);
+  index.kind = kSftKind;
+  write_dataset_index(directory.path(), index);
+  EXPECT_NE(message_of<DataError>([&] { Dataset(directory.path()); }).find("expected rows of kind sft"),
+            std::string::npos);
+}
+
 TEST(Dataset, ManyShardsAreNotAllOpenAtOnce) {
   const TemporaryDirectory directory;
   write_made_dataset(directory.path(), std::vector<int64_t>(50, 2));

@@ -68,6 +68,13 @@ TEST(RowFormat, OptionalColumnsMayStartInALaterRow) {
   EXPECT_EQ(format.columns.at("input"), "input");
 }
 
+TEST(RowFormat, TheFirstPairSaysWhetherAllHaveAPromptOrMargin) {
+  EXPECT_EQ(format_of(R"({"chosen": "", "rejected": "", "prompt": null})").columns,
+            (Columns{{"chosen", "chosen"}, {"rejected", "rejected"}}));
+  EXPECT_EQ(format_of(R"({"chosen": "", "rejected": "", "margin": 1})").columns.at("margin"), "margin");
+  EXPECT_EQ(format_of(R"({"chosen": "", "rejected": "", "gap": 1})", {{"margin", "gap"}}).columns.at("margin"), "gap");
+}
+
 TEST(RowFormat, OverridesNameColumns) {
   const char* row = R"({"system": "", "question": "", "answer": "", "input": ""})";
   const RowFormat pair = format_of(row, {{"prompt", "question"}, {"completion", "answer"}});

@@ -1,0 +1,45 @@
+#include "io/duplicate_rows.hpp"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <tuple>
+
+#include "lib/base/check.hpp"
+
+namespace plumb {
+
+RowPrint print_of(const PairText& pair, int64_t row) {
+  std::array<XXH128_hash_t, 3> parts;
+  const std::array<const std::string*, 3> texts = {&pair.prompt.text, &pair.chosen.text, &pair.rejected.text};
+  std::transform(texts.begin(), texts.end(), parts.begin(),
+                 [](const std::string* text) { return XXH3_128bits(text->data(), text->size()); });
+  const XXH128_hash_t hash = XXH3_128bits(parts.data(), sizeof parts);
+  return {hash.high64, hash.low64, row};
+}
+
+std::vector<int64_t> find_duplicates(std::vector<RowPrint> prints) {
+  const auto order = [](const RowPrint& print) { return std::tuple(print.high, print.low, print.row); };
+  std::sort(prints.begin(), prints.end(), [&](const RowPrint& a, const RowPrint& b) { return order(a) < order(b); });
+  std::vector<int64_t> rows;
+  for (size_t i = 1; i < prints.size(); ++i) {
+    if (prints[i].high == prints[i - 1].high && prints[i].low == prints[i - 1].low) rows.push_back(prints[i].row);
+  }
+  std::sort(rows.begin(), rows.end());
+  return rows;
+}
+
+std::string to_bytes(std::span<const RowPrint> prints) {
+  return {reinterpret_cast<const char*>(prints.data()), prints.size_bytes()};
+}
+
+void add_from_bytes(const std::string& bytes, std::vector<RowPrint>& prints) {
+  check(bytes.size() % sizeof(RowPrint) == 0, "bytes are those of whole prints");
+  const size_t size = prints.size();
+  prints.resize(size + bytes.size() / sizeof(RowPrint));
+  if (!bytes.empty()) std::memcpy(prints.data() + size, bytes.data(), bytes.size());
+}
+
+}  // namespace plumb

@@ -1,0 +1,64 @@
+#include "io/prepare_report.hpp"
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+
+#include "io/token_shard.hpp"
+#include "lib/base/check.hpp"
+#include "lib/base/log.hpp"
+
+namespace plumb {
+namespace {
+
+std::string describe(std::string_view reason, const RowTally& tally) {
+  if (tally.num_rows == 0) return "";
+  std::string places;
+  for (size_t i = 0; i < std::min<size_t>(tally.first_places.size(), 3); ++i) {
+    places += (i == 0 ? "" : ", ") + tally.first_places[i];
+  }
+  const bool has_more = tally.num_rows > 3;
+  return fmt::format("; {} {} ({}{})", tally.num_rows, reason, places, has_more ? ", ..." : "");
+}
+
+std::string describe_dropped(const PrepareStatistics& statistics) {
+  return describe("without tokens", statistics.dropped_empty) +
+         describe("with nothing to learn", statistics.dropped_nothing_to_learn) +
+         describe("with an empty answer", statistics.dropped_empty_completion) +
+         describe("with the same text twice", statistics.dropped_identical_pair) +
+         describe("with a prompt of max_length", statistics.dropped_prompt_too_long) +
+         describe("longer than max_length", statistics.dropped_pair_too_long);
+}
+
+}  // namespace
+
+void check_rows_kept(const PrepareStatistics& statistics) {
+  if (statistics.num_rows_kept > 0) return;
+  throw_error<DataError>("data: expected rows to train on, kept none of {}{}; is max_length long enough?",
+                         statistics.num_rows_read, describe_dropped(statistics));
+}
+
+void report_rows(const DatasetIndex& index) {
+  const PrepareStatistics& statistics = index.statistics;
+  const std::string_view rows = index.kind == kPairsKind ? "pairs" : "rows";
+  log_info("prepare: kept {} of {} {}, {} tokens, {} trained; {} truncated{}", statistics.num_rows_kept,
+           statistics.num_rows_read, rows, statistics.num_tokens, statistics.num_trained_tokens,
+           statistics.num_rows_truncated, describe_dropped(statistics));
+  if (statistics.duplicate_rows.num_rows > 0) {
+    log_warning("prepare: pairs say what others before them said; they are kept{}",
+                describe("rows", statistics.duplicate_rows));
+  }
+  if (statistics.prompt_not_prefix.num_rows > 0) {
+    log_warning("prepare: tokens join across the end of the prompt, so the mask is off by some{}",
+                describe("rows", statistics.prompt_not_prefix));
+  }
+  const double share = statistics.share_ending_in_trained_eos();
+  if (share < 0.5) {
+    log_warning(
+        "prepare: only {:.1f} % of the {} end in a trained end-of-text token; the model may not learn to stop. Is "
+        "max_length too short, or the template without one?",
+        100 * share, rows);
+  }
+}
+
+}  // namespace plumb
