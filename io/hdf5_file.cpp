@@ -69,6 +69,8 @@ TypeInfo info(Hdf5Type type) {
       return {H5T_NATIVE_UINT8, H5T_STD_U8LE, 1};
     case Hdf5Type::kI32:
       return {H5T_NATIVE_INT32, H5T_STD_I32LE, 4};
+    case Hdf5Type::kF64:
+      return {H5T_NATIVE_DOUBLE, H5T_IEEE_F64LE, 8};
     default:
       return {H5T_NATIVE_INT64, H5T_STD_I64LE, 8};
   }
@@ -277,8 +279,8 @@ Hdf5Dataset Hdf5File::open_raw(const std::string& name, Hdf5Type type) const {
   check_read(handle.id() >= 0, path_, name);
   const Hdf5Handle file_type(H5Dget_type(handle.id()), close_type);
   if (H5Tequal(file_type.id(), type_info.file) <= 0) {
-    throw_error<DataError>("{}: {}: expected integers of {} bytes, got another type", path_, name,
-                           type_info.size_bytes);
+    throw_error<DataError>("{}: {}: expected {} of {} bytes, got another type", path_, name,
+                           type == Hdf5Type::kF64 ? "floating-point numbers" : "integers", type_info.size_bytes);
   }
   const Hdf5Handle space(H5Dget_space(handle.id()), close_space);
   hsize_t size = 0;
