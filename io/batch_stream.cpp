@@ -11,25 +11,37 @@ constexpr size_t kStepsAhead = 2;
 
 }  // namespace
 
-MicroBatch make_micro_batch(const Dataset& dataset, const std::vector<int64_t>& rows) {
-  MicroBatch batch;
-  batch.document_begin.push_back(0);
-  for (const int64_t row : rows) {
-    const TokenRows read = dataset.row(row);
-    batch.token_ids.insert(batch.token_ids.end(), read.tokens.begin(), read.tokens.end());
-    batch.loss_mask.insert(batch.loss_mask.end(), read.loss_mask.begin(), read.loss_mask.end());
-    const int64_t first_token = batch.document_begin.back();
-    for (size_t i = 1; i < read.offsets.size(); ++i) batch.document_begin.push_back(first_token + read.offsets[i]);
-    batch.row_ids.insert(batch.row_ids.end(), read.offsets.size() - 1, read.row_ids.front());
-    batch.margins.insert(batch.margins.end(), read.margins.begin(), read.margins.end());
+void append_rows(MicroBatch& batch, const TokenRows& rows) {
+  if (batch.document_begin.empty()) batch.document_begin.push_back(0);
+  const int64_t first_token = batch.num_tokens();
+  batch.token_ids.insert(batch.token_ids.end(), rows.tokens.begin(), rows.tokens.end());
+  batch.loss_mask.insert(batch.loss_mask.end(), rows.loss_mask.begin(), rows.loss_mask.end());
+  for (int64_t document = 0; document < rows.num_documents(); ++document) {
+    batch.document_begin.push_back(first_token + rows.offsets[static_cast<size_t>(document) + 1]);
+    batch.row_ids.push_back(rows.row_ids[static_cast<size_t>(document / rows.documents_per_row)]);
   }
+  batch.margins.insert(batch.margins.end(), rows.margins.begin(), rows.margins.end());
+}
+
+MicroBatch make_micro_batch(const Dataset& dataset, const std::vector<int64_t>& rows,
+                            const ReferenceLogps* reference_logps) {
   if (rows.empty()) return MicroBatch::empty();
+  MicroBatch batch;
+  for (const int64_t row : rows) {
+    append_rows(batch, dataset.row(row));
+    if (reference_logps == nullptr) continue;
+    for (const int64_t example : dataset.examples_of_row(row)) {
+      const std::vector<SequenceLogps> logps = reference_logps->read(example, example + 1);
+      batch.reference_logps.insert(batch.reference_logps.end(), logps.begin(), logps.end());
+    }
+  }
   return batch;
 }
 
 BatchStream::BatchStream(const Dataset& dataset, const SamplerOptions& options, int rank, int num_ranks,
-                         int64_t first_step, int64_t end_step)
+                         int64_t first_step, int64_t end_step, const ReferenceLogps* reference_logps)
     : dataset_(dataset),
+      reference_logps_(reference_logps),
       options_(options),
       layout_(make_step_layout(options, dataset.num_rows(), num_ranks)),
       rank_(rank),
@@ -53,8 +65,9 @@ void BatchStream::read_ahead(const std::stop_token& stop) {
       std::vector<MicroBatch> step;
       for (int64_t a = 0; a < options_.accumulation_steps && !stop.stop_requested(); ++a) {
         const int64_t micro_batch = a * num_ranks_ + rank_;
-        step.push_back(
-            make_micro_batch(dataset_, rows_of_micro_batch(options_, layout_, next_step_to_read_, micro_batch)));
+        const auto rows = rows_of_micro_batch(options_, layout_, next_step_to_read_, micro_batch);
+        step.push_back(make_micro_batch(dataset_, rows, reference_logps_));
+        step.back().number = micro_batch;
       }
       ++next_step_to_read_;
       std::unique_lock lock(mutex_);

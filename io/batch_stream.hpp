@@ -13,23 +13,29 @@
 #include <vector>
 
 #include "io/dataset.hpp"
+#include "io/reference_logps.hpp"
 #include "io/sampler.hpp"
 #include "lib/model/batch.hpp"
 
 namespace plumb {
 
-/// Rows laid end to end, in this order. Without rows, a single document of one untrained token, which weighs nothing.
-MicroBatch make_micro_batch(const Dataset& dataset, const std::vector<int64_t>& rows);
+/// Behind what is there.
+void append_rows(MicroBatch& batch, const TokenRows& rows);
+
+/// Rows laid end to end, in this order, with their reference log-probabilities where given. Without rows, a single
+/// document of one untrained token, which weighs nothing.
+MicroBatch make_micro_batch(const Dataset& dataset, const std::vector<int64_t>& rows,
+                            const ReferenceLogps* reference_logps = nullptr);
 
 class BatchStream {
  public:
   static constexpr int64_t kEndless = std::numeric_limits<int64_t>::max();
 
   /// Steps [first_step, end_step), counted from the first of the first epoch; an evaluation set is read once with its
-  /// steps_per_epoch as the end. The dataset must outlive the stream. Throws UsageError where the options leave no
-  /// step.
+  /// steps_per_epoch as the end. Dataset and reference log-probabilities (nullptr: none) must outlive the stream.
+  /// Throws UsageError where the options leave no step.
   BatchStream(const Dataset& dataset, const SamplerOptions& options, int rank, int num_ranks, int64_t first_step = 0,
-              int64_t end_step = kEndless);
+              int64_t end_step = kEndless, const ReferenceLogps* reference_logps = nullptr);
   /// Stops reading, after the row that is under way.
   ~BatchStream();
   BatchStream(const BatchStream&) = delete;
@@ -48,6 +54,7 @@ class BatchStream {
   void read_ahead(const std::stop_token& stop);
 
   const Dataset& dataset_;
+  const ReferenceLogps* reference_logps_;
   SamplerOptions options_;
   StepLayout layout_;
   int rank_;

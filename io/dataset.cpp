@@ -1,7 +1,6 @@
 #include "io/dataset.hpp"
 
 #include <algorithm>
-#include <utility>
 
 #include "io/file.hpp"
 #include "lib/base/check.hpp"
@@ -11,11 +10,12 @@ namespace {
 
 /// An open file costs about a megabyte in the HDF5 library.
 constexpr size_t kMaxOpenShards = 32;
+constexpr int64_t kExamplesPerPiece = 64 * 1024;
 
 }  // namespace
 
 Dataset::Dataset(const std::string& directory, int64_t vocab_size)
-    : directory_(directory), vocab_size_(vocab_size), index_(read_dataset_index(directory)), first_row_{0} {
+    : directory_(directory), vocab_size_(vocab_size), index_(read_dataset_index(directory)), first_example_{0} {
   check_shard_sizes(directory, index_);
   if (vocab_size > 0 && index_.statistics.max_token_id >= vocab_size) {
     throw_error<DataError>("{}: expected token ids below {}, the rows of the embedding, got {}; prepare the data again",
@@ -36,7 +36,7 @@ Dataset::Dataset(const std::string& directory, int64_t vocab_size)
                              reader.format().has_margins ? "with" : "without");
     }
     reader.check_offsets();
-    first_row_.push_back(first_row_.back() + entry.num_rows);
+    first_example_.push_back(first_example_.back() + entry.num_rows);
   }
 }
 
@@ -56,23 +56,62 @@ const TokenShardReader& Dataset::reader_of(size_t shard) const {
   return open_shards_.front().reader;
 }
 
+void Dataset::use_packing(int64_t capacity_tokens) { packing_.emplace(*this, capacity_tokens); }
+
+int64_t Dataset::max_row_tokens() const {
+  return packing_ ? packing_->max_row_tokens() : index_.statistics.max_row_tokens;
+}
+
+double Dataset::fill_share() const {
+  const int64_t row_tokens = packing_ ? packing_->capacity_tokens() : max_row_tokens();
+  return static_cast<double>(index_.num_tokens()) / (static_cast<double>(num_rows()) * static_cast<double>(row_tokens));
+}
+
+template <class Read>
+void Dataset::for_each_part(int64_t begin, int64_t end, Read read) const {
+  check(begin >= 0 && begin <= end && end <= num_examples(), "examples to read lie within the dataset");
+  const std::lock_guard lock(mutex_);
+  while (begin < end) {
+    const auto after = std::upper_bound(first_example_.begin(), first_example_.end(), begin);
+    const auto shard = static_cast<size_t>(after - first_example_.begin()) - 1;
+    const int64_t shard_end = std::min(end, *after);
+    read(reader_of(shard), begin - first_example_[shard], shard_end - first_example_[shard]);
+    begin = shard_end;
+  }
+}
+
+TokenRows Dataset::examples(int64_t begin, int64_t end) const {
+  TokenRows all;
+  for_each_part(begin, end, [&](const TokenShardReader& shard, int64_t first, int64_t last) {
+    all.append(shard.read(first, last));
+  });
+  return all;
+}
+
+std::vector<int64_t> Dataset::example_tokens(int64_t begin, int64_t end) const {
+  std::vector<int64_t> all;
+  for_each_part(begin, end, [&](const TokenShardReader& shard, int64_t first, int64_t last) {
+    for (; first < last; first += kExamplesPerPiece) {
+      const auto part = shard.read_row_tokens(first, std::min(first + kExamplesPerPiece, last));
+      all.insert(all.end(), part.begin(), part.end());
+    }
+  });
+  return all;
+}
+
 TokenRows Dataset::rows(int64_t begin, int64_t end) const {
   check(begin >= 0 && begin <= end && end <= num_rows(), "rows to read lie within the dataset");
-  const std::lock_guard lock(mutex_);
+  if (!packing_) return examples(begin, end);
   TokenRows all;
-  while (begin < end) {
-    const auto after = std::upper_bound(first_row_.begin(), first_row_.end(), begin);
-    const auto shard = static_cast<size_t>(after - first_row_.begin()) - 1;
-    const int64_t shard_end = std::min(end, *after);
-    TokenRows part = reader_of(shard).read(begin - first_row_[shard], shard_end - first_row_[shard]);
-    begin = shard_end;
-    if (all.num_rows() == 0) {
-      all = std::move(part);
-    } else {
-      all.append(part);
-    }
+  for (int64_t row = begin; row < end; ++row) {
+    for (const int64_t example : packing_->examples_of_row(row)) all.append(examples(example, example + 1));
   }
   return all;
+}
+
+std::vector<int64_t> Dataset::examples_of_row(int64_t row) const {
+  check(row >= 0 && row < num_rows(), "a row lies within the dataset");
+  return packing_ ? packing_->examples_of_row(row) : std::vector<int64_t>{row};
 }
 
 }  // namespace plumb

@@ -1,14 +1,17 @@
-// The rows of a prepared directory, by number: the kept rows of the source files in their order, whichever shards they
-// are in. Reading takes the memory of a row and of a chunk per open shard, however large the corpus is.
+// The rows of a prepared directory, by number. An example is what one kept row of the source files became, in their
+// order, whichever shards they are in; a row is one example or, with packing, several laid end to end. Reading takes
+// the memory of a row and of a chunk per open shard, however large the corpus is.
 #pragma once
 
 #include <cstdint>
 #include <deque>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "io/dataset_index.hpp"
+#include "io/packing_file.hpp"
 #include "io/token_shard.hpp"
 
 namespace plumb {
@@ -22,11 +25,27 @@ class Dataset {
   const std::string& directory() const { return directory_; }
   const DatasetIndex& index() const { return index_; }
   const ShardFormat& format() const { return format_; }
-  int64_t num_rows() const { return first_row_.back(); }
+  int64_t num_examples() const { return first_example_.back(); }
+  int64_t num_rows() const { return packing_ ? packing_->num_rows() : num_examples(); }
 
-  /// Rows [begin, end) laid end to end, from any thread. Throws DataError where the file is damaged.
+  /// From here on rows are packed, by the plan that ensure_packing() left. Throws InputOutputError, DataError.
+  void use_packing(int64_t capacity_tokens);
+  bool is_packed() const { return packing_.has_value(); }
+  /// Of the longest row.
+  int64_t max_row_tokens() const;
+  /// Tokens over the room that all rows have: with packing its capacity, else the tokens of the longest row.
+  double fill_share() const;
+
+  /// Rows [begin, end) laid end to end, an entry per example, from any thread. Throws DataError where the file is
+  /// damaged.
   TokenRows rows(int64_t begin, int64_t end) const;
   TokenRows row(int64_t row) const { return rows(row, row + 1); }
+  /// The numbers of the examples of a row, ascending.
+  std::vector<int64_t> examples_of_row(int64_t row) const;
+  /// As rows(), of examples, packed or not.
+  TokenRows examples(int64_t begin, int64_t end) const;
+  /// The number of tokens of each example of [begin, end), all its documents together.
+  std::vector<int64_t> example_tokens(int64_t begin, int64_t end) const;
 
  private:
   struct OpenShard {
@@ -35,12 +54,16 @@ class Dataset {
   };
   TokenShardReader open(size_t shard) const;
   const TokenShardReader& reader_of(size_t shard) const;
+  /// Calls read(reader, begin, end) with the parts of examples [begin, end) that lie in one shard, in order.
+  template <class Read>
+  void for_each_part(int64_t begin, int64_t end, Read read) const;
 
   std::string directory_;
   int64_t vocab_size_;
   DatasetIndex index_;
   ShardFormat format_;
-  std::vector<int64_t> first_row_;  // of each shard, then the number of rows
+  std::vector<int64_t> first_example_;  // of each shard, then the number of examples
+  std::optional<PackingFile> packing_;
   mutable std::mutex mutex_;
   mutable std::deque<OpenShard> open_shards_;  // last used first
 };

@@ -35,9 +35,9 @@ enum class Hdf5Type { kU8, kI32, kI64, kF64 };
 
 template <class T>
 constexpr Hdf5Type hdf5_type_of() {
+  if (std::is_same_v<T, double>) return Hdf5Type::kF64;
   static_assert(std::is_same_v<T, uint8_t> || std::is_same_v<T, int32_t> || std::is_same_v<T, int64_t> ||
                 std::is_same_v<T, double>);
-  if (std::is_same_v<T, double>) return Hdf5Type::kF64;
   return sizeof(T) == 1 ? Hdf5Type::kU8 : sizeof(T) == 4 ? Hdf5Type::kI32 : Hdf5Type::kI64;
 }
 

@@ -1,13 +1,6 @@
 #include "io/prepare_key.hpp"
 
-#include <xxhash.h>
-
-#include <algorithm>
-#include <bit>
-#include <cstring>
-#include <span>
-
-#include "io/file.hpp"
+#include "io/file_hash.hpp"
 #include "io/record_file.hpp"
 #include "io/sha256.hpp"
 #include "io/token_shard.hpp"
@@ -19,54 +12,6 @@ namespace {
 
 /// Goes up when the same files and options would give other tokens.
 constexpr int64_t kPrepareVersion = 1;
-
-constexpr int64_t kBlockBytes = 4 << 20;
-
-std::string hex(uint64_t value) { return fmt::format("{:016x}", value); }
-
-/// Collective: rank 0's sizes of the files, so that all ranks count the same blocks.
-std::vector<int64_t> agreed_sizes(const Communicator& comm, const std::vector<std::string>& paths) {
-  std::vector<int64_t> sizes(paths.size());
-  comm.run_on_rank0([&] {
-    for (size_t i = 0; i < paths.size(); ++i) sizes[i] = File::open_for_reading(paths[i]).size_bytes();
-  });
-  std::string bytes(reinterpret_cast<const char*>(sizes.data()), sizes.size() * sizeof(int64_t));
-  comm.broadcast(bytes);
-  std::memcpy(sizes.data(), bytes.data(), bytes.size());
-  return sizes;
-}
-
-/// Collective: size and hash of each file. Blocks are hashed by ranks in turn; the hash of a file is that of its
-/// blocks' hashes, so it does not depend on who did which.
-nlohmann::json describe_files(const Communicator& comm, const std::vector<std::string>& paths) {
-  const std::vector<int64_t> sizes = agreed_sizes(comm, paths);
-  std::vector<size_t> first_block = {0};
-  for (const int64_t size : sizes) {
-    first_block.push_back(first_block.back() + static_cast<size_t>((size + kBlockBytes - 1) / kBlockBytes));
-  }
-  std::vector<int64_t> hashes(first_block.back(), 0);
-  comm.run_agreed([&] {
-    std::vector<std::byte> buffer(static_cast<size_t>(kBlockBytes));
-    for (size_t i = 0; i < paths.size(); ++i) {
-      const File file = File::open_for_reading(paths[i]);
-      for (size_t block = first_block[i]; block < first_block[i + 1]; ++block) {
-        if (block % static_cast<size_t>(comm.size()) != static_cast<size_t>(comm.rank())) continue;
-        const int64_t begin = static_cast<int64_t>(block - first_block[i]) * kBlockBytes;
-        const auto bytes = std::span(buffer).first(static_cast<size_t>(std::min(kBlockBytes, sizes[i] - begin)));
-        file.pread_exact(bytes, begin);
-        hashes[block] = std::bit_cast<int64_t>(XXH3_64bits(bytes.data(), bytes.size()));
-      }
-    }
-  });
-  // every block has one rank that knows its hash; the others add zero
-  comm.sum(hashes);
-  nlohmann::json files = nlohmann::json::array();
-  for (size_t i = 0; i < paths.size(); ++i) {
-    const auto blocks = std::span(hashes).subspan(first_block[i], first_block[i + 1] - first_block[i]);
-    files.push_back({{"bytes", sizes[i]}, {"xxh3", hex(XXH3_64bits(blocks.data(), blocks.size_bytes()))}});
-  }
-  return files;
-}
 
 /// Those that rows of this use depend on.
 nlohmann::json describe_options(const PrepareOptions& options) {
@@ -114,10 +59,6 @@ nlohmann::json describe_inputs(const Communicator& comm, const PrepareOptions& o
   return nlohmann::json::parse(text);
 }
 
-std::string key_of(const nlohmann::json& inputs) {
-  const std::string text = inputs.dump();
-  const XXH128_hash_t hash = XXH3_128bits(text.data(), text.size());
-  return hex(hash.high64) + hex(hash.low64);
-}
+std::string key_of(const nlohmann::json& inputs) { return hash_of_text(inputs.dump()); }
 
 }  // namespace plumb

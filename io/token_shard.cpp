@@ -208,6 +208,24 @@ void TokenShardReader::check_offsets() const {
   }
 }
 
+std::vector<int64_t> TokenShardReader::read_row_tokens(int64_t begin, int64_t end) const {
+  check(begin >= 0 && begin <= end && end <= num_rows(), "rows to read lie within the shard");
+  std::vector<int64_t> row_tokens(static_cast<size_t>(end - begin));
+  if (row_tokens.empty()) return row_tokens;
+  const int64_t documents_per_row = (offsets_.size() - 1) / num_rows();
+  std::vector<int64_t> offsets(static_cast<size_t>((end - begin) * documents_per_row + 1));
+  offsets_.read(begin * documents_per_row, std::span(offsets));
+  for (size_t i = 0; i < row_tokens.size(); ++i) {
+    const size_t first = i * static_cast<size_t>(documents_per_row);
+    row_tokens[i] = offsets[first + static_cast<size_t>(documents_per_row)] - offsets[first];
+    if (row_tokens[i] <= 0) {
+      throw_error<DataError>("{}: row {}: expected tokens, got {}", path(), begin + static_cast<int64_t>(i),
+                             row_tokens[i]);
+    }
+  }
+  return row_tokens;
+}
+
 TokenRows TokenShardReader::read(int64_t begin, int64_t end) const {
   check(begin >= 0 && begin <= end && end <= num_rows(), "rows to read lie within the shard");
   TokenRows rows;

@@ -109,6 +109,9 @@ class TokenShardReader {
   /// Rows [begin, end). Throws DataError where a row is not what a writer wrote.
   TokenRows read(int64_t begin, int64_t end) const;
 
+  /// The number of tokens of each row of [begin, end), all its documents together. Throws DataError.
+  std::vector<int64_t> read_row_tokens(int64_t begin, int64_t end) const;
+
   /// Reads every offset, in pieces. Throws DataError.
   void check_offsets() const;
 

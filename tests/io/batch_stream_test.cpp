@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <map>
 #include <string>
 
 #include "lib/base/check.hpp"
@@ -99,6 +100,56 @@ TEST(BatchStream, MicroBatchesHoldWholeRows) {
     EXPECT_EQ(std::vector<int64_t>(batch.token_ids.begin() + begin, batch.token_ids.begin() + end),
               std::vector<int64_t>(row.tokens.begin(), row.tokens.end()));
     EXPECT_EQ(std::vector<uint8_t>(batch.loss_mask.begin() + begin, batch.loss_mask.begin() + end), row.loss_mask);
+  }
+}
+
+TEST(BatchStream, MicroBatchesKnowTheirNumbers) {
+  const TemporaryDirectory directory;
+  write_made_dataset(directory.path(), {5});
+  const Dataset dataset(directory.path());
+  BatchStream stream(dataset, options_of(1, 2, false), 1, 3);  // the second of rank 1 is one without rows
+  const std::vector<MicroBatch> step = stream.next();
+  ASSERT_EQ(step.size(), 2u);
+  EXPECT_EQ(step[0].number, 1);
+  EXPECT_EQ(step[1].number, 4);
+  const MicroBatch without_rows = stream.next().back();
+  EXPECT_EQ(without_rows.number, 4);
+}
+
+/// The documents of one epoch by the source row, each with its mask behind its tokens.
+std::map<int64_t, std::vector<int64_t>> documents_of_epoch(const Dataset& dataset) {
+  std::map<int64_t, std::vector<int64_t>> documents;
+  SamplerOptions options = options_of(3, 2);
+  const int64_t num_steps = make_step_layout(options, dataset.num_rows(), 2).steps_per_epoch();
+  for (int rank = 0; rank < 2; ++rank) {
+    BatchStream stream(dataset, options, rank, 2, 0, num_steps);
+    while (stream.has_next()) {
+      for (const MicroBatch& batch : stream.next()) {
+        if (batch.is_empty()) continue;
+        EXPECT_EQ(std::ssize(batch.row_ids), batch.num_documents());
+        for (size_t i = 0; i < batch.row_ids.size(); ++i) {
+          EXPECT_FALSE(documents.contains(batch.row_ids[i])) << batch.row_ids[i];
+          auto& document = documents[batch.row_ids[i]];
+          const auto begin = batch.document_begin[i], end = batch.document_begin[i + 1];
+          document.assign(batch.token_ids.begin() + begin, batch.token_ids.begin() + end);
+          document.insert(document.end(), batch.loss_mask.begin() + begin, batch.loss_mask.begin() + end);
+        }
+      }
+    }
+  }
+  return documents;
+}
+
+TEST(BatchStream, PackedRowsHoldTheSameDocuments) {
+  const TemporaryDirectory directory;
+  write_made_dataset(directory.path(), {40, 0, 31});
+  Dataset dataset(directory.path());
+  const auto expected = documents_of_epoch(dataset);
+  ASSERT_EQ(expected.size(), 71u);
+  for (const int64_t capacity : {5, 16, 200}) {
+    write_packing(dataset, capacity);
+    dataset.use_packing(capacity);
+    EXPECT_EQ(documents_of_epoch(dataset), expected) << capacity;
   }
 }
 

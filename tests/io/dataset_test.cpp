@@ -68,6 +68,47 @@ TEST(Dataset, ShardsOfDifferentKindsAreRefused) {
             std::string::npos);
 }
 
+TEST(Dataset, PackedRowsAreTheirExamplesEndToEnd) {
+  constexpr int64_t kCapacity = 16;
+  const TemporaryDirectory directory;
+  const DatasetIndex index = write_made_dataset(directory.path(), {3, 0, 50, 1});
+  Dataset dataset(directory.path());
+  write_packing(dataset, kCapacity);
+  EXPECT_EQ(dataset.num_rows(), 54);
+  EXPECT_EQ(dataset.examples_of_row(5), std::vector<int64_t>{5});
+  dataset.use_packing(kCapacity);
+  EXPECT_EQ(dataset.num_examples(), 54);
+  ASSERT_LT(dataset.num_rows(), 35);
+  TokenRows all;
+  int64_t num_examples = 0, max_row_tokens = 0;
+  for (int64_t i = 0; i < dataset.num_rows(); ++i) {
+    TokenRows expected;
+    for (const int64_t example : dataset.examples_of_row(i)) {
+      expected.add(made_row(example).tokens, made_row(example).loss_mask, 2 * example);
+      all.add(made_row(example).tokens, made_row(example).loss_mask, 2 * example);
+      ++num_examples;
+    }
+    EXPECT_EQ(dataset.row(i), expected) << i;
+    EXPECT_LE(expected.num_tokens(), kCapacity);
+    max_row_tokens = std::max(max_row_tokens, expected.num_tokens());
+  }
+  EXPECT_EQ(dataset.rows(0, dataset.num_rows()), all);
+  EXPECT_EQ(num_examples, 54);
+  EXPECT_EQ(dataset.max_row_tokens(), max_row_tokens);
+  EXPECT_DOUBLE_EQ(dataset.fill_share(),
+                   static_cast<double>(index.num_tokens()) / static_cast<double>(dataset.num_rows() * kCapacity));
+  EXPECT_EQ(dataset.examples(7, 8).tokens, made_row(7).tokens);
+}
+
+TEST(Dataset, LengthsOfExamplesSpanShards) {
+  const TemporaryDirectory directory;
+  write_made_dataset(directory.path(), {3, 0, 5, 1});
+  const Dataset dataset(directory.path());
+  std::vector<int64_t> expected;
+  for (int64_t i = 2; i < 9; ++i) expected.push_back(std::ssize(made_row(i).tokens));
+  EXPECT_EQ(dataset.example_tokens(2, 9), expected);
+}
+
 TEST(Dataset, ManyShardsAreNotAllOpenAtOnce) {
   const TemporaryDirectory directory;
   write_made_dataset(directory.path(), std::vector<int64_t>(50, 2));

@@ -5,7 +5,9 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include <cstring>
 #include <functional>
+#include <limits>
 #include <numeric>
 #include <thread>
 #include <vector>
@@ -207,6 +209,24 @@ TEST(Hdf5File, AFullDiskIsAnInputOutputError) {
   EXPECT_NE(message.find(path), std::string::npos) << message;
   EXPECT_NE(message.find("File too large"), std::string::npos) << message;
   write_counting(directory / "b.h5", 100);  // the library still works
+}
+
+TEST(Hdf5File, FloatingPointNumbersKeepTheirBits) {
+  const TemporaryDirectory directory;
+  const std::vector<double> values = {-1.0 / 3, 1e-310, -0.0, 1e308, std::numeric_limits<double>::infinity()};
+  {
+    Hdf5File file = Hdf5File::create(directory / "a.h5");
+    Hdf5Dataset dataset = file.create_dataset<double>("x", {2, -1});
+    dataset.append(std::span(values));
+    dataset.close();
+    file.close();
+  }
+  const Hdf5File file = Hdf5File::open_for_reading(directory / "a.h5");
+  std::vector<double> read(values.size());
+  file.open_dataset<double>("x").read(0, std::span(read));
+  EXPECT_EQ(std::memcmp(read.data(), values.data(), sizeof(double) * values.size()), 0);
+  const std::string message = message_of<DataError>([&] { file.open_dataset<int64_t>("x"); });
+  EXPECT_NE(message.find("integers of 8 bytes"), std::string::npos) << message;
 }
 
 TEST(Hdf5File, ThreadsMayReadAtTheSameTime) {

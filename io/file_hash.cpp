@@ -1,0 +1,96 @@
+#include "io/file_hash.hpp"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <filesystem>
+#include <span>
+
+#include "io/file.hpp"
+#include "lib/base/check.hpp"
+
+namespace plumb {
+namespace {
+
+constexpr int64_t kBlockBytes = 4 << 20;
+
+std::string hex(uint64_t value) { return fmt::format("{:016x}", value); }
+
+/// Collective: rank 0's sizes of the files, so that all ranks count the same blocks.
+std::vector<int64_t> agreed_sizes(const Communicator& comm, const std::vector<std::string>& paths) {
+  std::vector<int64_t> sizes(paths.size());
+  comm.run_on_rank0([&] {
+    for (size_t i = 0; i < paths.size(); ++i) sizes[i] = File::open_for_reading(paths[i]).size_bytes();
+  });
+  std::string bytes(reinterpret_cast<const char*>(sizes.data()), sizes.size() * sizeof(int64_t));
+  comm.broadcast(bytes);
+  std::memcpy(sizes.data(), bytes.data(), bytes.size());
+  return sizes;
+}
+
+}  // namespace
+
+// Blocks are hashed by ranks in turn; the hash of a file is that of its blocks' hashes, so it does not depend on who
+// did which.
+nlohmann::json describe_files(const Communicator& comm, const std::vector<std::string>& paths) {
+  const std::vector<int64_t> sizes = agreed_sizes(comm, paths);
+  std::vector<size_t> first_block = {0};
+  for (const int64_t size : sizes) {
+    first_block.push_back(first_block.back() + static_cast<size_t>((size + kBlockBytes - 1) / kBlockBytes));
+  }
+  std::vector<int64_t> hashes(first_block.back(), 0);
+  comm.run_agreed([&] {
+    std::vector<std::byte> buffer(static_cast<size_t>(kBlockBytes));
+    for (size_t i = 0; i < paths.size(); ++i) {
+      const File file = File::open_for_reading(paths[i]);
+      for (size_t block = first_block[i]; block < first_block[i + 1]; ++block) {
+        if (block % static_cast<size_t>(comm.size()) != static_cast<size_t>(comm.rank())) continue;
+        const int64_t begin = static_cast<int64_t>(block - first_block[i]) * kBlockBytes;
+        const auto bytes = std::span(buffer).first(static_cast<size_t>(std::min(kBlockBytes, sizes[i] - begin)));
+        file.pread_exact(bytes, begin);
+        hashes[block] = std::bit_cast<int64_t>(XXH3_64bits(bytes.data(), bytes.size()));
+      }
+    }
+  });
+  // every block has one rank that knows its hash; the others add zero
+  comm.sum(hashes);
+  nlohmann::json files = nlohmann::json::array();
+  for (size_t i = 0; i < paths.size(); ++i) {
+    const auto blocks = std::span(hashes).subspan(first_block[i], first_block[i + 1] - first_block[i]);
+    files.push_back({{"bytes", sizes[i]}, {"xxh3", hex(XXH3_64bits(blocks.data(), blocks.size_bytes()))}});
+  }
+  return files;
+}
+
+std::string hash_of_text(std::string_view text) {
+  const XXH128_hash_t hash = XXH3_128bits(text.data(), text.size());
+  return hex(hash.high64) + hex(hash.low64);
+}
+
+std::string model_hash(const Communicator& comm, const std::string& model_directory) {
+  // rank 0 alone looks at names: ranks might see a directory differently for a while
+  std::string names;
+  comm.run_on_rank0([&] {
+    std::error_code error;
+    std::vector<std::string> found;
+    for (const auto& entry : std::filesystem::directory_iterator(model_directory, error)) {
+      if (entry.path().extension() == ".safetensors") found.push_back(entry.path().filename().string());
+    }
+    if (error) throw_error<InputOutputError>("{}: cannot list: {}", model_directory, error.message());
+    std::sort(found.begin(), found.end());
+    names = "config.json";
+    for (const std::string& name : found) names += '/' + name;
+  });
+  comm.broadcast(names);
+  std::vector<std::string> paths;
+  for (size_t begin = 0; begin < names.size();) {
+    const size_t end = std::min(names.find('/', begin), names.size());
+    paths.push_back(join_path(model_directory, std::string_view(names).substr(begin, end - begin)));
+    begin = end + 1;
+  }
+  return hash_of_text(names + describe_files(comm, paths).dump());
+}
+
+}  // namespace plumb

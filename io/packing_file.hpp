@@ -1,0 +1,50 @@
+// A packing plan beside the shards it was made for, packing-<capacity>.h5: `offsets` int64 [rows + 1] and `examples`
+// int64, as in PackingPlan. Made once for a dataset and a capacity; readers hold no more than a row of it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "io/hdf5_file.hpp"
+#include "partition/communicator.hpp"
+
+namespace plumb {
+
+class Dataset;
+
+class PackingFile {
+ public:
+  /// The plan of this capacity beside the shards of `dataset`. Reads all of it once, in pieces, and checks that it has
+  /// every example once. Throws InputOutputError where there is none, DataError.
+  PackingFile(const Dataset& dataset, int64_t capacity_tokens);
+
+  int64_t num_rows() const { return offsets_.size() - 1; }
+  int64_t capacity_tokens() const { return capacity_tokens_; }
+  int64_t max_row_tokens() const { return max_row_tokens_; }
+
+  /// The examples of a row, ascending, from any thread. Throws DataError where the file is damaged.
+  std::vector<int64_t> examples_of_row(int64_t row) const;
+
+ private:
+  std::vector<int64_t> read_examples(const std::vector<int64_t>& offsets, int64_t first_row) const;
+  std::vector<int64_t> read_offsets(int64_t begin, int64_t end) const;
+  void check_all() const;
+
+  Hdf5File file_;
+  int64_t capacity_tokens_ = 0;
+  int64_t max_row_tokens_ = 0;
+  int64_t num_examples_ = 0;
+  Hdf5Dataset offsets_;
+  Hdf5Dataset examples_;
+};
+
+/// Rank 0 only: from the lengths of all examples, in memory of some words per example. Throws InputOutputError,
+/// DataError.
+void write_packing(const Dataset& dataset, int64_t capacity_tokens);
+
+/// Collective: the plan of this capacity lies beside the shards, written by rank 0 unless a valid one is
+/// there; a damaged one is made again. Throws AgreedError.
+void ensure_packing(const Communicator& comm, const Dataset& dataset, int64_t capacity_tokens);
+
+}  // namespace plumb
