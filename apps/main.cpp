@@ -32,6 +32,7 @@ constexpr std::array kCommands = {
     Command{"inspect", "show rows decoded, with what is trained", plumb::run_inspect},
     Command{"tokenize", "JSONL {\"text\"} on standard input to {\"ids\"}", plumb::run_tokenize},
     Command{"plan", "bytes per rank of a run, without running it", plumb::run_plan},
+    Command{"report", "report.html of a run, also while it goes on", plumb::run_report},
     Command{"init", "a model directory with random weights", plumb::run_init},
 };
 

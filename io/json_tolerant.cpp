@@ -1,0 +1,61 @@
+#include "io/json_tolerant.hpp"
+
+#include "io/file.hpp"
+#include "io/report_text.hpp"
+
+namespace plumb {
+namespace {
+
+constexpr int64_t kMaxBytes = 64 << 20;
+constexpr size_t kMaxListed = 20;
+constexpr double kMaxCount = 1e18;
+
+}  // namespace
+
+const OrderedJson& get_or_null(const OrderedJson& object, const char* key) {
+  static const OrderedJson null;
+  if (!object.is_object()) return null;
+  const auto found = object.find(key);
+  return found == object.end() ? null : *found;
+}
+
+std::optional<double> get_number(const OrderedJson& object, const char* key) {
+  const OrderedJson& value = get_or_null(object, key);
+  return value.is_number() ? std::optional(value.get<double>()) : std::nullopt;
+}
+
+int64_t get_count(const OrderedJson& object, const char* key) {
+  const double value = get_number(object, key).value_or(0);
+  return value > 0 && value < kMaxCount ? static_cast<int64_t>(value) : 0;
+}
+
+std::string get_text(const OrderedJson& object, const char* key) {
+  const OrderedJson& value = get_or_null(object, key);
+  return value.is_string() ? value.get<std::string>() : "";
+}
+
+std::string text_of(const OrderedJson& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_boolean()) return value.get<bool>() ? "yes" : "no";
+  if (value.is_number_integer()) return value.dump();
+  if (value.is_number()) return render_number(value.get<double>());
+  if (value.is_null()) return "";
+  if (!value.is_array()) return "\u2026";
+  std::string text;
+  for (size_t i = 0; i < value.size() && i < kMaxListed; ++i) {
+    text += (i == 0 ? "" : ", ") + (value[i].is_structured() ? "\u2026" : text_of(value[i]));
+  }
+  return value.size() > kMaxListed ? text + ", \u2026" : text;
+}
+
+OrderedJson read_json_file(const std::string& path, std::vector<std::string>& problems) {
+  if (!is_regular_file(path)) return nullptr;
+  try {
+    return OrderedJson::parse(read_text_file(path, kMaxBytes));
+  } catch (const std::exception& error) {
+    problems.push_back(path + ": " + error.what());
+    return nullptr;
+  }
+}
+
+}  // namespace plumb

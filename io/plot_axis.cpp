@@ -1,0 +1,156 @@
+#include "io/plot_axis.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace plumb {
+namespace {
+
+constexpr double kMaxDrawable = 1e30;
+
+/// The least of 1, 2, 5 times a power of ten that is not below `value`, but for rounding.
+double round_step(double value) {
+  const double power = std::pow(10, std::floor(std::log10(value)));
+  for (const double factor : {1.0, 2.0, 5.0})
+    if (value <= factor * power * 1.0001) return factor * power;
+  return 10 * power;
+}
+
+/// 1, 2 and 5 times powers of ten, or powers alone where those are many.
+std::vector<double> logarithmic_ticks(double low, double high, int count) {
+  std::vector<double> ticks;
+  const double decades = std::log10(high / low);
+  const auto every = static_cast<int>(std::max(1.0, std::ceil(decades / count)));
+  for (auto power = static_cast<int>(std::floor(std::log10(low))); power <= std::log10(high); ++power) {
+    for (const double factor : {1.0, 2.0, 5.0}) {
+      if (factor > 1 && decades > 1.5) break;
+      const double tick = factor * std::pow(10, power);
+      if (power % every == 0 && tick >= low && tick <= high) ticks.push_back(tick);
+    }
+  }
+  return ticks;
+}
+
+std::string without_exponent_zeros(std::string text) {
+  const size_t exponent = text.find('e');
+  if (exponent == std::string::npos) return text;
+  if (text[exponent + 1] == '+') text.erase(exponent + 1, 1);
+  const size_t digits = exponent + (text[exponent + 1] == '-' ? 2 : 1);
+  while (digits + 1 < text.size() && text[digits] == '0') text.erase(digits, 1);
+  return text;
+}
+
+}  // namespace
+
+bool is_drawable(double value) { return std::isfinite(value) && std::abs(value) < kMaxDrawable; }
+
+void Range::include(double value) {
+  if (is_empty()) low = high = value;
+  low = std::min(low, value);
+  high = std::max(high, value);
+}
+
+double Axis::share_of(double value) const {
+  const double share =
+      style.is_logarithmic ? std::log(value / low) / std::log(high / low) : (value - low) / (high - low);
+  return std::clamp(share, 0.0, 1.0);
+}
+
+std::string Axis::label(double tick) const {
+  const double scale = style.is_share ? 100 : 1;
+  const double largest = std::max(std::abs(low), std::abs(high)) * scale;
+  if (style.is_logarithmic || largest < 1e-3) return without_exponent_zeros(fmt::format("{:.3g}", tick * scale));
+  double divisor = 1;
+  const char* suffix = style.is_share ? " %" : "";
+  if (largest >= 1e9) {
+    divisor = 1e9, suffix = " B";
+  } else if (largest >= 1e6) {
+    divisor = 1e6, suffix = " M";
+  } else if (largest >= 1e4) {
+    divisor = 1e3, suffix = " k";
+  }
+  const double step = ticks.size() > 1 ? (ticks[1] - ticks[0]) * scale / divisor : 1;
+  const int decimals = std::clamp(static_cast<int>(std::ceil(-std::log10(step) - 1e-6)), 0, 6);
+  return fmt::format("{:.{}f}{}", tick == 0 ? 0 : tick * scale / divisor, decimals, suffix);
+}
+
+Axis make_axis(Range range, const AxisStyle& style) {
+  Axis axis{range.low, range.high, style, {}};
+  if (style.is_logarithmic) {
+    const double margin = range.high > range.low ? std::pow(range.high / range.low, 0.05) : 2;
+    axis.low /= margin, axis.high *= margin;
+    axis.ticks = logarithmic_ticks(axis.low, axis.high, style.num_ticks);
+    return axis;
+  }
+  // of one value, or of values that differ by rounding only
+  const double least = std::max(1e-9 * std::abs(range.high), 1e-12);
+  if (range.high - range.low < least) {
+    const double half = std::max(0.05 * std::abs(range.high), style.is_share ? 0.05 : 1e-6);
+    axis.low -= half, axis.high += half;
+  } else if (style.has_margin) {
+    const double margin = 0.06 * (range.high - range.low);
+    axis.low -= margin, axis.high += margin;
+    // a margin must not suggest that what counts up from 0 could be negative
+    if (range.low >= 0) axis.low = std::max(0.0, axis.low);
+  }
+  if (style.is_share) axis.low = std::max(0.0, axis.low), axis.high = std::min(std::max(1.0, range.high), axis.high);
+  axis.ticks = axis_ticks(axis.low, axis.high, style.num_ticks);
+  return axis;
+}
+
+std::vector<double> axis_ticks(double low, double high, int count) {
+  std::vector<double> ticks;
+  if (!(high > low) || count < 1) return ticks;
+  const double step = round_step((high - low) / count);
+  const double first = std::ceil(low / step - 1e-6);
+  for (int i = 0; i <= 2 * count; ++i) {
+    const double tick = (first + i) * step;
+    if (tick > high + 1e-6 * step) break;
+    ticks.push_back(tick);
+  }
+  return ticks;
+}
+
+std::vector<PlotPoint> smoothed(const std::vector<PlotPoint>& points) {
+  const double keep = 1 - 1 / std::max(4.0, static_cast<double>(points.size()) / 30);
+  std::vector<PlotPoint> result;
+  double sum = 0, weight = 0;
+  for (const PlotPoint& point : points) {
+    if (!is_drawable(point.y)) continue;
+    sum = keep * sum + (1 - keep) * point.y;
+    weight = keep * weight + (1 - keep);
+    result.push_back({point.x, sum / weight});
+  }
+  return result;
+}
+
+std::vector<PlotPoint> thinned(const std::vector<PlotPoint>& points, size_t max_points) {
+  if (points.size() <= std::max<size_t>(max_points, 6)) return points;
+  const size_t num_stretches = std::max<size_t>(max_points, 6) / 3;
+  std::vector<PlotPoint> result = {points.front()};
+  for (size_t i = 0; i < num_stretches; ++i) {
+    const size_t begin = 1 + i * (points.size() - 2) / num_stretches;
+    const size_t end = 1 + (i + 1) * (points.size() - 2) / num_stretches;
+    std::vector<size_t> kept;
+    size_t lowest = end, highest = end, gap = end;
+    for (size_t j = begin; j < end; ++j) {
+      if (!is_drawable(points[j].y)) {
+        gap = j;
+        continue;
+      }
+      if (lowest == end || points[j].y < points[lowest].y) lowest = j;
+      if (highest == end || points[j].y > points[highest].y) highest = j;
+    }
+    for (const size_t j : {lowest, highest, gap})
+      if (j != end) kept.push_back(j);
+    std::sort(kept.begin(), kept.end());
+    kept.erase(std::unique(kept.begin(), kept.end()), kept.end());
+    for (const size_t j : kept) result.push_back(points[j]);
+  }
+  result.push_back(points.back());
+  return result;
+}
+
+}  // namespace plumb

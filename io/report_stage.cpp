@@ -1,0 +1,286 @@
+#include "io/report_stage.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <set>
+
+#include "io/report_text.hpp"
+#include "io/svg_plot.hpp"
+#include "partition/memory_plan.hpp"
+
+namespace plumb {
+namespace {
+
+constexpr size_t kMaxOtherPlots = 12;
+constexpr double kRatioForLogarithm = 100;
+
+/// Which metrics a plot shows; each brings its evaluation along.
+struct PlotRecipe {
+  std::string title;
+  std::vector<std::pair<std::string, std::string>> metrics;  // key, name in the legend
+  bool is_share = false;
+};
+
+std::vector<PlotRecipe> main_plots(const std::string& stage) {
+  std::vector<PlotRecipe> recipes = {{"Loss", {{"loss", "training"}}}};
+  if (stage == "sft") {
+    recipes.push_back({"Token accuracy", {{"mean_token_accuracy", "training"}}, true});
+    recipes.push_back({"Exact match", {{"exact_match", "training"}}, true});
+  } else if (stage == "reward") {
+    recipes.push_back({"Accuracy: chosen above rejected", {{"accuracy", "training"}}, true});
+    recipes.push_back({"Margin: chosen minus rejected", {{"margin", "training"}}});
+    recipes.push_back({"Rewards", {{"min_reward", "lowest"}, {"mean_reward", "mean"}, {"max_reward", "highest"}}});
+  } else if (stage == "dpo") {
+    recipes.push_back({"Implicit rewards", {{"rewards/chosen", "chosen"}, {"rewards/rejected", "rejected"}}});
+    recipes.push_back({"Margin: chosen minus rejected", {{"rewards/margins", "training"}}});
+    recipes.push_back({"Accuracy: chosen above rejected", {{"rewards/accuracies", "training"}}, true});
+    recipes.push_back(
+        {"Log-probabilities of completions", {{"logps/chosen", "chosen"}, {"logps/rejected", "rejected"}}});
+  }
+  return recipes;
+}
+
+bool has_finite(const std::vector<PlotPoint>& points) {
+  return std::any_of(points.begin(), points.end(), [](const PlotPoint& point) { return std::isfinite(point.y); });
+}
+
+double last_finite(const std::vector<PlotPoint>& points) {
+  const auto found =
+      std::find_if(points.rbegin(), points.rend(), [](const PlotPoint& point) { return std::isfinite(point.y); });
+  return found == points.rend() ? std::numeric_limits<double>::quiet_NaN() : found->y;
+}
+
+double highest(const std::vector<PlotPoint>& points) {
+  double value = 0;
+  for (const PlotPoint& point : points)
+    if (std::isfinite(point.y)) value = std::max(value, point.y);
+  return value;
+}
+
+double median(const std::vector<PlotPoint>& points) {
+  std::vector<double> values;
+  for (const PlotPoint& point : points)
+    if (std::isfinite(point.y)) values.push_back(point.y);
+  if (values.empty()) return std::numeric_limits<double>::quiet_NaN();
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+LinePlot plot_of(const StageSummary& stage, const PlotRecipe& recipe, std::set<std::string>& shown) {
+  LinePlot plot;
+  plot.title = recipe.title;
+  plot.is_share = recipe.is_share;
+  if (stage.status != "done" && stage.num_steps > 0) plot.x_end = static_cast<double>(stage.num_steps);
+  const auto add = [&](const std::string& key, const std::string& name, bool is_evaluation) {
+    shown.insert(key);
+    if (has_finite(stage.metric(key))) plot.series.push_back({name, stage.metric(key), is_evaluation});
+  };
+  for (const auto& [key, name] : recipe.metrics) add(key, name, false);
+  for (const auto& [key, name] : recipe.metrics)
+    add("eval_" + key, name == "training" ? "evaluation" : name + ", evaluation", true);
+  return plot;
+}
+
+bool spans_orders_of_magnitude(const std::vector<PlotPoint>& points) {
+  const double high = highest(points);
+  double low = high;
+  for (const PlotPoint& point : points)
+    if (std::isfinite(point.y)) low = std::min(low, point.y);
+  return low > 0 && high / low > kRatioForLogarithm;
+}
+
+std::string render_main_plots(const StageSummary& stage, std::set<std::string>& shown) {
+  std::string plots;
+  for (const PlotRecipe& recipe : main_plots(stage.name)) {
+    LinePlot plot = plot_of(stage, recipe, shown);
+    const std::string loss_type = stage.option("loss_type");
+    const bool is_logistic = stage.name == "reward" || (stage.name == "dpo" && loss_type == "sigmoid");
+    if (recipe.title == "Loss" && is_logistic) {
+      plot.reference = std::numbers::ln2;
+      plot.reference_name = "ln 2: no preference";
+    }
+    plots += render_line_plot(plot);
+  }
+  return plots.empty() ? "" : "<div class=\"plots\">" + plots + "</div>\n";
+}
+
+LinePlot memory_plot(const StageSummary& stage, std::set<std::string>& shown) {
+  LinePlot plot = plot_of(stage, {"Memory of all ranks", {{"memory_bytes", "measured"}}}, shown);
+  const auto planned = stage.plan.find("total_bytes");
+  const double most =
+      std::max(highest(stage.metric("memory_bytes")), planned == stage.plan.end() ? 0.0 : planned->second);
+  const bool is_large = most >= double{1 << 30};
+  const double unit = is_large ? 1 << 30 : 1 << 20;
+  plot.unit = is_large ? "GiB" : "MiB";
+  for (PlotSeries& series : plot.series)
+    for (PlotPoint& point : series.points) point.y /= unit;
+  if (planned != stage.plan.end()) {
+    plot.reference = planned->second / unit;
+    plot.reference_name = "plan";
+  }
+  return plot;
+}
+
+std::string render_small_plots(const StageSummary& stage, std::set<std::string>& shown) {
+  std::vector<LinePlot> plots;
+  plots.push_back(plot_of(stage, {"Learning rate", {{"learning_rate", "training"}}}, shown));
+  plots.push_back(plot_of(stage, {"Gradient norm", {{"grad_norm", "before clipping"}}}, shown));
+  plots.back().has_log_y = spans_orders_of_magnitude(stage.metric("grad_norm"));
+  plots.push_back(plot_of(stage, {"Speed", {{"tokens_per_second", "training"}}}, shown));
+  plots.back().unit = "tokens per second";
+  plots.push_back(memory_plot(stage, shown));
+  if (stage.name == "dpo")
+    plots.push_back(plot_of(stage, {"Token accuracy", {{"mean_token_accuracy", "training"}}, true}, shown));
+  plots.push_back(plot_of(stage, {"Entropy", {{"entropy", "training"}}}, shown));
+  // what a later version logs shows up too
+  for (const char* known : {"epoch", "num_tokens", "eval_num_tokens", "step_seconds", "eval_perplexity"})
+    shown.insert(known);
+  size_t num_others = 0;
+  for (const auto& [key, points] : stage.metrics) {
+    if (shown.contains(key) || ++num_others > kMaxOtherPlots) continue;
+    const bool is_evaluation = key.starts_with("eval_");
+    if (is_evaluation && stage.metrics.contains(key.substr(5))) continue;
+    std::set<std::string> ignored;
+    plots.push_back(plot_of(stage, {readable_name(key), {{key, "training"}}}, ignored));
+    if (is_evaluation)
+      for (PlotSeries& series : plots.back().series) series.has_markers = true;
+  }
+  std::string out;
+  for (LinePlot& plot : plots) {
+    plot.is_small = true;
+    out += render_line_plot(plot);
+  }
+  return out.empty() ? "" : "<h3>How it went</h3><div class=\"plots small\">" + out + "</div>\n";
+}
+
+std::string bytes_text(double bytes) {
+  return std::abs(bytes) < 1e18 ? render_bytes(static_cast<int64_t>(bytes)) : render_number(bytes);
+}
+
+std::string render_memory_table(const StageSummary& stage) {
+  constexpr std::pair<const char*, const char*> kParts[] = {
+      {"program_bytes", "Program, per rank"},
+      {"parameter_bytes", "Parameters"},
+      {"moment_bytes", "Moments"},
+      {"gradient_bytes", "Gradients"},
+      {"gradient_buffer_bytes", "Gradient buffers"},
+      {"activation_bytes", "Activations"},
+      {"head_bytes", "Logits"},
+      {"exchange_bytes", "Sums between nodes"},
+      {"rank_bytes", "Sum per rank"},
+      {"slot_bytes_per_node", "Gathered weights, per node"},
+  };
+  TableSummary table{"Memory: plan against measured", {"", "Plan", "Measured"}, {}};
+  for (const auto& [key, name] : kParts) {
+    const auto found = stage.plan.find(key);
+    if (found != stage.plan.end() && found->second > 0) table.rows.push_back({name, bytes_text(found->second), ""});
+  }
+  const auto planned = stage.plan.find("total_bytes");
+  const double measured = highest(stage.metric("memory_bytes"));
+  if (planned == stage.plan.end() && measured == 0) return "";
+  std::string total = measured > 0 ? bytes_text(measured) : "";
+  if (measured > 0 && planned != stage.plan.end() && planned->second > 0)
+    total += fmt::format(" ({:.0f} % of plan)", 100 * measured / planned->second);
+  table.rows.push_back(
+      {"All ranks, at the most", planned == stage.plan.end() ? "" : bytes_text(planned->second), total});
+  return render_table(table);
+}
+
+std::string render_speed_table(const StageSummary& stage) {
+  TableSummary table{"Speed", {"", "Measured"}, {}};
+  const auto add = [&](const char* name, const std::string& value) { table.rows.push_back({name, value}); };
+  if (const double speed = median(stage.metric("tokens_per_second")); std::isfinite(speed))
+    add("Tokens per second, median", render_number(speed));
+  if (const double speed = median(stage.metric("step_seconds")); std::isfinite(speed))
+    add("Seconds per step, median", render_number(speed));
+  if (const auto tokens = stage.last("num_tokens"); tokens && std::isfinite(*tokens))
+    add("Tokens in all", render_number(*tokens));
+  if (stage.seconds) add("Time of the stage", render_seconds(*stage.seconds));
+  return table.rows.empty() ? "" : render_table(table);
+}
+
+/// "from 12.5 %": what an evaluation gave at first, if there were several.
+std::string first_remark(const std::vector<PlotPoint>& points, bool is_share) {
+  if (points.size() < 2 || !std::isfinite(points.front().y)) return "";
+  return "from " + (is_share ? render_share(points.front().y) : render_number(points.front().y));
+}
+
+}  // namespace
+
+std::string stage_title(const std::string& stage_name) {
+  if (stage_name == "sft") return "Supervised fine-tuning";
+  if (stage_name == "reward") return "Reward model";
+  if (stage_name == "dpo") return "Direct preference optimisation";
+  return stage_name.empty() ? "Run" : readable_name(stage_name);
+}
+
+std::vector<KeyFigure> key_figures(const StageSummary& stage) {
+  std::vector<KeyFigure> figures;
+  const auto add = [&](const char* label, const std::string& key, bool is_share) {
+    // what was measured on rows that were not trained on says more
+    const std::string eval_key = "eval_" + key;
+    const bool is_held_out = has_finite(stage.metric(eval_key));
+    const auto& points = stage.metric(is_held_out ? eval_key : key);
+    if (!has_finite(points)) return;
+    const double value = last_finite(points);
+    std::string remark = first_remark(points, is_share);
+    if (is_held_out) remark = remark.empty() ? "held out" : "held out, " + remark;
+    figures.push_back({label, is_share ? render_share(value) : render_number(value), remark});
+  };
+  if (stage.name == "reward") {
+    add("Reward accuracy", "accuracy", true);
+    add("Reward loss", "loss", false);
+  } else if (stage.name == "dpo") {
+    add("DPO accuracy", "rewards/accuracies", true);
+    add("DPO margin", "rewards/margins", false);
+    add("DPO loss", "loss", false);
+  } else {
+    add("Loss", "loss", false);
+    add("Exact match", "exact_match", true);
+    if (!has_finite(stage.metric("eval_exact_match"))) add("Token accuracy", "mean_token_accuracy", true);
+  }
+  return figures;
+}
+
+std::string describe_progress(const StageSummary& stage) {
+  if (stage.status == "pending") return "not started";
+  const int64_t step = stage.last_step();
+  std::vector<std::string> parts;
+  if (stage.status == "done" || stage.num_steps == 0) {
+    parts.push_back(fmt::format("{} steps", render_count(step)));
+    if (const auto epoch = stage.last("epoch"); epoch && std::isfinite(*epoch))
+      parts.push_back(fmt::format("{} epochs", render_number(std::round(*epoch * 100) / 100)));
+    if (const auto tokens = stage.last("num_tokens"); tokens && *tokens > 0)
+      parts.push_back(render_magnitude(*tokens) + " tokens");
+    if (stage.seconds) parts.push_back(render_seconds(*stage.seconds));
+  } else {
+    parts.push_back(fmt::format("step {} of {}", render_count(step), render_count(stage.num_steps)));
+    const double left = median(stage.metric("step_seconds")) * static_cast<double>(stage.num_steps - step);
+    if (stage.status == "running" && std::isfinite(left)) parts.push_back("about " + render_seconds(left) + " left");
+  }
+  return fmt::format("{}", fmt::join(parts, ", "));
+}
+
+std::string render_stage(const StageSummary& stage, const std::string& id) {
+  std::string out =
+      fmt::format("<section id=\"{}\"><h2>{}</h2><p class=\"quiet\"><span class=\"{}\">{}</span>, {}</p>\n", id,
+                  escape_html(stage_title(stage.name), 80), escape_html(stage.status, 20),
+                  escape_html(stage.status, 20), escape_html(describe_progress(stage)));
+  std::set<std::string> shown;
+  out += render_main_plots(stage, shown);
+  out += render_findings(stage.notes);
+  out += render_samples(stage.notes.samples);
+  out += render_small_plots(stage, shown);
+  const std::string memory = render_memory_table(stage), speed = render_speed_table(stage);
+  if (!memory.empty() || !speed.empty())
+    out += "<div class=\"pair\"><div>" + memory + "</div><div>" + speed + "</div></div>\n";
+  out += render_datasets(stage.datasets);
+  out += render_checks(stage.checks);
+  return out + "</section>\n";
+}
+
+}  // namespace plumb

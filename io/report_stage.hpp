@@ -1,0 +1,25 @@
+// The part of report.html that tells of one stage: its curves, its memory and speed against the plan, its data, checks
+// and findings.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "io/report_parts.hpp"
+#include "io/run_summary.hpp"
+
+namespace plumb {
+
+/// "Supervised fine-tuning" for "sft"; an unknown stage keeps its name.
+std::string stage_title(const std::string& stage_name);
+
+/// The results that a colleague asks for first; those that are not there yet are left out.
+std::vector<KeyFigure> key_figures(const StageSummary& stage);
+
+/// "step 120 of 400, about 2 min 10 s left", or "400 steps, 3 epochs, 1.2 M tokens, 3 min 20 s".
+std::string describe_progress(const StageSummary& stage);
+
+/// A <section> with this id.
+std::string render_stage(const StageSummary& stage, const std::string& id);
+
+}  // namespace plumb
