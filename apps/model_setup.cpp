@@ -12,6 +12,7 @@
 
 #include "io/export_directory.hpp"
 #include "io/hf_export.hpp"
+#include "io/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {
@@ -36,6 +37,11 @@ void warm_up_libraries() {
 }
 
 at::ScalarType parse_dtype(const std::string& name) { return name == "bfloat16" ? at::kBFloat16 : at::kFloat; }
+
+int32_t padding_id(const std::string& model_directory) {
+  const Tokenizer tokenizer = load_tokenizer(model_directory);
+  return tokenizer.pad_id().value_or(tokenizer.eos_id().value_or(-1));
+}
 
 void load_weights(const Communicator& comm, ShardedModel& model, const HfModel& source) {
   comm.run_agreed([&] {

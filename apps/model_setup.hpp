@@ -19,6 +19,10 @@ void warm_up_libraries();
 
 at::ScalarType parse_dtype(const std::string& name);
 
+/// The token that pads texts: the tokenizer's own, else the one that ends them, as TRL has it; -1: none. Throws as
+/// load_tokenizer().
+int32_t padding_id(const std::string& model_directory);
+
 /// Collective: each rank reads its own bytes. An error on one rank is thrown by all.
 void load_weights(const Communicator& comm, ShardedModel& model, const HfModel& source);
 

@@ -9,7 +9,6 @@
 #include <map>
 
 #include "apps/model_setup.hpp"
-#include "io/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 #include "lib/objective/reward.hpp"
 
@@ -25,7 +24,7 @@ RewardModel::RewardModel(const Communicator& comm, const std::string& directory,
       throw_error<UsageError>("{}: expected a reward model, got one without score.weight; plumb reward trains one",
                               directory);
     config = source->config();
-    if (config.pad_token_id < 0) config.pad_token_id = padding_id(load_tokenizer(directory));
+    if (config.pad_token_id < 0) config.pad_token_id = padding_id(directory);
   });
   model_ = std::make_unique<ShardedModel>(config, comm, EngineOptions{.dtype = dtype});
   load_weights(comm, *model_, *source);

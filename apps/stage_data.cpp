@@ -58,7 +58,10 @@ std::vector<ExampleLogps> compute_reference_logps(const Communicator& comm, cons
     const int64_t begin = has_work ? begins[static_cast<size_t>(number)] : 0;
     const int64_t end = has_work ? begins[static_cast<size_t>(number) + 1] : 0;
     MicroBatch batch;
-    comm.run_agreed([&] { batch = make_example_batch(dataset, begin, end); });
+    comm.run_agreed([&] {
+      if (!has_work) batch = MicroBatch::empty();
+      if (has_work) append_rows(batch, dataset.examples(begin, end));
+    });
     model.evaluate(batch, [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors*) {
       const std::vector<SequenceLogps> logps =
           sequence_logps(hidden_TD, batch, parameters, model.config().rms_norm_eps, scratch);

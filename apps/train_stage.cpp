@@ -17,7 +17,6 @@
 #include "apps/trainer.hpp"
 #include "io/process_memory.hpp"
 #include "io/report.hpp"
-#include "io/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 #include "lib/objective/dpo.hpp"
@@ -151,7 +150,7 @@ void train_stage(const Communicator& comm, const TrainOptions& o) {
   comm.run_agreed([&] { source.emplace(open_source(o)); });
   ModelConfig config = source->config();
   if (config.head == HeadKind::kScore) {
-    comm.run_agreed([&] { config.pad_token_id = pad_token_id(load_tokenizer(o.model.model)); });
+    comm.run_agreed([&] { config.pad_token_id = padding_id(o.model.model); });
     if (comm.rank() == 0 && !source->has_score())
       log_info("{} holds no score.weight: the head starts from seed {}", o.model.model, o.seed);
   }

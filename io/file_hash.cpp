@@ -69,6 +69,10 @@ std::string hash_of_text(std::string_view text) {
   return hex(hash.high64) + hex(hash.low64);
 }
 
+std::string hash_of_files(const Communicator& comm, const std::vector<std::string>& paths) {
+  return hash_of_text(describe_files(comm, paths).dump());
+}
+
 std::string model_hash(const Communicator& comm, const std::string& model_directory) {
   // rank 0 alone looks at names: ranks might see a directory differently for a while
   std::string names;

@@ -17,6 +17,9 @@ nlohmann::json describe_files(const Communicator& comm, const std::vector<std::s
 /// 32 hexadecimal digits.
 std::string hash_of_text(std::string_view text);
 
+/// Collective: 32 hexadecimal digits of the files' contents. Throws AgreedError.
+std::string hash_of_files(const Communicator& comm, const std::vector<std::string>& paths);
+
 /// Collective: 32 hexadecimal digits of config.json and all *.safetensors of a model, names and contents, the same on
 /// every rank and for any number of them. Throws AgreedError.
 std::string model_hash(const Communicator& comm, const std::string& model_directory);
