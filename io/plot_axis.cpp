@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 namespace plumb {
 namespace {
@@ -96,7 +97,9 @@ Axis make_axis(Range range, const AxisStyle& style) {
     if (range.low >= 0) axis.low = std::max(0.0, axis.low);
   }
   if (style.is_share) axis.low = std::max(0.0, axis.low), axis.high = std::min(std::max(1.0, range.high), axis.high);
-  axis.ticks = axis_ticks(axis.low, axis.high, style.num_ticks);
+  // round numbers may be too coarse for the range
+  for (int count = style.num_ticks; axis.ticks.size() < 3 && count <= 3 * style.num_ticks; ++count)
+    axis.ticks = axis_ticks(axis.low, axis.high, count);
   return axis;
 }
 
@@ -114,14 +117,18 @@ std::vector<double> axis_ticks(double low, double high, int count) {
 }
 
 std::vector<PlotPoint> smoothed(const std::vector<PlotPoint>& points) {
-  const double keep = 1 - 1 / std::max(4.0, static_cast<double>(points.size()) / 30);
+  std::vector<PlotPoint> drawable;
+  std::copy_if(points.begin(), points.end(), std::back_inserter(drawable),
+               [](const PlotPoint& point) { return is_drawable(point.y); });
+  std::vector<double> sum_before = {0};
+  for (const PlotPoint& point : drawable) sum_before.push_back(sum_before.back() + point.y);
   std::vector<PlotPoint> result;
-  double sum = 0, weight = 0;
-  for (const PlotPoint& point : points) {
-    if (!is_drawable(point.y)) continue;
-    sum = keep * sum + (1 - keep) * point.y;
-    weight = keep * weight + (1 - keep);
-    result.push_back({point.x, sum / weight});
+  const size_t widest = std::max<size_t>(2, drawable.size() / 40);
+  for (size_t i = 0; i < drawable.size(); ++i) {
+    // as far to the left as to the right, or a falling curve would seem to lag
+    const size_t reach = std::min({widest, i, drawable.size() - 1 - i});
+    const double sum = sum_before[i + reach + 1] - sum_before[i - reach];
+    result.push_back({drawable[i].x, sum / static_cast<double>(2 * reach + 1)});
   }
   return result;
 }

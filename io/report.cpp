@@ -47,7 +47,8 @@ std::string describe_run(const RunSummary& run) {
   text += fmt::format(", on {}, {}, {} each", plural(stage->num_ranks, "rank"), plural(stage->num_nodes, "node"),
                       plural(stage->threads_per_rank, "thread"));
   if (!stage->option("dtype").empty()) text += ", " + escape_html(stage->option("dtype"), 40);
-  if (!stage->instruction_set.empty()) text += " with " + escape_html(stage->instruction_set, 40);
+  if (!stage->instruction_set.empty())
+    text += " with <span class=\"word\">" + escape_html(stage->instruction_set, 40) + "</span>";
   return text + ".";
 }
 
@@ -145,7 +146,8 @@ std::string render_checks_line(const RunSummary& run, size_t num_warnings) {
 std::string render_stage_list(const RunSummary& run) {
   if (run.stages.size() < 2) return "";
   std::string out =
-      "<h3>Stages</h3><div class=\"scroll\"><table><tr><th>Stage</th><th>Status</th><th>Progress</th></tr>";
+      "<h3>Stages</h3><div class=\"scroll\"><table "
+      "class=\"wide\"><tr><th>Stage</th><th>Status</th><th>Progress</th></tr>";
   for (size_t i = 0; i < run.stages.size(); ++i) {
     const StageSummary& stage = run.stages[i];
     out += fmt::format("<tr><td><a href=\"#{}\">{}</a></td><td class=\"{}\">{}</td><td>{}</td></tr>", stage_id(i),

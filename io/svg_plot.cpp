@@ -17,12 +17,14 @@ constexpr size_t kMinPointsToSmooth = 20;
 constexpr size_t kMaxReadings = 60;
 constexpr size_t kNumColours = 5;
 
-std::string colour_class(size_t series) { return fmt::format("s{}", series % kNumColours); }
+std::string colour_class(const LinePlot& plot, size_t series) {
+  return fmt::format("s{}", plot.series[series].companion_of.value_or(series) % kNumColours);
+}
 
 /// The rectangle that the data fills, in units of the view box.
 struct Frame {
   double width, height;
-  double left = 48, top = 10, right_margin = 10, bottom_margin = 28;
+  double left = 54, top = 10, right_margin = 10, bottom_margin = 28;
   double right() const { return width - right_margin; }
   double bottom() const { return height - bottom_margin; }
 };
@@ -48,20 +50,20 @@ std::string line_path(const Canvas& canvas, const std::vector<PlotPoint>& points
   return path;
 }
 
-std::string render_series(const Canvas& canvas, const PlotSeries& series, size_t index) {
+std::string render_series(const Canvas& canvas, const PlotSeries& series, const std::string& colour, bool is_noisy) {
   const auto path = [&](const std::vector<PlotPoint>& points, const char* kind) {
-    return fmt::format("<path class=\"line {} {}\" d=\"{}\"/>", kind, colour_class(index), line_path(canvas, points));
+    return fmt::format("<path class=\"line {} {}\" d=\"{}\"/>", kind, colour, line_path(canvas, points));
   };
   const auto num_drawable = std::count_if(series.points.begin(), series.points.end(),
                                           [](const PlotPoint& point) { return is_drawable(point.y); });
-  const bool is_smoothed = !series.has_markers && static_cast<size_t>(num_drawable) >= kMinPointsToSmooth;
+  const bool is_smoothed = is_noisy && !series.has_markers && static_cast<size_t>(num_drawable) >= kMinPointsToSmooth;
   std::string out = path(thinned(series.points, kMaxPoints), is_smoothed ? "raw" : "full");
   if (is_smoothed) out += path(thinned(smoothed(series.points), kMaxPoints), "full");
   if (!series.has_markers && num_drawable > 1) return out;
   for (const PlotPoint& point : thinned(series.points, kMaxPoints)) {
     if (!is_drawable(point.y)) continue;
-    out += fmt::format("<circle class=\"dot {}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\"/>", colour_class(index),
-                       canvas.at_x(point.x), canvas.at_y(point.y));
+    out += fmt::format("<circle class=\"dot {}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\"/>", colour, canvas.at_x(point.x),
+                       canvas.at_y(point.y));
   }
   return out;
 }
@@ -148,9 +150,13 @@ std::string render_legend(const LinePlot& plot) {
   if (plot.series.size() < 2 && !plot.reference) return "";
   std::string out = "<ul class=\"legend\">";
   for (size_t i = 0; i < plot.series.size(); ++i) {
-    out += fmt::format("<li><i class=\"{}{}\"></i>{}</li>", plot.series[i].has_markers ? "dot " : "", colour_class(i),
-                       escape_html(plot.series[i].name, 80));
+    if (plot.series[i].companion_of) continue;
+    out += fmt::format("<li><i class=\"{}{}\"></i>{}</li>", plot.series[i].has_markers ? "dot " : "",
+                       colour_class(plot, i), escape_html(plot.series[i].name, 80));
   }
+  const auto is_companion = [](const PlotSeries& series) { return series.companion_of.has_value(); };
+  const auto companion = std::find_if(plot.series.begin(), plot.series.end(), is_companion);
+  if (companion != plot.series.end()) out += "<li><i class=\"dot\"></i>" + escape_html(companion->name, 80) + "</li>";
   if (plot.reference) out += "<li><i class=\"dashed\"></i>" + escape_html(plot.reference_name, 80) + "</li>";
   return out + "</ul>";
 }
@@ -196,7 +202,8 @@ std::string render_line_plot(const LinePlot& plot) {
     out += fmt::format("<path class=\"reference\" d=\"M{} {:.1f}H{}\"/>", frame.left, canvas.at_y(*plot.reference),
                        frame.right());
   }
-  for (size_t i = 0; i < plot.series.size(); ++i) out += render_series(canvas, plot.series[i], i);
+  for (size_t i = 0; i < plot.series.size(); ++i)
+    out += render_series(canvas, plot.series[i], colour_class(plot, i), plot.is_noisy);
   return out + render_readings(plot, canvas) + "</svg></figure>\n";
 }
 

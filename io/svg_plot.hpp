@@ -17,6 +17,9 @@ struct PlotSeries {
   std::string name;
   std::vector<PlotPoint> points;  // x never falls
   bool has_markers = false;       // few points that each count, such as evaluations: never smoothed
+  /// Index of another series that this one belongs to: it takes that one's colour, and all
+  /// companions together one place in the legend, under the name of the first.
+  std::optional<size_t> companion_of = {};
 };
 
 struct LinePlot {
@@ -27,6 +30,7 @@ struct LinePlot {
   bool has_log_y = false;                // ignored unless all values are above 0
   bool is_share = false;                 // y lies in [0, 1] and is shown in percent
   bool is_small = false;                 // for three in a row
+  bool is_noisy = true;                  // false: drawn as it is, without a running mean
   std::optional<double> x_end = {};      // where x will end, if the points have not come so far yet
   std::optional<double> reference = {};  // y of a dashed line across
   std::string reference_name = {};
