@@ -120,15 +120,23 @@ std::vector<PlotPoint> smoothed(const std::vector<PlotPoint>& points) {
   std::vector<PlotPoint> drawable;
   std::copy_if(points.begin(), points.end(), std::back_inserter(drawable),
                [](const PlotPoint& point) { return is_drawable(point.y); });
-  std::vector<double> sum_before = {0};
-  for (const PlotPoint& point : drawable) sum_before.push_back(sum_before.back() + point.y);
+  const size_t size = drawable.size();
+  std::vector<double> sum_before = {0}, moment_before = {0};
+  for (size_t i = 0; i < size; ++i) {
+    sum_before.push_back(sum_before[i] + drawable[i].y);
+    moment_before.push_back(moment_before[i] + static_cast<double>(i) * drawable[i].y);
+  }
   std::vector<PlotPoint> result;
-  const size_t widest = std::max<size_t>(2, drawable.size() / 40);
-  for (size_t i = 0; i < drawable.size(); ++i) {
-    // as far to the left as to the right, or a falling curve would seem to lag
-    const size_t reach = std::min({widest, i, drawable.size() - 1 - i});
-    const double sum = sum_before[i + reach + 1] - sum_before[i - reach];
-    result.push_back({drawable[i].x, sum / static_cast<double>(2 * reach + 1)});
+  const size_t reach = std::max<size_t>(2, size / 30);
+  for (size_t i = 0; i < size; ++i) {
+    const size_t begin = i < reach ? 0 : i - reach, end = std::min(size, i + reach + 1);
+    const auto count = static_cast<double>(end - begin);
+    const double middle = static_cast<double>(begin) + (count - 1) / 2;
+    const double sum = sum_before[end] - sum_before[begin];
+    // least squares over neighbours: the slope matters at the ends only, where the window is not centred
+    const double spread = count * (count * count - 1) / 12;
+    const double slope = spread > 0 ? (moment_before[end] - moment_before[begin] - middle * sum) / spread : 0;
+    result.push_back({drawable[i].x, sum / count + slope * (static_cast<double>(i) - middle)});
   }
   return result;
 }

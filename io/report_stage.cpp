@@ -117,8 +117,9 @@ std::string render_main_plots(const StageSummary& stage, std::set<std::string>& 
   return plots.empty() ? "" : "<div class=\"plots\">" + plots + "</div>\n";
 }
 
-LinePlot memory_plot(const StageSummary& stage, std::set<std::string>& shown) {
-  LinePlot plot = plot_of(stage, {"Memory of all ranks", {{"memory_bytes", "measured"}}}, shown);
+std::string render_memory_plot(const StageSummary& stage) {
+  std::set<std::string> shown;
+  LinePlot plot = plot_of(stage, {"Memory of all ranks, plan against measured", {{"memory_bytes", "measured"}}}, shown);
   const auto planned = stage.plan.find("total_bytes");
   const double most =
       std::max(highest(stage.metric("memory_bytes")), planned == stage.plan.end() ? 0.0 : planned->second);
@@ -132,7 +133,16 @@ LinePlot memory_plot(const StageSummary& stage, std::set<std::string>& shown) {
     plot.reference = planned->second / unit;
     plot.reference_name = "plan";
   }
-  return plot;
+  plot.size = PlotSize::kHalfLow;
+  return render_line_plot(plot);
+}
+
+std::string render_speed_plot(const StageSummary& stage) {
+  std::set<std::string> shown;
+  LinePlot plot = plot_of(stage, {"Speed", {{"tokens_per_second", "training"}}}, shown);
+  plot.unit = "tokens per second";
+  plot.size = PlotSize::kHalfLow;
+  return render_line_plot(plot);
 }
 
 std::string render_small_plots(const StageSummary& stage, std::set<std::string>& shown) {
@@ -141,12 +151,10 @@ std::string render_small_plots(const StageSummary& stage, std::set<std::string>&
   plots.back().is_noisy = false;
   plots.push_back(plot_of(stage, {"Gradient norm", {{"grad_norm", "before clipping"}}}, shown));
   plots.back().has_log_y = spans_orders_of_magnitude(stage.metric("grad_norm"));
-  plots.push_back(plot_of(stage, {"Speed", {{"tokens_per_second", "training"}}}, shown));
-  plots.back().unit = "tokens per second";
-  plots.push_back(memory_plot(stage, shown));
-  if (stage.name != "sft") plots.push_back(plot_of(stage, {"Entropy", {{"entropy", "training"}}}, shown));
+  if (!shown.contains("entropy")) plots.push_back(plot_of(stage, {"Entropy", {{"entropy", "training"}}}, shown));
   // what a later version logs shows up too
-  for (const char* known : {"epoch", "num_tokens", "eval_num_tokens", "step_seconds", "eval_perplexity"})
+  for (const char* known : {"epoch", "memory_bytes", "tokens_per_second", "num_tokens", "eval_num_tokens",
+                            "step_seconds", "eval_perplexity"})
     shown.insert(known);
   size_t num_others = 0;
   for (const auto& [key, points] : stage.metrics) {
@@ -158,12 +166,15 @@ std::string render_small_plots(const StageSummary& stage, std::set<std::string>&
     if (is_evaluation)
       for (PlotSeries& series : plots.back().series) series.has_markers = true;
   }
+  std::erase_if(plots, [](const LinePlot& plot) { return plot.series.empty(); });
+  // two or three in a row, whichever fills the rows
+  const bool are_thirds = plots.size() % 3 == 0 || plots.size() % 2 != 0;
   std::string out;
   for (LinePlot& plot : plots) {
-    plot.is_small = true;
+    plot.size = are_thirds ? PlotSize::kThird : PlotSize::kHalfLow;
     out += render_line_plot(plot);
   }
-  return out.empty() ? "" : "<h3>How it went</h3><div class=\"plots small\">" + out + "</div>\n";
+  return out.empty() ? "" : fmt::format("<div class=\"plots{}\">{}</div>\n", are_thirds ? " small" : "", out);
 }
 
 std::string bytes_text(double bytes) {
@@ -189,12 +200,12 @@ std::string render_memory_table(const StageSummary& stage) {
   };
   const double planned = planned_bytes("total_bytes"), measured = highest(stage.metric("memory_bytes"));
   if (planned <= 0 && measured <= 0) return "";
-  TableSummary table{"Memory: plan against measured", {}, {}};
+  TableSummary table;
   if (planned > 0) table.rows.push_back({"Planned, all ranks", bytes_text(planned)});
   if (measured > 0) table.rows.push_back({"Measured, all ranks, at the most", bytes_text(measured)});
   if (planned > 0 && measured > 0)
     table.rows.push_back({"Measured of planned", fmt::format("{:.0f} %", 100 * measured / planned)});
-  TableSummary parts{"", {}, {}};
+  TableSummary parts;
   for (const auto& [key, name] : kParts)
     if (planned_bytes(key) > 0) parts.rows.push_back({name, bytes_text(planned_bytes(key))});
   if (parts.rows.empty()) return render_table(table);
@@ -203,7 +214,7 @@ std::string render_memory_table(const StageSummary& stage) {
 }
 
 std::string render_speed_table(const StageSummary& stage) {
-  TableSummary table{"Speed", {}, {}};
+  TableSummary table;
   const auto add = [&](const char* name, const std::string& value) { table.rows.push_back({name, value}); };
   if (const double speed = median(stage.metric("tokens_per_second")); std::isfinite(speed))
     add("Tokens per second, median", render_number(speed));
@@ -288,9 +299,11 @@ std::string render_stage(const StageSummary& stage, const std::string& id) {
   out += render_findings(stage.notes);
   out += render_samples(stage.notes.samples);
   out += render_small_plots(stage, shown);
-  const std::string memory = render_memory_table(stage), speed = render_speed_table(stage);
-  if (!memory.empty() || !speed.empty())
-    out += "<div class=\"pair\"><div>" + memory + "</div><div>" + speed + "</div></div>\n";
+  const std::string memory = render_memory_plot(stage) + render_memory_table(stage);
+  const std::string speed = render_speed_plot(stage) + render_speed_table(stage);
+  if (!memory.empty() || !speed.empty()) {
+    out += "<h3>Memory and speed</h3><div class=\"pair\"><div>" + memory + "</div><div>" + speed + "</div></div>\n";
+  }
   out += render_datasets(stage.datasets);
   out += render_checks(stage.checks);
   return out + "</section>\n";

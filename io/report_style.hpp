@@ -46,7 +46,8 @@ section { margin-top: 4rem; padding-top: 2rem; border-top: 1px solid var(--line)
 .figures dd small { display: block; font-size: 0.8125rem; letter-spacing: 0; line-height: 1.4; }
 .plots { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 2rem 2.5rem; margin-top: 1.6rem; }
 .plots.small { grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 1.6rem 2rem; }
-.pair { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 0 2.5rem; align-items: start; }
+.pair { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 1.6rem 2.5rem; margin-top: 1.2rem; }
+.pair > div { display: flex; flex-direction: column; } .pair .plot { flex: 0 0 auto; }
 .plot { margin: 0; min-width: 0; display: flex; flex-direction: column; }
 .plot figcaption { font-weight: 600; font-size: 0.9375rem; }
 .plot figcaption small { font-weight: 400; margin-left: 0.3em; }
@@ -70,6 +71,7 @@ svg .reading g { display: none; pointer-events: none; } svg .reading:hover g { d
 svg .reading path { stroke: var(--quiet); stroke-width: 0.75; }
 svg .reading text { fill: var(--ink); stroke: var(--paper); stroke-width: 4px; paint-order: stroke; }
 .scroll { overflow-x: auto; margin-top: 0.5rem; }
+.scroll + p { margin-top: 1.4rem; }
 table { border-collapse: collapse; min-width: min(100%, 26rem); font-size: 0.9375rem; }
 table.wide, .pair table { width: 100%; min-width: 0; }
 th, td { text-align: left; padding: 0.4rem 1.2rem 0.4rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }

@@ -169,7 +169,10 @@ std::string open_figure(const std::string& title, const std::string& unit, const
       frame.height, description);
 }
 
-Frame frame_of(bool is_small) { return is_small ? Frame{330, 170} : Frame{500, 240}; }
+Frame frame_of(PlotSize size) {
+  if (size == PlotSize::kThird) return {330, 170};
+  return {500, size == PlotSize::kHalf ? 240.0 : 185.0};
+}
 
 }  // namespace
 
@@ -187,9 +190,9 @@ std::string render_line_plot(const LinePlot& plot) {
   if (plot.reference && is_drawable(*plot.reference)) y.include(*plot.reference);
   if (plot.x_end && is_drawable(*plot.x_end)) x.include(*plot.x_end);
   if (x.low > 0 && x.low < 0.2 * x.high) x.low = 0;
-  const Frame frame = frame_of(plot.is_small);
-  const Canvas canvas{frame, make_axis(x, {.num_ticks = plot.is_small ? 4 : 6, .has_margin = false}),
-                      make_axis(y, {.num_ticks = plot.is_small ? 3 : 5,
+  const Frame frame = frame_of(plot.size);
+  const Canvas canvas{frame, make_axis(x, {.num_ticks = plot.size == PlotSize::kThird ? 4 : 6, .has_margin = false}),
+                      make_axis(y, {.num_ticks = plot.size == PlotSize::kHalf ? 5 : 3,
                                     .is_logarithmic = plot.has_log_y && y.low > 0,
                                     .is_share = plot.is_share})};
 
@@ -219,7 +222,7 @@ std::string render_bar_plot(const BarPlot& plot) {
   }
   if (y.high <= 0) return "";
   y.high *= 1.12;  // for the numbers on the bars
-  const Frame frame = frame_of(false);
+  const Frame frame = frame_of(PlotSize::kHalf);
   const Canvas canvas{frame, {}, make_axis(y, {.num_ticks = 4, .has_margin = false})};
   const auto num_bars = static_cast<double>(plot.counts.size());
   const double bar_width = (frame.right() - frame.left) / num_bars;
