@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "io/file.hpp"
 #include "lib/base/check.hpp"
@@ -22,7 +23,13 @@ void claim_output_directory(const std::string& directory, bool overwrites) {
           "--overwrite_output_dir true",
           directory);
     // the model stays until a new one replaces it: it may be the one that is trained on
-    for (const char* name : {"run.json", "metrics.jsonl"}) fs::remove(fs::path(directory) / name, error);
+    for (const char* name : {"run.json", "metrics.jsonl", "checks.json", "notes.json", "report.html"})
+      fs::remove(fs::path(directory) / name, error);
+    // TensorBoard would draw both runs as one
+    std::vector<fs::path> events;
+    for (const fs::directory_entry& entry : fs::directory_iterator(directory, error))
+      if (entry.path().filename().string().starts_with("events.out.tfevents.")) events.push_back(entry.path());
+    for (const fs::path& path : events) fs::remove(path, error);
   }
   const std::string probe = directory + "/.writable";
   fs::remove(probe, error);

@@ -127,10 +127,10 @@ std::vector<PlotPoint> smoothed(const std::vector<PlotPoint>& points) {
     moment_before.push_back(moment_before[i] + static_cast<double>(i) * drawable[i].y);
   }
   std::vector<PlotPoint> result;
-  const size_t reach = std::max<size_t>(2, size / 30);
+  const size_t window = std::min(size, std::max<size_t>(7, size / 12));
   for (size_t i = 0; i < size; ++i) {
-    const size_t begin = i < reach ? 0 : i - reach, end = std::min(size, i + reach + 1);
-    const auto count = static_cast<double>(end - begin);
+    const size_t begin = std::min(i < window / 2 ? 0 : i - window / 2, size - window), end = begin + window;
+    const auto count = static_cast<double>(window);
     const double middle = static_cast<double>(begin) + (count - 1) / 2;
     const double sum = sum_before[end] - sum_before[begin];
     // least squares over neighbours: the slope matters at the ends only, where the window is not centred

@@ -32,6 +32,7 @@ h1, h2, h3 { line-height: 1.2; font-weight: 600; overflow-wrap: anywhere; }
 h1 { font-size: 2.25rem; letter-spacing: -0.02em; margin: 0.2rem 0 0.6rem; }
 h2 { font-size: 1.5rem; letter-spacing: -0.01em; margin: 0; }
 h3 { font-size: 1rem; margin: 2.6rem 0 0.7rem; }
+section > h3:first-child { margin-top: 0; font-size: 1.5rem; }
 p { margin: 0.4rem 0; max-width: 46rem; overflow-wrap: anywhere; }
 a { color: inherit; text-decoration-color: var(--quiet); text-underline-offset: 3px; }
 small, .quiet { color: var(--quiet); }
@@ -95,7 +96,7 @@ footer { margin-top: 4rem; font-size: 0.8125rem; color: var(--quiet); overflow-w
   .plots, .plots.small, .pair { grid-template-columns: minmax(0, 1fr); }
   .figures { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 1.2rem; }
   .figures dd { font-size: 1.5rem; }
-  .plots:not(.small) svg text { font-size: 14.5px; }
+  .plots:not(.small) svg text, .pair svg text { font-size: 14.5px; }
   th, td { padding-right: 0.8rem; }
 }
 @media print { .sample .text { max-height: none; } section { break-inside: auto; } .plot, .sample { break-inside: avoid; } }
