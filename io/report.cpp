@@ -18,6 +18,7 @@ namespace {
 
 constexpr size_t kMaxWarnings = 100;
 constexpr size_t kMaxFigures = 10;
+constexpr double kLeastEosShare = 0.9;
 
 std::string stage_id(size_t index) { return fmt::format("stage-{}", index); }
 
@@ -106,6 +107,14 @@ std::vector<std::string> warnings_of(const RunSummary& run) {
       const auto bad =
           std::find_if(points.begin(), points.end(), [](const PlotPoint& p) { return !std::isfinite(p.y); });
       if (bad != points.end()) warnings.push_back(fmt::format("{}{} is not finite at step {:.0f}", where, key, bad->x));
+    }
+    for (const DatasetSummary& dataset : stage.datasets) {
+      const double share = dataset.number("share_ending_in_trained_eos").value_or(1);
+      if (stage.name == "sft" && share < kLeastEosShare && dataset.number("rows_kept").value_or(0) > 0)
+        warnings.push_back(
+            fmt::format("{}{}: only {} end in a trained end-of-sequence token; the model may not learn to "
+                        "stop",
+                        where, dataset.name, render_share(share)));
     }
     for (const CheckSummary& check : stage.checks)
       if (!check.has_passed) warnings.push_back(fmt::format("{}check failed: {}", where, check.name));

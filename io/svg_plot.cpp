@@ -92,7 +92,7 @@ std::string render_value(const LinePlot& plot, double value) {
   return plot.is_share ? render_share(value) : render_number(value);
 }
 
-/// The x that a pointer reads values at: all there are, or as many evenly chosen ones.
+/// The x that a pointer reads values at: all there are, or some of them, evenly chosen, with those of the markers.
 std::vector<double> reading_positions(const LinePlot& plot) {
   std::vector<double> all;
   for (const PlotSeries& series : plot.series)
@@ -103,6 +103,13 @@ std::vector<double> reading_positions(const LinePlot& plot) {
   if (all.size() <= kMaxReadings) return all;
   std::vector<double> chosen;
   for (size_t i = 0; i < kMaxReadings; ++i) chosen.push_back(all[i * (all.size() - 1) / (kMaxReadings - 1)]);
+  for (const PlotSeries& series : plot.series) {
+    if (!series.has_markers || series.points.size() > kMaxReadings) continue;
+    for (const PlotPoint& point : series.points)
+      if (is_drawable(point.y)) chosen.push_back(point.x);
+  }
+  std::sort(chosen.begin(), chosen.end());
+  chosen.erase(std::unique(chosen.begin(), chosen.end()), chosen.end());
   return chosen;
 }
 

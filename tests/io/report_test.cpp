@@ -158,6 +158,18 @@ TEST(Report, RowsThatWereDroppedAreListedWhateverTheReason) {
   EXPECT_FALSE(contains(markup.text, "nothing to learn"));  // none was
 }
 
+TEST(Report, RowsThatDoNotTeachToStopAreAWarning) {
+  const TemporaryDirectory directory;
+  write_stage(directory, "", "sft", 10, 10);
+  std::filesystem::create_directories(directory / "data/k");
+  for (const double share : {0.4, 0.99}) {
+    directory.write("data/k/index.json",
+                    json{{"statistics", {{"rows_kept", 10}, {"share_ending_in_trained_eos", share}}}}.dump());
+    const std::string page = render_report(read_run(directory.path()));
+    EXPECT_EQ(contains(page, "only 40.0 % end in a trained end-of-sequence token"), share < 0.9);
+  }
+}
+
 TEST(Report, APipelineShowsEveryStageAsFarAsItHasCome) {
   const TemporaryDirectory directory;
   write_stage(directory, "sft/", "sft", 20, 20);

@@ -126,6 +126,13 @@ TEST(SvgPlot, LongSeriesAreSmoothedAndEvaluationsNot) {
   EXPECT_EQ(num_found(render_line_plot(plain), "line raw"), 0u);
 }
 
+TEST(SvgPlot, APointerReadsEveryEvaluation) {
+  PlotSeries evaluation{"evaluation", {{77, 0.5}, {151, 0.25}}, true, {}};
+  const std::string svg = render_line_plot(plot_of({falling(300), evaluation}));
+  EXPECT_NE(svg.find("step 77 \u00b7 training 0.1299 \u00b7 evaluation 0.5"), std::string::npos);
+  EXPECT_NE(svg.find("step 151 \u00b7 training 0.06623 \u00b7 evaluation 0.25"), std::string::npos);
+}
+
 TEST(SvgPlot, CompanionsShareColourAndOnePlaceInTheLegend) {
   const std::string svg = render_line_plot(plot_of(
       {falling(5), falling(5), {"held out", falling(3).points, true, 0}, {"held out", falling(3).points, true, 1}}));
