@@ -22,7 +22,8 @@ def trl_arguments(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=6, help="measured steps")
     parser.add_argument("--warmup", type=int, default=2, help="steps before the measured ones")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=8, help="rows of a step")
+    parser.add_argument("--accumulation", type=int, default=1, help="micro-batches of a step")
     parser.add_argument("--max_length", type=int, default=512)
     parser.add_argument("--learning_rate", type=float, default=2e-5)
     parser.add_argument("--gradient_checkpointing", action="store_true")
@@ -42,7 +43,8 @@ def trainer_settings(options: argparse.Namespace, directory: str) -> dict:
         "use_cpu": True,
         "bf16": options.dtype == "bfloat16",
         "max_steps": options.steps + options.warmup,
-        "per_device_train_batch_size": options.batch,
+        "per_device_train_batch_size": options.batch // options.accumulation,
+        "gradient_accumulation_steps": options.accumulation,
         "max_length": options.max_length,
         "learning_rate": options.learning_rate,
         "gradient_checkpointing": options.gradient_checkpointing,

@@ -61,6 +61,7 @@ def main() -> None:
             "dtype": options.dtype,
             "ranks": 1,
             "threads": options.threads,
+            "accumulation": options.accumulation,
             "gradient_checkpointing": options.gradient_checkpointing,
         }
 

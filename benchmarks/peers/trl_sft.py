@@ -36,6 +36,7 @@ def main() -> None:
             "dtype": options.dtype,
             "ranks": 1,
             "threads": options.threads,
+            "accumulation": options.accumulation,
             "packing": options.packing,
             "gradient_checkpointing": options.gradient_checkpointing,
         }
