@@ -53,8 +53,9 @@ print(json.dumps(result))
 PYTHON
 }
 
-# glibc keeps what TRL frees: its head makes temporaries of [4096, vocabulary] anew in each step, a third of a DPO step's CPU
-# time is page faults otherwise. It costs memory, so the lean runs do without.
+# glibc keeps what TRL frees: its head makes temporaries of [4096, vocabulary] anew in each step, and faulting their pages
+# in takes a third of a DPO step's CPU time otherwise. Threads that wait do not spin, as other work may share the machine.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 keep_freed=(MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=67108864)
 
 # Name of the row in the table, stage, dtype, options of trl_pairs.py
@@ -62,9 +63,7 @@ run_trl() {
   local name=$1 stage=$2 dtype=$3
   shift 3
   [[ $stage == reward ]] || set -- "$@" --precompute_ref_log_probs
-  local environment=()
-  [[ $name == trl_lean ]] || environment=("${keep_freed[@]}")
-  env "${environment[@]}" "$venv/bin/python" benchmarks/peers/trl_pairs.py --stage "$stage" "$work/model" "$rows" --dtype "$dtype" --threads 2 \
+  env "${keep_freed[@]}" "$venv/bin/python" benchmarks/peers/trl_pairs.py --stage "$stage" "$work/model" "$rows" --dtype "$dtype" --threads 2 \
     --steps "$steps" --warmup "$warmup" --batch 8 --max_length 512 "$@" 2>"$work/log" | grep '^{' |
     sed "s/\"peer\": \"trl\"/\"peer\": \"$name\"/" || { cat "$work/log" >&2; exit 1; }
 }
@@ -74,8 +73,8 @@ for ((round = 0; round < rounds; round++)); do
     for dtype in "${dtypes[@]}"; do
       run_plumb "$stage" "$dtype" | tee -a "$work/results" >&2
       run_trl trl "$stage" "$dtype" | tee -a "$work/results" >&2
-      # its leanest: a pair at a time; slower, and the same step
-      run_trl trl_lean "$stage" "$dtype" --accumulation 8 | tee -a "$work/results" >&2
+      # the same step, a pair at a time: no padding between pairs, and less memory
+      run_trl trl_pair_by_pair "$stage" "$dtype" --accumulation 8 | tee -a "$work/results" >&2
     done
   done
 done

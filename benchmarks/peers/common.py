@@ -51,7 +51,7 @@ def row_of(rank: int) -> dict[str, torch.Tensor]:
 
 
 def memory_mb(key: str) -> float:
-    """Of this process: VmHWM, the most that was ever resident, or Pss, where a page mapped by n processes counts 1/n."""
+    """Of this process: VmHWM, the most ever resident, or Pss, where a page that n processes map counts 1/n."""
     path = "/proc/self/status" if key == "VmHWM" else "/proc/self/smaps_rollup"
     with open(path, encoding="ascii") as file:
         return int(re.search(rf"^{key}:\s+(\d+) kB", file.read(), re.MULTILINE).group(1)) / 1024

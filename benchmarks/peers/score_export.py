@@ -1,9 +1,9 @@
 """Scores of rows by an exported reward model, as transformers computes them in float32, one row at a time.
 
-score_export.py MODEL_DIRECTORY ROWS.jsonl [--add_eos]      rows {"text": ...}, {"messages": [...]} or {"input_ids": [...]}
+score_export.py MODEL_DIRECTORY ROWS.jsonl [--add_eos]   rows {"text": ...}, {"messages": [...]} or {"input_ids": [...]}
 
---add_eos ends a text that does not end in the tokenizer's EOS with it, as TRL does with the pairs it trains on. Prints one
-line per row: {"row", "score", "num_tokens"}. A directory that would give fresh weights or another head than one score fails.
+--add_eos ends a text that does not end in the tokenizer's EOS with it, as TRL does with the pairs it trains on. Prints
+a line per row: {"row", "score", "num_tokens"}. A directory that would give fresh weights or more than one score fails.
 """
 
 import argparse

@@ -74,7 +74,7 @@ class Meter(TrainerCallback):
 
 
 def train_and_report(trainer, meter: Meter, options: argparse.Namespace, labels: dict, notes=None) -> None:
-    """Trains and prints one line of JSON: `labels`, the measurements, then what `notes(tokens)` makes of the steps' tokens."""
+    """Trains and prints one line of JSON: `labels`, the measurements, then `notes(tokens of each step)`."""
     trainer.remove_callback(PrinterCallback)  # one line of JSON is all that standard output gets
     trainer.train()
     history = [entry for entry in trainer.state.log_history if "loss" in entry]

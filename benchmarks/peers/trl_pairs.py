@@ -1,8 +1,9 @@
-"""TRL's RewardTrainer or DPOTrainer in one process on the CPU: trl_pairs.py --stage reward|dpo MODEL_DIRECTORY ROWS.jsonl
+"""TRL's RewardTrainer or DPOTrainer in one process on the CPU: trl_pairs.py --stage reward|dpo MODEL ROWS.jsonl
 
-Rows are prompt+chosen+rejected. Speed is counted in tokens of the batch without padding, both sides of a pair, once: TRL's
-`num_tokens`. A DPO step holds the reference forward as well, unless it was made in advance (--precompute_ref_log_probs);
-its time is then `precompute_seconds`, of the pairs trained on alone, and `tokens_per_second_all_in` shares it out.
+Rows are prompt+chosen+rejected. Speed is counted in tokens of the batch without padding, both sides of a pair, once:
+TRL's `num_tokens`. A DPO step holds the reference forward as well, unless it was made in advance
+(--precompute_ref_log_probs); its time is then `precompute_seconds`, of the pairs trained on alone, and
+`tokens_per_second_all_in` shares it out.
 """
 
 import time

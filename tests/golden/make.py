@@ -2,8 +2,12 @@
 
     benchmarks/peers/setup.sh && /tmp/peers/bin/python tests/golden/make.py [NAME...]
 
-float32 on the CPU, rows in file order, as reference/make/train.py does. Rows of the shared data are not kept, only what TRL
-made of them; the conversations below are our own and are kept with the token ids.
+float32 on the CPU, rows in file order, as reference/make/train.py does. Rows of the shared data are not kept, only what
+TRL made of them; the conversations below are our own and are kept with the token ids.
+
+How far float32 carries (weights moved by 2e-7 of themselves, relative change of steps 2 and 3): losses 4e-6 but 2e-4
+for forward_kl and 7e-5 for alpha_divergence, which exponentiate log ratios; gradient norms 2e-4 for those two, 5e-5 for
+alpha_divergence_2, 2e-6 for the others; rewards/margins up to 4e-4 where a mean is near zero; logps 3e-7.
 """
 
 import json
@@ -27,7 +31,7 @@ MODEL, REWARD_MODEL = REFERENCE / "models" / "stories260K", REFERENCE / "models"
 VERSIONS = {module.__name__: module.__version__ for module in (torch, transformers, trl)}
 STEPS, BATCH, MAX_LENGTH, SHARED_ROWS = 3, 8, 384, 64
 
-# No generation prompt can be told from this template's user turn alone, so that prompt and answer do not merge.
+# Of stories260K, which has none of its own; the id of the space after "assistant:" must not depend on the answer.
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\n' }}"
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
@@ -80,7 +84,11 @@ CONVERSATIONS = [
     ([user("")], [assistant("You said nothing.")], [assistant("")]),
     ([user("count")], [assistant("1 2 3")], [assistant("1 2 3\n4 5 6\n\n7")]),
     ([turn("system", ""), user("x")], [assistant("y")], [assistant("z")]),
-    ([user("Once upon a time")], [assistant("there was a cat."), user("And?"), assistant("It slept.")], [assistant("no")]),
+    (
+        [user("Once upon a time")],
+        [assistant("there was a cat."), user("And?"), assistant("It slept.")],
+        [assistant("no")],
+    ),
     ([user("q" * 60)], [assistant("<|im_end|> </s> [INST]")], [assistant("line1\nline2\n\nline3")]),
 ]
 # (text the two share, rest of chosen, rest of rejected): the cut is at characters, a space moves to the answers
@@ -173,7 +181,8 @@ def trained(trainer) -> list[dict]:
 
 
 def ids_of(trainer) -> list[dict]:
-    names = [name for name in ("prompt_ids", "chosen_ids", "rejected_ids") if name in trainer.train_dataset.column_names]
+    columns = trainer.train_dataset.column_names
+    names = [name for name in ("prompt_ids", "chosen_ids", "rejected_ids") if name in columns]
     return [{name: row[name] for name in names} for row in trainer.train_dataset]
 
 
@@ -206,7 +215,7 @@ def dpo_variants() -> dict:
 
 
 def dpo_reference_logps() -> dict:
-    """Sums over the completion's tokens of the first 8 pairs that TRL keeps, as --precompute_ref_log_probs makes them."""
+    """Sums over the completion's tokens, of the first 8 pairs TRL keeps, as precompute_ref_log_probs makes them."""
     result = {"args": common_arguments("dpo"), "runs": {}}
     for name, options in {"plain": {}, "ld_alpha": {"ld_alpha": 0.5}, "short": {"max_length": 192}}.items():
         trainer = dpo_trainer(shared_rows(), precompute_ref_log_probs=True, **options)
@@ -221,6 +230,13 @@ def dpo_reference_logps() -> dict:
     return result
 
 
+def split_of(parts, tokenizer_name: str, tokenizer) -> dict:
+    """Rows without a prompt, where TRL cuts them, and the ids it makes of that."""
+    rows = [{"chosen": shared + chosen, "rejected": shared + rejected} for shared, chosen, rejected in parts]
+    split = [trl.extract_prompt(row) for row in rows]
+    return {"tokenizer": tokenizer_name, "rows": rows, "split": split, "ids": ids_of(dpo_trainer(rows, tokenizer))}
+
+
 def dpo_implicit_prompt() -> dict:
     """hh-rlhf style rows: the prompt is what chosen and rejected begin with alike."""
     trainer = dpo_trainer([joined(row) for row in shared_rows()])
@@ -229,16 +245,11 @@ def dpo_implicit_prompt() -> dict:
         "lengths": lengths_of(trainer),
         "steps": trained(trainer),
     }
-    rows = [{"chosen": shared + chosen, "rejected": shared + rejected} for shared, chosen, rejected in TEXTS]
-    conversations = [{"chosen": shared + chosen, "rejected": shared + rejected} for shared, chosen, rejected in CONVERSATIONS]
-    record["own"] = []
-    for tokenizer_name, tokenizer in (("models/stories260K", tokenizer_of(MODEL)), ("tokenizers/qwen2.5", qwen_tokenizer())):
-        split = [trl.extract_prompt(row) for row in rows]
-        ids = ids_of(dpo_trainer(rows, tokenizer))
-        record["own"].append({"tokenizer": tokenizer_name, "rows": rows, "split": split, "ids": ids})
-    split = [trl.extract_prompt(row) for row in conversations]
-    ids = ids_of(dpo_trainer(conversations, qwen_tokenizer()))
-    record["own"].append({"tokenizer": "tokenizers/qwen2.5", "template": "chat/qwen2.5.json", "rows": conversations, "split": split, "ids": ids})
+    record["own"] = [
+        split_of(TEXTS, "models/stories260K", tokenizer_of(MODEL)),
+        split_of(TEXTS, "tokenizers/qwen2.5", qwen_tokenizer()),
+        {**split_of(CONVERSATIONS, "tokenizers/qwen2.5", qwen_tokenizer()), "template": "chat/qwen2.5.json"},
+    ]
     return record
 
 
@@ -259,7 +270,12 @@ def conversational() -> dict:
             "dpo": ids_of(dpo_trainer(rows, qwen_tokenizer())),
             "reward": ids_of(reward_trainer(rows, qwen_tokenizer())),
         },
-        "plain_dpo": {**plain, "args": {**common_arguments("dpo"), "batch": 4}, "ids": ids_of(dpo), "steps": trained(dpo)},
+        "plain_dpo": {
+            **plain,
+            "args": {**common_arguments("dpo"), "batch": 4},
+            "ids": ids_of(dpo),
+            "steps": trained(dpo),
+        },
         "plain_reward": {
             **plain,
             "args": {**common_arguments("reward"), "batch": 4},
