@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# plumb and TRL in turn on preference pairs, reward and DPO, several rounds, so that other load on the machine falls on both;
-# then medians and ratios as a Markdown table. Needs benchmarks/peers/setup.sh once and the pairs of ../shared/reference.
+# plumb and TRL in turn on preference pairs, reward and DPO, several rounds, so that other load on the machine falls on
+# both; then medians and ratios as a Markdown table. Needs benchmarks/peers/setup.sh once and ../shared/reference.
 #     benchmarks/pairs_side_by_side.sh [ROUNDS] [DIRECTORY of the peers' environment]
 # From the environment: RANKS (1), THREADS per rank (2 / RANKS), STEPS (4), WARMUP (1), STAGES, DTYPES, ROWS, PLUMB,
 # PLUMB_OPTIONS (more options of plumb reward and plumb dpo).
@@ -53,8 +53,8 @@ print(json.dumps(result))
 PYTHON
 }
 
-# glibc keeps what TRL frees: its head makes temporaries of [4096, vocabulary] anew in each step, and faulting their pages
-# in takes a third of a DPO step's CPU time otherwise. Threads that wait do not spin, as other work may share the machine.
+# glibc keeps what TRL frees: its head makes temporaries of [4096, vocabulary] anew in each step, and faulting their
+# pages in takes a third of a DPO step's CPU time otherwise. Threads that wait do not spin: other work may run beside.
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 keep_freed=(MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=67108864)
 
@@ -63,9 +63,9 @@ run_trl() {
   local name=$1 stage=$2 dtype=$3
   shift 3
   [[ $stage == reward ]] || set -- "$@" --precompute_ref_log_probs
-  env "${keep_freed[@]}" "$venv/bin/python" benchmarks/peers/trl_pairs.py --stage "$stage" "$work/model" "$rows" --dtype "$dtype" --threads 2 \
-    --steps "$steps" --warmup "$warmup" --batch 8 --max_length 512 "$@" 2>"$work/log" | grep '^{' |
-    sed "s/\"peer\": \"trl\"/\"peer\": \"$name\"/" || { cat "$work/log" >&2; exit 1; }
+  env "${keep_freed[@]}" "$venv/bin/python" benchmarks/peers/trl_pairs.py "$work/model" "$rows" --stage "$stage" \
+    --dtype "$dtype" --threads 2 --steps "$steps" --warmup "$warmup" --batch 8 --max_length 512 "$@" 2>"$work/log" |
+    grep '^{' | sed "s/\"peer\": \"trl\"/\"peer\": \"$name\"/" || { cat "$work/log" >&2; exit 1; }
 }
 
 for ((round = 0; round < rounds; round++)); do
