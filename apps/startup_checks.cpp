@@ -130,6 +130,7 @@ class StartupChecks {
     plain.loss_mask.resize(static_cast<size_t>(end));
     plain.document_begin = {0, end};
     plain.row_ids.resize(1);
+    plain.prefix_length.clear();
     MicroBatch padded = plain;
     padded.token_ids.insert(padded.token_ids.end(), 7, model_.config().pad_token_id);
     padded.loss_mask.insert(padded.loss_mask.end(), 7, 0);

@@ -13,12 +13,18 @@ constexpr size_t kStepsAhead = 2;
 
 void append_rows(MicroBatch& batch, const TokenRows& rows) {
   if (batch.document_begin.empty()) batch.document_begin.push_back(0);
-  const int64_t first_token = batch.num_tokens();
-  batch.token_ids.insert(batch.token_ids.end(), rows.tokens.begin(), rows.tokens.end());
-  batch.loss_mask.insert(batch.loss_mask.end(), rows.loss_mask.begin(), rows.loss_mask.end());
+  const bool has_pairs = rows.documents_per_row == 2;
   for (int64_t document = 0; document < rows.num_documents(); ++document) {
-    batch.document_begin.push_back(first_token + rows.offsets[static_cast<size_t>(document) + 1]);
-    batch.row_ids.push_back(rows.row_ids[static_cast<size_t>(document / rows.documents_per_row)]);
+    const auto row = static_cast<size_t>(document / rows.documents_per_row);
+    const int64_t begin = rows.offsets[static_cast<size_t>(document)];
+    const int64_t end = rows.offsets[static_cast<size_t>(document) + 1];
+    const int64_t prefix = has_pairs && document % 2 == 1 ? rows.prompt_lengths[row] : 0;
+    batch.token_ids.insert(batch.token_ids.end(), rows.tokens.begin() + begin + prefix, rows.tokens.begin() + end);
+    batch.loss_mask.insert(batch.loss_mask.end(), rows.loss_mask.begin() + begin + prefix,
+                           rows.loss_mask.begin() + end);
+    batch.document_begin.push_back(batch.num_tokens());
+    batch.row_ids.push_back(rows.row_ids[row]);
+    if (has_pairs) batch.prefix_length.push_back(prefix);
   }
   batch.margins.insert(batch.margins.end(), rows.margins.begin(), rows.margins.end());
 }

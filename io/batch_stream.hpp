@@ -19,7 +19,7 @@
 
 namespace plumb {
 
-/// Behind what is there.
+/// Behind what is there. The prompt that the two texts of a pair begin with is laid down once.
 void append_rows(MicroBatch& batch, const TokenRows& rows);
 
 /// Rows laid end to end, in this order, with their reference log-probabilities where given. Without rows, a single

@@ -98,7 +98,7 @@ void ShardedModel::finish_reduce(int reduce, int64_t accumulation) {
 }
 
 void ShardedModel::accumulate(const MicroBatch& batch, int64_t accumulation, const HeadPass& head_pass) {
-  const BlockContext context(config_, batch.document_begin);
+  const BlockContext context(config_, {batch.document_begin, batch.prefix_length});
   std::vector<at::Tensor> inputs;
   std::vector<BlockKept> kept;
   const bool keeps_blocks = !options_.has_gradient_checkpointing;
@@ -153,7 +153,7 @@ void ShardedModel::accumulate(const MicroBatch& batch, int64_t accumulation, con
 }
 
 void ShardedModel::evaluate(const MicroBatch& batch, const HeadPass& head_pass) {
-  const BlockContext context(config_, batch.document_begin);
+  const BlockContext context(config_, {batch.document_begin, batch.prefix_length});
   const at::Tensor hidden_TD = run_forward(context, batch, nullptr, nullptr);
   head_pass(hidden_TD, head_tensors(exchange_.finish_gather(static_cast<int>(config_.num_layers) + 1)), nullptr);
   exchange_.release_gather();

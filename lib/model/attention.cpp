@@ -2,6 +2,7 @@
 
 #include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h>
 #include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu_backward.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>
 
@@ -13,25 +14,42 @@ namespace plumb {
 
 namespace {
 
-/// Documents that go into one call: `count` of `length` tokens each, from `begin`.
+/// Documents that go into one call: `count` of `length` tokens each, from row `begin`; or one whose first `prefix`
+/// tokens are the rows from `prefix_begin`.
 struct Group {
   int64_t begin;
   int64_t count;
   int64_t length;
+  int64_t prefix = 0;
+  int64_t prefix_begin = 0;
 };
 
 /// Neighbours of equal length share a call.
-std::vector<Group> group_documents(std::span<const int64_t> document_begin) {
+std::vector<Group> group_documents(const Documents& documents) {
   std::vector<Group> groups;
-  for (size_t i = 0; i + 1 < document_begin.size(); ++i) {
-    const int64_t length = document_begin[i + 1] - document_begin[i];
-    if (!groups.empty() && groups.back().length == length) {
+  for (size_t i = 0; i + 1 < documents.begin.size(); ++i) {
+    const int64_t length = documents.begin[i + 1] - documents.begin[i];
+    const int64_t prefix = documents.prefix_length.empty() ? 0 : documents.prefix_length[i];
+    if (prefix > 0) {
+      groups.push_back({documents.begin[i], 1, prefix + length, prefix, documents.begin[i - 1]});
+    } else if (!groups.empty() && groups.back().prefix == 0 && groups.back().length == length) {
       ++groups.back().count;
     } else {
-      groups.push_back({document_begin[i], 1, length});
+      groups.push_back({documents.begin[i], 1, length});
     }
   }
   return groups;
+}
+
+/// The rows of a group that lie together, and the group within them.
+struct Together {
+  at::Tensor rows;
+  Group group;
+};
+Together put_together(const at::Tensor& rows, const Group& group) {
+  if (group.prefix == 0) return {rows, group};
+  const at::Tensor own = rows.narrow(0, group.begin, group.length - group.prefix);
+  return {at::cat({rows.narrow(0, group.prefix_begin, group.prefix), own}), {0, 1, group.length}};
 }
 
 /// Columns [head * K, (head + num_heads) * K) of a group's rows as [count, num_heads, length, K].
@@ -53,33 +71,44 @@ std::optional<at::Tensor> window_mask(const AttentionShape& shape, const Group& 
 
 }  // namespace
 
-void attention_forward(const AttentionShape& shape, const at::Tensor& qkv, std::span<const int64_t> document_begin,
+void attention_forward(const AttentionShape& shape, const at::Tensor& qkv, const Documents& documents,
                        const at::Tensor& out, AttentionKept& kept) {
   const int64_t h = shape.num_heads, g = shape.num_kv_heads, k = shape.head_dim;
-  for (const Group& group : group_documents(document_begin)) {
+  for (const Group& group : group_documents(documents)) {
     const auto mask = window_mask(shape, group, qkv);
+    const auto [rows, within] = put_together(qkv, group);
     auto [output, log_sum_exp] = at::_scaled_dot_product_flash_attention_for_cpu(
-        heads(qkv, group, 0, h, k), heads(qkv, group, h, g, k), heads(qkv, group, h + g, g, k), 0.0, !mask, mask,
+        heads(rows, within, 0, h, k), heads(rows, within, h, g, k), heads(rows, within, h + g, g, k), 0.0, !mask, mask,
         1.0 / std::sqrt(static_cast<double>(k)));
-    heads(out, group, 0, h, k).copy_(output);
+    const Group own{group.begin, group.count, group.length - group.prefix};  // the prefix has its output already
+    heads(out, own, 0, h, k).copy_(output.narrow(2, group.prefix, own.length));
     kept.outputs.push_back(std::move(output));
     kept.log_sum_exps.push_back(std::move(log_sum_exp));
   }
 }
 
-void attention_backward(const AttentionShape& shape, const at::Tensor& qkv, std::span<const int64_t> document_begin,
+void attention_backward(const AttentionShape& shape, const at::Tensor& qkv, const Documents& documents,
                         const AttentionKept& kept, const at::Tensor& dout, const at::Tensor& dqkv) {
   const int64_t h = shape.num_heads, g = shape.num_kv_heads, k = shape.head_dim;
   size_t call = 0;
-  for (const Group& group : group_documents(document_begin)) {
+  for (const Group& group : group_documents(documents)) {
     const auto mask = window_mask(shape, group, qkv);
+    const auto [rows, within] = put_together(qkv, group);
+    auto [dout_rows, dout_within] = put_together(dout, group);
+    if (group.prefix > 0) dout_rows.narrow(0, 0, group.prefix).zero_();  // its output is the other document's
     const auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
-        heads(dout, group, 0, h, k), heads(qkv, group, 0, h, k), heads(qkv, group, h, g, k),
-        heads(qkv, group, h + g, g, k), kept.outputs[call], kept.log_sum_exps[call], 0.0, !mask, mask,
+        heads(dout_rows, dout_within, 0, h, k), heads(rows, within, 0, h, k), heads(rows, within, h, g, k),
+        heads(rows, within, h + g, g, k), kept.outputs[call], kept.log_sum_exps[call], 0.0, !mask, mask,
         1.0 / std::sqrt(static_cast<double>(k)));
-    heads(dqkv, group, 0, h, k).copy_(dq);
-    heads(dqkv, group, h, g, k).copy_(dk);
-    heads(dqkv, group, h + g, g, k).copy_(dv);
+    const Group own{group.begin, group.count, group.length - group.prefix};
+    heads(dqkv, own, 0, h, k).copy_(dq.narrow(2, group.prefix, own.length));
+    heads(dqkv, own, h, g, k).copy_(dk.narrow(2, group.prefix, own.length));
+    heads(dqkv, own, h + g, g, k).copy_(dv.narrow(2, group.prefix, own.length));
+    if (group.prefix > 0) {  // its keys and values serve both; its queries this document does not ask
+      const Group prefix{group.prefix_begin, 1, group.prefix};
+      heads(dqkv, prefix, h, g, k).add_(dk.narrow(2, 0, group.prefix));
+      heads(dqkv, prefix, h + g, g, k).add_(dv.narrow(2, 0, group.prefix));
+    }
     ++call;
   }
 }

@@ -1,5 +1,6 @@
 // Causal self-attention over packed documents: LibTorch's flash attention for the CPU, called per document on views, so
-// that no mask of [tokens, tokens] exists and no document sees another. Heads may share keys (GQA).
+// that no mask of [tokens, tokens] exists and no document sees another. A document that shares its prefix with the one
+// before is put together for its call. Heads may share keys (GQA).
 // Source: FlashAttention-2, arXiv:2307.08691; the operator is at::_scaled_dot_product_flash_attention_for_cpu.
 #pragma once
 
@@ -10,6 +11,12 @@
 #include <vector>
 
 namespace plumb {
+
+/// Where documents lie among the rows, as in MicroBatch.
+struct Documents {
+  std::span<const int64_t> begin;          // ends with T
+  std::span<const int64_t> prefix_length;  // tokens shared with the document before; empty: none
+};
 
 // T = tokens of all documents, H = query heads, G = key/value heads, K = head_dim.
 
@@ -28,12 +35,12 @@ struct AttentionKept {
   std::vector<at::Tensor> log_sum_exps;
 };
 
-/// qkv: [T, (H + 2G) K], rotated; out: [T, H K], written. document_begin ends with T.
-void attention_forward(const AttentionShape& shape, const at::Tensor& qkv, std::span<const int64_t> document_begin,
+/// qkv: [T, (H + 2G) K], rotated; out: [T, H K], written.
+void attention_forward(const AttentionShape& shape, const at::Tensor& qkv, const Documents& documents,
                        const at::Tensor& out, AttentionKept& kept);
 
 /// dqkv: [T, (H + 2G) K], written.
-void attention_backward(const AttentionShape& shape, const at::Tensor& qkv, std::span<const int64_t> document_begin,
+void attention_backward(const AttentionShape& shape, const at::Tensor& qkv, const Documents& documents,
                         const AttentionKept& kept, const at::Tensor& dout, const at::Tensor& dqkv);
 
 }  // namespace plumb

@@ -136,7 +136,7 @@ void forward_to_gate_up(const BlockContext& context, int64_t layer, const BlockT
   }
   rotate(context, kept.qkv_TQ, 1.0f);
   kept.attended_TO = new_like(input, input.size(0), config.num_heads * config.head_dim);
-  attention_forward(attention_shape(config, layer), kept.qkv_TQ, context.document_begin, kept.attended_TO,
+  attention_forward(attention_shape(config, layer), kept.qkv_TQ, context.documents, kept.attended_TO,
                     kept.attention);
   const at::Tensor attention_out = project(kept.attended_TO, p.o_DO, p.o_bias_D);
   kept.middle_TD = at::empty_like(input);
@@ -233,7 +233,7 @@ at::Tensor block_backward(const BlockContext& context, int64_t layer, const Bloc
   write(gradients.o_DO, dmiddle.t(), kept.attended_TO);
   if (p.o_bias_D.defined()) gradients.o_bias_D.copy_(dmiddle.sum(0, false, at::kFloat));
   const at::Tensor dqkv = at::empty_like(kept.qkv_TQ);
-  attention_backward(attention_shape(context.config, layer), kept.qkv_TQ, context.document_begin, kept.attention,
+  attention_backward(attention_shape(context.config, layer), kept.qkv_TQ, context.documents, kept.attention,
                      at::mm(dmiddle, p.o_DO), dqkv);
   rotate(context, dqkv, -1.0f);
   if (context.config.has_qk_norm) normalise_heads_backward(context, p, kept, dqkv, gradients);

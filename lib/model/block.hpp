@@ -40,11 +40,14 @@ BlockTensors block_tensors(const UnitLayout& unit, const at::Tensor& flat);
 /// What all blocks of a micro-batch share.
 struct BlockContext {
   const ModelConfig& config;
-  std::span<const int64_t> document_begin;
+  Documents documents;
   RopeTable rope;
 
-  BlockContext(const ModelConfig& model_config, std::span<const int64_t> documents)
-      : config(model_config), document_begin(documents), rope(rope_table(rope_frequencies(model_config), documents)) {}
+  /// documents: of MicroBatch, whose vectors must outlive this.
+  BlockContext(const ModelConfig& model_config, const Documents& batch_documents)
+      : config(model_config),
+        documents(batch_documents),
+        rope(rope_table(rope_frequencies(model_config), documents.begin, documents.prefix_length)) {}
 };
 
 /// Activations of one block, from forward to backward.

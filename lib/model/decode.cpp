@@ -121,7 +121,7 @@ at::Tensor Decoder::start(std::span<const std::vector<int32_t>> prompts) {
     last_tokens.push_back(std::ssize(token_ids) - 1);
   }
   sequences_.assign(prompts.size(), {0, std::vector<Cache>(blocks_.size())});
-  const BlockContext context(config_, document_begin);
+  const BlockContext context(config_, {document_begin, {}});
   const int64_t query_columns = config_.num_heads * config_.head_dim;
   at::Tensor x_TD = embed(token_ids);
   for (int64_t layer = 0; layer < config_.num_layers; ++layer) {

@@ -18,8 +18,10 @@ struct RopeTable {
   std::vector<float> cos, sin;
 };
 
-/// Positions count from the start of each document. document_begin ends with the number of tokens.
-RopeTable rope_table(std::span<const float> frequencies, std::span<const int64_t> document_begin);
+/// Positions count from the start of each document, from its prefix_length on (MicroBatch; empty: 0). document_begin ends
+/// with the number of tokens.
+RopeTable rope_table(std::span<const float> frequencies, std::span<const int64_t> document_begin,
+                     std::span<const int64_t> prefix_length = {});
 
 /// For one run of consecutive positions.
 RopeTable rope_table_from(std::span<const float> frequencies, int64_t first_position, int64_t num_positions);

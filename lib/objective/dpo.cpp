@@ -38,12 +38,10 @@ std::vector<Answer> find_answers(const MicroBatch& batch, const Targets& targets
   std::vector<Answer> answers;
   if (batch.is_empty()) return answers;
   check(batch.num_documents() % 2 == 0, "documents of a preference micro-batch come in pairs");
-  size_t target = 0;
   for (size_t document = 0; document + 1 < batch.document_begin.size(); ++document) {
     const int64_t begin = batch.document_begin[document], end = batch.document_begin[document + 1];
-    const size_t first = target;
-    while (target < targets.positions.size() && targets.positions[target] < end) ++target;
-    answers.push_back({first, target, target,
+    answers.push_back({targets.document_begin[document], targets.document_begin[document + 1],
+                       targets.document_begin[document + 1],
                        std::count(batch.loss_mask.begin() + begin, batch.loss_mask.begin() + end, uint8_t{1})});
   }
   for (size_t i = 0; i + 1 < answers.size(); i += 2) {
@@ -210,7 +208,7 @@ at::Tensor DpoObjective::apply(const at::Tensor& hidden_TD, const MicroBatch& ba
   if (!has_losses) find_losses(result.stats);
   add_tokens(answers, result.stats, sums);
   add_pairs(options_, pairs, losses, sums);
-  if (!batch.is_empty()) sums.num_tokens += batch.num_tokens();
+  if (!batch.is_empty()) sums.num_tokens += batch.num_document_tokens();
   return result.dhidden_TD;
 }
 

@@ -71,7 +71,7 @@ class ScoredRows {
     activation_kernels<float>().rms_norm_backward(
         data_of<float>(dnormed), data_of<float>(selected_), data_of<float>(rstd_), data_of<float>(norm_), nullptr,
         data_of<float>(dselected), data_of<float>(gradients.norm_D), num_rows_, dim_);
-    dhidden_TD.index_copy_(0, positions_, dselected.to(dhidden_TD.scalar_type()));
+    dhidden_TD.index_add_(0, positions_, dselected.to(dhidden_TD.scalar_type()));
   }
 
  private:
@@ -83,12 +83,13 @@ class ScoredRows {
 
 std::vector<int64_t> scored_positions(const MicroBatch& batch, std::optional<int64_t> pad_token_id) {
   std::vector<int64_t> positions;
-  for (size_t document = 0; document + 1 < batch.document_begin.size(); ++document) {
-    const int64_t begin = batch.document_begin[document], end = batch.document_begin[document + 1];
-    int64_t position = end - 1;
-    if (pad_token_id)
-      while (position > begin && batch.token_ids[static_cast<size_t>(position)] == *pad_token_id) --position;
-    positions.push_back(position);
+  for (int64_t document = 0; document < batch.num_documents(); ++document) {
+    int64_t position = batch.document_tokens(document) - 1;
+    const auto is_padding = [&] {
+      return batch.token_ids[static_cast<size_t>(batch.token_at(document, position))] == *pad_token_id;
+    };
+    while (pad_token_id && position > 0 && is_padding()) --position;
+    positions.push_back(batch.token_at(document, position));
   }
   return positions;
 }
@@ -148,7 +149,7 @@ at::Tensor RewardObjective::apply(const at::Tensor& hidden_TD, const MicroBatch&
     drewards.push_back(static_cast<float>((together - apart) / num_pairs));
     drewards.push_back(static_cast<float>((together + apart) / num_pairs));
   }
-  sums.num_tokens += batch.num_tokens();
+  sums.num_tokens += batch.num_document_tokens();
   if (gradients) rows.backward(drewards, *gradients, dhidden_TD);
   return dhidden_TD;
 }

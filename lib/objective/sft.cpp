@@ -42,14 +42,11 @@ at::Tensor SftObjective::apply(const at::Tensor& hidden_TD, const MicroBatch& ba
   }
   sums.counts[kTrainedTokens] += std::ssize(result.stats);
   sums.num_tokens += batch.is_empty() ? 0 : batch.num_tokens();
-  size_t target = 0;
-  for (int64_t document = 1; document <= batch.num_documents(); ++document) {
-    const int64_t end = batch.document_begin[static_cast<size_t>(document)];
-    const size_t first = target;
+  for (size_t document = 0; document + 1 < targets.document_begin.size(); ++document) {
+    const size_t begin = targets.document_begin[document], end = targets.document_begin[document + 1];
+    if (begin == end) continue;
     bool is_exact = true;
-    for (; target < targets.positions.size() && targets.positions[target] < end; ++target)
-      is_exact = is_exact && result.stats[target].is_correct;
-    if (target == first) continue;
+    for (size_t target = begin; target < end; ++target) is_exact = is_exact && result.stats[target].is_correct;
     ++sums.counts[kDocuments];
     sums.counts[kExactDocuments] += is_exact ? 1 : 0;
   }

@@ -98,6 +98,10 @@ class ChunkedLoss {
     kernels_.rms_norm_backward(data_of<T>(dnormed), data_of<T>(selected_), data_of<float>(rstd_),
                                data_of<T>(parameters_.norm_D), nullptr, data_of<T>(dselected),
                                data_of<float>(gradients.norm_D), num_targets_, dim_);
+    for (const Targets::Twins& twins : targets_.twins)  // the later of two copies to one row must hold both
+      dselected.select(0, twins.second).add_(dselected.select(0, twins.first));
+    for (const Targets::Twins& twins : targets_.twins)
+      dselected.select(0, twins.first).copy_(dselected.select(0, twins.second));
     dhidden_TD.index_copy_(0, positions_, dselected);
   }
 
@@ -141,13 +145,22 @@ TokenLossResult no_loss(const at::Tensor& hidden_TD, const HeadTensors* gradient
 Targets find_targets(const MicroBatch& batch) {
   Targets targets;
   for (int64_t document = 0; document < batch.num_documents(); ++document) {
-    const auto begin = static_cast<size_t>(batch.document_begin[static_cast<size_t>(document)]);
-    const auto end = static_cast<size_t>(batch.document_begin[static_cast<size_t>(document) + 1]);
-    for (size_t t = begin + 1; t < end; ++t) {
-      if (!batch.loss_mask[t]) continue;
-      targets.positions.push_back(static_cast<int64_t>(t) - 1);
-      targets.labels.push_back(batch.token_ids[t]);
+    const int64_t prefix = batch.prefix_of(document), length = batch.document_tokens(document);
+    for (int64_t position = std::max<int64_t>(prefix, 1); position < length; ++position) {
+      const auto token = static_cast<size_t>(batch.token_at(document, position));
+      if (!batch.loss_mask[token]) continue;
+      targets.positions.push_back(batch.token_at(document, position - 1));
+      targets.labels.push_back(batch.token_ids[token]);
     }
+    targets.document_begin.push_back(targets.labels.size());
+    // the document before has the same position among its own targets, if it trains the token behind the prefix
+    const size_t first = targets.document_begin[static_cast<size_t>(document)];
+    if (prefix == 0 || first == targets.labels.size()) continue;
+    const auto begin = targets.positions.begin();
+    const auto end = begin + static_cast<std::ptrdiff_t>(first);
+    const auto twin = std::find(begin + static_cast<std::ptrdiff_t>(targets.document_begin[static_cast<size_t>(document) - 1]),
+                                end, targets.positions[first]);
+    if (twin != end) targets.twins.push_back({twin - begin, static_cast<int64_t>(first)});
   }
   return targets;
 }

@@ -58,7 +58,7 @@ inline MicroBatch pack(const std::vector<std::vector<int64_t>>& documents) {
 }
 
 inline at::Tensor hidden_states(const LoadedModel& model, const MicroBatch& batch) {
-  const BlockContext context(model.config, batch.document_begin);
+  const BlockContext context(model.config, {batch.document_begin, batch.prefix_length});
   at::Tensor x = model.parameter(0, ParameterKind::kEmbedding).index_select(0, at::tensor(batch.token_ids));
   for (int64_t layer = 0; layer < model.config.num_layers; ++layer) {
     const auto unit = static_cast<size_t>(layer) + 1;

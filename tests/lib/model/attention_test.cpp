@@ -44,8 +44,8 @@ Computed compute(const AttentionCase& given, const at::Tensor& qkv, const at::Te
   // NaN wherever nothing is written
   const at::Tensor out = at::full_like(dout, std::nan("")), dqkv = at::full_like(qkv, std::nan(""));
   AttentionKept kept;
-  attention_forward(given.shape, qkv, given.document_begin, out, kept);
-  attention_backward(given.shape, qkv, given.document_begin, kept, dout, dqkv);
+  attention_forward(given.shape, qkv, {given.document_begin, {}}, out, kept);
+  attention_backward(given.shape, qkv, {given.document_begin, {}}, kept, dout, dqkv);
   return {out, dqkv, kept.outputs.size()};
 }
 

@@ -85,7 +85,7 @@ struct Computed {
 Computed compute(const ModelConfig& config, const Documents& documents, const at::Tensor& flat, const at::Tensor& input,
                  const at::Tensor& dout, bool recomputes = false) {
   const UnitLayout unit = unit_of(config);
-  const BlockContext context(config, documents);
+  const BlockContext context(config, {documents, {}});
   const BlockTensors parameters = block_tensors(unit, flat);
   BlockKept kept;
   Computed result;

@@ -1,0 +1,143 @@
+// The prompt of a pair laid down once gives the loss, metrics and gradients of two whole texts.
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include "apps/trainer.hpp"
+#include "lib/base/random.hpp"
+#include "lib/objective/dpo.hpp"
+#include "lib/objective/reward.hpp"
+#include "tests/support/tiny_config.hpp"
+
+namespace plumb {
+namespace {
+
+struct Pair {
+  std::vector<int64_t> prompt, chosen, rejected;
+};
+
+/// Among them an empty prompt, a prompt of one token, an answer of one, and answers that begin alike.
+std::vector<Pair> make_pairs(int64_t vocab) {
+  uint64_t counter = 0;
+  const auto tokens = [&](int64_t count) {
+    std::vector<int64_t> ids;
+    for (int64_t i = 0; i < count; ++i)
+      ids.push_back(static_cast<int64_t>(random_bits(3, 0, counter++) % static_cast<uint64_t>(vocab)));
+    return ids;
+  };
+  std::vector<Pair> pairs;
+  for (const auto& [prompt, chosen, rejected] :
+       std::vector<std::array<int64_t, 3>>{{7, 5, 9}, {0, 4, 6}, {1, 3, 1}, {12, 1, 5}, {9, 9, 9}})
+    pairs.push_back({tokens(prompt), tokens(chosen), tokens(rejected)});
+  pairs.back().rejected[0] = pairs.back().chosen[0];
+  return pairs;
+}
+
+MicroBatch make_batch(const std::vector<Pair>& pairs, bool shares_prompts) {
+  MicroBatch batch;
+  batch.document_begin = {0};
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    const auto add = [&](const std::vector<int64_t>& ids, uint8_t mask) {
+      batch.token_ids.insert(batch.token_ids.end(), ids.begin(), ids.end());
+      batch.loss_mask.insert(batch.loss_mask.end(), ids.size(), mask);
+    };
+    for (const bool is_chosen : {true, false}) {
+      const bool borrows = shares_prompts && !is_chosen;
+      if (!borrows) add(pairs[i].prompt, 0);
+      add(is_chosen ? pairs[i].chosen : pairs[i].rejected, 1);
+      batch.document_begin.push_back(batch.num_tokens());
+      batch.row_ids.push_back(static_cast<int64_t>(i));
+      batch.reference_logps.push_back({-3.0 - static_cast<double>(i), is_chosen ? -1.0 : -2.5});
+      if (shares_prompts) batch.prefix_length.push_back(borrows ? std::ssize(pairs[i].prompt) : 0);
+    }
+    batch.margins.push_back(0.1 * static_cast<double>(i));
+  }
+  return batch;
+}
+
+struct Outcome {
+  std::vector<Metric> metrics;
+  int64_t num_tokens;
+  double norm;
+  std::vector<float> gradients;
+};
+
+Outcome train(const Communicator& comm, const ModelConfig& config, at::ScalarType dtype, Objective& objective,
+              const MicroBatch& batch) {
+  ShardedModel model(config, comm, {.dtype = dtype});
+  model.load([&](int unit, ElementRange range, std::span<float> out) {
+    for (const Parameter& p : model.units()[static_cast<size_t>(unit)].unit().parameters)
+      for (int64_t i = std::max(range.begin, p.offset); i < std::min(range.end, p.offset + p.num_elements()); ++i) {
+        const double value = random_normal(9, static_cast<uint64_t>(unit), static_cast<uint64_t>(i)) * 0.2;
+        out[static_cast<size_t>(i - range.begin)] = static_cast<float>(p.shape.size() > 1 ? value : 1.0 + value);
+      }
+  });
+  const BatchGradient gradient = accumulate_global_batch(model, comm, objective, {batch});
+  Outcome outcome{objective.metrics(gradient.sums, false), gradient.sums.num_tokens, gradient.norm, {}};
+  for (int unit = 0; unit < static_cast<int>(model.units().size()); ++unit) {
+    const auto shard = model.gradient_shard(unit);
+    outcome.gradients.insert(outcome.gradients.end(), shard.begin(), shard.end());
+  }
+  return outcome;
+}
+
+struct Case {
+  const char* name;
+  HeadKind head;
+  bool has_qk_norm;
+  int64_t sliding_window;
+  at::ScalarType dtype;
+  double tolerance;
+};
+
+class SharedPrompt : public testing::TestWithParam<Case> {};
+
+TEST_P(SharedPrompt, GivesTheNumbersOfWholeTexts) {
+  at::set_num_threads(1);
+  const Communicator comm(0, MPI_COMM_SELF);
+  const Case& given = GetParam();
+  ModelConfig config = test::tiny_config(false);
+  config.head = given.head;
+  config.has_qk_norm = given.has_qk_norm;
+  std::fill(config.sliding_window.begin(), config.sliding_window.end(), given.sliding_window);
+  const std::vector<Pair> pairs = make_pairs(config.vocab_size);
+  const auto outcome_of = [&](bool shares_prompts) {
+    const MicroBatch batch = make_batch(pairs, shares_prompts);
+    if (given.head == HeadKind::kScore) {
+      RewardObjective objective(1e-6, 0.01, std::nullopt);
+      return train(comm, config, given.dtype, objective, batch);
+    }
+    DpoOptions options;
+    options.ld_alpha = 0.5;
+    options.losses = {{PreferenceLoss::kSigmoid, 1.0}, {PreferenceLoss::kSft, 0.3}};
+    DpoObjective objective(options, 1e-6);
+    return train(comm, config, given.dtype, objective, batch);
+  };
+  const Outcome whole = outcome_of(false), shared = outcome_of(true);
+  EXPECT_LT(make_batch(pairs, true).num_tokens(), make_batch(pairs, false).num_tokens());
+  EXPECT_EQ(shared.num_tokens, whole.num_tokens);
+  EXPECT_NEAR(shared.norm, whole.norm, given.tolerance * whole.norm);
+  for (size_t i = 0; i < whole.metrics.size(); ++i)
+    EXPECT_NEAR(shared.metrics[i].value, whole.metrics[i].value,
+                given.tolerance * std::max(1.0, std::abs(whole.metrics[i].value)))
+        << whole.metrics[i].name;
+  ASSERT_EQ(shared.gradients.size(), whole.gradients.size());
+  double squares = 0;
+  for (size_t i = 0; i < whole.gradients.size(); ++i) {
+    const double difference = static_cast<double>(shared.gradients[i]) - static_cast<double>(whole.gradients[i]);
+    squares += difference * difference;
+  }
+  EXPECT_LE(std::sqrt(squares), given.tolerance * whole.norm);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, SharedPrompt,
+    testing::Values(Case{"reward", HeadKind::kScore, false, 0, at::kFloat, 1e-5},
+                    Case{"dpo", HeadKind::kLanguageModel, false, 0, at::kFloat, 1e-5},
+                    Case{"dpo_qk_norm", HeadKind::kLanguageModel, true, 0, at::kFloat, 1e-5},
+                    Case{"dpo_sliding_window", HeadKind::kLanguageModel, false, 4, at::kFloat, 1e-5},
+                    Case{"dpo_bfloat16", HeadKind::kLanguageModel, false, 0, at::kBFloat16, 5e-2},
+                    Case{"reward_bfloat16", HeadKind::kScore, false, 0, at::kBFloat16, 5e-2}),
+    [](const auto& one) { return std::string(one.param.name); });
+
+}  // namespace
+}  // namespace plumb
