@@ -45,7 +45,9 @@ ordered_json evaluate_language_model(const Communicator& comm, const EvaluateOpt
         throw UsageError("preference pairs under a language model: name the --ref_model that it is compared with");
     });
     add_reference_logps(comm, o.ref_model, rows);
-    objective = std::make_unique<DpoObjective>(DpoOptions{.beta = o.beta}, source.config().rms_norm_eps);
+    DpoOptions options;
+    options.beta = o.beta;
+    objective = std::make_unique<DpoObjective>(options, source.config().rms_norm_eps);
   } else {
     objective = std::make_unique<SftObjective>(source.config().rms_norm_eps, TokenLoss::kNll);
   }
@@ -77,7 +79,7 @@ int evaluate(const Communicator& comm, const EvaluateOptions& o) {
                                            .vocab_size = source->config().vocab_size},
                                           scratch.path());
   StageRows rows;
-  comm.run_agreed([&] { rows.dataset.emplace(dataset_directory(scratch.path(), index), source->config().vocab_size); });
+  comm.run_agreed([&] { rows.dataset = std::make_unique<Dataset>(dataset_directory(scratch.path(), index), source->config().vocab_size); });
   ordered_json line = {{"rows", rows.dataset->num_rows()}};
   if (is_reward_model) {
     RewardModel model(comm, o.model.model, parse_dtype(o.model.dtype));

@@ -3,6 +3,8 @@
 #include <chrono>
 
 #include "apps/model_setup.hpp"
+#include "io/file_hash.hpp"
+#include "io/packing_file.hpp"
 #include "io/prepare.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
@@ -78,13 +80,13 @@ std::vector<ExampleLogps> compute_reference_logps(const Communicator& comm, cons
 }  // namespace
 
 MicroBatch StageRows::micro_batch(const std::vector<int64_t>& row_numbers) const {
-  return make_micro_batch(*dataset, row_numbers, reference_logps ? &*reference_logps : nullptr);
+  return make_micro_batch(*dataset, row_numbers, reference_logps.get());
 }
 
 std::unique_ptr<BatchStream> StageRows::stream(const SamplerOptions& sampler, const Communicator& comm,
                                                int64_t end_step) const {
   return std::make_unique<BatchStream>(*dataset, sampler, comm.rank(), comm.size(), 0, end_step,
-                                       reference_logps ? &*reference_logps : nullptr);
+                                       reference_logps.get());
 }
 
 StageRows open_rows(const Communicator& comm, const TrainOptions& o, const std::vector<std::string>& files,
@@ -100,7 +102,7 @@ StageRows open_rows(const Communicator& comm, const TrainOptions& o, const std::
                                   .vocab_size = config.vocab_size};
   const DatasetIndex index = prepare_data(comm, prepare, data_directory);
   StageRows rows;
-  comm.run_agreed([&] { rows.dataset.emplace(dataset_directory(data_directory, index), config.vocab_size); });
+  comm.run_agreed([&] { rows.dataset = std::make_unique<Dataset>(dataset_directory(data_directory, index), config.vocab_size); });
   if (!o.packing) return rows;
   const int64_t capacity_tokens = o.data.max_length * (o.stage == Stage::kSft ? 1 : 2);  // a pair is two texts
   ensure_packing(comm, *rows.dataset, capacity_tokens);
@@ -132,7 +134,7 @@ void add_reference_logps(const Communicator& comm, const std::string& directory,
       log_info("reference: log-probabilities of {} pairs in {:.1f} s, kept beside the pairs",
                rows.dataset->num_examples(), seconds);
   }
-  comm.run_agreed([&] { rows.reference_logps.emplace(*rows.dataset, model); });
+  comm.run_agreed([&] { rows.reference_logps = std::make_unique<ReferenceLogps>(*rows.dataset, model); });
 }
 
 }  // namespace plumb

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <string>
 
 #include "apps/train_options.hpp"
@@ -18,8 +17,8 @@ namespace plumb {
 
 /// One set of rows.
 struct StageRows {
-  std::optional<Dataset> dataset;
-  std::optional<ReferenceLogps> reference_logps;  // dpo
+  std::unique_ptr<Dataset> dataset;
+  std::unique_ptr<ReferenceLogps> reference_logps;  // dpo
 
   /// Rows laid end to end; without rows, the empty micro-batch.
   MicroBatch micro_batch(const std::vector<int64_t>& row_numbers) const;
