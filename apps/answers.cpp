@@ -87,16 +87,15 @@ std::vector<std::vector<double>> score_answers(const Communicator& comm, RewardM
   if (!places.empty())
     comm.run_agreed([&] { encoder.emplace(reward_model.directory(), prompts.prompts[0].holds_messages(), data); });
   const int64_t vocab_size = reward_model.config().vocab_size;
-  const std::vector<double> rewards =
-      reward_model.score(std::ssize(places), kTextsPerMicroBatch, [&](int64_t i) {
-        const Place place = places[static_cast<size_t>(i)];
-        std::vector<int32_t> ids = encoder->encode(prompts.prompts[place.prompt], answers[place.prompt][place.answer]);
-        for (const int32_t id : ids)
-          if (id >= vocab_size)
-            throw_error<DataError>("{}: expected token ids below {}, the rows of the embedding, got {}",
-                                   reward_model.directory(), vocab_size, id);
-        return ids;
-      });
+  const std::vector<double> rewards = reward_model.score(std::ssize(places), kTextsPerMicroBatch, [&](int64_t i) {
+    const Place place = places[static_cast<size_t>(i)];
+    std::vector<int32_t> ids = encoder->encode(prompts.prompts[place.prompt], answers[place.prompt][place.answer]);
+    for (const int32_t id : ids)
+      if (id >= vocab_size)
+        throw_error<DataError>("{}: expected token ids below {}, the rows of the embedding, got {}",
+                               reward_model.directory(), vocab_size, id);
+    return ids;
+  });
   std::vector<std::vector<double>> by_prompt(answers.size());
   for (size_t i = 0; i < places.size(); ++i) by_prompt[places[i].prompt].push_back(rewards[i]);
   return by_prompt;

@@ -67,7 +67,8 @@ class PromptForm {
     if (!format_.holds_messages) return render_pair(row, format_, nullptr, pair_, where).prompt.text;
     if (format_.columns.contains("prompt") && !cell_of(row, format_, "prompt", where).is_string())
       return to_json(messages_cell(row, format_, "prompt", where));
-    return common_messages(messages_cell(row, format_, "chosen", where), messages_cell(row, format_, "rejected", where));
+    return common_messages(messages_cell(row, format_, "chosen", where),
+                           messages_cell(row, format_, "rejected", where));
   }
 
   /// Rows of an instruction or a question. Templates without control tokens make text of them.
@@ -96,10 +97,7 @@ class PromptEncoder {
  public:
   PromptEncoder(bool holds_messages, const DataOptions& data, const Tokenizer& tokenizer)
       : tokenizer_(tokenizer),
-        format_{RowShape::kPromptCompletion,
-                holds_messages,
-                {{"prompt", "prompt"}, {"completion", "completion"}},
-                {}},
+        format_{RowShape::kPromptCompletion, holds_messages, {{"prompt", "prompt"}, {"completion", "completion"}}, {}},
         template_(choose_template(format_, tokenizer, holds_messages ? data.chat_template : "")) {
     options_.parses_special_tokens = data.parse_special_tokens;
   }
@@ -128,9 +126,12 @@ std::string AskedPrompt::text() const {
   if (!holds_messages()) return prompt.get<std::string>();
   if (prompt.size() == 1) return prompt[0].at("content").get<std::string>();
   std::string text;
-  for (const json& message : prompt)
-    text += (text.empty() ? "" : "\n") + message.at("role").get<std::string>() + ": " +
-            message.at("content").get<std::string>();
+  for (const json& message : prompt) {
+    if (!text.empty()) text += "\n";
+    text += message.at("role").get<std::string>();
+    text += ": ";
+    text += message.at("content").get<std::string>();
+  }
   return text;
 }
 

@@ -14,8 +14,8 @@
 namespace plumb {
 
 struct AskedPrompt {
-  int64_t source_row = 0;         // among the rows of all files
-  nlohmann::json prompt;          // text, or a list of messages
+  int64_t source_row = 0;          // among the rows of all files
+  nlohmann::json prompt;           // text, or a list of messages
   std::vector<int32_t> token_ids;  // with the header of the answer's turn
 
   bool holds_messages() const { return prompt.is_array(); }
