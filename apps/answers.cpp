@@ -1,12 +1,14 @@
 #include "apps/answers.hpp"
 
+#include <algorithm>
 #include <optional>
+#include <span>
 
 #include "apps/model_setup.hpp"
 #include "apps/sampling.hpp"
 #include "io/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
-#include "lib/text/text_stream.hpp"
+#include "lib/text/utf8.hpp"
 
 namespace plumb {
 
@@ -14,11 +16,18 @@ namespace {
 
 constexpr int64_t kTextsPerMicroBatch = 8;  // not an option: rewards are the same whatever the options
 
-std::string decode(const Tokenizer& tokenizer, const std::vector<int32_t>& prompt, const Completion& completion) {
-  TextStream stream(tokenizer, prompt);
-  std::string text;
-  for (const int32_t token : completion) text += stream.push(token);
-  return text + stream.pending();
+constexpr size_t kContextTokens = 8;
+
+/// What the tokens say behind the prompt's last ones: a space at the start of a text is not one within it. Control
+/// tokens are left out, and bytes that make no character are U+FFFD.
+std::string decode(const Tokenizer& tokenizer, std::span<const int32_t> prompt, const Completion& completion) {
+  const auto context = prompt.last(std::min(prompt.size(), kContextTokens));
+  std::vector<int32_t> ids(context.begin(), context.end());
+  const std::string before = tokenizer.decode(ids, /*skips_special_tokens=*/true);
+  ids.insert(ids.end(), completion.begin(), completion.end());
+  const std::string all = tokenizer.decode(ids, /*skips_special_tokens=*/true);
+  // a prompt that ends within a character is told apart only by itself
+  return replace_invalid_utf8(all.starts_with(before) ? all.substr(before.size()) : tokenizer.decode(completion, true));
 }
 
 /// Prompts and answers to the token ids of whole texts.

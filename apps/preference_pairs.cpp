@@ -153,7 +153,7 @@ ordered_json accuracy_rows(const json& by_length) {
 void note(const TrainOptions& o, const json& counts, StageNotes& notes) {
   const json& rewards = counts.at("rewards");
   notes.add_fact("pairs scored", counts.at("scored"));
-  notes.add_fact("pairs the reward model agrees with", rewards.at("accuracy"));
+  notes.add_fact("share of pairs the reward model agrees with", rewards.at("accuracy"));
   notes.add_fact("mean reward margin of the pairs", rewards.at("margin"));
   if (const auto num_unscored = counts.at("unscored").get<int64_t>(); num_unscored > 0)
     notes.add_warning(fmt::format("{} pairs have no reward: empty, identical or too long for the reward model{}",
