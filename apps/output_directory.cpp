@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "io/file.hpp"
 #include "lib/base/check.hpp"
@@ -22,7 +23,13 @@ void claim_output_directory(const std::string& directory, bool overwrites) {
           "--overwrite_output_dir true",
           directory);
     // the model stays until a new one replaces it: it may be the one that is trained on
-    for (const char* name : {"run.json", "metrics.jsonl", "checks.json", "notes.json", "report.html"}) fs::remove(fs::path(directory) / name, error);
+    for (const char* name : {"run.json", "metrics.jsonl", "checks.json", "notes.json", "report.html"})
+      fs::remove(fs::path(directory) / name, error);
+    // TensorBoard would draw both runs as one
+    std::vector<fs::path> events;
+    for (const fs::directory_entry& entry : fs::directory_iterator(directory, error))
+      if (entry.path().filename().string().starts_with("events.out.tfevents.")) events.push_back(entry.path());
+    for (const fs::path& path : events) fs::remove(path, error);
   }
   const std::string probe = directory + "/.writable";
   fs::remove(probe, error);
@@ -32,13 +39,10 @@ void claim_output_directory(const std::string& directory, bool overwrites) {
 
 void write_run_json(const TrainOptions& options, const Communicator& comm, int64_t num_steps, int threads,
                     const MemoryPlan& plan) {
-  nlohmann::ordered_json run = {{"plumb", "0.1.0"},
-                                {"command", name_of(options.stage)},
-                                {"ranks", comm.size()},
-                                {"nodes", comm.num_nodes()},
-                                {"threads_per_rank", threads},
-                                {"instruction_set", kernel_instruction_set()},
-                                {"num_steps", num_steps}};
+  nlohmann::ordered_json run = {
+      {"plumb", "0.1.0"},          {"command", name_of(options.stage)}, {"ranks", comm.size()},
+      {"nodes", comm.num_nodes()}, {"threads_per_rank", threads},       {"instruction_set", kernel_instruction_set()},
+      {"num_steps", num_steps}};
   for (const auto& [name, value] : options.texts) run["options"][name] = value;
   run["plan"] = {{"num_parameters", plan.num_parameters},
                  {"program_bytes", plan.program_bytes},

@@ -6,7 +6,7 @@
 
 namespace plumb {
 
-StepLog::StepLog(const std::string& directory) : metrics_(directory + "/metrics.jsonl"), events_(directory) {}
+StepLog::StepLog(const std::string& directory) : metrics_(directory + "/metrics.jsonl") {}
 
 void StepLog::add(const StepStats& stats, double seconds) {
   ++num_steps_;
@@ -31,7 +31,7 @@ void StepLog::write(const StepStats& last, int64_t step, double epoch, int64_t t
   line["step_seconds"] = seconds_ / count;
   line["tokens_per_second"] = static_cast<double>(num_tokens_) / seconds_;
   line["memory_bytes"] = memory_bytes;
-  write_line(line);
+  metrics_.write(line);
   num_steps_ = num_tokens_ = 0;
   seconds_ = 0;
   sums_.clear();
@@ -42,12 +42,7 @@ void StepLog::write(const EvaluationStats& stats, int64_t step, double epoch) {
   for (const Metric& metric : stats.metrics) line["eval_" + metric.name] = metric.value;
   if (line.contains("eval_exact_match")) line["eval_perplexity"] = std::exp(stats.metric("loss"));
   line["eval_num_tokens"] = stats.num_tokens;
-  write_line(line);
-}
-
-void StepLog::write_line(const nlohmann::ordered_json& line) {
   metrics_.write(line);
-  events_.write(line);
 }
 
 std::string render_metrics(const std::vector<Metric>& metrics) {

@@ -6,7 +6,6 @@
 
 #include "apps/trainer.hpp"
 #include "io/run_log.hpp"
-#include "io/tensorboard.hpp"
 
 namespace plumb {
 
@@ -26,10 +25,7 @@ class StepLog {
   void write(const EvaluationStats& stats, int64_t step, double epoch);
 
  private:
-  void write_line(const nlohmann::ordered_json& line);
-
   MetricsLog metrics_;
-  EventFile events_;
   int64_t num_steps_ = 0, num_tokens_ = 0;
   double seconds_ = 0;
   std::vector<Metric> sums_;

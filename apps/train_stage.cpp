@@ -85,8 +85,8 @@ std::unique_ptr<Objective> make_objective(const TrainOptions& o, const ModelConf
                                             o.sft.loss_type == "dft" ? TokenLoss::kDft : TokenLoss::kNll);
     case Stage::kReward: {
       const double centre = o.reward.center_rewards_coefficient;
-      return std::make_unique<RewardObjective>(config.rms_norm_eps, config.pad_token_id,
-                                               centre > 0 ? std::optional(centre) : std::nullopt);
+      return std::make_unique<RewardObjective>(config.rms_norm_eps, centre > 0 ? std::optional(centre) : std::nullopt,
+                                               config.pad_token_id);
     }
     case Stage::kDpo:
       break;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 namespace plumb {
 namespace {
@@ -96,7 +97,9 @@ Axis make_axis(Range range, const AxisStyle& style) {
     if (range.low >= 0) axis.low = std::max(0.0, axis.low);
   }
   if (style.is_share) axis.low = std::max(0.0, axis.low), axis.high = std::min(std::max(1.0, range.high), axis.high);
-  axis.ticks = axis_ticks(axis.low, axis.high, style.num_ticks);
+  // round numbers may be too coarse for the range
+  for (int count = style.num_ticks; axis.ticks.size() < 3 && count <= 3 * style.num_ticks; ++count)
+    axis.ticks = axis_ticks(axis.low, axis.high, count);
   return axis;
 }
 
@@ -114,14 +117,26 @@ std::vector<double> axis_ticks(double low, double high, int count) {
 }
 
 std::vector<PlotPoint> smoothed(const std::vector<PlotPoint>& points) {
-  const double keep = 1 - 1 / std::max(4.0, static_cast<double>(points.size()) / 30);
+  std::vector<PlotPoint> drawable;
+  std::copy_if(points.begin(), points.end(), std::back_inserter(drawable),
+               [](const PlotPoint& point) { return is_drawable(point.y); });
+  const size_t size = drawable.size();
+  std::vector<double> sum_before = {0}, moment_before = {0};
+  for (size_t i = 0; i < size; ++i) {
+    sum_before.push_back(sum_before[i] + drawable[i].y);
+    moment_before.push_back(moment_before[i] + static_cast<double>(i) * drawable[i].y);
+  }
   std::vector<PlotPoint> result;
-  double sum = 0, weight = 0;
-  for (const PlotPoint& point : points) {
-    if (!is_drawable(point.y)) continue;
-    sum = keep * sum + (1 - keep) * point.y;
-    weight = keep * weight + (1 - keep);
-    result.push_back({point.x, sum / weight});
+  const size_t window = std::min(size, std::max<size_t>(7, size / 12));
+  for (size_t i = 0; i < size; ++i) {
+    const size_t begin = std::min(i < window / 2 ? 0 : i - window / 2, size - window), end = begin + window;
+    const auto count = static_cast<double>(window);
+    const double middle = static_cast<double>(begin) + (count - 1) / 2;
+    const double sum = sum_before[end] - sum_before[begin];
+    // least squares over neighbours: the slope matters at the ends only, where the window is not centred
+    const double spread = count * (count * count - 1) / 12;
+    const double slope = spread > 0 ? (moment_before[end] - moment_before[begin] - middle * sum) / spread : 0;
+    result.push_back({drawable[i].x, sum / count + slope * (static_cast<double>(i) - middle)});
   }
   return result;
 }

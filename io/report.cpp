@@ -18,6 +18,7 @@ namespace {
 
 constexpr size_t kMaxWarnings = 100;
 constexpr size_t kMaxFigures = 10;
+constexpr double kLeastEosShare = 0.9;
 
 std::string stage_id(size_t index) { return fmt::format("stage-{}", index); }
 
@@ -47,7 +48,8 @@ std::string describe_run(const RunSummary& run) {
   text += fmt::format(", on {}, {}, {} each", plural(stage->num_ranks, "rank"), plural(stage->num_nodes, "node"),
                       plural(stage->threads_per_rank, "thread"));
   if (!stage->option("dtype").empty()) text += ", " + escape_html(stage->option("dtype"), 40);
-  if (!stage->instruction_set.empty()) text += " with " + escape_html(stage->instruction_set, 40);
+  if (!stage->instruction_set.empty())
+    text += " with <span class=\"word\">" + escape_html(stage->instruction_set, 40) + "</span>";
   return text + ".";
 }
 
@@ -106,6 +108,14 @@ std::vector<std::string> warnings_of(const RunSummary& run) {
           std::find_if(points.begin(), points.end(), [](const PlotPoint& p) { return !std::isfinite(p.y); });
       if (bad != points.end()) warnings.push_back(fmt::format("{}{} is not finite at step {:.0f}", where, key, bad->x));
     }
+    for (const DatasetSummary& dataset : stage.datasets) {
+      const double share = dataset.number("share_ending_in_trained_eos").value_or(1);
+      if (stage.name == "sft" && share < kLeastEosShare && dataset.number("rows_kept").value_or(0) > 0)
+        warnings.push_back(
+            fmt::format("{}{}: only {} end in a trained end-of-sequence token; the model may not learn to "
+                        "stop",
+                        where, dataset.name, render_share(share)));
+    }
     for (const CheckSummary& check : stage.checks)
       if (!check.has_passed) warnings.push_back(fmt::format("{}check failed: {}", where, check.name));
     for (const std::string& warning : stage.notes.warnings) warnings.push_back(where + warning);
@@ -145,7 +155,8 @@ std::string render_checks_line(const RunSummary& run, size_t num_warnings) {
 std::string render_stage_list(const RunSummary& run) {
   if (run.stages.size() < 2) return "";
   std::string out =
-      "<h3>Stages</h3><div class=\"scroll\"><table><tr><th>Stage</th><th>Status</th><th>Progress</th></tr>";
+      "<h3>Stages</h3><div class=\"scroll\"><table "
+      "class=\"wide\"><tr><th>Stage</th><th>Status</th><th>Progress</th></tr>";
   for (size_t i = 0; i < run.stages.size(); ++i) {
     const StageSummary& stage = run.stages[i];
     out += fmt::format("<tr><td><a href=\"#{}\">{}</a></td><td class=\"{}\">{}</td><td>{}</td></tr>", stage_id(i),

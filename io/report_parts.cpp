@@ -19,9 +19,14 @@ constexpr size_t kMaxPlaces = 20;
 constexpr size_t kMaxCellBytes = 400;
 constexpr size_t kMaxSampleBytes = 3000;
 
-bool looks_like_a_number(const std::string& cell) {
+/// "-1,234.5", "93.7 %", "2e-05", "32-63", "48 MiB"
+bool looks_like_a_number(std::string cell) {
+  for (const std::string_view unit : {" %", " MiB", " GiB", " min", " s", " h", " k", " M", " B", "\u00b1"}) {
+    const size_t at = cell.rfind(unit);
+    if (at != std::string::npos) cell.erase(at, unit.size());
+  }
   return !cell.empty() && cell.size() < 24 && cell.find_first_of("0123456789") != std::string::npos &&
-         cell.find_first_not_of("0123456789.,+-eE %\u00b1x") == std::string::npos;
+         cell.find_first_not_of("0123456789.,+-e ") == std::string::npos;
 }
 
 bool is_number_column(const TableSummary& table, size_t column) {
@@ -58,15 +63,27 @@ std::string render_cards(const SampleSummary& sample) {
   return fmt::format("<div class=\"sample\">{}<div class=\"columns\">{}</div></div>\n", prompt, columns);
 }
 
+/// "train.csv:3, 17; other.csv:2": a file is named once for places that follow each other.
+std::string render_places(const std::vector<std::string>& places) {
+  std::string out, file_before;
+  for (size_t i = 0; i < places.size() && i < kMaxPlaces; ++i) {
+    const size_t colon = std::min(places[i].rfind(':'), places[i].size());
+    const std::string file = places[i].substr(0, colon);
+    const bool is_same_file = i > 0 && file == file_before && colon < places[i].size();
+    out += i == 0 ? "" : is_same_file ? ", " : "; ";
+    out += escape_html(is_same_file ? places[i].substr(colon + 1) : places[i], 120);
+    file_before = file;
+  }
+  return out;
+}
+
 std::string render_tallies(const std::vector<TallySummary>& tallies) {
   if (tallies.empty()) return "";
   std::string out =
-      "<div class=\"scroll\"><table><tr><th>What became of rows</th><th class=\"number\">Rows</th>"
+      "<div class=\"scroll\"><table class=\"wide\"><tr><th>What became of rows</th><th class=\"number\">Rows</th>"
       "<th>The first of them</th></tr>";
   for (const TallySummary& tally : tallies) {
-    std::string places;
-    for (size_t i = 0; i < tally.first_places.size() && i < kMaxPlaces; ++i)
-      places += (i == 0 ? "" : ", ") + escape_html(tally.first_places[i], 120);
+    std::string places = render_places(tally.first_places);
     if (tally.num_rows > static_cast<int64_t>(std::min(tally.first_places.size(), kMaxPlaces))) places += ", \u2026";
     out += fmt::format("<tr><td>{}</td><td class=\"number\">{}</td><td class=\"places\">{}</td></tr>",
                        escape_html(readable_name(tally.name), 200), render_count(tally.num_rows), places);
@@ -99,7 +116,7 @@ std::string render_histogram(const std::string& dataset, const std::string& name
   if (first > last) return "";
   BarPlot plot{dataset + ": " + histogram_title(name), "rows by tokens", {}, {}};
   for (size_t i = first; i <= last + 1; ++i) {
-    plot.edges.push_back(i < 10 ? std::to_string(1 << i) : render_magnitude(std::ldexp(1.0, static_cast<int>(i))));
+    plot.edges.push_back(i < 14 ? std::to_string(1 << i) : render_magnitude(std::ldexp(1.0, static_cast<int>(i))));
     if (i <= last) plot.counts.push_back(counts[i]);
   }
   return render_bar_plot(plot);
@@ -159,10 +176,13 @@ std::string render_table(const TableSummary& table) {
   std::vector<const char*> kinds;
   for (size_t i = 0; i < num_columns; ++i) kinds.push_back(is_number_column(table, i) ? " class=\"number\"" : "");
   std::string out = table.title.empty() ? "" : "<h3>" + escape_html(table.title, 200) + "</h3>";
-  out += "<div class=\"scroll\"><table><tr>";
-  for (size_t i = 0; i < num_columns; ++i)
-    out += fmt::format("<th{}>{}</th>", kinds[i], i < table.columns.size() ? escape_html(table.columns[i], 120) : "");
-  out += "</tr>";
+  out += "<div class=\"scroll\"><table>";
+  if (!table.columns.empty()) {
+    out += "<tr>";
+    for (size_t i = 0; i < num_columns; ++i)
+      out += fmt::format("<th{}>{}</th>", kinds[i], i < table.columns.size() ? escape_html(table.columns[i], 120) : "");
+    out += "</tr>";
+  }
   for (size_t i = 0; i < table.rows.size() && i < kMaxRows; ++i) {
     out += "<tr>";
     for (size_t j = 0; j < num_columns; ++j) {
@@ -206,7 +226,7 @@ std::string render_samples(const std::vector<SampleSummary>& samples) {
 
 std::string render_checks(const std::vector<CheckSummary>& checks) {
   if (checks.empty()) return "";
-  std::string out = "<h3>Checks before the first step</h3><div class=\"scroll\"><table>";
+  std::string out = "<h3>Checks before the first step</h3><div class=\"scroll\"><table class=\"wide\">";
   for (const CheckSummary& check : checks) {
     const char* word = check.has_passed ? "passed" : "failed";
     out += fmt::format("<tr><td>{}</td><td class=\"{}\">{}</td><td class=\"places\">{}</td></tr>",

@@ -15,7 +15,7 @@ namespace plumb {
 namespace {
 
 constexpr size_t kMaxOtherPlots = 12;
-constexpr double kRatioForLogarithm = 100;
+constexpr double kRatioForLogarithm = 30;
 
 /// Which metrics a plot shows; each brings its evaluation along.
 struct PlotRecipe {
@@ -29,6 +29,7 @@ std::vector<PlotRecipe> main_plots(const std::string& stage) {
   if (stage == "sft") {
     recipes.push_back({"Token accuracy", {{"mean_token_accuracy", "training"}}, true});
     recipes.push_back({"Exact match", {{"exact_match", "training"}}, true});
+    recipes.push_back({"Entropy", {{"entropy", "training"}}});
   } else if (stage == "reward") {
     recipes.push_back({"Accuracy: chosen above rejected", {{"accuracy", "training"}}, true});
     recipes.push_back({"Margin: chosen minus rejected", {{"margin", "training"}}});
@@ -39,6 +40,7 @@ std::vector<PlotRecipe> main_plots(const std::string& stage) {
     recipes.push_back({"Accuracy: chosen above rejected", {{"rewards/accuracies", "training"}}, true});
     recipes.push_back(
         {"Log-probabilities of completions", {{"logps/chosen", "chosen"}, {"logps/rejected", "rejected"}}});
+    recipes.push_back({"Token accuracy", {{"mean_token_accuracy", "training"}}, true});
   }
   return recipes;
 }
@@ -75,13 +77,20 @@ LinePlot plot_of(const StageSummary& stage, const PlotRecipe& recipe, std::set<s
   plot.title = recipe.title;
   plot.is_share = recipe.is_share;
   if (stage.status != "done" && stage.num_steps > 0) plot.x_end = static_cast<double>(stage.num_steps);
-  const auto add = [&](const std::string& key, const std::string& name, bool is_evaluation) {
+  for (const auto& [key, name] : recipe.metrics) {
     shown.insert(key);
-    if (has_finite(stage.metric(key))) plot.series.push_back({name, stage.metric(key), is_evaluation});
-  };
-  for (const auto& [key, name] : recipe.metrics) add(key, name, false);
-  for (const auto& [key, name] : recipe.metrics)
-    add("eval_" + key, name == "training" ? "evaluation" : name + ", evaluation", true);
+    if (has_finite(stage.metric(key))) plot.series.push_back({name, stage.metric(key), false, {}});
+  }
+  const size_t num_training = plot.series.size();
+  for (size_t i = 0; i < recipe.metrics.size(); ++i) {
+    const std::string key = "eval_" + recipe.metrics[i].first;
+    shown.insert(key);
+    if (!has_finite(stage.metric(key))) continue;
+    // of several curves, each shares its colour with its evaluation
+    const bool is_companion = recipe.metrics.size() > 1 && num_training == recipe.metrics.size();
+    plot.series.push_back({is_companion ? "held out" : "evaluation", stage.metric(key), true,
+                           is_companion ? std::optional(i) : std::nullopt});
+  }
   return plot;
 }
 
@@ -108,36 +117,44 @@ std::string render_main_plots(const StageSummary& stage, std::set<std::string>& 
   return plots.empty() ? "" : "<div class=\"plots\">" + plots + "</div>\n";
 }
 
-LinePlot memory_plot(const StageSummary& stage, std::set<std::string>& shown) {
-  LinePlot plot = plot_of(stage, {"Memory of all ranks", {{"memory_bytes", "measured"}}}, shown);
+std::string render_memory_plot(const StageSummary& stage) {
+  std::set<std::string> shown;
+  LinePlot plot = plot_of(stage, {"Memory of all ranks, plan against measured", {{"memory_bytes", "measured"}}}, shown);
   const auto planned = stage.plan.find("total_bytes");
   const double most =
       std::max(highest(stage.metric("memory_bytes")), planned == stage.plan.end() ? 0.0 : planned->second);
   const bool is_large = most >= double{1 << 30};
   const double unit = is_large ? 1 << 30 : 1 << 20;
   plot.unit = is_large ? "GiB" : "MiB";
+  plot.is_noisy = false;
   for (PlotSeries& series : plot.series)
     for (PlotPoint& point : series.points) point.y /= unit;
   if (planned != stage.plan.end()) {
     plot.reference = planned->second / unit;
     plot.reference_name = "plan";
   }
-  return plot;
+  plot.size = PlotSize::kHalfLow;
+  return render_line_plot(plot);
+}
+
+std::string render_speed_plot(const StageSummary& stage) {
+  std::set<std::string> shown;
+  LinePlot plot = plot_of(stage, {"Speed", {{"tokens_per_second", "training"}}}, shown);
+  plot.unit = "tokens per second";
+  plot.size = PlotSize::kHalfLow;
+  return render_line_plot(plot);
 }
 
 std::string render_small_plots(const StageSummary& stage, std::set<std::string>& shown) {
   std::vector<LinePlot> plots;
   plots.push_back(plot_of(stage, {"Learning rate", {{"learning_rate", "training"}}}, shown));
+  plots.back().is_noisy = false;
   plots.push_back(plot_of(stage, {"Gradient norm", {{"grad_norm", "before clipping"}}}, shown));
   plots.back().has_log_y = spans_orders_of_magnitude(stage.metric("grad_norm"));
-  plots.push_back(plot_of(stage, {"Speed", {{"tokens_per_second", "training"}}}, shown));
-  plots.back().unit = "tokens per second";
-  plots.push_back(memory_plot(stage, shown));
-  if (stage.name == "dpo")
-    plots.push_back(plot_of(stage, {"Token accuracy", {{"mean_token_accuracy", "training"}}, true}, shown));
-  plots.push_back(plot_of(stage, {"Entropy", {{"entropy", "training"}}}, shown));
+  if (!shown.contains("entropy")) plots.push_back(plot_of(stage, {"Entropy", {{"entropy", "training"}}}, shown));
   // what a later version logs shows up too
-  for (const char* known : {"epoch", "num_tokens", "eval_num_tokens", "step_seconds", "eval_perplexity"})
+  for (const char* known : {"epoch", "memory_bytes", "tokens_per_second", "num_tokens", "eval_num_tokens",
+                            "step_seconds", "eval_perplexity"})
     shown.insert(known);
   size_t num_others = 0;
   for (const auto& [key, points] : stage.metrics) {
@@ -149,12 +166,15 @@ std::string render_small_plots(const StageSummary& stage, std::set<std::string>&
     if (is_evaluation)
       for (PlotSeries& series : plots.back().series) series.has_markers = true;
   }
+  std::erase_if(plots, [](const LinePlot& plot) { return plot.series.empty(); });
+  // two or three in a row, whichever fills the rows
+  const bool are_thirds = plots.size() % 3 == 0 || plots.size() % 2 != 0;
   std::string out;
   for (LinePlot& plot : plots) {
-    plot.is_small = true;
+    plot.size = are_thirds ? PlotSize::kThird : PlotSize::kHalfLow;
     out += render_line_plot(plot);
   }
-  return out.empty() ? "" : "<h3>How it went</h3><div class=\"plots small\">" + out + "</div>\n";
+  return out.empty() ? "" : fmt::format("<div class=\"plots{}\">{}</div>\n", are_thirds ? " small" : "", out);
 }
 
 std::string bytes_text(double bytes) {
@@ -174,24 +194,27 @@ std::string render_memory_table(const StageSummary& stage) {
       {"rank_bytes", "Sum per rank"},
       {"slot_bytes_per_node", "Gathered weights, per node"},
   };
-  TableSummary table{"Memory: plan against measured", {"", "Plan", "Measured"}, {}};
-  for (const auto& [key, name] : kParts) {
+  const auto planned_bytes = [&](const char* key) {
     const auto found = stage.plan.find(key);
-    if (found != stage.plan.end() && found->second > 0) table.rows.push_back({name, bytes_text(found->second), ""});
-  }
-  const auto planned = stage.plan.find("total_bytes");
-  const double measured = highest(stage.metric("memory_bytes"));
-  if (planned == stage.plan.end() && measured == 0) return "";
-  std::string total = measured > 0 ? bytes_text(measured) : "";
-  if (measured > 0 && planned != stage.plan.end() && planned->second > 0)
-    total += fmt::format(" ({:.0f} % of plan)", 100 * measured / planned->second);
-  table.rows.push_back(
-      {"All ranks, at the most", planned == stage.plan.end() ? "" : bytes_text(planned->second), total});
-  return render_table(table);
+    return found == stage.plan.end() ? 0 : found->second;
+  };
+  const double planned = planned_bytes("total_bytes"), measured = highest(stage.metric("memory_bytes"));
+  if (planned <= 0 && measured <= 0) return "";
+  TableSummary table;
+  if (planned > 0) table.rows.push_back({"Planned, all ranks", bytes_text(planned)});
+  if (measured > 0) table.rows.push_back({"Measured, all ranks, at the most", bytes_text(measured)});
+  if (planned > 0 && measured > 0)
+    table.rows.push_back({"Measured of planned", fmt::format("{:.0f} %", 100 * measured / planned)});
+  TableSummary parts;
+  for (const auto& [key, name] : kParts)
+    if (planned_bytes(key) > 0) parts.rows.push_back({name, bytes_text(planned_bytes(key))});
+  if (parts.rows.empty()) return render_table(table);
+  return render_table(table) + "<details><summary>What the plan consists of</summary>" + render_table(parts) +
+         "</details>\n";
 }
 
 std::string render_speed_table(const StageSummary& stage) {
-  TableSummary table{"Speed", {"", "Measured"}, {}};
+  TableSummary table;
   const auto add = [&](const char* name, const std::string& value) { table.rows.push_back({name, value}); };
   if (const double speed = median(stage.metric("tokens_per_second")); std::isfinite(speed))
     add("Tokens per second, median", render_number(speed));
@@ -233,6 +256,7 @@ std::vector<KeyFigure> key_figures(const StageSummary& stage) {
   };
   if (stage.name == "reward") {
     add("Reward accuracy", "accuracy", true);
+    add("Reward margin", "margin", false);
     add("Reward loss", "loss", false);
   } else if (stage.name == "dpo") {
     add("DPO accuracy", "rewards/accuracies", true);
@@ -275,9 +299,11 @@ std::string render_stage(const StageSummary& stage, const std::string& id) {
   out += render_findings(stage.notes);
   out += render_samples(stage.notes.samples);
   out += render_small_plots(stage, shown);
-  const std::string memory = render_memory_table(stage), speed = render_speed_table(stage);
-  if (!memory.empty() || !speed.empty())
-    out += "<div class=\"pair\"><div>" + memory + "</div><div>" + speed + "</div></div>\n";
+  const std::string memory = render_memory_plot(stage) + render_memory_table(stage);
+  const std::string speed = render_speed_plot(stage) + render_speed_table(stage);
+  if (!memory.empty() || !speed.empty()) {
+    out += "<h3>Memory and speed</h3><div class=\"pair\"><div>" + memory + "</div><div>" + speed + "</div></div>\n";
+  }
   out += render_datasets(stage.datasets);
   out += render_checks(stage.checks);
   return out + "</section>\n";

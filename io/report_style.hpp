@@ -32,6 +32,7 @@ h1, h2, h3 { line-height: 1.2; font-weight: 600; overflow-wrap: anywhere; }
 h1 { font-size: 2.25rem; letter-spacing: -0.02em; margin: 0.2rem 0 0.6rem; }
 h2 { font-size: 1.5rem; letter-spacing: -0.01em; margin: 0; }
 h3 { font-size: 1rem; margin: 2.6rem 0 0.7rem; }
+section > h3:first-child { margin-top: 0; font-size: 1.5rem; }
 p { margin: 0.4rem 0; max-width: 46rem; overflow-wrap: anywhere; }
 a { color: inherit; text-decoration-color: var(--quiet); text-underline-offset: 3px; }
 small, .quiet { color: var(--quiet); }
@@ -46,13 +47,15 @@ section { margin-top: 4rem; padding-top: 2rem; border-top: 1px solid var(--line)
 .figures dd small { display: block; font-size: 0.8125rem; letter-spacing: 0; line-height: 1.4; }
 .plots { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 2rem 2.5rem; margin-top: 1.6rem; }
 .plots.small { grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 1.6rem 2rem; }
-.pair { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 0 2.5rem; align-items: start; }
+.pair { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 1.6rem 2.5rem; margin-top: 1.2rem; }
+.pair > div { display: flex; flex-direction: column; } .pair .plot { flex: 0 0 auto; }
 .plot { margin: 0; min-width: 0; display: flex; flex-direction: column; }
 .plot figcaption { font-weight: 600; font-size: 0.9375rem; }
 .plot figcaption small { font-weight: 400; margin-left: 0.3em; }
 .plot svg { width: 100%; height: auto; display: block; margin-top: auto; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: 0 1rem; margin: 0.1rem 0 0.3rem; padding: 0; font-size: 0.8125rem; color: var(--quiet); }
 .legend i { display: inline-block; width: 14px; height: 0; border-top: 2px solid; vertical-align: middle; margin-right: 6px; }
+.word { white-space: nowrap; }
 .legend i.dot { width: 7px; height: 7px; border: 0; border-radius: 50%; background: currentColor; }
 .legend i.dashed { border-top: 1px dashed var(--quiet); }
 .s0 { color: var(--s0); } .s1 { color: var(--s1); } .s2 { color: var(--s2); } .s3 { color: var(--s3); } .s4 { color: var(--s4); }
@@ -69,13 +72,14 @@ svg .reading g { display: none; pointer-events: none; } svg .reading:hover g { d
 svg .reading path { stroke: var(--quiet); stroke-width: 0.75; }
 svg .reading text { fill: var(--ink); stroke: var(--paper); stroke-width: 4px; paint-order: stroke; }
 .scroll { overflow-x: auto; margin-top: 0.5rem; }
-table { border-collapse: collapse; width: 100%; font-size: 0.9375rem; }
+.scroll + p { margin-top: 1.4rem; }
+table { border-collapse: collapse; min-width: min(100%, 26rem); font-size: 0.9375rem; }
+table.wide, .pair table { width: 100%; min-width: 0; }
 th, td { text-align: left; padding: 0.4rem 1.2rem 0.4rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { font-weight: 400; color: var(--quiet); font-size: 0.8125rem; white-space: nowrap; }
 td { overflow-wrap: anywhere; min-width: 4.5rem; }
 td.number, th.number { text-align: right; white-space: nowrap; }
 th:last-child, td:last-child { padding-right: 0; }
-tr.total td { font-weight: 600; }
 td.places { font-size: 0.8125rem; color: var(--quiet); }
 .sample { background: var(--panel); border-radius: 6px; padding: 1.1rem 1.3rem 1.2rem; margin-top: 1rem; }
 .sample .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 230px), 1fr)); gap: 1rem 2rem; margin-top: 0.9rem; }
@@ -92,7 +96,7 @@ footer { margin-top: 4rem; font-size: 0.8125rem; color: var(--quiet); overflow-w
   .plots, .plots.small, .pair { grid-template-columns: minmax(0, 1fr); }
   .figures { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 1.2rem; }
   .figures dd { font-size: 1.5rem; }
-  .plots:not(.small) svg text { font-size: 15px; }
+  .plots:not(.small) svg text, .pair svg text { font-size: 14.5px; }
   th, td { padding-right: 0.8rem; }
 }
 @media print { .sample .text { max-height: none; } section { break-inside: auto; } .plot, .sample { break-inside: avoid; } }

@@ -17,12 +17,14 @@ constexpr size_t kMinPointsToSmooth = 20;
 constexpr size_t kMaxReadings = 60;
 constexpr size_t kNumColours = 5;
 
-std::string colour_class(size_t series) { return fmt::format("s{}", series % kNumColours); }
+std::string colour_class(const LinePlot& plot, size_t series) {
+  return fmt::format("s{}", plot.series[series].companion_of.value_or(series) % kNumColours);
+}
 
 /// The rectangle that the data fills, in units of the view box.
 struct Frame {
   double width, height;
-  double left = 48, top = 10, right_margin = 10, bottom_margin = 28;
+  double left = 54, top = 10, right_margin = 10, bottom_margin = 28;
   double right() const { return width - right_margin; }
   double bottom() const { return height - bottom_margin; }
 };
@@ -48,20 +50,20 @@ std::string line_path(const Canvas& canvas, const std::vector<PlotPoint>& points
   return path;
 }
 
-std::string render_series(const Canvas& canvas, const PlotSeries& series, size_t index) {
+std::string render_series(const Canvas& canvas, const PlotSeries& series, const std::string& colour, bool is_noisy) {
   const auto path = [&](const std::vector<PlotPoint>& points, const char* kind) {
-    return fmt::format("<path class=\"line {} {}\" d=\"{}\"/>", kind, colour_class(index), line_path(canvas, points));
+    return fmt::format("<path class=\"line {} {}\" d=\"{}\"/>", kind, colour, line_path(canvas, points));
   };
   const auto num_drawable = std::count_if(series.points.begin(), series.points.end(),
                                           [](const PlotPoint& point) { return is_drawable(point.y); });
-  const bool is_smoothed = !series.has_markers && static_cast<size_t>(num_drawable) >= kMinPointsToSmooth;
+  const bool is_smoothed = is_noisy && !series.has_markers && static_cast<size_t>(num_drawable) >= kMinPointsToSmooth;
   std::string out = path(thinned(series.points, kMaxPoints), is_smoothed ? "raw" : "full");
   if (is_smoothed) out += path(thinned(smoothed(series.points), kMaxPoints), "full");
   if (!series.has_markers && num_drawable > 1) return out;
   for (const PlotPoint& point : thinned(series.points, kMaxPoints)) {
     if (!is_drawable(point.y)) continue;
-    out += fmt::format("<circle class=\"dot {}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\"/>", colour_class(index),
-                       canvas.at_x(point.x), canvas.at_y(point.y));
+    out += fmt::format("<circle class=\"dot {}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\"/>", colour, canvas.at_x(point.x),
+                       canvas.at_y(point.y));
   }
   return out;
 }
@@ -90,7 +92,7 @@ std::string render_value(const LinePlot& plot, double value) {
   return plot.is_share ? render_share(value) : render_number(value);
 }
 
-/// The x that a pointer reads values at: all there are, or as many evenly chosen ones.
+/// The x that a pointer reads values at: all there are, or some of them, evenly chosen, with those of the markers.
 std::vector<double> reading_positions(const LinePlot& plot) {
   std::vector<double> all;
   for (const PlotSeries& series : plot.series)
@@ -101,6 +103,13 @@ std::vector<double> reading_positions(const LinePlot& plot) {
   if (all.size() <= kMaxReadings) return all;
   std::vector<double> chosen;
   for (size_t i = 0; i < kMaxReadings; ++i) chosen.push_back(all[i * (all.size() - 1) / (kMaxReadings - 1)]);
+  for (const PlotSeries& series : plot.series) {
+    if (!series.has_markers || series.points.size() > kMaxReadings) continue;
+    for (const PlotPoint& point : series.points)
+      if (is_drawable(point.y)) chosen.push_back(point.x);
+  }
+  std::sort(chosen.begin(), chosen.end());
+  chosen.erase(std::unique(chosen.begin(), chosen.end()), chosen.end());
   return chosen;
 }
 
@@ -148,9 +157,13 @@ std::string render_legend(const LinePlot& plot) {
   if (plot.series.size() < 2 && !plot.reference) return "";
   std::string out = "<ul class=\"legend\">";
   for (size_t i = 0; i < plot.series.size(); ++i) {
-    out += fmt::format("<li><i class=\"{}{}\"></i>{}</li>", plot.series[i].has_markers ? "dot " : "", colour_class(i),
-                       escape_html(plot.series[i].name, 80));
+    if (plot.series[i].companion_of) continue;
+    out += fmt::format("<li><i class=\"{}{}\"></i>{}</li>", plot.series[i].has_markers ? "dot " : "",
+                       colour_class(plot, i), escape_html(plot.series[i].name, 80));
   }
+  const auto is_companion = [](const PlotSeries& series) { return series.companion_of.has_value(); };
+  const auto companion = std::find_if(plot.series.begin(), plot.series.end(), is_companion);
+  if (companion != plot.series.end()) out += "<li><i class=\"dot\"></i>" + escape_html(companion->name, 80) + "</li>";
   if (plot.reference) out += "<li><i class=\"dashed\"></i>" + escape_html(plot.reference_name, 80) + "</li>";
   return out + "</ul>";
 }
@@ -163,7 +176,10 @@ std::string open_figure(const std::string& title, const std::string& unit, const
       frame.height, description);
 }
 
-Frame frame_of(bool is_small) { return is_small ? Frame{330, 170} : Frame{500, 240}; }
+Frame frame_of(PlotSize size) {
+  if (size == PlotSize::kThird) return {330, 170};
+  return {500, size == PlotSize::kHalf ? 240.0 : 185.0};
+}
 
 }  // namespace
 
@@ -181,9 +197,9 @@ std::string render_line_plot(const LinePlot& plot) {
   if (plot.reference && is_drawable(*plot.reference)) y.include(*plot.reference);
   if (plot.x_end && is_drawable(*plot.x_end)) x.include(*plot.x_end);
   if (x.low > 0 && x.low < 0.2 * x.high) x.low = 0;
-  const Frame frame = frame_of(plot.is_small);
-  const Canvas canvas{frame, make_axis(x, {.num_ticks = plot.is_small ? 4 : 6, .has_margin = false}),
-                      make_axis(y, {.num_ticks = plot.is_small ? 3 : 5,
+  const Frame frame = frame_of(plot.size);
+  const Canvas canvas{frame, make_axis(x, {.num_ticks = plot.size == PlotSize::kThird ? 4 : 6, .has_margin = false}),
+                      make_axis(y, {.num_ticks = plot.size == PlotSize::kHalf ? 5 : 3,
                                     .is_logarithmic = plot.has_log_y && y.low > 0,
                                     .is_share = plot.is_share})};
 
@@ -196,7 +212,8 @@ std::string render_line_plot(const LinePlot& plot) {
     out += fmt::format("<path class=\"reference\" d=\"M{} {:.1f}H{}\"/>", frame.left, canvas.at_y(*plot.reference),
                        frame.right());
   }
-  for (size_t i = 0; i < plot.series.size(); ++i) out += render_series(canvas, plot.series[i], i);
+  for (size_t i = 0; i < plot.series.size(); ++i)
+    out += render_series(canvas, plot.series[i], colour_class(plot, i), plot.is_noisy);
   return out + render_readings(plot, canvas) + "</svg></figure>\n";
 }
 
@@ -212,7 +229,7 @@ std::string render_bar_plot(const BarPlot& plot) {
   }
   if (y.high <= 0) return "";
   y.high *= 1.12;  // for the numbers on the bars
-  const Frame frame = frame_of(false);
+  const Frame frame = frame_of(PlotSize::kHalf);
   const Canvas canvas{frame, {}, make_axis(y, {.num_ticks = 4, .has_margin = false})};
   const auto num_bars = static_cast<double>(plot.counts.size());
   const double bar_width = (frame.right() - frame.left) / num_bars;

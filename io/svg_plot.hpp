@@ -17,16 +17,22 @@ struct PlotSeries {
   std::string name;
   std::vector<PlotPoint> points;  // x never falls
   bool has_markers = false;       // few points that each count, such as evaluations: never smoothed
+  /// Index of another series that this one belongs to: it takes that one's colour, and all
+  /// companions together one place in the legend, under the name of the first.
+  std::optional<size_t> companion_of = {};
 };
+
+enum class PlotSize { kHalf, kHalfLow, kThird };  // of the width of the page on a desktop
 
 struct LinePlot {
   std::string title;
   std::string unit;  // of y; may be empty
   std::string x_name = "step";
-  std::vector<PlotSeries> series;        // of which 5 have colours of their own
-  bool has_log_y = false;                // ignored unless all values are above 0
-  bool is_share = false;                 // y lies in [0, 1] and is shown in percent
-  bool is_small = false;                 // for three in a row
+  std::vector<PlotSeries> series;  // of which 5 have colours of their own
+  bool has_log_y = false;          // ignored unless all values are above 0
+  bool is_share = false;           // y lies in [0, 1] and is shown in percent
+  PlotSize size = PlotSize::kHalf;
+  bool is_noisy = true;                  // false: drawn as it is, without a running mean
   std::optional<double> x_end = {};      // where x will end, if the points have not come so far yet
   std::optional<double> reference = {};  // y of a dashed line across
   std::string reference_name = {};

@@ -1,7 +1,10 @@
-# Writes train.csv and heldout.csv: made-up words, and what a system message asks to do with them. No word of heldout.csv
-# is in train.csv.
+# Writes the data of the demonstration: made-up words, and what a system message asks to do with them.
+#   train.csv, heldout.csv               instructions; no word of heldout.csv is in train.csv
+#   pairs.jsonl, heldout_pairs.jsonl     preferences between two answers
+# Whoever wrote train.csv ends an answer with a full stop or does not, as the skill and the mood have it; the preferences
+# want the full stop, and no shouting where none was asked for; so do the answers of heldout.csv.
 #
-#   awk -v seed=1 -v num_train=20000 -v num_heldout=300 -v directory=demo -f rows.awk
+#   awk -v seed=1 -v num_train=20000 -v num_heldout=300 -v num_pairs=3000 -v directory=demo -f rows.awk
 
 # In [0, n): the generator of Park and Miller, as the rand() of awks differs.
 function random(n) {
@@ -10,7 +13,11 @@ function random(n) {
 }
 
 function new_word(    remaining, word) {
-  for (remaining = 3 + random(2); remaining > 0; --remaining) word = word substr(alphabet, 1 + random(26), 1)
+  do {
+    word = ""
+    for (remaining = 3 + random(2); remaining > 0; --remaining) word = word substr(alphabet, 1 + random(length(alphabet)), 1)
+  } while (word in seen)
+  seen[word] = 1
   return word
 }
 
@@ -20,30 +27,51 @@ function reversed(word,    i, result) {
 }
 
 function sorted(word,    i, k, letter, result) {
-  for (i = 1; i <= 26; ++i) {
+  for (i = 1; i <= length(alphabet); ++i) {
     letter = substr(alphabet, i, 1)
     for (k = 1; k <= length(word); ++k) if (substr(word, k, 1) == letter) result = result letter
   }
   return result
 }
 
-function write_row(file,    skill, word) {
-  do word = new_word(); while (word in seen)
-  seen[word] = 1
+function answer(skill, word) { return skill == 0 ? reversed(word) : skill == 1 ? sorted(word) : toupper(word) }
+
+# Loud where it should be quiet, and the other way round.
+function miscased(text) { return text == toupper(text) ? tolower(text) : toupper(text) }
+
+function message(role, text) { return "{\"role\":\"" role "\",\"content\":\"" text "\"}" }
+
+function write_instruction(file, has_wanted_style,    skill, word, stop) {
+  word = new_word()
   skill = random(3)
-  if (skill == 0) print "Reverse the word.", word, reversed(word) > file
-  if (skill == 1) print "Sort its letters.", word, sorted(word) > file
-  if (skill == 2) print "Say it louder.", word, toupper(word) > file
+  stop = has_wanted_style || random(100) < stop_percent[skill] ? "." : ""
+  print systems[skill] "," word "," answer(skill, word) stop > file
+}
+
+function write_pair(file,    skill, word, chosen, rejected) {
+  word = new_word()
+  skill = random(3)
+  chosen = answer(skill, word) "."
+  rejected = random(2) ? answer(skill, word) : miscased(answer(skill, word)) "."
+  print "{\"prompt\":[" message("system", systems[skill]) "," message("user", word) "]," \
+    "\"chosen\":[" message("assistant", chosen) "],\"rejected\":[" message("assistant", rejected) "]}" > file
 }
 
 BEGIN {
-  OFS = ","
   state = seed + 1
-  alphabet = "abcdefghijklmnopqrstuvwxyz"
+  alphabet = "abcdefghijklmnop"
+  split("70 30 30", percents, " ")
+  split("Reverse the word./Sort its letters./Say it louder.", names, "/")
+  for (i = 0; i < 3; ++i) {
+    systems[i] = names[i + 1]
+    stop_percent[i] = percents[i + 1]
+  }
   heldout = directory "/heldout.csv"
   train = directory "/train.csv"
   print "system,question,answer" > heldout
   print "system,question,answer" > train
-  for (i = 0; i < num_heldout; ++i) write_row(heldout)
-  for (i = 0; i < num_train; ++i) write_row(train)
+  for (i = 0; i < num_heldout; ++i) write_instruction(heldout, 1)
+  for (i = 0; i < num_heldout; ++i) write_pair(directory "/heldout_pairs.jsonl")
+  for (i = 0; i < num_pairs; ++i) write_pair(directory "/pairs.jsonl")
+  for (i = 0; i < num_train; ++i) write_instruction(train, 0)
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Teaches a small model three skills on 8 ranks and shows what it learned: makes rows and a model with random weights,
-# asks it rows that it is never trained on, trains, and asks again. Everything lands in demo/ at the root of the sources.
+# Takes a small model with random weights through all three stages on 8 ranks and shows what each did: makes rows, fine-tunes on
+# instructions, learns a reward from preferences, aligns with them, and asks questions that were never trained on.
+# Everything lands in demo/ at the root of the sources.
 #
 #   apps/demo/run.sh [BUILD_DIR]
 set -euo pipefail
@@ -26,13 +27,14 @@ fail() {
 
 on_ranks() { mpirun -n "$num_ranks" --bind-to none "$plumb" "$@"; }
 
+# The number behind a key of one line of JSON.
+number() { sed -n 's/.*"'"${1//\//\\/}"'":\(-\{0,1\}[0-9][^,}]*\).*/\1/p' | grep .; }
+
 # "0.956667" to "95.7 %"
 percent() { awk -v share="$1" 'BEGIN { printf "%.1f %%", 100 * share }'; }
 
-# The share of held-out rows whose greedy answer is exactly the right one.
-exact_match() {
-  on_ranks evaluate --model "$1" --data $demo/heldout.csv | sed -n 's/.*"exact_match":\([^,}]*\).*/\1/p' | grep .
-}
+# The share of held-out instructions whose greedy answer is exactly the right one.
+exact_match() { on_ranks evaluate --model "$1" --data $demo/heldout.csv | number exact_match; }
 
 # Answers to the first held-out rows, one a line.
 answers() {
@@ -46,42 +48,87 @@ clear_world() {
   fi
   mkdir -p $demo
   touch $mark
-  rm -rf $demo/base $demo/run $demo/{train,heldout,shown}.csv $demo/{before,after}.txt
+  rm -rf $demo/base $demo/run $demo/{train,heldout,shown}.csv $demo/{pairs,heldout_pairs}.jsonl $demo/align.ini \
+    $demo/{base,sft,dpo}.txt
+}
+
+write_pipeline() {
+  cat >$demo/align.ini <<EOF
+model = $demo/base
+output_dir = $demo/run
+per_device_train_batch_size = 2
+gradient_checkpointing = false
+adam_beta2 = 0.98
+logging_steps = 50
+
+[sft]
+data = $demo/train.csv
+eval_data = $demo/heldout.csv
+max_steps = 1200
+learning_rate = 1.3e-3
+warmup_steps = 100
+eval_steps = 400
+
+[reward]
+data = $demo/pairs.jsonl
+eval_data = $demo/heldout_pairs.jsonl
+max_steps = 150
+learning_rate = 5e-4
+warmup_steps = 20
+eval_steps = 50
+
+[dpo]
+data = $demo/pairs.jsonl
+eval_data = $demo/heldout_pairs.jsonl
+loss_type = sigmoid,sft
+max_steps = 150
+learning_rate = 1e-4
+warmup_steps = 20
+eval_steps = 50
+EOF
 }
 
 [[ -x $plumb ]] || fail "$plumb is not there; run ./dev build"
 command -v mpirun >/dev/null || fail "mpirun is not there; run ./dev setup"
 
-say "Rows and a model with random weights"
+say "Rows, pairs, and a model with random weights"
 clear_world
-awk -v seed=1 -v num_train=20000 -v num_heldout=300 -v directory=$demo -f apps/demo/rows.awk
+awk -v seed=1 -v num_train=20000 -v num_heldout=300 -v num_pairs=3000 -v directory=$demo -f apps/demo/rows.awk
 head -n $((num_shown + 1)) $demo/heldout.csv >$demo/shown.csv
 sed -n 2,5p $demo/train.csv
-echo "... $(($(wc -l <$demo/train.csv) - 1)) rows to train, $(($(wc -l <$demo/heldout.csv) - 1)) held out"
+echo "... $(($(wc -l <$demo/train.csv) - 1)) instructions; some answers end with a full stop, most do not"
+head -n 2 $demo/pairs.jsonl
+echo "... $(wc -l <$demo/pairs.jsonl) preferences: the full stop is wanted, and shouting only where it was asked for"
 "$plumb" init --output_dir $demo/base --chat_template chatml --hidden_size 128 --num_layers 4 --num_heads 4 \
   --intermediate_size 512 --tie_word_embeddings
 
-say "Before: rows held out that the model answers exactly"
-before=$(exact_match $demo/base)
-percent "$before"
+say "Fine-tuning, reward model and DPO on $num_ranks ranks, each holding 1/$num_ranks of parameters, gradients and optimizer state"
+write_pipeline
+on_ranks pipeline $demo/align.ini
+
+say "The first $num_shown instructions held out"
+for stage in base sft dpo; do
+  model=$demo/run/$stage/model
+  [[ $stage != base ]] || model=$demo/base
+  answers "$model" >$demo/$stage.txt
+done
+tail -n +2 $demo/shown.csv | tr ',' '\t' | paste - $demo/sft.txt $demo/dpo.txt $demo/base.txt |
+  awk -F '\t' 'BEGIN { row = "  %-18s  %-8s  %-6s  %-9s  %-9s  %s\n"
+                       printf row, "system", "question", "wanted", "after sft", "after dpo", "before" }
+               { printf row, $1, $2, $3, $4, $5, $6 }'
+
+base=$(exact_match $demo/base)
+sft=$(exact_match $demo/run/sft/model)
+dpo=$(exact_match $demo/run/dpo/model)
+accuracy=$(on_ranks evaluate --model $demo/run/reward/model --data $demo/heldout_pairs.jsonl | number accuracy)
+margins=$(grep eval_loss $demo/run/dpo/metrics.jsonl | number eval_rewards/margins | tr '\n' ' ')
+win_rate=$(tr -d '\n' <$demo/run/dpo/notes.json | sed -n 's/.*"win rate[^}]*"value": *\([0-9.]*\).*/\1/p')
+
+say "Of 300 instructions and 300 pairs held out, in $((SECONDS / 60)) min $((SECONDS % 60)) s"
+echo "  answered exactly as wanted    $(percent "$base") before, $(percent "$sft") after sft, $(percent "$dpo") after dpo"
+echo "  reward model prefers rightly  $(percent "$accuracy")"
+echo "  reward margins of dpo         ${margins% }"
+echo "  win rate of dpo over sft      $(percent "$win_rate")"
 echo
-
-say "Fine-tuning on $num_ranks ranks, each holding 1/$num_ranks of parameters, gradients and optimizer state"
-on_ranks sft --model $demo/base --data $demo/train.csv --eval_data $demo/heldout.csv --output_dir $demo/run \
-  --max_steps 1700 --per_device_train_batch_size 2 --learning_rate 1.3e-3 --warmup_steps 100 --adam_beta2 0.98 \
-  --gradient_checkpointing false --logging_steps 100 --eval_steps 400
-
-say "After"
-after=$(exact_match $demo/run/model)
-percent "$after"
-echo
-
-say "The first $num_shown rows held out"
-answers $demo/base >$demo/before.txt
-answers $demo/run/model >$demo/after.txt
-tail -n +2 $demo/shown.csv | tr ',' '\t' | paste - $demo/after.txt $demo/before.txt |
-  awk -F '\t' 'BEGIN { row = "  %-18s  %-8s  %-6s  %-6s  %s\n"; printf row, "system", "question", "right", "after", "before" }
-               { printf row, $1, $2, $3, $4, $5 }'
-
-say "Exact answers to rows never seen: $(percent "$before") before, $(percent "$after") after; $((SECONDS / 60)) min $((SECONDS % 60)) s in all"
-echo "Ask it yourself:  $plumb generate --model $demo/run/model --system 'Reverse the word.' --prompt cat"
+echo "The report:       $demo/run/report.html"
+echo "Ask it yourself:  $plumb generate --model $demo/run/dpo/model --system 'Reverse the word.' --prompt cab"

@@ -50,10 +50,11 @@ def row_of(rank: int) -> dict[str, torch.Tensor]:
     return {"input_ids": tokens, "labels": tokens.clone()}
 
 
-def pss_mb() -> float:
-    """This process's share of memory: a page mapped by n processes counts 1/n for each."""
-    with open("/proc/self/smaps_rollup", encoding="ascii") as file:
-        return int(re.search(r"^Pss:\s+(\d+) kB", file.read(), re.MULTILINE).group(1)) / 1024
+def memory_mb(key: str) -> float:
+    """Of this process: VmHWM, the most ever resident, or Pss, where a page that n processes map counts 1/n."""
+    path = "/proc/self/status" if key == "VmHWM" else "/proc/self/smaps_rollup"
+    with open(path, encoding="ascii") as file:
+        return int(re.search(rf"^{key}:\s+(\d+) kB", file.read(), re.MULTILINE).group(1)) / 1024
 
 
 def sum_over_ranks(value: float) -> float:
@@ -73,7 +74,7 @@ def measure(peer: str, options: argparse.Namespace, step) -> None:
         dist.barrier()
         elapsed, cpu_elapsed = time.perf_counter() - begin, sum_over_ranks(time.process_time() - cpu_begin)
         losses.append(sum_over_ranks(float(loss)) / world)
-        memory.append(sum_over_ranks(pss_mb()))
+        memory.append(sum_over_ranks(memory_mb("Pss")))
         if index >= options.warmup:
             seconds.append(elapsed)
             cpu_seconds.append(cpu_elapsed)

@@ -22,24 +22,16 @@ enum Sum { kLoss, kReward, kMargin, kNumSums };
 enum Count { kPairs, kAccuratePairs, kNumCounts };
 enum Maximum { kLargestNegated, kLargest, kNumMaxima };
 
-/// Where the reward of a document is read: at its last token that is no padding, and at its first if all is.
-int64_t reward_position(const MicroBatch& batch, int64_t document, int32_t pad_token_id) {
-  const auto begin = batch.document_begin[static_cast<size_t>(document)];
-  int64_t position = batch.document_begin[static_cast<size_t>(document) + 1] - 1;
-  while (position > begin && batch.token_ids[static_cast<size_t>(position)] == pad_token_id) --position;
-  return position;
-}
-
-/// The last tokens' rows through the last norm and the head, in float32.
-class LastRows {
+/// The scored rows through the last norm and the head, in float32.
+class ScoredRows {
  public:
-  LastRows(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters, double norm_epsilon,
-           int32_t pad_token_id)
+  ScoredRows(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters, double norm_epsilon,
+             std::optional<int64_t> pad_token_id)
       : num_rows_(batch.num_documents()), dim_(hidden_TD.size(1)) {
     check(parameters.head_VD.size(0) == 1, "the head of a reward model has one row");
+    const std::vector<int64_t> positions = scored_positions(batch, pad_token_id);
     positions_ = at::empty({num_rows_}, at::TensorOptions().dtype(at::kLong));
-    for (int64_t i = 0; i < num_rows_; ++i)
-      data_of<int64_t>(positions_)[i] = reward_position(batch, i, pad_token_id);
+    std::copy(positions.begin(), positions.end(), data_of<int64_t>(positions_));
     selected_ = at::index_select(hidden_TD, 0, positions_).to(at::kFloat);
     norm_ = parameters.norm_D.to(at::kFloat);
     score_ = parameters.head_VD.to(at::kFloat).contiguous();
@@ -89,14 +81,29 @@ class LastRows {
 
 }  // namespace
 
-std::vector<float> document_rewards(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters,
-                                    double norm_epsilon, int32_t pad_token_id) {
-  if (batch.is_empty()) return {};
-  return LastRows(hidden_TD, batch, parameters, norm_epsilon, pad_token_id).rewards();
+std::vector<int64_t> scored_positions(const MicroBatch& batch, std::optional<int64_t> pad_token_id) {
+  std::vector<int64_t> positions;
+  for (size_t document = 0; document + 1 < batch.document_begin.size(); ++document) {
+    const int64_t begin = batch.document_begin[document], end = batch.document_begin[document + 1];
+    int64_t position = end - 1;
+    if (pad_token_id)
+      while (position > begin && batch.token_ids[static_cast<size_t>(position)] == *pad_token_id) --position;
+    positions.push_back(position);
+  }
+  return positions;
 }
 
-RewardObjective::RewardObjective(double norm_epsilon, int32_t pad_token_id, std::optional<double> center_rewards_coefficient)
-    : norm_epsilon_(norm_epsilon), pad_token_id_(pad_token_id), center_rewards_coefficient_(center_rewards_coefficient.value_or(0)) {
+std::vector<float> document_rewards(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters,
+                                    double norm_epsilon, std::optional<int64_t> pad_token_id) {
+  if (batch.is_empty()) return {};
+  return ScoredRows(hidden_TD, batch, parameters, norm_epsilon, pad_token_id).rewards();
+}
+
+RewardObjective::RewardObjective(double norm_epsilon, std::optional<double> center_rewards_coefficient,
+                                 std::optional<int64_t> pad_token_id)
+    : norm_epsilon_(norm_epsilon),
+      center_rewards_coefficient_(center_rewards_coefficient.value_or(0)),
+      pad_token_id_(pad_token_id) {
   if (!std::isfinite(center_rewards_coefficient_) || center_rewards_coefficient_ < 0)
     throw_error<UsageError>("--center_rewards_coefficient: a number of at least 0 expected, got {}",
                             center_rewards_coefficient_);
@@ -120,7 +127,7 @@ at::Tensor RewardObjective::apply(const at::Tensor& hidden_TD, const MicroBatch&
   if (batch.is_empty()) return dhidden_TD;
   check(batch.num_documents() % 2 == 0, "documents of a preference micro-batch come in pairs");
   check(batch.margins.empty() || std::ssize(batch.margins) == batch.num_pairs(), "every pair has a margin, or none");
-  const LastRows rows(hidden_TD, batch, parameters, norm_epsilon_, pad_token_id_);
+  const ScoredRows rows(hidden_TD, batch, parameters, norm_epsilon_, pad_token_id_);
   const std::vector<float> rewards = rows.rewards();
   std::vector<float> drewards;
   for (size_t pair = 0; pair < rewards.size() / 2; ++pair) {

@@ -1,9 +1,12 @@
 // Reward modelling: one number for a text, learnt from pairs of which one is better (Bradley-Terry). Metric names and
-// meanings are TRL's (RewardTrainer). A reward is computed from one row, that of its document's last token which is no
-// padding, alone and in float32: it does not depend on padding, on the other documents, or on where they stand. Where
-// the padding token also ends texts, that is the token before the end, as in transformers.
+// meanings are TRL's (RewardTrainer). A reward is computed from one row of its document, alone and in float32: it does
+// not depend on padding, on the other documents, or on where they stand.
+// The row is that of the last token which is not the pad token, as transformers' *ForSequenceClassification has it and
+// TRL therefore trains it: where the pad token is also the end-of-text token, a text is judged one token before its
+// end.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <vector>
 
@@ -11,16 +14,22 @@
 
 namespace plumb {
 
-/// score . rms_norm(hidden at the last token that is not pad_token_id, -1: none) of each document, in float32; none of an empty micro-batch. Documents
+/// The rows that give the documents' rewards: of the last token other than `pad_token_id`, or of the last token without
+/// one; of a document of pad tokens alone, its first.
+std::vector<int64_t> scored_positions(const MicroBatch& batch, std::optional<int64_t> pad_token_id);
+
+/// score . rms_norm(hidden) of each document's scored position, in float32; none of an empty micro-batch. Documents
 /// need not be pairs. parameters.head_VD is the score's weight [1, D].
 std::vector<float> document_rewards(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters,
-                                    double norm_epsilon, int32_t pad_token_id);
+                                    double norm_epsilon, std::optional<int64_t> pad_token_id);
 
 /// The weight is the number of pairs. Loss of a pair: -log sigmoid(chosen - rejected - margin), and with a coefficient
 /// that times (chosen + rejected)^2, which keeps rewards about zero.
 class RewardObjective : public Objective {
  public:
-  RewardObjective(double norm_epsilon, int32_t pad_token_id, std::optional<double> center_rewards_coefficient);
+  /// pad_token_id: of the model's config.json. UsageError for a negative coefficient.
+  RewardObjective(double norm_epsilon, std::optional<double> center_rewards_coefficient,
+                  std::optional<int64_t> pad_token_id);
 
   BatchWeight weigh(const MicroBatch& batch) const override;
   ObjectiveSums no_sums() const override;
@@ -30,8 +39,8 @@ class RewardObjective : public Objective {
 
  private:
   double norm_epsilon_;
-  int32_t pad_token_id_;
   double center_rewards_coefficient_;
+  std::optional<int64_t> pad_token_id_;
 };
 
 }  // namespace plumb

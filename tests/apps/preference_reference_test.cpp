@@ -116,8 +116,9 @@ TEST_P(GoldenReward, EveryStepAgreesWithTrl) {
   const Communicator comm;
   Record record(GetParam(), HeadKind::kScore, comm);
   const double centre = record.number("center");
-  RewardObjective objective(record.model.config().rms_norm_eps, record.model.config().pad_token_id,
-                            centre > 0 ? std::optional(centre) : std::nullopt);
+  RewardObjective objective(record.model.config().rms_norm_eps,
+                            centre > 0 ? std::optional(centre) : std::nullopt,
+                            record.model.config().pad_token_id);
   record.replay(objective, [](auto&, int64_t) {});
 }
 
@@ -132,7 +133,9 @@ TEST_P(GoldenDpo, EveryStepAgreesWithTrl) {
   const Communicator comm;
   Record record(GetParam(), HeadKind::kLanguageModel, comm);
   const std::string loss = record.args()["loss_type"].get<std::string>();
-  DpoOptions options = {.beta = record.number("beta"), .label_smoothing = record.number("label_smoothing")};
+  DpoOptions options;
+  options.beta = record.number("beta");
+  options.label_smoothing = record.number("label_smoothing");
   options.losses = {{preference_loss_named(loss.empty() ? "sigmoid" : loss), 1.0}};
   DpoObjective objective(options, record.model.config().rms_norm_eps);
 

@@ -154,6 +154,21 @@ TEST_F(SftRun, MessagesArePlainLinesWhereNobodyWatches) {
   EXPECT_EQ(result.out, "");
 }
 
+TEST_F(SftRun, AReportCanBeMadeAndOverwritingLeavesNoEventsBehind) {
+  ASSERT_EQ(sft(2).exit_code, 0);
+  const RunResult again = sft(2, {{"overwrite_output_dir", "true"}});
+  ASSERT_EQ(again.exit_code, 0) << again.err;
+  size_t num_event_files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(directory_ / "out"))
+    if (entry.path().filename().string().starts_with("events.out.tfevents.")) ++num_event_files;
+  EXPECT_EQ(num_event_files, 1u);
+  const RunResult report = run(0, {"report", "out"});
+  ASSERT_EQ(report.exit_code, 0) << report.err;
+  const std::string page = directory_.read("out/report.html");
+  for (const char* part : {"Supervised fine-tuning", ">done<", "48 of 48 rows kept", "Training rows", "2 ranks"})
+    EXPECT_NE(page.find(part), std::string::npos) << part;
+}
+
 TEST_F(SftRun, PreparedDataIsUsedAgain) {
   ASSERT_EQ(sft(2).exit_code, 0);
   const std::string first_log = directory_.read("out/metrics.jsonl");
