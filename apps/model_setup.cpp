@@ -27,6 +27,8 @@ int set_up_process(const Communicator& comm, int threads) {
   return chosen;
 }
 
+void release_freed_memory() { malloc_trim(0); }
+
 void warm_up_libraries() {
   const at::NoGradGuard no_gradients;
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {

@@ -13,6 +13,9 @@ namespace plumb {
 /// the page faults of fresh tensors cost more than the memory.
 int set_up_process(const Communicator& comm, int threads);
 
+/// Gives the system back what set_up_process() would keep: after a model that is not needed any more.
+void release_freed_memory();
+
 /// Runs the kinds of products that a step has once, so that what LibTorch and its libraries load and keep is there when
 /// the program's own memory is measured for the plan.
 void warm_up_libraries();

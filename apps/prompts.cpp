@@ -21,8 +21,19 @@ Prompt encode_prompt(const Tokenizer& tokenizer, const MarkedText& marked, bool 
   return prompt;
 }
 
-/// Rows to go on from need no answer: one that is absent becomes empty, so that the row has one of the shapes of
-/// training.
+/// A conversation up to the assistant's last turn, as prompt+completion.
+json split_conversation(const json& row, const RowFormat& format) {
+  const auto cell = row.find(format.columns.at("messages"));
+  if (cell == row.end() || !cell->is_array() || cell->empty()) return row;  // rendering says what is wrong
+  json prompt = *cell;
+  const json& last = prompt.back();
+  const std::string role = last.is_object() ? last.value("role", last.value("from", "")) : "";
+  if (prompt.size() > 1 && (role == "assistant" || role == "gpt")) prompt.erase(prompt.size() - 1);
+  return {{"prompt", prompt}, {"completion", {{{"role", "assistant"}, {"content", ""}}}}};
+}
+
+}  // namespace
+
 void add_missing_answer(json& row, const std::map<std::string, std::string>& columns) {
   const auto column = [&](const char* role) {
     const auto named = columns.find(role);
@@ -37,19 +48,6 @@ void add_missing_answer(json& row, const std::map<std::string, std::string>& col
     row[column(answered)] = answer;
   }
 }
-
-/// A conversation up to the assistant's last turn, as prompt+completion.
-json split_conversation(const json& row, const RowFormat& format) {
-  const auto cell = row.find(format.columns.at("messages"));
-  if (cell == row.end() || !cell->is_array() || cell->empty()) return row;  // rendering says what is wrong
-  json prompt = *cell;
-  const json& last = prompt.back();
-  const std::string role = last.is_object() ? last.value("role", last.value("from", "")) : "";
-  if (prompt.size() > 1 && (role == "assistant" || role == "gpt")) prompt.erase(prompt.size() - 1);
-  return {{"prompt", prompt}, {"completion", {{{"role", "assistant"}, {"content", ""}}}}};
-}
-
-}  // namespace
 
 Prompt make_prompt(const std::string& text, const std::string& system, const PromptOptions& options,
                    const Tokenizer& tokenizer, const ModelConfig& config) {

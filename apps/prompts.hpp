@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -29,6 +30,10 @@ struct PromptOptions {
 /// and for more tokens than the model has positions.
 Prompt make_prompt(const std::string& text, const std::string& system, const PromptOptions& options,
                    const Tokenizer& tokenizer, const ModelConfig& config);
+
+/// Rows to go on from need no answer: one that is absent becomes empty, so that the row has one of the shapes of
+/// training.
+void add_missing_answer(nlohmann::json& row, const std::map<std::string, std::string>& columns);
 
 /// Prompts of the rows of one file, rendered as training renders them; of a conversation, what comes before the
 /// assistant's last turn. Rows need no answer. Keeps references to tokenizer and config.

@@ -61,6 +61,9 @@ std::vector<double> RewardModel::score(int64_t num_texts, int64_t texts_per_micr
       rewards.insert(rewards.end(), part.begin(), part.end());
   }
   check(std::ssize(rewards) == num_texts, "every text has its reward");
+  for (size_t i = 0; i < rewards.size(); ++i)  // the same numbers on all ranks, so all throw
+    if (!std::isfinite(rewards[i]))
+      throw_error<NumericError>("{}: expected rewards, got {} for text {}", directory_, rewards[i], i);
   return rewards;
 }
 

@@ -10,11 +10,14 @@
 #include "apps/commands.hpp"
 #include "apps/model_setup.hpp"
 #include "apps/output_directory.hpp"
+#include "apps/preference_pairs.hpp"
 #include "apps/progress.hpp"
 #include "apps/stage_data.hpp"
+#include "apps/stage_notes.hpp"
 #include "apps/startup_checks.hpp"
 #include "apps/step_log.hpp"
 #include "apps/trainer.hpp"
+#include "apps/win_rate.hpp"
 #include "io/process_memory.hpp"
 #include "io/report.hpp"
 #include "lib/base/check.hpp"
@@ -155,7 +158,16 @@ void train_stage(const Communicator& comm, const TrainOptions& o) {
       log_info("{} holds no score.weight: the head starts from seed {}", o.model.model, o.seed);
   }
 
-  StageRows train_rows = open_rows(comm, o, o.data.data, config);
+  StageNotes notes(comm.rank() == 0);
+  const auto write_notes = [&] { comm.run_on_rank0([&] { notes.write(o.output_dir + "/notes.json"); }); };
+  TrainOptions train_options = o;  // with the pairs that DPO trains on
+  std::optional<WinRate> win_rate;
+  if (o.stage == Stage::kDpo) {
+    train_options.data = choose_pairs(comm, o, notes);
+    win_rate.emplace(comm, o);
+    write_notes();
+  }
+  StageRows train_rows = open_rows(comm, train_options, train_options.data.data, config);
   std::optional<StageRows> eval_rows;
   if (!o.eval_data.empty()) eval_rows.emplace(open_rows(comm, o, o.eval_data, config));
   RunLength length{};
@@ -194,6 +206,8 @@ void train_stage(const Communicator& comm, const TrainOptions& o) {
     run_steps(o, comm, model, *objective, train_rows, eval_rows ? &*eval_rows : nullptr, length, log ? &*log : nullptr);
     export_model(comm, model, o.output_dir + "/model", o.model.model, o.save_dtype);
   }
+  if (win_rate) win_rate->add_to(notes);
+  write_notes();
   comm.run_on_rank0([&] { write_report(o.output_dir); });
   if (comm.rank() == 0)
     log_info("{} steps in {}; the model is in {}", length.num_steps, render_duration(seconds_now() - start),

@@ -102,13 +102,15 @@ void Communicator::sum(ExactSum& value) const {
   sum(value.bins());
 }
 
-void Communicator::broadcast(std::string& bytes) const {
+void Communicator::broadcast(std::string& bytes) const { broadcast_from(0, bytes); }
+
+void Communicator::broadcast_from(int root, std::string& bytes) const {
   auto size = static_cast<int64_t>(bytes.size());
-  check_mpi(MPI_Bcast(&size, 1, MPI_INT64_T, 0, world_), "broadcast of a size");
+  check_mpi(MPI_Bcast(&size, 1, MPI_INT64_T, root, world_), "broadcast of a size");
   bytes.resize(static_cast<size_t>(size));
   for (int64_t begin = 0; begin < size; begin += message_piece_bytes)
     check_mpi(MPI_Bcast(bytes.data() + begin, static_cast<int>(std::min(message_piece_bytes, size - begin)), MPI_BYTE,
-                        0, world_),
+                        root, world_),
               "broadcast");
 }
 
@@ -134,6 +136,13 @@ std::vector<std::vector<double>> Communicator::all_gather(const std::vector<doub
   std::vector<std::vector<double>> by_rank;
   for (size_t rank = 0; rank < sizes.size(); ++rank)
     by_rank.emplace_back(all.begin() + begins[rank], all.begin() + begins[rank] + counts[rank]);
+  return by_rank;
+}
+
+std::vector<std::string> Communicator::all_gather(const std::string& bytes) const {
+  std::vector<std::string> by_rank(static_cast<size_t>(size_));
+  by_rank[static_cast<size_t>(rank_)] = bytes;
+  for (int root = 0; root < size_; ++root) broadcast_from(root, by_rank[static_cast<size_t>(root)]);
   return by_rank;
 }
 

@@ -75,6 +75,8 @@ class Communicator {
   std::vector<int64_t> all_gather(int64_t value) const;
   /// Collective: the same for numbers of which every rank may have as many as it likes.
   std::vector<std::vector<double>> all_gather(const std::vector<double>& values) const;
+  /// Collective: the same for bytes, of any length.
+  std::vector<std::string> all_gather(const std::string& bytes) const;
   /// Collective: runs body on every rank; if it throws on any, all ranks throw AgreedError with the message and exit
   /// code of the first rank that failed, so that nobody waits for a rank that is gone.
   void run_agreed(const std::function<void()>& body) const;
@@ -82,6 +84,8 @@ class Communicator {
   void run_on_rank0(const std::function<void()>& body) const;
 
  private:
+  void broadcast_from(int root, std::string& bytes) const;
+
   MPI_Comm world_ = MPI_COMM_NULL;
   MPI_Comm node_comm_ = MPI_COMM_NULL;
   int rank_ = 0;

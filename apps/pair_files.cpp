@@ -1,0 +1,57 @@
+#include "apps/pair_files.hpp"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "io/file.hpp"
+#include "io/file_hash.hpp"
+#include "lib/base/check.hpp"
+#include "lib/base/log.hpp"
+
+namespace plumb {
+
+using nlohmann::json;
+
+namespace {
+
+constexpr int64_t kMaxSummaryBytes = 16 << 20;
+
+/// Rank 0 only: "" where there is no summary, or not all files that it names.
+std::string find_summary(const std::string& directory, const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(directory, error);
+  if (error) throw_error<InputOutputError>("{}: cannot be created: {}", directory, error.message());
+  if (!is_regular_file(path)) return "";
+  std::string text = read_text_file(path, kMaxSummaryBytes);
+  const json summary = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!summary.is_object() || !summary.contains("files") || !summary.contains("counts")) return "";
+  const bool is_complete = std::all_of(summary["files"].begin(), summary["files"].end(), [&](const json& name) {
+    return name.is_string() && is_regular_file(join_path(directory, name.get<std::string>()));
+  });
+  return is_complete ? text : "";
+}
+
+}  // namespace
+
+PairFiles make_pair_files_once(const Communicator& comm, const std::string& directory, const std::string& kind,
+                               const json& made_from, const std::function<PairFiles(const std::string& prefix)>& make) {
+  const std::string prefix = kind + "-" + hash_of_text(made_from.dump());
+  const std::string path = join_path(directory, prefix + ".json");
+  std::string text;
+  comm.run_on_rank0([&] { text = find_summary(directory, path); });
+  comm.broadcast(text);
+  if (text.empty()) {
+    const PairFiles made = make(prefix);
+    comm.run_on_rank0([&] {
+      text = json({{"files", made.names}, {"counts", made.counts}, {"made_from", made_from}}).dump(2) + "\n";
+      write_file_atomically(path, text);
+    });
+    comm.broadcast(text);
+  } else if (comm.rank() == 0) {
+    log_info("{} holds these pairs already", path);
+  }
+  const json summary = json::parse(text);
+  return {summary.at("files").get<std::vector<std::string>>(), summary.at("counts")};
+}
+
+}  // namespace plumb

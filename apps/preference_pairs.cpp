@@ -1,0 +1,207 @@
+#include "apps/preference_pairs.hpp"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
+
+#include "apps/model_setup.hpp"
+#include "apps/pair_files.hpp"
+#include "apps/scoring.hpp"
+#include "io/dataset.hpp"
+#include "io/file_hash.hpp"
+#include "io/json_lines_writer.hpp"
+#include "io/prepare.hpp"
+#include "io/record_file.hpp"
+#include "io/tokenizer_files.hpp"
+#include "lib/base/check.hpp"
+
+namespace plumb {
+
+using nlohmann::json;
+using nlohmann::ordered_json;
+
+namespace {
+
+constexpr int64_t kRowsPerMicroBatch = 4;  // not an option: rewards are the same whatever the options
+
+/// The rewards of the scored rows, in the order of the files.
+class ScoredRows {
+ public:
+  ScoredRows(const Dataset& dataset, const std::vector<double>& rewards) : dataset_(dataset), rewards_(rewards) {}
+
+  /// Chosen and rejected; nothing for a row that preparation left out. Rows are asked for in ascending order.
+  std::optional<std::array<double, 2>> find(int64_t source_row) {
+    if (next_row_ < 0 && next_ < dataset_.num_examples())
+      next_row_ = dataset_.examples(next_, next_ + 1).row_ids.front();
+    if (next_row_ != source_row) return std::nullopt;
+    const size_t first = 2 * static_cast<size_t>(next_++);
+    next_row_ = -1;
+    return std::array{rewards_[first], rewards_[first + 1]};
+  }
+
+ private:
+  const Dataset& dataset_;
+  const std::vector<double>& rewards_;
+  int64_t next_ = 0;
+  int64_t next_row_ = -1;  // of example next_; -1: not read yet
+};
+
+/// How many pairs became what.
+struct FilterCounts {
+  int64_t kept = 0, dropped = 0, flipped = 0, unscored = 0;
+};
+
+/// Rank 0 only: the rows of one source file that remain, into a file beside the data; nothing where none does.
+bool write_filtered(const TrainOptions& o, const DataOptions& data, const std::string& source, const std::string& path,
+                    int64_t first_row, ScoredRows& scored, FilterCounts& counts) {
+  RecordReader reader(source, index_records(source));
+  JsonLinesWriter writer(path);
+  std::optional<RowFormat> format;
+  for (auto record = reader.next(); record; record = reader.next()) {
+    json& row = record->object;
+    if (!format)
+      format = find_row_format(row, parse_columns_option(data.columns), reader.where(*record), RowUse::kPreference);
+    std::optional<std::array<double, 2>> rewards = scored.find(first_row + record->record);
+    if (!rewards) {
+      ++counts.unscored;
+      continue;
+    }
+    if ((*rewards)[0] - (*rewards)[1] < o.dpo.pair_threshold) {
+      if (o.dpo.pair_filter == "drop") {
+        ++counts.dropped;
+        continue;
+      }
+      std::swap(row.at(format->columns.at("chosen")), row.at(format->columns.at("rejected")));
+      std::swap((*rewards)[0], (*rewards)[1]);
+      ++counts.flipped;
+    }
+    row["source_row"] = first_row + record->record;
+    row["chosen_reward"] = (*rewards)[0];
+    row["rejected_reward"] = (*rewards)[1];
+    writer.append(row);
+    ++counts.kept;
+  }
+  if (writer.num_lines() > 0) writer.finish();
+  return writer.num_lines() > 0;
+}
+
+/// Rank 0 only.
+std::vector<std::string> filter_files(const TrainOptions& o, const DataOptions& data, const std::string& prefix,
+                                      ScoredRows scored, FilterCounts& counts) {
+  std::vector<std::string> names;
+  int64_t first_row = 0;
+  for (size_t i = 0; i < data.data.size(); ++i) {
+    const std::string name = data.data.size() == 1 ? prefix + ".jsonl" : fmt::format("{}-{}.jsonl", prefix, i);
+    const std::string path = fmt::format("{}/data/{}", o.output_dir, name);
+    if (write_filtered(o, data, data.data[i], path, first_row, scored, counts)) names.push_back(name);
+    first_row += index_records(data.data[i]).num_records;
+  }
+  if (names.empty())
+    throw_error<DataError>(
+        "--pair_filter {}: expected pairs whose reward margin is at least {}, got none: {} dropped, {} without a "
+        "reward; lower --pair_threshold",
+        o.dpo.pair_filter, o.dpo.pair_threshold, counts.dropped, counts.unscored);
+  return names;
+}
+
+/// Collective.
+PairFiles score_and_filter(const Communicator& comm, const TrainOptions& o, const DataOptions& data,
+                           const std::string& prefix) {
+  RewardModel model(comm, o.dpo.reward_model, parse_dtype(o.model.dtype));
+  PairOptions pair = pair_options(data, /*drops_long_pairs=*/true);
+  pair.max_length = model.config().max_position_embeddings;
+  const std::string directory = o.output_dir + "/data";
+  const DatasetIndex index = prepare_data(comm,
+                                          {.files = data.data,
+                                           .columns = parse_columns_option(data.columns),
+                                           .template_name = data.chat_template,
+                                           .use = RowUse::kPreference,
+                                           .pair = pair,
+                                           .model_directory = o.dpo.reward_model,
+                                           .vocab_size = model.config().vocab_size},
+                                          directory);
+  std::unique_ptr<Dataset> dataset;
+  comm.run_agreed(
+      [&] { dataset = std::make_unique<Dataset>(dataset_directory(directory, index), model.config().vocab_size); });
+  const std::vector<double> rewards = model.score(*dataset, kRowsPerMicroBatch);
+  PairFiles made;
+  comm.run_on_rank0([&] {
+    FilterCounts counts;
+    if (o.dpo.pair_filter != "none") made.names = filter_files(o, data, prefix, ScoredRows(*dataset, rewards), counts);
+    made.counts = {{"scored", dataset->num_examples()},
+                   {"kept", counts.kept},
+                   {"dropped", counts.dropped},
+                   {"flipped", counts.flipped},
+                   {"unscored", index.statistics.num_rows_read - index.statistics.num_rows_kept},
+                   {"rewards", describe_rewards(*dataset, rewards)}};
+  });
+  return made;
+}
+
+ordered_json accuracy_rows(const json& by_length) {
+  ordered_json rows = ordered_json::array();
+  for (const json& bucket : by_length)
+    rows.push_back({bucket.at("tokens"), bucket.at("pairs").dump(),
+                    fmt::format("{:.1f} %", 100 * bucket.at("accuracy").get<double>())});
+  return rows;
+}
+
+void note(const TrainOptions& o, const json& counts, StageNotes& notes) {
+  const json& rewards = counts.at("rewards");
+  notes.add_fact("pairs scored", counts.at("scored"));
+  notes.add_fact("share of pairs the reward model agrees with", rewards.at("accuracy"));
+  notes.add_fact("mean reward margin of the pairs", rewards.at("margin"));
+  if (const auto num_unscored = counts.at("unscored").get<int64_t>(); num_unscored > 0)
+    notes.add_warning(fmt::format("{} pairs have no reward: empty, identical or too long for the reward model{}",
+                                  num_unscored, o.dpo.pair_filter == "none" ? "" : "; they are left out"));
+  notes.add_table("Pairs the reward model agrees with, by length", {"tokens", "pairs", "share"},
+                  accuracy_rows(rewards.at("accuracy_by_length")));
+  if (o.dpo.pair_filter == "none") return;
+  notes.add_fact("pairs kept", counts.at("kept"));
+  notes.add_fact("pairs dropped", counts.at("dropped"));
+  notes.add_fact("pairs flipped", counts.at("flipped"));
+}
+
+/// Collective.
+DataOptions filter_pairs(const Communicator& comm, const TrainOptions& o, const DataOptions& data, StageNotes& notes) {
+  std::vector<std::string> tokenizer;
+  comm.run_agreed([&] { tokenizer = tokenizer_files(o.dpo.reward_model); });
+  const bool is_filtered = o.dpo.pair_filter != "none";
+  const json made_from = {{"version", 1},
+                          {"files", describe_files(comm, data.data)},
+                          {"reward_model", model_hash(comm, o.dpo.reward_model)},
+                          {"tokenizer", describe_files(comm, tokenizer)},
+                          {"columns", data.columns},
+                          {"chat_template", data.chat_template},
+                          {"parse_special_tokens", data.parse_special_tokens},
+                          {"dtype", o.model.dtype},
+                          {"pair_filter", o.dpo.pair_filter},
+                          {"pair_threshold", is_filtered ? o.dpo.pair_threshold : 0}};
+  const PairFiles made =
+      make_pair_files_once(comm, o.output_dir + "/data", is_filtered ? "filtered" : "rewards", made_from,
+                           [&](const std::string& prefix) { return score_and_filter(comm, o, data, prefix); });
+  note(o, made.counts, notes);
+  if (!is_filtered) return data;
+  DataOptions filtered = data;
+  filtered.data.clear();
+  for (const std::string& name : made.names) filtered.data.push_back(o.output_dir + "/data/" + name);
+  return filtered;
+}
+
+}  // namespace
+
+DataOptions choose_pairs(const Communicator& comm, const TrainOptions& o, StageNotes& notes) {
+  DataOptions data = o.data;
+  if (o.dpo.reward_model.empty()) return data;
+  const bool is_sampled = o.dpo.pairs == "sampled";
+  if (is_sampled) data = sample_pairs(comm, o, notes);
+  if (!is_sampled || o.dpo.pair_filter != "none") data = filter_pairs(comm, o, data, notes);
+  release_freed_memory();
+  return data;
+}
+
+}  // namespace plumb

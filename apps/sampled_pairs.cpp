@@ -1,0 +1,151 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+
+#include "apps/answers.hpp"
+#include "apps/model_setup.hpp"
+#include "apps/pair_files.hpp"
+#include "apps/preference_pairs.hpp"
+#include "io/file_hash.hpp"
+#include "io/hf_model.hpp"
+#include "io/json_lines_writer.hpp"
+#include "io/tokenizer_files.hpp"
+#include "lib/base/check.hpp"
+
+namespace plumb {
+
+using nlohmann::json;
+using nlohmann::ordered_json;
+
+namespace {
+
+/// Answers to one prompt that may become chosen and rejected: the first of each text, without empty ones.
+std::vector<std::string> different_answers(const std::vector<std::string>& answers) {
+  std::vector<std::string> different;
+  std::set<std::string> seen;
+  for (const std::string& answer : answers)
+    if (!answer.empty() && seen.insert(answer).second) different.push_back(answer);
+  return different;
+}
+
+/// Rank 0 only: the first of the best and the first of the worst; nothing where all have the same reward.
+std::optional<ordered_json> make_pair(const AskedPrompt& prompt, const std::vector<std::string>& answers,
+                                      const std::vector<double>& rewards) {
+  if (answers.size() < 2) return std::nullopt;
+  const auto best = std::max_element(rewards.begin(), rewards.end());
+  const auto worst = std::min_element(rewards.begin(), rewards.end());
+  if (*best == *worst) return std::nullopt;
+  const auto cell = [&](auto reward) {
+    return prompt.answer_cell(answers[static_cast<size_t>(reward - rewards.begin())]);
+  };
+  return ordered_json{{"prompt", prompt.prompt},         {"chosen", cell(best)},   {"rejected", cell(worst)},
+                      {"source_row", prompt.source_row}, {"chosen_reward", *best}, {"rejected_reward", *worst}};
+}
+
+/// Collective.
+PairFiles sample_and_score(const Communicator& comm, const TrainOptions& o, const std::string& prefix) {
+  AskedPrompts asked;
+  comm.run_agreed([&] {
+    const ModelConfig config = HfModel(o.model.model, {.head = HeadKind::kLanguageModel}).config();
+    asked = read_asked_prompts(o.data.data, o.data, load_tokenizer(o.model.model), config, /*max_rows=*/-1);
+    if (asked.prompts.empty())
+      throw_error<DataError>("--pairs sampled: expected prompts, got none: {} of {} rows ask nothing, {} are too long",
+                             asked.num_empty, asked.num_rows, asked.num_too_long);
+  });
+  const DpoStageOptions& dpo = o.dpo;
+  Answers answers = answer_prompts(comm, o.model.model, asked,
+                                   {.num_answers = dpo.num_generations,
+                                    .max_new_tokens = dpo.max_completion_length,
+                                    .sampling = {dpo.temperature, dpo.top_k, dpo.top_p},
+                                    .seed = static_cast<uint64_t>(o.seed),
+                                    .dtype = o.model.dtype});
+  for (std::vector<std::string>& texts : answers.texts) {
+    texts = different_answers(texts);
+    if (texts.size() < 2) texts.clear();  // no pair, so nothing to score
+  }
+  RewardModel reward_model(comm, dpo.reward_model, parse_dtype(o.model.dtype));
+  const std::vector<std::vector<double>> rewards = score_answers(comm, reward_model, asked, answers.texts, o.data);
+  PairFiles made;
+  comm.run_on_rank0([&] {
+    const std::string name = prefix + ".jsonl";
+    JsonLinesWriter writer(fmt::format("{}/data/{}", o.output_dir, name));
+    double margin = 0;
+    for (size_t i = 0; i < asked.prompts.size(); ++i)
+      if (const auto pair = make_pair(asked.prompts[i], answers.texts[i], rewards[i])) {
+        writer.append(*pair);
+        margin += pair->at("chosen_reward").get<double>() - pair->at("rejected_reward").get<double>();
+      }
+    const int64_t num_prompts = std::ssize(asked.prompts), num_pairs = writer.num_lines();
+    if (num_pairs == 0)
+      throw_error<DataError>(
+          "--pairs sampled: expected different completions, got {} prompts whose completions are all equal or empty; "
+          "raise --temperature or --num_generations",
+          num_prompts);
+    writer.finish();
+    made.names = {name};
+    made.counts = {{"holds_messages", asked.prompts[0].holds_messages()},
+                   {"rows", asked.num_rows},
+                   {"empty", asked.num_empty},
+                   {"too_long", asked.num_too_long},
+                   {"completions", num_prompts * dpo.num_generations},
+                   {"cut_off", answers.num_cut_off},
+                   {"no_pair", num_prompts - num_pairs},
+                   {"pairs", num_pairs},
+                   {"margin", margin / static_cast<double>(num_pairs)}};
+  });
+  return made;
+}
+
+void note(const TrainOptions& o, const json& counts, StageNotes& notes) {
+  const auto count = [&](const char* key) { return counts.at(key).get<int64_t>(); };
+  notes.add_fact("pairs sampled", counts.at("pairs"));
+  notes.add_fact("mean reward margin of sampled pairs", counts.at("margin"));
+  notes.add_fact("prompts whose completions are all equal or empty", counts.at("no_pair"));
+  if (count("empty") + count("too_long") > 0)
+    notes.add_warning(fmt::format("of {} rows, {} ask nothing and {} leave no place for an answer; they are left out",
+                                  count("rows"), count("empty"), count("too_long")));
+  if (count("cut_off") > 0)
+    notes.add_warning(fmt::format("{} of {} sampled completions did not end within --max_completion_length {}",
+                                  count("cut_off"), count("completions"), o.dpo.max_completion_length));
+}
+
+}  // namespace
+
+DataOptions sample_pairs(const Communicator& comm, const TrainOptions& o, StageNotes& notes) {
+  std::vector<std::string> tokenizer, reward_tokenizer;
+  comm.run_agreed([&] {
+    tokenizer = tokenizer_files(o.model.model);
+    reward_tokenizer = tokenizer_files(o.dpo.reward_model);
+  });
+  const json made_from = {{"version", 1},
+                          {"files", describe_files(comm, o.data.data)},
+                          {"model", model_hash(comm, o.model.model)},
+                          {"tokenizer", describe_files(comm, tokenizer)},
+                          {"reward_model", model_hash(comm, o.dpo.reward_model)},
+                          {"reward_tokenizer", describe_files(comm, reward_tokenizer)},
+                          {"columns", o.data.columns},
+                          {"chat_template", o.data.chat_template},
+                          {"parse_special_tokens", o.data.parse_special_tokens},
+                          {"max_length", o.data.max_length},
+                          {"dtype", o.model.dtype},
+                          {"seed", o.seed},
+                          {"num_generations", o.dpo.num_generations},
+                          {"max_completion_length", o.dpo.max_completion_length},
+                          {"temperature", o.dpo.temperature},
+                          {"top_k", o.dpo.top_k},
+                          {"top_p", o.dpo.top_p}};
+  const PairFiles made =
+      make_pair_files_once(comm, o.output_dir + "/data", "sampled", made_from,
+                           [&](const std::string& prefix) { return sample_and_score(comm, o, prefix); });
+  note(o, made.counts, notes);
+  DataOptions sampled = o.data;
+  sampled.data = {o.output_dir + "/data/" + made.names.at(0)};
+  sampled.columns.clear();
+  if (!made.counts.at("holds_messages").get<bool>()) sampled.chat_template.clear();  // texts are rendered already
+  return sampled;
+}
+
+}  // namespace plumb

@@ -1,0 +1,40 @@
+// Completions by all ranks: a whole language model for decoding, whose weights exist once per node, and prompts that
+// the ranks share among themselves. Which completions are decoded together depends on their numbers alone, so they do
+// not depend on the number of ranks.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lib/model/decode.hpp"
+#include "partition/communicator.hpp"
+#include "partition/node_memory.hpp"
+
+namespace plumb {
+
+/// The ranks of a node see the same weights; each decodes by itself.
+class SharedDecoder {
+ public:
+  /// Collective: reads the weights of a model directory, every rank of a node its part. Throws AgreedError.
+  SharedDecoder(const Communicator& comm, const std::string& directory, at::ScalarType dtype);
+
+  Decoder& decoder() { return *decoder_; }
+  const ModelConfig& config() const { return decoder_->config(); }
+
+ private:
+  std::optional<NodeMemory> memory_;
+  std::optional<Decoder> decoder_;
+};
+
+/// Token ids of one completion, without the stop id that ended it.
+using Completion = std::vector<int32_t>;
+
+/// Collective: num_generations completions of each prompt, [prompt][generation], the same on every rank. `prompts` are
+/// the same on all ranks; random numbers depend on (seed, prompt, generation, position). Throws AgreedError.
+std::vector<std::vector<Completion>> sample_completions(const Communicator& comm, Decoder& decoder,
+                                                        const std::vector<std::vector<int32_t>>& prompts,
+                                                        int64_t num_generations, const GenerateOptions& options);
+
+}  // namespace plumb
