@@ -4,7 +4,7 @@
 # Whoever wrote train.csv ends an answer with a full stop or does not, as the skill and the mood have it; the preferences
 # want the full stop, and no shouting where none was asked for; so do the answers of heldout.csv.
 #
-#   awk -v seed=1 -v num_train=20000 -v num_heldout=300 -v num_pairs=3000 -v directory=demo -f rows.awk
+#   awk -v seed=1 -v num_train=24000 -v num_heldout=300 -v num_pairs=3000 -v directory=demo -f rows.awk
 
 # In [0, n): the generator of Park and Miller, as the rand() of awks differs.
 function random(n) {
@@ -26,15 +26,7 @@ function reversed(word,    i, result) {
   return result
 }
 
-function sorted(word,    i, k, letter, result) {
-  for (i = 1; i <= length(alphabet); ++i) {
-    letter = substr(alphabet, i, 1)
-    for (k = 1; k <= length(word); ++k) if (substr(word, k, 1) == letter) result = result letter
-  }
-  return result
-}
-
-function answer(skill, word) { return skill == 0 ? reversed(word) : skill == 1 ? sorted(word) : toupper(word) }
+function answer(skill, word) { return skill == 0 ? reversed(word) : skill == 1 ? word word : toupper(word) }
 
 # Loud where it should be quiet, and the other way round.
 function miscased(text) { return text == toupper(text) ? tolower(text) : toupper(text) }
@@ -60,8 +52,8 @@ function write_pair(file,    skill, word, chosen, rejected) {
 BEGIN {
   state = seed + 1
   alphabet = "abcdefghijklmnop"
-  split("70 30 30", percents, " ")
-  split("Reverse the word./Sort its letters./Say it louder.", names, "/")
+  split("30 30 70", percents, " ")
+  split("Reverse the word./Say it twice./Say it louder.", names, "/")
   for (i = 0; i < 3; ++i) {
     systems[i] = names[i + 1]
     stop_percent[i] = percents[i + 1]

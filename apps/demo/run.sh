@@ -38,7 +38,7 @@ exact_match() { on_ranks evaluate --model "$1" --data $demo/heldout.csv | number
 
 # Answers to the first held-out rows, one a line.
 answers() {
-  "$plumb" generate --model "$1" --data $demo/shown.csv --max_new_tokens 8 |
+  "$plumb" generate --model "$1" --data $demo/shown.csv --max_new_tokens 12 |
     sed 's/.*"completion":"\(.*\)"}$/\1/'
 }
 
@@ -64,7 +64,7 @@ logging_steps = 50
 [sft]
 data = $demo/train.csv
 eval_data = $demo/heldout.csv
-max_steps = 1200
+max_steps = 1400
 learning_rate = 1.3e-3
 warmup_steps = 100
 eval_steps = 400
@@ -93,7 +93,7 @@ command -v mpirun >/dev/null || fail "mpirun is not there; run ./dev setup"
 
 say "Rows, pairs, and a model with random weights"
 clear_world
-awk -v seed=1 -v num_train=20000 -v num_heldout=300 -v num_pairs=3000 -v directory=$demo -f apps/demo/rows.awk
+awk -v seed=1 -v num_train=24000 -v num_heldout=300 -v num_pairs=3000 -v directory=$demo -f apps/demo/rows.awk
 head -n $((num_shown + 1)) $demo/heldout.csv >$demo/shown.csv
 sed -n 2,5p $demo/train.csv
 echo "... $(($(wc -l <$demo/train.csv) - 1)) instructions; some answers end with a full stop, most do not"
@@ -113,7 +113,7 @@ for stage in base sft dpo; do
   answers "$model" >$demo/$stage.txt
 done
 tail -n +2 $demo/shown.csv | tr ',' '\t' | paste - $demo/sft.txt $demo/dpo.txt $demo/base.txt |
-  awk -F '\t' 'BEGIN { row = "  %-18s  %-8s  %-6s  %-9s  %-9s  %s\n"
+  awk -F '\t' 'BEGIN { row = "  %-18s  %-8s  %-9s  %-9s  %-9s  %s\n"
                        printf row, "system", "question", "wanted", "after sft", "after dpo", "before" }
                { printf row, $1, $2, $3, $4, $5, $6 }'
 

@@ -57,6 +57,22 @@ TEST(TextStream, BytesThatAreNoTextDoNotPileUp) {
                       kReplacement + kReplacement);
 }
 
+TEST(TextStream, PiecesAreWholeCharactersWhateverTheTokens) {
+  const Tokenizer tokenizer = byte_tokenizer();
+  uint32_t random = 1;
+  for (int trial = 0; trial < 2000; ++trial) {
+    TextStream stream(tokenizer, std::vector<int32_t>{0});
+    std::string text;
+    for (int i = 0; i < 12; ++i) {
+      random = random * 1664525u + 1013904223u;
+      const std::string piece = stream.push(static_cast<int32_t>(random >> 24) % 5);
+      EXPECT_NO_THROW(check_utf8(piece, "piece"));
+      text += piece;
+    }
+    EXPECT_NO_THROW(check_utf8(text + stream.pending(), "text"));
+  }
+}
+
 TEST(TextStream, SpacesBetweenPromptAndTextStay) {
   const Tokenizer tokenizer = word_tokenizer();
   TextStream stream(tokenizer, std::vector<int32_t>{0});
