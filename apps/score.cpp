@@ -1,8 +1,12 @@
 // plumb score: the rows of files with their rewards, as JSON Lines in the order of the rows, on any number of ranks.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <cstdio>
+#include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
 
 #include "apps/commands.hpp"
 #include "apps/model_setup.hpp"
@@ -28,11 +32,46 @@ struct ScoreOptions {
   int64_t batch_size = 8;
 };
 
+/// Rank 0 only: lines on standard output or, all or none of them, in a file.
+class LineWriter {
+ public:
+  /// "": standard output. Throws InputOutputError.
+  explicit LineWriter(const std::string& path) : path_(path) {
+    if (path.empty()) return;
+    if (std::filesystem::exists(path) && !is_regular_file(path))  // a rename would replace a device
+      throw_error<InputOutputError>("{}: expected a file to write, got something else", path);
+    temporary_ = fmt::format("{}.tmp-{}", path, ::getpid());
+    file_ = std::fopen(temporary_.c_str(), "we");
+    if (!file_) throw_errno(path, "create");
+  }
+  ~LineWriter() {
+    if (temporary_.empty()) return;
+    if (file_) std::fclose(file_);
+    ::unlink(temporary_.c_str());
+  }
+  LineWriter(const LineWriter&) = delete;
+  LineWriter& operator=(const LineWriter&) = delete;
+
+  void write(std::string_view line) {
+    if (std::fwrite(line.data(), 1, line.size(), file_) != line.size()) throw_errno(name(), "write");
+  }
+  void publish() {
+    if (std::fflush(file_) != 0) throw_errno(name(), "write");
+    if (temporary_.empty()) return;
+    if (::fsync(::fileno(file_)) != 0 || std::fclose(std::exchange(file_, nullptr)) != 0) throw_errno(name(), "write");
+    rename_path(temporary_, path_);
+    temporary_.clear();
+  }
+
+ private:
+  std::string name() const { return path_.empty() ? "standard output" : path_; }
+
+  std::string path_, temporary_;
+  std::FILE* file_ = stdout;
+};
+
 /// Rank 0 only: every row with its reward, null where the row had no text.
-void write_rows(const ScoreOptions& o, const Dataset& dataset, const std::vector<double>& rewards) {
-  const std::string temporary = o.output + ".tmp";
-  std::FILE* out = o.output.empty() ? stdout : std::fopen(temporary.c_str(), "we");
-  if (!out) throw_errno(temporary, "open");
+void write_rows(const ScoreOptions& o, const Dataset& dataset, const std::vector<double>& rewards, LineWriter& out) {
   const bool has_pairs = dataset.index().kind == kPairsKind;
   int64_t source_row = 0, example = 0;
   const auto next_scored = [&] {
@@ -54,21 +93,19 @@ void write_rows(const ScoreOptions& o, const Dataset& dataset, const std::vector
       } else {
         row["reward"] = reward(0);
       }
-      const std::string line = row.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
-      if (std::fwrite(line.data(), 1, line.size(), out) != line.size()) throw_errno(o.output, "write");
+      out.write(row.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n");
       if (!is_scored) continue;
       ++example;
       scored_row = next_scored();
     }
   }
-  if (std::fflush(out) != 0) throw_errno(o.output, "write");
-  if (o.output.empty()) return;
-  std::fclose(out);
-  rename_path(temporary, o.output);
+  out.publish();
 }
 
 int score(const Communicator& comm, const ScoreOptions& o) {
   set_up_process(comm, o.model.threads);
+  std::optional<LineWriter> out;  // opened first: nobody waits for rewards that cannot be written
+  comm.run_on_rank0([&] { out.emplace(o.output); });
   RewardModel model(comm, o.model.model, parse_dtype(o.model.dtype));
   const ScratchDirectory scratch(comm);
   SftOptions sft = sft_options(o.data);
@@ -86,7 +123,7 @@ int score(const Communicator& comm, const ScoreOptions& o) {
   std::optional<Dataset> dataset;
   comm.run_agreed([&] { dataset.emplace(dataset_directory(scratch.path(), index), model.config().vocab_size); });
   const std::vector<double> rewards = model.score(*dataset, o.batch_size);
-  comm.run_on_rank0([&] { write_rows(o, *dataset, rewards); });
+  comm.run_on_rank0([&] { write_rows(o, *dataset, rewards, *out); });
   if (comm.rank() == 0) log_info("score: {} rewards", rewards.size());
   return kExitDone;
 }
@@ -101,7 +138,8 @@ int run_score(const std::vector<std::string>& arguments) {
   auto add = description.add_options();
   add("output", with_default(options.output), "the file to write; none: standard output");
   add("per_device_eval_batch_size", with_default(options.batch_size), "rows of a micro-batch");
-  if (!parse_options("plumb score --model DIR --data FILE... [--output FILE]", description, {"model", "data"}, arguments))
+  if (!parse_options("plumb score --model DIR --data FILE... [--output FILE]", description, {"model", "data"},
+                     arguments))
     return kExitDone;
   check_range(options.batch_size >= 1, "per_device_eval_batch_size", "at least 1",
               static_cast<double>(options.batch_size));

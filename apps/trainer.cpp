@@ -111,8 +111,11 @@ EvaluationStats evaluate_model(ShardedModel& model, const Communicator& comm, Ob
   ObjectiveSums sums = objective.no_sums();
   int64_t num_items = 0;
   const NextMicroBatches next = start();
+  int64_t number = comm.rank();
   for (int64_t round = 0; round < num_rounds; ++round)
-    for (const MicroBatch& batch : next()) {
+    for (MicroBatch& batch : next()) {
+      batch.number = number;  // of the set, not of its round
+      number += comm.size();
       num_items += objective.weigh(batch).items;
       model.evaluate(batch, [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors*) {
         return objective.apply(hidden_TD, batch, parameters, nullptr, {}, sums);

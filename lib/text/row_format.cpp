@@ -103,10 +103,15 @@ std::string default_column(const std::string& role, const json& first_row) {
     const std::string nearest = nearest_name(column, roles);
     if (!nearest.empty()) hint = fmt::format("is \"{0}\" meant as {1}? then --columns {1}={0}", column, nearest);
   }
-  const auto has_column = [&](const char* name) {
+  const auto has_column = [&](std::string_view name) {
     return std::find(columns.begin(), columns.end(), name) != columns.end();
   };
   if (use == RowUse::kSft && has_column("chosen") && has_column("rejected")) hint = "pairs are for reward and dpo";
+  for (const Shape& shape : known_shapes()) {
+    const bool fits = std::all_of(shape.required.begin(), shape.required.end(),
+                                  [&](const std::string& role) { return has_column(role); });
+    if (use == RowUse::kPreference && shape.shape != RowShape::kPreference && fits) hint = "these are rows for sft";
+  }
   if (hint.empty()) hint = "name them with --columns role=name,...";
   const std::string message = fmt::format("{}: expected the columns of {} rows: {}; got columns: {}; {}", where,
                                           use == RowUse::kAny ? "known" : (use == RowUse::kSft ? "SFT" : "preference"),

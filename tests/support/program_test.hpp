@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -39,6 +40,7 @@ class ProgramTest : public testing::Test {
     ASSERT_NE(shared_, nullptr);
     std::filesystem::copy(*shared_ / "model", directory_ / "model");
     directory_.write("rows.jsonl", rows(48));
+    directory_.write("pairs.jsonl", pairs(48));
   }
 
   /// Rows of different lengths, the same for every call.
@@ -52,24 +54,46 @@ class ProgramTest : public testing::Test {
     return text;
   }
 
+  /// Pairs of different lengths, the same for every call.
+  static std::string pairs(int count) {
+    std::string text;
+    for (int i = 0; i < count; ++i) {
+      const nlohmann::json row = {{"prompt", "What is " + std::to_string(i * i) + " and one?"},
+                                  {"chosen", " It is " + std::to_string(i * i + 1) + std::string(i % 5, '!')},
+                                  {"rejected", " " + std::to_string(7 * i) + std::string(i % 3, '?')}};
+      text += row.dump() + "\n";
+    }
+    return text;
+  }
+
   /// Relative paths are in the test's directory. 0 ranks: without mpirun.
   RunResult run(int num_ranks, const std::vector<std::string>& arguments, RunOptions options = {}) const {
     options.working_directory = directory_.path();
     return run_plumb(num_ranks, arguments, std::move(options));
   }
 
-  /// Two steps on model and rows.jsonl into out, except for what the options say.
-  RunResult sft(int num_ranks, const Options& options = {}, const RunOptions& run_options = {}) const {
-    Options all = {{"model", "model"}, {"data", "rows.jsonl"}, {"output_dir", "out"},
-                   {"threads", "1"},   {"max_steps", "2"},     {"logging_steps", "1"}};
+  /// A stage's command with these options, for two steps on model and rows.jsonl or pairs.jsonl into out unless they
+  /// say otherwise.
+  RunResult train(const std::string& stage, int num_ranks, const Options& options = {},
+                  const RunOptions& run_options = {}) const {
+    Options all = {{"model", "model"},    {"data", stage == "sft" ? "rows.jsonl" : "pairs.jsonl"},
+                   {"output_dir", "out"}, {"threads", "1"},
+                   {"max_steps", "2"},    {"logging_steps", "1"}};
     for (const auto& [name, value] : options) all[name] = value;
-    std::vector<std::string> arguments = {"sft"};
-    for (const auto& [name, value] : all) {
+    return run(num_ranks, command_line(stage, all), run_options);
+  }
+  RunResult sft(int num_ranks, const Options& options = {}, const RunOptions& run_options = {}) const {
+    return train("sft", num_ranks, options, run_options);
+  }
+
+  static std::vector<std::string> command_line(const std::string& command, const Options& options) {
+    std::vector<std::string> arguments = {command};
+    for (const auto& [name, value] : options) {
       arguments.push_back("--" + name);
       std::istringstream words(value);
       for (std::string word; words >> word;) arguments.push_back(word);
     }
-    return run(num_ranks, arguments, run_options);
+    return arguments;
   }
 
   bool exists(const std::string& name) const { return std::filesystem::exists(directory_ / name); }

@@ -1,0 +1,74 @@
+// What a run of any stage leaves that must not depend on ranks: every number that it logs, as text, and the exported
+// weights.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "tests/support/program_test.hpp"
+
+namespace plumb::test {
+
+struct Outcome {
+  std::vector<std::string> lines;  // of metrics.jsonl, without times and memory
+  std::string weights;
+
+  bool operator==(const Outcome&) const = default;
+};
+
+inline void PrintTo(const Outcome& outcome, std::ostream* out) {
+  for (const std::string& line : outcome.lines) *out << line << "\n";
+  *out << outcome.weights.size() << " bytes of weights, hash " << std::hash<std::string>()(outcome.weights);
+}
+
+struct BitsCase {
+  const char* stage;
+  const char* dtype;
+};
+
+inline void PrintTo(const BitsCase& given, std::ostream* out) { *out << given.stage << " in " << given.dtype; }
+
+/// Global batches of 24 micro-batches of one row.
+class BitsTest : public ProgramTest, public testing::WithParamInterface<BitsCase> {
+ protected:
+  /// Three steps, the last in a second epoch. ranks_per_node 0: one node.
+  Outcome outcome_of(int num_ranks, Options options = {}, int ranks_per_node = 0) const {
+    options.insert({{"dtype", GetParam().dtype},
+                    {"per_device_train_batch_size", "1"},
+                    {"gradient_accumulation_steps", std::to_string(24 / num_ranks)},
+                    {"max_steps", "3"},
+                    {"learning_rate", "0.001"},
+                    {"weight_decay", "0.1"},
+                    {"max_grad_norm", "0.5"},
+                    {"eval_data", "eval.jsonl"},
+                    {"per_device_eval_batch_size", "1"},
+                    {"overwrite_output_dir", "true"}});
+    RunOptions run_options;
+    if (ranks_per_node > 0) run_options.environment["PLUMB_RANKS_PER_NODE"] = std::to_string(ranks_per_node);
+    const RunResult result = train(GetParam().stage, num_ranks, options, run_options);
+    EXPECT_EQ(result.exit_code, 0) << num_ranks << " ranks: " << result.err << result.launcher;
+    if (result.exit_code != 0) return {};
+    const int num_nodes = ranks_per_node > 0 ? (num_ranks + ranks_per_node - 1) / ranks_per_node : 1;
+    EXPECT_EQ(nlohmann::json::parse(directory_.read("out/run.json"))["nodes"], num_nodes);
+    Outcome outcome{lines_with(directory_.read("out/metrics.jsonl"), "\"step\""),
+                    directory_.read("out/model/model.safetensors")};
+    for (std::string& line : outcome.lines) line.erase(std::min(line.find(",\"step_seconds\""), line.size()));
+    return outcome;
+  }
+
+  void SetUp() override {
+    ProgramTest::SetUp();
+    directory_.write("eval.jsonl", GetParam().stage == std::string("sft") ? rows(7) : pairs(7));
+    one_rank_ = outcome_of(1);
+    ASSERT_EQ(one_rank_.lines.size(), 5u);  // 3 steps, evaluations after step 2 and 3
+    ASSERT_NE(one_rank_.weights, directory_.read("model/model.safetensors"));
+  }
+
+  Outcome one_rank_;
+};
+
+}  // namespace plumb::test
