@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 
 #include "apps/commands.hpp"
 #include "apps/pipeline.hpp"
-#include "io/file.hpp"
 #include "io/record_file.hpp"
 #include "lib/base/check.hpp"
 #include "lib/text/row_format.hpp"
@@ -41,34 +41,58 @@ AutoOptions parse_arguments(const std::vector<std::string>& arguments) {
       files.insert(files.end(), values.begin(), values.end());
       continue;
     }
-    if (values.size() > 1)
-      throw_error<UsageError>("{}: an argument without an option before it; usage: {}", values[1], kUsage);
-    options.common.push_back({name, values.empty() ? "true" : values[0]});
+    if (values.empty()) values.emplace_back("true");
+    for (const std::string& value : values) options.common.push_back({name, value});
   }
   return options;
 }
 
-bool holds_pairs(const std::string& path) {
+bool holds_pairs(const std::string& path, const std::map<std::string, std::string>& columns) {
   RecordReader reader(path, index_records(path));
   const auto first = reader.next();
   if (!first) throw_error<DataError>("{}: expected rows, got none", path);
-  return find_row_format(first->object, {}, reader.where(*first)).shape == RowShape::kPreference;
+  return find_row_format(first->object, columns, reader.where(*first)).shape == RowShape::kPreference;
 }
 
-PipelineFile plan_by_rows(const AutoOptions& options) {
+std::string find_setting(const std::vector<Setting>& settings, const std::string& name) {
+  const auto found = std::find_if(settings.begin(), settings.end(), [&](const Setting& s) { return s.name == name; });
+  return found == settings.end() ? "" : found->value;
+}
+
+/// Files of rows to fine-tune on, and files of pairs.
+struct FilesByShape {
   std::vector<Setting> sft, pairs;
+};
+
+/// Collective: rank 0 looks at the first row of each file.
+FilesByShape sort_by_shape(const Communicator& comm, const AutoOptions& options) {
+  const auto columns = parse_columns_option(find_setting(options.common, "columns"));
+  std::string shapes;  // a letter for each file
+  comm.run_on_rank0([&] {
+    for (const auto* files : {&options.data, &options.eval_data})
+      for (const std::string& path : *files) shapes += holds_pairs(path, columns) ? 'p' : 's';
+  });
+  comm.broadcast(shapes);
+  FilesByShape sorted;
+  size_t next = 0;
   for (const auto& [name, files] : {std::pair{"data", &options.data}, {"eval_data", &options.eval_data}})
-    for (const std::string& path : *files) (holds_pairs(path) ? pairs : sft).push_back({name, path});
-  const auto has_data = [](const std::vector<Setting>& settings) {
-    return std::any_of(settings.begin(), settings.end(), [](const Setting& s) { return s.name == "data"; });
-  };
+    for (const std::string& path : *files) (shapes[next++] == 'p' ? sorted.pairs : sorted.sft).push_back({name, path});
+  return sorted;
+}
+
+/// Throws UsageError where files to evaluate on are of no stage.
+PipelineFile plan_by_rows(const AutoOptions& options, const FilesByShape& files) {
   PipelineFile file;
   file.common = options.common;
-  if (has_data(sft)) file.sections.push_back({Stage::kSft, sft});
-  if (has_data(pairs)) {
-    file.sections.push_back({Stage::kReward, pairs});
-    file.sections.push_back({Stage::kDpo, pairs});
-  }
+  const auto add = [&](const std::vector<Setting>& settings, const std::vector<Stage>& stages, const char* what) {
+    if (settings.empty()) return;
+    if (find_setting(settings, "data").empty())
+      throw_error<UsageError>("--eval_data {}: holds {}, but no file of --data does, so no stage evaluates on it",
+                              settings[0].value, what);
+    for (const Stage stage : stages) file.sections.push_back({stage, settings});
+  };
+  add(files.sft, {Stage::kSft}, "rows to fine-tune on");
+  add(files.pairs, {Stage::kReward, Stage::kDpo}, "preference pairs");
   return file;
 }
 
@@ -76,28 +100,31 @@ PipelineFile plan_by_rows(const AutoOptions& options) {
 
 int run_auto(const std::vector<std::string>& arguments) {
   if (std::find(arguments.begin(), arguments.end(), "--help") != arguments.end()) {
-    fmt::print("usage: {}\n\nRows of instructions, messages or text make a stage sft, preference pairs the stages reward and\n"
-               "dpo. Further options go to all stages that have them; plumb sft --help and so on list them.\n",
-               kUsage);
+    fmt::print(
+        "usage: {}\n\nRows of instructions, messages or text make a stage sft, preference pairs the stages reward and\n"
+        "dpo. Further options go to all stages that have them; plumb sft --help and so on list them. The pipeline "
+        "file\n"
+        "that says so is printed, kept as output_dir/pipeline.ini (plumb-auto without --output_dir), and run.\n",
+        kUsage);
     return kExitDone;
   }
   AutoOptions options = parse_arguments(arguments);
-  const auto is_given = [&](const char* name) {
-    return std::any_of(options.common.begin(), options.common.end(), [&](const Setting& s) { return s.name == name; });
-  };
-  if (!is_given("model")) throw_error<UsageError>("--model is required; usage: {}", kUsage);
+  for (const Setting& setting : options.common) check_known_option(setting.name, {kStages.begin(), kStages.end()});
+  if (find_setting(options.common, "model").empty()) throw_error<UsageError>("--model is required; usage: {}", kUsage);
   if (options.data.empty()) throw_error<UsageError>("--data is required; usage: {}", kUsage);
-  if (!is_given("output_dir")) options.common.push_back({"output_dir", "plumb-auto"});
-  const PipelineFile file = plan_by_rows(options);
-  plan_pipeline(file);
-  const std::string text = render_pipeline_file(file);
-  if (rank_in_environment() == 0) {
-    fmt::print("{}\n", text);
-    std::fflush(stdout);
-  }
+  if (find_setting(options.common, "output_dir").empty()) options.common.push_back({"output_dir", "plumb-auto"});
   return run_on_ranks([&](const Communicator& comm) {
+    PipelineFile file;
+    const FilesByShape files = sort_by_shape(comm, options);
+    comm.run_agreed([&] {
+      file = plan_by_rows(options, files);
+      plan_pipeline(file);
+    });
+    if (comm.rank() == 0) {
+      fmt::print("{}\n", render_pipeline_file(file));
+      std::fflush(stdout);
+    }
     run_stages(comm, file);
-    comm.run_on_rank0([&] { write_file_atomically(pipeline_directory(file) + "/pipeline.ini", text); });
     return static_cast<int>(kExitDone);
   });
 }

@@ -1,5 +1,6 @@
 #include "apps/output_directory.hpp"
 
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <vector>
@@ -16,25 +17,38 @@ void claim_output_directory(const std::string& directory, bool overwrites) {
   std::error_code error;
   fs::create_directories(directory, error);
   if (error) throw_error<InputOutputError>("--output_dir {}: cannot be created: {}", directory, error.message());
+  remove_temporary_files(directory, {"model", "run.json", "checks.json", "notes.json", "report.html"});
   if (fs::exists(directory + "/run.json")) {
     if (!overwrites)
       throw_error<UsageError>(
           "--output_dir {}: holds a run already (run.json); choose another directory, or "
           "--overwrite_output_dir true",
           directory);
-    // the model stays until a new one replaces it: it may be the one that is trained on
-    for (const char* name : {"run.json", "metrics.jsonl", "checks.json", "notes.json", "report.html"})
-      fs::remove(fs::path(directory) / name, error);
     // TensorBoard would draw both runs as one
     std::vector<fs::path> events;
     for (const fs::directory_entry& entry : fs::directory_iterator(directory, error))
       if (entry.path().filename().string().starts_with("events.out.tfevents.")) events.push_back(entry.path());
     for (const fs::path& path : events) fs::remove(path, error);
+    // The model stays until a new one replaces it: it may be the one that is trained on. run.json goes last, so that
+    // whoever is killed here leaves a run that is taken up again.
+    for (const char* name : {"metrics.jsonl", "checks.json", "notes.json", "report.html", "run.json"})
+      fs::remove(fs::path(directory) / name, error);
   }
   const std::string probe = directory + "/.writable";
   fs::remove(probe, error);
   write_new_file(probe, "");
   fs::remove(probe, error);
+}
+
+void remove_temporary_files(const std::string& directory, const std::vector<std::string>& names) {
+  std::vector<fs::path> left;
+  std::error_code error;
+  for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    const auto is_of = [&](const std::string& whole) { return name.starts_with(whole + ".tmp-"); };
+    if (std::any_of(names.begin(), names.end(), is_of)) left.push_back(entry->path());
+  }
+  for (const fs::path& path : left) fs::remove_all(path, error);
 }
 
 void write_run_json(const TrainOptions& options, const Communicator& comm, int64_t num_steps, int threads,

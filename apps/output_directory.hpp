@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "apps/train_options.hpp"
 #include "partition/communicator.hpp"
@@ -12,6 +13,10 @@ namespace plumb {
 /// Creates it. Throws UsageError if it holds a run already and is not to be overwritten, InputOutputError if it cannot
 /// be written to. Overwriting removes what describes the old run; its model stays until a new one replaces it.
 void claim_output_directory(const std::string& directory, bool overwrites);
+
+/// Removes what killed processes left of files and directories of these names while they wrote them: NAME.tmp-*. Only
+/// where no other process writes there.
+void remove_temporary_files(const std::string& directory, const std::vector<std::string>& names);
 
 void write_run_json(const TrainOptions& options, const Communicator& comm, int64_t num_steps, int threads,
                     const MemoryPlan& plan);

@@ -2,17 +2,17 @@
 #include "apps/pipeline.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <malloc.h>
-#include <xxhash.h>
 
+#include <algorithm>
 #include <chrono>
-#include <filesystem>
-#include <nlohmann/json.hpp>
+#include <optional>
 
 #include "apps/commands.hpp"
+#include "apps/pipeline_state.hpp"
 #include "apps/train_stage.hpp"
 #include "io/file.hpp"
-#include "io/file_hash.hpp"
 #include "io/report.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
@@ -21,103 +21,48 @@ namespace plumb {
 
 namespace {
 
-using nlohmann::ordered_json;
-
-constexpr int64_t kMaxStateBytes = 16 << 20;
-
-/// What a stage's result depends on: its options, and the contents of the files that they name.
-using Inputs = OptionTexts;
-
-/// Options that change no bit of the result.
-bool is_immaterial(const std::string& option) {
-  for (const char* name : {"output_dir", "overwrite_output_dir", "logging_steps", "startup_checks"})
-    if (option == name) return true;
-  return false;
-}
-
-/// Collective.
-Inputs describe_inputs(const Communicator& comm, const TrainOptions& o) {
-  Inputs inputs;
-  for (const auto& [name, value] : o.texts)
-    if (!is_immaterial(name)) inputs.emplace_back(name, value);
-  inputs.emplace_back("contents of model", model_hash(comm, o.model.model));
-  std::vector<std::string> files = o.data.data;
-  files.insert(files.end(), o.eval_data.begin(), o.eval_data.end());
-  inputs.emplace_back("contents of the data", hash_of_files(comm, files));
-  for (const std::string& model : {o.dpo.ref_model, o.dpo.reward_model})
-    if (!model.empty()) inputs.emplace_back("contents of " + model, model_hash(comm, model));
-  return inputs;
-}
-
-/// "learning_rate: 1e-06, now 5e-07"
-std::string describe_changes(const Inputs& before, const Inputs& now) {
-  std::string text;
-  for (const auto& [name, value] : now) {
-    const auto old = std::find_if(before.begin(), before.end(), [&](const auto& entry) { return entry.first == name; });
-    if (old != before.end() && old->second == value) continue;
-    const bool is_hash = name.starts_with("contents of");
-    text +=
-        fmt::format("{}{}{}", text.empty() ? "" : ", ", name,
-                    is_hash ? " changed" : fmt::format(": {}, now {}", old == before.end() ? "" : old->second, value));
-  }
-  return text.empty() ? "an input is gone" : text;
-}
-
-/// pipeline.json: where every stage stands. Rank 0 only.
-class PipelineState {
- public:
-  PipelineState(const std::string& directory, const std::vector<PlannedStage>& stages)
-      : directory_(directory), path_(join_path(directory, "pipeline.json")) {
-    std::error_code error;
-    std::filesystem::create_directories(directory, error);
-    if (error) throw_error<InputOutputError>("output_dir {}: cannot be created: {}", directory, error.message());
-    ordered_json old;
-    if (std::filesystem::exists(path_)) {
-      old = ordered_json::parse(read_text_file(path_, kMaxStateBytes), nullptr, /*allow_exceptions=*/false);
-      if (!old.is_object() || !old.contains("stages") || !old["stages"].is_array())
-        throw_error<DataError>("{}: expected the state of a pipeline, got something else; choose another output_dir",
-                               path_);
-    }
-    for (const PlannedStage& stage : stages) {
-      const std::string name(name_of(stage.options.stage));
-      ordered_json entry = {{"name", name}, {"directory", name}, {"status", "pending"}};
-      if (old.contains("stages"))
-        for (const ordered_json& candidate : old["stages"])
-          if (candidate.is_object() && candidate.value("name", "") == name) entry = candidate;
-      state_["stages"].push_back(entry);
-    }
-  }
-
-  /// The inputs that the finished stage was made from; nothing if it is not finished.
-  std::optional<Inputs> finished_from(size_t stage) const {
-    const ordered_json& entry = state_["stages"][stage];
-    const std::string config = fmt::format("{}/{}/model/config.json", directory_, entry.value("directory", ""));
-    if (entry.value("status", "") != "done" || !entry.contains("inputs") || !std::filesystem::exists(config))
-      return std::nullopt;
-    Inputs inputs;
-    for (const auto& [name, value] : entry["inputs"].items())
-      if (value.is_string()) inputs.emplace_back(name, value.get<std::string>());
-    return inputs;
-  }
-
-  void set(size_t stage, const char* status, double seconds, const Inputs& inputs) {
-    ordered_json& entry = state_["stages"][stage];
-    entry["status"] = status;
-    entry["seconds"] = seconds;
-    entry["inputs"] = ordered_json::object();
-    for (const auto& [name, value] : inputs) entry["inputs"][name] = value;
-    write_file_atomically(path_, state_.dump(2) + "\n");
-    write_report(directory_);
-  }
-
- private:
-  std::string directory_;
-  std::string path_;
-  ordered_json state_;
-};
+constexpr const char* kUsage = "plumb pipeline FILE.ini";
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+void check_model(const char* option, const std::string& directory) {
+  if (!is_regular_file(join_path(directory, "config.json")))
+    throw_error<InputOutputError>("{} {}: expected a model directory, found no config.json in it", option, directory);
+}
+
+/// Rank 0 only: files that a later stage lacks are missed before the first one has run for hours. Throws
+/// InputOutputError.
+void check_inputs_exist(const std::vector<PlannedStage>& stages) {
+  for (const auto& [o, needs] : stages) {
+    const auto is_made = [&, &made = needs](Stage stage) {
+      return std::find(made.begin(), made.end(), stage) != made.end();
+    };
+    try {
+      if (!is_made(Stage::kSft)) check_model("model", o.model.model);
+      if (!o.dpo.reward_model.empty() && !is_made(Stage::kReward)) check_model("reward_model", o.dpo.reward_model);
+      if (!o.dpo.ref_model.empty() && !is_made(Stage::kSft)) check_model("ref_model", o.dpo.ref_model);
+      for (const std::string& path : o.data.data) File::open_for_reading(path);
+      for (const std::string& path : o.eval_data) File::open_for_reading(path);
+    } catch (const InputOutputError& error) {
+      throw_error<InputOutputError>("[{}]: {}", name_of(o.stage), error.what());
+    }
+  }
+}
+
+/// Collective: whether rank 0 found a reason.
+bool has_to_run(const Communicator& comm, const PipelineState* state, size_t stage, const TrainOptions& o,
+                const Inputs& inputs) {
+  int64_t runs = 0;
+  comm.run_on_rank0([&] {
+    const std::string reason = state->reason_to_run(stage, inputs);
+    runs = reason.empty() ? 0 : 1;
+    if (runs) log_info("pipeline: {} runs: {}", name_of(o.stage), reason);
+    if (!runs) log_info("pipeline: {} is done: {}/model", name_of(o.stage), o.output_dir);
+  });
+  comm.max(std::span(&runs, 1));
+  return runs != 0;
 }
 
 }  // namespace
@@ -126,49 +71,63 @@ void run_stages(const Communicator& comm, const PipelineFile& file) {
   const std::string directory = pipeline_directory(file);
   std::vector<PlannedStage> stages = plan_pipeline(file);
   std::optional<PipelineState> state;
-  comm.run_on_rank0([&] { state.emplace(directory, stages); });
+  comm.run_on_rank0([&] {
+    check_inputs_exist(stages);
+    state.emplace(directory, stages);
+    if (file.path.empty()) write_file_atomically(join_path(directory, "pipeline.ini"), render_pipeline_file(file));
+  });
   for (size_t i = 0; i < stages.size(); ++i) {
     TrainOptions& o = stages[i].options;
-    const std::string name(name_of(o.stage));
     const Inputs inputs = describe_inputs(comm, o);
-    int64_t is_done = 0;
-    comm.run_on_rank0([&] {
-      const std::optional<Inputs> before = state->finished_from(i);
-      is_done = before && *before == inputs ? 1 : 0;
-      if (is_done) log_info("pipeline: {} is done: {}/model", name, o.output_dir);
-      if (before && !is_done) log_info("pipeline: {} runs again: {}", name, describe_changes(*before, inputs));
-    });
-    comm.max(std::span(&is_done, 1));
-    if (is_done) continue;
+    if (!has_to_run(comm, state ? &*state : nullptr, i, o, inputs)) continue;
     const auto start = std::chrono::steady_clock::now();
     comm.run_on_rank0([&] {
-      log_info("pipeline: stage {} of {}: {}", i + 1, stages.size(), name);
+      log_info("pipeline: stage {} of {}: {}", i + 1, stages.size(), name_of(o.stage));
       state->set(i, "running", 0, inputs);
     });
     o.overwrite_output_dir = true;  // what is there is an unfinished try, or was made from something else
     try {
       train_stage(comm, o);
     } catch (const std::exception&) {
-      if (comm.rank() == 0) state->set(i, "failed", seconds_since(start), inputs);
+      try {
+        if (state) state->set(i, "failed", seconds_since(start), inputs);
+      } catch (const std::exception& error) {
+        log_warning("{}", error.what());  // on a full disk, say: the first error is the one to tell
+      }
       throw;
     }
     malloc_trim(0);  // the next stage plans with the memory that is left
     comm.run_on_rank0([&] { state->set(i, "done", seconds_since(start), inputs); });
   }
-  if (comm.rank() == 0) log_info("pipeline: done; the report is {}/report.html", directory);
+  comm.run_on_rank0([&] {
+    state->write();
+    log_info("pipeline: done; the report is {}/report.html", directory);
+  });
 }
 
 int run_pipeline(const std::vector<std::string>& arguments) {
-  if (arguments.size() != 1 || arguments[0] == "--help") {
+  if (std::find(arguments.begin(), arguments.end(), "--help") != arguments.end()) {
     fmt::print(
-        "usage: plumb pipeline FILE.ini\n\n"
+        "usage: {}\n\n"
         "FILE.ini holds options that all stages share (model and output_dir among them), then a section for each\n"
-        "stage to run, [sft], [reward] and [dpo], with its data and what it has of its own; plumb sft --help,\n"
-        "plumb reward --help and plumb dpo --help list the options. Stages run in this order, each starts from\n"
-        "what those before it made, and one that is done is not run again.\n");
-    if (arguments.size() == 1) return kExitDone;
-    throw_error<UsageError>("plumb pipeline: expected one file, got {} arguments", arguments.size());
+        "stage to run, with its data and what it has of its own:\n\n"
+        "  model = MODEL_DIR\n"
+        "  output_dir = run\n\n"
+        "  [sft]\n"
+        "  data = instructions.jsonl\n\n"
+        "  [reward]\n"
+        "  data = pairs.jsonl\n\n"
+        "  [dpo]\n"
+        "  data = pairs.jsonl\n"
+        "  beta = 0.2\n\n"
+        "plumb sft --help, plumb reward --help and plumb dpo --help list the options. Stages run in this order, each\n"
+        "starts from what those before it made, and one that is done is not run again until its inputs change.\n",
+        kUsage);
+    return kExitDone;
   }
+  if (arguments.size() != 1 || arguments[0].starts_with("--"))
+    throw_error<UsageError>("expected one file and nothing else, as options stand in it, got \"{}\"; usage: {}",
+                            fmt::join(arguments, " "), kUsage);
   const PipelineFile file = read_pipeline_file(arguments[0]);
   plan_pipeline(file);  // says what is wrong before MPI starts
   return run_on_ranks([&](const Communicator& comm) {

@@ -7,7 +7,9 @@
 
 namespace plumb {
 
-/// Collective. Throws what train_stage() throws; what is done by then is kept.
+/// Collective. A file that is not on disk yet is written to its output_dir as pipeline.ini. Throws UsageError of
+/// plan_pipeline(), InputOutputError for inputs that are not there, and what train_stage() throws; what is done by then
+/// is kept.
 void run_stages(const Communicator& comm, const PipelineFile& file);
 
 }  // namespace plumb

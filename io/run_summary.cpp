@@ -21,7 +21,7 @@ constexpr int64_t kMaxMetricsBytes = int64_t{512} << 20;
 constexpr size_t kMaxMetricNames = 200;
 constexpr size_t kMaxDatasets = 16;
 constexpr size_t kMaxItems = 500;         // of any list in a file of others
-constexpr int64_t kRunningSeconds = 600;  // since the last line of metrics
+constexpr int64_t kRunningSeconds = 600;  // since something was written
 
 /// The directory's own name, also of "." and "run/".
 std::string name_of_directory(const std::string& directory) {
@@ -194,12 +194,18 @@ void read_datasets(StageSummary& stage, const std::string& directory, std::vecto
   });
 }
 
+/// Whether a job has changed one of the files lately.
+bool is_alive(const std::vector<std::string>& paths, int64_t now_seconds) {
+  return std::any_of(paths.begin(), paths.end(), [&](const std::string& path) {
+    struct stat status = {};
+    return ::stat(path.c_str(), &status) == 0 && now_seconds - status.st_mtime < kRunningSeconds;
+  });
+}
+
 /// What the files say where no pipeline keeps account.
 std::string status_from_files(const StageSummary& stage, const std::string& metrics_path, int64_t now_seconds) {
   if (stage.num_steps > 0 && stage.last_step() >= stage.num_steps) return "done";
-  struct stat status = {};
-  if (::stat(metrics_path.c_str(), &status) != 0) return "unfinished";
-  return now_seconds - status.st_mtime < kRunningSeconds ? "running" : "unfinished";
+  return is_alive({metrics_path}, now_seconds) ? "running" : "unfinished";
 }
 
 /// Time in steps: each line has the mean over the steps since the line before.
@@ -294,7 +300,15 @@ RunSummary read_run(const std::string& directory) {
     stage.status = get_text(entry, "status");
     stage.seconds = get_number(entry, "seconds");
     const std::string name = get_text(entry, "directory");
-    if (is_plain_name(name)) read_stage(stage, join_path(directory, name), run);
+    if (!is_plain_name(name)) continue;
+    const std::string stage_directory = join_path(directory, name);
+    read_stage(stage, stage_directory, run);
+    // a job that was killed could not say so
+    if (stage.status == "running" &&
+        !is_alive({pipeline_path, join_path(stage_directory, "data"), join_path(stage_directory, "run.json"),
+                   join_path(stage_directory, "metrics.jsonl")},
+                  run.read_at_seconds))
+      stage.status = "unfinished";
   }
   return run;
 }

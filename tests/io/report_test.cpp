@@ -134,6 +134,19 @@ TEST(Report, ARunThatStoppedIsUnfinished) {
   EXPECT_EQ(read_run(directory.path()).status(), "unfinished");
 }
 
+TEST(Report, AStageOfAPipelineThatStoppedIsUnfinished) {
+  const TemporaryDirectory directory;
+  directory.write("pipeline.json", R"({"stages":[{"name":"sft","directory":"sft","status":"running"}]})");
+  directory.write("sft/run.json", R"({"command":"sft","num_steps":100})");
+  EXPECT_EQ(read_run(directory.path()).stages[0].status, "running");
+  const auto hour_ago = std::filesystem::file_time_type::clock::now() - std::chrono::hours(1);
+  std::filesystem::last_write_time(directory / "pipeline.json", hour_ago);
+  EXPECT_EQ(read_run(directory.path()).stages[0].status, "running");  // its run.json is new
+  std::filesystem::last_write_time(directory / "sft/run.json", hour_ago);
+  EXPECT_EQ(read_run(directory.path()).stages[0].status, "unfinished");
+  EXPECT_EQ(read_run(directory.path()).status(), "unfinished");
+}
+
 TEST(Report, RowsThatWereDroppedAreListedWhateverTheReason) {
   const TemporaryDirectory directory;
   write_stage(directory, "", "reward", 10, 10);

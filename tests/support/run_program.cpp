@@ -91,6 +91,17 @@ bool wait_until(pid_t process, int& status, Clock::time_point deadline) {
   }
 }
 
+void kill_children(pid_t parent) {
+  for (const auto& entry : fs::directory_iterator("/proc")) {
+    const std::string name = entry.path().filename().string();
+    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+    std::ostringstream status;
+    status << std::ifstream(entry.path() / "status").rdbuf();
+    if (status.str().find("\nPPid:\t" + std::to_string(parent) + "\n") != std::string::npos)
+      ::kill(static_cast<pid_t>(std::stol(name)), SIGKILL);
+  }
+}
+
 /// mpirun first gets the chance to end its ranks.
 void end_process(pid_t process, int& status) {
   ::kill(process, SIGTERM);
@@ -162,12 +173,17 @@ RunResult run_program(const std::vector<std::string>& argv, const RunOptions& op
       start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(options.timeout_seconds));
   bool has_ended = false;
   auto interrupted = start;
+  const auto wait_for_text = [&](const std::string& text) {
+    while (!has_ended && Clock::now() < deadline && err.content().find(text) == std::string::npos)
+      has_ended = wait_until(process, status, Clock::now() + std::chrono::milliseconds(2));
+    return !has_ended;
+  };
   if (!options.interrupt_after.empty()) {
-    while (!has_ended && Clock::now() < deadline && err.content().find(options.interrupt_after) == std::string::npos)
-      has_ended = wait_until(process, status, Clock::now() + std::chrono::milliseconds(10));
+    const bool is_running = wait_for_text(options.interrupt_after);
     interrupted = Clock::now();
-    if (!has_ended) ::kill(process, SIGINT);
+    if (is_running) ::kill(process, SIGINT);
   }
+  if (!options.kill_ranks_after.empty() && wait_for_text(options.kill_ranks_after)) kill_children(process);
   if (!has_ended) has_ended = wait_until(process, status, deadline);
   if (!has_ended) {
     result.has_timed_out = true;

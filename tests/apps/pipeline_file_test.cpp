@@ -1,0 +1,197 @@
+// Pipeline files: what is read from them, which options each stage gets, and what is said of those that are wrong.
+#include "apps/pipeline_file.hpp"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "apps/pipeline_state.hpp"
+#include "lib/base/check.hpp"
+
+namespace plumb {
+namespace {
+
+PipelineFile parse(const std::string& text) { return parse_pipeline_file(text, "align.ini"); }
+std::vector<PlannedStage> plan(const std::string& text) { return plan_pipeline(parse(text)); }
+
+const std::string kCommon = "model = base\noutput_dir = run\n";
+const std::string kThree = kCommon + "[sft]\ndata = rows\n[reward]\ndata = pairs\n[dpo]\ndata = pairs\n";
+
+void expect_refused(const std::function<void()>& body, const std::vector<std::string>& parts) {
+  try {
+    body();
+    ADD_FAILURE() << "expected it to be refused: " << parts.front();
+  } catch (const UsageError& error) {
+    for (const std::string& part : parts)
+      EXPECT_NE(std::string(error.what()).find(part), std::string::npos)
+          << "expected " << part << " in " << error.what();
+  }
+}
+
+std::string value_of(const OptionTexts& texts, const std::string& name) {
+  for (const auto& [option, value] : texts)
+    if (option == name) return value;
+  return "not there";
+}
+
+TEST(PipelineFile, SectionsAddToWhatStandsAboveThemOrReplaceIt) {
+  const auto stages = plan(kCommon + "max-steps = 7\nlearning_rate = 0.5\n" +
+                           "[sft]\ndata = rows\n[dpo]\ndata = pairs\nmax_steps = 9\nloss-type = ipo\n");
+  ASSERT_EQ(stages.size(), 2u);
+  EXPECT_EQ(stages[0].options.max_steps, 7);
+  EXPECT_EQ(stages[1].options.max_steps, 9);
+  EXPECT_EQ(stages[1].options.learning_rate, 0.5);
+  EXPECT_EQ(stages[1].options.dpo.loss_type, std::vector<std::string>{"ipo"});
+  EXPECT_EQ(stages[0].options.sft.loss_type, "nll");
+  EXPECT_EQ(value_of(stages[1].options.texts, "max_steps"), "9");
+}
+
+TEST(PipelineFile, CommonOptionsGoToTheStagesThatHaveThem) {
+  const auto stages = plan(kCommon + "beta = 0.7\n[sft]\ndata = rows\n[dpo]\ndata = pairs\n");
+  EXPECT_EQ(stages[1].options.dpo.beta, 0.7);
+  EXPECT_EQ(value_of(stages[0].options.texts, "beta"), "not there");
+}
+
+TEST(PipelineFile, DefaultsAreThoseOfTheStage) {
+  const auto stages = plan(kThree);
+  ASSERT_EQ(stages.size(), 3u);
+  EXPECT_EQ(stages[0].options.learning_rate, 2e-5);
+  EXPECT_EQ(stages[1].options.learning_rate, 1e-4);
+  EXPECT_EQ(stages[2].options.learning_rate, 1e-6);
+}
+
+TEST(PipelineFile, ListsTakeALineForEachItemAndSectionsReplaceThem) {
+  const auto stages = plan(kCommon + "data = a b.jsonl\ndata = c\n[sft]\n[dpo]\ndata = d\n");
+  ASSERT_EQ(stages.size(), 2u);
+  EXPECT_EQ(stages[0].options.data.data, (std::vector<std::string>{"a b.jsonl", "c"}));
+  EXPECT_EQ(stages[1].options.data.data, (std::vector<std::string>{"d"}));
+}
+
+TEST(PipelineFile, CommentsBlanksAndQuotes) {
+  const PipelineFile file = parse(
+      "\xef\xbb\xbf# first\r\n ; too\n\n  model = base # not part of it\r\nseed=3\t# nor this\noutput_dir = a#b\n"
+      "chat_template = \" # \\\" \\\\ \\n\"  # after\n [ dpo ] # comment\n");
+  EXPECT_EQ(file.common,
+            (std::vector<Setting>{
+                {"model", "base"}, {"seed", "3"}, {"output_dir", "a#b"}, {"chat_template", " # \" \\ \\n"}}));
+  ASSERT_EQ(file.sections.size(), 1u);
+  EXPECT_EQ(file.sections[0].stage, Stage::kDpo);
+}
+
+TEST(PipelineFile, RunsInItsOwnOrder) {
+  const auto stages = plan(kCommon + "[dpo]\ndata = p\n[reward]\ndata = p\n[sft]\ndata = r\n");
+  ASSERT_EQ(stages.size(), 3u);
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(stages[i].options.stage, kStages[i]);
+}
+
+TEST(PipelineFile, StagesTakeWhatEarlierOnesMake) {
+  const auto stages = plan(kThree);
+  EXPECT_EQ(stages[0].options.model.model, "base");
+  EXPECT_TRUE(stages[0].needs.empty());
+  EXPECT_EQ(stages[1].options.model.model, "run/sft/model");
+  EXPECT_EQ(stages[1].needs, std::vector<Stage>{Stage::kSft});
+  EXPECT_EQ(stages[2].options.model.model, "run/sft/model");
+  EXPECT_EQ(stages[2].options.dpo.reward_model, "run/reward/model");
+  EXPECT_EQ(stages[2].needs, (std::vector<Stage>{Stage::kSft, Stage::kReward}));
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(stages[i].options.output_dir, "run/" + std::string(name_of(kStages[i])));
+  EXPECT_EQ(value_of(stages[2].options.texts, "reward_model"), "run/reward/model");
+  EXPECT_EQ(value_of(stages[2].options.texts, "output_dir"), "run/dpo");
+}
+
+TEST(PipelineFile, ModelsOfASectionsOwnWin) {
+  const auto stages =
+      plan(kCommon + "[sft]\ndata = r\n[reward]\ndata = p\nmodel = other\n[dpo]\ndata = p\nreward_model = judge\n");
+  EXPECT_EQ(stages[1].options.model.model, "other");
+  EXPECT_TRUE(stages[1].needs.empty());
+  EXPECT_EQ(stages[2].options.dpo.reward_model, "judge");
+  EXPECT_EQ(stages[2].needs, std::vector<Stage>{Stage::kSft});
+}
+
+TEST(PipelineFile, WithoutTheOtherStagesTheCommonModelIsTaken) {
+  const auto stages = plan(kCommon + "reward_model = judge\n[dpo]\ndata = pairs\n");
+  EXPECT_EQ(stages[0].options.model.model, "base");
+  EXPECT_EQ(stages[0].options.dpo.reward_model, "judge");
+  EXPECT_TRUE(stages[0].needs.empty());
+}
+
+TEST(PipelineFile, RefusesWhatItCannotMeanAndSaysWhere) {
+  const auto refused = [](const std::string& text, std::vector<std::string> parts) {
+    parts.emplace_back("align.ini: ");
+    expect_refused([&] { plan(text); }, parts);
+  };
+  refused(kCommon, {"[sft], [reward] or [dpo]"});
+  refused("", {"[sft], [reward] or [dpo]"});
+  refused(kCommon + "[stf]\n", {"line 3", "[stf]", "did you mean [sft]?"});
+  refused(kCommon + "[sft\n", {"line 3", "[sft"});
+  refused(kCommon + "[sft]\ndata = r\n[sft]\n", {"line 5", "got twice"});
+  refused(kCommon + "just words\n", {"line 3", "name = value", "just words"});
+  refused(kCommon + "seed =  # none\n", {"line 3", "seed", "expected a value"});
+  refused(kCommon + "columns = \"a=b\n", {"line 3", "quote"});
+  refused(kCommon + "columns = \"a=b\" c\n", {"line 3", "got c"});
+  refused("model = base\n[sft]\ndata = r\n", {"output_dir above the sections"});
+  refused("output_dir = x\n" + kThree, {"output_dir", "twice"});
+  refused(kCommon + "lerning_rate = 1\n[sft]\ndata = r\n", {"lerning_rate", "did you mean --learning_rate?"});
+  refused(kCommon + "[sft]\ndata = r\nlerning_rate = 1\n", {"[sft]", "did you mean --learning_rate?"});
+  refused(kCommon + "[sft]\ndata = r\nbeta = 1\n", {"[sft]", "beta: expected an option of sft, got one of dpo"});
+  refused(kCommon + "beta = 1\n[sft]\ndata = r\n", {"beta", "got one of dpo"});
+  refused(kCommon + "[sft]\ndata = r\nconfig = x\n", {"[sft]", "config"});
+  refused(kCommon + "[sft]\ndata = r\nhelp = x\n", {"[sft]", "help"});
+  refused(kCommon + "[sft]\ndata = r\noutput_dir = y\n", {"[sft]", "output_dir", "above the sections"});
+  refused(kCommon + "overwrite_output_dir = true\n[sft]\ndata = r\n", {"overwrite_output_dir", "remove run"});
+  refused(kCommon + "[sft]\ndata = r\n[reward]\ndata = p\nmax_steps = few\n", {"[reward]", "max_steps", "few"});
+  refused(kCommon + "[sft]\ndata = r\n[dpo]\ndata = p\nbeta = -1\n", {"[dpo]", "beta"});
+  refused(kCommon + "[sft]\ndata = r\nseed = 1\nseed = 2\n", {"[sft]", "seed", "more than once"});
+  refused("output_dir = run\n[dpo]\ndata = p\n", {"[dpo]", "model", "expected a model directory"});
+  refused(kCommon + "[dpo]\n", {"[dpo]", "data", "expected a file"});
+  refused(kCommon + "[dpo]\ndata = p\npairs = sampled\n", {"[dpo]", "reward_model"});
+}
+
+TEST(PipelineFile, WhatIsWrittenReadsBack) {
+  PipelineFile file{"align.ini", {{"output_dir", "run"}}, {}};
+  for (const char* value : {"a b  c", " around ", "#first", "a #b", "a#b", "x=y=z", "\"q\"", "in \"side\"",
+                            "back\\slash", "\\", "\"", "\\\"", "", "[sft]", "tab\t#", "umlaut \xc3\xbc"})
+    if (*value != '\0') file.common.push_back({"columns", value});
+  file.sections.push_back({Stage::kSft, {{"data", "one file"}, {"data", "# two"}}});
+  file.sections.push_back({Stage::kDpo, {}});
+  const PipelineFile back = parse(render_pipeline_file(file));
+  EXPECT_EQ(back.common, file.common);
+  ASSERT_EQ(back.sections.size(), 2u);
+  EXPECT_EQ(back.sections[0].settings, file.sections[0].settings);
+  EXPECT_EQ(back.sections[1].stage, Stage::kDpo);
+  EXPECT_TRUE(back.sections[1].settings.empty());
+  file.common.push_back({"columns", "two\nlines"});
+  expect_refused([&] { render_pipeline_file(file); }, {"columns", "one line"});
+}
+
+TEST(PipelineState, SaysWhichInputsDifferAndMatter) {
+  const Inputs before = {{"learning_rate", "1e-06"}, {"logging_steps", "10"},   {"data", "a"},
+                         {"ref_model", "old"},       {"contents of data", "1"}, {"contents of ref_model", "2"}};
+  Inputs now = before;
+  EXPECT_EQ(describe_changes(before, now), "");
+  now[1].second = "20";
+  now[2].second = "b";  // moved
+  EXPECT_EQ(describe_changes(before, now), "");
+  now[0].second = "5e-07";
+  EXPECT_EQ(describe_changes(before, now), "learning_rate: 1e-06, now 5e-07");
+  now[4].second = "3";
+  EXPECT_EQ(describe_changes(before, now), "learning_rate: 1e-06, now 5e-07, data: a, now b");
+  now = before;
+  now[4].second = "3";
+  EXPECT_EQ(describe_changes(before, now), "contents of data changed");
+  now = before;
+  now.pop_back();
+  now[3].second = "";
+  EXPECT_EQ(describe_changes(before, now), "ref_model: old, now none");
+}
+
+TEST(PipelineState, RanksMayComeAndGoWhereTheOptionOrTheRowsOfAStepStay) {
+  const auto inputs = [](const char* accumulation, const char* micro_batches) {
+    return Inputs{{"gradient_accumulation_steps", accumulation}, {"micro_batches_per_step", micro_batches}};
+  };
+  EXPECT_EQ(describe_changes(inputs("2", "2"), inputs("1", "2")), "");
+  EXPECT_EQ(describe_changes(inputs("2", "2"), inputs("2", "6")), "");
+  EXPECT_EQ(describe_changes(inputs("2", "2"), inputs("3", "9")), "gradient_accumulation_steps: 2, now 3");
+}
+
+}  // namespace
+}  // namespace plumb

@@ -1,0 +1,92 @@
+// Pipelines that were killed, interrupted or given bad data, and are started again with the same command.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "tests/support/pipeline_test.hpp"
+
+namespace plumb::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+class PipelineRestart : public PipelineTest {};
+
+TEST_F(PipelineRestart, KilledInAnyStageItGoesOnAndEndsWithTheSame) {
+  expect_done(pipeline(2), kAll);
+  const std::string undisturbed = results();
+  fs::remove_all(directory_ / "run");
+  const std::vector<std::string> after = {"step 3/60 ", "step 3/61 ", "step 3/62 "};
+  for (size_t stage = 0; stage < 3; ++stage) {
+    RunOptions options;
+    options.kill_ranks_after = after[stage];
+    const RunResult killed = pipeline(2, options);
+    EXPECT_NE(killed.exit_code, 0);
+    EXPECT_FALSE(killed.has_timed_out);
+    EXPECT_EQ(statuses()[stage], "running") << "it was not killed in time: " << killed.err;
+    for (size_t done = 0; done < stage; ++done) EXPECT_EQ(statuses()[done], "done");
+    EXPECT_EQ(stages_run(killed).size(), stage == 0 ? 1u : 2u) << killed.err;
+  }
+  const RunResult last = pipeline(2);
+  expect_done(last, {"dpo"});
+  EXPECT_EQ(lines_with(last.err, "dpo runs: it was begun and is unfinished").size(), 1u) << last.err;
+  EXPECT_EQ(lines_with(last.err, "holds these rows already").size(), 1u) << last.err;
+  EXPECT_EQ(lines_with(last.err, "reference: log-probabilities").size(), 0u) << last.err;
+  EXPECT_EQ(results(), undisturbed);
+}
+
+TEST_F(PipelineRestart, KilledBetweenStagesAndGoneOnWithOnOtherRanksItEndsWithTheSame) {
+  write_ini("gradient_accumulation_steps = 3\n");
+  expect_done(pipeline(1), kAll);
+  const std::string undisturbed = results();
+  fs::remove_all(directory_ / "run");
+  RunOptions options;
+  options.kill_ranks_after = "stage 2 of 3";
+  EXPECT_NE(pipeline(1, options).exit_code, 0);
+  write_ini("gradient_accumulation_steps = 1\n");
+  expect_done(pipeline(3), {"reward", "dpo"});
+  EXPECT_EQ(results(), undisturbed);
+}
+
+TEST_F(PipelineRestart, InterruptedItLeavesNothingThatTheNextStartDoesNotClean) {
+  // mpirun takes its time to end a job
+  std::string ini = directory_.read("align.ini");
+  ini.replace(ini.find("= 62"), 4, "= 200");
+  directory_.write("align.ini", ini);
+  for (const char* text : {"step 2/60 ", "stage 2 of 3", "step 2/200 "}) {
+    RunOptions options;
+    options.interrupt_after = text;
+    const RunResult interrupted = pipeline(2, options);
+    EXPECT_NE(interrupted.exit_code, 0) << text;
+    EXPECT_LT(interrupted.seconds_after_interrupt, 20) << text;
+    EXPECT_FALSE(interrupted.has_timed_out) << text;
+  }
+  // what a process may leave that is killed in the middle of writing
+  fs::create_directories(directory_ / "run/dpo/model.tmp-abcdef");
+  directory_.write("run/dpo/run.json.tmp-1", "{");
+  directory_.write("run/pipeline.json.tmp-1", "{");
+  const RunResult last = pipeline(1);
+  expect_done(last, {"dpo"});
+}
+
+TEST_F(PipelineRestart, AStageThatFailsKeepsWhatIsDoneAndGoesOnOnceMended) {
+  directory_.write("bad.jsonl", pairs(3) + "{\"prompt\": 1}\n");
+  write_ini();
+  std::string ini = directory_.read("align.ini");
+  ini.replace(ini.rfind("pairs.jsonl"), 11, "bad.jsonl");
+  directory_.write("align.ini", ini);
+  const RunResult failed = pipeline(2);
+  EXPECT_EQ(failed.exit_code, 65) << failed.err;
+  EXPECT_EQ(lines_with(failed.err, "error: ").size(), 1u) << failed.err;
+  EXPECT_EQ(statuses(), (std::vector<std::string>{"done", "failed", "pending"}));
+  EXPECT_NE(directory_.read("run/report.html").find(">failed<"), std::string::npos);
+  EXPECT_EQ(unfinished_files(), std::vector<std::string>());
+  EXPECT_EQ(stages_run(pipeline(2)), std::vector<std::string>{"reward"});  // still bad
+  directory_.write("bad.jsonl", pairs(8));
+  expect_done(pipeline(2), {"reward", "dpo"});
+}
+
+}  // namespace
+}  // namespace plumb::test

@@ -1,0 +1,86 @@
+// What end-to-end tests of pipelines share: a pipeline file of three short stages, and what they leave.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "tests/support/program_test.hpp"
+
+namespace plumb::test {
+
+class PipelineTest : public ProgramTest {
+ protected:
+  void SetUp() override {
+    ProgramTest::SetUp();
+    directory_.write("pairs.jsonl", pairs(24));
+    write_ini();
+  }
+
+  static std::string pairs(int count) {
+    std::string text;
+    for (int i = 0; i < count; ++i) {
+      const nlohmann::json row = {{"prompt", "What is " + std::to_string(i * i) + " and one?"},
+                                  {"chosen", " It is " + std::to_string(i * i + 1)},
+                                  {"rejected", " I do not know" + std::string(i % 3, '.')}};
+      text += row.dump() + "\n";
+    }
+    return text;
+  }
+
+  /// Different numbers of steps, so that a line of one stage's log is no other's.
+  void write_ini(const std::string& common = "", const std::string& dpo = "", const std::string& sft = "") const {
+    directory_.write("align.ini",
+                     "model = model\noutput_dir = run\nthreads = 1\nlogging_steps = 1\n"
+                     "per_device_train_batch_size = 2\nlearning_rate = 0.001\n" +
+                         common + "[dpo]\ndata = pairs.jsonl\nmax_steps = 62\n" + dpo +
+                         "[sft]\ndata = rows.jsonl\nmax_steps = 60\n" + sft +
+                         "[reward]\ndata = pairs.jsonl\nmax_steps = 61\n");
+  }
+
+  RunResult pipeline(int num_ranks, const RunOptions& options = {}) const {
+    return run(num_ranks, {"pipeline", "align.ini"}, options);
+  }
+
+  /// The stages that a run trained, by its log.
+  static std::vector<std::string> stages_run(const RunResult& result) {
+    std::vector<std::string> names;
+    for (const std::string& line : lines_with(result.err, "plumb: pipeline: stage "))
+      names.push_back(line.substr(line.rfind(' ') + 1));
+    return names;
+  }
+
+  std::vector<std::string> statuses() const {
+    const nlohmann::json state = nlohmann::json::parse(directory_.read("run/pipeline.json"));
+    std::vector<std::string> all;
+    for (const nlohmann::json& stage : state.at("stages")) all.push_back(stage.at("status").get<std::string>());
+    return all;
+  }
+
+  /// What must not depend on how often the pipeline was started: models, and metrics but for time and memory.
+  std::string results() const {
+    std::string text;
+    for (const std::string stage : {"sft", "reward", "dpo"}) {
+      text += directory_.read("run/" + stage + "/model/model.safetensors");
+      for (const std::string& line : lines_with(directory_.read("run/" + stage + "/metrics.jsonl"), "{")) {
+        nlohmann::json metrics = nlohmann::json::parse(line);
+        for (const char* key : {"step_seconds", "tokens_per_second", "memory_bytes"}) metrics.erase(key);
+        text += metrics.dump() + "\n";
+      }
+    }
+    return text;
+  }
+
+  void expect_done(const RunResult& result, const std::vector<std::string>& stages) const {
+    EXPECT_EQ(result.exit_code, 0) << result.err << result.launcher;
+    EXPECT_EQ(stages_run(result), stages) << result.err;
+    EXPECT_EQ(statuses(), kDone);
+    EXPECT_EQ(unfinished_files(), std::vector<std::string>());
+  }
+
+  const std::vector<std::string> kAll = {"sft", "reward", "dpo"};
+  const std::vector<std::string> kDone = {"done", "done", "done"};
+};
+
+}  // namespace plumb::test
