@@ -2,8 +2,8 @@
 # plumb and TRL in turn on preference pairs, reward and DPO, several rounds, so that other load on the machine falls on
 # both; then medians and ratios as a Markdown table. Needs benchmarks/peers/setup.sh once and ../shared/reference.
 #     benchmarks/pairs_side_by_side.sh [ROUNDS] [DIRECTORY of the peers' environment]
-# From the environment: RANKS (1), THREADS per rank (2 / RANKS), STEPS (4), WARMUP (1), STAGES, DTYPES, ROWS, PLUMB,
-# PLUMB_OPTIONS (more options of plumb reward and plumb dpo).
+# From the environment: RANKS (1), THREADS per rank (2 / RANKS), BATCH (pairs of a micro-batch, 8 / RANKS; a step has 8),
+# STEPS (4), WARMUP (1), STAGES, DTYPES, ROWS, PLUMB, PLUMB_OPTIONS (more options of plumb reward and plumb dpo).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rounds=${1:-3}
@@ -12,6 +12,7 @@ program=${PLUMB:-build/plumb}
 rows=${ROWS:-../shared/reference/data/pref_hh.jsonl}
 ranks=${RANKS:-1} steps=${STEPS:-4} warmup=${WARMUP:-1}
 threads=${THREADS:-$((ranks < 2 ? 2 : 1))}
+batch=${BATCH:-$((8 / ranks))}
 read -ra stages <<<"${STAGES:-reward dpo}"
 read -ra dtypes <<<"${DTYPES:-float32 bfloat16}"
 read -ra more_options <<<"${PLUMB_OPTIONS:-}"
@@ -29,7 +30,7 @@ run_plumb() {
   local stage=$1 dtype=$2
   rm -rf "$work/run"
   local command=("$program" "$stage" --model "$work/model" --data "$rows" --output_dir "$work/run" --dtype "$dtype"
-    --max_steps "$((steps + warmup))" --per_device_train_batch_size "$((8 / ranks))" --max_length 512 --learning_rate 2e-5
+    --max_steps "$((steps + warmup))" --per_device_train_batch_size "$batch" --gradient_accumulation_steps "$((8 / ranks / batch))" --max_length 512 --learning_rate 2e-5
     --gradient_checkpointing false --logging_steps 1 --threads "$threads" "${more_options[@]}")
   ((ranks == 1)) || command=(mpirun -n "$ranks" --bind-to none "${command[@]}")
   # GNU time gives the most that one process ever held, the same as TRL's VmHWM
