@@ -146,7 +146,7 @@ std::string PipelineState::reason_to_run(size_t stage, const Inputs& inputs) con
   const auto model = fmt::format("{}/{}/model", directory_, entry["directory"].get<std::string>());
   if (status == "pending") return "it has not run yet";
   if (status != "done" || !entry.contains("inputs") || !entry["inputs"].is_object())
-    return fmt::format("it was begun and is {}", status == "failed" ? "failed" : "unfinished");
+    return status == "failed" ? "it failed last time" : "it was begun and not finished";
   if (!is_regular_file(join_path(model, "config.json"))) return fmt::format("{} is gone", model);
   Inputs before;
   for (const auto& [name, value] : entry["inputs"].items())

@@ -1,5 +1,7 @@
 #include "apps/stage_data.hpp"
 
+#include <malloc.h>
+
 #include <chrono>
 
 #include "apps/model_setup.hpp"
@@ -85,8 +87,7 @@ MicroBatch StageRows::micro_batch(const std::vector<int64_t>& row_numbers) const
 
 std::unique_ptr<BatchStream> StageRows::stream(const SamplerOptions& sampler, const Communicator& comm,
                                                int64_t end_step) const {
-  return std::make_unique<BatchStream>(*dataset, sampler, comm.rank(), comm.size(), 0, end_step,
-                                       reference_logps.get());
+  return std::make_unique<BatchStream>(*dataset, sampler, comm.rank(), comm.size(), 0, end_step, reference_logps.get());
 }
 
 StageRows open_rows(const Communicator& comm, const TrainOptions& o, const std::vector<std::string>& files,
@@ -102,7 +103,8 @@ StageRows open_rows(const Communicator& comm, const TrainOptions& o, const std::
                                   .vocab_size = config.vocab_size};
   const DatasetIndex index = prepare_data(comm, prepare, data_directory);
   StageRows rows;
-  comm.run_agreed([&] { rows.dataset = std::make_unique<Dataset>(dataset_directory(data_directory, index), config.vocab_size); });
+  comm.run_agreed(
+      [&] { rows.dataset = std::make_unique<Dataset>(dataset_directory(data_directory, index), config.vocab_size); });
   if (!o.packing) return rows;
   const int64_t capacity_tokens = o.data.max_length * (o.stage == Stage::kSft ? 1 : 2);  // a pair is two texts
   ensure_packing(comm, *rows.dataset, capacity_tokens);
@@ -129,6 +131,7 @@ void add_reference_logps(const Communicator& comm, const std::string& directory,
   if (!has_reference_logps(comm, *rows.dataset, model)) {
     const auto start = std::chrono::steady_clock::now();
     write_reference_logps(comm, *rows.dataset, model, compute_reference_logps(comm, directory, *rows.dataset));
+    malloc_trim(0);  // the reference model's memory, which the model to train would come on top of
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (comm.rank() == 0)
       log_info("reference: log-probabilities of {} pairs in {:.1f} s, kept beside the pairs",

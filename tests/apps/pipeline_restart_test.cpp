@@ -31,7 +31,7 @@ TEST_F(PipelineRestart, KilledInAnyStageItGoesOnAndEndsWithTheSame) {
   }
   const RunResult last = pipeline(2);
   expect_done(last, {"dpo"});
-  EXPECT_EQ(lines_with(last.err, "dpo runs: it was begun and is unfinished").size(), 1u) << last.err;
+  EXPECT_EQ(lines_with(last.err, "dpo runs: it was begun and not finished").size(), 1u) << last.err;
   EXPECT_EQ(lines_with(last.err, "holds these rows already").size(), 1u) << last.err;
   EXPECT_EQ(lines_with(last.err, "reference: log-probabilities").size(), 0u) << last.err;
   EXPECT_EQ(results(), undisturbed);

@@ -66,6 +66,24 @@ TEST_F(PipelineRun, RunsAgainWhatAnEditConcerns) {
   EXPECT_EQ(stages_run(gone), std::vector<std::string>{"reward"}) << gone.err;  // it comes out as it was
 }
 
+TEST_F(PipelineRun, AStageReturnsItsMemoryToTheNext) {
+  const RunResult made = run(0, {"init", "--output_dir", "big", "--hidden_size", "384", "--num_layers", "6"});
+  ASSERT_EQ(made.exit_code, 0) << made.err;
+  directory_.write("align.ini",
+                   "model = big\noutput_dir = run\nthreads = 1\nmax_steps = 1\nstartup_checks = false\n"
+                   "per_device_train_batch_size = 1\n[sft]\ndata = rows.jsonl\n[dpo]\ndata = pairs.jsonl\n");
+  expect_done(pipeline(1), {"sft", "dpo"});
+  const auto plan = [&](const std::string& stage) {
+    return json::parse(directory_.read("run/" + stage + "/run.json"))["plan"];
+  };
+  const double own_bytes = plan("sft")["total_bytes"].get<double>() - plan("sft")["program_bytes"].get<double>();
+  EXPECT_GT(own_bytes, 100e6);
+  EXPECT_LT(plan("dpo")["program_bytes"].get<double>() - plan("sft")["program_bytes"].get<double>(), 0.3 * own_bytes);
+  // nor is the reference model's memory kept while the model trains
+  EXPECT_LT(metrics("loss", "run/dpo")[0]["memory_bytes"].get<double>(),
+            1.2 * plan("dpo")["total_bytes"].get<double>());
+}
+
 TEST_F(PipelineRun, RefusesWhatCannotRunBeforeAnythingDoes) {
   const auto refused = [&](const std::string& ini, int exit_code, const std::vector<std::string>& parts) {
     directory_.write("align.ini", ini);

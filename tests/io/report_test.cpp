@@ -137,6 +137,7 @@ TEST(Report, ARunThatStoppedIsUnfinished) {
 TEST(Report, AStageOfAPipelineThatStoppedIsUnfinished) {
   const TemporaryDirectory directory;
   directory.write("pipeline.json", R"({"stages":[{"name":"sft","directory":"sft","status":"running"}]})");
+  std::filesystem::create_directory(directory / "sft");
   directory.write("sft/run.json", R"({"command":"sft","num_steps":100})");
   EXPECT_EQ(read_run(directory.path()).stages[0].status, "running");
   const auto hour_ago = std::filesystem::file_time_type::clock::now() - std::chrono::hours(1);
