@@ -142,6 +142,26 @@ void run_steps(const TrainOptions& o, const Communicator& comm, ShardedModel& mo
   progress.finish_line();
 }
 
+/// Says what the run will take, refuses what does not fit, and describes the run in run.json. Collective.
+void plan_run(const TrainOptions& o, const Communicator& comm, const ModelConfig& config, const StageRows& train_rows,
+              const RunLength& length, int threads) {
+  const PlanInput plan_input{.config = config,
+                             .num_ranks = comm.size(),
+                             .ranks_per_node = comm.node_size(0),
+                             .element_bytes = o.model.dtype == "bfloat16" ? 2 : 4,
+                             .accumulation_steps = o.gradient_accumulation_steps,
+                             .micro_batch_tokens = o.per_device_train_batch_size * train_rows.dataset->max_row_tokens(),
+                             .has_gradient_checkpointing = o.gradient_checkpointing,
+                             .reduction = parse_reduction(o.reduction),
+                             .program_bytes = sum_of_memory(comm) / comm.size()};
+  const MemoryPlan plan = plan_memory(plan_input);
+  comm.run_on_rank0([&] {
+    log_info("{}", render_plan(plan_input, plan));
+    check_fits(plan_input, plan, available_memory_bytes());
+    write_run_json(o, comm, length.num_steps, threads, plan);
+  });
+}
+
 }  // namespace
 
 void train_stage(const Communicator& comm, const TrainOptions& o) {
@@ -173,21 +193,7 @@ void train_stage(const Communicator& comm, const TrainOptions& o) {
   RunLength length{};
   comm.run_agreed([&] { length = run_length(o, train_rows.dataset->num_rows(), comm.size()); });
 
-  const PlanInput plan_input{.config = config,
-                             .num_ranks = comm.size(),
-                             .ranks_per_node = comm.node_size(0),
-                             .element_bytes = o.model.dtype == "bfloat16" ? 2 : 4,
-                             .accumulation_steps = o.gradient_accumulation_steps,
-                             .micro_batch_tokens = o.per_device_train_batch_size * train_rows.dataset->max_row_tokens(),
-                             .has_gradient_checkpointing = o.gradient_checkpointing,
-                             .reduction = parse_reduction(o.reduction),
-                             .program_bytes = sum_of_memory(comm) / comm.size()};
-  const MemoryPlan plan = plan_memory(plan_input);
-  comm.run_on_rank0([&] {
-    log_info("{}", render_plan(plan_input, plan));
-    check_fits(plan_input, plan, available_memory_bytes());
-    write_run_json(o, comm, length.num_steps, threads, plan);
-  });
+  plan_run(o, comm, config, train_rows, length, threads);
   if (o.stage == Stage::kDpo) {
     const std::string& reference = o.dpo.ref_model.empty() ? o.model.model : o.dpo.ref_model;
     add_reference_logps(comm, reference, train_rows);

@@ -82,7 +82,7 @@ td.number, th.number { text-align: right; white-space: nowrap; }
 th:last-child, td:last-child { padding-right: 0; }
 td.places { font-size: 0.8125rem; color: var(--quiet); }
 .sample { background: var(--panel); border-radius: 6px; padding: 1.1rem 1.3rem 1.2rem; margin-top: 1rem; }
-.sample .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 230px), 1fr)); gap: 1rem 2rem; margin-top: 0.9rem; }
+.sample .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 190px), 1fr)); gap: 1rem 2rem; margin-top: 0.9rem; }
 .sample h4 { margin: 0; font-size: 0.8125rem; font-weight: 400; color: var(--quiet); }
 .sample .text { white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; max-height: 22rem; overflow-y: auto; }
 .sample .prompt { font-weight: 600; }

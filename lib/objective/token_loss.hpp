@@ -18,12 +18,12 @@ namespace plumb {
 struct Targets {
   std::vector<int64_t> positions;  // into the micro-batch's tokens
   std::vector<int64_t> labels;
-  std::vector<size_t> document_begin{0};  // the first target of each document, then the number of targets
+  std::vector<size_t> document_begin = {0};  // the first target of each document, then the number of targets
   /// The last token of a shared prompt predicts the first of both answers: pairs of targets with the same position.
   struct Twins {
     int64_t first, second;
   };
-  std::vector<Twins> twins;
+  std::vector<Twins> twins = {};
 };
 
 /// The first token of a document is never predicted.
