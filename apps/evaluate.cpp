@@ -1,5 +1,5 @@
-// plumb evaluate: what a model makes of rows. A language model: loss, perplexity, token accuracy and exact match of rows
-// to fine-tune on; of preference pairs, beside a reference model, the metrics of DPO. A reward model: how often it
+// plumb evaluate: what a model makes of rows. A language model: loss, perplexity, token accuracy and exact match of
+// rows to fine-tune on; of preference pairs, beside a reference model, the metrics of DPO. A reward model: how often it
 // prefers the chosen text, overall and by length.
 #include <fmt/format.h>
 
@@ -17,8 +17,8 @@
 #include "io/prepare.hpp"
 #include "io/scratch_directory.hpp"
 #include "lib/base/check.hpp"
-#include "lib/objective/sft.hpp"
 #include "lib/objective/dpo.hpp"
+#include "lib/objective/sft.hpp"
 
 namespace plumb {
 
@@ -79,7 +79,9 @@ int evaluate(const Communicator& comm, const EvaluateOptions& o) {
                                            .vocab_size = source->config().vocab_size},
                                           scratch.path());
   StageRows rows;
-  comm.run_agreed([&] { rows.dataset = std::make_unique<Dataset>(dataset_directory(scratch.path(), index), source->config().vocab_size); });
+  comm.run_agreed([&] {
+    rows.dataset = std::make_unique<Dataset>(dataset_directory(scratch.path(), index), source->config().vocab_size);
+  });
   ordered_json line = {{"rows", rows.dataset->num_rows()}};
   if (is_reward_model) {
     RewardModel model(comm, o.model.model, parse_dtype(o.model.dtype));
@@ -99,7 +101,8 @@ int run_evaluate(const std::vector<std::string>& arguments) {
   declare(description, options.model);
   declare(description, options.data);
   auto add = description.add_options();
-  add("ref_model", with_default(options.ref_model), "of preference pairs under a language model: what it is compared with");
+  add("ref_model", with_default(options.ref_model),
+      "of preference pairs under a language model: what it is compared with");
   add("beta", with_default(options.beta), "of the rewards of preference pairs");
   add("per_device_eval_batch_size", with_default(options.batch_size), "rows of a micro-batch");
   if (!parse_options("plumb evaluate --model DIR --data FILE...", description, {"model", "data"}, arguments))

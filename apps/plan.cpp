@@ -3,8 +3,8 @@
 
 #include "apps/commands.hpp"
 #include "apps/model_setup.hpp"
-#include "apps/train_options.hpp"
 #include "apps/output_directory.hpp"
+#include "apps/train_options.hpp"
 #include "io/file.hpp"
 #include "io/process_memory.hpp"
 #include "lib/base/check.hpp"
@@ -34,11 +34,13 @@ int run_plan(const std::vector<std::string>& arguments) {
   OptionsDescription description("options of plumb plan");
   declare(description, o);
   namespace po = boost::program_options;
-  description.add_options()("stage", with_default(stage), "sft, reward or dpo: whose options follow")("num_ranks", po::value(&num_ranks)->default_value(1), "ranks of the run")(
+  description.add_options()("stage", with_default(stage), "sft, reward or dpo: whose options follow")(
+      "num_ranks", po::value(&num_ranks)->default_value(1), "ranks of the run")(
       "ranks_per_node", po::value(&ranks_per_node)->default_value(0), "0: all on one node")(
       "node_memory", po::value(&node_memory_gib)->default_value(0, "0"),
       "GiB that a node has for the run; a plan that does not fit is refused; 0: do not check");
-  if (!parse_options("plumb plan --model DIR --num_ranks N [--stage sft|reward|dpo] [training options]", description, {"model"}, arguments))
+  if (!parse_options("plumb plan --model DIR --num_ranks N [--stage sft|reward|dpo] [training options]", description,
+                     {"model"}, arguments))
     return kExitDone;
   check_one_of(stage, {"sft", "reward", "dpo"}, "stage");
   validate(o);

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "apps/model_setup.hpp"
 #include "apps/trainer.hpp"
 #include "io/file.hpp"
 #include "lib/base/check.hpp"
@@ -27,14 +28,20 @@ struct Check {
   std::string detail;
 };
 
-/// The shortest of the first rows, so that the proofs take little time.
-std::vector<int64_t> short_rows(const Dataset& dataset) {
+/// The shortest of the first rows, so that the proofs take little time; together no longer than a micro-batch of the
+/// run may be, but two at the least.
+std::vector<int64_t> short_rows(const Dataset& dataset, int64_t micro_batch_tokens) {
   std::vector<std::pair<int64_t, int64_t>> rows;  // tokens, row
   for (int64_t row = 0; row < std::min(dataset.num_rows(), kRowsLookedAt); ++row)
     rows.emplace_back(dataset.row(row).num_tokens(), row);
   std::sort(rows.begin(), rows.end());
   std::vector<int64_t> chosen;
-  for (size_t i = 0; i < std::min<size_t>(rows.size(), kRowsChecked); ++i) chosen.push_back(rows[i].second);
+  int64_t tokens = 0;
+  for (size_t i = 0; i < std::min<size_t>(rows.size(), kRowsChecked); ++i) {
+    tokens += rows[i].first;
+    if (i >= 2 && tokens > micro_batch_tokens) break;
+    chosen.push_back(rows[i].second);
+  }
   return chosen;
 }
 
@@ -46,8 +53,9 @@ class StartupChecks {
                 const StageRows& rows)
       : comm_(comm), options_(options), model_(model), objective_(objective), rows_(rows) {
     comm.run_agreed([&] {
-      for (const int64_t row : short_rows(*rows.dataset)) singles_.push_back(rows.micro_batch({row}));
-      together_ = rows.micro_batch(short_rows(*rows.dataset));
+      row_numbers_ = short_rows(*rows.dataset, options.per_device_train_batch_size * rows.dataset->max_row_tokens());
+      for (const int64_t row : row_numbers_) singles_.push_back(rows.micro_batch({row}));
+      together_ = rows.micro_batch(row_numbers_);
     });
     // a bfloat16 product rounds differently for other numbers of rows
     tolerance_ = options.model.dtype == "float32" ? 1e-3 : 5e-2;
@@ -97,9 +105,8 @@ class StartupChecks {
     for (int64_t a = 0; a < options_.gradient_accumulation_steps; ++a) {
       const int64_t number = a * comm_.size() + comm_.rank();
       std::vector<int64_t> rows;
-      const std::vector<int64_t> all = short_rows(*rows_.dataset);
-      for (size_t i = 0; i < all.size(); ++i)
-        if (number == (is_spread ? static_cast<int64_t>(i) % num_micro_batches : 0)) rows.push_back(all[i]);
+      for (size_t i = 0; i < row_numbers_.size(); ++i)
+        if (number == (is_spread ? static_cast<int64_t>(i) % num_micro_batches : 0)) rows.push_back(row_numbers_[i]);
       mine.push_back(rows_.micro_batch(rows));
       mine.back().number = number;
     }
@@ -153,6 +160,7 @@ class StartupChecks {
   ShardedModel& model_;
   Objective& objective_;
   const StageRows& rows_;
+  std::vector<int64_t> row_numbers_;
   std::vector<MicroBatch> singles_;
   MicroBatch together_;
   double tolerance_;
@@ -172,6 +180,7 @@ void run_startup_checks(const Communicator& comm, const TrainOptions& options, S
     write_file_atomically(options.output_dir + "/checks.json",
                           nlohmann::ordered_json{{"checks", lines}}.dump(2) + "\n");
   });
+  release_freed_memory();  // of micro-batches that the run does not have
   // the last one is of the data, about which prepare has warned already
   for (size_t i = 0; i + 1 < checks.size(); ++i)
     if (!checks[i].is_passed)

@@ -48,10 +48,24 @@ TEST(MicroBatch, PairsAreTwoDocumentsEach) {
   TokenRows expected;
   for (const int64_t i : {7, 1, 4}) add_made_pair(expected, i, true);
   const MicroBatch batch = make_micro_batch(dataset, {7, 1, 4});
+  ASSERT_EQ(batch.num_documents(), expected.num_documents());
+  int64_t num_shared = 0;
+  for (int64_t document = 0; document < batch.num_documents(); ++document) {
+    const auto index = static_cast<size_t>(document);
+    const int64_t prompt = expected.prompt_lengths[index / 2], begin = expected.offsets[index];
+    EXPECT_EQ(batch.prefix_of(document), document % 2 == 0 ? 0 : prompt) << "the prompt is laid down once";
+    num_shared += batch.prefix_of(document);
+    ASSERT_EQ(batch.document_tokens(document), expected.offsets[index + 1] - begin);
+    for (int64_t i = 0; i < batch.document_tokens(document); ++i) {
+      const auto token = static_cast<size_t>(batch.token_at(document, i)), source = static_cast<size_t>(begin + i);
+      EXPECT_EQ(batch.token_ids[token], expected.tokens[source]);
+      EXPECT_EQ(batch.loss_mask[token], expected.loss_mask[source]);
+    }
+  }
+  EXPECT_GT(num_shared, 0);
+  EXPECT_EQ(batch.num_document_tokens(), expected.num_tokens());
+  EXPECT_EQ(batch.num_tokens(), expected.num_tokens() - num_shared);
   EXPECT_EQ(batch.num_pairs(), 3);
-  EXPECT_EQ(batch.token_ids, std::vector<int64_t>(expected.tokens.begin(), expected.tokens.end()));
-  EXPECT_EQ(batch.loss_mask, expected.loss_mask);
-  EXPECT_EQ(batch.document_begin, expected.offsets);
   EXPECT_EQ(batch.row_ids, (std::vector<int64_t>{14, 14, 2, 2, 8, 8}));
   EXPECT_EQ(batch.margins, (std::vector<double>{1.75, 0.25, 1}));
   EXPECT_TRUE(batch.reference_logps.empty());

@@ -177,20 +177,21 @@ TEST(HfModel, IgnoresTheHeadOfATiedModelOnly) {
 
 TEST_F(HfModelDirectory, OfARewardModelHasAScoreInPlaceOfTheHead) {
   tensors_.erase("lm_head.weight");
-  tensors_["score.weight"] = {{1, 2}, {4, 5}};
+  const int64_t size = config_.hidden_size;
+  tensors_["score.weight"] = {{1, size}, std::vector<float>(static_cast<size_t>(size), 4.0f)};
   write();
   const HfModel model(directory_.path(), {.head = HeadKind::kScore});
   const UnitLayout& head = model.units().back();
   ASSERT_EQ(head.parameters.back().kind, ParameterKind::kScore);
   const std::vector<float> values = read_whole_unit(model, head);
   EXPECT_EQ(values[0], tensors_["model.norm.weight"].values[0]);
-  EXPECT_EQ(std::vector(values.end() - 2, values.end()), (std::vector<float>{4, 5}));
+  EXPECT_EQ(std::vector(values.end() - size, values.end()), tensors_["score.weight"].values);
   EXPECT_TRUE(model.has_score());
   expect_contains(refusal(), {"1 missing: lm_head.weight"});
   tensors_["score.weight"] = {{2, 2}, {4, 5, 6, 7}};
   write();
   expect_contains(message_of<DataError>([&] { HfModel(directory_.path(), {.head = HeadKind::kScore}); }),
-                  {"score.weight", "[1, 2]", "[2, 2]"});
+                  {"score.weight", "[1, 12]", "[2, 2]"});
 }
 
 TEST_F(HfModelDirectory, WithoutAScoreTheSeedMakesOne) {
