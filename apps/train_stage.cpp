@@ -35,6 +35,9 @@ double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+/// What oneDNN keeps of the bfloat16 products of start-up checks, whose shapes a run does not have. Measured.
+constexpr int64_t kCheckedProductsBytes = int64_t{10} << 20;
+
 /// How many steps a run has, from rows and options.
 struct RunLength {
   int64_t steps_per_epoch;
@@ -145,15 +148,17 @@ void run_steps(const TrainOptions& o, const Communicator& comm, ShardedModel& mo
 /// Says what the run will take, refuses what does not fit, and describes the run in run.json. Collective.
 void plan_run(const TrainOptions& o, const Communicator& comm, const ModelConfig& config, const StageRows& train_rows,
               const RunLength& length, int threads) {
-  const PlanInput plan_input{.config = config,
-                             .num_ranks = comm.size(),
-                             .ranks_per_node = comm.node_size(0),
-                             .element_bytes = o.model.dtype == "bfloat16" ? 2 : 4,
-                             .accumulation_steps = o.gradient_accumulation_steps,
-                             .micro_batch_tokens = o.per_device_train_batch_size * train_rows.dataset->max_row_tokens(),
-                             .has_gradient_checkpointing = o.gradient_checkpointing,
-                             .reduction = parse_reduction(o.reduction),
-                             .program_bytes = sum_of_memory(comm) / comm.size()};
+  const PlanInput plan_input{
+      .config = config,
+      .num_ranks = comm.size(),
+      .ranks_per_node = comm.node_size(0),
+      .element_bytes = o.model.dtype == "bfloat16" ? 2 : 4,
+      .accumulation_steps = o.gradient_accumulation_steps,
+      .micro_batch_tokens = o.per_device_train_batch_size * train_rows.dataset->max_row_tokens(),
+      .has_gradient_checkpointing = o.gradient_checkpointing,
+      .reduction = parse_reduction(o.reduction),
+      .program_bytes = sum_of_memory(comm) / comm.size() +
+                       (o.startup_checks && o.model.dtype == "bfloat16" ? kCheckedProductsBytes : 0)};
   const MemoryPlan plan = plan_memory(plan_input);
   comm.run_on_rank0([&] {
     log_info("{}", render_plan(plan_input, plan));
