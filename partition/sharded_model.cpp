@@ -13,6 +13,39 @@
 
 namespace plumb {
 
+namespace {
+
+/// oneDNN compiles and keeps code for every number of rows that a bfloat16 product has; rounded up, few numbers occur.
+constexpr int64_t kBFloat16Rows = 64;
+
+/// What goes through the blocks: the documents of a micro-batch, and behind them rows of no meaning as one document
+/// more. Their gradient is zero.
+struct PaddedRows {
+  std::vector<int64_t> token_ids, document_begin, prefix_length;
+
+  PaddedRows(const MicroBatch& batch, at::ScalarType dtype)
+      : token_ids(batch.token_ids), document_begin(batch.document_begin), prefix_length(batch.prefix_length) {
+    const int64_t multiple = dtype == at::kFloat ? 1 : kBFloat16Rows;
+    const int64_t num_rows = (batch.num_tokens() + multiple - 1) / multiple * multiple;
+    if (num_rows == batch.num_tokens()) return;
+    token_ids.resize(static_cast<size_t>(num_rows), 0);
+    document_begin.push_back(num_rows);
+    if (!prefix_length.empty()) prefix_length.push_back(0);
+  }
+};
+
+/// The gradient of the documents' rows, with zeros for those behind them.
+at::Tensor pad_gradient(const at::Tensor& gradient_TD, int64_t num_rows) {
+  const int64_t num_tokens = gradient_TD.size(0);
+  if (num_tokens == num_rows) return gradient_TD;
+  at::Tensor padded = at::empty({num_rows, gradient_TD.size(1)}, gradient_TD.options());
+  padded.narrow(0, 0, num_tokens).copy_(gradient_TD);
+  padded.narrow(0, num_tokens, num_rows - num_tokens).zero_();
+  return padded;
+}
+
+}  // namespace
+
 std::vector<ShardLayout> shard_layouts(const ModelConfig& config, int num_ranks) {
   std::vector<ShardLayout> layouts;
   for (UnitLayout& unit : unit_layouts(config)) layouts.emplace_back(std::move(unit), num_ranks);
@@ -67,9 +100,9 @@ HeadTensors ShardedModel::head_tensors(const at::Tensor& flat) const {
 }
 
 /// Embedding and blocks. Operation u of the plan gathers unit u; the head's gather is under way on return.
-at::Tensor ShardedModel::run_forward(const BlockContext& context, const MicroBatch& batch,
+at::Tensor ShardedModel::run_forward(const BlockContext& context, const std::vector<int64_t>& token_ids,
                                      std::vector<at::Tensor>* inputs, std::vector<BlockKept>* kept) {
-  const at::Tensor ids = at::from_blob(const_cast<int64_t*>(batch.token_ids.data()), {batch.num_tokens()},
+  const at::Tensor ids = at::from_blob(const_cast<int64_t*>(token_ids.data()), {std::ssize(token_ids)},
                                        at::TensorOptions().dtype(at::kLong));
   prefetch(0);
   const at::Tensor embedding = exchange_.finish_gather(0)
@@ -98,11 +131,13 @@ void ShardedModel::finish_reduce(int reduce, int64_t accumulation) {
 }
 
 void ShardedModel::accumulate(const MicroBatch& batch, int64_t accumulation, const HeadPass& head_pass) {
-  const BlockContext context(config_, {batch.document_begin, batch.prefix_length});
+  const PaddedRows rows(batch, options_.dtype);
+  const BlockContext context(config_, {rows.document_begin, rows.prefix_length});
   std::vector<at::Tensor> inputs;
   std::vector<BlockKept> kept;
   const bool keeps_blocks = !options_.has_gradient_checkpointing;
-  at::Tensor hidden_TD = run_forward(context, batch, keeps_blocks ? nullptr : &inputs, keeps_blocks ? &kept : nullptr);
+  at::Tensor hidden_TD =
+      run_forward(context, rows.token_ids, keeps_blocks ? nullptr : &inputs, keeps_blocks ? &kept : nullptr);
 
   // head: its gather is operation num_layers + 1, its gradient the first to be reduced, unless tied
   const int head_gather = static_cast<int>(config_.num_layers) + 1;
@@ -112,7 +147,8 @@ void ShardedModel::accumulate(const MicroBatch& batch, int64_t accumulation, con
   prefetch(head_gather + 1);
   const at::Tensor head_gradient = exchange_.gradient_buffer(config_.shares_head() ? last_reduce : 0);
   const HeadTensors head_gradients = head_tensors(head_gradient);
-  at::Tensor gradient_TD = head_pass(hidden_TD, head, &head_gradients);
+  at::Tensor gradient_TD = pad_gradient(head_pass(hidden_TD.narrow(0, 0, batch.num_tokens()), head, &head_gradients),
+                                        std::ssize(rows.token_ids));
   hidden_TD.reset();
   exchange_.release_gather();
   if (reduce == 0) exchange_.start_reduce(0);
@@ -141,11 +177,11 @@ void ShardedModel::accumulate(const MicroBatch& batch, int64_t accumulation, con
   const at::Tensor embedding_gradient = config_.shares_head() ? head_gradient : exchange_.gradient_buffer(last_reduce);
   if (!config_.shares_head()) embedding_gradient.zero_();
   with_element_type(options_.dtype, [&]<class T>(T*) {
-    float* rows = data_of<float>(embedding_gradient);
+    float* vocabulary_rows = data_of<float>(embedding_gradient);
     for (int64_t t = 0; t < batch.num_tokens(); ++t)
-      activation_kernels<T>().add_to_float(data_of<T>(gradient_TD) + t * config_.hidden_size,
-                                           rows + batch.token_ids[static_cast<size_t>(t)] * config_.hidden_size,
-                                           config_.hidden_size);
+      activation_kernels<T>().add_to_float(
+          data_of<T>(gradient_TD) + t * config_.hidden_size,
+          vocabulary_rows + batch.token_ids[static_cast<size_t>(t)] * config_.hidden_size, config_.hidden_size);
   });
   exchange_.start_reduce(last_reduce);
   if (reduce >= 0) finish_reduce(reduce, accumulation);
@@ -153,9 +189,11 @@ void ShardedModel::accumulate(const MicroBatch& batch, int64_t accumulation, con
 }
 
 void ShardedModel::evaluate(const MicroBatch& batch, const HeadPass& head_pass) {
-  const BlockContext context(config_, {batch.document_begin, batch.prefix_length});
-  const at::Tensor hidden_TD = run_forward(context, batch, nullptr, nullptr);
-  head_pass(hidden_TD, head_tensors(exchange_.finish_gather(static_cast<int>(config_.num_layers) + 1)), nullptr);
+  const PaddedRows rows(batch, options_.dtype);
+  const BlockContext context(config_, {rows.document_begin, rows.prefix_length});
+  const at::Tensor hidden_TD = run_forward(context, rows.token_ids, nullptr, nullptr);
+  head_pass(hidden_TD.narrow(0, 0, batch.num_tokens()),
+            head_tensors(exchange_.finish_gather(static_cast<int>(config_.num_layers) + 1)), nullptr);
   exchange_.release_gather();
 }
 

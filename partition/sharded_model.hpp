@@ -64,8 +64,8 @@ class ShardedModel {
     std::vector<float*> levels;
   };
   void prefetch(int operation);
-  at::Tensor run_forward(const BlockContext& context, const MicroBatch& batch, std::vector<at::Tensor>* inputs,
-                         std::vector<BlockKept>* kept);
+  at::Tensor run_forward(const BlockContext& context, const std::vector<int64_t>& token_ids,
+                         std::vector<at::Tensor>* inputs, std::vector<BlockKept>* kept);
   HeadTensors head_tensors(const at::Tensor& flat) const;
   void finish_reduce(int reduce, int64_t accumulation);
 

@@ -18,8 +18,16 @@ namespace {
 constexpr int64_t kChunkBytes = 16 << 20;              // of logits: about what stays in a core's share of the caches
 constexpr int64_t kVocabularySliceElements = 1 << 20;  // of the head's gradient, per product
 
+/// oneDNN compiles and keeps code for every number of rows of a bfloat16 product: rounded up, few numbers occur.
+int64_t round_up_rows(int64_t rows, int64_t element_bytes) {
+  constexpr int64_t kBFloat16Rows = 64;
+  const int64_t multiple = element_bytes == 4 ? 1 : kBFloat16Rows;
+  return (rows + multiple - 1) / multiple * multiple;
+}
+
 int64_t chunk_rows(int64_t num_targets, int64_t vocab, int64_t element_bytes) {
-  return std::min(num_targets, std::max<int64_t>(16, kChunkBytes / (vocab * element_bytes)));
+  const int64_t most = std::max<int64_t>(16, kChunkBytes / (vocab * element_bytes));
+  return round_up_rows(std::min(num_targets, most), element_bytes);
 }
 
 /// The first rows of a buffer that is enlarged when it is too small.
@@ -73,7 +81,8 @@ class ChunkedLoss {
                                at::TensorOptions().dtype(at::kLong));
     selected_ = at::index_select(hidden_TD, 0, positions_);
     rstd_ = at::empty({num_targets_}, at::TensorOptions().dtype(at::kFloat));
-    normed_ = at::empty_like(selected_);
+    // rows behind the last target are zero, and so are their gradients
+    normed_ = at::zeros({round_up_rows(num_targets_, sizeof(T)), dim_}, hidden_TD.options());
     logits_ = reuse(scratch.logits, chunk_, vocab_, hidden_TD.options());
     kernels_.rms_norm(data_of<T>(selected_), nullptr, nullptr, data_of<T>(parameters.norm_D), data_of<T>(normed_),
                       data_of<float>(rstd_), num_targets_, dim_, static_cast<float>(norm_epsilon));
@@ -111,11 +120,13 @@ class ChunkedLoss {
   void for_each_chunk(const float* scales, std::vector<TokenStats>& stats, Body body) {
     for (int64_t begin = 0; begin < num_targets_; begin += chunk_) {
       const int64_t rows = std::min(chunk_, num_targets_ - begin);
-      const at::Tensor x = normed_.narrow(0, begin, rows);
-      at::Tensor part = logits_.narrow(0, 0, rows);
+      const int64_t padded_rows = round_up_rows(rows, sizeof(T));
+      const at::Tensor x = normed_.narrow(0, begin, padded_rows);
+      at::Tensor part = logits_.narrow(0, 0, padded_rows);
       if (!holds_all_logits_) at::mm_out(part, x, parameters_.head_VD.t());
       kernels_.cross_entropy(data_of<T>(part), targets_.labels.data() + begin, rows, vocab_, kind_,
                              scales ? scales + begin : nullptr, stats.data() + begin);
+      if (scales && padded_rows > rows) part.narrow(0, rows, padded_rows - rows).zero_();
       body(part, x, begin);
     }
   }
@@ -158,8 +169,9 @@ Targets find_targets(const MicroBatch& batch) {
     if (prefix == 0 || first == targets.labels.size()) continue;
     const auto begin = targets.positions.begin();
     const auto end = begin + static_cast<std::ptrdiff_t>(first);
-    const auto twin = std::find(begin + static_cast<std::ptrdiff_t>(targets.document_begin[static_cast<size_t>(document) - 1]),
-                                end, targets.positions[first]);
+    const auto twin =
+        std::find(begin + static_cast<std::ptrdiff_t>(targets.document_begin[static_cast<size_t>(document) - 1]), end,
+                  targets.positions[first]);
     if (twin != end) targets.twins.push_back({twin - begin, static_cast<int64_t>(first)});
   }
   return targets;
