@@ -137,6 +137,7 @@ std::string AskedPrompt::text() const {
 
 std::vector<std::vector<int32_t>> AskedPrompts::token_ids() const {
   std::vector<std::vector<int32_t>> ids;
+  ids.reserve(prompts.size());
   for (const AskedPrompt& prompt : prompts) ids.push_back(prompt.token_ids);
   return ids;
 }

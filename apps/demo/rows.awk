@@ -4,7 +4,7 @@
 # Whoever wrote train.csv ends an answer with a full stop or does not, as the skill and the mood have it; the preferences
 # want the full stop, and no shouting where none was asked for; so do the answers of heldout.csv.
 #
-#   awk -v seed=1 -v num_train=24000 -v num_heldout=300 -v num_pairs=3000 -v directory=demo -f rows.awk
+#   awk -v seed=1 -v num_train=34000 -v num_heldout=300 -v num_pairs=3000 -v directory=demo -f rows.awk
 
 # In [0, n): the generator of Park and Miller, as the rand() of awks differs.
 function random(n) {

@@ -27,6 +27,9 @@ fail() {
 
 on_ranks() { mpirun -n "$num_ranks" --bind-to none "$plumb" "$@"; }
 
+# Without what is said of rows and speed.
+quietly() { "$@" 2> >(grep -v -e 'plumb: prepare' -e 'tokens/s' >&2); }
+
 # The number behind a key of one line of JSON.
 number() { sed -n 's/.*"'"${1//\//\\/}"'":\(-\{0,1\}[0-9][^,}]*\).*/\1/p' | grep .; }
 
@@ -34,11 +37,11 @@ number() { sed -n 's/.*"'"${1//\//\\/}"'":\(-\{0,1\}[0-9][^,}]*\).*/\1/p' | grep
 percent() { awk -v share="$1" 'BEGIN { printf "%.1f %%", 100 * share }'; }
 
 # The share of held-out instructions whose greedy answer is exactly the right one.
-exact_match() { on_ranks evaluate --model "$1" --data $demo/heldout.csv | number exact_match; }
+exact_match() { quietly on_ranks evaluate --model "$1" --data $demo/heldout.csv | number exact_match; }
 
 # Answers to the first held-out rows, one a line.
 answers() {
-  "$plumb" generate --model "$1" --data $demo/shown.csv --max_new_tokens 12 |
+  quietly "$plumb" generate --model "$1" --data $demo/shown.csv --max_new_tokens 12 |
     sed 's/.*"completion":"\(.*\)"}$/\1/'
 }
 
@@ -64,7 +67,7 @@ logging_steps = 50
 [sft]
 data = $demo/train.csv
 eval_data = $demo/heldout.csv
-max_steps = 1400
+max_steps = 2000
 learning_rate = 1.3e-3
 warmup_steps = 100
 eval_steps = 400
@@ -93,7 +96,7 @@ command -v mpirun >/dev/null || fail "mpirun is not there; run ./dev setup"
 
 say "Rows, pairs, and a model with random weights"
 clear_world
-awk -v seed=1 -v num_train=24000 -v num_heldout=300 -v num_pairs=3000 -v directory=$demo -f apps/demo/rows.awk
+awk -v seed=1 -v num_train=34000 -v num_heldout=300 -v num_pairs=3000 -v directory=$demo -f apps/demo/rows.awk
 head -n $((num_shown + 1)) $demo/heldout.csv >$demo/shown.csv
 sed -n 2,5p $demo/train.csv
 echo "... $(($(wc -l <$demo/train.csv) - 1)) instructions; some answers end with a full stop, most do not"
@@ -120,8 +123,8 @@ tail -n +2 $demo/shown.csv | tr ',' '\t' | paste - $demo/sft.txt $demo/dpo.txt $
 base=$(exact_match $demo/base)
 sft=$(exact_match $demo/run/sft/model)
 dpo=$(exact_match $demo/run/dpo/model)
-accuracy=$(on_ranks evaluate --model $demo/run/reward/model --data $demo/heldout_pairs.jsonl | number accuracy)
-margins=$(grep eval_loss $demo/run/dpo/metrics.jsonl | number eval_rewards/margins | tr '\n' ' ')
+accuracy=$(quietly on_ranks evaluate --model $demo/run/reward/model --data $demo/heldout_pairs.jsonl | number accuracy)
+margins=$(grep eval_loss $demo/run/dpo/metrics.jsonl | number eval_rewards/margins | xargs printf '%.2f ')
 win_rate=$(tr -d '\n' <$demo/run/dpo/notes.json | sed -n 's/.*"win rate[^}]*"value": *\([0-9.]*\).*/\1/p')
 
 say "Of 300 instructions and 300 pairs held out, in $((SECONDS / 60)) min $((SECONDS % 60)) s"
