@@ -38,8 +38,8 @@ class RewardModel {
   std::unique_ptr<ShardedModel> model_;
 };
 
-/// What rewards say of pairs: accuracy overall, by the length of the longer text, and where the chosen text is the longer
-/// or the shorter one; the correlation of reward with length. rewards: as RewardModel::score() gives them.
+/// What rewards say of pairs: accuracy overall, by the length of the longer text, and where the chosen text is the
+/// longer or the shorter one; the correlation of reward with length. rewards: as RewardModel::score() gives them.
 nlohmann::ordered_json describe_rewards(const Dataset& pairs, const std::vector<double>& rewards);
 
 }  // namespace plumb

@@ -31,8 +31,8 @@ struct StageRows {
 StageRows open_rows(const Communicator& comm, const TrainOptions& options, const std::vector<std::string>& files,
                     const ModelConfig& config);
 
-/// Collective, of pairs: computes the log-probabilities that a reference model gives them, in float32 and shared among all ranks, unless
-/// they are stored beside the rows already; no second model is in memory when this returns.
+/// Collective, of pairs: computes the log-probabilities that a reference model gives them, in float32 and shared among
+/// all ranks, unless they are stored beside the rows already; no second model is in memory when this returns.
 void add_reference_logps(const Communicator& comm, const std::string& model_directory, StageRows& rows);
 
 /// Collective: metrics over all rows, in file order.

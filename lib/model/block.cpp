@@ -136,8 +136,7 @@ void forward_to_gate_up(const BlockContext& context, int64_t layer, const BlockT
   }
   rotate(context, kept.qkv_TQ, 1.0f);
   kept.attended_TO = new_like(input, input.size(0), config.num_heads * config.head_dim);
-  attention_forward(attention_shape(config, layer), kept.qkv_TQ, context.documents, kept.attended_TO,
-                    kept.attention);
+  attention_forward(attention_shape(config, layer), kept.qkv_TQ, context.documents, kept.attended_TO, kept.attention);
   const at::Tensor attention_out = project(kept.attended_TO, p.o_DO, p.o_bias_D);
   kept.middle_TD = at::empty_like(input);
   normed = normalise(input, attention_out, kept.middle_TD, p.post_norm_D, config.rms_norm_eps, kept.middle_rstd_T);

@@ -43,7 +43,8 @@ RopeTable rope_table(std::span<const float> frequencies, std::span<const int64_t
                      std::span<const int64_t> prefix_length) {
   RopeTable table;
   for (size_t i = 0; i + 1 < document_begin.size(); ++i)
-    append_positions(table, frequencies, prefix_length.empty() ? 0 : prefix_length[i], document_begin[i + 1] - document_begin[i]);
+    append_positions(table, frequencies, prefix_length.empty() ? 0 : prefix_length[i],
+                     document_begin[i + 1] - document_begin[i]);
   return table;
 }
 

@@ -18,8 +18,8 @@ struct RopeTable {
   std::vector<float> cos, sin;
 };
 
-/// Positions count from the start of each document, from its prefix_length on (MicroBatch; empty: 0). document_begin ends
-/// with the number of tokens.
+/// Positions count from the start of each document, from its prefix_length on (MicroBatch; empty: 0). document_begin
+/// ends with the number of tokens.
 RopeTable rope_table(std::span<const float> frequencies, std::span<const int64_t> document_begin,
                      std::span<const int64_t> prefix_length = {});
 

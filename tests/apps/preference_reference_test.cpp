@@ -57,7 +57,8 @@ class Record {
         const json& pair = json_["rows"][static_cast<size_t>(row)];
         const json prompt = pair.value("prompt_ids", json::array());
         batch.document_begin = {0};
-        for (const char* side : {"chosen_ids", "rejected_ids"}) add_document(batch, prompt, pair[side], max_length, row);
+        for (const char* side : {"chosen_ids", "rejected_ids"})
+          add_document(batch, prompt, pair[side], max_length, row);
       } else {
         batch = MicroBatch::empty();
       }
@@ -116,8 +117,7 @@ TEST_P(GoldenReward, EveryStepAgreesWithTrl) {
   const Communicator comm;
   Record record(GetParam(), HeadKind::kScore, comm);
   const double centre = record.number("center");
-  RewardObjective objective(record.model.config().rms_norm_eps,
-                            centre > 0 ? std::optional(centre) : std::nullopt,
+  RewardObjective objective(record.model.config().rms_norm_eps, centre > 0 ? std::optional(centre) : std::nullopt,
                             record.model.config().pad_token_id);
   record.replay(objective, [](auto&, int64_t) {});
 }
@@ -152,8 +152,7 @@ TEST_P(GoldenDpo, EveryStepAgreesWithTrl) {
     }
   }
   record.replay(objective, [&](std::vector<MicroBatch>& batches, int64_t step) {
-    for (size_t i = 0; i < batches.size(); ++i)
-      batches[i].reference_logps = reference[static_cast<size_t>(step)][i];
+    for (size_t i = 0; i < batches.size(); ++i) batches[i].reference_logps = reference[static_cast<size_t>(step)][i];
   });
 }
 

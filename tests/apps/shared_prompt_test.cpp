@@ -129,15 +129,15 @@ TEST_P(SharedPrompt, GivesTheNumbersOfWholeTexts) {
   EXPECT_LE(std::sqrt(squares), given.tolerance * whole.norm);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    All, SharedPrompt,
-    testing::Values(Case{"reward", HeadKind::kScore, false, 0, at::kFloat, 1e-5},
-                    Case{"dpo", HeadKind::kLanguageModel, false, 0, at::kFloat, 1e-5},
-                    Case{"dpo_qk_norm", HeadKind::kLanguageModel, true, 0, at::kFloat, 1e-5},
-                    Case{"dpo_sliding_window", HeadKind::kLanguageModel, false, 4, at::kFloat, 1e-5},
-                    Case{"dpo_bfloat16", HeadKind::kLanguageModel, false, 0, at::kBFloat16, 5e-2},
-                    Case{"reward_bfloat16", HeadKind::kScore, false, 0, at::kBFloat16, 5e-2}),
-    [](const auto& one) { return std::string(one.param.name); });
+INSTANTIATE_TEST_SUITE_P(All, SharedPrompt,
+                         testing::Values(Case{"reward", HeadKind::kScore, false, 0, at::kFloat, 1e-5},
+                                         Case{"dpo", HeadKind::kLanguageModel, false, 0, at::kFloat, 1e-5},
+                                         Case{"dpo_qk_norm", HeadKind::kLanguageModel, true, 0, at::kFloat, 1e-5},
+                                         Case{"dpo_sliding_window", HeadKind::kLanguageModel, false, 4, at::kFloat,
+                                              1e-5},
+                                         Case{"dpo_bfloat16", HeadKind::kLanguageModel, false, 0, at::kBFloat16, 5e-2},
+                                         Case{"reward_bfloat16", HeadKind::kScore, false, 0, at::kBFloat16, 5e-2}),
+                         [](const auto& one) { return std::string(one.param.name); });
 
 }  // namespace
 }  // namespace plumb

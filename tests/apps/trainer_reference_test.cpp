@@ -66,8 +66,7 @@ TEST_P(GoldenSft, EveryStepAgreesWithTrl) {
     source.read_unit_range(model.units()[static_cast<size_t>(unit)].unit(), range.begin, range.end, out);
   });
   const auto text = [&](const char* key) { return args[key].get<std::string>(); };
-  SftObjective objective(source.config().rms_norm_eps,
-                         text("loss_type") == "dft" ? TokenLoss::kDft : TokenLoss::kNll);
+  SftObjective objective(source.config().rms_norm_eps, text("loss_type") == "dft" ? TokenLoss::kDft : TokenLoss::kNll);
   Trainer trainer(model, comm, objective,
                   {.adamw = {.weight_decay = args["weight_decay"].get<double>()},
                    .schedule = {parse_schedule(text("scheduler")), args["lr"].get<double>(),
