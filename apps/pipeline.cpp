@@ -3,13 +3,13 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <malloc.h>
 
 #include <algorithm>
 #include <chrono>
 #include <optional>
 
 #include "apps/commands.hpp"
+#include "apps/model_setup.hpp"
 #include "apps/pipeline_state.hpp"
 #include "apps/train_stage.hpp"
 #include "io/file.hpp"
@@ -96,7 +96,7 @@ void run_stages(const Communicator& comm, const PipelineFile& file) {
       }
       throw;
     }
-    malloc_trim(0);  // the next stage plans with the memory that is left
+    release_freed_memory();  // the next stage plans with the memory that is left
     comm.run_on_rank0([&] { state->set(i, "done", seconds_since(start), inputs); });
   }
   comm.run_on_rank0([&] {

@@ -1,7 +1,5 @@
 #include "apps/stage_data.hpp"
 
-#include <malloc.h>
-
 #include <chrono>
 
 #include "apps/model_setup.hpp"
@@ -131,7 +129,7 @@ void add_reference_logps(const Communicator& comm, const std::string& directory,
   if (!has_reference_logps(comm, *rows.dataset, model)) {
     const auto start = std::chrono::steady_clock::now();
     write_reference_logps(comm, *rows.dataset, model, compute_reference_logps(comm, directory, *rows.dataset));
-    malloc_trim(0);  // the reference model's memory, which the model to train would come on top of
+    release_freed_memory();  // the reference model's memory, which the model to train would come on top of
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (comm.rank() == 0)
       log_info("reference: log-probabilities of {} pairs in {:.1f} s, kept beside the pairs",

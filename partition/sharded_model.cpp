@@ -15,9 +15,6 @@ namespace plumb {
 
 namespace {
 
-/// oneDNN compiles and keeps code for every number of rows that a bfloat16 product has; rounded up, few numbers occur.
-constexpr int64_t kBFloat16Rows = 64;
-
 /// What goes through the blocks: the documents of a micro-batch, and behind them rows of no meaning as one document
 /// more. Their gradient is zero.
 struct PaddedRows {
@@ -25,8 +22,7 @@ struct PaddedRows {
 
   PaddedRows(const MicroBatch& batch, at::ScalarType dtype)
       : token_ids(batch.token_ids), document_begin(batch.document_begin), prefix_length(batch.prefix_length) {
-    const int64_t multiple = dtype == at::kFloat ? 1 : kBFloat16Rows;
-    const int64_t num_rows = (batch.num_tokens() + multiple - 1) / multiple * multiple;
+    const int64_t num_rows = round_up_rows(batch.num_tokens(), dtype == at::kFloat ? 4 : 2);
     if (num_rows == batch.num_tokens()) return;
     token_ids.resize(static_cast<size_t>(num_rows), 0);
     document_begin.push_back(num_rows);

@@ -18,13 +18,6 @@ namespace {
 constexpr int64_t kChunkBytes = 16 << 20;              // of logits: about what stays in a core's share of the caches
 constexpr int64_t kVocabularySliceElements = 1 << 20;  // of the head's gradient, per product
 
-/// oneDNN compiles and keeps code for every number of rows of a bfloat16 product: rounded up, few numbers occur.
-int64_t round_up_rows(int64_t rows, int64_t element_bytes) {
-  constexpr int64_t kBFloat16Rows = 64;
-  const int64_t multiple = element_bytes == 4 ? 1 : kBFloat16Rows;
-  return (rows + multiple - 1) / multiple * multiple;
-}
-
 int64_t chunk_rows(int64_t num_targets, int64_t vocab, int64_t element_bytes) {
   const int64_t most = std::max<int64_t>(16, kChunkBytes / (vocab * element_bytes));
   return round_up_rows(std::min(num_targets, most), element_bytes);
