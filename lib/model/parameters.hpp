@@ -37,17 +37,27 @@ enum class ParameterKind {
   kScore,
 };
 
+/// What an adapter holds of the parameter that it adapts (lora.hpp).
+enum class AdapterPart {
+  kWhole,      // the parameter itself: of a base model, or in an adapter that trains it (modules_to_save)
+  kLoraA,      // [rank, in]
+  kLoraB,      // [out, rank]
+  kMagnitude,  // [out], of DoRA
+};
+
 struct Parameter {
   ParameterKind kind;
   int64_t layer;               // -1 outside the blocks
   std::vector<int64_t> shape;  // [out, in] or [n]
   int64_t offset;              // first element within the unit
+  AdapterPart part = AdapterPart::kWhole;
   int64_t num_elements() const {
     int64_t n = 1;
     for (int64_t size : shape) n *= size;
     return n;
   }
-  bool is_decayed() const { return shape.size() > 1; }  // weight decay spares norms and biases, as transformers does
+  /// Weight decay spares norms and biases, as transformers does.
+  bool is_decayed() const { return shape.size() > 1 || part == AdapterPart::kMagnitude; }
 };
 
 struct UnitLayout {

@@ -1,0 +1,97 @@
+#include "lib/model/lora.hpp"
+
+#include "lib/base/check.hpp"
+
+namespace plumb {
+
+namespace {
+
+int64_t aligned(int64_t offset) {
+  return (offset + kParameterAlignment - 1) / kParameterAlignment * kParameterAlignment;
+}
+
+/// Parameters outside the blocks, in the order of the model.
+std::vector<int64_t> whole_shape(const ModelConfig& config, ParameterKind kind) {
+  if (kind == ParameterKind::kScore) return {1, config.hidden_size};
+  check(kind == ParameterKind::kEmbedding || kind == ParameterKind::kHead,
+        "an adapter trains embedding, head or score as they are");
+  return {config.vocab_size, config.hidden_size};
+}
+
+}  // namespace
+
+std::vector<int64_t> target_shape(const ModelConfig& config, ParameterKind kind) {
+  const int64_t d = config.hidden_size, ffn = config.intermediate_size;
+  const int64_t q = config.num_heads * config.head_dim, kv = config.num_kv_heads * config.head_dim;
+  switch (kind) {
+    using enum ParameterKind;
+    case kQ:
+      return {q, d};
+    case kK:
+    case kV:
+      return {kv, d};
+    case kO:
+      return {d, q};
+    case kGate:
+    case kUp:
+      return {ffn, d};
+    case kDown:
+      return {d, ffn};
+    default:
+      check(false, "only the matrices of a block are adapted");
+  }
+  return {};
+}
+
+LoraGroupKind group_of(ParameterKind kind) {
+  switch (kind) {
+    using enum ParameterKind;
+    case kQ:
+    case kK:
+    case kV:
+      return LoraGroupKind::kQkv;
+    case kO:
+      return LoraGroupKind::kO;
+    case kGate:
+    case kUp:
+      return LoraGroupKind::kGateUp;
+    default:
+      return LoraGroupKind::kDown;
+  }
+}
+
+UnitLayout adapter_layout(const ModelConfig& config, const Adapter& adapter) {
+  UnitLayout unit{"adapter", {}, 0};
+  const auto append = [&](ParameterKind kind, int64_t layer, std::vector<int64_t> shape, AdapterPart part) {
+    unit.parameters.push_back({kind, layer, std::move(shape), unit.num_elements, part});
+    unit.num_elements += unit.parameters.back().num_elements();
+  };
+  const auto append_aligned = [&](ParameterKind kind, int64_t layer, std::vector<int64_t> shape, AdapterPart part) {
+    unit.num_elements = aligned(unit.num_elements);
+    append(kind, layer, std::move(shape), part);
+  };
+  for (size_t begin = 0; begin < adapter.targets.size();) {
+    const LoraTarget& first = adapter.targets[begin];
+    size_t end = begin;
+    while (end < adapter.targets.size() && adapter.targets[end].layer == first.layer &&
+           group_of(adapter.targets[end].kind) == group_of(first.kind))
+      ++end;
+    unit.num_elements = aligned(unit.num_elements);
+    for (size_t i = begin; i < end; ++i) {
+      const LoraTarget& target = adapter.targets[i];
+      append(target.kind, target.layer, {target.rank, target_shape(config, target.kind)[1]}, AdapterPart::kLoraA);
+    }
+    for (size_t i = begin; i < end; ++i) {
+      const LoraTarget& target = adapter.targets[i];
+      const int64_t out = target_shape(config, target.kind)[0];
+      append_aligned(target.kind, target.layer, {out, target.rank}, AdapterPart::kLoraB);
+      if (adapter.has_magnitudes) append_aligned(target.kind, target.layer, {out}, AdapterPart::kMagnitude);
+    }
+    begin = end;
+  }
+  for (const ParameterKind kind : adapter.whole)
+    append_aligned(kind, -1, whole_shape(config, kind), AdapterPart::kWhole);
+  return unit;
+}
+
+}  // namespace plumb

@@ -1,0 +1,44 @@
+// Low-rank adapters: next to a frozen matrix W [out, in] two small ones are trained, A [rank, in] and B [out, rank],
+// and the layer computes y = x W^T + scaling (x A^T) B^T. DoRA trains the length of each row of W + scaling B A as
+// well. Here: which layers of a model are adapted, and where each trained parameter lies in the one flat buffer that
+// holds them all, the unit "adapter". What PEFT calls these things, and its files, are io/adapter's. Source: LoRA,
+// arXiv:2106.09685; rsLoRA, arXiv:2312.03732; DoRA, arXiv:2402.09353.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "lib/model/model_config.hpp"
+#include "lib/model/parameters.hpp"
+
+namespace plumb {
+
+/// One adapted layer: kQ, kK, kV, kO, kGate, kUp or kDown of a block.
+struct LoraTarget {
+  ParameterKind kind;
+  int64_t layer;
+  int64_t rank;
+  double scaling;  // alpha / rank, or alpha / sqrt(rank) of rsLoRA
+  bool operator==(const LoraTarget&) const = default;
+};
+
+struct Adapter {
+  std::vector<LoraTarget> targets;   // ordered by layer, then by kind; each layer once
+  std::vector<ParameterKind> whole;  // of kEmbedding, kHead, kScore: trained as they are, copied from the base
+  bool has_magnitudes = false;       // DoRA, of all targets
+  double dropout = 0;                // of the input of A, in training only
+  bool operator==(const Adapter&) const = default;
+};
+
+/// [out, in] of the matrix that a target adapts.
+std::vector<int64_t> target_shape(const ModelConfig& config, ParameterKind kind);
+
+/// All that is trained, as one unit. The A of layers with the same input (q,k,v and gate,up) follow each other without
+/// a gap, in that order, so that they are one matrix. Throws nothing: targets and `whole` are of the model.
+UnitLayout adapter_layout(const ModelConfig& config, const Adapter& adapter);
+
+/// Which modules share an input, hence one product: the index of a group within a block, in the order of the products.
+enum class LoraGroupKind { kQkv, kO, kGateUp, kDown };
+LoraGroupKind group_of(ParameterKind kind);
+
+}  // namespace plumb
