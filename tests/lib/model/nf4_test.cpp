@@ -1,5 +1,6 @@
 #include "lib/model/nf4.hpp"
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -8,7 +9,7 @@
 
 #include "io/sha256.hpp"
 #include "lib/base/random.hpp"
-#include "lib/kernels/dynamic_map.hpp"
+#include "lib/model/nf4_tensor.hpp"
 #include "tests/lib/kernels/kernel_copies.hpp"
 
 namespace plumb {
@@ -176,8 +177,7 @@ TEST(Nf4, BlocksOfZerosStayZeros) {
     std::fill(values.begin() + 64, values.begin() + 128, 0.0f);
     std::fill(values.begin() + 320, values.end(), 0.0f);
     const std::vector<float> got = Quantized(values, is_nested).all();
-    for (size_t i = 0; i < values.size(); ++i)
-      EXPECT_TRUE(values[i] != 0 || got[i] == 0) << i;
+    for (size_t i = 0; i < values.size(); ++i) EXPECT_TRUE(values[i] != 0 || got[i] == 0) << i;
     std::fill(values.begin(), values.end(), 0.0f);
     EXPECT_EQ(Quantized(values, is_nested).all(), values);
     std::fill(values.begin(), values.end(), std::numeric_limits<float>::denorm_min());
@@ -202,6 +202,12 @@ TEST(Nf4, GivesTheSameBitsHoweverTheRangeIsCut) {
     EXPECT_TRUE(same_bits(parts, whole)) << step;
     EXPECT_EQ(parts_bf16, whole_bf16) << step;
   }
+  at::set_num_threads(3);
+  const at::Tensor tensor = at::zeros({count - 5}, at::kFloat), narrow = at::zeros({count - 5}, at::kBFloat16);
+  nf4_dequantize(matrix.view, 5, tensor);
+  nf4_dequantize(matrix.view, 5, narrow);
+  EXPECT_EQ(std::memcmp(tensor.const_data_ptr(), whole.data() + 5, tensor.nbytes()), 0);
+  EXPECT_EQ(std::memcmp(narrow.const_data_ptr(), whole_bf16.data() + 5, narrow.nbytes()), 0);
 }
 
 TEST(Nf4, GivesTheSameBitsOnEveryInstructionSet) {
