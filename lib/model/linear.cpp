@@ -11,30 +11,19 @@
 #include <ATen/ops/zeros_like.h>
 
 #include "lib/base/random.hpp"
+#include "lib/model/nf4_tensor.hpp"
 #include "lib/model/tensor_kernels.hpp"
 
 namespace plumb {
 
 namespace {
 
-constexpr int64_t kDequantizedAtOnce = 1 << 16;  // elements
-
 at::Tensor dequantize(const QuantizedRows& matrix) {
   const at::Tensor out = matrix.scratch.narrow(0, 0, matrix.num_rows * matrix.num_columns);
   int64_t offset = 0;
   for (const Nf4View& layer : matrix.layers) {
-    const int64_t num_elements = layer.layout.num_elements;
-    const int64_t num_pieces = (num_elements + kDequantizedAtOnce - 1) / kDequantizedAtOnce;
-    at::parallel_for(0, num_pieces, 1, [&](int64_t first_piece, int64_t last_piece) {
-      const int64_t begin = first_piece * kDequantizedAtOnce;
-      const auto count = static_cast<size_t>(std::min(num_elements, last_piece * kDequantizedAtOnce) - begin);
-      if (out.scalar_type() == at::kFloat) {
-        nf4_dequantize(layer, begin, {data_of<float>(out) + offset + begin, count});
-      } else {
-        nf4_dequantize_bf16(layer, begin, {data_of<uint16_t>(out) + offset + begin, count});
-      }
-    });
-    offset += num_elements;
+    nf4_dequantize(layer, 0, out.narrow(0, offset, layer.layout.num_elements));
+    offset += layer.layout.num_elements;
   }
   return out.view({matrix.num_rows, matrix.num_columns});
 }
