@@ -28,9 +28,9 @@ constexpr const char* kCopiedFiles[] = {"tokenizer.json",     "tokenizer_config.
 
 std::string_view hf_dtype_name(Dtype dtype) { return dtype == Dtype::kF32 ? "float32" : "bfloat16"; }
 
-std::string file_name(size_t file, size_t num_files) {
-  if (num_files == 1) return "model.safetensors";
-  return fmt::format("model-{:05}-of-{:05}.safetensors", file + 1, num_files);
+std::string file_name(const std::string& stem, size_t file, size_t num_files) {
+  if (num_files == 1) return stem + ".safetensors";
+  return fmt::format("{}-{:05}-of-{:05}.safetensors", stem, file + 1, num_files);
 }
 
 std::string render_index(const ExportPlan& plan) {
@@ -78,7 +78,10 @@ void write_converted(const File& file, Dtype dtype, int64_t offset_bytes, std::s
 
 }  // namespace
 
-ExportPlan plan_export(const std::vector<UnitLayout>& units, Dtype dtype, int64_t max_file_bytes) {
+ExportNames model_export_names() { return {hf_parameter_name, "model"}; }
+
+ExportPlan plan_export(const std::vector<UnitLayout>& units, Dtype dtype, int64_t max_file_bytes,
+                       const ExportNames& names) {
   check(dtype == Dtype::kF32 || dtype == Dtype::kBf16, "an export is in float32 or bfloat16");
   check(max_file_bytes > 0, "files of an export have room");
   ExportPlan plan;
@@ -93,7 +96,7 @@ ExportPlan plan_export(const std::vector<UnitLayout>& units, Dtype dtype, int64_
         specs.emplace_back();
         file_bytes.push_back(0);
       }
-      const std::string name = hf_parameter_name(parameter);
+      const std::string name = names.tensor(parameter);
       tensors.push_back({name, parameter.offset, parameter.num_elements(), specs.size() - 1, file_bytes.back()});
       specs.back().push_back({name, dtype, parameter.shape});
       file_bytes.back() += num_bytes;
@@ -106,7 +109,7 @@ ExportPlan plan_export(const std::vector<UnitLayout>& units, Dtype dtype, int64_
   for (size_t file = 0; file < specs.size(); ++file) {
     const std::string header = render_safetensors_header(specs[file], {{"format", "pt"}});
     const int64_t size_bytes = static_cast<int64_t>(header.size()) + file_bytes[file];
-    plan.files.push_back({file_name(file, specs.size()), header, size_bytes});
+    plan.files.push_back({file_name(names.file_stem, file, specs.size()), header, size_bytes});
   }
   for (auto& unit : plan.units)
     for (ExportTensor& tensor : unit)

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -42,12 +43,20 @@ struct ExportPlan {
   int64_t tensor_bytes = 0;  // without headers
 };
 
+/// What tensors and files are called: those of a model, unless told otherwise.
+struct ExportNames {
+  std::function<std::string(const Parameter&)> tensor;
+  std::string file_stem;
+};
+ExportNames model_export_names();
+
 inline constexpr int64_t kDefaultExportFileBytes = 5'000'000'000;
 
 /// A file holds tensors of at most max_file_bytes, or one tensor that is larger. The same on every rank.
 /// dtype: kF32 or kBf16.
 ExportPlan plan_export(const std::vector<UnitLayout>& units, Dtype dtype,
-                       int64_t max_file_bytes = kDefaultExportFileBytes);
+                       int64_t max_file_bytes = kDefaultExportFileBytes,
+                       const ExportNames& names = model_export_names());
 
 /// Rank 0 only: headers written, disk space of all files taken.
 void create_export_files(const ExportPlan& plan, const std::string& temporary);

@@ -80,15 +80,6 @@ bool is_ignorable(std::string_view name, const ModelConfig& config) {
                                   : name == "score.weight" && is_language_model;
 }
 
-/// "a, b, c and 7 more"
-std::string list_some(const std::vector<std::string>& names) {
-  const size_t num_listed = std::min(names.size(), kMaxListed);
-  std::string text =
-      fmt::format("{}", fmt::join(names.begin(), names.begin() + static_cast<ptrdiff_t>(num_listed), ", "));
-  if (names.size() > num_listed) text += fmt::format(" and {} more", names.size() - num_listed);
-  return text;
-}
-
 std::vector<std::string> list_directory(const std::string& path) {
   const std::unique_ptr<DIR, int (*)(DIR*)> stream(::opendir(path.c_str()), ::closedir);
   if (!stream) {
@@ -132,6 +123,14 @@ bool is_plain_part_name(std::string_view name) {
 
 std::string hf_parameter_name(const Parameter& parameter) {
   return fmt::format(fmt::runtime(name_pattern(parameter.kind)), parameter.layer);
+}
+
+std::string list_some(const std::vector<std::string>& names) {
+  const size_t num_listed = std::min(names.size(), kMaxListed);
+  std::string text =
+      fmt::format("{}", fmt::join(names.begin(), names.begin() + static_cast<ptrdiff_t>(num_listed), ", "));
+  if (names.size() > num_listed) text += fmt::format(" and {} more", names.size() - num_listed);
+  return text;
 }
 
 HfModel::HfModel(const std::string& directory, HfModelOptions options) : directory_(directory), options_(options) {

@@ -21,6 +21,9 @@ namespace plumb {
 /// "model.layers.3.self_attn.q_proj.weight"
 std::string hf_parameter_name(const Parameter& parameter);
 
+/// "a, b, c and 7 more"
+std::string list_some(const std::vector<std::string>& names);
+
 struct HfModelOptions {
   /// Which head is wanted; by default the one that config.json names. A score head can be put on any language model:
   /// where the directory holds no score.weight it is drawn from the seed, as transformers draws it.
