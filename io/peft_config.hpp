@@ -20,19 +20,19 @@ struct ModuleSelection {
 };
 
 struct LoraConfig {
-  std::string base_model;  // base_model_name_or_path
-  std::string task_type;   // "CAUSAL_LM", "SEQ_CLS" or ""
+  std::string base_model = {};  // base_model_name_or_path
+  std::string task_type = {};   // "CAUSAL_LM", "SEQ_CLS" or ""
   int64_t r = 8;
   double lora_alpha = 8;
   double lora_dropout = 0;
-  ModuleSelection target_modules;
-  ModuleSelection exclude_modules;
+  ModuleSelection target_modules = {};
+  ModuleSelection exclude_modules = {};
   /// From a regular expression that the end of a module path matches to what its layer has instead. The first match
   /// counts, in the order of the keys.
-  std::map<std::string, int64_t> rank_pattern;
-  std::map<std::string, double> alpha_pattern;
-  std::vector<int64_t> layers_to_transform;  // empty: all
-  std::vector<std::string> modules_to_save;
+  std::map<std::string, int64_t> rank_pattern = {};
+  std::map<std::string, double> alpha_pattern = {};
+  std::vector<int64_t> layers_to_transform = {};  // empty: all
+  std::vector<std::string> modules_to_save = {};
   bool uses_rslora = false;
   bool uses_dora = false;
   bool operator==(const LoraConfig&) const = default;
