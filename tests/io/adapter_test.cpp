@@ -27,7 +27,7 @@ LoraConfig every_part() {
           .task_type = "CAUSAL_LM",
           .r = 3,
           .lora_alpha = 6,
-          .target_modules = {{"q_proj", "k_proj", "down_proj"}, ""},
+          .target_modules = {{"down_proj", "k_proj", "q_proj"}, ""},
           .rank_pattern = {{"k_proj", 2}},
           .modules_to_save = {"embed_tokens", "lm_head"},
           .uses_dora = true};
@@ -291,8 +291,12 @@ TEST_F(NewAdapter, StartsFromTheBaseItself) {
         EXPECT_LT(std::abs(value), 1 / std::sqrt(static_cast<float>(parameter.shape[1])));
         EXPECT_NE(value, 0.0f);
       }
-      if (parameter.part == AdapterPart::kLoraB) EXPECT_EQ(value, 0.0f);
-      if (parameter.part == AdapterPart::kWhole) EXPECT_EQ(value, tensor.values[static_cast<size_t>(i)]);
+      if (parameter.part == AdapterPart::kLoraB) {
+        EXPECT_EQ(value, 0.0f);
+      }
+      if (parameter.part == AdapterPart::kWhole) {
+        EXPECT_EQ(value, tensor.values[static_cast<size_t>(i)]);
+      }
       if (parameter.part == AdapterPart::kMagnitude) {
         double norm = 0;
         for (int64_t j = 0; j < tensor.shape[1]; ++j)
