@@ -1,7 +1,5 @@
 #include "io/quantizing_reader.hpp"
 
-#include <algorithm>
-
 #include "lib/base/check.hpp"
 
 namespace plumb {
@@ -16,7 +14,6 @@ void QuantizingReader::read(const StoredTensor& matrix, std::span<std::byte> byt
   std::vector<float> values(static_cast<size_t>(layout.num_elements));
   matrix.file->read(*matrix.entry, 0, std::span(values));
   matrix.file->check_finite(*matrix.entry, 0, values);
-  std::fill(bytes.begin(), bytes.end(), std::byte{0});
   nf4_quantize(values, layout, bytes);
 }
 
