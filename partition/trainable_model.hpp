@@ -19,6 +19,7 @@ struct EngineOptions {
   bool has_gradient_checkpointing = true;
   int64_t accumulation_steps = 1;
   Reduction reduction = Reduction::kCanonical;
+  bool is_trained = true;  // false: only evaluated, without gradients and moments
 };
 
 /// Turns the last block's output into a loss: returns the gradient of hidden_TD and writes those of the head (float32;
