@@ -5,6 +5,7 @@
 #include "apps/stage_data.hpp"
 #include "apps/train_options.hpp"
 #include "lib/objective/objective.hpp"
+#include "partition/communicator.hpp"
 #include "partition/trainable_model.hpp"
 
 namespace plumb {

@@ -8,6 +8,7 @@
 #include "lib/objective/objective.hpp"
 #include "lib/optim/adamw.hpp"
 #include "lib/optim/schedule.hpp"
+#include "partition/communicator.hpp"
 #include "partition/trainable_model.hpp"
 
 namespace plumb {
