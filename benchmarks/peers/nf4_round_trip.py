@@ -101,6 +101,7 @@ def main() -> None:
         raise SystemExit(__doc__)
     plumb, work = (pathlib.Path(a).resolve() for a in sys.argv[1:])
     work.mkdir(parents=True, exist_ok=True)
+    transformers.utils.logging.disable_progress_bar()
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, bitsandbytes {bitsandbytes.__version__}")
     for dtype in ("float32", "bfloat16"):
         source = work / f"source-{dtype}"
@@ -114,6 +115,8 @@ def main() -> None:
                                         bnb_4bit_compute_dtype=getattr(torch, dtype))
             model = AutoModelForCausalLM.from_pretrained(source, quantization_config=config, dtype=getattr(torch, dtype))
             model.save_pretrained(theirs)
+            for name in ("tokenizer.json", "tokenizer_config.json"):
+                shutil.copy(source / name, theirs / name)
             different, total = count_different(exported_by_plumb(plumb, theirs, work), dequantised(model))
             print(f"{case}: theirs -> plumb: {different} of {total} values differ")
 
@@ -128,9 +131,12 @@ def main() -> None:
             print(f"{case}: {compare_parts(load_file(ours / 'model.safetensors'), load_file(theirs / 'model.safetensors'))}")
             configs = [json.loads((d / "config.json").read_text())["quantization_config"] for d in (ours, theirs)]
             print(f"{case}: quantization_config {'is the same' if configs[0] == configs[1] else configs}")
-            with torch.no_grad():
-                logits = loaded(input_ids=torch.arange(16)[None]).logits
-            print(f"{case}: logits of plumb's checkpoint in transformers are finite: {bool(logits.isfinite().all())}")
+            numbers = AutoModelForCausalLM.from_pretrained(work / "exported" / "model", dtype=getattr(torch, dtype))
+            tokens = torch.arange(16)[None]
+            with torch.no_grad():  # in training mode, as bitsandbytes' inference on the CPU rounds scales to bfloat16
+                logits = [m.train()(input_ids=tokens).logits.float() for m in (loaded, numbers)]
+            print(f"{case}: logits in transformers, plumb's NF4 against plumb's export of it: at most "
+                  f"{float((logits[0] - logits[1]).abs().max()):.1e} apart, of {float(logits[1].abs().max()):.2f}")
 
 
 if __name__ == "__main__":
