@@ -9,38 +9,9 @@
 
 #include "lib/base/check.hpp"
 #include "lib/base/exact_sum.hpp"
-#include "lib/model/tensor_kernels.hpp"
+#include "partition/padded_rows.hpp"
 
 namespace plumb {
-
-namespace {
-
-/// What goes through the blocks: the documents of a micro-batch, and behind them rows of no meaning as one document
-/// more. Their gradient is zero.
-struct PaddedRows {
-  std::vector<int64_t> token_ids, document_begin, prefix_length;
-
-  PaddedRows(const MicroBatch& batch, at::ScalarType dtype)
-      : token_ids(batch.token_ids), document_begin(batch.document_begin), prefix_length(batch.prefix_length) {
-    const int64_t num_rows = round_up_rows(batch.num_tokens(), dtype == at::kFloat ? 4 : 2);
-    if (num_rows == batch.num_tokens()) return;
-    token_ids.resize(static_cast<size_t>(num_rows), 0);
-    document_begin.push_back(num_rows);
-    if (!prefix_length.empty()) prefix_length.push_back(0);
-  }
-};
-
-/// The gradient of the documents' rows, with zeros for those behind them.
-at::Tensor pad_gradient(const at::Tensor& gradient_TD, int64_t num_rows) {
-  const int64_t num_tokens = gradient_TD.size(0);
-  if (num_tokens == num_rows) return gradient_TD;
-  at::Tensor padded = at::empty({num_rows, gradient_TD.size(1)}, gradient_TD.options());
-  padded.narrow(0, 0, num_tokens).copy_(gradient_TD);
-  padded.narrow(0, num_tokens, num_rows - num_tokens).zero_();
-  return padded;
-}
-
-}  // namespace
 
 std::vector<ShardLayout> shard_layouts(const ModelConfig& config, int num_ranks) {
   std::vector<ShardLayout> layouts;
@@ -172,13 +143,7 @@ void ShardedModel::accumulate(const MicroBatch& batch, int64_t accumulation, con
   // the embedding's gradient: rows of the tokens that were there; on top of the head's when tied
   const at::Tensor embedding_gradient = config_.shares_head() ? head_gradient : exchange_.gradient_buffer(last_reduce);
   if (!config_.shares_head()) embedding_gradient.zero_();
-  with_element_type(options_.dtype, [&]<class T>(T*) {
-    float* vocabulary_rows = data_of<float>(embedding_gradient);
-    for (int64_t t = 0; t < batch.num_tokens(); ++t)
-      activation_kernels<T>().add_to_float(
-          data_of<T>(gradient_TD) + t * config_.hidden_size,
-          vocabulary_rows + batch.token_ids[static_cast<size_t>(t)] * config_.hidden_size, config_.hidden_size);
-  });
+  add_embedding_gradient(gradient_TD, batch.token_ids, batch.num_tokens(), embedding_gradient);
   exchange_.start_reduce(last_reduce);
   if (reduce >= 0) finish_reduce(reduce, accumulation);
   finish_reduce(last_reduce, accumulation);

@@ -43,20 +43,20 @@ std::vector<int64_t> target_shape(const ModelConfig& config, ParameterKind kind)
   return {};
 }
 
-LoraGroupKind group_of(ParameterKind kind) {
+Product product_of(ParameterKind kind) {
   switch (kind) {
     using enum ParameterKind;
     case kQ:
     case kK:
     case kV:
-      return LoraGroupKind::kQkv;
+      return Product::kQkv;
     case kO:
-      return LoraGroupKind::kO;
+      return Product::kO;
     case kGate:
     case kUp:
-      return LoraGroupKind::kGateUp;
+      return Product::kGateUp;
     default:
-      return LoraGroupKind::kDown;
+      return Product::kDown;
   }
 }
 
@@ -74,7 +74,7 @@ UnitLayout adapter_layout(const ModelConfig& config, const Adapter& adapter) {
     const LoraTarget& first = adapter.targets[begin];
     size_t end = begin;
     while (end < adapter.targets.size() && adapter.targets[end].layer == first.layer &&
-           group_of(adapter.targets[end].kind) == group_of(first.kind))
+           product_of(adapter.targets[end].kind) == product_of(first.kind))
       ++end;
     unit.num_elements = aligned(unit.num_elements);
     for (size_t i = begin; i < end; ++i) {

@@ -37,8 +37,9 @@ std::vector<int64_t> target_shape(const ModelConfig& config, ParameterKind kind)
 /// a gap, in that order, so that they are one matrix. Throws nothing: targets and `whole` are of the model.
 UnitLayout adapter_layout(const ModelConfig& config, const Adapter& adapter);
 
-/// Which modules share an input, hence one product: the index of a group within a block, in the order of the products.
-enum class LoraGroupKind { kQkv, kO, kGateUp, kDown };
-LoraGroupKind group_of(ParameterKind kind);
+/// The matrix products of a block in order: layers with the same input share one.
+enum class Product { kQkv, kO, kGateUp, kDown };
+inline constexpr int kNumProducts = 4;
+Product product_of(ParameterKind kind);
 
 }  // namespace plumb

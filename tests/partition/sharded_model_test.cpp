@@ -7,27 +7,13 @@
 
 #include "lib/base/random.hpp"
 #include "lib/objective/sft.hpp"
+#include "tests/support/random_batch.hpp"
 #include "tests/support/tiny_config.hpp"
 
 namespace plumb {
 namespace {
 
 constexpr int64_t kMicroBatches = 24;  // per step
-
-MicroBatch random_batch(uint64_t step, uint64_t m, int64_t vocab) {
-  MicroBatch batch;
-  batch.document_begin.push_back(0);
-  for (uint64_t document = 0; document < 2; ++document) {
-    const uint64_t length = 3 + random_bits(7, m, step * 10 + document) % 14;
-    for (uint64_t t = 0; t < length; ++t) {
-      const uint64_t bits = random_bits(8, m, (step * 10 + document) * 100 + t);
-      batch.token_ids.push_back(static_cast<int64_t>(bits % static_cast<uint64_t>(vocab)));
-      batch.loss_mask.push_back(t > 1 ? 1 : 0);
-    }
-    batch.document_begin.push_back(batch.num_tokens());
-  }
-  return batch;
-}
 
 struct Outcome {
   std::vector<double> norms;
@@ -54,7 +40,7 @@ Outcome train(const Communicator& comm, const ModelConfig& config, EngineOptions
     ObjectiveSums sums = objective.no_sums();
     for (int64_t a = 0; a < options.accumulation_steps; ++a) {
       const MicroBatch batch =
-          random_batch(step, static_cast<uint64_t>(a * comm.size() + comm.rank()), config.vocab_size);
+          test::random_batch(step, static_cast<uint64_t>(a * comm.size() + comm.rank()), config.vocab_size);
       model.accumulate(batch, a, [&](const at::Tensor& hidden, const HeadTensors& head, const HeadTensors* gradients) {
         return objective.apply(hidden, batch, head, gradients, {.items = 300}, sums);
       });
