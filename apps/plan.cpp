@@ -58,6 +58,7 @@ int run_plan(const std::vector<std::string>& arguments) {
                         .micro_batch_tokens = o.per_device_train_batch_size * documents * o.data.max_length,
                         .has_gradient_checkpointing = o.gradient_checkpointing,
                         .reduction = parse_reduction(o.reduction),
+                        .has_8bit_moments = has_8bit_moments(o),
                         .program_bytes = expected_set_bytes(ranks_per_node > 0 ? ranks_per_node : num_ranks)};
   const MemoryPlan plan = plan_memory(input);
   fmt::print("{}\n", render_plan(input, plan));

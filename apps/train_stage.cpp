@@ -157,6 +157,7 @@ void plan_run(const TrainOptions& o, const Communicator& comm, const ModelConfig
       .micro_batch_tokens = o.per_device_train_batch_size * train_rows.dataset->max_row_tokens(),
       .has_gradient_checkpointing = o.gradient_checkpointing,
       .reduction = parse_reduction(o.reduction),
+      .has_8bit_moments = has_8bit_moments(o),
       .program_bytes = sum_of_memory(comm) / comm.size() +
                        (o.startup_checks && o.model.dtype == "bfloat16" ? kCheckedProductsBytes : 0)};
   const MemoryPlan plan = plan_memory(plan_input);
@@ -208,7 +209,7 @@ void train_stage(const Communicator& comm, const TrainOptions& o) {
   {
     ShardedModel model(config, comm,
                        {parse_dtype(o.model.dtype), o.gradient_checkpointing, o.gradient_accumulation_steps,
-                        parse_reduction(o.reduction)});
+                        parse_reduction(o.reduction), has_8bit_moments(o)});
     load_weights(comm, model, *source);
     const std::unique_ptr<Objective> objective = make_objective(o, config);
     if (o.startup_checks) run_startup_checks(comm, o, model, *objective, train_rows);

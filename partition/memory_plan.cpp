@@ -35,13 +35,14 @@ MemoryPlan plan_memory(const PlanInput& input) {
   std::vector<UnitLayout> layouts;
   for (const ShardLayout& unit : units) {
     shard_bytes += unit.shard_elements() * 4;
+    plan.moment_bytes +=
+        moment_bytes(unit.shard_elements(), input.has_8bit_moments && has_8bit_moments(unit.unit().num_elements));
     largest_shard = std::max(largest_shard, unit.shard_elements());
     layouts.push_back(unit.unit());
   }
   plan.num_parameters = num_parameters(layouts);
   plan.program_bytes = input.program_bytes;
   plan.parameter_bytes = shard_bytes;
-  plan.moment_bytes = 2 * shard_bytes;
   plan.gradient_bytes = shard_bytes * max_open_subtrees(input.num_ranks, input.accumulation_steps, input.reduction);
   plan.gradient_buffer_bytes = buffers.gradient_bytes;
   plan.slot_bytes = buffers.slot_bytes;

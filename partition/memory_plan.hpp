@@ -20,6 +20,7 @@ struct PlanInput {
   int64_t micro_batch_tokens = 0;  // the most that one micro-batch holds
   bool has_gradient_checkpointing = true;
   Reduction reduction = Reduction::kCanonical;
+  bool has_8bit_moments = false;
   int64_t program_bytes = 0;  // per rank before anything is allocated: code, MPI, LibTorch
 };
 

@@ -67,4 +67,8 @@ float quantize_block(const DynamicMap& map, std::span<const float> values, uint8
   return scale;
 }
 
+void dequantize_block(const DynamicMap& map, const uint8_t* codes, float scale, std::span<float> values) {
+  for (float& value : values) value = map.values[*codes++] * scale;
+}
+
 }  // namespace plumb
