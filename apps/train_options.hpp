@@ -5,6 +5,7 @@
 #include <array>
 #include <string_view>
 
+#include "apps/lora_options.hpp"
 #include "apps/options.hpp"
 #include "lib/objective/preference_loss.hpp"
 
@@ -81,6 +82,9 @@ struct TrainOptions {
   std::string save_dtype = "float32";  // of the exported model
   bool startup_checks = true;
 
+  bool exports_merged = false;  // no option: a pipeline's next stage takes adapters merged into the model
+
+  LoraOptions lora;
   SftStageOptions sft;
   RewardStageOptions reward;
   DpoStageOptions dpo;

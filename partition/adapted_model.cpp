@@ -23,11 +23,6 @@ bool contains(const std::vector<ParameterKind>& kinds, ParameterKind kind) {
   return std::find(kinds.begin(), kinds.end(), kind) != kinds.end();
 }
 
-int64_t lowest_trained_layer(const ModelConfig& config, const Adapter& adapter) {
-  if (contains(adapter.whole, ParameterKind::kEmbedding)) return 0;
-  return adapter.targets.empty() ? config.num_layers : adapter.targets.front().layer;
-}
-
 /// One gather and one reduce-scatter per micro-batch. Gradients are float32.
 BufferPlan plan_adapter_buffers(const ShardLayout& unit, at::ScalarType dtype) {
   BufferPlan plan;
