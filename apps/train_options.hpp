@@ -68,6 +68,7 @@ struct TrainOptions {
   int64_t max_steps = -1;
   double learning_rate = 2e-5;
   std::string lr_scheduler_type = "linear";
+  std::string optim = "adamw_torch";
   double warmup_steps = 0;  // below 1: a share of all steps
   double weight_decay = 0.0;
   double adam_beta1 = 0.9;
@@ -98,6 +99,9 @@ void declare(OptionsDescription& description, TrainOptions& options);
 
 /// Throws UsageError for values out of range or that contradict each other.
 void validate(const TrainOptions& options);
+
+/// Of --optim: adamw_8bit and its other name in transformers.
+bool has_8bit_moments(const TrainOptions& options);
 
 /// Throws UsageError.
 DpoOptions dpo_options(const DpoStageOptions& options);

@@ -43,7 +43,7 @@ constexpr int64_t kCheckedProductsBytes = int64_t{10} << 20;
 
 EngineOptions engine_options(const TrainOptions& o) {
   return {parse_dtype(o.model.dtype), o.gradient_checkpointing, o.gradient_accumulation_steps,
-          parse_reduction(o.reduction)};
+          parse_reduction(o.reduction), has_8bit_moments(o)};
 }
 
 /// How many steps a run has, from rows and options.
@@ -169,6 +169,7 @@ void plan_run(const TrainOptions& o, const Communicator& comm, const ModelConfig
       .micro_batch_tokens = o.per_device_train_batch_size * train_rows.dataset->max_row_tokens(),
       .has_gradient_checkpointing = o.gradient_checkpointing,
       .reduction = parse_reduction(o.reduction),
+      .has_8bit_moments = has_8bit_moments(o),
       .program_bytes = sum_of_memory(comm) / comm.size() +
                        (o.startup_checks && o.model.dtype == "bfloat16" ? kCheckedProductsBytes : 0)};
   const MemoryPlan plan = plan_memory(plan_input);

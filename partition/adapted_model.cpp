@@ -23,11 +23,6 @@ bool contains(const std::vector<ParameterKind>& kinds, ParameterKind kind) {
   return std::find(kinds.begin(), kinds.end(), kind) != kinds.end();
 }
 
-int64_t lowest_trained_layer(const ModelConfig& config, const Adapter& adapter) {
-  if (contains(adapter.whole, ParameterKind::kEmbedding)) return 0;
-  return adapter.targets.empty() ? config.num_layers : adapter.targets.front().layer;
-}
-
 /// One gather and one reduce-scatter per micro-batch. Gradients are float32.
 BufferPlan plan_adapter_buffers(const ShardLayout& unit, const EngineOptions& options) {
   BufferPlan plan;
@@ -62,8 +57,7 @@ AdaptedModel::AdaptedModel(const ModelConfig& config, const Adapter& adapter, st
   };
   parameters_ = new_span();
   if (!options.is_trained) return;
-  moments1_ = new_span();
-  moments2_ = new_span();
+  moments_ = new_moments(unit(), options);
   const int64_t num_levels = max_open_subtrees(comm.size(), options.accumulation_steps, options.reduction);
   for (int64_t level = 0; level < num_levels; ++level) {
     const std::span<float> memory = new_span();
@@ -214,15 +208,8 @@ double AdaptedModel::gradient_norm() const {
 }
 
 void AdaptedModel::update(const AdamWOptions& options, double learning_rate, int64_t step, double gradient_scale) {
-  const int64_t shard_begin = unit().shard(comm_.rank()).begin;
-  for (const ShardLayout::DecayRun& run : unit().decay_runs(comm_.rank())) {
-    const auto first = static_cast<size_t>(run.range.begin - shard_begin);
-    const auto count = static_cast<size_t>(run.range.size());
-    AdamWOptions run_options = options;
-    if (!run.is_decayed) run_options.weight_decay = 0;
-    adamw_update(parameters_.subspan(first, count), gradients_.subspan(first, count), moments1_.subspan(first, count),
-                 moments2_.subspan(first, count), run_options, learning_rate, step, gradient_scale);
-  }
+  moments_.update(parameters_, gradients_, unit().decay_runs(comm_.rank()), options, learning_rate, step,
+                  gradient_scale);
   num_updates_ = step;
 }
 

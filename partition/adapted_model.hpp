@@ -14,6 +14,7 @@
 
 #include "lib/model/block.hpp"
 #include "lib/model/lora.hpp"
+#include "lib/optim/adamw_state.hpp"
 #include "partition/frozen_base.hpp"
 #include "partition/trainable_model.hpp"
 #include "partition/unit_exchange.hpp"
@@ -65,8 +66,9 @@ class AdaptedModel : public TrainableModel {
   int64_t lowest_layer_;              // backward goes down to this block; num_layers: into none
   std::vector<ShardLayout> layouts_;  // of the adapter alone
   std::vector<at::Tensor> memory_;    // owns what the spans view
-  std::span<float> parameters_, moments1_, moments2_, gradients_;
+  std::span<float> parameters_, gradients_;
   std::vector<float*> levels_;  // of open subtrees; gradients_ is the first
+  AdamWState moments_;
   FrozenBase base_;
   UnitExchange exchange_;
   std::vector<std::array<std::vector<at::Tensor>, kNumProducts>> squared_norms_;  // DoRA: of the base, by layer

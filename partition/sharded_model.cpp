@@ -34,8 +34,7 @@ ShardedModel::ShardedModel(const ModelConfig& config, const Communicator& comm, 
   for (const ShardLayout& layout : units_) {
     UnitShard& shard = shards_.emplace_back();
     shard.parameters = new_span(layout.shard_elements());
-    shard.moments1 = new_span(layout.shard_elements());
-    shard.moments2 = new_span(layout.shard_elements());
+    shard.moments = new_moments(layout, options);
     for (int64_t level = 0; level < num_levels; ++level) {
       const std::span<float> memory = new_span(layout.shard_elements());
       if (level == 0) shard.gradients = memory;
@@ -169,17 +168,9 @@ double ShardedModel::gradient_norm() const {
 
 void ShardedModel::update(const AdamWOptions& options, double learning_rate, int64_t step, double gradient_scale) {
   for (size_t unit = 0; unit < units_.size(); ++unit) {
-    const UnitShard& shard = shards_[unit];
-    const int64_t shard_begin = units_[unit].shard(comm_.rank()).begin;
-    for (const ShardLayout::DecayRun& run : units_[unit].decay_runs(comm_.rank())) {
-      const auto first = static_cast<size_t>(run.range.begin - shard_begin);
-      const auto count = static_cast<size_t>(run.range.size());
-      AdamWOptions run_options = options;
-      if (!run.is_decayed) run_options.weight_decay = 0;
-      adamw_update(shard.parameters.subspan(first, count), shard.gradients.subspan(first, count),
-                   shard.moments1.subspan(first, count), shard.moments2.subspan(first, count), run_options,
-                   learning_rate, step, gradient_scale);
-    }
+    UnitShard& shard = shards_[unit];
+    shard.moments.update(shard.parameters, shard.gradients, units_[unit].decay_runs(comm_.rank()), options,
+                         learning_rate, step, gradient_scale);
   }
 }
 

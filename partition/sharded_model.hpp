@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "lib/model/block.hpp"
+#include "lib/optim/adamw_state.hpp"
 #include "partition/trainable_model.hpp"
 #include "partition/unit_exchange.hpp"
 
@@ -37,7 +38,8 @@ class ShardedModel : public TrainableModel {
 
  private:
   struct UnitShard {
-    std::span<float> parameters, moments1, moments2;
+    std::span<float> parameters;
+    AdamWState moments;
     std::span<float> gradients;  // level 0 of the open subtrees
     std::vector<float*> levels;
   };

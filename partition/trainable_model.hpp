@@ -9,8 +9,9 @@
 #include "lib/model/batch.hpp"
 #include "lib/model/model_config.hpp"
 #include "lib/objective/token_loss.hpp"
-#include "lib/optim/adamw.hpp"
+#include "lib/optim/adamw_state.hpp"
 #include "partition/canonical_sum.hpp"
+#include "partition/shard_layout.hpp"
 
 namespace plumb {
 
@@ -19,8 +20,14 @@ struct EngineOptions {
   bool has_gradient_checkpointing = true;
   int64_t accumulation_steps = 1;
   Reduction reduction = Reduction::kCanonical;
+  bool has_8bit_moments = false;  // of units that are not small: see lib/optim/adamw_state.hpp
   bool is_trained = true;  // false: only evaluated, without gradients and moments
 };
+
+/// Of a rank's shard of a unit.
+inline AdamWState new_moments(const ShardLayout& layout, const EngineOptions& options) {
+  return {layout.shard_elements(), options.has_8bit_moments && has_8bit_moments(layout.unit().num_elements)};
+}
 
 /// Turns the last block's output into a loss: returns the gradient of hidden_TD and writes those of the head (float32;
 /// undefined ones are frozen), or returns an undefined tensor, and writes none, when `gradients` is null.

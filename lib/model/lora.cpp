@@ -99,4 +99,10 @@ UnitLayout adapter_layout(const ModelConfig& config, const Adapter& adapter) {
   return unit;
 }
 
+int64_t lowest_trained_layer(const ModelConfig& config, const Adapter& adapter) {
+  for (const ParameterKind kind : adapter.whole)
+    if (kind == ParameterKind::kEmbedding) return 0;
+  return adapter.targets.empty() ? config.num_layers : adapter.targets.front().layer;
+}
+
 }  // namespace plumb

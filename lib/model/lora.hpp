@@ -40,6 +40,9 @@ std::vector<int64_t> target_shape(const ModelConfig& config, ParameterKind kind)
 /// a gap, in that order, so that they are one matrix. Throws nothing: targets and `whole` are of the model.
 UnitLayout adapter_layout(const ModelConfig& config, const Adapter& adapter);
 
+/// The backward pass goes down to the block of this layer; num_layers: into none.
+int64_t lowest_trained_layer(const ModelConfig& config, const Adapter& adapter);
+
 /// The matrix products of a block in order: layers with the same input share one.
 enum class Product { kQkv, kO, kGateUp, kDown };
 inline constexpr int kNumProducts = 4;

@@ -70,6 +70,7 @@ struct Case {
   bool ties_embeddings;
   at::ScalarType dtype;
   bool has_gradient_checkpointing;
+  bool has_8bit_moments = false;
 };
 
 class ShardedModelBits : public testing::TestWithParam<Case> {
@@ -77,7 +78,9 @@ class ShardedModelBits : public testing::TestWithParam<Case> {
   void SetUp() override { at::set_num_threads(1); }
   ModelConfig config() const { return test::tiny_config(GetParam().ties_embeddings); }
   EngineOptions options() const {
-    return {.dtype = GetParam().dtype, .has_gradient_checkpointing = GetParam().has_gradient_checkpointing};
+    return {.dtype = GetParam().dtype,
+            .has_gradient_checkpointing = GetParam().has_gradient_checkpointing,
+            .has_8bit_moments = GetParam().has_8bit_moments};
   }
 };
 
@@ -99,7 +102,8 @@ INSTANTIATE_TEST_SUITE_P(All, ShardedModelBits,
                          testing::Values(Case{"untied_float32", false, at::kFloat, true},
                                          Case{"tied_float32", true, at::kFloat, true},
                                          Case{"untied_bfloat16", false, at::kBFloat16, true},
-                                         Case{"tied_bfloat16_kept", true, at::kBFloat16, false}),
+                                         Case{"tied_bfloat16_kept", true, at::kBFloat16, false},
+                                         Case{"untied_8bit_moments", false, at::kFloat, true, true}),
                          [](const auto& one) { return std::string(one.param.name); });
 
 TEST(ShardedModel, RecomputationChangesNoBit) {
@@ -109,6 +113,17 @@ TEST(ShardedModel, RecomputationChangesNoBit) {
   const Outcome recomputed = train(comm, config, {.has_gradient_checkpointing = true});
   const Outcome kept = train(comm, config, {.has_gradient_checkpointing = false});
   EXPECT_EQ(recomputed.parameters, kept.parameters);
+}
+
+TEST(ShardedModel, MomentsIn8BitsTrainNearlyAsThoseIn32) {
+  at::set_num_threads(1);
+  const Communicator comm;
+  const ModelConfig config = test::tiny_config();
+  const Outcome wide = train(comm, config, {});
+  const Outcome narrow = train(comm, config, {.has_8bit_moments = true});
+  EXPECT_EQ(narrow.losses[1], wide.losses[1]) << "the first step starts from moments of zero";
+  EXPECT_NE(narrow.parameters, wide.parameters);
+  EXPECT_NEAR(narrow.losses[2], wide.losses[2], 0.01 * wide.losses[2]);
 }
 
 TEST(ShardedModel, FastReductionIsNear) {
