@@ -40,6 +40,15 @@ at::Tensor pad_gradient(const at::Tensor& gradient_TD, int64_t num_rows) {
   return padded;
 }
 
+/// BlockContext::read_rows: undefined where nothing would be saved, and never of no rows.
+at::Tensor rows_to_compute(const ReadRows& read_rows, int64_t num_rows, at::ScalarType dtype) {
+  if (!read_rows) return {};
+  std::vector<int64_t> rows = *read_rows;
+  if (rows.empty()) rows.push_back(0);
+  if (round_up_rows(std::ssize(rows), dtype == at::kFloat ? 4 : 2) >= num_rows) return {};
+  return at::from_blob(rows.data(), {std::ssize(rows)}, at::TensorOptions().dtype(at::kLong)).clone();
+}
+
 }  // namespace
 
 std::vector<ShardLayout> shard_layouts(const ModelConfig& config, int num_ranks) {
@@ -126,9 +135,11 @@ void ShardedModel::finish_reduce(int reduce, int64_t accumulation) {
   exchange_.finish_reduce(reduce, accumulation, shards_[static_cast<size_t>(unit)].levels);
 }
 
-void ShardedModel::accumulate(const MicroBatch& batch, int64_t accumulation, const HeadPass& head_pass) {
+void ShardedModel::accumulate(const MicroBatch& batch, int64_t accumulation, const ReadRows& read_rows,
+                              const HeadPass& head_pass) {
   const PaddedRows rows(batch, options_.dtype);
-  const BlockContext context(config_, {rows.document_begin, rows.prefix_length});
+  const BlockContext context(config_, {rows.document_begin, rows.prefix_length},
+                             rows_to_compute(read_rows, std::ssize(rows.token_ids), options_.dtype));
   std::vector<at::Tensor> inputs;
   std::vector<BlockKept> kept;
   const bool keeps_blocks = !options_.has_gradient_checkpointing;
@@ -184,9 +195,10 @@ void ShardedModel::accumulate(const MicroBatch& batch, int64_t accumulation, con
   finish_reduce(last_reduce, accumulation);
 }
 
-void ShardedModel::evaluate(const MicroBatch& batch, const HeadPass& head_pass) {
+void ShardedModel::evaluate(const MicroBatch& batch, const ReadRows& read_rows, const HeadPass& head_pass) {
   const PaddedRows rows(batch, options_.dtype);
-  const BlockContext context(config_, {rows.document_begin, rows.prefix_length});
+  const BlockContext context(config_, {rows.document_begin, rows.prefix_length},
+                             rows_to_compute(read_rows, std::ssize(rows.token_ids), options_.dtype));
   const at::Tensor hidden_TD = run_forward(context, rows.token_ids, nullptr, nullptr);
   head_pass(hidden_TD.narrow(0, 0, batch.num_tokens()),
             head_tensors(exchange_.finish_gather(static_cast<int>(config_.num_layers) + 1)), nullptr);

@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -29,6 +30,10 @@ struct EngineOptions {
 using HeadPass =
     std::function<at::Tensor(const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors* gradients)>;
 
+/// The rows of hidden_TD that a HeadPass reads, sorted, each once (Objective::read_rows); none given: all. The last
+/// block does not compute the others behind attention: they are zeros.
+using ReadRows = std::optional<std::vector<int64_t>>;
+
 class ShardedModel {
  public:
   /// Collective. Parameters are zero until load().
@@ -40,10 +45,10 @@ class ShardedModel {
 
   /// Collective: one micro-batch forward and backward. `accumulation` counts from 0 within the step; after the last the
   /// gradient shards are complete.
-  void accumulate(const MicroBatch& batch, int64_t accumulation, const HeadPass& head_pass);
+  void accumulate(const MicroBatch& batch, int64_t accumulation, const ReadRows& read_rows, const HeadPass& head_pass);
 
   /// Collective: forward only, no gradients.
-  void evaluate(const MicroBatch& batch, const HeadPass& head_pass);
+  void evaluate(const MicroBatch& batch, const ReadRows& read_rows, const HeadPass& head_pass);
 
   /// Collective: Euclidean norm of the whole gradient, the same bits on any number of ranks.
   double gradient_norm() const;

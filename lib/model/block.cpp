@@ -3,6 +3,7 @@
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/index_select.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/sum.h>
 #include <ATen/ops/zeros.h>
@@ -122,6 +123,27 @@ at::Tensor swiglu(const at::Tensor& gate_up) {
   return y;
 }
 
+/// Which rows the block computes behind attention; undefined: all.
+at::Tensor read_rows(const BlockContext& context, int64_t layer) {
+  return layer + 1 == context.config.num_layers ? context.read_rows : at::Tensor();
+}
+
+/// Those rows of x, and zeros up to a number that oneDNN has met.
+at::Tensor take_rows(const at::Tensor& x, const at::Tensor& rows) {
+  if (!rows.defined()) return x;
+  const int64_t count = rows.size(0), padded = round_up_rows(count, x.element_size());
+  at::Tensor taken = new_like(x, padded, x.size(1)), first = taken.narrow(0, 0, count);
+  at::index_select_out(first, x, 0, rows);
+  if (padded > count) taken.narrow(0, count, padded - count).zero_();
+  return taken;
+}
+
+/// Back to where they were among rows of zeros.
+at::Tensor put_rows(const at::Tensor& taken, const at::Tensor& rows, int64_t num_rows) {
+  if (!rows.defined()) return taken;
+  return at::zeros({num_rows, taken.size(1)}, taken.options()).index_copy_(0, rows, taken.narrow(0, 0, rows.size(0)));
+}
+
 void forward_to_gate_up(const BlockContext& context, int64_t layer, const BlockTensors& p, const at::Tensor& input,
                         BlockKept& kept) {
   const ModelConfig& config = context.config;
@@ -135,12 +157,14 @@ void forward_to_gate_up(const BlockContext& context, int64_t layer, const BlockT
     kept.qkv_TQ = qkv;
   }
   rotate(context, kept.qkv_TQ, 1.0f);
-  kept.attended_TO = new_like(input, input.size(0), config.num_heads * config.head_dim);
-  attention_forward(attention_shape(config, layer), kept.qkv_TQ, context.documents, kept.attended_TO, kept.attention);
-  const at::Tensor attention_out = project(kept.attended_TO, p.o_DO, p.o_bias_D);
-  kept.middle_TD = at::empty_like(input);
-  normed = normalise(input, attention_out, kept.middle_TD, p.post_norm_D, config.rms_norm_eps, kept.middle_rstd_T);
-  kept.gate_up_TE = at::mm(normed, p.gate_up_ED.t());
+  const at::Tensor attended_TO = new_like(input, input.size(0), config.num_heads * config.head_dim);
+  attention_forward(attention_shape(config, layer), kept.qkv_TQ, context.documents, attended_TO, kept.attention);
+  const at::Tensor rows = read_rows(context, layer);
+  kept.attended_RO = take_rows(attended_TO, rows);
+  const at::Tensor residual = take_rows(input, rows), attention_out = project(kept.attended_RO, p.o_DO, p.o_bias_D);
+  kept.middle_RD = at::empty_like(residual);
+  normed = normalise(residual, attention_out, kept.middle_RD, p.post_norm_D, config.rms_norm_eps, kept.middle_rstd_R);
+  kept.gate_up_RE = at::mm(normed, p.gate_up_ED.t());
 }
 
 }  // namespace
@@ -198,8 +222,9 @@ BlockTensors block_tensors(const UnitLayout& unit, const at::Tensor& flat) {
 at::Tensor block_forward(const BlockContext& context, int64_t layer, const BlockTensors& parameters,
                          const at::Tensor& input_TD, BlockKept& kept) {
   forward_to_gate_up(context, layer, parameters, input_TD, kept);
-  const at::Tensor hidden = swiglu(kept.gate_up_TE);
-  return at::addmm(kept.middle_TD, hidden, parameters.down_DF.t());
+  const at::Tensor hidden = swiglu(kept.gate_up_RE);
+  return put_rows(at::addmm(kept.middle_RD, hidden, parameters.down_DF.t()), read_rows(context, layer),
+                  input_TD.size(0));
 }
 
 void block_recompute(const BlockContext& context, int64_t layer, const BlockTensors& parameters,
@@ -213,33 +238,35 @@ at::Tensor block_backward(const BlockContext& context, int64_t layer, const Bloc
     at::Tensor target = out;
     at::mm_out(target, a, b);
   };
+  const at::Tensor rows = read_rows(context, layer), dout = take_rows(dout_TD, rows);
+  const int64_t num_rows = dout_TD.size(0);
   // feed-forward half
-  at::Tensor hidden = new_like(dout_TD, dout_TD.size(0), kept.gate_up_TE.size(1) / 2);
+  at::Tensor hidden = new_like(dout, dout.size(0), kept.gate_up_RE.size(1) / 2);
   {
-    const at::Tensor dhidden = at::mm(dout_TD, p.down_DF);
-    with_element_type(dout_TD.scalar_type(), [&]<class T>(T*) {  // the gate's and up's gradients replace them
-      activation_kernels<T>().swiglu_backward(data_of<T>(dhidden), data_of<T>(kept.gate_up_TE),
-                                              data_of<T>(kept.gate_up_TE), data_of<T>(hidden), hidden.size(0),
+    const at::Tensor dhidden = at::mm(dout, p.down_DF);
+    with_element_type(dout.scalar_type(), [&]<class T>(T*) {  // the gate's and up's gradients replace them
+      activation_kernels<T>().swiglu_backward(data_of<T>(dhidden), data_of<T>(kept.gate_up_RE),
+                                              data_of<T>(kept.gate_up_RE), data_of<T>(hidden), hidden.size(0),
                                               hidden.size(1));
     });
   }
-  write(gradients.down_DF, dout_TD.t(), hidden);
-  const at::Tensor& dgate_up = kept.gate_up_TE;
-  write(gradients.gate_up_ED, dgate_up.t(), normalise_again(kept.middle_TD, kept.middle_rstd_T, p.post_norm_D));
-  const at::Tensor dmiddle = normalise_backward(at::mm(dgate_up, p.gate_up_ED), kept.middle_TD, kept.middle_rstd_T,
-                                                p.post_norm_D, dout_TD, gradients.post_norm_D);
+  write(gradients.down_DF, dout.t(), hidden);
+  const at::Tensor& dgate_up = kept.gate_up_RE;
+  write(gradients.gate_up_ED, dgate_up.t(), normalise_again(kept.middle_RD, kept.middle_rstd_R, p.post_norm_D));
+  const at::Tensor dmiddle = normalise_backward(at::mm(dgate_up, p.gate_up_ED), kept.middle_RD, kept.middle_rstd_R,
+                                                p.post_norm_D, dout, gradients.post_norm_D);
   // attention half
-  write(gradients.o_DO, dmiddle.t(), kept.attended_TO);
+  write(gradients.o_DO, dmiddle.t(), kept.attended_RO);
   if (p.o_bias_D.defined()) gradients.o_bias_D.copy_(dmiddle.sum(0, false, at::kFloat));
   const at::Tensor dqkv = at::empty_like(kept.qkv_TQ);
   attention_backward(attention_shape(context.config, layer), kept.qkv_TQ, context.documents, kept.attention,
-                     at::mm(dmiddle, p.o_DO), dqkv);
+                     put_rows(at::mm(dmiddle, p.o_DO), rows, num_rows), dqkv);
   rotate(context, dqkv, -1.0f);
   if (context.config.has_qk_norm) normalise_heads_backward(context, p, kept, dqkv, gradients);
   write(gradients.qkv_QD, dqkv.t(), normalise_again(kept.input_TD, kept.input_rstd_T, p.input_norm_D));
   if (p.qkv_bias_Q.defined()) gradients.qkv_bias_Q.copy_(dqkv.sum(0, false, at::kFloat));
   at::Tensor dinput = normalise_backward(at::mm(dqkv, p.qkv_QD), kept.input_TD, kept.input_rstd_T, p.input_norm_D,
-                                         dmiddle, gradients.input_norm_D);
+                                         put_rows(dmiddle, rows, num_rows), gradients.input_norm_D);
   kept = {};
   return dinput;
 }

@@ -8,6 +8,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "lib/model/attention.hpp"
@@ -42,29 +43,34 @@ struct BlockContext {
   const ModelConfig& config;
   Documents documents;
   RopeTable rope;
+  /// Of the last block's output, the rows that the head reads, sorted; undefined: all. Behind attention the last block
+  /// computes no others: they come out as zeros, and no gradient is taken from them.
+  at::Tensor read_rows;
 
   /// documents: of MicroBatch, whose vectors must outlive this.
-  BlockContext(const ModelConfig& model_config, const Documents& batch_documents)
+  BlockContext(const ModelConfig& model_config, const Documents& batch_documents, at::Tensor rows_read = {})
       : config(model_config),
         documents(batch_documents),
-        rope(rope_table(rope_frequencies(model_config), documents.begin, documents.prefix_length)) {}
+        rope(rope_table(rope_frequencies(model_config), documents.begin, documents.prefix_length)),
+        read_rows(std::move(rows_read)) {}
 };
 
-/// Activations of one block, from forward to backward.
+/// Activations of one block, from forward to backward. R = rows behind attention: T, or those that are read and, in
+/// bfloat16, rows of zeros up to a number that oneDNN has met.
 struct BlockKept {
   at::Tensor input_TD;
   at::Tensor input_rstd_T;
   at::Tensor qkv_before_norm_TQ;  // Qwen3 only
   at::Tensor head_rstd;           // [T, H + G], Qwen3 only
   at::Tensor qkv_TQ;              // rotated
-  at::Tensor attended_TO;
+  at::Tensor attended_RO;
   AttentionKept attention;
-  at::Tensor middle_TD;
-  at::Tensor middle_rstd_T;
-  at::Tensor gate_up_TE;
+  at::Tensor middle_RD;
+  at::Tensor middle_rstd_R;
+  at::Tensor gate_up_RE;
 };
 
-/// Returns the block's output [T, D] in the dtype of the input.
+/// Returns the block's output [T, D] in the dtype of the input; see BlockContext::read_rows for the last one.
 at::Tensor block_forward(const BlockContext& context, int64_t layer, const BlockTensors& parameters,
                          const at::Tensor& input_TD, BlockKept& kept);
 

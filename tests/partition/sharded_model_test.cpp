@@ -55,9 +55,10 @@ Outcome train(const Communicator& comm, const ModelConfig& config, EngineOptions
     for (int64_t a = 0; a < options.accumulation_steps; ++a) {
       const MicroBatch batch =
           random_batch(step, static_cast<uint64_t>(a * comm.size() + comm.rank()), config.vocab_size);
-      model.accumulate(batch, a, [&](const at::Tensor& hidden, const HeadTensors& head, const HeadTensors* gradients) {
-        return objective.apply(hidden, batch, head, gradients, {.items = 300}, sums);
-      });
+      model.accumulate(batch, a, objective.read_rows(batch),
+                       [&](const at::Tensor& hidden, const HeadTensors& head, const HeadTensors* gradients) {
+                         return objective.apply(hidden, batch, head, gradients, {.items = 300}, sums);
+                       });
     }
     if (step == 0) outcome.records = model.exchange().take_records();
     comm.sum(sums.sums[0]);
