@@ -29,7 +29,8 @@ BlockBytes block_bytes(const ModelConfig& config, int64_t element) {
 
 MemoryPlan plan_memory(const PlanInput& input) {
   const std::vector<ShardLayout> units = shard_layouts(input.config, input.num_ranks);
-  const BufferPlan buffers = plan_buffers(units, input.config.shares_head(), input.element_bytes);
+  const BufferPlan buffers = plan_buffers(units, input.config.shares_head(), input.element_bytes,
+                                          in_place(input.num_ranks, input.accumulation_steps, input.reduction));
   MemoryPlan plan;
   int64_t shard_bytes = 0, largest_shard = 0;
   std::vector<UnitLayout> layouts;

@@ -72,6 +72,7 @@ class ShardedModel {
   at::Tensor run_forward(const BlockContext& context, const std::vector<int64_t>& token_ids,
                          std::vector<at::Tensor>* inputs, std::vector<BlockKept>* kept);
   HeadTensors head_tensors(const at::Tensor& flat) const;
+  at::Tensor gradient_target(int reduce);
   void finish_reduce(int reduce, int64_t accumulation);
 
   ModelConfig config_;

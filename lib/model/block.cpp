@@ -45,9 +45,17 @@ at::Tensor normalise_again(const at::Tensor& x, const at::Tensor& rstd, const at
   return y;
 }
 
-/// Returns carry + gradient of the norm's input; writes the weight's gradient.
+void write_gradient(const at::Tensor& gradient, const at::Tensor& value, bool adds) {
+  if (adds) {
+    gradient.add_(value);
+  } else {
+    gradient.copy_(value);
+  }
+}
+
+/// Returns carry + gradient of the norm's input; writes or adds the weight's gradient.
 at::Tensor normalise_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& rstd,
-                              const at::Tensor& weight, const at::Tensor& carry, const at::Tensor& dweight) {
+                              const at::Tensor& weight, const at::Tensor& carry, const at::Tensor& dweight, bool adds) {
   at::Tensor dx = at::empty_like(x);
   const at::Tensor sum = at::zeros({x.size(1)}, x.options().dtype(at::kFloat));
   with_element_type(x.scalar_type(), [&]<class T>(T*) {
@@ -55,7 +63,7 @@ at::Tensor normalise_backward(const at::Tensor& dy, const at::Tensor& x, const a
                                               data_of<T>(carry), data_of<T>(dx), data_of<float>(sum), x.size(0),
                                               x.size(1));
   });
-  dweight.copy_(sum);
+  write_gradient(dweight, sum, adds);
   return dx;
 }
 
@@ -94,7 +102,7 @@ void normalise_heads(const BlockContext& context, const BlockTensors& p, BlockKe
 
 /// dqkv in place: gradient after the head norms becomes that before them.
 void normalise_heads_backward(const BlockContext& context, const BlockTensors& p, const BlockKept& kept,
-                              const at::Tensor& dqkv, const BlockTensors& gradients) {
+                              const at::Tensor& dqkv, const BlockTensors& gradients, bool adds) {
   const ModelConfig& config = context.config;
   const at::Tensor& x = kept.qkv_before_norm_TQ;
   const int64_t rows = x.size(0), columns = x.size(1), h = config.num_heads, g = config.num_kv_heads,
@@ -111,8 +119,8 @@ void normalise_heads_backward(const BlockContext& context, const BlockTensors& p
                                 data_of<float>(sum_k), g, k);
     }
   });
-  gradients.q_norm_K.copy_(sum_q);
-  gradients.k_norm_K.copy_(sum_k);
+  write_gradient(gradients.q_norm_K, sum_q, adds);
+  write_gradient(gradients.k_norm_K, sum_k, adds);
 }
 
 at::Tensor swiglu(const at::Tensor& gate_up) {
@@ -233,10 +241,14 @@ void block_recompute(const BlockContext& context, int64_t layer, const BlockTens
 }
 
 at::Tensor block_backward(const BlockContext& context, int64_t layer, const BlockTensors& p, BlockKept& kept,
-                          const at::Tensor& dout_TD, const BlockTensors& gradients) {
-  const auto write = [](const at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
+                          const at::Tensor& dout_TD, const BlockTensors& gradients, bool adds) {
+  const auto write = [adds](const at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
     at::Tensor target = out;
-    at::mm_out(target, a, b);
+    if (adds) {
+      target.addmm_(a, b);
+    } else {
+      at::mm_out(target, a, b);
+    }
   };
   const at::Tensor rows = read_rows(context, layer), dout = take_rows(dout_TD, rows);
   const int64_t num_rows = dout_TD.size(0);
@@ -254,19 +266,19 @@ at::Tensor block_backward(const BlockContext& context, int64_t layer, const Bloc
   const at::Tensor& dgate_up = kept.gate_up_RE;
   write(gradients.gate_up_ED, dgate_up.t(), normalise_again(kept.middle_RD, kept.middle_rstd_R, p.post_norm_D));
   const at::Tensor dmiddle = normalise_backward(at::mm(dgate_up, p.gate_up_ED), kept.middle_RD, kept.middle_rstd_R,
-                                                p.post_norm_D, dout, gradients.post_norm_D);
+                                                p.post_norm_D, dout, gradients.post_norm_D, adds);
   // attention half
   write(gradients.o_DO, dmiddle.t(), kept.attended_RO);
-  if (p.o_bias_D.defined()) gradients.o_bias_D.copy_(dmiddle.sum(0, false, at::kFloat));
+  if (p.o_bias_D.defined()) write_gradient(gradients.o_bias_D, dmiddle.sum(0, false, at::kFloat), adds);
   const at::Tensor dqkv = at::empty_like(kept.qkv_TQ);
   attention_backward(attention_shape(context.config, layer), kept.qkv_TQ, context.documents, kept.attention,
                      put_rows(at::mm(dmiddle, p.o_DO), rows, num_rows), dqkv);
   rotate(context, dqkv, -1.0f);
-  if (context.config.has_qk_norm) normalise_heads_backward(context, p, kept, dqkv, gradients);
+  if (context.config.has_qk_norm) normalise_heads_backward(context, p, kept, dqkv, gradients, adds);
   write(gradients.qkv_QD, dqkv.t(), normalise_again(kept.input_TD, kept.input_rstd_T, p.input_norm_D));
-  if (p.qkv_bias_Q.defined()) gradients.qkv_bias_Q.copy_(dqkv.sum(0, false, at::kFloat));
+  if (p.qkv_bias_Q.defined()) write_gradient(gradients.qkv_bias_Q, dqkv.sum(0, false, at::kFloat), adds);
   at::Tensor dinput = normalise_backward(at::mm(dqkv, p.qkv_QD), kept.input_TD, kept.input_rstd_T, p.input_norm_D,
-                                         put_rows(dmiddle, rows, num_rows), gradients.input_norm_D);
+                                         put_rows(dmiddle, rows, num_rows), gradients.input_norm_D, adds);
   kept = {};
   return dinput;
 }

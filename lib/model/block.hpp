@@ -78,9 +78,9 @@ at::Tensor block_forward(const BlockContext& context, int64_t layer, const Block
 void block_recompute(const BlockContext& context, int64_t layer, const BlockTensors& parameters,
                      const at::Tensor& input_TD, BlockKept& kept);
 
-/// Writes the parameter gradients into `gradients` (same dtype as the activations) and returns that of the input, [T,
-/// D]. Consumes `kept`.
+/// Writes the parameter gradients into `gradients` (same dtype as the activations), or with `adds` adds them to what is
+/// there, and returns that of the input, [T, D]. Consumes `kept`.
 at::Tensor block_backward(const BlockContext& context, int64_t layer, const BlockTensors& parameters, BlockKept& kept,
-                          const at::Tensor& dout_TD, const BlockTensors& gradients);
+                          const at::Tensor& dout_TD, const BlockTensors& gradients, bool adds = false);
 
 }  // namespace plumb
