@@ -191,6 +191,23 @@ TEST_P(Block, RecomputedForwardGivesTheGradientsOfTheKeptOneToTheBit) {
     }
 }
 
+TEST_P(Block, AddsItsGradientsWhereAskedTo) {
+  const UnitLayout unit = unit_of(config_);
+  const Documents documents = {0, 7, 8, 20, 25};
+  const at::Tensor flat = random_parameters(unit, at::kFloat), input = randn(documents), dout = randn(documents);
+  const Computed written = compute(config_, documents, flat, input, dout);
+  const BlockContext context(config_, {documents, {}});
+  BlockKept kept;
+  block_forward(context, kLayer, block_tensors(unit, flat), input, kept);
+  const at::Tensor before = random_parameters(unit, at::kFloat), sum = before.clone();
+  block_backward(context, kLayer, block_tensors(unit, flat), kept, dout, block_tensors(unit, sum), /*adds=*/true);
+  for (const Parameter& p : unit.parameters) {
+    const auto part = [&](const at::Tensor& of) { return of.narrow(0, p.offset, p.num_elements()); };
+    EXPECT_LE(reference::relative_distance(part(sum), part(before).to(at::kDouble) + part(written.gradients)), 1e-6)
+        << "parameter " << static_cast<int>(p.kind);
+  }
+}
+
 TEST_P(Block, DocumentsDoNotSeeEachOther) {
   const at::Tensor flat = random_parameters(unit_of(config_), at::kFloat);
   for (const Documents& documents : {Documents{0, 9, 18, 27}, Documents{0, 7, 13, 27}}) {
