@@ -144,12 +144,14 @@ class StartupChecks {
     padded.document_begin = {0, padded.num_tokens()};
     const auto reward_of = [&](const MicroBatch& batch) {
       double reward = 0;
-      model_.evaluate(batch, [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors*) {
-        reward =
-            document_rewards(hidden_TD, batch, parameters, model_.config().rms_norm_eps, model_.config().pad_token_id)
-                .front();
-        return at::Tensor();
-      });
+      const std::vector<int64_t> read_rows = scored_rows(batch, model_.config().pad_token_id);
+      model_.evaluate(batch, read_rows,
+                      [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors*) {
+                        reward = document_rewards(hidden_TD, batch, parameters, model_.config().rms_norm_eps,
+                                                  model_.config().pad_token_id)
+                                     .front();
+                        return at::Tensor();
+                      });
       return reward;
     };
     return compare("a reward does not depend on padding", {{"reward", {reward_of(plain), reward_of(padded)}}});

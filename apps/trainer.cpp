@@ -34,10 +34,11 @@ void survey_global_batch(TrainableModel& model, const Communicator& comm, Object
   for (int64_t round = 0; round < num_rounds; ++round)
     for (const MicroBatch& batch : next()) {
       std::vector<double> mine;
-      model.evaluate(batch, [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors*) {
-        mine = objective.survey(hidden_TD, batch, parameters);
-        return at::Tensor();
-      });
+      model.evaluate(batch, objective.read_rows(batch),
+                     [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors*) {
+                       mine = objective.survey(hidden_TD, batch, parameters);
+                       return at::Tensor();
+                     });
       for (std::vector<double>& survey : comm.all_gather(mine)) surveys.push_back(std::move(survey));
     }
   objective.take_surveys(surveys);
@@ -77,7 +78,7 @@ BatchGradient accumulate_global_batch(TrainableModel& model, const Communicator&
   gradient.sums = objective.no_sums();
   for (size_t i = 0; i < micro_batches.size(); ++i) {
     const MicroBatch& batch = micro_batches[i];
-    model.accumulate(batch, static_cast<int64_t>(i),
+    model.accumulate(batch, static_cast<int64_t>(i), objective.read_rows(batch),
                      [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors* gradients) {
                        return objective.apply(hidden_TD, batch, parameters, gradients, gradient.weight, gradient.sums);
                      });
@@ -117,9 +118,10 @@ EvaluationStats evaluate_model(TrainableModel& model, const Communicator& comm, 
       batch.number = number;  // of the set, not of its round
       number += comm.size();
       num_items += objective.weigh(batch).items;
-      model.evaluate(batch, [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors*) {
-        return objective.apply(hidden_TD, batch, parameters, nullptr, {}, sums);
-      });
+      model.evaluate(batch, objective.read_rows(batch),
+                     [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors*) {
+                       return objective.apply(hidden_TD, batch, parameters, nullptr, {}, sums);
+                     });
     }
   sum_over_ranks(comm, sums);
   comm.sum(std::span(&num_items, 1));

@@ -132,9 +132,11 @@ HeadTensors AdaptedModel::head_parameters(const at::Tensor& bytes, const at::Ten
   return head;
 }
 
-void AdaptedModel::accumulate(const MicroBatch& batch, int64_t accumulation, const HeadPass& head_pass) {
+void AdaptedModel::accumulate(const MicroBatch& batch, int64_t accumulation, const ReadRows& read_rows,
+                              const HeadPass& head_pass) {
   const PaddedRows rows(batch, options_.dtype);
-  BlockContext context(config_, {rows.document_begin, rows.prefix_length});
+  BlockContext context(config_, {rows.document_begin, rows.prefix_length},
+                       rows_to_compute(read_rows, std::ssize(rows.token_ids), options_.dtype));
   context.dropout = {
       adapter_.dropout, dropout_seed_,
       random_bits(dropout_seed_, static_cast<uint64_t>(num_updates_), static_cast<uint64_t>(batch.number))};
@@ -187,9 +189,10 @@ void AdaptedModel::accumulate(const MicroBatch& batch, int64_t accumulation, con
   exchange_.finish_reduce(0, accumulation, levels_);
 }
 
-void AdaptedModel::evaluate(const MicroBatch& batch, const HeadPass& head_pass) {
+void AdaptedModel::evaluate(const MicroBatch& batch, const ReadRows& read_rows, const HeadPass& head_pass) {
   const PaddedRows rows(batch, options_.dtype);
-  const BlockContext context(config_, {rows.document_begin, rows.prefix_length});
+  const BlockContext context(config_, {rows.document_begin, rows.prefix_length},
+                             rows_to_compute(read_rows, std::ssize(rows.token_ids), options_.dtype));
   exchange_.start_gather(0, std::span<const float>(parameters_));
   const at::Tensor adapter_flat = exchange_.finish_gather(0);
   const at::Tensor hidden_TD = run_forward(context, rows.token_ids, adapter_flat, nullptr, nullptr);

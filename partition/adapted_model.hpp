@@ -36,8 +36,9 @@ class AdaptedModel : public TrainableModel {
   /// Local: dropout of the adapters' inputs from now on, as the adapter has it at first.
   void set_dropout(double rate) { adapter_.dropout = rate; }
 
-  void accumulate(const MicroBatch& batch, int64_t accumulation, const HeadPass& head_pass) override;
-  void evaluate(const MicroBatch& batch, const HeadPass& head_pass) override;
+  void accumulate(const MicroBatch& batch, int64_t accumulation, const ReadRows& read_rows,
+                  const HeadPass& head_pass) override;
+  void evaluate(const MicroBatch& batch, const ReadRows& read_rows, const HeadPass& head_pass) override;
   double gradient_norm() const override;
   void update(const AdamWOptions& options, double learning_rate, int64_t step, double gradient_scale) override;
   const ModelConfig& config() const override { return config_; }

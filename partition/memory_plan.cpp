@@ -62,7 +62,8 @@ int num_nodes(const PlanInput& input) { return (input.num_ranks + input.ranks_pe
 
 /// All parameters are trained.
 void plan_whole_model(const PlanInput& input, const std::vector<ShardLayout>& units, MemoryPlan& plan) {
-  const BufferPlan buffers = plan_buffers(units, input.config.shares_head(), input.element_bytes);
+  const BufferPlan buffers = plan_buffers(units, input.config.shares_head(), input.element_bytes,
+                                          in_place(input.num_ranks, input.accumulation_steps, input.reduction));
   int64_t largest_shard = 0;
   for (const ShardLayout& unit : units) {
     add_shard(input, unit, plan);
