@@ -86,10 +86,15 @@ void UnitExchange::post_gather(int gather) {
 
 void UnitExchange::start_gather(int gather, std::span<const float> master_shard) {
   wait_for_slot(gather);
-  with_element_type(dtype_, [&]<class T>(T*) {
-    activation_kernels<T>().from_float(
-        master_shard.data(), reinterpret_cast<T*>(slot_part(gather, comm_.rank()).data()), std::ssize(master_shard));
-  });
+  const UnitOperation& operation = plan_.gathers[static_cast<size_t>(gather)];
+  const auto unit = static_cast<size_t>(operation.unit);
+  masters_[unit] = master_shard.data();
+  if (!operation.is_in_place && !is_converted_[unit])
+    with_element_type(dtype_, [&]<class T>(T*) {
+      activation_kernels<T>().from_float(
+          master_shard.data(), reinterpret_cast<T*>(slot_part(gather, comm_.rank()).data()), std::ssize(master_shard));
+    });
+  is_converted_[unit] = keeps_converted_;
   post_gather(gather);
 }
 

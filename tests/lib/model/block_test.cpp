@@ -200,7 +200,7 @@ TEST_P(Block, AddsItsGradientsWhereAskedTo) {
   BlockKept kept;
   block_forward(context, kLayer, block_tensors(unit, flat), input, kept);
   const at::Tensor before = random_parameters(unit, at::kFloat), sum = before.clone();
-  block_backward(context, kLayer, block_tensors(unit, flat), kept, dout, block_tensors(unit, sum), /*adds=*/true);
+  block_backward(context, kLayer, block_tensors(unit, flat), kept, dout, {block_tensors(unit, sum), true});
   for (const Parameter& p : unit.parameters) {
     const auto part = [&](const at::Tensor& of) { return of.narrow(0, p.offset, p.num_elements()); };
     EXPECT_LE(reference::relative_distance(part(sum), part(before).to(at::kDouble) + part(written.gradients)), 1e-6)
