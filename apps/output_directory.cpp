@@ -17,7 +17,7 @@ void claim_output_directory(const std::string& directory, bool overwrites) {
   std::error_code error;
   fs::create_directories(directory, error);
   if (error) throw_error<InputOutputError>("--output_dir {}: cannot be created: {}", directory, error.message());
-  remove_temporary_files(directory, {"model", "run.json", "checks.json", "notes.json", "report.html"});
+  remove_temporary_files(directory, {"model", "adapter", "run.json", "checks.json", "notes.json", "report.html"});
   if (fs::exists(directory + "/run.json")) {
     if (!overwrites)
       throw_error<UsageError>(

@@ -24,10 +24,10 @@ bool contains(const std::vector<ParameterKind>& kinds, ParameterKind kind) {
 }
 
 /// One gather and one reduce-scatter per micro-batch. Gradients are float32.
-BufferPlan plan_adapter_buffers(const ShardLayout& unit, at::ScalarType dtype) {
+BufferPlan plan_adapter_buffers(const ShardLayout& unit, const EngineOptions& options) {
   BufferPlan plan;
-  plan.slot_bytes = unit.padded_elements() * element_bytes(dtype);
-  plan.gradient_bytes = unit.padded_elements() * 4;
+  plan.slot_bytes = unit.padded_elements() * element_bytes(options.dtype);
+  plan.gradient_bytes = options.is_trained ? unit.padded_elements() * 4 : 0;
   plan.gathers = {{0, {0, plan.slot_bytes}}};
   plan.reduces = {{0, {0, plan.gradient_bytes}}};
   plan.num_forward_gathers = 1;
@@ -46,16 +46,17 @@ AdaptedModel::AdaptedModel(const ModelConfig& config, const Adapter& adapter, st
       lowest_layer_(lowest_trained_layer(config, adapter)),
       layouts_{ShardLayout(adapter_layout(config, adapter), comm.size())},
       base_(config, comm, options.dtype, std::move(base), lowest_layer_),
-      exchange_(comm, layouts_, plan_adapter_buffers(layouts_.front(), options.dtype), options.dtype,
+      exchange_(comm, layouts_, plan_adapter_buffers(layouts_.front(), options), options.dtype,
                 options.accumulation_steps, options.reduction),
       squared_norms_(static_cast<size_t>(config.num_layers)) {
-  check(unit().unit().num_elements > 0, "an adapter has something to train");
+  check(!options.is_trained || unit().unit().num_elements > 0, "an adapter has something to train");
   const auto new_span = [this] {
     const int64_t elements = unit().shard_elements();
     memory_.push_back(at::zeros({elements}, at::TensorOptions().dtype(at::kFloat)));
     return std::span(memory_.back().data_ptr<float>(), static_cast<size_t>(elements));
   };
   parameters_ = new_span();
+  if (!options.is_trained) return;
   moments_ = new_moments(unit(), options);
   const int64_t num_levels = max_open_subtrees(comm.size(), options.accumulation_steps, options.reduction);
   for (int64_t level = 0; level < num_levels; ++level) {

@@ -23,7 +23,8 @@ namespace plumb {
 
 class AdaptedModel : public TrainableModel {
  public:
-  /// Collective. Everything is zero until both loads. base: of frozen_units(config, adapter, ...).
+  /// Collective. Everything is zero until both loads. Without training, an adapter may be empty. base: of
+  /// frozen_units(config, adapter, ...).
   AdaptedModel(const ModelConfig& config, const Adapter& adapter, std::vector<FrozenUnit> base,
                const Communicator& comm, const EngineOptions& options, uint64_t dropout_seed);
 
@@ -31,6 +32,9 @@ class AdaptedModel : public TrainableModel {
   void load_base(const FrozenSource& source) { base_.load(source); }
   /// Local: fills this rank's shard of the adapter; the range may reach into the padding, which must come back zero.
   void load_adapter(const std::function<void(ElementRange range, std::span<float> out)>& fill);
+
+  /// Local: dropout of the adapters' inputs from now on, as the adapter has it at first.
+  void set_dropout(double rate) { adapter_.dropout = rate; }
 
   void accumulate(const MicroBatch& batch, int64_t accumulation, const HeadPass& head_pass) override;
   void evaluate(const MicroBatch& batch, const HeadPass& head_pass) override;

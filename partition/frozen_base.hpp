@@ -39,7 +39,7 @@ struct FrozenUnit {
 };
 
 /// What is frozen under `adapter`: all units of the model without the parameters that the adapter trains whole.
-/// nf4_format: of a parameter that is quantised.
+/// nf4_format: of a parameter that is quantised; a product of which only some layers are is kept plain.
 std::vector<FrozenUnit> frozen_units(const ModelConfig& config, const Adapter& adapter, int64_t element_bytes,
                                      const std::function<std::optional<Nf4Format>(const Parameter&)>& nf4_format);
 

@@ -21,6 +21,7 @@ struct EngineOptions {
   int64_t accumulation_steps = 1;
   Reduction reduction = Reduction::kCanonical;
   bool has_8bit_moments = false;  // of units that are not small: see lib/optim/adamw_state.hpp
+  bool is_trained = true;  // false: only evaluated, without gradients and moments
 };
 
 /// Of a rank's shard of a unit.
