@@ -18,10 +18,7 @@ FrozenSource frozen_source(const HfModel& base) {
 std::vector<FrozenUnit> frozen_units_of(const HfModel& base, const ModelConfig& config, const Adapter& adapter,
                                         at::ScalarType dtype) {
   return frozen_units(config, adapter, dtype == at::kFloat ? 4 : 2,
-                      [&](const Parameter& p) -> std::optional<Nf4Format> {
-                        if (!base.is_quantized(p)) return std::nullopt;
-                        return Nf4Format{base.nf4_layout_of(p), base.original_dtype_of(p)};
-                      });
+                      [&](const Parameter& p) { return nf4_format_of(base, p); });
 }
 
 /// Elements of one parameter from where training goes on, or from the base where that adapter does not have it.
@@ -59,6 +56,11 @@ std::unique_ptr<AdaptedModel> load(const Communicator& comm, const ModelConfig& 
 }
 
 }  // namespace
+
+std::optional<Nf4Format> nf4_format_of(const HfModel& base, const Parameter& parameter) {
+  if (!base.is_quantized(parameter)) return std::nullopt;
+  return Nf4Format{base.nf4_layout_of(parameter), base.original_dtype_of(parameter)};
+}
 
 AdapterStart find_adapter(const LoraOptions& options, const HfModel& base) {
   const bool has_score = base.config().head == HeadKind::kScore;

@@ -20,6 +20,9 @@ struct AdapterStart {
   std::optional<PeftAdapter> continued;  // none: a new one
 };
 
+/// How the base holds a parameter, if in NF4.
+std::optional<Nf4Format> nf4_format_of(const HfModel& base, const Parameter& parameter);
+
 /// `base`: with the head of the stage. A score head is always trained and saved whole, also beside an adapter that had
 /// none. Throws UsageError and DataError as resolve_adapter() and PeftAdapter.
 AdapterStart find_adapter(const LoraOptions& options, const HfModel& base);

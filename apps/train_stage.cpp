@@ -158,8 +158,9 @@ void run_steps(const TrainOptions& o, const Communicator& comm, TrainableModel& 
 }
 
 /// Says what the run will take, refuses what does not fit, and describes the run in run.json. Collective.
-void plan_run(const TrainOptions& o, const Communicator& comm, const ModelConfig& config, const StageRows& train_rows,
-              const RunLength& length, int threads) {
+void plan_run(const TrainOptions& o, const Communicator& comm, const ModelConfig& config, const HfModel& source,
+              const std::optional<AdapterStart>& adapter, const StageRows& train_rows, const RunLength& length,
+              int threads) {
   const PlanInput plan_input{
       .config = config,
       .num_ranks = comm.size(),
@@ -170,6 +171,8 @@ void plan_run(const TrainOptions& o, const Communicator& comm, const ModelConfig
       .has_gradient_checkpointing = o.gradient_checkpointing,
       .reduction = parse_reduction(o.reduction),
       .has_8bit_moments = has_8bit_moments(o),
+      .adapter = adapter ? std::optional(adapter->adapter) : std::nullopt,
+      .nf4_format = [&](const Parameter& p) { return nf4_format_of(source, p); },
       .program_bytes = sum_of_memory(comm) / comm.size() +
                        (o.startup_checks && o.model.dtype == "bfloat16" ? kCheckedProductsBytes : 0)};
   const MemoryPlan plan = plan_memory(plan_input);
@@ -246,7 +249,7 @@ void train_stage(const Communicator& comm, const TrainOptions& o) {
   RunLength length{};
   comm.run_agreed([&] { length = run_length(o, train_rows.dataset->num_rows(), comm.size()); });
 
-  plan_run(o, comm, config, train_rows, length, threads);
+  plan_run(o, comm, config, *source, adapter, train_rows, length, threads);
   if (o.stage == Stage::kDpo) {
     const ReferenceModel reference = o.dpo.ref_model.empty()
                                          ? ReferenceModel{o.model.model, o.lora.adapter, o.lora.quantize == "nf4"}

@@ -26,7 +26,7 @@ struct PlanInput {
   bool has_gradient_checkpointing = true;
   Reduction reduction = Reduction::kCanonical;
   bool has_8bit_moments = false;
-  std::optional<Adapter> adapter;  // trained instead of the model, which is frozen
+  std::optional<Adapter> adapter = std::nullopt;  // trained instead of the model, which is frozen
   /// With an adapter, which matrices of the base are in NF4, and how: nested_nf4 for all; nullptr for none.
   std::function<std::optional<Nf4Format>(const Parameter&)> nf4_format = nullptr;
   int64_t program_bytes = 0;  // per rank before anything is allocated: code, MPI, LibTorch
