@@ -1,5 +1,7 @@
 #include "apps/stage_data.hpp"
 
+#include <fmt/format.h>
+
 #include <chrono>
 
 #include "apps/adapted_setup.hpp"
@@ -128,7 +130,7 @@ EvaluationStats evaluate_rows(TrainableModel& model, const Communicator& comm, O
 
 void add_reference_logps(const Communicator& comm, const ReferenceModel& reference, StageRows& rows) {
   std::string model = model_hash(comm, reference.model);
-  if (!reference.adapter.empty()) model += "-" + adapter_hash(comm, reference.adapter);
+  if (!reference.adapter.empty()) model += fmt::format("-{}", adapter_hash(comm, reference.adapter));
   if (reference.is_quantized) model += "-nf4";
   if (!has_reference_logps(comm, *rows.dataset, model)) {
     const auto start = std::chrono::steady_clock::now();
