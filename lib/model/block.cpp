@@ -219,6 +219,9 @@ at::Tensor block_forward(const BlockContext& context, int64_t layer, const Block
 void block_recompute(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
                      const at::Tensor& input_TD, BlockKept& kept) {
   forward_to_gate_up(context, layer, parameters, input_TD, kept);
+  if (!parameters[Product::kDown].lora.modules.empty())
+    linear_recompute(parameters[Product::kDown], swiglu(kept.gate_up_TE), dropout_of(context, layer, Product::kDown),
+                     kept.linear[static_cast<size_t>(Product::kDown)]);
 }
 
 at::Tensor block_backward(const BlockContext& context, int64_t layer, const BlockParameters& p, BlockKept& kept,

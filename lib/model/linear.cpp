@@ -122,6 +122,16 @@ at::Tensor linear_forward(const Linear& linear, const at::Tensor& x_TI, const at
   return y;
 }
 
+void linear_recompute(const Linear& linear, const at::Tensor& x_TI, const Dropout& dropout, LinearKept& kept) {
+  const LoraGroup& lora = linear.lora;
+  if (lora.modules.empty()) return;
+  if (has_magnitudes(lora)) {
+    linear_forward(linear, x_TI, {}, dropout, kept);
+  } else {
+    kept.xa_TR = at::mm(drop(x_TI, dropout), lora.a_RI.t());
+  }
+}
+
 LinearInputGradient linear_backward_input(const Linear& linear, const at::Tensor& dy_TO, const LinearKept& kept,
                                           const Dropout& dropout, bool needs_dx, const LoraGroup* gradients) {
   const LoraGroup& lora = linear.lora;

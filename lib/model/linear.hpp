@@ -68,6 +68,9 @@ struct LinearKept {
 at::Tensor linear_forward(const Linear& linear, const at::Tensor& x_TI, const at::Tensor& residual_TO,
                           const Dropout& dropout, LinearKept& kept);
 
+/// Only what backward needs, again.
+void linear_recompute(const Linear& linear, const at::Tensor& x_TI, const Dropout& dropout, LinearKept& kept);
+
 struct LinearInputGradient {
   at::Tensor dx_TI;  // undefined if it was not asked for
   at::Tensor g_TR;   // gradient of x A^T

@@ -156,7 +156,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, AdaptedModelBits,
                                          Case{"bfloat16", all_linear(false), at::kBFloat16, false, false},
                                          Case{"nf4", all_linear(false), at::kFloat, true},
                                          Case{"nf4_bfloat16_dora", all_linear(true), at::kBFloat16, true}),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& given) { return given.param.name; });
 
 /// Loss and adapters' gradient norm over one micro-batch, of this model on this rank alone.
 double loss_of(TrainableModel& model, const MicroBatch& batch) {

@@ -145,7 +145,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, AdaptedLinear,
                                          Case{"dora_bias", true, 0, true}, Case{"dora_dropout", true, 0.3, true},
                                          Case{"lora_bfloat16", false, 0, true, at::kBFloat16},
                                          Case{"dora_bfloat16", true, 0, false, at::kBFloat16}),
-                         [](const auto& info) { return info.param.what; });
+                         [](const auto& given) { return given.param.what; });
 
 TEST(Dropout, IsAFunctionOfItsStream) {
   const at::Tensor one = mask_of({0.5, 1, 1});
