@@ -108,9 +108,10 @@ void write_share(const Communicator& comm, const MergeModels& models, const Expo
 LargestDelta reduce(const Communicator& comm, const LargestDelta& mine) {
   LargestDelta all;
   const std::vector<std::string> parts = comm.all_gather(ordered_json(mine).dump());
-  for (const std::string& part : parts)
-    for (const auto& [name, delta] : ordered_json::parse(part).items())
-      all[name] = std::max(all[name], delta.get<double>());
+  for (const std::string& part : parts) {
+    const auto of_rank = ordered_json::parse(part).get<LargestDelta>();
+    for (const auto& [name, delta] : of_rank) all[name] = std::max(all[name], delta);
+  }
   return all;
 }
 

@@ -24,8 +24,8 @@ class Merge : public ProgramTest {
     const HfModel base(directory_ / "model", HfModelOptions{.head = head});
     TinyTensors tensors;
     int64_t serial = 0;
-    for (const Parameter& parameter :
-         adapter_layout(base.config(), resolve_adapter(config, base.config())).parameters) {
+    const UnitLayout unit = adapter_layout(base.config(), resolve_adapter(config, base.config()));
+    for (const Parameter& parameter : unit.parameters) {
       TinyTensor& tensor = tensors[peft_tensor_name(parameter)];
       tensor.shape = parameter.shape;
       for (int64_t i = 0; i < parameter.num_elements(); ++i)
