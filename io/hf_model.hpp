@@ -59,6 +59,8 @@ class HfModel {
   /// With an adapter, its weights are merged in float32, whatever the format of the base.
   void read_unit_range(const UnitLayout& unit, int64_t begin, int64_t end, std::span<float> values) const;
 
+  // Of NF4 as of files: the base alone, whether or not there is an adapter.
+
   /// Whether any parameter is NF4, in the files or once it is read.
   bool is_quantized() const { return options_.quantizes || config_.is_quantized; }
   /// Only matrices of blocks ever are. A directory may leave some of them as numbers.
