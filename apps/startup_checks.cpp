@@ -49,7 +49,7 @@ double relative_difference(double a, double b) { return std::abs(a - b) / std::m
 
 class StartupChecks {
  public:
-  StartupChecks(const Communicator& comm, const TrainOptions& options, ShardedModel& model, Objective& objective,
+  StartupChecks(const Communicator& comm, const TrainOptions& options, TrainableModel& model, Objective& objective,
                 const StageRows& rows)
       : comm_(comm), options_(options), model_(model), objective_(objective), rows_(rows) {
     comm.run_agreed([&] {
@@ -144,12 +144,14 @@ class StartupChecks {
     padded.document_begin = {0, padded.num_tokens()};
     const auto reward_of = [&](const MicroBatch& batch) {
       double reward = 0;
-      model_.evaluate(batch, [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors*) {
-        reward =
-            document_rewards(hidden_TD, batch, parameters, model_.config().rms_norm_eps, model_.config().pad_token_id)
-                .front();
-        return at::Tensor();
-      });
+      const std::vector<int64_t> read_rows = scored_rows(batch, model_.config().pad_token_id);
+      model_.evaluate(batch, read_rows,
+                      [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors*) {
+                        reward = document_rewards(hidden_TD, batch, parameters, model_.config().rms_norm_eps,
+                                                  model_.config().pad_token_id)
+                                     .front();
+                        return at::Tensor();
+                      });
       return reward;
     };
     return compare("a reward does not depend on padding", {{"reward", {reward_of(plain), reward_of(padded)}}});
@@ -157,7 +159,7 @@ class StartupChecks {
 
   const Communicator& comm_;
   const TrainOptions& options_;
-  ShardedModel& model_;
+  TrainableModel& model_;
   Objective& objective_;
   const StageRows& rows_;
   std::vector<int64_t> row_numbers_;
@@ -168,7 +170,7 @@ class StartupChecks {
 
 }  // namespace
 
-void run_startup_checks(const Communicator& comm, const TrainOptions& options, ShardedModel& model,
+void run_startup_checks(const Communicator& comm, const TrainOptions& options, TrainableModel& model,
                         Objective& objective, const StageRows& rows) {
   const std::vector<Check> checks = StartupChecks(comm, options, model, objective, rows).run();
   comm.run_on_rank0([&] {

@@ -28,16 +28,17 @@ void sum_over_ranks(const Communicator& comm, ObjectiveSums& sums) {
 }
 
 /// Collective: what every micro-batch tells the others, by its number.
-void survey_global_batch(ShardedModel& model, const Communicator& comm, Objective& objective, int64_t num_rounds,
+void survey_global_batch(TrainableModel& model, const Communicator& comm, Objective& objective, int64_t num_rounds,
                          const NextMicroBatches& next) {
   std::vector<std::vector<double>> surveys;
   for (int64_t round = 0; round < num_rounds; ++round)
     for (const MicroBatch& batch : next()) {
       std::vector<double> mine;
-      model.evaluate(batch, [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors*) {
-        mine = objective.survey(hidden_TD, batch, parameters);
-        return at::Tensor();
-      });
+      model.evaluate(batch, objective.read_rows(batch),
+                     [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors*) {
+                       mine = objective.survey(hidden_TD, batch, parameters);
+                       return at::Tensor();
+                     });
       for (std::vector<double>& survey : comm.all_gather(mine)) surveys.push_back(std::move(survey));
     }
   objective.take_surveys(surveys);
@@ -59,7 +60,7 @@ double find_metric(const std::vector<Metric>& metrics, std::string_view name) {
 double StepStats::metric(std::string_view name) const { return find_metric(metrics, name); }
 double EvaluationStats::metric(std::string_view name) const { return find_metric(metrics, name); }
 
-BatchGradient accumulate_global_batch(ShardedModel& model, const Communicator& comm, Objective& objective,
+BatchGradient accumulate_global_batch(TrainableModel& model, const Communicator& comm, Objective& objective,
                                       const std::vector<MicroBatch>& micro_batches) {
   BatchGradient gradient;
   for (const MicroBatch& batch : micro_batches) {
@@ -77,7 +78,7 @@ BatchGradient accumulate_global_batch(ShardedModel& model, const Communicator& c
   gradient.sums = objective.no_sums();
   for (size_t i = 0; i < micro_batches.size(); ++i) {
     const MicroBatch& batch = micro_batches[i];
-    model.accumulate(batch, static_cast<int64_t>(i),
+    model.accumulate(batch, static_cast<int64_t>(i), objective.read_rows(batch),
                      [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors* gradients) {
                        return objective.apply(hidden_TD, batch, parameters, gradients, gradient.weight, gradient.sums);
                      });
@@ -105,8 +106,8 @@ StepStats Trainer::step(const std::vector<MicroBatch>& micro_batches) {
   return stats;
 }
 
-EvaluationStats evaluate_model(ShardedModel& model, const Communicator& comm, Objective& objective, int64_t num_rounds,
-                               const std::function<NextMicroBatches()>& start) {
+EvaluationStats evaluate_model(TrainableModel& model, const Communicator& comm, Objective& objective,
+                               int64_t num_rounds, const std::function<NextMicroBatches()>& start) {
   if (objective.needs_survey()) survey_global_batch(model, comm, objective, num_rounds, start());
   ObjectiveSums sums = objective.no_sums();
   int64_t num_items = 0;
@@ -117,9 +118,10 @@ EvaluationStats evaluate_model(ShardedModel& model, const Communicator& comm, Ob
       batch.number = number;  // of the set, not of its round
       number += comm.size();
       num_items += objective.weigh(batch).items;
-      model.evaluate(batch, [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors*) {
-        return objective.apply(hidden_TD, batch, parameters, nullptr, {}, sums);
-      });
+      model.evaluate(batch, objective.read_rows(batch),
+                     [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors*) {
+                       return objective.apply(hidden_TD, batch, parameters, nullptr, {}, sums);
+                     });
     }
   sum_over_ranks(comm, sums);
   comm.sum(std::span(&num_items, 1));

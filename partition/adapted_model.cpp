@@ -23,16 +23,11 @@ bool contains(const std::vector<ParameterKind>& kinds, ParameterKind kind) {
   return std::find(kinds.begin(), kinds.end(), kind) != kinds.end();
 }
 
-int64_t lowest_trained_layer(const ModelConfig& config, const Adapter& adapter) {
-  if (contains(adapter.whole, ParameterKind::kEmbedding)) return 0;
-  return adapter.targets.empty() ? config.num_layers : adapter.targets.front().layer;
-}
-
 /// One gather and one reduce-scatter per micro-batch. Gradients are float32.
-BufferPlan plan_adapter_buffers(const ShardLayout& unit, at::ScalarType dtype) {
+BufferPlan plan_adapter_buffers(const ShardLayout& unit, const EngineOptions& options) {
   BufferPlan plan;
-  plan.slot_bytes = unit.padded_elements() * element_bytes(dtype);
-  plan.gradient_bytes = unit.padded_elements() * 4;
+  plan.slot_bytes = unit.padded_elements() * element_bytes(options.dtype);
+  plan.gradient_bytes = options.is_trained ? unit.padded_elements() * 4 : 0;
   plan.gathers = {{0, {0, plan.slot_bytes}}};
   plan.reduces = {{0, {0, plan.gradient_bytes}}};
   plan.num_forward_gathers = 1;
@@ -51,18 +46,18 @@ AdaptedModel::AdaptedModel(const ModelConfig& config, const Adapter& adapter, st
       lowest_layer_(lowest_trained_layer(config, adapter)),
       layouts_{ShardLayout(adapter_layout(config, adapter), comm.size())},
       base_(config, comm, options.dtype, std::move(base), lowest_layer_),
-      exchange_(comm, layouts_, plan_adapter_buffers(layouts_.front(), options.dtype), options.dtype,
+      exchange_(comm, layouts_, plan_adapter_buffers(layouts_.front(), options), options.dtype,
                 options.accumulation_steps, options.reduction),
       squared_norms_(static_cast<size_t>(config.num_layers)) {
-  check(unit().unit().num_elements > 0, "an adapter has something to train");
+  check(!options.is_trained || unit().unit().num_elements > 0, "an adapter has something to train");
   const auto new_span = [this] {
     const int64_t elements = unit().shard_elements();
     memory_.push_back(at::zeros({elements}, at::TensorOptions().dtype(at::kFloat)));
     return std::span(memory_.back().data_ptr<float>(), static_cast<size_t>(elements));
   };
   parameters_ = new_span();
-  moments1_ = new_span();
-  moments2_ = new_span();
+  if (!options.is_trained) return;
+  moments_ = new_moments(unit(), options);
   const int64_t num_levels = max_open_subtrees(comm.size(), options.accumulation_steps, options.reduction);
   for (int64_t level = 0; level < num_levels; ++level) {
     const std::span<float> memory = new_span();
@@ -137,9 +132,11 @@ HeadTensors AdaptedModel::head_parameters(const at::Tensor& bytes, const at::Ten
   return head;
 }
 
-void AdaptedModel::accumulate(const MicroBatch& batch, int64_t accumulation, const HeadPass& head_pass) {
+void AdaptedModel::accumulate(const MicroBatch& batch, int64_t accumulation, const ReadRows& read_rows,
+                              const HeadPass& head_pass) {
   const PaddedRows rows(batch, options_.dtype);
-  BlockContext context(config_, {rows.document_begin, rows.prefix_length});
+  BlockContext context(config_, {rows.document_begin, rows.prefix_length},
+                       rows_to_compute(read_rows, std::ssize(rows.token_ids), options_.dtype));
   context.dropout = {
       adapter_.dropout, dropout_seed_,
       random_bits(dropout_seed_, static_cast<uint64_t>(num_updates_), static_cast<uint64_t>(batch.number))};
@@ -192,9 +189,10 @@ void AdaptedModel::accumulate(const MicroBatch& batch, int64_t accumulation, con
   exchange_.finish_reduce(0, accumulation, levels_);
 }
 
-void AdaptedModel::evaluate(const MicroBatch& batch, const HeadPass& head_pass) {
+void AdaptedModel::evaluate(const MicroBatch& batch, const ReadRows& read_rows, const HeadPass& head_pass) {
   const PaddedRows rows(batch, options_.dtype);
-  const BlockContext context(config_, {rows.document_begin, rows.prefix_length});
+  const BlockContext context(config_, {rows.document_begin, rows.prefix_length},
+                             rows_to_compute(read_rows, std::ssize(rows.token_ids), options_.dtype));
   exchange_.start_gather(0, std::span<const float>(parameters_));
   const at::Tensor adapter_flat = exchange_.finish_gather(0);
   const at::Tensor hidden_TD = run_forward(context, rows.token_ids, adapter_flat, nullptr, nullptr);
@@ -213,15 +211,8 @@ double AdaptedModel::gradient_norm() const {
 }
 
 void AdaptedModel::update(const AdamWOptions& options, double learning_rate, int64_t step, double gradient_scale) {
-  const int64_t shard_begin = unit().shard(comm_.rank()).begin;
-  for (const ShardLayout::DecayRun& run : unit().decay_runs(comm_.rank())) {
-    const auto first = static_cast<size_t>(run.range.begin - shard_begin);
-    const auto count = static_cast<size_t>(run.range.size());
-    AdamWOptions run_options = options;
-    if (!run.is_decayed) run_options.weight_decay = 0;
-    adamw_update(parameters_.subspan(first, count), gradients_.subspan(first, count), moments1_.subspan(first, count),
-                 moments2_.subspan(first, count), run_options, learning_rate, step, gradient_scale);
-  }
+  moments_.update(parameters_, gradients_, unit().decay_runs(comm_.rank()), options, learning_rate, step,
+                  gradient_scale);
   num_updates_ = step;
 }
 

@@ -14,6 +14,7 @@
 
 #include "lib/model/block.hpp"
 #include "lib/model/lora.hpp"
+#include "lib/optim/adamw_state.hpp"
 #include "partition/frozen_base.hpp"
 #include "partition/trainable_model.hpp"
 #include "partition/unit_exchange.hpp"
@@ -22,7 +23,8 @@ namespace plumb {
 
 class AdaptedModel : public TrainableModel {
  public:
-  /// Collective. Everything is zero until both loads. base: of frozen_units(config, adapter, ...).
+  /// Collective. Everything is zero until both loads. Without training, an adapter may be empty. base: of
+  /// frozen_units(config, adapter, ...).
   AdaptedModel(const ModelConfig& config, const Adapter& adapter, std::vector<FrozenUnit> base,
                const Communicator& comm, const EngineOptions& options, uint64_t dropout_seed);
 
@@ -31,8 +33,12 @@ class AdaptedModel : public TrainableModel {
   /// Local: fills this rank's shard of the adapter; the range may reach into the padding, which must come back zero.
   void load_adapter(const std::function<void(ElementRange range, std::span<float> out)>& fill);
 
-  void accumulate(const MicroBatch& batch, int64_t accumulation, const HeadPass& head_pass) override;
-  void evaluate(const MicroBatch& batch, const HeadPass& head_pass) override;
+  /// Local: dropout of the adapters' inputs from now on, as the adapter has it at first.
+  void set_dropout(double rate) { adapter_.dropout = rate; }
+
+  void accumulate(const MicroBatch& batch, int64_t accumulation, const ReadRows& read_rows,
+                  const HeadPass& head_pass) override;
+  void evaluate(const MicroBatch& batch, const ReadRows& read_rows, const HeadPass& head_pass) override;
   double gradient_norm() const override;
   void update(const AdamWOptions& options, double learning_rate, int64_t step, double gradient_scale) override;
   const ModelConfig& config() const override { return config_; }
@@ -61,8 +67,9 @@ class AdaptedModel : public TrainableModel {
   int64_t lowest_layer_;              // backward goes down to this block; num_layers: into none
   std::vector<ShardLayout> layouts_;  // of the adapter alone
   std::vector<at::Tensor> memory_;    // owns what the spans view
-  std::span<float> parameters_, moments1_, moments2_, gradients_;
+  std::span<float> parameters_, gradients_;
   std::vector<float*> levels_;  // of open subtrees; gradients_ is the first
+  AdamWState moments_;
   FrozenBase base_;
   UnitExchange exchange_;
   std::vector<std::array<std::vector<at::Tensor>, kNumProducts>> squared_norms_;  // DoRA: of the base, by layer

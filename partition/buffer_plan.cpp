@@ -33,7 +33,13 @@ int64_t place_buffers(std::vector<TimedBuffer>& buffers) {
   return total;
 }
 
-BufferPlan plan_buffers(const std::vector<ShardLayout>& units, bool is_tied, int64_t element_bytes) {
+InPlace in_place(int num_ranks, int64_t accumulation_steps, Reduction reduction) {
+  return {.parameters = num_ranks == 1,
+          .gradients = num_ranks == 1 && (reduction == Reduction::kFast || accumulation_steps == 1)};
+}
+
+BufferPlan plan_buffers(const std::vector<ShardLayout>& units, bool is_tied, int64_t element_bytes,
+                        const InPlace& in_place) {
   const int num_blocks = static_cast<int>(units.size()) - (is_tied ? 1 : 2);
   const int head = is_tied ? 0 : num_blocks + 1;
   std::vector<int> gathered, reduced;
@@ -42,29 +48,44 @@ BufferPlan plan_buffers(const std::vector<ShardLayout>& units, bool is_tied, int
   for (int unit = num_blocks; unit >= 1; --unit) gathered.push_back(unit);
   if (!is_tied) reduced.push_back(head);
   for (int unit = num_blocks; unit >= 0; --unit) reduced.push_back(unit);
+  const auto unit_bytes = [&](int unit, int64_t bytes) {
+    return units[static_cast<size_t>(unit)].padded_elements() * bytes;
+  };
 
   BufferPlan plan;
   plan.num_forward_gathers = num_blocks + 2;
-  // a gather is under way while the one before it is in use
-  std::vector<TimedBuffer> slots;
-  for (int64_t i = 0; i < std::ssize(gathered); ++i)
-    slots.push_back({units[static_cast<size_t>(gathered[static_cast<size_t>(i)])].padded_elements() * element_bytes,
-                     std::max<int64_t>(i - 1, 0), i});
-  plan.slot_bytes = place_buffers(slots);
-  for (size_t i = 0; i < gathered.size(); ++i)
-    plan.gathers.push_back({gathered[i], {slots[i].offset_bytes, slots[i].bytes}});
+  if (in_place.parameters) {
+    std::vector<int64_t> offsets;
+    for (const ShardLayout& layout : units) {
+      offsets.push_back(plan.slot_bytes);
+      if (element_bytes != 4) plan.slot_bytes += layout.padded_elements() * element_bytes;
+    }
+    for (const int unit : gathered)
+      plan.gathers.push_back(
+          {unit, {offsets[static_cast<size_t>(unit)], unit_bytes(unit, element_bytes)}, element_bytes == 4});
+  } else {
+    // a gather is under way while the one before it is in use
+    std::vector<TimedBuffer> slots;
+    for (int64_t i = 0; i < std::ssize(gathered); ++i)
+      slots.push_back({unit_bytes(gathered[static_cast<size_t>(i)], element_bytes), std::max<int64_t>(i - 1, 0), i});
+    plan.slot_bytes = place_buffers(slots);
+    for (size_t i = 0; i < gathered.size(); ++i)
+      plan.gathers.push_back({gathered[i], {slots[i].offset_bytes, slots[i].bytes}});
+  }
 
   // a reduce-scatter is under way while the next unit computes; a tied embedding collects from the head to the end
   std::vector<TimedBuffer> gradients;
   for (int64_t i = 0; i < std::ssize(reduced); ++i) {
     const int unit = reduced[static_cast<size_t>(i)];
     const bool is_vocabulary = unit == 0 || unit == head;
-    gradients.push_back({units[static_cast<size_t>(unit)].padded_elements() * (is_vocabulary ? 4 : element_bytes),
-                         is_tied && unit == 0 ? 0 : i, i + 1});
+    const int64_t bytes = unit_bytes(unit, is_vocabulary ? 4 : element_bytes);
+    // heads write their gradients and do not add them; bfloat16 is added to float32 afterwards
+    const bool is_in_place = in_place.gradients && unit != head && (is_vocabulary || element_bytes == 4);
+    gradients.push_back({is_in_place ? 0 : bytes, is_tied && unit == 0 ? 0 : i, i + 1});
+    plan.reduces.push_back({unit, {0, bytes}, is_in_place});
   }
   plan.gradient_bytes = place_buffers(gradients);
-  for (size_t i = 0; i < reduced.size(); ++i)
-    plan.reduces.push_back({reduced[i], {gradients[i].offset_bytes, gradients[i].bytes}});
+  for (size_t i = 0; i < reduced.size(); ++i) plan.reduces[i].buffer.offset_bytes = gradients[i].offset_bytes;
   return plan;
 }
 

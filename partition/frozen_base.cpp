@@ -44,6 +44,23 @@ BufferPlan plan_slots(const std::vector<int>& order, const std::vector<ShardLayo
   return plan;
 }
 
+/// Of the largest product that has quantised layers.
+int64_t scratch_elements(const std::vector<FrozenUnit>& units) {
+  int64_t most = 0;
+  for (const FrozenUnit& unit : units) {
+    std::array<int64_t, kNumProducts> elements{};
+    for (const FrozenUnit::Quantized& matrix : unit.quantized)
+      elements[static_cast<size_t>(product_of(matrix.parameter.kind))] += matrix.parameter.num_elements();
+    most = std::max(most, *std::max_element(elements.begin(), elements.end()));
+  }
+  return most;
+}
+
+/// Of the unit's bytes.
+ShardLayout byte_layout(const FrozenUnit& unit, int num_ranks) {
+  return {UnitLayout{unit.plain.name, {}, unit.num_bytes}, num_ranks};
+}
+
 /// Bytes [begin, end) of a unit.
 void read_bytes(const FrozenUnit& unit, const FrozenSource& source, at::ScalarType dtype, int64_t begin, int64_t end,
                 std::byte* out) {
@@ -84,13 +101,17 @@ std::vector<FrozenUnit> frozen_units(const ModelConfig& config, const Adapter& a
   for (const UnitLayout& layout : unit_layouts(config)) {
     FrozenUnit& unit = units.emplace_back();
     unit.plain.name = layout.name;
+    std::array<bool, kNumProducts> is_quantized;  // a product is in NF4 if all its layers are
+    is_quantized.fill(true);
+    for (const Parameter& p : layout.parameters)
+      if (is_adaptable(p.kind) && !nf4_format(p)) is_quantized[static_cast<size_t>(product_of(p.kind))] = false;
     int64_t end_in_model = 0;  // of the parameter before, to see which follow each other without a gap
     for (const Parameter& p : layout.parameters) {
       const bool is_fused = p.offset == end_in_model;
       end_in_model = p.offset + p.num_elements();
       if (is_trained_whole(adapter, p)) continue;
-      if (const std::optional<Nf4Format> format = nf4_format(p)) {
-        unit.quantized.push_back({p, *format, 0});
+      if (is_adaptable(p.kind) && is_quantized[static_cast<size_t>(product_of(p.kind))]) {
+        unit.quantized.push_back({p, *nf4_format(p), 0});
         continue;
       }
       int64_t& size = unit.plain.num_elements;
@@ -108,19 +129,38 @@ std::vector<FrozenUnit> frozen_units(const ModelConfig& config, const Adapter& a
   return units;
 }
 
+std::optional<Nf4Format> nested_nf4(const Parameter& parameter) {
+  if (parameter.layer < 0 || parameter.shape.size() < 2) return std::nullopt;
+  return Nf4Format{nf4_layout(parameter.num_elements(), true)};
+}
+
+FrozenBaseBytes frozen_base_bytes(const ModelConfig& config, const std::vector<FrozenUnit>& units, int num_ranks,
+                                  bool is_one_node, int64_t element_bytes, int64_t lowest_layer) {
+  FrozenBaseBytes bytes;
+  bytes.scratch = scratch_elements(units) * element_bytes;
+  std::vector<ShardLayout> layouts;
+  for (const FrozenUnit& unit : units) {
+    const ShardLayout& layout = layouts.emplace_back(byte_layout(unit, num_ranks));
+    (is_one_node ? bytes.resident : bytes.shards) += is_one_node ? layout.padded_elements() : layout.shard_elements();
+  }
+  if (is_one_node) return bytes;
+  const BufferPlan plan =
+      plan_slots(operation_order(config, lowest_layer), layouts, static_cast<int>(config.num_layers) + 2);
+  bytes.slots = plan.slot_bytes;
+  bytes.num_gathers = std::ssize(plan.gathers);
+  for (const UnitOperation& gather : plan.gathers) bytes.gathered += gather.buffer.bytes;
+  return bytes;
+}
+
 FrozenBase::FrozenBase(const ModelConfig& config, const Communicator& comm, at::ScalarType dtype,
                        std::vector<FrozenUnit> units, int64_t lowest_layer)
     : comm_(comm), dtype_(dtype), units_(std::move(units)), operations_(operation_order(config, lowest_layer)) {
   const bool is_resident = comm.num_nodes() == 1;
-  int64_t num_bytes = 0, scratch_elements = 0;
+  int64_t num_bytes = 0;
   for (const FrozenUnit& unit : units_) {
-    const ShardLayout& layout = layouts_.emplace_back(UnitLayout{unit.plain.name, {}, unit.num_bytes}, comm.size());
+    const ShardLayout& layout = layouts_.emplace_back(byte_layout(unit, comm.size()));
     offset_bytes_.push_back(num_bytes);
     num_bytes += is_resident ? layout.padded_elements() : layout.shard_elements();
-    std::array<int64_t, kNumProducts> elements{};
-    for (const FrozenUnit::Quantized& matrix : unit.quantized)
-      elements[static_cast<size_t>(product_of(matrix.parameter.kind))] += matrix.parameter.num_elements();
-    scratch_elements = std::max(scratch_elements, *std::max_element(elements.begin(), elements.end()));
   }
   if (is_resident) {
     resident_ = std::make_unique<NodeMemory>(comm, num_bytes);
@@ -130,7 +170,8 @@ FrozenBase::FrozenBase(const ModelConfig& config, const Communicator& comm, at::
         comm, layouts_, plan_slots(operations_, layouts_, static_cast<int>(config.num_layers) + 2), at::kByte,
         /*accumulation_steps=*/1, Reduction::kCanonical);
   }
-  if (scratch_elements > 0) scratch_ = at::empty({scratch_elements}, at::TensorOptions().dtype(dtype));
+  if (const int64_t elements = scratch_elements(units_); elements > 0)
+    scratch_ = at::empty({elements}, at::TensorOptions().dtype(dtype));
 }
 
 std::span<std::byte> FrozenBase::shard(size_t unit) {

@@ -39,9 +39,24 @@ struct FrozenUnit {
 };
 
 /// What is frozen under `adapter`: all units of the model without the parameters that the adapter trains whole.
-/// nf4_format: of a parameter that is quantised.
+/// nf4_format: of a parameter that is quantised; a product of which only some layers are is kept plain.
 std::vector<FrozenUnit> frozen_units(const ModelConfig& config, const Adapter& adapter, int64_t element_bytes,
                                      const std::function<std::optional<Nf4Format>(const Parameter&)>& nf4_format);
+
+/// Of every matrix of a block: NF4 whose scales are quantised again.
+std::optional<Nf4Format> nested_nf4(const Parameter& parameter);
+
+/// What a FrozenBase takes, and has on the wire per micro-batch.
+struct FrozenBaseBytes {
+  int64_t resident = 0;  // per node: all units, if there is one node
+  int64_t shards = 0;    // per rank, if there are several
+  int64_t slots = 0;     // per node, if there are several
+  int64_t scratch = 0;   // per rank: the largest quantised product, dequantised
+  int64_t num_gathers = 0;
+  int64_t gathered = 0;
+};
+FrozenBaseBytes frozen_base_bytes(const ModelConfig& config, const std::vector<FrozenUnit>& units, int num_ranks,
+                                  bool is_one_node, int64_t element_bytes, int64_t lowest_layer);
 
 /// Where the values come from.
 struct FrozenSource {

@@ -1,6 +1,7 @@
 #include "partition/padded_rows.hpp"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
 
 #include "lib/model/tensor_kernels.hpp"
 
@@ -22,6 +23,15 @@ at::Tensor pad_gradient(const at::Tensor& gradient_TD, int64_t num_rows) {
   padded.narrow(0, 0, num_tokens).copy_(gradient_TD);
   padded.narrow(0, num_tokens, num_rows - num_tokens).zero_();
   return padded;
+}
+
+at::Tensor rows_to_compute(const std::optional<std::vector<int64_t>>& read_rows, int64_t num_rows,
+                           at::ScalarType dtype) {
+  if (!read_rows) return {};
+  std::vector<int64_t> rows = *read_rows;
+  if (rows.empty()) rows.push_back(0);
+  if (round_up_rows(std::ssize(rows), dtype == at::kFloat ? 4 : 2) >= num_rows) return {};
+  return at::from_blob(rows.data(), {std::ssize(rows)}, at::TensorOptions().dtype(at::kLong)).clone();
 }
 
 void add_embedding_gradient(const at::Tensor& gradient_TD, const std::vector<int64_t>& token_ids, int64_t num_tokens,

@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "lib/model/batch.hpp"
@@ -19,6 +20,10 @@ struct PaddedRows {
 
 /// The gradient of the documents' rows, with zeros for those behind them.
 at::Tensor pad_gradient(const at::Tensor& gradient_TD, int64_t num_rows);
+
+/// BlockContext::read_rows: undefined where nothing would be saved, and never of no rows. num_rows: of PaddedRows.
+at::Tensor rows_to_compute(const std::optional<std::vector<int64_t>>& read_rows, int64_t num_rows,
+                           at::ScalarType dtype);
 
 /// gradient_VD (float32) += rows of gradient_TD, each to the row of its token. num_tokens: those of documents.
 void add_embedding_gradient(const at::Tensor& gradient_TD, const std::vector<int64_t>& token_ids, int64_t num_tokens,

@@ -24,8 +24,10 @@ ShardedModel::ShardedModel(const ModelConfig& config, const Communicator& comm, 
       comm_(comm),
       options_(options),
       units_(shard_layouts(config, comm.size())),
-      exchange_(comm, units_, plan_buffers(units_, config.shares_head(), options.dtype == at::kFloat ? 4 : 2),
-                options.dtype, options.accumulation_steps, options.reduction) {
+      exchange_(comm, units_,
+                plan_buffers(units_, config.shares_head(), options.dtype == at::kFloat ? 4 : 2,
+                             in_place(comm.size(), options.accumulation_steps, options.reduction)),
+                options.dtype, options.accumulation_steps, options.reduction, /*keeps_converted=*/comm.size() == 1) {
   const int64_t num_levels = max_open_subtrees(comm.size(), options.accumulation_steps, options.reduction);
   const auto new_span = [this](int64_t elements) {
     memory_.push_back(at::zeros({elements}, at::TensorOptions().dtype(at::kFloat)));
@@ -34,8 +36,7 @@ ShardedModel::ShardedModel(const ModelConfig& config, const Communicator& comm, 
   for (const ShardLayout& layout : units_) {
     UnitShard& shard = shards_.emplace_back();
     shard.parameters = new_span(layout.shard_elements());
-    shard.moments1 = new_span(layout.shard_elements());
-    shard.moments2 = new_span(layout.shard_elements());
+    shard.moments = new_moments(layout, options);
     for (int64_t level = 0; level < num_levels; ++level) {
       const std::span<float> memory = new_span(layout.shard_elements());
       if (level == 0) shard.gradients = memory;
@@ -47,6 +48,7 @@ ShardedModel::ShardedModel(const ModelConfig& config, const Communicator& comm, 
 void ShardedModel::load(const std::function<void(int, ElementRange, std::span<float>)>& fill) {
   for (size_t unit = 0; unit < units_.size(); ++unit)
     fill(static_cast<int>(unit), units_[unit].shard(comm_.rank()), shards_[unit].parameters);
+  exchange_.forget_converted();
 }
 
 void ShardedModel::prefetch(int operation) {
@@ -92,14 +94,24 @@ at::Tensor ShardedModel::run_forward(const BlockContext& context, const std::vec
   return x_TD;
 }
 
+/// Where a unit's gradient is to be written or, in place, added.
+at::Tensor ShardedModel::gradient_target(int reduce) {
+  if (!exchange_.is_reduced_in_place(reduce)) return exchange_.gradient_buffer(reduce);
+  const auto unit = static_cast<size_t>(exchange_.plan().reduces[static_cast<size_t>(reduce)].unit);
+  return at::from_blob(shards_[unit].gradients.data(), {units_[unit].padded_elements()},
+                       at::TensorOptions().dtype(at::kFloat));
+}
+
 void ShardedModel::finish_reduce(int reduce, int64_t accumulation) {
   const int unit = exchange_.plan().reduces[static_cast<size_t>(reduce)].unit;
   exchange_.finish_reduce(reduce, accumulation, shards_[static_cast<size_t>(unit)].levels);
 }
 
-void ShardedModel::accumulate(const MicroBatch& batch, int64_t accumulation, const HeadPass& head_pass) {
+void ShardedModel::accumulate(const MicroBatch& batch, int64_t accumulation, const ReadRows& read_rows,
+                              const HeadPass& head_pass) {
   const PaddedRows rows(batch, options_.dtype);
-  const BlockContext context(config_, {rows.document_begin, rows.prefix_length});
+  const BlockContext context(config_, {rows.document_begin, rows.prefix_length},
+                             rows_to_compute(read_rows, std::ssize(rows.token_ids), options_.dtype));
   std::vector<at::Tensor> inputs;
   std::vector<BlockKept> kept;
   const bool keeps_blocks = !options_.has_gradient_checkpointing;
@@ -132,8 +144,9 @@ void ShardedModel::accumulate(const MicroBatch& batch, int64_t accumulation, con
       block_recompute(context, layer, parameters, inputs[static_cast<size_t>(layer)], block_kept);
       inputs[static_cast<size_t>(layer)].reset();
     }
-    const BlockTensors gradients = block_tensors(unit, exchange_.gradient_buffer(reduce + 1));
-    gradient_TD = block_backward(context, layer, parameters, block_kept, gradient_TD, gradients);
+    const BlockTensors gradients = block_tensors(unit, gradient_target(reduce + 1));
+    const bool adds = exchange_.is_reduced_in_place(reduce + 1) && accumulation > 0;
+    gradient_TD = block_backward(context, layer, parameters, block_kept, gradient_TD, {gradients, adds});
     exchange_.release_gather();
     exchange_.start_reduce(reduce + 1);
     if (reduce >= 0) finish_reduce(reduce, accumulation);
@@ -141,17 +154,19 @@ void ShardedModel::accumulate(const MicroBatch& batch, int64_t accumulation, con
   }
 
   // the embedding's gradient: rows of the tokens that were there; on top of the head's when tied
-  const at::Tensor embedding_gradient = config_.shares_head() ? head_gradient : exchange_.gradient_buffer(last_reduce);
-  if (!config_.shares_head()) embedding_gradient.zero_();
+  const at::Tensor embedding_gradient = config_.shares_head() ? head_gradient : gradient_target(last_reduce);
+  const bool adds_embedding = exchange_.is_reduced_in_place(last_reduce) && accumulation > 0;
+  if (!config_.shares_head() && !adds_embedding) embedding_gradient.zero_();
   add_embedding_gradient(gradient_TD, batch.token_ids, batch.num_tokens(), embedding_gradient);
   exchange_.start_reduce(last_reduce);
   if (reduce >= 0) finish_reduce(reduce, accumulation);
   finish_reduce(last_reduce, accumulation);
 }
 
-void ShardedModel::evaluate(const MicroBatch& batch, const HeadPass& head_pass) {
+void ShardedModel::evaluate(const MicroBatch& batch, const ReadRows& read_rows, const HeadPass& head_pass) {
   const PaddedRows rows(batch, options_.dtype);
-  const BlockContext context(config_, {rows.document_begin, rows.prefix_length});
+  const BlockContext context(config_, {rows.document_begin, rows.prefix_length},
+                             rows_to_compute(read_rows, std::ssize(rows.token_ids), options_.dtype));
   const at::Tensor hidden_TD = run_forward(context, rows.token_ids, nullptr, nullptr);
   head_pass(hidden_TD.narrow(0, 0, batch.num_tokens()),
             head_tensors(exchange_.finish_gather(static_cast<int>(config_.num_layers) + 1)), nullptr);
@@ -169,18 +184,11 @@ double ShardedModel::gradient_norm() const {
 
 void ShardedModel::update(const AdamWOptions& options, double learning_rate, int64_t step, double gradient_scale) {
   for (size_t unit = 0; unit < units_.size(); ++unit) {
-    const UnitShard& shard = shards_[unit];
-    const int64_t shard_begin = units_[unit].shard(comm_.rank()).begin;
-    for (const ShardLayout::DecayRun& run : units_[unit].decay_runs(comm_.rank())) {
-      const auto first = static_cast<size_t>(run.range.begin - shard_begin);
-      const auto count = static_cast<size_t>(run.range.size());
-      AdamWOptions run_options = options;
-      if (!run.is_decayed) run_options.weight_decay = 0;
-      adamw_update(shard.parameters.subspan(first, count), shard.gradients.subspan(first, count),
-                   shard.moments1.subspan(first, count), shard.moments2.subspan(first, count), run_options,
-                   learning_rate, step, gradient_scale);
-    }
+    UnitShard& shard = shards_[unit];
+    shard.moments.update(shard.parameters, shard.gradients, units_[unit].decay_runs(comm_.rank()), options,
+                         learning_rate, step, gradient_scale);
   }
+  exchange_.forget_converted();
 }
 
 }  // namespace plumb

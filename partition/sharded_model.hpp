@@ -6,10 +6,12 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "lib/model/block.hpp"
+#include "lib/optim/adamw_state.hpp"
 #include "partition/trainable_model.hpp"
 #include "partition/unit_exchange.hpp"
 
@@ -24,8 +26,9 @@ class ShardedModel : public TrainableModel {
   /// the padding, which must come back zero.
   void load(const std::function<void(int unit, ElementRange range, std::span<float> out)>& fill);
 
-  void accumulate(const MicroBatch& batch, int64_t accumulation, const HeadPass& head_pass) override;
-  void evaluate(const MicroBatch& batch, const HeadPass& head_pass) override;
+  void accumulate(const MicroBatch& batch, int64_t accumulation, const ReadRows& read_rows,
+                  const HeadPass& head_pass) override;
+  void evaluate(const MicroBatch& batch, const ReadRows& read_rows, const HeadPass& head_pass) override;
   double gradient_norm() const override;
   void update(const AdamWOptions& options, double learning_rate, int64_t step, double gradient_scale) override;
 
@@ -37,7 +40,8 @@ class ShardedModel : public TrainableModel {
 
  private:
   struct UnitShard {
-    std::span<float> parameters, moments1, moments2;
+    std::span<float> parameters;
+    AdamWState moments;
     std::span<float> gradients;  // level 0 of the open subtrees
     std::vector<float*> levels;
   };
@@ -45,6 +49,7 @@ class ShardedModel : public TrainableModel {
   at::Tensor run_forward(const BlockContext& context, const std::vector<int64_t>& token_ids,
                          std::vector<at::Tensor>* inputs, std::vector<BlockKept>* kept);
   HeadTensors head_tensors(const at::Tensor& flat) const;
+  at::Tensor gradient_target(int reduce);
   void finish_reduce(int reduce, int64_t accumulation);
 
   ModelConfig config_;

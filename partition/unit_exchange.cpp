@@ -18,14 +18,17 @@ int64_t element_bytes(at::ScalarType dtype) { return dtype == at::kFloat ? 4 : d
 }  // namespace
 
 UnitExchange::UnitExchange(const Communicator& comm, const std::vector<ShardLayout>& units, BufferPlan plan,
-                           at::ScalarType dtype, int64_t accumulation_steps, Reduction reduction)
+                           at::ScalarType dtype, int64_t accumulation_steps, Reduction reduction, bool keeps_converted)
     : comm_(comm),
       units_(units),
       plan_(std::move(plan)),
       dtype_(dtype),
       accumulation_steps_(accumulation_steps),
       reduction_(reduction),
-      memory_(comm, plan_.slot_bytes + plan_.gradient_bytes * comm.node_size(comm.node())) {}
+      keeps_converted_(keeps_converted),
+      memory_(comm, plan_.slot_bytes + plan_.gradient_bytes * comm.node_size(comm.node())),
+      masters_(units.size()),
+      is_converted_(units.size(), false) {}
 
 // Between nodes, what concerns rank r is handled on another node by the rank with the same local index (modulo its
 // size).
@@ -104,8 +107,10 @@ at::Tensor UnitExchange::finish_gather(int gather) {
     memory_.mine().gathers_posted.fetch_add(1, std::memory_order_release);
   }
   memory_.wait_for_all(&RankProgress::gathers_posted, memory_.mine().gathers_released.load() + 1);
-  return tensor_at(memory_.data() + operation.buffer.offset_bytes,
-                   units_[static_cast<size_t>(operation.unit)].padded_elements(), dtype_);
+  const auto unit = static_cast<size_t>(operation.unit);
+  std::byte* const data = operation.is_in_place ? reinterpret_cast<std::byte*>(const_cast<float*>(masters_[unit]))
+                                                : memory_.data() + operation.buffer.offset_bytes;
+  return tensor_at(data, units_[unit].padded_elements(), dtype_);
 }
 
 void UnitExchange::release_gather() { memory_.mine().gathers_released.fetch_add(1, std::memory_order_release); }
@@ -143,6 +148,10 @@ void UnitExchange::finish_reduce(int reduce, int64_t accumulation, std::span<flo
   const ShardLayout& layout = units_[static_cast<size_t>(operation.unit)];
   const int64_t shard = layout.shard_elements();
   const bool is_bfloat16 = gradient_dtype(operation) == at::kBFloat16;
+  if (operation.is_in_place) {
+    memory_.mine().reduces_consumed.fetch_add(1, std::memory_order_release);
+    return;
+  }
   const int me = comm_.rank(), my_node = comm_.node();
   memory_.wait_for_all(&RankProgress::reduces_posted, memory_.mine().reduces_consumed.load() + 1);
   const auto local_leaf = [&](int local, int owner) {

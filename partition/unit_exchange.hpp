@@ -28,22 +28,28 @@ struct CollectiveRecord {
 
 class UnitExchange {
  public:
-  /// Collective. dtype: of slots and block gradients. All references must outlive this object.
+  /// Collective. dtype: of slots and block gradients. keeps_converted: of InPlace::parameters. All references must
+  /// outlive this object.
   UnitExchange(const Communicator& comm, const std::vector<ShardLayout>& units, BufferPlan plan, at::ScalarType dtype,
-               int64_t accumulation_steps, Reduction reduction);
+               int64_t accumulation_steps, Reduction reduction, bool keeps_converted = false);
 
   // Gathers: index into plan.gathers. Started in order, at most one ahead of the one in use, and released in order.
 
-  /// Puts this rank's master shard, converted, into the slot; returns without waiting for the others' shards.
+  /// Puts this rank's master shard, converted, into the slot; returns without waiting for the others' shards. In place:
+  /// only notes where it is, or leaves what was converted before.
   void start_gather(int gather, std::span<const float> master_shard);
   /// The same for units of bytes (dtype kByte), which are not converted.
   void start_gather(int gather, std::span<const std::byte> shard);
   /// Waits for all shards. The padded unit, flat, valid until release_gather().
   at::Tensor finish_gather(int gather);
   void release_gather();
+  /// To be called whenever the master shards have changed, where parameters are in place.
+  void forget_converted() { is_converted_.assign(units_.size(), false); }
 
   // Reduce-scatters: index into plan.reduces. Started in order; the one before is finished after the next is started.
 
+  /// True where no buffer is: the gradient is to be added to the accumulator itself, before start_reduce().
+  bool is_reduced_in_place(int reduce) const { return plan_.reduces[static_cast<size_t>(reduce)].is_in_place; }
   /// The flat padded buffer to write a unit's gradient into, gaps already zero: float32 for vocabulary units.
   at::Tensor gradient_buffer(int reduce);
   void start_reduce(int reduce);
@@ -76,12 +82,16 @@ class UnitExchange {
   at::ScalarType dtype_;
   int64_t accumulation_steps_;
   Reduction reduction_;
+  bool keeps_converted_;
   NodeMemory memory_;
   std::deque<MessageBatch> gather_messages_;  // of gathers that are started and not finished
   std::vector<std::vector<float>> outgoing_;  // sums for remote ranks, one buffer each
   std::vector<std::vector<float>> incoming_;  // sums from other nodes, one buffer each
   std::vector<CollectiveRecord> records_;
   int64_t sequence_ = 0;
+  // of parameters in place, by unit
+  std::vector<const float*> masters_;
+  std::vector<bool> is_converted_;
 };
 
 }  // namespace plumb

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <limits>
 
+#include "lib/kernels/kernels.hpp"
+
 namespace plumb {
 
 namespace {
@@ -59,11 +61,14 @@ const DynamicMap& dynamic_map(bool is_signed) {
 }
 
 float quantize_block(const DynamicMap& map, std::span<const float> values, uint8_t* codes) {
-  float scale = 0;
-  for (const float value : values) scale = std::max(scale, std::abs(value));
+  const float scale = float_kernels().largest_magnitude(values.data(), std::ssize(values));
   const float reciprocal = 1.0f / std::max(scale, 1e-38f);  // so that the reciprocal of tiny blocks is finite
   for (const float value : values) *codes++ = map.nearest(value * reciprocal);
   return scale;
+}
+
+void dequantize_block(const DynamicMap& map, const uint8_t* codes, float scale, std::span<float> values) {
+  for (float& value : values) value = map.values[*codes++] * scale;
 }
 
 }  // namespace plumb

@@ -33,4 +33,6 @@ const DynamicMap& dynamic_map(bool is_signed);
 /// Codes of one block, of 256 values or fewer: nearest(value / scale). Returns the scale, their largest magnitude.
 float quantize_block(const DynamicMap& map, std::span<const float> values, uint8_t* codes);
 
+void dequantize_block(const DynamicMap& map, const uint8_t* codes, float scale, std::span<float> values);
+
 }  // namespace plumb

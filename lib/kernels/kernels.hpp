@@ -71,6 +71,8 @@ struct FloatKernels {
   void (*add)(const float* a, const float* b, float* y, int64_t n);
   void (*adamw)(float* parameter, const float* gradient, float* moment1, float* moment2, int64_t n, AdamWStep step);
   double (*sum_of_squares)(const float* x, int64_t n);
+  /// Of no elements: 0. A NaN is passed over.
+  float (*largest_magnitude)(const float* x, int64_t n);
 };
 
 /// Of matrices in 4 bits (lib/model/nf4.hpp). Unlike those above, the same bits in every copy.

@@ -273,6 +273,15 @@ double sum_of_squares(const float* x, int64_t n) {
   return sum;
 }
 
+float largest_magnitude(const float* x, int64_t n) {
+  Floats mosts{};
+  for_lanes(n, [&](auto get, auto, int64_t i) {
+    const Floats value = get(x + i);
+    mosts = max_of(max_of(value, -value), mosts);
+  });
+  return max_lanes(mosts);
+}
+
 template <class T>
 constexpr ActivationKernels<T> kTable = {&rms_norm<T>,   &rms_norm_again<T>,  &rms_norm_backward<T>, &rope<T>,
                                          &swiglu<T>,     &swiglu_backward<T>, &cross_entropy<T>,     &to_float<T>,
@@ -282,6 +291,6 @@ constexpr ActivationKernels<T> kTable = {&rms_norm<T>,   &rms_norm_again<T>,  &r
 
 extern const ActivationKernels<float> kFloatActivationKernels = kTable<float>;
 extern const ActivationKernels<BFloat16> kBFloat16ActivationKernels = kTable<BFloat16>;
-extern const FloatKernels kFloatKernels = {&add, &adamw, &sum_of_squares};
+extern const FloatKernels kFloatKernels = {&add, &adamw, &sum_of_squares, &largest_magnitude};
 
 }  // namespace plumb::PLUMB_ISA

@@ -135,12 +135,15 @@ inline Ints codes_of(Floats x) {
 }
 
 void encode(const float* values, int64_t n, float factor, uint8_t* codes) {
-  for (int64_t i = 0; i < n; i += kLanes) {
+  using Pairs = uint64_t __attribute__((vector_size(64)));
+  using Bytes = uint8_t __attribute__((vector_size(8)));
+  for (int64_t i = 0; i < n; i += kLanes, codes += kLanes / 2) {
     const int64_t count = std::min(kLanes, n - i);
-    float some[kLanes] = {};  // what pads an odd count is zero
-    std::copy(values + i, values + i + count, some);
-    const Ints code = codes_of(load(some) * factor);
-    for (int64_t k = 0; k < count; k += 2) *codes++ = static_cast<uint8_t>(code[k] << 4 | code[k + 1]);
+    float padding[kLanes] = {};
+    if (count < kLanes) std::copy(values + i, values + n, padding);
+    const Pairs pairs = std::bit_cast<Pairs>(codes_of(load(count < kLanes ? padding : values + i) * factor));
+    const Bytes bytes = __builtin_convertvector(pairs << 4 | pairs >> 32, Bytes);  // the first of a pair lies lower
+    std::memcpy(codes, &bytes, static_cast<size_t>(count + 1) / 2);
   }
 }
 

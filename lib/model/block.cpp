@@ -2,6 +2,7 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/index_select.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/sum.h>
 #include <ATen/ops/zeros.h>
@@ -39,9 +40,19 @@ at::Tensor normalise_again(const at::Tensor& x, const at::Tensor& rstd, const at
   return y;
 }
 
-/// Returns carry + gradient of the norm's input; writes the weight's gradient, where there is one.
+/// Nothing where the gradient is undefined: the parameter is frozen.
+void write_gradient(const at::Tensor& gradient, const at::Tensor& value, bool adds) {
+  if (!gradient.defined()) return;
+  if (adds) {
+    gradient.add_(value);
+  } else {
+    gradient.copy_(value);
+  }
+}
+
+/// Returns carry + gradient of the norm's input; writes or adds the weight's gradient.
 at::Tensor normalise_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& rstd,
-                              const at::Tensor& weight, const at::Tensor& carry, const at::Tensor& dweight) {
+                              const at::Tensor& weight, const at::Tensor& carry, const at::Tensor& dweight, bool adds) {
   at::Tensor dx = at::empty_like(x);
   const at::Tensor sum = at::zeros({x.size(1)}, x.options().dtype(at::kFloat));
   with_element_type(x.scalar_type(), [&]<class T>(T*) {
@@ -49,7 +60,7 @@ at::Tensor normalise_backward(const at::Tensor& dy, const at::Tensor& x, const a
                                               data_of<T>(carry), data_of<T>(dx), data_of<float>(sum), x.size(0),
                                               x.size(1));
   });
-  if (dweight.defined()) dweight.copy_(sum);
+  write_gradient(dweight, sum, adds);
   return dx;
 }
 
@@ -88,7 +99,7 @@ void normalise_heads(const BlockContext& context, const BlockParameters& p, Bloc
 
 /// dqkv in place: gradient after the head norms becomes that before them.
 void normalise_heads_backward(const BlockContext& context, const BlockParameters& p, const BlockKept& kept,
-                              const at::Tensor& dqkv, const BlockTensors& gradients) {
+                              const at::Tensor& dqkv, const BlockTensors& gradients, bool adds) {
   const ModelConfig& config = context.config;
   const at::Tensor& x = kept.qkv_before_norm_TQ;
   const int64_t rows = x.size(0), columns = x.size(1), h = config.num_heads, g = config.num_kv_heads,
@@ -105,8 +116,8 @@ void normalise_heads_backward(const BlockContext& context, const BlockParameters
                                 data_of<float>(sum_k), g, k);
     }
   });
-  if (gradients.q_norm_K.defined()) gradients.q_norm_K.copy_(sum_q);
-  if (gradients.k_norm_K.defined()) gradients.k_norm_K.copy_(sum_k);
+  write_gradient(gradients.q_norm_K, sum_q, adds);
+  write_gradient(gradients.k_norm_K, sum_k, adds);
 }
 
 at::Tensor swiglu(const at::Tensor& gate_up) {
@@ -131,6 +142,27 @@ at::Tensor project(const BlockContext& context, int64_t layer, const BlockParame
                         kept.linear[static_cast<size_t>(product)]);
 }
 
+/// Which rows the block computes behind attention; undefined: all.
+at::Tensor read_rows(const BlockContext& context, int64_t layer) {
+  return layer + 1 == context.config.num_layers ? context.read_rows : at::Tensor();
+}
+
+/// Those rows of x, and zeros up to a number that oneDNN has met.
+at::Tensor take_rows(const at::Tensor& x, const at::Tensor& rows) {
+  if (!rows.defined()) return x;
+  const int64_t count = rows.size(0), padded = round_up_rows(count, x.element_size());
+  at::Tensor taken = new_like(x, padded, x.size(1)), first = taken.narrow(0, 0, count);
+  at::index_select_out(first, x, 0, rows);
+  if (padded > count) taken.narrow(0, count, padded - count).zero_();
+  return taken;
+}
+
+/// Back to where they were among rows of zeros.
+at::Tensor put_rows(const at::Tensor& taken, const at::Tensor& rows, int64_t num_rows) {
+  if (!rows.defined()) return taken;
+  return at::zeros({num_rows, taken.size(1)}, taken.options()).index_copy_(0, rows, taken.narrow(0, 0, rows.size(0)));
+}
+
 void forward_to_gate_up(const BlockContext& context, int64_t layer, const BlockParameters& p, const at::Tensor& input,
                         BlockKept& kept) {
   const ModelConfig& config = context.config;
@@ -144,12 +176,15 @@ void forward_to_gate_up(const BlockContext& context, int64_t layer, const BlockP
     kept.qkv_TQ = qkv;
   }
   rotate(context, kept.qkv_TQ, 1.0f);
-  kept.attended_TO = new_like(input, input.size(0), config.num_heads * config.head_dim);
-  attention_forward(attention_shape(config, layer), kept.qkv_TQ, context.documents, kept.attended_TO, kept.attention);
-  const at::Tensor attention_out = project(context, layer, p, Product::kO, kept.attended_TO, kept);
-  kept.middle_TD = at::empty_like(input);
-  normed = normalise(input, attention_out, kept.middle_TD, p.post_norm_D, config.rms_norm_eps, kept.middle_rstd_T);
-  kept.gate_up_TE = project(context, layer, p, Product::kGateUp, normed, kept);
+  const at::Tensor attended_TO = new_like(input, input.size(0), config.num_heads * config.head_dim);
+  attention_forward(attention_shape(config, layer), kept.qkv_TQ, context.documents, attended_TO, kept.attention);
+  const at::Tensor rows = read_rows(context, layer);
+  kept.attended_RO = take_rows(attended_TO, rows);
+  const at::Tensor residual = take_rows(input, rows);
+  const at::Tensor attention_out = project(context, layer, p, Product::kO, kept.attended_RO, kept);
+  kept.middle_RD = at::empty_like(residual);
+  normed = normalise(residual, attention_out, kept.middle_RD, p.post_norm_D, config.rms_norm_eps, kept.middle_rstd_R);
+  kept.gate_up_RE = project(context, layer, p, Product::kGateUp, normed, kept);
 }
 
 }  // namespace
@@ -213,14 +248,16 @@ BlockTensors block_tensors(const UnitLayout& unit, const at::Tensor& flat) {
 at::Tensor block_forward(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
                          const at::Tensor& input_TD, BlockKept& kept) {
   forward_to_gate_up(context, layer, parameters, input_TD, kept);
-  return project(context, layer, parameters, Product::kDown, swiglu(kept.gate_up_TE), kept, kept.middle_TD);
+  const at::Tensor out =
+      project(context, layer, parameters, Product::kDown, swiglu(kept.gate_up_RE), kept, kept.middle_RD);
+  return put_rows(out, read_rows(context, layer), input_TD.size(0));
 }
 
 void block_recompute(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
                      const at::Tensor& input_TD, BlockKept& kept) {
   forward_to_gate_up(context, layer, parameters, input_TD, kept);
   if (!parameters[Product::kDown].lora.modules.empty())
-    linear_recompute(parameters[Product::kDown], swiglu(kept.gate_up_TE), dropout_of(context, layer, Product::kDown),
+    linear_recompute(parameters[Product::kDown], swiglu(kept.gate_up_RE), dropout_of(context, layer, Product::kDown),
                      kept.linear[static_cast<size_t>(Product::kDown)]);
 }
 
@@ -238,49 +275,58 @@ at::Tensor block_backward(const BlockContext& context, int64_t layer, const Bloc
     if (!gradients.has_base && lora.modules.empty()) return;
     const at::Tensor input = x();
     at::Tensor target = dweight;
-    if (gradients.has_base) at::mm_out(target, dy.t(), input);
+    if (gradients.adds_base) {
+      target.addmm_(dy.t(), input);
+    } else if (gradients.has_base) {
+      at::mm_out(target, dy.t(), input);
+    }
     if (!lora.modules.empty()) linear_backward_a(backward, input, dropout_of(context, layer, product), lora);
   };
+  const at::Tensor rows = read_rows(context, layer), dout = take_rows(dout_TD, rows);
+  const int64_t num_rows = dout_TD.size(0);
   // feed-forward half
-  at::Tensor hidden = new_like(dout_TD, dout_TD.size(0), kept.gate_up_TE.size(1) / 2);
-  LinearInputGradient down = backward_input(Product::kDown, dout_TD, true);
-  with_element_type(dout_TD.scalar_type(), [&]<class T>(T*) {  // the gate's and up's gradients replace them
-    activation_kernels<T>().swiglu_backward(data_of<T>(down.dx_TI), data_of<T>(kept.gate_up_TE),
-                                            data_of<T>(kept.gate_up_TE), data_of<T>(hidden), hidden.size(0),
+  const bool adds = gradients.adds_base;
+  at::Tensor hidden = new_like(dout, dout.size(0), kept.gate_up_RE.size(1) / 2);
+  LinearInputGradient down = backward_input(Product::kDown, dout, true);
+  with_element_type(dout.scalar_type(), [&]<class T>(T*) {  // the gate's and up's gradients replace them
+    activation_kernels<T>().swiglu_backward(data_of<T>(down.dx_TI), data_of<T>(kept.gate_up_RE),
+                                            data_of<T>(kept.gate_up_RE), data_of<T>(hidden), hidden.size(0),
                                             hidden.size(1));
   });
   down.dx_TI.reset();
-  backward_matrices(Product::kDown, dout_TD, down, gradients.base.down_DF, [&] { return hidden; });
+  backward_matrices(Product::kDown, dout, down, gradients.base.down_DF, [&] { return hidden; });
   hidden.reset();
-  const at::Tensor& dgate_up = kept.gate_up_TE;
+  const at::Tensor& dgate_up = kept.gate_up_RE;
   LinearInputGradient gate_up = backward_input(Product::kGateUp, dgate_up, true);
   backward_matrices(Product::kGateUp, dgate_up, gate_up, gradients.base.gate_up_ED,
-                    [&] { return normalise_again(kept.middle_TD, kept.middle_rstd_T, p.post_norm_D); });
-  const at::Tensor dmiddle = normalise_backward(gate_up.dx_TI, kept.middle_TD, kept.middle_rstd_T, p.post_norm_D,
-                                                dout_TD, gradients.base.post_norm_D);
+                    [&] { return normalise_again(kept.middle_RD, kept.middle_rstd_R, p.post_norm_D); });
+  const at::Tensor dmiddle = normalise_backward(gate_up.dx_TI, kept.middle_RD, kept.middle_rstd_R, p.post_norm_D, dout,
+                                                gradients.base.post_norm_D, adds);
   gate_up.dx_TI.reset();
   // attention half
   const LinearInputGradient o = backward_input(Product::kO, dmiddle, true);
-  backward_matrices(Product::kO, dmiddle, o, gradients.base.o_DO, [&] { return kept.attended_TO; });
-  if (gradients.base.o_bias_D.defined()) gradients.base.o_bias_D.copy_(dmiddle.sum(0, false, at::kFloat));
+  backward_matrices(Product::kO, dmiddle, o, gradients.base.o_DO, [&] { return kept.attended_RO; });
+  if (gradients.base.o_bias_D.defined())
+    write_gradient(gradients.base.o_bias_D, dmiddle.sum(0, false, at::kFloat), adds);
   const bool adapts_qkv = !p[Product::kQkv].lora.modules.empty();
   if (!gradients.has_base && !gradients.needs_input && !adapts_qkv) {
     kept = {};
     return {};
   }
   const at::Tensor dqkv = at::empty_like(kept.qkv_TQ);
-  attention_backward(attention_shape(context.config, layer), kept.qkv_TQ, context.documents, kept.attention, o.dx_TI,
-                     dqkv);
+  attention_backward(attention_shape(context.config, layer), kept.qkv_TQ, context.documents, kept.attention,
+                     put_rows(o.dx_TI, rows, num_rows), dqkv);
   rotate(context, dqkv, -1.0f);
-  if (context.config.has_qk_norm) normalise_heads_backward(context, p, kept, dqkv, gradients.base);
+  if (context.config.has_qk_norm) normalise_heads_backward(context, p, kept, dqkv, gradients.base, adds);
   const LinearInputGradient qkv = backward_input(Product::kQkv, dqkv, gradients.needs_input);
   backward_matrices(Product::kQkv, dqkv, qkv, gradients.base.qkv_QD,
                     [&] { return normalise_again(kept.input_TD, kept.input_rstd_T, p.input_norm_D); });
-  if (gradients.base.qkv_bias_Q.defined()) gradients.base.qkv_bias_Q.copy_(dqkv.sum(0, false, at::kFloat));
+  if (gradients.base.qkv_bias_Q.defined())
+    write_gradient(gradients.base.qkv_bias_Q, dqkv.sum(0, false, at::kFloat), adds);
   at::Tensor dinput;
   if (gradients.needs_input)
-    dinput = normalise_backward(qkv.dx_TI, kept.input_TD, kept.input_rstd_T, p.input_norm_D, dmiddle,
-                                gradients.base.input_norm_D);
+    dinput = normalise_backward(qkv.dx_TI, kept.input_TD, kept.input_rstd_T, p.input_norm_D,
+                                put_rows(dmiddle, rows, num_rows), gradients.base.input_norm_D, adds);
   kept = {};
   return dinput;
 }

@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstdint>
+#include <utility>
 
 #include "lib/model/attention.hpp"
 #include "lib/model/linear.hpp"
@@ -52,11 +53,12 @@ struct BlockParameters {
 struct BlockGradients {
   bool has_base = true;  // false: the base is frozen, and none of its gradients is computed
   BlockTensors base;
+  bool adds_base = false;  // to what is there, instead of writing it
   std::array<LoraGroup, kNumProducts> lora;
   bool needs_input = true;  // false: nothing below this block is trained
 
   /// Implicit: all of the base.
-  BlockGradients(const BlockTensors& tensors) : base(tensors) {}
+  BlockGradients(const BlockTensors& tensors, bool adds = false) : base(tensors), adds_base(adds) {}
   /// Of adapters alone.
   BlockGradients(std::array<LoraGroup, kNumProducts> adapters, bool needs_input_gradient)
       : has_base(false), lora(std::move(adapters)), needs_input(needs_input_gradient) {}
@@ -68,30 +70,35 @@ struct BlockContext {
   Documents documents;
   RopeTable rope;
   Dropout dropout;  // of adapters; its stream is that of the micro-batch
+  /// Of the last block's output, the rows that the head reads, sorted; undefined: all. Behind attention the last block
+  /// computes no others: they come out as zeros, and no gradient is taken from them.
+  at::Tensor read_rows;
 
   /// documents: of MicroBatch, whose vectors must outlive this.
-  BlockContext(const ModelConfig& model_config, const Documents& batch_documents)
+  BlockContext(const ModelConfig& model_config, const Documents& batch_documents, at::Tensor rows_read = {})
       : config(model_config),
         documents(batch_documents),
-        rope(rope_table(rope_frequencies(model_config), documents.begin, documents.prefix_length)) {}
+        rope(rope_table(rope_frequencies(model_config), documents.begin, documents.prefix_length)),
+        read_rows(std::move(rows_read)) {}
 };
 
-/// Activations of one block, from forward to backward.
+/// Activations of one block, from forward to backward. R = rows behind attention: T, or those that are read and, in
+/// bfloat16, rows of zeros up to a number that oneDNN has met.
 struct BlockKept {
   at::Tensor input_TD;
   at::Tensor input_rstd_T;
   at::Tensor qkv_before_norm_TQ;  // Qwen3 only
   at::Tensor head_rstd;           // [T, H + G], Qwen3 only
   at::Tensor qkv_TQ;              // rotated
-  at::Tensor attended_TO;
+  at::Tensor attended_RO;
   AttentionKept attention;
-  at::Tensor middle_TD;
-  at::Tensor middle_rstd_T;
-  at::Tensor gate_up_TE;
+  at::Tensor middle_RD;
+  at::Tensor middle_rstd_R;
+  at::Tensor gate_up_RE;
   std::array<LinearKept, kNumProducts> linear;
 };
 
-/// Returns the block's output [T, D] in the dtype of the input.
+/// Returns the block's output [T, D] in the dtype of the input; see BlockContext::read_rows for the last one.
 at::Tensor block_forward(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
                          const at::Tensor& input_TD, BlockKept& kept);
 
@@ -99,8 +106,8 @@ at::Tensor block_forward(const BlockContext& context, int64_t layer, const Block
 void block_recompute(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
                      const at::Tensor& input_TD, BlockKept& kept);
 
-/// Writes the parameter gradients into `gradients` (those of the base in the dtype of the activations) and returns that
-/// of the input, [T, D], where it is needed. Consumes `kept`.
+/// Writes the parameter gradients into `gradients` (those of the base in the dtype of the activations, or added in
+/// place) and returns that of the input, [T, D], where it is needed. Consumes `kept`.
 at::Tensor block_backward(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
                           BlockKept& kept, const at::Tensor& dout_TD, const BlockGradients& gradients);
 

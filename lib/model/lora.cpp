@@ -20,6 +20,11 @@ std::vector<int64_t> whole_shape(const ModelConfig& config, ParameterKind kind) 
 
 }  // namespace
 
+bool is_adaptable(ParameterKind kind) {
+  using enum ParameterKind;
+  return kind == kQ || kind == kK || kind == kV || kind == kO || kind == kGate || kind == kUp || kind == kDown;
+}
+
 std::vector<int64_t> target_shape(const ModelConfig& config, ParameterKind kind) {
   const int64_t d = config.hidden_size, ffn = config.intermediate_size;
   const int64_t q = config.num_heads * config.head_dim, kv = config.num_kv_heads * config.head_dim;
@@ -92,6 +97,12 @@ UnitLayout adapter_layout(const ModelConfig& config, const Adapter& adapter) {
   for (const ParameterKind kind : adapter.whole)
     append_aligned(kind, -1, whole_shape(config, kind), AdapterPart::kWhole);
   return unit;
+}
+
+int64_t lowest_trained_layer(const ModelConfig& config, const Adapter& adapter) {
+  for (const ParameterKind kind : adapter.whole)
+    if (kind == ParameterKind::kEmbedding) return 0;
+  return adapter.targets.empty() ? config.num_layers : adapter.targets.front().layer;
 }
 
 }  // namespace plumb

@@ -107,8 +107,7 @@ void nf4_quantize(std::span<const float> values, const Nf4Layout& layout, std::s
   for (int64_t begin = 0; begin < layout.num_elements; begin += kNf4BlockElements) {
     const int64_t count = std::min(kNf4BlockElements, layout.num_elements - begin);
     const float* block = values.data() + begin;
-    float scale = 0;
-    for (int64_t i = 0; i < count; ++i) scale = std::max(scale, std::abs(block[i]));
+    const float scale = float_kernels().largest_magnitude(block, count);
     // of a tiny scale the reciprocal would not be finite, and a block of zeros would not be zeros
     nf4_kernels().encode(block, count, 1.0f / std::max(scale, 1e-38f), codes + begin / 2);
     scales.push_back(scale);

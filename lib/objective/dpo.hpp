@@ -24,6 +24,7 @@ class DpoObjective : public Objective {
 
   BatchWeight weigh(const MicroBatch& batch) const override;
   ObjectiveSums no_sums() const override;
+  std::vector<int64_t> read_rows(const MicroBatch& batch) const override { return predicting_rows(batch); }
   /// Micro-batches must hold pairs with reference_logps.
   at::Tensor apply(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters,
                    const HeadTensors* gradients, const BatchWeight& weight, ObjectiveSums& sums) override;

@@ -44,6 +44,10 @@ class Objective {
   /// Of the right sizes, nothing seen.
   virtual ObjectiveSums no_sums() const = 0;
 
+  /// The rows of hidden_TD that apply() and survey() look at, sorted, each once: the others may hold anything, and
+  /// their gradient is zero.
+  virtual std::vector<int64_t> read_rows(const MicroBatch& batch) const = 0;
+
   /// Adds loss and metrics of one micro-batch to `sums`. With `gradients` it returns the gradient of hidden_TD and
   /// writes those of the head (float32), of the micro-batch's part of the step's loss; without, an undefined tensor.
   /// hidden_TD: output of the last block. `weight`: of the global batch; not looked at without gradients.

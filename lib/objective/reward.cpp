@@ -95,6 +95,10 @@ std::vector<int64_t> scored_positions(const MicroBatch& batch, std::optional<int
   return positions;
 }
 
+std::vector<int64_t> scored_rows(const MicroBatch& batch, std::optional<int64_t> pad_token_id) {
+  return sorted_once(scored_positions(batch, pad_token_id));
+}
+
 std::vector<float> document_rewards(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters,
                                     double norm_epsilon, std::optional<int64_t> pad_token_id) {
   if (batch.is_empty()) return {};

@@ -18,6 +18,9 @@ namespace plumb {
 /// one; of a document of pad tokens alone, its first.
 std::vector<int64_t> scored_positions(const MicroBatch& batch, std::optional<int64_t> pad_token_id);
 
+/// Those rows sorted, each once: what document_rewards() looks at.
+std::vector<int64_t> scored_rows(const MicroBatch& batch, std::optional<int64_t> pad_token_id);
+
 /// score . rms_norm(hidden) of each document's scored position, in float32; none of an empty micro-batch. Documents
 /// need not be pairs. parameters.head_VD is the score's weight [1, D].
 std::vector<float> document_rewards(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters,
@@ -33,6 +36,7 @@ class RewardObjective : public Objective {
 
   BatchWeight weigh(const MicroBatch& batch) const override;
   ObjectiveSums no_sums() const override;
+  std::vector<int64_t> read_rows(const MicroBatch& batch) const override { return scored_rows(batch, pad_token_id_); }
   at::Tensor apply(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters,
                    const HeadTensors* gradients, const BatchWeight& weight, ObjectiveSums& sums) override;
   std::vector<Metric> metrics(const ObjectiveSums& sums, bool is_evaluation) const override;

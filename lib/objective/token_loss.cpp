@@ -171,6 +171,14 @@ Targets find_targets(const MicroBatch& batch) {
   return targets;
 }
 
+std::vector<int64_t> sorted_once(std::vector<int64_t> positions) {
+  std::sort(positions.begin(), positions.end());
+  positions.erase(std::unique(positions.begin(), positions.end()), positions.end());
+  return positions;
+}
+
+std::vector<int64_t> predicting_rows(const MicroBatch& batch) { return sorted_once(find_targets(batch).positions); }
+
 TokenLossResult token_loss(const at::Tensor& hidden_TD, const Targets& targets, const HeadTensors& parameters,
                            double norm_epsilon, TokenLoss kind, double gradient_scale, const HeadTensors& gradients,
                            TokenLossScratch& scratch) {

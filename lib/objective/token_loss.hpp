@@ -29,6 +29,12 @@ struct Targets {
 /// The first token of a document is never predicted.
 Targets find_targets(const MicroBatch& batch);
 
+/// Sorted, each once: the rows that give several positions.
+std::vector<int64_t> sorted_once(std::vector<int64_t> positions);
+
+/// The rows that the loss looks at, sorted, each once: those of the targets' positions.
+std::vector<int64_t> predicting_rows(const MicroBatch& batch);
+
 /// Parameters of the head, or their gradients: of these, those that are frozen are undefined.
 struct HeadTensors {
   at::Tensor norm_D;

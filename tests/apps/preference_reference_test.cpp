@@ -145,10 +145,11 @@ TEST_P(GoldenDpo, EveryStepAgreesWithTrl) {
     auto& of_step = reference.emplace_back();
     for (const MicroBatch& batch : record.micro_batches(step)) {
       TokenLossScratch scratch;
-      record.model.evaluate(batch, [&](const at::Tensor& hidden, const HeadTensors& head, const HeadTensors*) {
-        of_step.push_back(sequence_logps(hidden, batch, head, record.model.config().rms_norm_eps, scratch));
-        return at::Tensor();
-      });
+      record.model.evaluate(
+          batch, predicting_rows(batch), [&](const at::Tensor& hidden, const HeadTensors& head, const HeadTensors*) {
+            of_step.push_back(sequence_logps(hidden, batch, head, record.model.config().rms_norm_eps, scratch));
+            return at::Tensor();
+          });
     }
   }
   record.replay(objective, [&](std::vector<MicroBatch>& batches, int64_t step) {

@@ -2,73 +2,24 @@
 // prompts and margins. The records were made by tests/golden/make.py; rows and models are those of the reference.
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <fstream>
 #include <string>
 #include <vector>
 
-#include "tests/support/program_test.hpp"
-#include "tests/support/reference.hpp"
+#include "tests/support/trl_replay_test.hpp"
 
 namespace plumb::test {
 namespace {
 
 using nlohmann::json;
 
-json record(const std::string& name) {
-  std::ifstream file(std::string(PLUMB_SOURCE_DIR) + "/tests/golden/" + name + ".json");
-  return json::parse(file);
-}
-
-class TrlVariants : public ProgramTest {
- protected:
-  /// The first rows of the record's data, changed by `change(row, number)`, as pairs.jsonl.
-  template <class Change>
-  void write_rows(const json& args, Change change) {
-    std::ifstream file(reference_file("data/" + args["data"].get<std::string>()));
-    std::string text, line;
-    for (int64_t row = 0; row < args["rows"].get<int64_t>() && std::getline(file, line); ++row) {
-      json object = json::parse(line);
-      change(object, row);
-      text += object.dump() + "\n";
-    }
-    directory_.write("pairs.jsonl", text);
-  }
-
-  /// Trains as recorded, eight rows in file order to a step, and compares every metric that both log.
-  void replay(const std::string& stage, int num_ranks, const json& args, const json& steps, Options options) {
-    const auto text = [&](const char* key) { return args[key].dump(); };
-    options.insert({{"model", reference_file("models/" + args["model"].get<std::string>())},
-                    {"max_steps", std::to_string(steps.size())},
-                    {"learning_rate", text("lr")},
-                    {"max_length", text("max_length")},
-                    {"per_device_train_batch_size", std::to_string(8 / num_ranks)},
-                    {"shuffle", "false"},
-                    {"startup_checks", "false"},
-                    {"overwrite_output_dir", "true"}});
-    const RunResult result = train(stage, num_ranks, options);
-    ASSERT_EQ(result.exit_code, 0) << result.err << result.launcher;
-    const std::vector<json> lines = metrics("grad_norm");
-    ASSERT_EQ(lines.size(), steps.size());
-    for (size_t i = 0; i < lines.size(); ++i) {
-      size_t num_compared = 0;
-      for (const auto& [key, value] : steps[i].items()) {
-        if (!lines[i].contains(key) || key == "epoch" || !value.is_number()) continue;
-        ++num_compared;
-        const double expected = value.get<double>(), got = lines[i][key].get<double>();
-        const double tolerance = key == "loss" ? (i == 0 ? 1e-5 : 5e-4) : 1e-3;
-        EXPECT_NEAR(got, expected, tolerance * std::max(1.0, std::abs(expected))) << key << " of step " << i + 1;
-      }
-      EXPECT_GE(num_compared, 8u);
-    }
-  }
-};
+using TrlVariants = TrlReplayTest;
 
 TEST_F(TrlVariants, OfDpoGiveTheNumbersOfTrl) {
   PLUMB_NEEDS_REFERENCE();
-  const json variants = record("dpo_variants");
+  const json variants = golden_record("dpo_variants");
   json args = variants["args"];
-  write_rows(args, [](json&, int64_t) {});
+  directory_.write("pairs.jsonl", reference_rows(args["data"], args["rows"]));
   int num_ranks = 1;
   for (const auto& [name, run] : variants["runs"].items()) {
     SCOPED_TRACE(name);
@@ -93,26 +44,29 @@ TEST_F(TrlVariants, OfDpoGiveTheNumbersOfTrl) {
 
 TEST_F(TrlVariants, ImplicitPromptsAreFoundAsTrlFindsThem) {
   PLUMB_NEEDS_REFERENCE();
-  const json implicit = record("dpo_implicit_prompt");
-  write_rows(implicit["args"], [](json& row, int64_t) {
-    for (const char* side : {"chosen", "rejected"})
-      row[side] = row["prompt"].get<std::string>() + row[side].get<std::string>();
-    row.erase("prompt");
-  });
-  replay("dpo", 2, implicit["args"], implicit["steps"], {});
+  const json implicit = golden_record("dpo_implicit_prompt");
+  const json& args = implicit["args"];
+  directory_.write("pairs.jsonl", reference_rows(args["data"], args["rows"], [](json& row, int64_t) {
+                     for (const char* side : {"chosen", "rejected"})
+                       row[side] = row["prompt"].get<std::string>() + row[side].get<std::string>();
+                     row.erase("prompt");
+                   }));
+  replay("dpo", 2, args, implicit["steps"], {});
 }
 
 TEST_F(TrlVariants, MarginsOfARewardModelCount) {
   PLUMB_NEEDS_REFERENCE();
-  const json margins = record("reward_margin");
-  write_rows(margins["args"],
-             [](json& row, int64_t number) { row["margin"] = 0.25 * static_cast<double>(number % 5); });
-  replay("reward", 2, margins["args"], margins["steps"], {});
+  const json margins = golden_record("reward_margin");
+  const json& args = margins["args"];
+  directory_.write("pairs.jsonl", reference_rows(args["data"], args["rows"], [](json& row, int64_t number) {
+                     row["margin"] = 0.25 * static_cast<double>(number % 5);
+                   }));
+  replay("reward", 2, args, margins["steps"], {});
 }
 
 TEST_F(TrlVariants, ConversationsGiveTheNumbersOfTrl) {
   PLUMB_NEEDS_REFERENCE();
-  const json conversational = record("conversational");
+  const json conversational = golden_record("conversational");
   for (const std::string stage : {"dpo", "reward"}) {
     SCOPED_TRACE(stage);
     const json& run = conversational["plain_" + stage];

@@ -108,9 +108,10 @@ Outcome train(const Communicator& comm, const Case& given) {
       const int64_t number = a * comm.size() + comm.rank();
       MicroBatch batch = test::random_batch(step, static_cast<uint64_t>(number), config.vocab_size);
       batch.number = number;
-      model.accumulate(batch, a, [&](const at::Tensor& hidden, const HeadTensors& head, const HeadTensors* gradients) {
-        return objective.apply(hidden, batch, head, gradients, {.items = 300}, sums);
-      });
+      model.accumulate(batch, a, objective.read_rows(batch),
+                       [&](const at::Tensor& hidden, const HeadTensors& head, const HeadTensors* gradients) {
+                         return objective.apply(hidden, batch, head, gradients, {.items = 300}, sums);
+                       });
     }
     comm.sum(sums.sums[0]);
     outcome.losses.push_back(sums.sums[0].value());
@@ -162,9 +163,10 @@ INSTANTIATE_TEST_SUITE_P(Cases, AdaptedModelBits,
 double loss_of(TrainableModel& model, const MicroBatch& batch) {
   SftObjective objective(1e-6, TokenLoss::kNll);
   ObjectiveSums sums = objective.no_sums();
-  model.evaluate(batch, [&](const at::Tensor& hidden, const HeadTensors& head, const HeadTensors*) {
-    return objective.apply(hidden, batch, head, nullptr, {}, sums);
-  });
+  model.evaluate(batch, objective.read_rows(batch),
+                 [&](const at::Tensor& hidden, const HeadTensors& head, const HeadTensors*) {
+                   return objective.apply(hidden, batch, head, nullptr, {}, sums);
+                 });
   return sums.sums[0].value();
 }
 
@@ -223,7 +225,7 @@ TEST(AdaptedModel, ExchangesAdaptersOnly) {
   SftObjective objective(1e-6, TokenLoss::kNll);
   ObjectiveSums sums = objective.no_sums();
   const MicroBatch batch = test::random_batch(0, static_cast<uint64_t>(comm.rank()), config.vocab_size);
-  model.accumulate(batch, 0, [&](const at::Tensor& hidden, const HeadTensors& head, const HeadTensors* gradients) {
+  model.accumulate(batch, 0, {}, [&](const at::Tensor& hidden, const HeadTensors& head, const HeadTensors* gradients) {
     EXPECT_FALSE(gradients->norm_D.defined() || gradients->head_VD.defined()) << "the head is frozen";
     return objective.apply(hidden, batch, head, gradients, {.items = 300}, sums);
   });

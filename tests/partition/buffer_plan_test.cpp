@@ -41,6 +41,33 @@ TEST(BufferPlan, NeighboursNeverShareMemory) {
   }
 }
 
+TEST(BufferPlan, OfAWorldOfOneHasNoBuffersForWhatIsUsedInPlace) {
+  const auto units = shard_layouts(test::tiny_config(false), 1);
+  const auto bytes = [&](size_t unit) { return units[unit].padded_elements() * 4; };
+  int64_t all_bytes = 0;
+  for (size_t unit = 0; unit < units.size(); ++unit) all_bytes += bytes(unit);
+
+  const auto fast = plan_buffers(units, false, 4, in_place(1, 8, Reduction::kFast));
+  EXPECT_EQ(fast.slot_bytes, 0);
+  EXPECT_EQ(fast.gradient_bytes, bytes(4)) << "the head's";
+  for (const UnitOperation& reduce : fast.reduces) {
+    EXPECT_EQ(reduce.is_in_place, reduce.unit != 4);
+    EXPECT_EQ(reduce.buffer.bytes, bytes(static_cast<size_t>(reduce.unit))) << "as counted of any rank";
+  }
+  const auto canonical = plan_buffers(units, false, 4, in_place(1, 8, Reduction::kCanonical));
+  EXPECT_EQ(canonical.slot_bytes, 0);
+  EXPECT_GT(canonical.gradient_bytes, fast.gradient_bytes);
+
+  const auto narrow = plan_buffers(units, false, 2, in_place(1, 8, Reduction::kFast));
+  EXPECT_EQ(narrow.slot_bytes, all_bytes / 2) << "each unit's own";
+  for (size_t i = 0; i < narrow.gathers.size(); ++i)
+    for (size_t j = 0; j < i; ++j)
+      EXPECT_EQ(overlap(narrow.gathers[i].buffer, narrow.gathers[j].buffer),
+                narrow.gathers[i].unit == narrow.gathers[j].unit);
+  for (const UnitOperation& reduce : narrow.reduces) EXPECT_EQ(reduce.is_in_place, reduce.unit == 0);
+  EXPECT_FALSE(in_place(2, 1, Reduction::kFast).gradients || in_place(2, 1, Reduction::kFast).parameters);
+}
+
 TEST(BufferPlan, TakesTwoNeighboursOfMemoryAndNoMore) {
   const auto units = shard_layouts(test::tiny_config(false), 2);
   const auto plan = plan_buffers(units, false, 4);

@@ -41,9 +41,10 @@ Outcome train(const Communicator& comm, const ModelConfig& config, EngineOptions
     for (int64_t a = 0; a < options.accumulation_steps; ++a) {
       const MicroBatch batch =
           test::random_batch(step, static_cast<uint64_t>(a * comm.size() + comm.rank()), config.vocab_size);
-      model.accumulate(batch, a, [&](const at::Tensor& hidden, const HeadTensors& head, const HeadTensors* gradients) {
-        return objective.apply(hidden, batch, head, gradients, {.items = 300}, sums);
-      });
+      model.accumulate(batch, a, objective.read_rows(batch),
+                       [&](const at::Tensor& hidden, const HeadTensors& head, const HeadTensors* gradients) {
+                         return objective.apply(hidden, batch, head, gradients, {.items = 300}, sums);
+                       });
     }
     if (step == 0) outcome.records = model.exchange().take_records();
     comm.sum(sums.sums[0]);
@@ -70,6 +71,7 @@ struct Case {
   bool ties_embeddings;
   at::ScalarType dtype;
   bool has_gradient_checkpointing;
+  bool has_8bit_moments = false;
 };
 
 class ShardedModelBits : public testing::TestWithParam<Case> {
@@ -77,7 +79,9 @@ class ShardedModelBits : public testing::TestWithParam<Case> {
   void SetUp() override { at::set_num_threads(1); }
   ModelConfig config() const { return test::tiny_config(GetParam().ties_embeddings); }
   EngineOptions options() const {
-    return {.dtype = GetParam().dtype, .has_gradient_checkpointing = GetParam().has_gradient_checkpointing};
+    return {.dtype = GetParam().dtype,
+            .has_gradient_checkpointing = GetParam().has_gradient_checkpointing,
+            .has_8bit_moments = GetParam().has_8bit_moments};
   }
 };
 
@@ -99,7 +103,8 @@ INSTANTIATE_TEST_SUITE_P(All, ShardedModelBits,
                          testing::Values(Case{"untied_float32", false, at::kFloat, true},
                                          Case{"tied_float32", true, at::kFloat, true},
                                          Case{"untied_bfloat16", false, at::kBFloat16, true},
-                                         Case{"tied_bfloat16_kept", true, at::kBFloat16, false}),
+                                         Case{"tied_bfloat16_kept", true, at::kBFloat16, false},
+                                         Case{"untied_8bit_moments", false, at::kFloat, true, true}),
                          [](const auto& one) { return std::string(one.param.name); });
 
 TEST(ShardedModel, RecomputationChangesNoBit) {
@@ -111,6 +116,17 @@ TEST(ShardedModel, RecomputationChangesNoBit) {
   EXPECT_EQ(recomputed.parameters, kept.parameters);
 }
 
+TEST(ShardedModel, MomentsIn8BitsTrainNearlyAsThoseIn32) {
+  at::set_num_threads(1);
+  const Communicator comm;
+  const ModelConfig config = test::tiny_config();
+  const Outcome wide = train(comm, config, {});
+  const Outcome narrow = train(comm, config, {.has_8bit_moments = true});
+  EXPECT_EQ(narrow.losses[1], wide.losses[1]) << "the first step starts from moments of zero";
+  EXPECT_NE(narrow.parameters, wide.parameters);
+  EXPECT_NEAR(narrow.losses[2], wide.losses[2], 0.01 * wide.losses[2]);
+}
+
 TEST(ShardedModel, FastReductionIsNear) {
   at::set_num_threads(1);
   const Communicator comm;
@@ -119,6 +135,23 @@ TEST(ShardedModel, FastReductionIsNear) {
   const Outcome fast = train(comm, config, {.reduction = Reduction::kFast});
   for (size_t step = 0; step < 3; ++step)
     EXPECT_NEAR(fast.losses[step], canonical.losses[step], 1e-5 * canonical.losses[step]);
+}
+
+// In a world of one gradients are added in place; bfloat16 then rounds the same products, and adds them in another
+// order.
+TEST(ShardedModel, FastReductionOfOneRankIsNear) {
+  at::set_num_threads(1);
+  const Communicator alone(0, MPI_COMM_SELF);
+  for (const bool is_tied : {false, true})
+    for (const auto& [dtype, tolerance] : {std::pair(at::kFloat, 1e-5), std::pair(at::kBFloat16, 2e-2)}) {
+      const ModelConfig config = test::tiny_config(is_tied);
+      const Outcome canonical = train(alone, config, {.dtype = dtype});
+      const Outcome fast = train(alone, config, {.dtype = dtype, .reduction = Reduction::kFast});
+      for (size_t step = 0; step < 3; ++step) {
+        EXPECT_NEAR(fast.losses[step], canonical.losses[step], tolerance * canonical.losses[step]);
+        EXPECT_NEAR(fast.norms[step], canonical.norms[step], tolerance * canonical.norms[step]);
+      }
+    }
 }
 
 TEST(ShardedModel, RunsTheCollectivesOfTheScheduleAndNoOther) {

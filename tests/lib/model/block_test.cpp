@@ -4,7 +4,9 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/full_like.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -83,9 +85,9 @@ struct Computed {
 
 /// Forward and backward; with `recomputes`, backward from a second forward, as gradient checkpointing does.
 Computed compute(const ModelConfig& config, const Documents& documents, const at::Tensor& flat, const at::Tensor& input,
-                 const at::Tensor& dout, bool recomputes = false) {
+                 const at::Tensor& dout, bool recomputes = false, const at::Tensor& read_rows = {}) {
   const UnitLayout unit = unit_of(config);
-  const BlockContext context(config, {documents, {}});
+  const BlockContext context(config, {documents, {}}, read_rows);
   const BlockTensors parameters = block_tensors(unit, flat);
   BlockKept kept;
   Computed result;
@@ -96,7 +98,7 @@ Computed compute(const ModelConfig& config, const Documents& documents, const at
   }
   result.gradients = at::full_like(flat, std::nan(""));  // backward writes, it does not add
   result.dinput = block_backward(context, kLayer, parameters, kept, dout, block_tensors(unit, result.gradients));
-  EXPECT_FALSE(kept.gate_up_TE.defined()) << "activations are freed";
+  EXPECT_FALSE(kept.gate_up_RE.defined()) << "activations are freed";
   return result;
 }
 
@@ -110,19 +112,31 @@ class Block : public testing::TestWithParam<BlockCase> {
     return at::randn({documents.back(), config_.hidden_size}).to(dtype);
   }
 
-  void expect_autograd_of_reference(at::ScalarType dtype, double tolerance) const {
+  /// The last row of each document, and every fourth.
+  static at::Tensor some_rows(const Documents& documents) {
+    const at::Tensor is_read = at::zeros({documents.back()}, at::kBool);
+    is_read.slice(0, 0, documents.back(), 4).fill_(true);
+    for (size_t i = 1; i < documents.size(); ++i) is_read[documents[i] - 1].fill_(true);
+    return is_read.nonzero().flatten();
+  }
+
+  /// With read_some only some rows of the output are looked at.
+  void expect_autograd_of_reference(at::ScalarType dtype, double tolerance, bool read_some = false) const {
     const UnitLayout unit = unit_of(config_);
     for (const Documents& documents : kPackings) {
-      const at::Tensor flat = random_parameters(unit, dtype), input = randn(documents, dtype),
-                       dout = randn(documents, dtype);
+      const at::Tensor flat = random_parameters(unit, dtype), input = randn(documents, dtype);
+      const at::Tensor rows = read_some ? some_rows(documents) : at::Tensor();
+      const at::Tensor is_read =
+          read_some ? at::zeros({documents.back(), 1}).index_fill_(0, rows, 1) : at::ones({documents.back(), 1});
+      const at::Tensor ignored_dout = randn(documents, dtype), dout = (ignored_dout * is_read).to(dtype);
       const at::Tensor flat_leaf = flat.to(at::kDouble).set_requires_grad(true);
       const at::Tensor input_leaf = input.to(at::kDouble).set_requires_grad(true);
       const at::Tensor expected =
           reference::block(config_, kLayer, block_tensors(unit, flat_leaf), input_leaf, documents);
       expected.backward(dout.to(at::kDouble));
-      const Computed got = compute(config_, documents, flat, input, dout);
+      const Computed got = compute(config_, documents, flat, input, ignored_dout, false, rows);
       EXPECT_EQ(got.out.scalar_type(), dtype);
-      EXPECT_LE(reference::relative_distance(got.out, expected.detach()), tolerance);
+      EXPECT_LE(reference::relative_distance(got.out, expected.detach() * is_read), tolerance);
       EXPECT_LE(reference::relative_distance(got.dinput, input_leaf.grad()), tolerance);
       for (const Parameter& p : unit.parameters) {
         const at::Tensor exact = flat_leaf.grad().narrow(0, p.offset, p.num_elements());
@@ -154,6 +168,11 @@ TEST_P(Block, InFloat32EqualsAutogradOfTheReference) { expect_autograd_of_refere
 // more because q and k multiply each other's errors.
 TEST_P(Block, InBFloat16EqualsAutogradOfTheReference) { expect_autograd_of_reference(at::kBFloat16, 5.5 * 0x1p-8); }
 
+TEST_P(Block, OfWhichSomeRowsAreReadHasTheGradientsOfThese) {
+  expect_autograd_of_reference(at::kFloat, 25 * 0x1p-24, true);
+  expect_autograd_of_reference(at::kBFloat16, 5.5 * 0x1p-8, true);
+}
+
 TEST_P(Block, RecomputedForwardGivesTheGradientsOfTheKeptOneToTheBit) {
   const UnitLayout unit = unit_of(config_);
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16})
@@ -162,11 +181,31 @@ TEST_P(Block, RecomputedForwardGivesTheGradientsOfTheKeptOneToTheBit) {
                        dout = randn(documents, dtype);
       const Computed kept = compute(config_, documents, flat, input, dout, false);
       const Computed again = compute(config_, documents, flat, input, dout, true);
+      const Computed read = compute(config_, documents, flat, input, dout, false, some_rows(documents));
+      const Computed read_again = compute(config_, documents, flat, input, dout, true, some_rows(documents));
+      EXPECT_TRUE(read_again.dinput.equal(read.dinput));
       EXPECT_TRUE(again.dinput.equal(kept.dinput));
       for (const Parameter& p : unit.parameters)
         EXPECT_TRUE(again.gradients.narrow(0, p.offset, p.num_elements())
                         .equal(kept.gradients.narrow(0, p.offset, p.num_elements())));
     }
+}
+
+TEST_P(Block, AddsItsGradientsWhereAskedTo) {
+  const UnitLayout unit = unit_of(config_);
+  const Documents documents = {0, 7, 8, 20, 25};
+  const at::Tensor flat = random_parameters(unit, at::kFloat), input = randn(documents), dout = randn(documents);
+  const Computed written = compute(config_, documents, flat, input, dout);
+  const BlockContext context(config_, {documents, {}});
+  BlockKept kept;
+  block_forward(context, kLayer, block_tensors(unit, flat), input, kept);
+  const at::Tensor before = random_parameters(unit, at::kFloat), sum = before.clone();
+  block_backward(context, kLayer, block_tensors(unit, flat), kept, dout, block_tensors(unit, sum), /*adds=*/true);
+  for (const Parameter& p : unit.parameters) {
+    const auto part = [&](const at::Tensor& of) { return of.narrow(0, p.offset, p.num_elements()); };
+    EXPECT_LE(reference::relative_distance(part(sum), part(before).to(at::kDouble) + part(written.gradients)), 1e-6)
+        << "parameter " << static_cast<int>(p.kind);
+  }
 }
 
 TEST_P(Block, DocumentsDoNotSeeEachOther) {

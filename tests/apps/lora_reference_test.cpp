@@ -1,0 +1,43 @@
+// The program itself against the reference's records of LoRA and QLoRA: the same rows from the same adapter give the
+// losses and metrics of TRL and PEFT, step by step, on any number of ranks.
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "tests/support/trl_replay_test.hpp"
+
+namespace plumb::test {
+namespace {
+
+using nlohmann::json;
+
+struct Record {
+  const char* name;
+  ReplayTolerance tolerance = {};
+};
+
+class LoraReference : public TrlReplayTest, public testing::WithParamInterface<Record> {};
+
+TEST_P(LoraReference, EveryStepAgreesWithTrlAndPeft) {
+  PLUMB_NEEDS_REFERENCE();
+  const json golden = reference_json("golden/" + std::string(GetParam().name) + ".json");
+  json args = golden["args"];
+  args["model"] = golden["model"];
+  directory_.write("rows.jsonl", reference_rows(golden["data"], args["rows"]));
+  Options options = {{"adapter", reference_file("models/" + golden["adapter"].get<std::string>())}};
+  if (args["nf4"] == 1) options["quantize"] = "nf4";
+  for (const int num_ranks : {1, 8}) {
+    SCOPED_TRACE(std::to_string(num_ranks) + " ranks");
+    replay("sft", num_ranks, args, golden["steps"], options, GetParam().tolerance);
+  }
+}
+
+// TRL kept the adapter of sft_qlora in bfloat16: in float32 it makes itself 9e-5 of the first loss, 5e-4 of later ones
+// and 3e-3 of norms.
+INSTANTIATE_TEST_SUITE_P(Records, LoraReference,
+                         testing::Values(Record{"sft_lora"}, Record{"sft_lora_all"},
+                                         Record{"sft_qlora", {.first_loss = 2e-4, .loss = 1e-3, .other = 5e-3}}),
+                         [](const auto& record) { return std::string(record.param.name); });
+
+}  // namespace
+}  // namespace plumb::test
