@@ -29,6 +29,7 @@ using nlohmann::ordered_json;
 struct EvaluateOptions {
   ModelOptions model;
   DataOptions data;
+  std::string adapter;
   std::string ref_model;
   double beta = 0.1;
   int64_t batch_size = 8;
@@ -65,7 +66,7 @@ ordered_json evaluate_language_model(const Communicator& comm, const EvaluateOpt
 int evaluate(const Communicator& comm, const EvaluateOptions& o) {
   set_up_process(comm, o.model.threads);
   std::optional<HfModel> source;
-  comm.run_agreed([&] { source.emplace(o.model.model); });
+  comm.run_agreed([&] { source.emplace(o.model.model, HfModelOptions{.adapter = o.adapter}); });
   const bool is_reward_model = source->config().head == HeadKind::kScore;
   const ScratchDirectory scratch(comm);
   const DatasetIndex index = prepare_data(comm,
@@ -84,7 +85,7 @@ int evaluate(const Communicator& comm, const EvaluateOptions& o) {
   });
   ordered_json line = {{"rows", rows.dataset->num_rows()}};
   if (is_reward_model) {
-    RewardModel model(comm, o.model.model, parse_dtype(o.model.dtype));
+    RewardModel model(comm, o.model.model, parse_dtype(o.model.dtype), o.adapter);
     line.update(describe_rewards(*rows.dataset, model.score(*rows.dataset, o.batch_size)));
   } else {
     line.update(evaluate_language_model(comm, o, *source, rows));
@@ -101,6 +102,7 @@ int run_evaluate(const std::vector<std::string>& arguments) {
   declare(description, options.model);
   declare(description, options.data);
   auto add = description.add_options();
+  add("adapter", with_default(options.adapter), "PEFT adapter directory, merged into the weights");
   add("ref_model", with_default(options.ref_model),
       "of preference pairs under a language model: what it is compared with");
   add("beta", with_default(options.beta), "of the rewards of preference pairs");

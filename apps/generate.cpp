@@ -33,6 +33,7 @@ constexpr size_t kRowsAtOnce = 8;
 
 struct GenerateCommand {
   ModelOptions model;
+  std::string adapter;
   std::string prompt;
   std::vector<std::string> data;
   std::string system;
@@ -45,6 +46,7 @@ struct GenerateCommand {
 void declare(OptionsDescription& description, GenerateCommand& o) {
   declare(description, o.model);
   auto add = description.add_options();
+  add("adapter", po::value(&o.adapter), "PEFT adapter directory, merged into the weights");
   add("prompt", po::value(&o.prompt), "what the model goes on from: a user's message if there is a chat template");
   add("data", po::value(&o.data)->multitoken(),
       "files of rows, rendered as plumb sft does: prints a JSON line for each");
@@ -131,7 +133,7 @@ int run_generate(const std::vector<std::string>& arguments) {
   at::set_num_threads(o.model.threads > 0 ? o.model.threads
                                           : std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
 
-  const HfModel model(o.model.model);
+  const HfModel model(o.model.model, HfModelOptions{.adapter = o.adapter});
   const Tokenizer tokenizer = load_tokenizer(o.model.model);
   GenerateOptions options{o.max_new_tokens, model.config().eos_token_ids, o.sampling, static_cast<uint64_t>(o.seed),
                           tokenizer.vocab_size()};

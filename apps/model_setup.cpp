@@ -56,35 +56,29 @@ void load_weights(const Communicator& comm, ShardedModel& model, const HfModel& 
   });
 }
 
-namespace {
-
-/// Collective: rank 0 makes a directory, all write their parts into it, rank 0 finishes it and gives it its name; on an
-/// error nothing of it stays.
-void export_by_all(const Communicator& comm, const ExportPlan& plan, const std::string& directory,
-                   const std::function<void(const std::string& temporary)>& write,
+void export_by_all(const Communicator& comm, std::span<const ExportFile> files, const std::string& directory,
+                   ExistingDirectory existing, const std::function<void(const std::string& temporary)>& write,
                    const std::function<void(const std::string& temporary)>& finish) {
   std::string temporary;
   try {
     comm.run_on_rank0([&] {
-      temporary = begin_export(directory, ExistingDirectory::kReplace);
-      create_export_files(plan, temporary);
+      temporary = begin_export(directory, existing);
+      create_export_files(files, temporary);
     });
     comm.broadcast(temporary);
     comm.run_agreed([&] {
       write(temporary);
-      sync_export_files(plan, temporary);
+      sync_export_files(files, temporary);
     });
     comm.run_on_rank0([&] {
       finish(temporary);
-      commit_export(temporary, directory, ExistingDirectory::kReplace);
+      commit_export(temporary, directory, existing);
     });
   } catch (const AgreedError&) {
     if (comm.rank() == 0 && !temporary.empty()) abandon_export(temporary);
     throw;
   }
 }
-
-}  // namespace
 
 void export_model(const Communicator& comm, ShardedModel& model, const std::string& directory,
                   const std::string& source_directory, const std::string& dtype) {
@@ -95,7 +89,7 @@ void export_model(const Communicator& comm, ShardedModel& model, const std::stri
       write_unit_range(plan, temporary, unit, range.begin, range.end, model.parameter_shard(static_cast<int>(unit)));
     }
   };
-  export_by_all(comm, plan, directory, write, [&](const std::string& temporary) {
+  export_by_all(comm, plan.files, directory, ExistingDirectory::kReplace, write, [&](const std::string& temporary) {
     finish_export(plan, temporary, model.config(), source_directory);
   });
 }
@@ -109,7 +103,7 @@ void export_adapter(const Communicator& comm, const ShardLayout& unit, std::span
   const auto write = [&](const std::string& temporary) {
     write_unit_range(plan, temporary, 0, range.begin, range.end, shard);
   };
-  export_by_all(comm, plan, directory, write, [&](const std::string& temporary) {
+  export_by_all(comm, plan.files, directory, ExistingDirectory::kReplace, write, [&](const std::string& temporary) {
     finish_adapter_export(plan, temporary, config, unit.unit(), checksums);
   });
 }

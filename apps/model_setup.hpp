@@ -1,10 +1,13 @@
 // What every command that runs a model does first: threads, memory settings, weights into shards.
 #pragma once
 
+#include <functional>
 #include <span>
 #include <string>
 
 #include "apps/options.hpp"
+#include "io/export_directory.hpp"
+#include "io/export_files.hpp"
 #include "io/hf_model.hpp"
 #include "io/peft_config.hpp"
 #include "partition/sharded_model.hpp"
@@ -30,6 +33,12 @@ int32_t padding_id(const std::string& model_directory);
 
 /// Collective: each rank reads its own bytes. An error on one rank is thrown by all.
 void load_weights(const Communicator& comm, ShardedModel& model, const HfModel& source);
+
+/// Collective: rank 0 makes a directory with these files, all write their parts into it, rank 0 finishes it and gives
+/// it its name; on an error nothing of it stays.
+void export_by_all(const Communicator& comm, std::span<const ExportFile> files, const std::string& directory,
+                   ExistingDirectory existing, const std::function<void(const std::string& temporary)>& write,
+                   const std::function<void(const std::string& temporary)>& finish);
 
 /// Collective: writes a Hugging Face directory from the shards, complete or not at all. dtype "float32" or "bfloat16".
 void export_model(const Communicator& comm, ShardedModel& model, const std::string& directory,

@@ -28,6 +28,7 @@ using nlohmann::ordered_json;
 struct ScoreOptions {
   ModelOptions model;
   DataOptions data;
+  std::string adapter;
   std::string output;
   int64_t batch_size = 8;
 };
@@ -106,7 +107,7 @@ int score(const Communicator& comm, const ScoreOptions& o) {
   set_up_process(comm, o.model.threads);
   std::optional<LineWriter> out;  // opened first: nobody waits for rewards that cannot be written
   comm.run_on_rank0([&] { out.emplace(o.output); });
-  RewardModel model(comm, o.model.model, parse_dtype(o.model.dtype));
+  RewardModel model(comm, o.model.model, parse_dtype(o.model.dtype), o.adapter);
   const ScratchDirectory scratch(comm);
   SftOptions sft = sft_options(o.data);
   sft.completion_only_loss = false;  // every token counts, so only rows without text are left out
@@ -136,6 +137,7 @@ int run_score(const std::vector<std::string>& arguments) {
   declare(description, options.model);
   declare(description, options.data, /*has_sft_options=*/false);
   auto add = description.add_options();
+  add("adapter", with_default(options.adapter), "PEFT adapter directory, merged into the weights");
   add("output", with_default(options.output), "the file to write; none: standard output");
   add("per_device_eval_batch_size", with_default(options.batch_size), "rows of a micro-batch");
   if (!parse_options("plumb score --model DIR --data FILE... [--output FILE]", description, {"model", "data"},

@@ -14,12 +14,13 @@
 
 namespace plumb {
 
-RewardModel::RewardModel(const Communicator& comm, const std::string& directory, at::ScalarType dtype)
+RewardModel::RewardModel(const Communicator& comm, const std::string& directory, at::ScalarType dtype,
+                         const std::string& adapter)
     : comm_(comm), directory_(directory) {
   std::optional<HfModel> source;
   ModelConfig config;
   comm.run_agreed([&] {
-    source.emplace(directory, HfModelOptions{.head = HeadKind::kScore});
+    source.emplace(directory, HfModelOptions{.head = HeadKind::kScore, .adapter = adapter});
     if (!source->has_score())
       throw_error<UsageError>("{}: expected a reward model, got one without score.weight; plumb reward trains one",
                               directory);

@@ -17,8 +17,10 @@ namespace plumb {
 /// A reward model whose weights are shared among the ranks.
 class RewardModel {
  public:
-  /// Collective. Throws AgreedError: UsageError for a directory without score.weight.
-  RewardModel(const Communicator& comm, const std::string& directory, at::ScalarType dtype);
+  /// Collective. adapter: a PEFT directory, merged into the weights; "": none. Throws AgreedError: UsageError where
+  /// neither has a score.weight.
+  RewardModel(const Communicator& comm, const std::string& directory, at::ScalarType dtype,
+              const std::string& adapter = {});
 
   const std::string& directory() const { return directory_; }
   const ModelConfig& config() const { return model_->config(); }

@@ -166,6 +166,17 @@ PeftAdapter::PeftAdapter(const std::string& directory, const ModelConfig& base)
   check_adapter_tensors(file_, unit_);
 }
 
+const Parameter* PeftAdapter::find(ParameterKind kind, int64_t layer, AdapterPart part) const {
+  const auto found = std::find_if(unit_.parameters.begin(), unit_.parameters.end(), [&](const Parameter& parameter) {
+    return parameter.kind == kind && parameter.layer == layer && parameter.part == part;
+  });
+  return found == unit_.parameters.end() ? nullptr : &*found;
+}
+
+bool trains_whole(const Adapter& adapter, ParameterKind kind) {
+  return std::find(adapter.whole.begin(), adapter.whole.end(), kind) != adapter.whole.end();
+}
+
 void initial_adapter_range(const HfModel& base, const Adapter& adapter, const UnitLayout& unit, uint64_t seed,
                            int64_t begin, int64_t end, std::span<float> values) {
   check(unit.num_elements == adapter_layout(base.config(), adapter).num_elements, "the unit is the adapter's");

@@ -48,6 +48,9 @@ class PeftAdapter {
     read_adapter_range(file_, unit_, begin, end, values);
   }
 
+  /// The piece of a parameter of the base that the adapter has, or null.
+  const Parameter* find(ParameterKind kind, int64_t layer, AdapterPart part) const;
+
  private:
   std::string directory_;
   LoraConfig config_;
@@ -55,6 +58,9 @@ class PeftAdapter {
   UnitLayout unit_;
   SafetensorsFile file_;
 };
+
+/// Whether the adapter replaces a parameter outside the blocks.
+bool trains_whole(const Adapter& adapter, ParameterKind kind);
 
 /// The config of an adapter directory alone. Throws as PeftAdapter.
 LoraConfig read_lora_config(const std::string& directory);

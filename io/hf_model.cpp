@@ -9,6 +9,8 @@
 #include <set>
 #include <unordered_set>
 
+#include "io/adapter.hpp"
+#include "io/merged_weights.hpp"
 #include "lib/base/check.hpp"
 #include "lib/model/config_json.hpp"
 #include "lib/model/initialise.hpp"
@@ -138,11 +140,13 @@ HfModel::HfModel(const std::string& directory, HfModelOptions options) : directo
   if (!contains(names, "config.json"))
     throw_error<InputOutputError>("{}: expected a model directory with config.json, got none{}", directory,
                                   contains(names, "adapter_config.json")
-                                      ? "; this is an adapter: give the base model here and this directory as adapter"
+                                      ? "; this is an adapter: give the base model here and this directory as --adapter"
                                       : "");
   const std::string config_path = join_path(directory, "config.json");
   config_ = parse_model_config(read_text_file(config_path, kMaxConfigBytes), config_path);
   if (options_.head) config_.head = *options_.head;
+  if (!options_.head && !options_.adapter.empty() && read_lora_config(options_.adapter).task_type == "SEQ_CLS")
+    config_.head = HeadKind::kScore;
   units_ = unit_layouts(config_);
   if (options_.quantizes) quantizing_reader_ = std::make_unique<QuantizingReader>(options_.quantizes_scales);
   if (contains(names, kSingleFile)) {
@@ -153,6 +157,7 @@ HfModel::HfModel(const std::string& directory, HfModelOptions options) : directo
     fail_without_weights(directory, names);
   }
   check_parameters();
+  if (!options_.adapter.empty()) adapter_ = std::make_shared<const PeftAdapter>(options_.adapter, config_);
 }
 
 void HfModel::open_single_file() {
@@ -290,6 +295,18 @@ StoredTensor HfModel::stored_tensor(const Parameter& parameter) const {
 }
 
 void HfModel::read_unit_range(const UnitLayout& unit, int64_t begin, int64_t end, std::span<float> values) const {
+  read_base_range(unit, begin, end, values);
+  if (adapter_)
+    merge_adapter(*adapter_, unit, begin, end, values, [&](int64_t first, int64_t last, std::span<float> base) {
+      read_base_range(unit, first, last, base);
+    });
+}
+
+bool HfModel::has_score() const {
+  return has_tensor("score.weight") || (adapter_ && trains_whole(adapter_->adapter(), ParameterKind::kScore));
+}
+
+void HfModel::read_base_range(const UnitLayout& unit, int64_t begin, int64_t end, std::span<float> values) const {
   check(begin >= 0 && begin <= end && static_cast<int64_t>(values.size()) == end - begin,
         "a range of a unit fills its values");
   std::fill(values.begin(), values.end(), 0.0f);
@@ -299,7 +316,7 @@ void HfModel::read_unit_range(const UnitLayout& unit, int64_t begin, int64_t end
     if (first >= last) continue;
     const std::string name = hf_parameter_name(parameter);
     const auto piece = values.subspan(static_cast<size_t>(first - begin), static_cast<size_t>(last - first));
-    if (parameter.kind == ParameterKind::kScore && !has_score()) {
+    if (parameter.kind == ParameterKind::kScore && !has_tensor(name)) {
       UnitLayout score{"score", {parameter}, parameter.num_elements()};
       score.parameters[0].offset = 0;
       initialise_unit_range(score, config_.initializer_range, options_.seed, first - parameter.offset,

@@ -1,7 +1,8 @@
 // A model directory as Hugging Face writes it: config.json and safetensors weights, one file or several with an index.
 // Every tensor is checked against the config when the directory is opened; weights are then read by ranges of a unit's
 // flat buffer, so that a rank loads its shard and nothing else. Matrices of blocks may be NF4, in the files or by
-// quantising what is read; whoever does not ask for the NF4 itself gets dequantised values.
+// quantising what is read; whoever does not ask for the NF4 itself gets dequantised values. A low-rank adapter can be
+// merged into what is read.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +23,8 @@
 
 namespace plumb {
 
+class PeftAdapter;
+
 /// "model.layers.3.self_attn.q_proj.weight"
 std::string hf_parameter_name(const Parameter& parameter);
 
@@ -36,6 +39,8 @@ struct HfModelOptions {
   /// Matrices of blocks that the directory holds as numbers become NF4 when they are read, as bitsandbytes makes it.
   bool quantizes = false;
   bool quantizes_scales = true;  // in what it makes NF4, the scales as well (double quantisation)
+  /// A PEFT adapter directory; "": none. Whoever reads gets the model with the adapter in its weights.
+  std::string adapter = {};
 };
 
 /// Reads may run at the same time on any thread or rank.
@@ -51,7 +56,10 @@ class HfModel {
 
   /// Fills `values` with elements [begin, end) of the unit's flat buffer, reading only those; gaps of alignment and
   /// what lies past num_elements are zero. NF4 is dequantised. Throws DataError on a weight that is NaN or infinite.
+  /// With an adapter, its weights are merged in float32, whatever the format of the base.
   void read_unit_range(const UnitLayout& unit, int64_t begin, int64_t end, std::span<float> values) const;
+
+  // Of NF4 as of files: the base alone, whether or not there is an adapter.
 
   /// Whether any parameter is NF4, in the files or once it is read.
   bool is_quantized() const { return options_.quantizes || config_.is_quantized; }
@@ -68,10 +76,11 @@ class HfModel {
   /// Where the tensor of a parameter is, as the files have it. Throws DataError for a score head that the seed made.
   StoredTensor stored_tensor(const Parameter& parameter) const;
 
-  /// Of a score head: whether the directory holds it; otherwise the seed made it.
-  bool has_score() const { return has_tensor("score.weight"); }
+  /// Of a score head: whether the directory or the adapter holds it; otherwise the seed made it.
+  bool has_score() const;
 
  private:
+  void read_base_range(const UnitLayout& unit, int64_t begin, int64_t end, std::span<float> values) const;
   void open_single_file();
   void open_indexed_files();
   void check_parameters();
@@ -87,6 +96,7 @@ class HfModel {
   std::deque<SafetensorsFile> files_;
   std::map<std::string, const SafetensorsFile*, std::less<>> files_by_tensor_;
   std::map<std::string, StoredNf4, std::less<>> stored_nf4_;
+  std::shared_ptr<const PeftAdapter> adapter_;                 // null: none
   std::unique_ptr<const QuantizingReader> quantizing_reader_;  // null: matrices that are numbers stay so
 };
 

@@ -1,0 +1,246 @@
+// plumb merge: a model with the adapter in its weights, as an unquantised Hugging Face directory. The sum of
+// dequantised base and adapter is made in float32 and rounded once; what the rounding costs is measured and printed.
+// Only where it is asked for is the result quantised again, and what that costs is printed too.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "apps/commands.hpp"
+#include "apps/merge_probe.hpp"
+#include "apps/model_setup.hpp"
+#include "apps/options.hpp"
+#include "io/adapter.hpp"
+#include "io/export_directory.hpp"
+#include "io/hf_export.hpp"
+#include "io/nf4_export.hpp"
+#include "io/prepare.hpp"
+#include "io/scratch_directory.hpp"
+#include "lib/base/check.hpp"
+#include "lib/base/log.hpp"
+#include "partition/shard_layout.hpp"
+
+namespace plumb {
+
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr int64_t kPieceElements = int64_t{1} << 20;
+
+struct MergeOptions {
+  std::string model, adapter, output_dir;
+  std::string dtype = "bfloat16";
+  std::string quantize = "none";
+  std::vector<std::string> probe;
+  bool overwrite_output_dir = false;
+  int threads = 0;
+};
+
+/// The base, and the same with the adapter in it.
+struct MergeModels {
+  std::optional<HfModel> base, merged;
+  ModelConfig config;  // of what is written
+};
+
+MergeModels open_models(const MergeOptions& o) {
+  MergeModels models;
+  models.merged.emplace(o.model, HfModelOptions{.adapter = o.adapter});
+  models.config = models.merged->config();
+  if (models.config.head == HeadKind::kScore) {
+    if (!models.merged->has_score())
+      throw_error<UsageError>("{}: expected a score head in the model or in the adapter {}, got neither", o.model,
+                              o.adapter);
+    if (models.config.pad_token_id < 0) models.config.pad_token_id = padding_id(o.model);
+  }
+  models.base.emplace(o.model, HfModelOptions{.head = models.config.head});
+  models.config.is_quantized = false;
+  return models;
+}
+
+/// "q_proj" for the largest change of any layer's.
+using LargestDelta = std::map<std::string, double>;
+
+std::string name_of(ParameterKind kind) {
+  const std::string path = module_path(kind, 0);
+  return path.substr(path.rfind('.') + 1);
+}
+
+void note_deltas(const UnitLayout& unit, int64_t begin, std::span<const float> base, std::span<const float> merged,
+                 LargestDelta& largest) {
+  const int64_t end = begin + std::ssize(base);
+  for (const Parameter& parameter : unit.parameters) {
+    const int64_t first = std::max(begin, parameter.offset);
+    const int64_t last = std::min(end, parameter.offset + parameter.num_elements());
+    float delta = 0;
+    for (int64_t i = first; i < last; ++i) {
+      const auto index = static_cast<size_t>(i - begin);
+      delta = std::max(delta, std::abs(merged[index] - base[index]));
+    }
+    if (delta > 0) largest[name_of(parameter.kind)] = std::max<double>(largest[name_of(parameter.kind)], delta);
+  }
+}
+
+/// Any rank: its share of every unit.
+void write_share(const Communicator& comm, const MergeModels& models, const ExportPlan& plan,
+                 const std::string& temporary, LargestDelta& largest) {
+  std::vector<float> base, merged;
+  for (size_t unit = 0; unit < plan.units.size(); ++unit) {
+    const ShardLayout layout(models.merged->units()[unit], comm.size());
+    const ElementRange range = layout.shard(comm.rank());
+    for (int64_t begin = range.begin; begin < range.end; begin += kPieceElements) {
+      const int64_t end = std::min(begin + kPieceElements, range.end);
+      base.resize(static_cast<size_t>(end - begin));
+      merged.resize(base.size());
+      models.base->read_unit_range(layout.unit(), begin, end, base);
+      models.merged->read_unit_range(layout.unit(), begin, end, merged);
+      note_deltas(layout.unit(), begin, base, merged, largest);
+      write_unit_range(plan, temporary, unit, begin, end, merged);
+    }
+  }
+}
+
+/// Collective: every rank gets the largest of all.
+LargestDelta reduce(const Communicator& comm, const LargestDelta& mine) {
+  LargestDelta all;
+  const std::vector<std::string> parts = comm.all_gather(ordered_json(mine).dump());
+  for (const std::string& part : parts) {
+    const auto of_rank = ordered_json::parse(part).get<LargestDelta>();
+    for (const auto& [name, delta] : of_rank) all[name] = std::max(all[name], delta);
+  }
+  return all;
+}
+
+/// Collective.
+LargestDelta write_merged(const Communicator& comm, const MergeModels& models, const MergeOptions& o,
+                          const std::string& directory, ExistingDirectory existing) {
+  const ExportPlan plan = plan_export(models.merged->units(), o.dtype == "bfloat16" ? Dtype::kBf16 : Dtype::kF32);
+  LargestDelta largest;
+  export_by_all(
+      comm, plan.files, directory, existing,
+      [&](const std::string& temporary) { write_share(comm, models, plan, temporary, largest); },
+      [&](const std::string& temporary) { finish_export(plan, temporary, models.config, o.model); });
+  return reduce(comm, largest);
+}
+
+/// Collective.
+void write_quantized(const Communicator& comm, const HfModel& source, const std::string& directory,
+                     ExistingDirectory existing) {
+  Nf4ExportPlan plan;
+  comm.run_agreed([&] { plan = plan_nf4_export(source); });
+  export_by_all(
+      comm, plan.files, directory, existing,
+      [&](const std::string& temporary) {
+        for (size_t i = static_cast<size_t>(comm.rank()); i < plan.parameters.size();
+             i += static_cast<size_t>(comm.size()))
+          write_nf4_parameter(plan, temporary, source, i);
+      },
+      [&](const std::string& temporary) { finish_nf4_export(plan, temporary, source); });
+}
+
+ReadUnit reader_of(const HfModel& model) {
+  return [&](const UnitLayout& unit, std::span<float> values) {
+    model.read_unit_range(unit, 0, unit.num_elements, values);
+  };
+}
+
+ordered_json describe(const ProbeResult& result, const ModelConfig& config) {
+  if (config.head == HeadKind::kScore)
+    return {{"tokens", result.num_tokens}, {"max_reward_difference", result.max_reward_difference}};
+  return {{"tokens", result.num_tokens},
+          {"mean_kl", result.mean_kl},
+          {"max_kl", result.max_kl},
+          {"same_best_token", result.same_best}};
+}
+
+/// Collective: the texts to probe with, on rank 0.
+MicroBatch find_probe(const Communicator& comm, const MergeOptions& o, const ModelConfig& config) {
+  MicroBatch batch;
+  if (o.probe.empty()) {
+    comm.run_on_rank0([&] { batch = probe_batch(o.model, config, nullptr); });
+    return batch;
+  }
+  const ScratchDirectory scratch(comm);
+  const DatasetIndex index = prepare_data(comm,
+                                          {.files = o.probe,
+                                           .columns = {},
+                                           .template_name = "",
+                                           .use = RowUse::kAny,
+                                           .model_directory = o.model,
+                                           .vocab_size = config.vocab_size},
+                                          scratch.path());
+  comm.run_on_rank0([&] {
+    const Dataset dataset(dataset_directory(scratch.path(), index), config.vocab_size);
+    batch = probe_batch(o.model, config, &dataset);
+  });
+  return batch;
+}
+
+int merge(const Communicator& comm, const MergeOptions& o) {
+  set_up_process(comm, o.threads);
+  MergeModels models;
+  comm.run_agreed([&] { models = open_models(o); });
+  const MicroBatch probe = find_probe(comm, o, models.config);
+  const ExistingDirectory existing = o.overwrite_output_dir ? ExistingDirectory::kReplace : ExistingDirectory::kRefuse;
+  const bool quantizes = o.quantize != "none";
+  std::string output = o.output_dir;
+  while (output.size() > 1 && output.ends_with('/')) output.pop_back();
+  // what is quantised again is written whole before, beside the place of the result
+  const std::string merged_directory = quantizes ? output + ".tmp-merged" : output;
+  if (quantizes)
+    comm.run_on_rank0([&] {
+      abandon_export(merged_directory);
+      abandon_export(begin_export(output, existing));  // refuses now what commit would refuse
+    });
+  const LargestDelta largest = write_merged(comm, models, o, merged_directory, existing);
+
+  ordered_json line = {{"adapter", o.adapter}, {"max_abs_delta", largest}};
+  comm.run_on_rank0([&] {
+    const HfModel written(merged_directory);
+    line["rounding"] =
+        describe(compare_models(models.config, probe, reader_of(*models.merged), reader_of(written)), models.config);
+  });
+  if (quantizes) {
+    std::optional<HfModel> quantized;
+    comm.run_agreed([&] { quantized.emplace(merged_directory, HfModelOptions{.quantizes = true}); });
+    write_quantized(comm, *quantized, output, existing);
+    comm.run_on_rank0([&] {
+      line["quantizing"] = describe(
+          compare_models(models.config, probe, reader_of(*models.merged), reader_of(*quantized)), models.config);
+      abandon_export(merged_directory);
+    });
+  }
+  if (comm.rank() == 0) fmt::print("{}\n", line.dump());
+  return kExitDone;
+}
+
+}  // namespace
+
+int run_merge(const std::vector<std::string>& arguments) {
+  namespace po = boost::program_options;
+  MergeOptions o;
+  OptionsDescription description("options of plumb merge");
+  auto add = description.add_options();
+  add("model", po::value(&o.model), "directory of the base model, quantised or not");
+  add("adapter", po::value(&o.adapter), "PEFT adapter directory");
+  add("output_dir", po::value(&o.output_dir), "where the merged model is written");
+  add("dtype", with_default(o.dtype), "float32 or bfloat16: of the merged weights");
+  add("probe", po::value(&o.probe)->multitoken(),
+      "files of rows on which to measure what rounding costs; none: a few texts of plumb's own");
+  add("quantize", with_default(o.quantize), "none or nf4: quantise the merged model again, which loses precision");
+  add("threads", with_default(o.threads), "threads per rank; 0: the node's cores divided by its ranks");
+  add("overwrite_output_dir", with_default(o.overwrite_output_dir), "replace a model that is there");
+  if (!parse_options("plumb merge --model DIR --adapter DIR --output_dir DIR", description,
+                     {"model", "adapter", "output_dir"}, arguments))
+    return kExitDone;
+  check_one_of(o.dtype, {"float32", "bfloat16"}, "dtype");
+  check_one_of(o.quantize, {"none", "nf4"}, "quantize");
+  check_range(o.threads >= 0, "threads", "0 or more", o.threads);
+  return run_on_ranks([&](const Communicator& comm) { return merge(comm, o); });
+}
+
+}  // namespace plumb

@@ -1,0 +1,132 @@
+#include "io/merged_weights.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <vector>
+
+#include "lib/base/check.hpp"
+
+namespace plumb {
+
+namespace {
+
+constexpr int64_t kBlock = 64;  // elements of a row that are made together
+constexpr int64_t kRowsAtOnce = 64;
+
+/// Part of an adapter's parameter: rows [first_row, first_row + num_rows).
+std::vector<float> read_rows(const PeftAdapter& adapter, const Parameter& parameter, int64_t first_row,
+                             int64_t num_rows) {
+  const int64_t row_elements = parameter.num_elements() / parameter.shape[0];
+  std::vector<float> values(static_cast<size_t>(num_rows * row_elements));
+  const int64_t begin = parameter.offset + first_row * row_elements;
+  adapter.read_range(begin, begin + num_rows * row_elements, values);
+  return values;
+}
+
+/// row[i] += scaling * sum over r of b[r] * a[r][i], for columns first_column + i; a: [rank, num_columns].
+void add_low_rank(std::span<const float> b, std::span<const float> a, int64_t num_columns, float scaling,
+                  int64_t first_column, std::span<float> row) {
+  const int64_t size = std::ssize(row);
+  for (int64_t begin = 0; begin < size; begin += kBlock) {
+    const int64_t n = std::min(kBlock, size - begin);
+    std::array<float, kBlock> sum{};
+    for (size_t r = 0; r < b.size(); ++r) {
+      const float factor = b[r];
+      const float* x = a.data() + static_cast<int64_t>(r) * num_columns + first_column + begin;
+      if (n == kBlock) {
+        for (int64_t i = 0; i < kBlock; ++i) sum[static_cast<size_t>(i)] += factor * x[i];
+      } else {
+        for (int64_t i = 0; i < n; ++i) sum[static_cast<size_t>(i)] += factor * x[i];
+      }
+    }
+    for (int64_t i = 0; i < n; ++i) row[static_cast<size_t>(begin + i)] += scaling * sum[static_cast<size_t>(i)];
+  }
+}
+
+/// Makes the row as long as `magnitude`. A row of zeros stays.
+void set_length(float magnitude, std::span<float> row) {
+  double sum = 0;
+  for (const float x : row) sum += static_cast<double>(x) * static_cast<double>(x);
+  if (sum == 0) return;
+  const auto factor = static_cast<float>(magnitude / std::sqrt(sum));
+  for (float& x : row) x *= factor;
+}
+
+/// One adapted matrix, of which elements [first, last) are `piece`.
+class MatrixMerge {
+ public:
+  MatrixMerge(const PeftAdapter& adapter, const LoraTarget& target, const Parameter& matrix)
+      : adapter_(adapter),
+        matrix_(matrix),
+        scaling_(static_cast<float>(target.scaling)),
+        a_(adapter.find(target.kind, target.layer, AdapterPart::kLoraA)),
+        b_(adapter.find(target.kind, target.layer, AdapterPart::kLoraB)),
+        magnitude_(adapter.find(target.kind, target.layer, AdapterPart::kMagnitude)) {
+    check(a_ != nullptr && b_ != nullptr, "a target has its two matrices");
+    a_values_ = read_rows(adapter, *a_, 0, a_->shape[0]);
+  }
+
+  void run(int64_t first, int64_t last, std::span<float> piece, const ReadBase& read_base) const {
+    const int64_t columns = matrix_.shape[1], rank = a_->shape[0];
+    const int64_t end_row = (last + columns - 1) / columns;
+    std::vector<float> b, magnitudes, whole_row;
+    for (int64_t row = first / columns, row_of_b = row; row < end_row; ++row) {
+      if (b.empty() || row >= row_of_b + kRowsAtOnce) {
+        row_of_b = row;
+        const int64_t num_rows = std::min(kRowsAtOnce, end_row - row);
+        b = read_rows(adapter_, *b_, row, num_rows);
+        if (magnitude_ != nullptr) magnitudes = read_rows(adapter_, *magnitude_, row, num_rows);
+      }
+      const auto index = static_cast<size_t>(row - row_of_b);
+      const std::span<const float> factors =
+          std::span(b).subspan(index * static_cast<size_t>(rank), static_cast<size_t>(rank));
+      const int64_t from = std::max(first, row * columns), to = std::min(last, (row + 1) * columns);
+      const auto part = piece.subspan(static_cast<size_t>(from - first), static_cast<size_t>(to - from));
+      if (magnitude_ == nullptr) {
+        add_low_rank(factors, a_values_, columns, scaling_, from - row * columns, part);
+      } else if (to - from == columns) {
+        add_low_rank(factors, a_values_, columns, scaling_, 0, part);
+        set_length(magnitudes[index], part);
+      } else {
+        whole_row.resize(static_cast<size_t>(columns));
+        read_base(matrix_.offset + row * columns, matrix_.offset + (row + 1) * columns, whole_row);
+        add_low_rank(factors, a_values_, columns, scaling_, 0, whole_row);
+        set_length(magnitudes[index], whole_row);
+        std::copy_n(whole_row.begin() + (from - row * columns), to - from, part.begin());
+      }
+    }
+  }
+
+ private:
+  const PeftAdapter& adapter_;
+  const Parameter& matrix_;
+  float scaling_;
+  const Parameter *a_, *b_, *magnitude_;
+  std::vector<float> a_values_;
+};
+
+}  // namespace
+
+void merge_adapter(const PeftAdapter& adapter, const UnitLayout& unit, int64_t begin, int64_t end,
+                   std::span<float> values, const ReadBase& read_base) {
+  const std::vector<LoraTarget>& targets = adapter.adapter().targets;
+  for (const Parameter& parameter : unit.parameters) {
+    const int64_t first = std::max(begin, parameter.offset);
+    const int64_t last = std::min(end, parameter.offset + parameter.num_elements());
+    if (first >= last) continue;
+    const auto piece = values.subspan(static_cast<size_t>(first - begin), static_cast<size_t>(last - first));
+    if (const Parameter* whole = adapter.find(parameter.kind, parameter.layer, AdapterPart::kWhole)) {
+      const int64_t shift = whole->offset - parameter.offset;
+      adapter.read_range(first + shift, last + shift, piece);
+      continue;
+    }
+    const auto target = std::find_if(targets.begin(), targets.end(), [&](const LoraTarget& candidate) {
+      return candidate.kind == parameter.kind && candidate.layer == parameter.layer;
+    });
+    if (target == targets.end()) continue;
+    MatrixMerge(adapter, *target, parameter).run(first - parameter.offset, last - parameter.offset, piece, read_base);
+  }
+}
+
+}  // namespace plumb
