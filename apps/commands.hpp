@@ -23,6 +23,7 @@ int run_plan(const std::vector<std::string>& arguments);
 int run_evaluate(const std::vector<std::string>& arguments);
 int run_generate(const std::vector<std::string>& arguments);
 int run_report(const std::vector<std::string>& arguments);
+int run_quantize(const std::vector<std::string>& arguments);
 int run_init(const std::vector<std::string>& arguments);
 
 /// Starts MPI and runs body on all ranks of the job. An error that all ranks agreed on ends each with its exit code;

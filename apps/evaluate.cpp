@@ -44,7 +44,7 @@ ordered_json evaluate_language_model(const Communicator& comm, const EvaluateOpt
       if (o.ref_model.empty())
         throw UsageError("preference pairs under a language model: name the --ref_model that it is compared with");
     });
-    add_reference_logps(comm, o.ref_model, rows);
+    add_reference_logps(comm, ReferenceModel{o.ref_model, "", false}, rows);
     DpoOptions options;
     options.beta = o.beta;
     objective = std::make_unique<DpoObjective>(options, source.config().rms_norm_eps);

@@ -33,6 +33,7 @@ constexpr std::array kCommands = {
     Command{"tokenize", "JSONL {\"text\"} on standard input to {\"ids\"}", plumb::run_tokenize},
     Command{"plan", "bytes per rank of a run, without running it", plumb::run_plan},
     Command{"report", "report.html of a run, also while it goes on", plumb::run_report},
+    Command{"quantize", "a model in NF4, as bitsandbytes stores it", plumb::run_quantize},
     Command{"init", "a model directory with random weights", plumb::run_init},
 };
 

@@ -8,8 +8,11 @@
 #include <malloc.h>
 
 #include <algorithm>
+#include <functional>
 #include <thread>
+#include <vector>
 
+#include "io/adapter_export.hpp"
 #include "io/export_directory.hpp"
 #include "io/hf_export.hpp"
 #include "io/tokenizer_files.hpp"
@@ -53,9 +56,13 @@ void load_weights(const Communicator& comm, ShardedModel& model, const HfModel& 
   });
 }
 
-void export_model(const Communicator& comm, ShardedModel& model, const std::string& directory,
-                  const std::string& source_directory, const std::string& dtype) {
-  const ExportPlan plan = plan_export(unit_layouts(model.config()), dtype == "bfloat16" ? Dtype::kBf16 : Dtype::kF32);
+namespace {
+
+/// Collective: rank 0 makes a directory, all write their parts into it, rank 0 finishes it and gives it its name; on an
+/// error nothing of it stays.
+void export_by_all(const Communicator& comm, const ExportPlan& plan, const std::string& directory,
+                   const std::function<void(const std::string& temporary)>& write,
+                   const std::function<void(const std::string& temporary)>& finish) {
   std::string temporary;
   try {
     comm.run_on_rank0([&] {
@@ -64,20 +71,47 @@ void export_model(const Communicator& comm, ShardedModel& model, const std::stri
     });
     comm.broadcast(temporary);
     comm.run_agreed([&] {
-      for (size_t unit = 0; unit < model.units().size(); ++unit) {
-        const ElementRange range = model.units()[unit].shard(comm.rank());
-        write_unit_range(plan, temporary, unit, range.begin, range.end, model.parameter_shard(static_cast<int>(unit)));
-      }
+      write(temporary);
       sync_export_files(plan, temporary);
     });
     comm.run_on_rank0([&] {
-      finish_export(plan, temporary, model.config(), source_directory);
+      finish(temporary);
       commit_export(temporary, directory, ExistingDirectory::kReplace);
     });
   } catch (const AgreedError&) {
     if (comm.rank() == 0 && !temporary.empty()) abandon_export(temporary);
     throw;
   }
+}
+
+}  // namespace
+
+void export_model(const Communicator& comm, ShardedModel& model, const std::string& directory,
+                  const std::string& source_directory, const std::string& dtype) {
+  const ExportPlan plan = plan_export(unit_layouts(model.config()), dtype == "bfloat16" ? Dtype::kBf16 : Dtype::kF32);
+  const auto write = [&](const std::string& temporary) {
+    for (size_t unit = 0; unit < model.units().size(); ++unit) {
+      const ElementRange range = model.units()[unit].shard(comm.rank());
+      write_unit_range(plan, temporary, unit, range.begin, range.end, model.parameter_shard(static_cast<int>(unit)));
+    }
+  };
+  export_by_all(comm, plan, directory, write, [&](const std::string& temporary) {
+    finish_export(plan, temporary, model.config(), source_directory);
+  });
+}
+
+void export_adapter(const Communicator& comm, const ShardLayout& unit, std::span<const float> shard,
+                    const std::string& directory, const LoraConfig& config) {
+  const ExportPlan plan = plan_adapter_export(unit.unit());
+  const ElementRange range = unit.shard(comm.rank());
+  std::vector<int64_t> checksums = adapter_checksums(unit.unit(), range.begin, range.end, shard);
+  comm.sum(checksums);
+  const auto write = [&](const std::string& temporary) {
+    write_unit_range(plan, temporary, 0, range.begin, range.end, shard);
+  };
+  export_by_all(comm, plan, directory, write, [&](const std::string& temporary) {
+    finish_adapter_export(plan, temporary, config, unit.unit(), checksums);
+  });
 }
 
 }  // namespace plumb

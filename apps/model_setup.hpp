@@ -1,10 +1,12 @@
 // What every command that runs a model does first: threads, memory settings, weights into shards.
 #pragma once
 
+#include <span>
 #include <string>
 
 #include "apps/options.hpp"
 #include "io/hf_model.hpp"
+#include "io/peft_config.hpp"
 #include "partition/sharded_model.hpp"
 
 namespace plumb {
@@ -32,5 +34,9 @@ void load_weights(const Communicator& comm, ShardedModel& model, const HfModel& 
 /// Collective: writes a Hugging Face directory from the shards, complete or not at all. dtype "float32" or "bfloat16".
 void export_model(const Communicator& comm, ShardedModel& model, const std::string& directory,
                   const std::string& source_directory, const std::string& dtype);
+
+/// Collective: writes a PEFT adapter directory from the shards of the unit "adapter", complete or not at all.
+void export_adapter(const Communicator& comm, const ShardLayout& unit, std::span<const float> shard,
+                    const std::string& directory, const LoraConfig& config);
 
 }  // namespace plumb

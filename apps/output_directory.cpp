@@ -17,7 +17,7 @@ void claim_output_directory(const std::string& directory, bool overwrites) {
   std::error_code error;
   fs::create_directories(directory, error);
   if (error) throw_error<InputOutputError>("--output_dir {}: cannot be created: {}", directory, error.message());
-  remove_temporary_files(directory, {"model", "run.json", "checks.json", "notes.json", "report.html"});
+  remove_temporary_files(directory, {"model", "adapter", "run.json", "checks.json", "notes.json", "report.html"});
   if (fs::exists(directory + "/run.json")) {
     if (!overwrites)
       throw_error<UsageError>(
@@ -59,6 +59,7 @@ void write_run_json(const TrainOptions& options, const Communicator& comm, int64
       {"num_steps", num_steps}};
   for (const auto& [name, value] : options.texts) run["options"][name] = value;
   run["plan"] = {{"num_parameters", plan.num_parameters},
+                 {"num_trained_parameters", plan.num_trained_parameters},
                  {"program_bytes", plan.program_bytes},
                  {"parameter_bytes", plan.parameter_bytes},
                  {"moment_bytes", plan.moment_bytes},
@@ -67,6 +68,9 @@ void write_run_json(const TrainOptions& options, const Communicator& comm, int64
                  {"activation_bytes", plan.activation_bytes},
                  {"head_bytes", plan.head_bytes},
                  {"slot_bytes_per_node", plan.slot_bytes},
+                 {"base_bytes_per_node", plan.base_bytes},
+                 {"base_shard_bytes", plan.base_shard_bytes},
+                 {"scratch_bytes", plan.scratch_bytes},
                  {"rank_bytes", plan.rank_bytes()},
                  {"total_bytes", plan.total_bytes(comm.size(), comm.node_size(0))}};
   write_file_atomically(options.output_dir + "/run.json", run.dump(2) + "\n");
@@ -74,7 +78,7 @@ void write_run_json(const TrainOptions& options, const Communicator& comm, int64
 
 void check_fits(const PlanInput& input, const MemoryPlan& plan, int64_t available_bytes) {
   const int64_t node_bytes = input.ranks_per_node * (plan.rank_bytes() - plan.program_bytes) +
-                             plan.slot_bytes;  // the program is there already
+                             plan.node_bytes();  // the program is there already
   if (available_bytes > 0 && node_bytes > available_bytes)
     throw_error<UsageError>(
         "the plan needs {} more on this node, which has {} left; use more nodes, "

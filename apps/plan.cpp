@@ -5,6 +5,7 @@
 #include "apps/model_setup.hpp"
 #include "apps/output_directory.hpp"
 #include "apps/train_options.hpp"
+#include "io/adapter.hpp"
 #include "io/file.hpp"
 #include "io/process_memory.hpp"
 #include "lib/base/check.hpp"
@@ -22,6 +23,13 @@ Stage stage_in(const std::vector<std::string>& arguments) {
       if (follows || arguments[i] == "--stage=" + name) return stage;
     }
   return Stage::kSft;
+}
+
+/// Without the model's weights.
+Adapter planned_adapter(const LoraOptions& options, const ModelConfig& config) {
+  if (!options.adapter.empty()) return PeftAdapter(options.adapter, config).adapter();
+  const bool has_score = config.head == HeadKind::kScore;
+  return resolve_adapter(lora_config(options, has_score ? "SEQ_CLS" : "CAUSAL_LM", ""), config);
 }
 
 }  // namespace
@@ -49,6 +57,8 @@ int run_plan(const std::vector<std::string>& arguments) {
   const std::string config_path = join_path(o.model.model, "config.json");
   ModelConfig config = parse_model_config(read_text_file(config_path, 16 << 20), config_path);
   config.head = o.stage == Stage::kReward ? HeadKind::kScore : HeadKind::kLanguageModel;
+  std::optional<Adapter> adapter;
+  if (o.lora.is_used()) adapter = planned_adapter(o.lora, config);
   const int64_t documents = o.stage == Stage::kSft ? 1 : 2;  // a pair is two texts
   const PlanInput input{.config = config,
                         .num_ranks = num_ranks,
@@ -58,6 +68,9 @@ int run_plan(const std::vector<std::string>& arguments) {
                         .micro_batch_tokens = o.per_device_train_batch_size * documents * o.data.max_length,
                         .has_gradient_checkpointing = o.gradient_checkpointing,
                         .reduction = parse_reduction(o.reduction),
+                        .has_8bit_moments = has_8bit_moments(o),
+                        .adapter = adapter,
+                        .nf4_format = o.lora.quantize == "nf4" ? nested_nf4 : nullptr,
                         .program_bytes = expected_set_bytes(ranks_per_node > 0 ? ranks_per_node : num_ranks)};
   const MemoryPlan plan = plan_memory(input);
   fmt::print("{}\n", render_plan(input, plan));

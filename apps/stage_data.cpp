@@ -2,6 +2,7 @@
 
 #include <chrono>
 
+#include "apps/adapted_setup.hpp"
 #include "apps/model_setup.hpp"
 #include "io/file_hash.hpp"
 #include "io/packing_file.hpp"
@@ -9,7 +10,6 @@
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 #include "lib/objective/dpo.hpp"
-#include "partition/sharded_model.hpp"
 
 namespace plumb {
 
@@ -41,16 +41,17 @@ std::vector<int64_t> reference_micro_batches(const Dataset& dataset) {
 }
 
 /// Collective: every rank has the values of the examples that it computed.
-std::vector<ExampleLogps> compute_reference_logps(const Communicator& comm, const std::string& directory,
+std::vector<ExampleLogps> compute_reference_logps(const Communicator& comm, const ReferenceModel& reference,
                                                   const Dataset& dataset) {
   std::optional<HfModel> source;
   std::vector<int64_t> begins;
   comm.run_agreed([&] {
-    source.emplace(directory, HfModelOptions{.head = HeadKind::kLanguageModel});
+    source.emplace(reference.model,
+                   HfModelOptions{.head = HeadKind::kLanguageModel, .quantizes = reference.is_quantized});
     begins = reference_micro_batches(dataset);
   });
-  ShardedModel model(source->config(), comm, {.dtype = at::kFloat});
-  load_weights(comm, model, *source);
+  const std::unique_ptr<AdaptedModel> model =
+      load_frozen_model(comm, source->config(), *source, reference.adapter, at::kFloat);
   TokenLossScratch scratch;
   std::vector<ExampleLogps> values;
   const int64_t num_micro_batches = std::ssize(begins) - 1;
@@ -64,9 +65,9 @@ std::vector<ExampleLogps> compute_reference_logps(const Communicator& comm, cons
       if (!has_work) batch = MicroBatch::empty();
       if (has_work) append_rows(batch, dataset.examples(begin, end));
     });
-    model.evaluate(batch, [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors*) {
+    model->evaluate(batch, [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors*) {
       const std::vector<SequenceLogps> logps =
-          sequence_logps(hidden_TD, batch, parameters, model.config().rms_norm_eps, scratch);
+          sequence_logps(hidden_TD, batch, parameters, model->config().rms_norm_eps, scratch);
       for (int64_t example = begin; example < end; ++example) {
         const auto document = static_cast<size_t>(2 * (example - begin));
         values.push_back({example, logps[document], logps[document + 1]});
@@ -113,7 +114,7 @@ StageRows open_rows(const Communicator& comm, const TrainOptions& o, const std::
   return rows;
 }
 
-EvaluationStats evaluate_rows(ShardedModel& model, const Communicator& comm, Objective& objective,
+EvaluationStats evaluate_rows(TrainableModel& model, const Communicator& comm, Objective& objective,
                               const StageRows& rows, int64_t rows_per_micro_batch) {
   const SamplerOptions sampler = {.seed = 0, .shuffle = false, .rows_per_micro_batch = rows_per_micro_batch};
   const int64_t rounds = make_step_layout(sampler, rows.dataset->num_rows(), comm.size()).steps_per_epoch();
@@ -124,11 +125,13 @@ EvaluationStats evaluate_rows(ShardedModel& model, const Communicator& comm, Obj
   return evaluate_model(model, comm, objective, rounds, start);
 }
 
-void add_reference_logps(const Communicator& comm, const std::string& directory, StageRows& rows) {
-  const std::string model = model_hash(comm, directory);
+void add_reference_logps(const Communicator& comm, const ReferenceModel& reference, StageRows& rows) {
+  std::string model = model_hash(comm, reference.model);
+  if (!reference.adapter.empty()) model += "-" + adapter_hash(comm, reference.adapter);
+  if (reference.is_quantized) model += "-nf4";
   if (!has_reference_logps(comm, *rows.dataset, model)) {
     const auto start = std::chrono::steady_clock::now();
-    write_reference_logps(comm, *rows.dataset, model, compute_reference_logps(comm, directory, *rows.dataset));
+    write_reference_logps(comm, *rows.dataset, model, compute_reference_logps(comm, reference, *rows.dataset));
     release_freed_memory();  // the reference model's memory, which the model to train would come on top of
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (comm.rank() == 0)

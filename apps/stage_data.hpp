@@ -31,12 +31,19 @@ struct StageRows {
 StageRows open_rows(const Communicator& comm, const TrainOptions& options, const std::vector<std::string>& files,
                     const ModelConfig& config);
 
+/// The model of a directory, with an adapter in it unless that is "".
+struct ReferenceModel {
+  std::string model;
+  std::string adapter;
+  bool is_quantized = false;  // matrices of blocks become NF4 when they are read
+};
+
 /// Collective, of pairs: computes the log-probabilities that a reference model gives them, in float32 and shared among
 /// all ranks, unless they are stored beside the rows already; no second model is in memory when this returns.
-void add_reference_logps(const Communicator& comm, const std::string& model_directory, StageRows& rows);
+void add_reference_logps(const Communicator& comm, const ReferenceModel& reference, StageRows& rows);
 
 /// Collective: metrics over all rows, in file order.
-EvaluationStats evaluate_rows(ShardedModel& model, const Communicator& comm, Objective& objective,
+EvaluationStats evaluate_rows(TrainableModel& model, const Communicator& comm, Objective& objective,
                               const StageRows& rows, int64_t rows_per_micro_batch);
 
 }  // namespace plumb

@@ -49,7 +49,7 @@ double relative_difference(double a, double b) { return std::abs(a - b) / std::m
 
 class StartupChecks {
  public:
-  StartupChecks(const Communicator& comm, const TrainOptions& options, ShardedModel& model, Objective& objective,
+  StartupChecks(const Communicator& comm, const TrainOptions& options, TrainableModel& model, Objective& objective,
                 const StageRows& rows)
       : comm_(comm), options_(options), model_(model), objective_(objective), rows_(rows) {
     comm.run_agreed([&] {
@@ -157,7 +157,7 @@ class StartupChecks {
 
   const Communicator& comm_;
   const TrainOptions& options_;
-  ShardedModel& model_;
+  TrainableModel& model_;
   Objective& objective_;
   const StageRows& rows_;
   std::vector<int64_t> row_numbers_;
@@ -168,7 +168,7 @@ class StartupChecks {
 
 }  // namespace
 
-void run_startup_checks(const Communicator& comm, const TrainOptions& options, ShardedModel& model,
+void run_startup_checks(const Communicator& comm, const TrainOptions& options, TrainableModel& model,
                         Objective& objective, const StageRows& rows) {
   const std::vector<Check> checks = StartupChecks(comm, options, model, objective, rows).run();
   comm.run_on_rank0([&] {

@@ -5,12 +5,13 @@
 #include "apps/stage_data.hpp"
 #include "apps/train_options.hpp"
 #include "lib/objective/objective.hpp"
-#include "partition/sharded_model.hpp"
+#include "partition/communicator.hpp"
+#include "partition/trainable_model.hpp"
 
 namespace plumb {
 
 /// Collective. Says what was proved; throws NumericError, on all ranks alike, where a proof fails.
-void run_startup_checks(const Communicator& comm, const TrainOptions& options, ShardedModel& model,
+void run_startup_checks(const Communicator& comm, const TrainOptions& options, TrainableModel& model,
                         Objective& objective, const StageRows& rows);
 
 }  // namespace plumb

@@ -100,6 +100,8 @@ void declare(OptionsDescription& description, TrainOptions& o) {
   add("max_steps", with_default(o.max_steps), "steps in all; overrides num_train_epochs when above 0");
   add("learning_rate", with_default(o.learning_rate), "peak");
   add("lr_scheduler_type", with_default(o.lr_scheduler_type), "linear, cosine, constant or constant_with_warmup");
+  add("optim", with_default(o.optim),
+      "adamw_torch; adamw_8bit: its moments in 8 bits, a quarter of the memory (blockwise, as in bitsandbytes)");
   add("warmup_steps", with_default(o.warmup_steps), "steps from 0 to the peak; below 1: a share of all steps");
   add("weight_decay", with_default(o.weight_decay), "of matrices; norms and biases have none");
   add("adam_beta1", with_default(o.adam_beta1), "");
@@ -113,6 +115,7 @@ void declare(OptionsDescription& description, TrainOptions& o) {
   add("reduction", with_default(o.reduction), "canonical: same bits on any number of ranks; fast: less memory");
   add("save_dtype", with_default(o.save_dtype), "float32 or bfloat16: of the exported model");
   add("startup_checks", with_default(o.startup_checks), "prove on a few rows, before training, that the run is sound");
+  declare(description, o.lora);
   if (o.stage == Stage::kSft) declare_sft(description, o.sft);
   if (o.stage == Stage::kReward) declare_reward(description, o.reward);
   if (o.stage == Stage::kDpo) declare_dpo(description, o.dpo);
@@ -150,7 +153,9 @@ void validate(const TrainOptions& o) {
   check_one_of(o.model.dtype, {"float32", "bfloat16"}, "dtype");
   check_one_of(o.reduction, {"canonical", "fast"}, "reduction");
   check_one_of(o.save_dtype, {"float32", "bfloat16"}, "save_dtype");
+  check_one_of(o.optim, {"adamw_torch", "adamw", "adamw_torch_fused", "adamw_8bit", "adamw_bnb_8bit"}, "optim");
   parse_schedule(o.lr_scheduler_type);
+  validate(o.lora);
   if (o.stage == Stage::kSft) check_one_of(o.sft.loss_type, {"nll", "chunked_nll", "dft"}, "loss_type");
   if (o.stage == Stage::kReward)
     check_range(std::isfinite(o.reward.center_rewards_coefficient) && o.reward.center_rewards_coefficient >= 0,
@@ -170,6 +175,8 @@ void validate(const TrainOptions& o) {
   if (o.dpo.pair_filter != "none")
     throw_error<UsageError>("--pair_filter {}: needs a --reward_model that scores pairs", o.dpo.pair_filter);
 }
+
+bool has_8bit_moments(const TrainOptions& o) { return o.optim == "adamw_8bit" || o.optim == "adamw_bnb_8bit"; }
 
 DpoOptions dpo_options(const DpoStageOptions& o) {
   std::vector<double> weights;

@@ -5,6 +5,7 @@
 #include <array>
 #include <string_view>
 
+#include "apps/lora_options.hpp"
 #include "apps/options.hpp"
 #include "lib/objective/preference_loss.hpp"
 
@@ -67,6 +68,7 @@ struct TrainOptions {
   int64_t max_steps = -1;
   double learning_rate = 2e-5;
   std::string lr_scheduler_type = "linear";
+  std::string optim = "adamw_torch";
   double warmup_steps = 0;  // below 1: a share of all steps
   double weight_decay = 0.0;
   double adam_beta1 = 0.9;
@@ -80,6 +82,9 @@ struct TrainOptions {
   std::string save_dtype = "float32";  // of the exported model
   bool startup_checks = true;
 
+  bool exports_merged = false;  // no option: a pipeline's next stage takes adapters merged into the model
+
+  LoraOptions lora;
   SftStageOptions sft;
   RewardStageOptions reward;
   DpoStageOptions dpo;
@@ -94,6 +99,9 @@ void declare(OptionsDescription& description, TrainOptions& options);
 
 /// Throws UsageError for values out of range or that contradict each other.
 void validate(const TrainOptions& options);
+
+/// Of --optim: adamw_8bit and its other name in transformers.
+bool has_8bit_moments(const TrainOptions& options);
 
 /// Throws UsageError.
 DpoOptions dpo_options(const DpoStageOptions& options);

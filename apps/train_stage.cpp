@@ -4,9 +4,11 @@
 
 #include <chrono>
 #include <cmath>
+#include <functional>
 #include <memory>
 #include <optional>
 
+#include "apps/adapted_setup.hpp"
 #include "apps/commands.hpp"
 #include "apps/model_setup.hpp"
 #include "apps/output_directory.hpp"
@@ -26,6 +28,7 @@
 #include "lib/objective/reward.hpp"
 #include "lib/objective/sft.hpp"
 #include "partition/memory_plan.hpp"
+#include "partition/sharded_model.hpp"
 
 namespace plumb {
 
@@ -37,6 +40,11 @@ double seconds_now() {
 
 /// What oneDNN keeps of the bfloat16 products of start-up checks, whose shapes a run does not have. Measured.
 constexpr int64_t kCheckedProductsBytes = int64_t{10} << 20;
+
+EngineOptions engine_options(const TrainOptions& o) {
+  return {parse_dtype(o.model.dtype), o.gradient_checkpointing, o.gradient_accumulation_steps,
+          parse_reduction(o.reduction), has_8bit_moments(o)};
+}
 
 /// How many steps a run has, from rows and options.
 struct RunLength {
@@ -77,7 +85,11 @@ int64_t sum_of_memory(const Communicator& comm) {
 HfModel open_source(const TrainOptions& o) {
   const bool has_score = o.stage == Stage::kReward;
   HfModel source(o.model.model, {.head = has_score ? HeadKind::kScore : HeadKind::kLanguageModel,
-                                 .seed = static_cast<uint64_t>(o.seed)});
+                                 .seed = static_cast<uint64_t>(o.seed),
+                                 .quantizes = o.lora.quantize == "nf4"});
+  if (source.is_quantized() && !o.lora.is_used())
+    throw_error<UsageError>("{}: a quantised model is frozen; give --lora_r to train an adapter beside it",
+                            o.model.model);
   return source;
 }
 
@@ -98,7 +110,7 @@ std::unique_ptr<Objective> make_objective(const TrainOptions& o, const ModelConf
 }
 
 /// Loss and the stage's metrics on the evaluation rows, in metrics.jsonl and on the screen. Collective.
-void evaluate_and_log(const TrainOptions& o, const Communicator& comm, ShardedModel& model, Objective& objective,
+void evaluate_and_log(const TrainOptions& o, const Communicator& comm, TrainableModel& model, Objective& objective,
                       const StageRows& rows, int64_t step, double epoch, StepLog* log, Progress& progress) {
   const EvaluationStats stats = evaluate_rows(model, comm, objective, rows, o.per_device_eval_batch_size);
   if (!log) return;
@@ -108,7 +120,7 @@ void evaluate_and_log(const TrainOptions& o, const Communicator& comm, ShardedMo
 }
 
 /// The loop over steps. Collective.
-void run_steps(const TrainOptions& o, const Communicator& comm, ShardedModel& model, Objective& objective,
+void run_steps(const TrainOptions& o, const Communicator& comm, TrainableModel& model, Objective& objective,
                const StageRows& train_rows, const StageRows* eval_rows, const RunLength& length, StepLog* log) {
   Trainer trainer(model, comm, objective, trainer_options(o, length.num_steps));
   const auto stream = train_rows.stream({.seed = static_cast<uint64_t>(o.seed),
@@ -157,6 +169,7 @@ void plan_run(const TrainOptions& o, const Communicator& comm, const ModelConfig
       .micro_batch_tokens = o.per_device_train_batch_size * train_rows.dataset->max_row_tokens(),
       .has_gradient_checkpointing = o.gradient_checkpointing,
       .reduction = parse_reduction(o.reduction),
+      .has_8bit_moments = has_8bit_moments(o),
       .program_bytes = sum_of_memory(comm) / comm.size() +
                        (o.startup_checks && o.model.dtype == "bfloat16" ? kCheckedProductsBytes : 0)};
   const MemoryPlan plan = plan_memory(plan_input);
@@ -167,6 +180,37 @@ void plan_run(const TrainOptions& o, const Communicator& comm, const ModelConfig
   });
 }
 
+/// Start-up checks and all steps. `at_start`, local, is called between the two. Collective.
+void train(const TrainOptions& o, const Communicator& comm, TrainableModel& model, const StageRows& train_rows,
+           const StageRows* eval_rows, const RunLength& length, const std::function<void()>& at_start) {
+  const std::unique_ptr<Objective> objective = make_objective(o, model.config());
+  if (o.startup_checks) run_startup_checks(comm, o, model, *objective, train_rows);
+  at_start();
+  std::optional<StepLog> log;
+  comm.run_on_rank0([&] { log.emplace(o.output_dir); });
+  run_steps(o, comm, model, *objective, train_rows, eval_rows, length, log ? &*log : nullptr);
+}
+
+/// All parameters of the model, which is then in output_dir/model. Collective.
+void train_whole(const TrainOptions& o, const Communicator& comm, const HfModel& source, const ModelConfig& config,
+                 const StageRows& train_rows, const StageRows* eval_rows, const RunLength& length) {
+  ShardedModel model(config, comm, engine_options(o));
+  load_weights(comm, model, source);
+  train(o, comm, model, train_rows, eval_rows, length, [] {});
+  export_model(comm, model, o.output_dir + "/model", o.model.model, o.save_dtype);
+}
+
+/// An adapter beside the model, which is then in output_dir/adapter. Collective.
+void train_adapter(const TrainOptions& o, const Communicator& comm, const HfModel& source, const ModelConfig& config,
+                   const AdapterStart& adapter, const StageRows& train_rows, const StageRows* eval_rows,
+                   const RunLength& length) {
+  const std::unique_ptr<AdaptedModel> model =
+      load_adapted_model(comm, config, source, adapter, engine_options(o), static_cast<uint64_t>(o.seed));
+  model->set_dropout(0);  // which no two computations of a start-up check would have alike
+  train(o, comm, *model, train_rows, eval_rows, length, [&] { model->set_dropout(adapter.adapter.dropout); });
+  export_adapter(comm, model->unit(), model->parameter_shard(), o.output_dir + "/adapter", adapter.config);
+}
+
 }  // namespace
 
 void train_stage(const Communicator& comm, const TrainOptions& o) {
@@ -175,7 +219,11 @@ void train_stage(const Communicator& comm, const TrainOptions& o) {
   warm_up_libraries();
   comm.run_on_rank0([&] { claim_output_directory(o.output_dir, o.overwrite_output_dir); });
   std::optional<HfModel> source;
-  comm.run_agreed([&] { source.emplace(open_source(o)); });
+  std::optional<AdapterStart> adapter;
+  comm.run_agreed([&] {
+    source.emplace(open_source(o));
+    if (o.lora.is_used()) adapter.emplace(find_adapter(o.lora, *source));
+  });
   ModelConfig config = source->config();
   if (config.head == HeadKind::kScore) {
     comm.run_agreed([&] { config.pad_token_id = padding_id(o.model.model); });
@@ -200,29 +248,23 @@ void train_stage(const Communicator& comm, const TrainOptions& o) {
 
   plan_run(o, comm, config, train_rows, length, threads);
   if (o.stage == Stage::kDpo) {
-    const std::string& reference = o.dpo.ref_model.empty() ? o.model.model : o.dpo.ref_model;
+    const ReferenceModel reference = o.dpo.ref_model.empty()
+                                         ? ReferenceModel{o.model.model, o.lora.adapter, o.lora.quantize == "nf4"}
+                                         : ReferenceModel{o.dpo.ref_model, "", false};
     add_reference_logps(comm, reference, train_rows);
     if (eval_rows) add_reference_logps(comm, reference, *eval_rows);
   }
-
-  {
-    ShardedModel model(config, comm,
-                       {parse_dtype(o.model.dtype), o.gradient_checkpointing, o.gradient_accumulation_steps,
-                        parse_reduction(o.reduction)});
-    load_weights(comm, model, *source);
-    const std::unique_ptr<Objective> objective = make_objective(o, config);
-    if (o.startup_checks) run_startup_checks(comm, o, model, *objective, train_rows);
-    std::optional<StepLog> log;
-    comm.run_on_rank0([&] { log.emplace(o.output_dir); });
-    run_steps(o, comm, model, *objective, train_rows, eval_rows ? &*eval_rows : nullptr, length, log ? &*log : nullptr);
-    export_model(comm, model, o.output_dir + "/model", o.model.model, o.save_dtype);
+  if (adapter) {
+    train_adapter(o, comm, *source, config, *adapter, train_rows, eval_rows ? &*eval_rows : nullptr, length);
+  } else {
+    train_whole(o, comm, *source, config, train_rows, eval_rows ? &*eval_rows : nullptr, length);
   }
   if (win_rate) win_rate->add_to(notes);
   write_notes();
   comm.run_on_rank0([&] { write_report(o.output_dir); });
   if (comm.rank() == 0)
-    log_info("{} steps in {}; the model is in {}", length.num_steps, render_duration(seconds_now() - start),
-             o.output_dir + "/model");
+    log_info("{} steps in {}; the {} is in {}", length.num_steps, render_duration(seconds_now() - start),
+             adapter ? "adapter" : "model", o.output_dir + (adapter ? "/adapter" : "/model"));
 }
 
 int run_train_command(Stage stage, const std::vector<std::string>& arguments) {

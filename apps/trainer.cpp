@@ -28,7 +28,7 @@ void sum_over_ranks(const Communicator& comm, ObjectiveSums& sums) {
 }
 
 /// Collective: what every micro-batch tells the others, by its number.
-void survey_global_batch(ShardedModel& model, const Communicator& comm, Objective& objective, int64_t num_rounds,
+void survey_global_batch(TrainableModel& model, const Communicator& comm, Objective& objective, int64_t num_rounds,
                          const NextMicroBatches& next) {
   std::vector<std::vector<double>> surveys;
   for (int64_t round = 0; round < num_rounds; ++round)
@@ -59,7 +59,7 @@ double find_metric(const std::vector<Metric>& metrics, std::string_view name) {
 double StepStats::metric(std::string_view name) const { return find_metric(metrics, name); }
 double EvaluationStats::metric(std::string_view name) const { return find_metric(metrics, name); }
 
-BatchGradient accumulate_global_batch(ShardedModel& model, const Communicator& comm, Objective& objective,
+BatchGradient accumulate_global_batch(TrainableModel& model, const Communicator& comm, Objective& objective,
                                       const std::vector<MicroBatch>& micro_batches) {
   BatchGradient gradient;
   for (const MicroBatch& batch : micro_batches) {
@@ -105,8 +105,8 @@ StepStats Trainer::step(const std::vector<MicroBatch>& micro_batches) {
   return stats;
 }
 
-EvaluationStats evaluate_model(ShardedModel& model, const Communicator& comm, Objective& objective, int64_t num_rounds,
-                               const std::function<NextMicroBatches()>& start) {
+EvaluationStats evaluate_model(TrainableModel& model, const Communicator& comm, Objective& objective,
+                               int64_t num_rounds, const std::function<NextMicroBatches()>& start) {
   if (objective.needs_survey()) survey_global_batch(model, comm, objective, num_rounds, start());
   ObjectiveSums sums = objective.no_sums();
   int64_t num_items = 0;

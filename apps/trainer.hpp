@@ -8,7 +8,8 @@
 #include "lib/objective/objective.hpp"
 #include "lib/optim/adamw.hpp"
 #include "lib/optim/schedule.hpp"
-#include "partition/sharded_model.hpp"
+#include "partition/communicator.hpp"
+#include "partition/trainable_model.hpp"
 
 namespace plumb {
 
@@ -41,7 +42,7 @@ struct EvaluationStats {
 
 class Trainer {
  public:
-  Trainer(ShardedModel& model, const Communicator& comm, Objective& objective, const TrainerOptions& options)
+  Trainer(TrainableModel& model, const Communicator& comm, Objective& objective, const TrainerOptions& options)
       : model_(model), comm_(comm), objective_(objective), options_(options) {}
 
   /// Collective: every rank passes its micro-batches, equally many. Throws NumericError on all ranks alike, before
@@ -51,7 +52,7 @@ class Trainer {
   int64_t num_steps_done() const { return num_steps_done_; }
 
  private:
-  ShardedModel& model_;
+  TrainableModel& model_;
   const Communicator& comm_;
   Objective& objective_;
   TrainerOptions options_;
@@ -64,7 +65,7 @@ struct BatchGradient {
   ObjectiveSums sums;  // over all ranks
   double norm = 0;
 };
-BatchGradient accumulate_global_batch(ShardedModel& model, const Communicator& comm, Objective& objective,
+BatchGradient accumulate_global_batch(TrainableModel& model, const Communicator& comm, Objective& objective,
                                       const std::vector<MicroBatch>& micro_batches);
 
 /// This rank's micro-batches of the next round, equally many on all ranks.
@@ -72,7 +73,7 @@ using NextMicroBatches = std::function<std::vector<MicroBatch>()>;
 
 /// Collective: `start` begins the set anew and returns what gives its num_rounds rounds; an objective that surveys sees
 /// the set twice.
-EvaluationStats evaluate_model(ShardedModel& model, const Communicator& comm, Objective& objective, int64_t num_rounds,
-                               const std::function<NextMicroBatches()>& start);
+EvaluationStats evaluate_model(TrainableModel& model, const Communicator& comm, Objective& objective,
+                               int64_t num_rounds, const std::function<NextMicroBatches()>& start);
 
 }  // namespace plumb

@@ -34,7 +34,7 @@ modules_of() { [[ $1 == attention ]] && echo "q_proj k_proj v_proj o_proj" || ec
 
 # One line of JSON like the peer's. Tokens per second are the median of the measured steps.
 run_plumb() {
-  local dtype=$1 target=$2 quantize=$3 modules
+  local dtype=$1 target=$2 base=$3 modules
   read -ra modules <<<"$(modules_of "$target")"
   rm -rf "$work/run"
   OMP_NUM_THREADS=$threads /usr/bin/time -o "$work/time" -f '%M' "$program" sft --model "$work/model" \
@@ -42,9 +42,9 @@ run_plumb() {
     --max_steps "$((steps + warmup))" --per_device_train_batch_size "$micro_batch" \
     --gradient_accumulation_steps "$((batch / micro_batch))" --learning_rate 2e-4 --lr_scheduler_type constant \
     --gradient_checkpointing false --logging_steps 1 --threads "$threads" --lora_r 16 --lora_alpha 32 \
-    --lora_target_modules "${modules[@]}" --quantize "$quantize" "${more_options[@]}" >"$work/log" 2>&1 ||
+    --lora_target_modules "${modules[@]}" --quantize "$base" "${more_options[@]}" >"$work/log" 2>&1 ||
     { cat "$work/log" >&2; exit 1; }
-  "$venv/bin/python" - "$work" "$dtype" "$quantize" "$threads" "$warmup" <<'PYTHON'
+  "$venv/bin/python" - "$work" "$dtype" "$base" "$threads" "$warmup" <<'PYTHON'
 import json, statistics, sys
 work, dtype, quantize, threads, warmup = sys.argv[1:]
 lines = [json.loads(line) for line in open(f"{work}/run/metrics.jsonl")]
@@ -63,7 +63,7 @@ PYTHON
 keep_freed=(MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=67108864)
 
 run_peer() {
-  local name=$1 dtype=$2 target=$3 quantize=$4 modules options=()
+  local name=$1 dtype=$2 target=$3 base=$4 modules options=()
   read -ra modules <<<"$(modules_of "$target")"
   case $name in
     peft_at_once) options=(--batching padded --adapter_dtype "$dtype") ;;
@@ -72,7 +72,7 @@ run_peer() {
   esac
   env "${keep_freed[@]}" "$venv/bin/python" benchmarks/peers/peft_lora.py "$work/model" "$work/rows.jsonl" \
     --dtype "$dtype" --threads "$threads" --steps "$steps" --warmup "$warmup" --batch "$batch" --max_length 512 \
-    --quantize "$quantize" "${options[@]}" --targets "${modules[@]}" 2>"$work/log" | grep '^{' ||
+    --quantize "$base" "${options[@]}" --targets "${modules[@]}" 2>"$work/log" | grep '^{' ||
     { cat "$work/log" >&2; exit 1; }
 }
 

@@ -40,8 +40,10 @@ void check_target(const std::string& directory, ExistingDirectory existing) {
   if (existing == ExistingDirectory::kRefuse)
     throw_error<UsageError>("{}: expected a new or empty directory to export to, got one with files in it", directory);
   // never remove what might be somebody's home
-  if (!is_regular_file(join_path(directory, "config.json")))
-    throw_error<UsageError>("{}: expected a model directory to replace, got files without config.json", directory);
+  if (!is_regular_file(join_path(directory, "config.json")) &&
+      !is_regular_file(join_path(directory, "adapter_config.json")))
+    throw_error<UsageError>(
+        "{}: expected a model directory to replace, got files without config.json or adapter_config.json", directory);
 }
 
 /// Swaps two names in one step where the file system can; returns whether it did.

@@ -73,28 +73,41 @@ std::string hash_of_files(const Communicator& comm, const std::vector<std::strin
   return hash_of_text(describe_files(comm, paths).dump());
 }
 
-std::string model_hash(const Communicator& comm, const std::string& model_directory) {
+namespace {
+
+/// Collective: of a config file and all *.safetensors beside it.
+std::string hash_of_weights(const Communicator& comm, const std::string& directory, const char* config_name) {
   // rank 0 alone looks at names: ranks might see a directory differently for a while
   std::string names;
   comm.run_on_rank0([&] {
     std::error_code error;
     std::vector<std::string> found;
-    for (const auto& entry : std::filesystem::directory_iterator(model_directory, error)) {
+    for (const auto& entry : std::filesystem::directory_iterator(directory, error)) {
       if (entry.path().extension() == ".safetensors") found.push_back(entry.path().filename().string());
     }
-    if (error) throw_error<InputOutputError>("{}: cannot list: {}", model_directory, error.message());
+    if (error) throw_error<InputOutputError>("{}: cannot list: {}", directory, error.message());
     std::sort(found.begin(), found.end());
-    names = "config.json";
+    names = config_name;
     for (const std::string& name : found) names += '/' + name;
   });
   comm.broadcast(names);
   std::vector<std::string> paths;
   for (size_t begin = 0; begin < names.size();) {
     const size_t end = std::min(names.find('/', begin), names.size());
-    paths.push_back(join_path(model_directory, std::string_view(names).substr(begin, end - begin)));
+    paths.push_back(join_path(directory, std::string_view(names).substr(begin, end - begin)));
     begin = end + 1;
   }
   return hash_of_text(names + describe_files(comm, paths).dump());
+}
+
+}  // namespace
+
+std::string model_hash(const Communicator& comm, const std::string& model_directory) {
+  return hash_of_weights(comm, model_directory, "config.json");
+}
+
+std::string adapter_hash(const Communicator& comm, const std::string& adapter_directory) {
+  return hash_of_weights(comm, adapter_directory, "adapter_config.json");
 }
 
 }  // namespace plumb

@@ -24,4 +24,7 @@ std::string hash_of_files(const Communicator& comm, const std::vector<std::strin
 /// every rank and for any number of them. Throws AgreedError.
 std::string model_hash(const Communicator& comm, const std::string& model_directory);
 
+/// Collective: the same of a PEFT adapter, adapter_config.json and its *.safetensors.
+std::string adapter_hash(const Communicator& comm, const std::string& adapter_directory);
+
 }  // namespace plumb

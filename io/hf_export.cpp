@@ -1,12 +1,12 @@
 #include "io/hf_export.hpp"
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "io/file.hpp"
 #include "io/hf_model.hpp"
-#include "io/safetensors_writer.hpp"
 #include "lib/base/check.hpp"
 #include "lib/model/config_json.hpp"
 
@@ -19,27 +19,7 @@ namespace {
 constexpr int64_t kMaxConfigBytes = 16 << 20;
 constexpr int64_t kStagedElements = 1 << 18;
 
-/// Files that go along unchanged, where the source has them.
-constexpr const char* kCopiedFiles[] = {"tokenizer.json",     "tokenizer_config.json",
-                                        "tokenizer.model",    "special_tokens_map.json",
-                                        "added_tokens.json",  "vocab.json",
-                                        "merges.txt",         "generation_config.json",
-                                        "chat_template.jinja"};
-
 std::string_view hf_dtype_name(Dtype dtype) { return dtype == Dtype::kF32 ? "float32" : "bfloat16"; }
-
-std::string file_name(size_t file, size_t num_files) {
-  if (num_files == 1) return "model.safetensors";
-  return fmt::format("model-{:05}-of-{:05}.safetensors", file + 1, num_files);
-}
-
-std::string render_index(const ExportPlan& plan) {
-  json index = {{"metadata", {{"total_parameters", plan.num_parameters}, {"total_size", plan.tensor_bytes}}}};
-  json& weight_map = index["weight_map"] = json::object();
-  for (const auto& unit : plan.units)
-    for (const ExportTensor& tensor : unit) weight_map[tensor.name] = plan.files[tensor.file].name;
-  return index.dump(2) + "\n";
-}
 
 /// The source's config with the few keys that an export decides, so that keys plumb does not know survive.
 std::string adapt_source_config(const std::string& path, const ModelConfig& config, Dtype dtype) {
@@ -49,6 +29,7 @@ std::string adapt_source_config(const std::string& path, const ModelConfig& conf
   for (const char* key : {"id2label", "label2id", "pad_token_id"})
     if (rendered.contains(key)) source[key] = rendered.at(key);
   source["tie_word_embeddings"] = config.ties_embeddings;
+  source.erase("quantization_config");  // what is exported are numbers
   if (source.contains("dtype") || !source.contains("torch_dtype")) source["dtype"] = hf_dtype_name(dtype);
   if (source.contains("torch_dtype")) source["torch_dtype"] = hf_dtype_name(dtype);
   std::string text = source.dump(2) + "\n";
@@ -78,50 +59,38 @@ void write_converted(const File& file, Dtype dtype, int64_t offset_bytes, std::s
 
 }  // namespace
 
-ExportPlan plan_export(const std::vector<UnitLayout>& units, Dtype dtype, int64_t max_file_bytes) {
+ExportNames model_export_names() { return {hf_parameter_name, "model"}; }
+
+ExportPlan plan_export(const std::vector<UnitLayout>& units, Dtype dtype, int64_t max_file_bytes,
+                       const ExportNames& names) {
   check(dtype == Dtype::kF32 || dtype == Dtype::kBf16, "an export is in float32 or bfloat16");
-  check(max_file_bytes > 0, "files of an export have room");
+  std::vector<SafetensorsSpec> specs;
+  for (const UnitLayout& unit : units)
+    for (const Parameter& parameter : unit.parameters)
+      specs.push_back({names.tensor(parameter), dtype, parameter.shape});
+  ExportFiles placed = place_tensors(specs, max_file_bytes, names.file_stem);
   ExportPlan plan;
   plan.dtype = dtype;
-  std::vector<std::vector<SafetensorsSpec>> specs(1);
-  std::vector<int64_t> file_bytes(1, 0);  // of tensors only, until the headers are known
+  plan.files = std::move(placed.files);
+  plan.num_parameters = num_parameters(units);
+  plan.tensor_bytes = placed.tensor_bytes;
+  size_t index = 0;
   for (const UnitLayout& unit : units) {
     std::vector<ExportTensor>& tensors = plan.units.emplace_back();
     for (const Parameter& parameter : unit.parameters) {
-      const int64_t num_bytes = parameter.num_elements() * size_bytes(dtype);
-      if (file_bytes.back() > 0 && num_bytes > max_file_bytes - file_bytes.back()) {
-        specs.emplace_back();
-        file_bytes.push_back(0);
-      }
-      const std::string name = hf_parameter_name(parameter);
-      tensors.push_back({name, parameter.offset, parameter.num_elements(), specs.size() - 1, file_bytes.back()});
-      specs.back().push_back({name, dtype, parameter.shape});
-      file_bytes.back() += num_bytes;
-      plan.num_parameters += parameter.num_elements();
-      plan.tensor_bytes += num_bytes;
+      const ExportFiles::Place& place = placed.places[index];
+      tensors.push_back(
+          {specs[index].name, parameter.offset, parameter.num_elements(), place.file, place.offset_bytes});
+      ++index;
     }
     std::sort(tensors.begin(), tensors.end(),
               [](const auto& a, const auto& b) { return a.unit_offset < b.unit_offset; });
   }
-  for (size_t file = 0; file < specs.size(); ++file) {
-    const std::string header = render_safetensors_header(specs[file], {{"format", "pt"}});
-    const int64_t size_bytes = static_cast<int64_t>(header.size()) + file_bytes[file];
-    plan.files.push_back({file_name(file, specs.size()), header, size_bytes});
-  }
-  for (auto& unit : plan.units)
-    for (ExportTensor& tensor : unit)
-      tensor.offset_bytes += static_cast<int64_t>(plan.files[tensor.file].header.size());
   return plan;
 }
 
 void create_export_files(const ExportPlan& plan, const std::string& temporary) {
-  for (const ExportFile& planned : plan.files) {
-    File file = File::create(join_path(temporary, planned.name));
-    file.reserve(planned.size_bytes);
-    file.pwrite_exact(std::as_bytes(std::span(planned.header)), 0);
-    file.close();
-  }
-  sync_directory(temporary);
+  create_export_files(plan.files, temporary);
 }
 
 void write_unit_range(const ExportPlan& plan, const std::string& temporary, size_t unit_index, int64_t begin,
@@ -147,22 +116,22 @@ void write_unit_range(const ExportPlan& plan, const std::string& temporary, size
 }
 
 void sync_export_files(const ExportPlan& plan, const std::string& temporary) {
-  for (const ExportFile& planned : plan.files) File::open_for_writing(join_path(temporary, planned.name)).sync();
+  sync_export_files(plan.files, temporary);
 }
 
 void finish_export(const ExportPlan& plan, const std::string& temporary, const ModelConfig& config,
                    const std::string& source_model_directory) {
   sync_export_files(plan, temporary);
-  if (plan.files.size() > 1) write_new_file(join_path(temporary, "model.safetensors.index.json"), render_index(plan));
+  std::map<std::string, size_t> file_by_tensor;
+  for (const auto& unit : plan.units)
+    for (const ExportTensor& tensor : unit) file_by_tensor[tensor.name] = tensor.file;
+  write_export_index(plan.files, temporary, file_by_tensor, plan.num_parameters, plan.tensor_bytes);
   const std::string source_config = join_path(source_model_directory, "config.json");
   const bool has_source = !source_model_directory.empty() && is_regular_file(source_config);
   write_new_file(join_path(temporary, "config.json"), has_source
                                                           ? adapt_source_config(source_config, config, plan.dtype)
                                                           : render_model_config(config, hf_dtype_name(plan.dtype)));
-  for (const char* name : kCopiedFiles) {
-    const std::string source = join_path(source_model_directory, name);
-    if (!source_model_directory.empty() && is_regular_file(source)) copy_file(source, join_path(temporary, name));
-  }
+  if (!source_model_directory.empty()) copy_unchanged_files(source_model_directory, temporary);
   sync_directory(temporary);
 }
 

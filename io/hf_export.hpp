@@ -10,10 +10,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "io/export_files.hpp"
 #include "lib/base/dtype.hpp"
 #include "lib/model/model_config.hpp"
 #include "lib/model/parameters.hpp"
@@ -28,12 +30,6 @@ struct ExportTensor {
   int64_t offset_bytes = 0;  // within the file
 };
 
-struct ExportFile {
-  std::string name;    // "model-00001-of-00003.safetensors"
-  std::string header;  // all bytes before the first tensor
-  int64_t size_bytes = 0;
-};
-
 struct ExportPlan {
   Dtype dtype = Dtype::kF32;
   std::vector<ExportFile> files;
@@ -42,12 +38,18 @@ struct ExportPlan {
   int64_t tensor_bytes = 0;  // without headers
 };
 
-inline constexpr int64_t kDefaultExportFileBytes = 5'000'000'000;
+/// What tensors and files are called: those of a model, unless told otherwise.
+struct ExportNames {
+  std::function<std::string(const Parameter&)> tensor;
+  std::string file_stem;
+};
+ExportNames model_export_names();
 
 /// A file holds tensors of at most max_file_bytes, or one tensor that is larger. The same on every rank.
 /// dtype: kF32 or kBf16.
 ExportPlan plan_export(const std::vector<UnitLayout>& units, Dtype dtype,
-                       int64_t max_file_bytes = kDefaultExportFileBytes);
+                       int64_t max_file_bytes = kDefaultExportFileBytes,
+                       const ExportNames& names = model_export_names());
 
 /// Rank 0 only: headers written, disk space of all files taken.
 void create_export_files(const ExportPlan& plan, const std::string& temporary);
@@ -61,8 +63,8 @@ void write_unit_range(const ExportPlan& plan, const std::string& temporary, size
 void sync_export_files(const ExportPlan& plan, const std::string& temporary);
 
 /// Rank 0 only: index, config.json and the tokenizer's files. source_model_directory: where training started; its
-/// config.json keeps all its keys but dtype, architectures and tie_word_embeddings. Empty: no source. Throws DataError
-/// if that config describes another model.
+/// config.json keeps all its keys but dtype, architectures, tie_word_embeddings and quantization_config. Empty: no
+/// source. Throws DataError if that config describes another model.
 void finish_export(const ExportPlan& plan, const std::string& temporary, const ModelConfig& config,
                    const std::string& source_model_directory);
 

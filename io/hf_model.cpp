@@ -80,15 +80,6 @@ bool is_ignorable(std::string_view name, const ModelConfig& config) {
                                   : name == "score.weight" && is_language_model;
 }
 
-/// "a, b, c and 7 more"
-std::string list_some(const std::vector<std::string>& names) {
-  const size_t num_listed = std::min(names.size(), kMaxListed);
-  std::string text =
-      fmt::format("{}", fmt::join(names.begin(), names.begin() + static_cast<ptrdiff_t>(num_listed), ", "));
-  if (names.size() > num_listed) text += fmt::format(" and {} more", names.size() - num_listed);
-  return text;
-}
-
 std::vector<std::string> list_directory(const std::string& path) {
   const std::unique_ptr<DIR, int (*)(DIR*)> stream(::opendir(path.c_str()), ::closedir);
   if (!stream) {
@@ -134,6 +125,14 @@ std::string hf_parameter_name(const Parameter& parameter) {
   return fmt::format(fmt::runtime(name_pattern(parameter.kind)), parameter.layer);
 }
 
+std::string list_some(const std::vector<std::string>& names) {
+  const size_t num_listed = std::min(names.size(), kMaxListed);
+  std::string text =
+      fmt::format("{}", fmt::join(names.begin(), names.begin() + static_cast<ptrdiff_t>(num_listed), ", "));
+  if (names.size() > num_listed) text += fmt::format(" and {} more", names.size() - num_listed);
+  return text;
+}
+
 HfModel::HfModel(const std::string& directory, HfModelOptions options) : directory_(directory), options_(options) {
   const std::vector<std::string> names = list_directory(directory);
   if (!contains(names, "config.json"))
@@ -145,6 +144,7 @@ HfModel::HfModel(const std::string& directory, HfModelOptions options) : directo
   config_ = parse_model_config(read_text_file(config_path, kMaxConfigBytes), config_path);
   if (options_.head) config_.head = *options_.head;
   units_ = unit_layouts(config_);
+  if (options_.quantizes) quantizing_reader_ = std::make_unique<QuantizingReader>(options_.quantizes_scales);
   if (contains(names, kSingleFile)) {
     open_single_file();
   } else if (contains(names, kIndexFile)) {
@@ -200,9 +200,10 @@ void HfModel::open_indexed_files() {
                              join_path(directory_, part.get<std::string>()), quote_json(tensor), kIndexFile);
 }
 
-void HfModel::check_parameters() const {
+void HfModel::check_parameters() {
   std::vector<std::string> missing, misfit, extra;
   std::unordered_set<std::string> expected;
+  const FindTensor find = [&](std::string_view name) { return find_tensor(name); };
   for (const UnitLayout& unit : units_) {
     for (const Parameter& parameter : unit.parameters) {
       const std::string name = hf_parameter_name(parameter);
@@ -213,6 +214,12 @@ void HfModel::check_parameters() const {
       }
       const SafetensorsEntry& entry = file_of(name).at(name);
       const bool is_number = entry.dtype == Dtype::kF32 || entry.dtype == Dtype::kBf16 || entry.dtype == Dtype::kF16;
+      const bool may_be_nf4 = config_.is_quantized && is_block_matrix(parameter.kind);
+      if (may_be_nf4 && (entry.shape != parameter.shape || !is_number || has_nf4_parts(name, find))) {
+        const StoredNf4& matrix = stored_nf4_[name] = open_nf4(name, parameter.shape, find);
+        expected.insert(matrix.part_names.begin(), matrix.part_names.end());
+        continue;
+      }
       if (entry.shape != parameter.shape || !is_number)
         misfit.push_back(fmt::format("{} (expected F32, BF16 or F16 of {}, got {} of {})", name,
                                      quote_shape(parameter.shape), dtype_info(entry.dtype).name,
@@ -230,6 +237,15 @@ void HfModel::check_parameters() const {
   report("not in the model", extra);
   if (!faults.empty())
     throw_error<DataError>("{}: expected the weights that config.json describes{}", directory_, faults);
+  if (config_.is_quantized && stored_nf4_.empty())
+    throw_error<DataError>("{}: expected matrices in NF4, as quantization_config of config.json says, got none",
+                           directory_);
+}
+
+StoredTensor HfModel::find_tensor(std::string_view name) const {
+  const auto found = files_by_tensor_.find(name);
+  if (found == files_by_tensor_.end()) return {};
+  return {found->second, found->second->find(name)};
 }
 
 const SafetensorsFile& HfModel::file_of(std::string_view tensor) const {
@@ -237,6 +253,40 @@ const SafetensorsFile& HfModel::file_of(std::string_view tensor) const {
   if (found == files_by_tensor_.end())
     throw_error<DataError>("{}: expected a tensor {}, got none of that name", directory_, tensor);
   return *found->second;
+}
+
+const StoredNf4* HfModel::find_stored_nf4(const Parameter& parameter) const {
+  if (!config_.is_quantized || !is_block_matrix(parameter.kind)) return nullptr;
+  const auto found = stored_nf4_.find(hf_parameter_name(parameter));
+  return found == stored_nf4_.end() ? nullptr : &found->second;
+}
+
+bool HfModel::is_quantized(const Parameter& parameter) const {
+  return is_block_matrix(parameter.kind) && (quantizing_reader_ || find_stored_nf4(parameter) != nullptr);
+}
+
+Nf4Layout HfModel::nf4_layout_of(const Parameter& parameter) const {
+  check(is_quantized(parameter), "only a quantised parameter has a layout of NF4");
+  const StoredNf4* matrix = find_stored_nf4(parameter);
+  return matrix != nullptr ? matrix->layout : quantizing_reader_->layout_of(stored_tensor(parameter));
+}
+
+Dtype HfModel::original_dtype_of(const Parameter& parameter) const {
+  check(is_quantized(parameter), "only a quantised parameter had another dtype");
+  const StoredNf4* matrix = find_stored_nf4(parameter);
+  return matrix != nullptr ? matrix->original_dtype : stored_tensor(parameter).entry->dtype;
+}
+
+void HfModel::read_nf4(const Parameter& parameter, std::span<std::byte> bytes) const {
+  check(is_quantized(parameter), "only a quantised parameter is read as NF4");
+  if (const StoredNf4* matrix = find_stored_nf4(parameter)) return read_stored_nf4(*matrix, bytes);
+  quantizing_reader_->read(stored_tensor(parameter), bytes);
+}
+
+StoredTensor HfModel::stored_tensor(const Parameter& parameter) const {
+  const std::string name = hf_parameter_name(parameter);
+  const SafetensorsFile& file = file_of(name);
+  return {&file, &file.at(name)};
 }
 
 void HfModel::read_unit_range(const UnitLayout& unit, int64_t begin, int64_t end, std::span<float> values) const {
@@ -254,6 +304,14 @@ void HfModel::read_unit_range(const UnitLayout& unit, int64_t begin, int64_t end
       score.parameters[0].offset = 0;
       initialise_unit_range(score, config_.initializer_range, options_.seed, first - parameter.offset,
                             last - parameter.offset, piece);
+      continue;
+    }
+    if (const StoredNf4* matrix = find_stored_nf4(parameter)) {
+      read_stored_nf4(*matrix, first - parameter.offset, piece);
+      continue;
+    }
+    if (is_quantized(parameter)) {
+      quantizing_reader_->read(stored_tensor(parameter), first - parameter.offset, piece);
       continue;
     }
     const SafetensorsFile& file = file_of(name);

@@ -10,15 +10,11 @@ namespace plumb {
 
 using nlohmann::json;
 
-namespace {
-
-int64_t num_bytes(const SafetensorsSpec& spec) {
-  int64_t bytes = size_bytes(spec.dtype);
-  for (int64_t size : spec.shape) bytes *= size;
+int64_t SafetensorsSpec::num_bytes() const {
+  int64_t bytes = size_bytes(dtype);
+  for (const int64_t size : shape) bytes *= size;
   return bytes;
 }
-
-}  // namespace
 
 std::string render_safetensors_header(std::span<const SafetensorsSpec> tensors,
                                       const std::map<std::string, std::string>& metadata) {
@@ -26,7 +22,7 @@ std::string render_safetensors_header(std::span<const SafetensorsSpec> tensors,
   if (!metadata.empty()) header["__metadata__"] = metadata;
   int64_t offset_bytes = 0;
   for (const SafetensorsSpec& spec : tensors) {
-    const int64_t end_bytes = offset_bytes + num_bytes(spec);
+    const int64_t end_bytes = offset_bytes + spec.num_bytes();
     json entry = {{"dtype", dtype_info(spec.dtype).name}, {"shape", spec.shape}};
     entry["data_offsets"] = {offset_bytes, end_bytes};
     check(header.emplace(spec.name, std::move(entry)).second, "tensor names differ");
@@ -44,7 +40,7 @@ void write_safetensors_file(const std::string& path, std::span<const Safetensors
                             const std::map<std::string, std::string>& metadata) {
   std::vector<SafetensorsSpec> specs;
   for (const SafetensorsTensor& tensor : tensors) {
-    check(static_cast<int64_t>(tensor.bytes.size()) == num_bytes(tensor.spec), "bytes fill the shape of the tensor");
+    check(static_cast<int64_t>(tensor.bytes.size()) == tensor.spec.num_bytes(), "bytes fill the shape of the tensor");
     specs.push_back(tensor.spec);
   }
   std::string content = render_safetensors_header(specs, metadata);

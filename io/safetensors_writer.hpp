@@ -16,6 +16,7 @@ struct SafetensorsSpec {
   std::string name;
   Dtype dtype = Dtype::kF32;
   std::vector<int64_t> shape;
+  int64_t num_bytes() const;
 };
 
 /// The bytes before the buffer: length and JSON, padded to a multiple of 8. The tensors follow in the order given,

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 
 #include "lib/objective/token_loss.hpp"
+#include "lib/optim/adamw_state.hpp"
 #include "partition/sharded_model.hpp"
 
 namespace plumb {
@@ -25,56 +27,131 @@ BlockBytes block_bytes(const ModelConfig& config, int64_t element) {
   return {kept, std::max(2 * f + 3 * d, 2 * q + o + 4 * d) * element};
 }
 
-}  // namespace
-
-MemoryPlan plan_memory(const PlanInput& input) {
-  const std::vector<ShardLayout> units = shard_layouts(input.config, input.num_ranks);
-  const BufferPlan buffers = plan_buffers(units, input.config.shares_head(), input.element_bytes);
-  MemoryPlan plan;
-  int64_t shard_bytes = 0, largest_shard = 0;
-  std::vector<UnitLayout> layouts;
-  for (const ShardLayout& unit : units) {
-    shard_bytes += unit.shard_elements() * 4;
-    largest_shard = std::max(largest_shard, unit.shard_elements());
-    layouts.push_back(unit.unit());
+/// The same of the adapters of the block that has most of them: kept x A^T, of DoRA also the directions; and the
+/// largest product's gradient of x A^T, its input with dropout, and what DoRA copies of its outputs.
+BlockBytes adapter_block_bytes(const ModelConfig& config, const Adapter& adapter, int64_t element) {
+  BlockBytes most{};
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    int64_t kept = 0;
+    std::array<int64_t, kNumProducts> working{};
+    for (const LoraTarget& target : adapter.targets) {
+      if (target.layer != layer) continue;
+      const std::vector<int64_t> shape = target_shape(config, target.kind);
+      const int64_t outputs = adapter.has_magnitudes ? shape[0] : 0;
+      kept += target.rank + outputs;
+      int64_t& of_product = working[static_cast<size_t>(product_of(target.kind))];
+      if (of_product == 0 && adapter.dropout > 0) of_product += shape[1];
+      of_product += target.rank + 2 * outputs;
+    }
+    most.kept = std::max(most.kept, kept * element);
+    most.working = std::max(most.working, *std::max_element(working.begin(), working.end()) * element);
   }
-  plan.num_parameters = num_parameters(layouts);
-  plan.program_bytes = input.program_bytes;
-  plan.parameter_bytes = shard_bytes;
-  plan.moment_bytes = 2 * shard_bytes;
-  plan.gradient_bytes = shard_bytes * max_open_subtrees(input.num_ranks, input.accumulation_steps, input.reduction);
+  return most;
+}
+
+/// Sizes per rank of one trained unit.
+void add_shard(const PlanInput& input, const ShardLayout& unit, MemoryPlan& plan) {
+  const int64_t shard_bytes = unit.shard_elements() * 4;
+  plan.parameter_bytes += shard_bytes;
+  plan.moment_bytes +=
+      moment_bytes(unit.shard_elements(), input.has_8bit_moments && has_8bit_moments(unit.unit().num_elements));
+  plan.gradient_bytes += shard_bytes * max_open_subtrees(input.num_ranks, input.accumulation_steps, input.reduction);
+}
+
+int num_nodes(const PlanInput& input) { return (input.num_ranks + input.ranks_per_node - 1) / input.ranks_per_node; }
+
+/// All parameters are trained.
+void plan_whole_model(const PlanInput& input, const std::vector<ShardLayout>& units, MemoryPlan& plan) {
+  const BufferPlan buffers = plan_buffers(units, input.config.shares_head(), input.element_bytes);
+  int64_t largest_shard = 0;
+  for (const ShardLayout& unit : units) {
+    add_shard(input, unit, plan);
+    largest_shard = std::max(largest_shard, unit.shard_elements());
+  }
+  plan.num_trained_parameters = plan.num_parameters;
   plan.gradient_buffer_bytes = buffers.gradient_bytes;
   plan.slot_bytes = buffers.slot_bytes;
-  const int nodes = (input.num_ranks + input.ranks_per_node - 1) / input.ranks_per_node;
-  plan.exchange_bytes = 2 * (nodes - 1) * largest_shard * 4;
-
-  const int64_t tokens = input.micro_batch_tokens, layers = input.config.num_layers;
-  const BlockBytes block = block_bytes(input.config, input.element_bytes);
-  const int64_t row_bytes = input.config.hidden_size * input.element_bytes;
-  plan.activation_bytes = tokens * (block.working + (input.has_gradient_checkpointing ? block.kept + layers * row_bytes
-                                                                                      : layers * block.kept));
-  plan.head_bytes =
-      input.config.head == HeadKind::kScore
-          ? 2 * tokens * row_bytes  // hidden and its gradient
-          : token_loss_bytes(tokens, input.config.hidden_size, input.config.vocab_size, input.element_bytes);
-
+  plan.exchange_bytes = 2 * (num_nodes(input) - 1) * largest_shard * 4;
   plan.gathers_per_step = std::ssize(buffers.gathers) * input.accumulation_steps;
   plan.reduces_per_step = std::ssize(buffers.reduces) * input.accumulation_steps;
   for (const UnitOperation& gather : buffers.gathers)
     plan.gather_bytes_per_step += gather.buffer.bytes * input.accumulation_steps;
   for (const UnitOperation& reduce : buffers.reduces)
     plan.reduce_bytes_per_step += reduce.buffer.bytes * input.accumulation_steps;
+}
+
+std::optional<Nf4Format> all_plain(const Parameter&) { return std::nullopt; }
+
+/// An adapter is trained, beside a frozen base: what AdaptedModel allocates and exchanges.
+void plan_adapted_model(const PlanInput& input, MemoryPlan& plan) {
+  const ShardLayout unit(adapter_layout(input.config, *input.adapter), input.num_ranks);
+  add_shard(input, unit, plan);
+  plan.num_trained_parameters = num_parameters({unit.unit()});
+  for (const Parameter& p : unit.unit().parameters)
+    if (p.part != AdapterPart::kWhole) plan.num_parameters += p.num_elements();
+  const std::vector<FrozenUnit> frozen =
+      frozen_units(input.config, *input.adapter, input.element_bytes, input.nf4_format ? input.nf4_format : all_plain);
+  const FrozenBaseBytes base =
+      frozen_base_bytes(input.config, frozen, input.num_ranks, num_nodes(input) == 1, input.element_bytes,
+                        lowest_trained_layer(input.config, *input.adapter));
+  plan.base_bytes = base.resident;
+  plan.base_shard_bytes = base.shards;
+  plan.scratch_bytes = base.scratch;
+  const int64_t slot = unit.padded_elements() * input.element_bytes;
+  plan.slot_bytes = slot + base.slots;
+  plan.gradient_buffer_bytes = unit.padded_elements() * 4;
+  plan.exchange_bytes = 2 * (num_nodes(input) - 1) * unit.shard_elements() * 4;
+  plan.gathers_per_step = (1 + base.num_gathers) * input.accumulation_steps;
+  plan.gather_bytes_per_step = (slot + base.gathered) * input.accumulation_steps;
+  plan.reduces_per_step = input.accumulation_steps;
+  plan.reduce_bytes_per_step = plan.gradient_buffer_bytes * input.accumulation_steps;
+}
+
+int64_t activation_bytes(const PlanInput& input) {
+  int64_t layers = input.config.num_layers;  // that have a backward pass
+  BlockBytes block = block_bytes(input.config, input.element_bytes);
+  if (input.adapter) {
+    layers -= lowest_trained_layer(input.config, *input.adapter);
+    const BlockBytes more = adapter_block_bytes(input.config, *input.adapter, input.element_bytes);
+    block.kept += more.kept;
+    block.working += more.working;
+  }
+  const int64_t row_bytes = input.config.hidden_size * input.element_bytes;
+  return input.micro_batch_tokens *
+         (block.working + (input.has_gradient_checkpointing ? block.kept + layers * row_bytes
+                                                            : std::max<int64_t>(1, layers) * block.kept));
+}
+
+}  // namespace
+
+MemoryPlan plan_memory(const PlanInput& input) {
+  const std::vector<ShardLayout> units = shard_layouts(input.config, input.num_ranks);
+  std::vector<UnitLayout> layouts;
+  for (const ShardLayout& unit : units) layouts.push_back(unit.unit());
+  MemoryPlan plan;
+  plan.num_parameters = num_parameters(layouts);
+  plan.program_bytes = input.program_bytes;
+  if (input.adapter)
+    plan_adapted_model(input, plan);
+  else
+    plan_whole_model(input, units, plan);
+  plan.activation_bytes = activation_bytes(input);
+  const int64_t tokens = input.micro_batch_tokens;
+  plan.head_bytes =
+      input.config.head == HeadKind::kScore
+          ? 2 * tokens * input.config.hidden_size * input.element_bytes  // hidden and its gradient
+          : token_loss_bytes(tokens, input.config.hidden_size, input.config.vocab_size, input.element_bytes);
   return plan;
 }
 
 int64_t MemoryPlan::rank_bytes() const {
-  return program_bytes + parameter_bytes + moment_bytes + gradient_bytes + gradient_buffer_bytes + activation_bytes +
-         head_bytes + exchange_bytes;
+  return program_bytes + parameter_bytes + base_shard_bytes + scratch_bytes + moment_bytes + gradient_bytes +
+         gradient_buffer_bytes + activation_bytes + head_bytes + exchange_bytes;
 }
 
 int64_t MemoryPlan::total_bytes(int num_ranks, int ranks_per_node) const {
   const int nodes = (num_ranks + ranks_per_node - 1) / ranks_per_node;
-  return num_ranks * rank_bytes() + nodes * slot_bytes;
+  return num_ranks * rank_bytes() + nodes * node_bytes();
 }
 
 std::string render_bytes(int64_t bytes) {
@@ -87,14 +164,19 @@ std::string render_bytes(int64_t bytes) {
 
 std::string render_plan(const PlanInput& input, const MemoryPlan& plan) {
   std::string text =
-      fmt::format("plan: {:.2f} M parameters on {} rank{}, {} per node, micro-batches of at most {} tokens\n",
-                  static_cast<double>(plan.num_parameters) / 1e6, input.num_ranks, input.num_ranks == 1 ? "" : "s",
-                  input.ranks_per_node, input.micro_batch_tokens);
+      fmt::format("plan: {:.2f} M parameters{} on {} rank{}, {} per node, micro-batches of at most {} tokens\n",
+                  static_cast<double>(plan.num_parameters) / 1e6,
+                  input.adapter ? fmt::format(", of which an adapter of {:.2f} M is trained,",
+                                              static_cast<double>(plan.num_trained_parameters) / 1e6)
+                                : "",
+                  input.num_ranks, input.num_ranks == 1 ? "" : "s", input.ranks_per_node, input.micro_batch_tokens);
   const auto line = [&](const char* name, int64_t bytes) {
     text += fmt::format("  {:<34} {:>10}\n", name, render_bytes(bytes));
   };
   line("program, per rank", plan.program_bytes);
-  line("parameters", plan.parameter_bytes);
+  line(input.adapter ? "adapter" : "parameters", plan.parameter_bytes);
+  if (plan.base_shard_bytes > 0) line("its share of the frozen base", plan.base_shard_bytes);
+  if (plan.scratch_bytes > 0) line("one matrix out of NF4", plan.scratch_bytes);
   line("moments", plan.moment_bytes);
   line("gradients", plan.gradient_bytes);
   line("gradient buffers", plan.gradient_buffer_bytes);
@@ -103,6 +185,7 @@ std::string render_plan(const PlanInput& input, const MemoryPlan& plan) {
   if (plan.exchange_bytes > 0) line("sums between nodes", plan.exchange_bytes);
   line("sum per rank", plan.rank_bytes());
   line("slots, per node", plan.slot_bytes);
+  if (plan.base_bytes > 0) line("frozen base, per node", plan.base_bytes);
   line("all ranks and nodes", plan.total_bytes(input.num_ranks, input.ranks_per_node));
   text += fmt::format("  per step: {} gathers ({}), {} reduce-scatters ({})", plan.gathers_per_step,
                       render_bytes(plan.gather_bytes_per_step), plan.reduces_per_step,

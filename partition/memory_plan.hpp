@@ -1,13 +1,18 @@
 // What a run will take, worked out before it starts: bytes per rank and per node, and bytes on the wire per step.
-// 16 bytes per parameter over all ranks (master, gradient, two moments), then slots, gradient buffers and activations.
+// 16 bytes per trained parameter over all ranks (master, gradient, two moments), then slots, gradient buffers and
+// activations; with an adapter, also the frozen base under it.
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "lib/model/lora.hpp"
 #include "partition/buffer_plan.hpp"
 #include "partition/canonical_sum.hpp"
+#include "partition/frozen_base.hpp"
 
 namespace plumb {
 
@@ -20,14 +25,21 @@ struct PlanInput {
   int64_t micro_batch_tokens = 0;  // the most that one micro-batch holds
   bool has_gradient_checkpointing = true;
   Reduction reduction = Reduction::kCanonical;
+  bool has_8bit_moments = false;
+  std::optional<Adapter> adapter;  // trained instead of the model, which is frozen
+  /// With an adapter, which matrices of the base are in NF4, and how: nested_nf4 for all; nullptr for none.
+  std::function<std::optional<Nf4Format>(const Parameter&)> nf4_format = nullptr;
   int64_t program_bytes = 0;  // per rank before anything is allocated: code, MPI, LibTorch
 };
 
 struct MemoryPlan {
-  int64_t num_parameters = 0;
+  int64_t num_parameters = 0;  // of the model, and of an adapter
+  int64_t num_trained_parameters = 0;
   // per rank
   int64_t program_bytes = 0;
-  int64_t parameter_bytes = 0;
+  int64_t parameter_bytes = 0;   // of what is trained
+  int64_t base_shard_bytes = 0;  // of a frozen base on several nodes
+  int64_t scratch_bytes = 0;     // one dequantised matrix
   int64_t moment_bytes = 0;
   int64_t gradient_bytes = 0;  // this rank's shard, with the open subtrees of canonical sums
   int64_t gradient_buffer_bytes = 0;
@@ -36,6 +48,7 @@ struct MemoryPlan {
   int64_t exchange_bytes = 0;  // sums on their way between nodes
   // per node
   int64_t slot_bytes = 0;
+  int64_t base_bytes = 0;  // of a frozen base on one node
   // all-gathered and reduce-scattered units per step, whole units on the wire
   int64_t gathers_per_step = 0;
   int64_t reduces_per_step = 0;
@@ -43,6 +56,8 @@ struct MemoryPlan {
   int64_t reduce_bytes_per_step = 0;
 
   int64_t rank_bytes() const;
+  /// What all ranks of a node share.
+  int64_t node_bytes() const { return slot_bytes + base_bytes; }
   int64_t total_bytes(int num_ranks, int ranks_per_node) const;
 };
 

@@ -15,7 +15,7 @@ ShardLayout::ShardLayout(UnitLayout unit, int num_ranks) : unit_(std::move(unit)
   if (end < padded_elements()) gaps_.push_back({end, padded_elements()});
 }
 
-std::vector<ShardLayout::DecayRun> ShardLayout::decay_runs(int rank) const {
+std::vector<DecayRun> ShardLayout::decay_runs(int rank) const {
   const ElementRange mine = shard(rank);
   std::vector<DecayRun> runs;
   for (size_t i = 0; i < unit_.parameters.size(); ++i) {
@@ -24,9 +24,9 @@ std::vector<ShardLayout::DecayRun> ShardLayout::decay_runs(int rank) const {
     const ElementRange part{std::max(mine.begin, parameter.offset), std::min(mine.end, next)};
     if (part.begin >= part.end) continue;
     if (!runs.empty() && runs.back().is_decayed == parameter.is_decayed()) {
-      runs.back().range.end = part.end;
+      runs.back().end = part.end - mine.begin;
     } else {
-      runs.push_back({part, parameter.is_decayed()});
+      runs.push_back({part.begin - mine.begin, part.end - mine.begin, parameter.is_decayed()});
     }
   }
   return runs;

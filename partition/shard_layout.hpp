@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "lib/model/parameters.hpp"
+#include "lib/optim/adamw.hpp"
 
 namespace plumb {
 
@@ -30,11 +31,8 @@ class ShardLayout {
   ElementRange shard(int rank) const { return {rank * shard_elements_, (rank + 1) * shard_elements_}; }
   /// What lies between and after the parameters: always zero, in parameters and gradients.
   const std::vector<ElementRange>& gaps() const { return gaps_; }
-  /// Elements with and without weight decay within a shard, as runs; gaps belong to the run before them.
-  struct DecayRun {
-    ElementRange range;  // of the unit
-    bool is_decayed;
-  };
+  /// Elements with and without weight decay, as runs that cover the shard and count from its begin; gaps belong to the
+  /// run before them.
   std::vector<DecayRun> decay_runs(int rank) const;
 
  private:

@@ -9,38 +9,9 @@
 
 #include "lib/base/check.hpp"
 #include "lib/base/exact_sum.hpp"
-#include "lib/model/tensor_kernels.hpp"
+#include "partition/padded_rows.hpp"
 
 namespace plumb {
-
-namespace {
-
-/// What goes through the blocks: the documents of a micro-batch, and behind them rows of no meaning as one document
-/// more. Their gradient is zero.
-struct PaddedRows {
-  std::vector<int64_t> token_ids, document_begin, prefix_length;
-
-  PaddedRows(const MicroBatch& batch, at::ScalarType dtype)
-      : token_ids(batch.token_ids), document_begin(batch.document_begin), prefix_length(batch.prefix_length) {
-    const int64_t num_rows = round_up_rows(batch.num_tokens(), dtype == at::kFloat ? 4 : 2);
-    if (num_rows == batch.num_tokens()) return;
-    token_ids.resize(static_cast<size_t>(num_rows), 0);
-    document_begin.push_back(num_rows);
-    if (!prefix_length.empty()) prefix_length.push_back(0);
-  }
-};
-
-/// The gradient of the documents' rows, with zeros for those behind them.
-at::Tensor pad_gradient(const at::Tensor& gradient_TD, int64_t num_rows) {
-  const int64_t num_tokens = gradient_TD.size(0);
-  if (num_tokens == num_rows) return gradient_TD;
-  at::Tensor padded = at::empty({num_rows, gradient_TD.size(1)}, gradient_TD.options());
-  padded.narrow(0, 0, num_tokens).copy_(gradient_TD);
-  padded.narrow(0, num_tokens, num_rows - num_tokens).zero_();
-  return padded;
-}
-
-}  // namespace
 
 std::vector<ShardLayout> shard_layouts(const ModelConfig& config, int num_ranks) {
   std::vector<ShardLayout> layouts;
@@ -63,8 +34,7 @@ ShardedModel::ShardedModel(const ModelConfig& config, const Communicator& comm, 
   for (const ShardLayout& layout : units_) {
     UnitShard& shard = shards_.emplace_back();
     shard.parameters = new_span(layout.shard_elements());
-    shard.moments1 = new_span(layout.shard_elements());
-    shard.moments2 = new_span(layout.shard_elements());
+    shard.moments = new_moments(layout, options);
     for (int64_t level = 0; level < num_levels; ++level) {
       const std::span<float> memory = new_span(layout.shard_elements());
       if (level == 0) shard.gradients = memory;
@@ -172,13 +142,7 @@ void ShardedModel::accumulate(const MicroBatch& batch, int64_t accumulation, con
   // the embedding's gradient: rows of the tokens that were there; on top of the head's when tied
   const at::Tensor embedding_gradient = config_.shares_head() ? head_gradient : exchange_.gradient_buffer(last_reduce);
   if (!config_.shares_head()) embedding_gradient.zero_();
-  with_element_type(options_.dtype, [&]<class T>(T*) {
-    float* vocabulary_rows = data_of<float>(embedding_gradient);
-    for (int64_t t = 0; t < batch.num_tokens(); ++t)
-      activation_kernels<T>().add_to_float(
-          data_of<T>(gradient_TD) + t * config_.hidden_size,
-          vocabulary_rows + batch.token_ids[static_cast<size_t>(t)] * config_.hidden_size, config_.hidden_size);
-  });
+  add_embedding_gradient(gradient_TD, batch.token_ids, batch.num_tokens(), embedding_gradient);
   exchange_.start_reduce(last_reduce);
   if (reduce >= 0) finish_reduce(reduce, accumulation);
   finish_reduce(last_reduce, accumulation);
@@ -204,17 +168,9 @@ double ShardedModel::gradient_norm() const {
 
 void ShardedModel::update(const AdamWOptions& options, double learning_rate, int64_t step, double gradient_scale) {
   for (size_t unit = 0; unit < units_.size(); ++unit) {
-    const UnitShard& shard = shards_[unit];
-    const int64_t shard_begin = units_[unit].shard(comm_.rank()).begin;
-    for (const ShardLayout::DecayRun& run : units_[unit].decay_runs(comm_.rank())) {
-      const auto first = static_cast<size_t>(run.range.begin - shard_begin);
-      const auto count = static_cast<size_t>(run.range.size());
-      AdamWOptions run_options = options;
-      if (!run.is_decayed) run_options.weight_decay = 0;
-      adamw_update(shard.parameters.subspan(first, count), shard.gradients.subspan(first, count),
-                   shard.moments1.subspan(first, count), shard.moments2.subspan(first, count), run_options,
-                   learning_rate, step, gradient_scale);
-    }
+    UnitShard& shard = shards_[unit];
+    shard.moments.update(shard.parameters, shard.gradients, units_[unit].decay_runs(comm_.rank()), options,
+                         learning_rate, step, gradient_scale);
   }
 }
 

@@ -9,27 +9,14 @@
 #include <span>
 #include <vector>
 
-#include "lib/model/batch.hpp"
 #include "lib/model/block.hpp"
-#include "lib/objective/token_loss.hpp"
-#include "lib/optim/adamw.hpp"
+#include "lib/optim/adamw_state.hpp"
+#include "partition/trainable_model.hpp"
 #include "partition/unit_exchange.hpp"
 
 namespace plumb {
 
-struct EngineOptions {
-  at::ScalarType dtype = at::kFloat;  // of slots, activations and the wire
-  bool has_gradient_checkpointing = true;
-  int64_t accumulation_steps = 1;
-  Reduction reduction = Reduction::kCanonical;
-};
-
-/// Turns the last block's output into a loss: returns the gradient of hidden_TD and writes those of the head (float32),
-/// or returns an undefined tensor, and writes none, when `gradients` is null.
-using HeadPass =
-    std::function<at::Tensor(const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors* gradients)>;
-
-class ShardedModel {
+class ShardedModel : public TrainableModel {
  public:
   /// Collective. Parameters are zero until load().
   ShardedModel(const ModelConfig& config, const Communicator& comm, const EngineOptions& options);
@@ -38,20 +25,12 @@ class ShardedModel {
   /// the padding, which must come back zero.
   void load(const std::function<void(int unit, ElementRange range, std::span<float> out)>& fill);
 
-  /// Collective: one micro-batch forward and backward. `accumulation` counts from 0 within the step; after the last the
-  /// gradient shards are complete.
-  void accumulate(const MicroBatch& batch, int64_t accumulation, const HeadPass& head_pass);
+  void accumulate(const MicroBatch& batch, int64_t accumulation, const HeadPass& head_pass) override;
+  void evaluate(const MicroBatch& batch, const HeadPass& head_pass) override;
+  double gradient_norm() const override;
+  void update(const AdamWOptions& options, double learning_rate, int64_t step, double gradient_scale) override;
 
-  /// Collective: forward only, no gradients.
-  void evaluate(const MicroBatch& batch, const HeadPass& head_pass);
-
-  /// Collective: Euclidean norm of the whole gradient, the same bits on any number of ranks.
-  double gradient_norm() const;
-
-  /// Local: AdamW on this rank's shards. step counts from 1.
-  void update(const AdamWOptions& options, double learning_rate, int64_t step, double gradient_scale);
-
-  const ModelConfig& config() const { return config_; }
+  const ModelConfig& config() const override { return config_; }
   const std::vector<ShardLayout>& units() const { return units_; }
   std::span<float> parameter_shard(int unit) { return shards_[static_cast<size_t>(unit)].parameters; }
   std::span<const float> gradient_shard(int unit) const { return shards_[static_cast<size_t>(unit)].gradients; }
@@ -59,7 +38,8 @@ class ShardedModel {
 
  private:
   struct UnitShard {
-    std::span<float> parameters, moments1, moments2;
+    std::span<float> parameters;
+    AdamWState moments;
     std::span<float> gradients;  // level 0 of the open subtrees
     std::vector<float*> levels;
   };

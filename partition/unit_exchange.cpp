@@ -2,6 +2,8 @@
 
 #include <ATen/ops/from_blob.h>
 
+#include <algorithm>
+
 #include "lib/base/check.hpp"
 #include "lib/model/tensor_kernels.hpp"
 
@@ -11,7 +13,7 @@ namespace {
 
 constexpr int kGatherTag = 1, kReduceTag = 2;
 
-int64_t element_bytes(at::ScalarType dtype) { return dtype == at::kFloat ? 4 : 2; }
+int64_t element_bytes(at::ScalarType dtype) { return dtype == at::kFloat ? 4 : dtype == at::kByte ? 1 : 2; }
 
 }  // namespace
 
@@ -56,27 +58,42 @@ void UnitExchange::record(CollectiveRecord::Kind kind, const UnitOperation& oper
 
 std::vector<CollectiveRecord> UnitExchange::take_records() { return std::exchange(records_, {}); }
 
-void UnitExchange::start_gather(int gather, std::span<const float> master_shard) {
+std::span<std::byte> UnitExchange::slot_part(int gather, int rank) const {
   const UnitOperation& operation = plan_.gathers[static_cast<size_t>(gather)];
-  const ShardLayout& layout = units_[static_cast<size_t>(operation.unit)];
-  record(CollectiveRecord::Kind::kGather, operation);
+  const int64_t shard_bytes = units_[static_cast<size_t>(operation.unit)].shard_elements() * element_bytes(dtype_);
+  return {memory_.data() + operation.buffer.offset_bytes + rank * shard_bytes, static_cast<size_t>(shard_bytes)};
+}
+
+void UnitExchange::wait_for_slot(int gather) {
+  record(CollectiveRecord::Kind::kGather, plan_.gathers[static_cast<size_t>(gather)]);
   // the slot may be written once every rank of the node has released what was there: all that I have released
   memory_.wait_for_all(&RankProgress::gathers_released, memory_.mine().gathers_released.load());
-  std::byte* slot = memory_.data() + operation.buffer.offset_bytes;
-  const int64_t shard_bytes = layout.shard_elements() * element_bytes(dtype_);
-  const auto part = [&](int rank) { return std::span(slot + rank * shard_bytes, static_cast<size_t>(shard_bytes)); };
-  with_element_type(dtype_, [&]<class T>(T*) {
-    activation_kernels<T>().from_float(master_shard.data(), reinterpret_cast<T*>(part(comm_.rank()).data()),
-                                       layout.shard_elements());
-  });
+}
+
+void UnitExchange::post_gather(int gather) {
   MessageBatch& messages = gather_messages_.emplace_back(comm_.mpi());
-  for_each_remote_of_mine([&](int rank) { messages.receive(part(rank), rank, kGatherTag); });
+  for_each_remote_of_mine([&](int rank) { messages.receive(slot_part(gather, rank), rank, kGatherTag); });
   for (int node = 0; node < comm_.num_nodes(); ++node)
-    if (node != comm_.node()) messages.send(part(comm_.rank()), helper_on(node, comm_.rank()), kGatherTag);
+    if (node != comm_.node()) messages.send(slot_part(gather, comm_.rank()), helper_on(node, comm_.rank()), kGatherTag);
   if (comm_.num_nodes() == 1) {
     gather_messages_.pop_back();
     memory_.mine().gathers_posted.fetch_add(1, std::memory_order_release);
   }
+}
+
+void UnitExchange::start_gather(int gather, std::span<const float> master_shard) {
+  wait_for_slot(gather);
+  with_element_type(dtype_, [&]<class T>(T*) {
+    activation_kernels<T>().from_float(
+        master_shard.data(), reinterpret_cast<T*>(slot_part(gather, comm_.rank()).data()), std::ssize(master_shard));
+  });
+  post_gather(gather);
+}
+
+void UnitExchange::start_gather(int gather, std::span<const std::byte> shard) {
+  wait_for_slot(gather);
+  std::copy(shard.begin(), shard.end(), slot_part(gather, comm_.rank()).begin());
+  post_gather(gather);
 }
 
 at::Tensor UnitExchange::finish_gather(int gather) {

@@ -36,6 +36,8 @@ class UnitExchange {
 
   /// Puts this rank's master shard, converted, into the slot; returns without waiting for the others' shards.
   void start_gather(int gather, std::span<const float> master_shard);
+  /// The same for units of bytes (dtype kByte), which are not converted.
+  void start_gather(int gather, std::span<const std::byte> shard);
   /// Waits for all shards. The padded unit, flat, valid until release_gather().
   at::Tensor finish_gather(int gather);
   void release_gather();
@@ -58,6 +60,9 @@ class UnitExchange {
     int first_local;
   };
   std::vector<LeafGroup> leaf_groups(int node, int64_t accumulation) const;
+  std::span<std::byte> slot_part(int gather, int rank) const;
+  void wait_for_slot(int gather);
+  void post_gather(int gather);
   std::byte* gradient_area(int local_index) const;
   at::Tensor tensor_at(std::byte* data, int64_t elements, at::ScalarType dtype) const;
   at::ScalarType gradient_dtype(const UnitOperation& operation) const;

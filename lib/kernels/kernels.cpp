@@ -7,6 +7,7 @@ namespace plumb {
   extern const ActivationKernels<float> kFloatActivationKernels;       \
   extern const ActivationKernels<BFloat16> kBFloat16ActivationKernels; \
   extern const FloatKernels kFloatKernels;                             \
+  extern const Nf4Kernels kNf4Kernels;                                 \
   }
 PLUMB_DECLARE(generic)
 #ifdef __x86_64__  // which of the compiled copies exist is a fact of the architecture
@@ -20,11 +21,14 @@ struct Tables {
   const ActivationKernels<float>* of_float;
   const ActivationKernels<BFloat16>* of_bfloat16;
   const FloatKernels* plain;
+  const Nf4Kernels* nf4;
   const char* name;
 };
 
-#define PLUMB_TABLES(isa) \
-  Tables { &isa::kFloatActivationKernels, &isa::kBFloat16ActivationKernels, &isa::kFloatKernels, #isa }
+#define PLUMB_TABLES(isa)                                                                                         \
+  Tables {                                                                                                        \
+    &isa::kFloatActivationKernels, &isa::kBFloat16ActivationKernels, &isa::kFloatKernels, &isa::kNf4Kernels, #isa \
+  }
 
 Tables choose_tables() {
 #ifdef __x86_64__
@@ -51,6 +55,7 @@ const ActivationKernels<BFloat16>& activation_kernels<BFloat16>() {
   return *tables().of_bfloat16;
 }
 const FloatKernels& float_kernels() { return *tables().plain; }
+const Nf4Kernels& nf4_kernels() { return *tables().nf4; }
 const char* kernel_instruction_set() { return tables().name; }
 
 }  // namespace plumb

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "lib/base/dtype.hpp"
+
 namespace plumb {
 
 /// bfloat16 by its bits; the same memory as c10::BFloat16.
@@ -69,11 +71,44 @@ struct FloatKernels {
   void (*add)(const float* a, const float* b, float* y, int64_t n);
   void (*adamw)(float* parameter, const float* gradient, float* moment1, float* moment2, int64_t n, AdamWStep step);
   double (*sum_of_squares)(const float* x, int64_t n);
+  /// Of no elements: 0. A NaN is passed over.
+  float (*largest_magnitude)(const float* x, int64_t n);
 };
+
+/// Of matrices in 4 bits (lib/model/nf4.hpp). Unlike those above, the same bits in every copy.
+struct Nf4Kernels {
+  /// Codes of n values, two a byte, the first in the high half: of the value nearest to values[i] * factor.
+  void (*encode)(const float* values, int64_t n, float factor, uint8_t* codes);
+  /// Elements [begin, begin + n) of the matrix that `codes` is of: the value of the code times its block's scale,
+  /// rounded to `original` (F32, BF16 or F16). scales[0] is that of the block of 64 with element `begin`.
+  void (*to_float)(const uint8_t* codes, const float* scales, int64_t begin, int64_t n, Dtype original, float* out);
+  /// The same, rounded to bfloat16 after that.
+  void (*to_bfloat16)(const uint8_t* codes, const float* scales, int64_t begin, int64_t n, Dtype original,
+                      BFloat16* out);
+};
+
+/// What the 16 codes stand for.
+inline constexpr float kNf4Values[16] = {-1.0f,
+                                         -0.6961928009986877f,
+                                         -0.5250730514526367f,
+                                         -0.39491748809814453f,
+                                         -0.28444138169288635f,
+                                         -0.18477343022823334f,
+                                         -0.09105003625154495f,
+                                         0.0f,
+                                         0.07958029955625534f,
+                                         0.16093020141124725f,
+                                         0.24611230194568634f,
+                                         0.33791524171829224f,
+                                         0.44070982933044434f,
+                                         0.5626170039176941f,
+                                         0.7229568362236023f,
+                                         1.0f};
 
 template <class T>
 const ActivationKernels<T>& activation_kernels();
 const FloatKernels& float_kernels();
+const Nf4Kernels& nf4_kernels();
 
 /// "x86-64-v4", "x86-64-v3" or "generic": what the tables above were compiled for.
 const char* kernel_instruction_set();

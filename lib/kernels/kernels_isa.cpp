@@ -1,43 +1,15 @@
-// The bodies of kernels.hpp, compiled once per instruction set with PLUMB_ISA as the name of the namespace. Written
-// with the compiler's vector type of 16 floats, which becomes whatever registers the instruction set has.
+// The bodies of kernels.hpp, compiled once per instruction set with PLUMB_ISA as the name of the namespace.
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
 
 #include "lib/kernels/kernels.hpp"
+#include "lib/kernels/lanes.hpp"
 
 namespace plumb::PLUMB_ISA {
 
 namespace {
-
-constexpr int64_t kLanes = 16;
-using Floats = float __attribute__((vector_size(64)));
-using Ints = int32_t __attribute__((vector_size(64)));
-using Words = uint32_t __attribute__((vector_size(64)));
-using Halves = uint16_t __attribute__((vector_size(32)));
-
-inline Floats broadcast(float value) { return Floats{} + value; }
-
-inline Floats load(const float* p) {
-  Floats x;
-  std::memcpy(&x, p, sizeof x);
-  return x;
-}
-inline void store(float* p, Floats x) { std::memcpy(p, &x, sizeof x); }
-
-inline Floats load(const BFloat16* p) {
-  Halves h;
-  std::memcpy(&h, p, sizeof h);
-  return std::bit_cast<Floats>(__builtin_convertvector(h, Words) << 16);
-}
-inline void store(BFloat16* p, Floats x) {  // round to nearest even; a NaN stays one
-  const Words bits = std::bit_cast<Words>(x);
-  const Words rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  const Words is_nan = std::bit_cast<Words>(x != x);
-  const Halves h = __builtin_convertvector((rounded & ~is_nan) | ((bits >> 16 | 0x40u) & is_nan), Halves);
-  std::memcpy(p, &h, sizeof h);
-}
 
 // The rest of a row, fewer than kLanes elements, goes through the same vector code on a padded copy.
 template <class T>
@@ -301,6 +273,15 @@ double sum_of_squares(const float* x, int64_t n) {
   return sum;
 }
 
+float largest_magnitude(const float* x, int64_t n) {
+  Floats mosts{};
+  for_lanes(n, [&](auto get, auto, int64_t i) {
+    const Floats value = get(x + i);
+    mosts = max_of(max_of(value, -value), mosts);
+  });
+  return max_lanes(mosts);
+}
+
 template <class T>
 constexpr ActivationKernels<T> kTable = {&rms_norm<T>,   &rms_norm_again<T>,  &rms_norm_backward<T>, &rope<T>,
                                          &swiglu<T>,     &swiglu_backward<T>, &cross_entropy<T>,     &to_float<T>,
@@ -310,6 +291,6 @@ constexpr ActivationKernels<T> kTable = {&rms_norm<T>,   &rms_norm_again<T>,  &r
 
 extern const ActivationKernels<float> kFloatActivationKernels = kTable<float>;
 extern const ActivationKernels<BFloat16> kBFloat16ActivationKernels = kTable<BFloat16>;
-extern const FloatKernels kFloatKernels = {&add, &adamw, &sum_of_squares};
+extern const FloatKernels kFloatKernels = {&add, &adamw, &sum_of_squares, &largest_magnitude};
 
 }  // namespace plumb::PLUMB_ISA

@@ -1,12 +1,12 @@
 #include "lib/model/block.hpp"
 
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/sum.h>
 #include <ATen/ops/zeros.h>
 
+#include "lib/base/random.hpp"
 #include "lib/model/tensor_kernels.hpp"
 
 namespace plumb {
@@ -15,11 +15,6 @@ namespace {
 
 at::Tensor new_like(const at::Tensor& like, int64_t rows, int64_t columns) {
   return at::empty({rows, columns}, like.options());
-}
-
-/// y = x W^T (+ bias)
-at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  return bias.defined() ? at::addmm(bias, x, weight.t()) : at::mm(x, weight.t());
 }
 
 /// Returns the normalised rows; sum = x + residual where there is a residual.
@@ -44,7 +39,7 @@ at::Tensor normalise_again(const at::Tensor& x, const at::Tensor& rstd, const at
   return y;
 }
 
-/// Returns carry + gradient of the norm's input; writes the weight's gradient.
+/// Returns carry + gradient of the norm's input; writes the weight's gradient, where there is one.
 at::Tensor normalise_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& rstd,
                               const at::Tensor& weight, const at::Tensor& carry, const at::Tensor& dweight) {
   at::Tensor dx = at::empty_like(x);
@@ -54,7 +49,7 @@ at::Tensor normalise_backward(const at::Tensor& dy, const at::Tensor& x, const a
                                               data_of<T>(carry), data_of<T>(dx), data_of<float>(sum), x.size(0),
                                               x.size(1));
   });
-  dweight.copy_(sum);
+  if (dweight.defined()) dweight.copy_(sum);
   return dx;
 }
 
@@ -71,7 +66,7 @@ void rotate(const BlockContext& context, const at::Tensor& qkv, float direction)
 }
 
 /// Qwen3 normalises each head of q and k. Copies v through. heads_begin: in heads, within a row.
-void normalise_heads(const BlockContext& context, const BlockTensors& p, BlockKept& kept) {
+void normalise_heads(const BlockContext& context, const BlockParameters& p, BlockKept& kept) {
   const ModelConfig& config = context.config;
   const at::Tensor& x = kept.qkv_before_norm_TQ;
   const int64_t rows = x.size(0), columns = x.size(1), h = config.num_heads, g = config.num_kv_heads,
@@ -92,7 +87,7 @@ void normalise_heads(const BlockContext& context, const BlockTensors& p, BlockKe
 }
 
 /// dqkv in place: gradient after the head norms becomes that before them.
-void normalise_heads_backward(const BlockContext& context, const BlockTensors& p, const BlockKept& kept,
+void normalise_heads_backward(const BlockContext& context, const BlockParameters& p, const BlockKept& kept,
                               const at::Tensor& dqkv, const BlockTensors& gradients) {
   const ModelConfig& config = context.config;
   const at::Tensor& x = kept.qkv_before_norm_TQ;
@@ -110,8 +105,8 @@ void normalise_heads_backward(const BlockContext& context, const BlockTensors& p
                                 data_of<float>(sum_k), g, k);
     }
   });
-  gradients.q_norm_K.copy_(sum_q);
-  gradients.k_norm_K.copy_(sum_k);
+  if (gradients.q_norm_K.defined()) gradients.q_norm_K.copy_(sum_q);
+  if (gradients.k_norm_K.defined()) gradients.k_norm_K.copy_(sum_k);
 }
 
 at::Tensor swiglu(const at::Tensor& gate_up) {
@@ -122,12 +117,26 @@ at::Tensor swiglu(const at::Tensor& gate_up) {
   return y;
 }
 
-void forward_to_gate_up(const BlockContext& context, int64_t layer, const BlockTensors& p, const at::Tensor& input,
+/// Of one product of one layer: every product has a mask of its own.
+Dropout dropout_of(const BlockContext& context, int64_t layer, Product product) {
+  Dropout dropout = context.dropout;
+  dropout.stream = random_bits(dropout.seed, dropout.stream,
+                               static_cast<uint64_t>(layer * kNumProducts + static_cast<int64_t>(product)));
+  return dropout;
+}
+
+at::Tensor project(const BlockContext& context, int64_t layer, const BlockParameters& p, Product product,
+                   const at::Tensor& x, BlockKept& kept, const at::Tensor& residual = {}) {
+  return linear_forward(p[product], x, residual, dropout_of(context, layer, product),
+                        kept.linear[static_cast<size_t>(product)]);
+}
+
+void forward_to_gate_up(const BlockContext& context, int64_t layer, const BlockParameters& p, const at::Tensor& input,
                         BlockKept& kept) {
   const ModelConfig& config = context.config;
   kept.input_TD = input;
   at::Tensor normed = normalise(input, {}, {}, p.input_norm_D, config.rms_norm_eps, kept.input_rstd_T);
-  at::Tensor qkv = project(normed, p.qkv_QD, p.qkv_bias_Q);
+  at::Tensor qkv = project(context, layer, p, Product::kQkv, normed, kept);
   if (config.has_qk_norm) {
     kept.qkv_before_norm_TQ = qkv;
     normalise_heads(context, p, kept);
@@ -137,13 +146,19 @@ void forward_to_gate_up(const BlockContext& context, int64_t layer, const BlockT
   rotate(context, kept.qkv_TQ, 1.0f);
   kept.attended_TO = new_like(input, input.size(0), config.num_heads * config.head_dim);
   attention_forward(attention_shape(config, layer), kept.qkv_TQ, context.documents, kept.attended_TO, kept.attention);
-  const at::Tensor attention_out = project(kept.attended_TO, p.o_DO, p.o_bias_D);
+  const at::Tensor attention_out = project(context, layer, p, Product::kO, kept.attended_TO, kept);
   kept.middle_TD = at::empty_like(input);
   normed = normalise(input, attention_out, kept.middle_TD, p.post_norm_D, config.rms_norm_eps, kept.middle_rstd_T);
-  kept.gate_up_TE = at::mm(normed, p.gate_up_ED.t());
+  kept.gate_up_TE = project(context, layer, p, Product::kGateUp, normed, kept);
 }
 
 }  // namespace
+
+BlockParameters::BlockParameters(const BlockTensors& t)
+    : input_norm_D(t.input_norm_D), q_norm_K(t.q_norm_K), k_norm_K(t.k_norm_K), post_norm_D(t.post_norm_D) {
+  linear = {Linear{t.qkv_QD, t.qkv_bias_Q, {}, {}}, Linear{t.o_DO, t.o_bias_D, {}, {}},
+            Linear{t.gate_up_ED, {}, {}, {}}, Linear{t.down_DF, {}, {}, {}}};
+}
 
 BlockTensors block_tensors(const UnitLayout& unit, const at::Tensor& flat) {
   BlockTensors t;
@@ -155,7 +170,7 @@ BlockTensors block_tensors(const UnitLayout& unit, const at::Tensor& flat) {
   };
   int64_t kv_rows = 0;
   for (const Parameter& p : unit.parameters)
-    if (p.kind == ParameterKind::kK) kv_rows = p.shape[0];
+    if (p.kind == ParameterKind::kK || p.kind == ParameterKind::kKBias) kv_rows = p.shape[0];
   for (const Parameter& p : unit.parameters) {
     switch (p.kind) {
       case ParameterKind::kInputNorm:
@@ -195,51 +210,77 @@ BlockTensors block_tensors(const UnitLayout& unit, const at::Tensor& flat) {
   return t;
 }
 
-at::Tensor block_forward(const BlockContext& context, int64_t layer, const BlockTensors& parameters,
+at::Tensor block_forward(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
                          const at::Tensor& input_TD, BlockKept& kept) {
   forward_to_gate_up(context, layer, parameters, input_TD, kept);
-  const at::Tensor hidden = swiglu(kept.gate_up_TE);
-  return at::addmm(kept.middle_TD, hidden, parameters.down_DF.t());
+  return project(context, layer, parameters, Product::kDown, swiglu(kept.gate_up_TE), kept, kept.middle_TD);
 }
 
-void block_recompute(const BlockContext& context, int64_t layer, const BlockTensors& parameters,
+void block_recompute(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
                      const at::Tensor& input_TD, BlockKept& kept) {
   forward_to_gate_up(context, layer, parameters, input_TD, kept);
+  if (!parameters[Product::kDown].lora.modules.empty())
+    linear_recompute(parameters[Product::kDown], swiglu(kept.gate_up_TE), dropout_of(context, layer, Product::kDown),
+                     kept.linear[static_cast<size_t>(Product::kDown)]);
 }
 
-at::Tensor block_backward(const BlockContext& context, int64_t layer, const BlockTensors& p, BlockKept& kept,
-                          const at::Tensor& dout_TD, const BlockTensors& gradients) {
-  const auto write = [](const at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
-    at::Tensor target = out;
-    at::mm_out(target, a, b);
+at::Tensor block_backward(const BlockContext& context, int64_t layer, const BlockParameters& p, BlockKept& kept,
+                          const at::Tensor& dout_TD, const BlockGradients& gradients) {
+  const auto backward_input = [&](Product product, const at::Tensor& dy, bool needs_dx) {
+    const auto index = static_cast<size_t>(product);
+    return linear_backward_input(p[product], dy, kept.linear[index], dropout_of(context, layer, product), needs_dx,
+                                 &gradients.lora[index]);
+  };
+  // the gradients of a product's own matrices; x() makes its input again, where anything needs it
+  const auto backward_matrices = [&](Product product, const at::Tensor& dy, const LinearInputGradient& backward,
+                                     const at::Tensor& dweight, const auto& x) {
+    const LoraGroup& lora = gradients.lora[static_cast<size_t>(product)];
+    if (!gradients.has_base && lora.modules.empty()) return;
+    const at::Tensor input = x();
+    at::Tensor target = dweight;
+    if (gradients.has_base) at::mm_out(target, dy.t(), input);
+    if (!lora.modules.empty()) linear_backward_a(backward, input, dropout_of(context, layer, product), lora);
   };
   // feed-forward half
   at::Tensor hidden = new_like(dout_TD, dout_TD.size(0), kept.gate_up_TE.size(1) / 2);
-  {
-    const at::Tensor dhidden = at::mm(dout_TD, p.down_DF);
-    with_element_type(dout_TD.scalar_type(), [&]<class T>(T*) {  // the gate's and up's gradients replace them
-      activation_kernels<T>().swiglu_backward(data_of<T>(dhidden), data_of<T>(kept.gate_up_TE),
-                                              data_of<T>(kept.gate_up_TE), data_of<T>(hidden), hidden.size(0),
-                                              hidden.size(1));
-    });
-  }
-  write(gradients.down_DF, dout_TD.t(), hidden);
+  LinearInputGradient down = backward_input(Product::kDown, dout_TD, true);
+  with_element_type(dout_TD.scalar_type(), [&]<class T>(T*) {  // the gate's and up's gradients replace them
+    activation_kernels<T>().swiglu_backward(data_of<T>(down.dx_TI), data_of<T>(kept.gate_up_TE),
+                                            data_of<T>(kept.gate_up_TE), data_of<T>(hidden), hidden.size(0),
+                                            hidden.size(1));
+  });
+  down.dx_TI.reset();
+  backward_matrices(Product::kDown, dout_TD, down, gradients.base.down_DF, [&] { return hidden; });
+  hidden.reset();
   const at::Tensor& dgate_up = kept.gate_up_TE;
-  write(gradients.gate_up_ED, dgate_up.t(), normalise_again(kept.middle_TD, kept.middle_rstd_T, p.post_norm_D));
-  const at::Tensor dmiddle = normalise_backward(at::mm(dgate_up, p.gate_up_ED), kept.middle_TD, kept.middle_rstd_T,
-                                                p.post_norm_D, dout_TD, gradients.post_norm_D);
+  LinearInputGradient gate_up = backward_input(Product::kGateUp, dgate_up, true);
+  backward_matrices(Product::kGateUp, dgate_up, gate_up, gradients.base.gate_up_ED,
+                    [&] { return normalise_again(kept.middle_TD, kept.middle_rstd_T, p.post_norm_D); });
+  const at::Tensor dmiddle = normalise_backward(gate_up.dx_TI, kept.middle_TD, kept.middle_rstd_T, p.post_norm_D,
+                                                dout_TD, gradients.base.post_norm_D);
+  gate_up.dx_TI.reset();
   // attention half
-  write(gradients.o_DO, dmiddle.t(), kept.attended_TO);
-  if (p.o_bias_D.defined()) gradients.o_bias_D.copy_(dmiddle.sum(0, false, at::kFloat));
+  const LinearInputGradient o = backward_input(Product::kO, dmiddle, true);
+  backward_matrices(Product::kO, dmiddle, o, gradients.base.o_DO, [&] { return kept.attended_TO; });
+  if (gradients.base.o_bias_D.defined()) gradients.base.o_bias_D.copy_(dmiddle.sum(0, false, at::kFloat));
+  const bool adapts_qkv = !p[Product::kQkv].lora.modules.empty();
+  if (!gradients.has_base && !gradients.needs_input && !adapts_qkv) {
+    kept = {};
+    return {};
+  }
   const at::Tensor dqkv = at::empty_like(kept.qkv_TQ);
-  attention_backward(attention_shape(context.config, layer), kept.qkv_TQ, context.documents, kept.attention,
-                     at::mm(dmiddle, p.o_DO), dqkv);
+  attention_backward(attention_shape(context.config, layer), kept.qkv_TQ, context.documents, kept.attention, o.dx_TI,
+                     dqkv);
   rotate(context, dqkv, -1.0f);
-  if (context.config.has_qk_norm) normalise_heads_backward(context, p, kept, dqkv, gradients);
-  write(gradients.qkv_QD, dqkv.t(), normalise_again(kept.input_TD, kept.input_rstd_T, p.input_norm_D));
-  if (p.qkv_bias_Q.defined()) gradients.qkv_bias_Q.copy_(dqkv.sum(0, false, at::kFloat));
-  at::Tensor dinput = normalise_backward(at::mm(dqkv, p.qkv_QD), kept.input_TD, kept.input_rstd_T, p.input_norm_D,
-                                         dmiddle, gradients.input_norm_D);
+  if (context.config.has_qk_norm) normalise_heads_backward(context, p, kept, dqkv, gradients.base);
+  const LinearInputGradient qkv = backward_input(Product::kQkv, dqkv, gradients.needs_input);
+  backward_matrices(Product::kQkv, dqkv, qkv, gradients.base.qkv_QD,
+                    [&] { return normalise_again(kept.input_TD, kept.input_rstd_T, p.input_norm_D); });
+  if (gradients.base.qkv_bias_Q.defined()) gradients.base.qkv_bias_Q.copy_(dqkv.sum(0, false, at::kFloat));
+  at::Tensor dinput;
+  if (gradients.needs_input)
+    dinput = normalise_backward(qkv.dx_TI, kept.input_TD, kept.input_rstd_T, p.input_norm_D, dmiddle,
+                                gradients.base.input_norm_D);
   kept = {};
   return dinput;
 }

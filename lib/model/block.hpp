@@ -7,10 +7,11 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <span>
-#include <vector>
+#include <array>
+#include <cstdint>
 
 #include "lib/model/attention.hpp"
+#include "lib/model/linear.hpp"
 #include "lib/model/model_config.hpp"
 #include "lib/model/parameters.hpp"
 #include "lib/model/rope.hpp"
@@ -37,11 +38,36 @@ struct BlockTensors {
 /// flat: one dimension, at least unit.num_elements long. The views share its memory.
 BlockTensors block_tensors(const UnitLayout& unit, const at::Tensor& flat);
 
+/// The parameters of a block as they are used: norms, and four products whose matrices may be quantised or adapted.
+struct BlockParameters {
+  at::Tensor input_norm_D, q_norm_K, k_norm_K, post_norm_D;
+  std::array<Linear, kNumProducts> linear;
+
+  /// Implicit: plain matrices without adapters.
+  BlockParameters(const BlockTensors& tensors);
+  const Linear& operator[](Product product) const { return linear[static_cast<size_t>(product)]; }
+};
+
+/// Where gradients go.
+struct BlockGradients {
+  bool has_base = true;  // false: the base is frozen, and none of its gradients is computed
+  BlockTensors base;
+  std::array<LoraGroup, kNumProducts> lora;
+  bool needs_input = true;  // false: nothing below this block is trained
+
+  /// Implicit: all of the base.
+  BlockGradients(const BlockTensors& tensors) : base(tensors) {}
+  /// Of adapters alone.
+  BlockGradients(std::array<LoraGroup, kNumProducts> adapters, bool needs_input_gradient)
+      : has_base(false), lora(std::move(adapters)), needs_input(needs_input_gradient) {}
+};
+
 /// What all blocks of a micro-batch share.
 struct BlockContext {
   const ModelConfig& config;
   Documents documents;
   RopeTable rope;
+  Dropout dropout;  // of adapters; its stream is that of the micro-batch
 
   /// documents: of MicroBatch, whose vectors must outlive this.
   BlockContext(const ModelConfig& model_config, const Documents& batch_documents)
@@ -62,19 +88,20 @@ struct BlockKept {
   at::Tensor middle_TD;
   at::Tensor middle_rstd_T;
   at::Tensor gate_up_TE;
+  std::array<LinearKept, kNumProducts> linear;
 };
 
 /// Returns the block's output [T, D] in the dtype of the input.
-at::Tensor block_forward(const BlockContext& context, int64_t layer, const BlockTensors& parameters,
+at::Tensor block_forward(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
                          const at::Tensor& input_TD, BlockKept& kept);
 
 /// The same, but stops once everything backward needs is kept: the recomputation of gradient checkpointing.
-void block_recompute(const BlockContext& context, int64_t layer, const BlockTensors& parameters,
+void block_recompute(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
                      const at::Tensor& input_TD, BlockKept& kept);
 
-/// Writes the parameter gradients into `gradients` (same dtype as the activations) and returns that of the input, [T,
-/// D]. Consumes `kept`.
-at::Tensor block_backward(const BlockContext& context, int64_t layer, const BlockTensors& parameters, BlockKept& kept,
-                          const at::Tensor& dout_TD, const BlockTensors& gradients);
+/// Writes the parameter gradients into `gradients` (those of the base in the dtype of the activations) and returns that
+/// of the input, [T, D], where it is needed. Consumes `kept`.
+at::Tensor block_backward(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
+                          BlockKept& kept, const at::Tensor& dout_TD, const BlockGradients& gradients);
 
 }  // namespace plumb

@@ -20,6 +20,11 @@ std::vector<int64_t> whole_shape(const ModelConfig& config, ParameterKind kind) 
 
 }  // namespace
 
+bool is_adaptable(ParameterKind kind) {
+  using enum ParameterKind;
+  return kind == kQ || kind == kK || kind == kV || kind == kO || kind == kGate || kind == kUp || kind == kDown;
+}
+
 std::vector<int64_t> target_shape(const ModelConfig& config, ParameterKind kind) {
   const int64_t d = config.hidden_size, ffn = config.intermediate_size;
   const int64_t q = config.num_heads * config.head_dim, kv = config.num_kv_heads * config.head_dim;
@@ -43,20 +48,20 @@ std::vector<int64_t> target_shape(const ModelConfig& config, ParameterKind kind)
   return {};
 }
 
-LoraGroupKind group_of(ParameterKind kind) {
+Product product_of(ParameterKind kind) {
   switch (kind) {
     using enum ParameterKind;
     case kQ:
     case kK:
     case kV:
-      return LoraGroupKind::kQkv;
+      return Product::kQkv;
     case kO:
-      return LoraGroupKind::kO;
+      return Product::kO;
     case kGate:
     case kUp:
-      return LoraGroupKind::kGateUp;
+      return Product::kGateUp;
     default:
-      return LoraGroupKind::kDown;
+      return Product::kDown;
   }
 }
 
@@ -74,7 +79,7 @@ UnitLayout adapter_layout(const ModelConfig& config, const Adapter& adapter) {
     const LoraTarget& first = adapter.targets[begin];
     size_t end = begin;
     while (end < adapter.targets.size() && adapter.targets[end].layer == first.layer &&
-           group_of(adapter.targets[end].kind) == group_of(first.kind))
+           product_of(adapter.targets[end].kind) == product_of(first.kind))
       ++end;
     unit.num_elements = aligned(unit.num_elements);
     for (size_t i = begin; i < end; ++i) {
@@ -92,6 +97,12 @@ UnitLayout adapter_layout(const ModelConfig& config, const Adapter& adapter) {
   for (const ParameterKind kind : adapter.whole)
     append_aligned(kind, -1, whole_shape(config, kind), AdapterPart::kWhole);
   return unit;
+}
+
+int64_t lowest_trained_layer(const ModelConfig& config, const Adapter& adapter) {
+  for (const ParameterKind kind : adapter.whole)
+    if (kind == ParameterKind::kEmbedding) return 0;
+  return adapter.targets.empty() ? config.num_layers : adapter.targets.front().layer;
 }
 
 }  // namespace plumb

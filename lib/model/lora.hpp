@@ -30,6 +30,9 @@ struct Adapter {
   bool operator==(const Adapter&) const = default;
 };
 
+/// Whether it is a matrix of a block: what may be adapted, and what may be in NF4.
+bool is_adaptable(ParameterKind kind);
+
 /// [out, in] of the matrix that a target adapts.
 std::vector<int64_t> target_shape(const ModelConfig& config, ParameterKind kind);
 
@@ -37,8 +40,12 @@ std::vector<int64_t> target_shape(const ModelConfig& config, ParameterKind kind)
 /// a gap, in that order, so that they are one matrix. Throws nothing: targets and `whole` are of the model.
 UnitLayout adapter_layout(const ModelConfig& config, const Adapter& adapter);
 
-/// Which modules share an input, hence one product: the index of a group within a block, in the order of the products.
-enum class LoraGroupKind { kQkv, kO, kGateUp, kDown };
-LoraGroupKind group_of(ParameterKind kind);
+/// The backward pass goes down to the block of this layer; num_layers: into none.
+int64_t lowest_trained_layer(const ModelConfig& config, const Adapter& adapter);
+
+/// The matrix products of a block in order: layers with the same input share one.
+enum class Product { kQkv, kO, kGateUp, kDown };
+inline constexpr int kNumProducts = 4;
+Product product_of(ParameterKind kind);
 
 }  // namespace plumb

@@ -4,6 +4,7 @@
 
 #include "lib/base/check.hpp"
 #include "lib/model/config_json.hpp"
+#include "lib/model/quantization_config.hpp"
 
 namespace plumb {
 
@@ -58,8 +59,6 @@ void refuse_unsupported(const ConfigReader& reader, Family family) {
     reader.fail("hidden_act", "silu, the only activation supported");
   if (family == Family::kLlama && reader.boolean_or("mlp_bias", false))
     reader.fail("mlp_bias", "false, as biases in the MLP are not supported");
-  if (!reader.is_null_or_absent("quantization_config"))
-    reader.fail("quantization_config", "none, as only float32, bfloat16 and float16 weights are supported");
 }
 
 int64_t parse_kv_heads(const ConfigReader& reader, const FamilyTraits& traits, int64_t num_heads) {
@@ -251,6 +250,7 @@ ModelConfig parse_model_config(std::string_view json_text, std::string_view wher
 
   ModelConfig config;
   config.family = traits.family;
+  config.is_quantized = parse_quantization_config(reader);
   config.vocab_size = reader.integer("vocab_size", 1, kMaxVocabSize);
   config.hidden_size = reader.integer("hidden_size", 1, kMaxHiddenSize);
   config.intermediate_size = reader.integer("intermediate_size", 1, kMaxIntermediateSize);

@@ -48,14 +48,15 @@ struct ModelConfig {
   int32_t bos_token_id = -1;  // -1: none
   std::vector<int32_t> eos_token_ids;
   int32_t pad_token_id = -1;  // -1: none; a score is read at the last token that is not this one
+  bool is_quantized = false;  // matrices of blocks are NF4 in the files; no property of the model, so never rendered
 
   /// Embedding and head are one matrix, hence one unit. A score head is never tied.
   bool shares_head() const { return ties_embeddings && head == HeadKind::kLanguageModel; }
 };
 
 /// Parses the text of a config.json, whose architecture decides the head; `where` names it in messages. Throws
-/// DataError for missing or absurd numbers and for a family, activation or RoPE scaling that is not supported, naming
-/// those that are.
+/// DataError for missing or absurd numbers and for a family, activation, RoPE scaling or quantisation that is not
+/// supported, naming those that are.
 ModelConfig parse_model_config(std::string_view json_text, std::string_view where);
 
 /// The config.json text, in the form of transformers 5, that parses back to `config`.

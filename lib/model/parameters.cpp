@@ -44,6 +44,11 @@ UnitLayout block_layout(const ModelConfig& config, int64_t layer) {
 
 }  // namespace
 
+bool is_block_matrix(ParameterKind kind) {
+  using enum ParameterKind;
+  return kind == kQ || kind == kK || kind == kV || kind == kO || kind == kGate || kind == kUp || kind == kDown;
+}
+
 std::vector<UnitLayout> unit_layouts(const ModelConfig& config) {
   using enum ParameterKind;
   const int64_t d = config.hidden_size, vocab = config.vocab_size;

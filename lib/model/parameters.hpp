@@ -37,6 +37,9 @@ enum class ParameterKind {
   kScore,
 };
 
+/// A matrix of a decoder block: what adapters adapt and NF4 quantises.
+bool is_block_matrix(ParameterKind kind);
+
 /// What an adapter holds of the parameter that it adapts (lora.hpp).
 enum class AdapterPart {
   kWhole,      // the parameter itself: of a base model, or in an adapter that trains it (modules_to_save)

@@ -55,22 +55,23 @@ class ScoredRows {
     return rewards;
   }
 
-  /// drewards: of each document. The gradients were zero before.
+  /// drewards: of each document. The gradients that there are were zero before.
   void backward(const std::vector<float>& drewards, const HeadTensors& gradients, at::Tensor& dhidden_TD) const {
     const at::Tensor dnormed = at::empty_like(normed_), dselected = at::empty_like(normed_);
-    float* dscore = data_of<float>(gradients.head_VD);
+    float* dscore = data_of<float>(gradients.head_VD);  // null where the head is frozen
+    const at::Tensor dnorm = gradients.norm_D.defined() ? gradients.norm_D : at::zeros_like(norm_);
     for (int64_t row = 0; row < num_rows_; ++row) {
       const float d = drewards[static_cast<size_t>(row)];
       const float *x = data_of<float>(normed_) + row * dim_, *score = data_of<float>(score_);
       float* dx = data_of<float>(dnormed) + row * dim_;
       for (int64_t i = 0; i < dim_; ++i) {
-        dscore[i] += d * x[i];
+        if (dscore) dscore[i] += d * x[i];
         dx[i] = d * score[i];
       }
     }
     activation_kernels<float>().rms_norm_backward(
         data_of<float>(dnormed), data_of<float>(selected_), data_of<float>(rstd_), data_of<float>(norm_), nullptr,
-        data_of<float>(dselected), data_of<float>(gradients.norm_D), num_rows_, dim_);
+        data_of<float>(dselected), data_of<float>(dnorm), num_rows_, dim_);
     dhidden_TD.index_add_(0, positions_, dselected.to(dhidden_TD.scalar_type()));
   }
 
@@ -122,8 +123,8 @@ at::Tensor RewardObjective::apply(const at::Tensor& hidden_TD, const MicroBatch&
   at::Tensor dhidden_TD;
   if (gradients) {
     dhidden_TD = at::zeros_like(hidden_TD);
-    gradients->norm_D.zero_();
-    gradients->head_VD.zero_();
+    for (const at::Tensor& gradient : {gradients->head_VD, gradients->norm_D})
+      if (gradient.defined()) gradient.zero_();
   }
   if (batch.is_empty()) return dhidden_TD;
   check(batch.num_documents() % 2 == 0, "documents of a preference micro-batch come in pairs");

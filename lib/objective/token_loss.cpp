@@ -93,13 +93,14 @@ class ChunkedLoss {
     for_each_chunk(scales.data(), stats, [&](const at::Tensor& dlogits, const at::Tensor& x, int64_t begin) {
       at::Tensor dx = dnormed.narrow(0, begin, x.size(0));
       at::mm_out(dx, dlogits, parameters_.head_VD);
-      add_head_gradient(dlogits, x, begin == 0, gradients.head_VD, scratch_.product);
+      if (gradients.head_VD.defined())
+        add_head_gradient(dlogits, x, begin == 0, gradients.head_VD, scratch_.product);
     });
-    gradients.norm_D.zero_();
+    const at::Tensor dnorm = gradients.norm_D.defined() ? gradients.norm_D.zero_() : at::zeros({dim_}, at::kFloat);
     const at::Tensor dselected = at::empty_like(selected_);
     kernels_.rms_norm_backward(data_of<T>(dnormed), data_of<T>(selected_), data_of<float>(rstd_),
                                data_of<T>(parameters_.norm_D), nullptr, data_of<T>(dselected),
-                               data_of<float>(gradients.norm_D), num_targets_, dim_);
+                               data_of<float>(dnorm), num_targets_, dim_);
     for (const Targets::Twins& twins : targets_.twins)  // the later of two copies to one row must hold both
       dselected.select(0, twins.second).add_(dselected.select(0, twins.first));
     for (const Targets::Twins& twins : targets_.twins)
@@ -139,8 +140,8 @@ TokenLossResult no_loss(const at::Tensor& hidden_TD, const HeadTensors* gradient
   TokenLossResult result;
   if (!gradients) return result;
   result.dhidden_TD = at::zeros_like(hidden_TD);
-  gradients->head_VD.zero_();
-  gradients->norm_D.zero_();
+  for (const at::Tensor& gradient : {gradients->head_VD, gradients->norm_D})
+    if (gradient.defined()) gradient.zero_();
   return result;
 }
 

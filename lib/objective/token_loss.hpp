@@ -29,6 +29,7 @@ struct Targets {
 /// The first token of a document is never predicted.
 Targets find_targets(const MicroBatch& batch);
 
+/// Parameters of the head, or their gradients: of these, those that are frozen are undefined.
 struct HeadTensors {
   at::Tensor norm_D;
   at::Tensor head_VD;

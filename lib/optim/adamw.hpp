@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <span>
 
+#include "lib/kernels/kernels.hpp"
+
 namespace plumb {
 
 struct AdamWOptions {
@@ -12,6 +14,16 @@ struct AdamWOptions {
   double epsilon = 1e-8;
   double weight_decay = 0.0;
 };
+
+/// Elements [begin, end) of a span, and whether weight decay shrinks them.
+struct DecayRun {
+  int64_t begin;
+  int64_t end;
+  bool is_decayed;
+};
+
+/// What the kernel is told of a step, which counts from 1.
+AdamWStep adamw_step(const AdamWOptions& options, double learning_rate, int64_t step, double gradient_scale);
 
 /// All spans have one length. step counts from 1. Gradients are multiplied by gradient_scale as they are read.
 void adamw_update(std::span<float> parameters, std::span<const float> gradients, std::span<float> moments1,

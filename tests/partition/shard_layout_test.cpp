@@ -42,18 +42,20 @@ TEST(ShardLayout, DecayRunsCoverAShardAndSpareNormsAndBiases) {
     for (int ranks : {1, 3, 8}) {
       const ShardLayout layout(unit, ranks);
       for (int rank = 0; rank < ranks; ++rank) {
-        int64_t next = layout.shard(rank).begin;
-        for (const auto& run : layout.decay_runs(rank)) {
-          EXPECT_EQ(run.range.begin, next);
-          next = run.range.end;
+        const ElementRange shard = layout.shard(rank);
+        int64_t next = 0;
+        for (const DecayRun& run : layout.decay_runs(rank)) {
+          EXPECT_EQ(run.begin, next);
+          next = run.end;
           for (const Parameter& p : unit.parameters) {
-            const bool overlaps = p.offset < run.range.end && run.range.begin < p.offset + p.num_elements();
+            const bool overlaps =
+                p.offset < shard.begin + run.end && shard.begin + run.begin < p.offset + p.num_elements();
             if (overlaps) {
               EXPECT_EQ(run.is_decayed, p.shape.size() > 1);
             }
           }
         }
-        EXPECT_EQ(next, layout.shard(rank).end);
+        EXPECT_EQ(next, shard.size());
       }
     }
   }

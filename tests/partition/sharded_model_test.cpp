@@ -7,27 +7,13 @@
 
 #include "lib/base/random.hpp"
 #include "lib/objective/sft.hpp"
+#include "tests/support/random_batch.hpp"
 #include "tests/support/tiny_config.hpp"
 
 namespace plumb {
 namespace {
 
 constexpr int64_t kMicroBatches = 24;  // per step
-
-MicroBatch random_batch(uint64_t step, uint64_t m, int64_t vocab) {
-  MicroBatch batch;
-  batch.document_begin.push_back(0);
-  for (uint64_t document = 0; document < 2; ++document) {
-    const uint64_t length = 3 + random_bits(7, m, step * 10 + document) % 14;
-    for (uint64_t t = 0; t < length; ++t) {
-      const uint64_t bits = random_bits(8, m, (step * 10 + document) * 100 + t);
-      batch.token_ids.push_back(static_cast<int64_t>(bits % static_cast<uint64_t>(vocab)));
-      batch.loss_mask.push_back(t > 1 ? 1 : 0);
-    }
-    batch.document_begin.push_back(batch.num_tokens());
-  }
-  return batch;
-}
 
 struct Outcome {
   std::vector<double> norms;
@@ -54,7 +40,7 @@ Outcome train(const Communicator& comm, const ModelConfig& config, EngineOptions
     ObjectiveSums sums = objective.no_sums();
     for (int64_t a = 0; a < options.accumulation_steps; ++a) {
       const MicroBatch batch =
-          random_batch(step, static_cast<uint64_t>(a * comm.size() + comm.rank()), config.vocab_size);
+          test::random_batch(step, static_cast<uint64_t>(a * comm.size() + comm.rank()), config.vocab_size);
       model.accumulate(batch, a, [&](const at::Tensor& hidden, const HeadTensors& head, const HeadTensors* gradients) {
         return objective.apply(hidden, batch, head, gradients, {.items = 300}, sums);
       });
@@ -84,6 +70,7 @@ struct Case {
   bool ties_embeddings;
   at::ScalarType dtype;
   bool has_gradient_checkpointing;
+  bool has_8bit_moments = false;
 };
 
 class ShardedModelBits : public testing::TestWithParam<Case> {
@@ -91,7 +78,9 @@ class ShardedModelBits : public testing::TestWithParam<Case> {
   void SetUp() override { at::set_num_threads(1); }
   ModelConfig config() const { return test::tiny_config(GetParam().ties_embeddings); }
   EngineOptions options() const {
-    return {.dtype = GetParam().dtype, .has_gradient_checkpointing = GetParam().has_gradient_checkpointing};
+    return {.dtype = GetParam().dtype,
+            .has_gradient_checkpointing = GetParam().has_gradient_checkpointing,
+            .has_8bit_moments = GetParam().has_8bit_moments};
   }
 };
 
@@ -113,7 +102,8 @@ INSTANTIATE_TEST_SUITE_P(All, ShardedModelBits,
                          testing::Values(Case{"untied_float32", false, at::kFloat, true},
                                          Case{"tied_float32", true, at::kFloat, true},
                                          Case{"untied_bfloat16", false, at::kBFloat16, true},
-                                         Case{"tied_bfloat16_kept", true, at::kBFloat16, false}),
+                                         Case{"tied_bfloat16_kept", true, at::kBFloat16, false},
+                                         Case{"untied_8bit_moments", false, at::kFloat, true, true}),
                          [](const auto& one) { return std::string(one.param.name); });
 
 TEST(ShardedModel, RecomputationChangesNoBit) {
@@ -123,6 +113,17 @@ TEST(ShardedModel, RecomputationChangesNoBit) {
   const Outcome recomputed = train(comm, config, {.has_gradient_checkpointing = true});
   const Outcome kept = train(comm, config, {.has_gradient_checkpointing = false});
   EXPECT_EQ(recomputed.parameters, kept.parameters);
+}
+
+TEST(ShardedModel, MomentsIn8BitsTrainNearlyAsThoseIn32) {
+  at::set_num_threads(1);
+  const Communicator comm;
+  const ModelConfig config = test::tiny_config();
+  const Outcome wide = train(comm, config, {});
+  const Outcome narrow = train(comm, config, {.has_8bit_moments = true});
+  EXPECT_EQ(narrow.losses[1], wide.losses[1]) << "the first step starts from moments of zero";
+  EXPECT_NE(narrow.parameters, wide.parameters);
+  EXPECT_NEAR(narrow.losses[2], wide.losses[2], 0.01 * wide.losses[2]);
 }
 
 TEST(ShardedModel, FastReductionIsNear) {

@@ -21,6 +21,7 @@ namespace plumb {
   extern const ActivationKernels<float> kFloatActivationKernels;       \
   extern const ActivationKernels<BFloat16> kBFloat16ActivationKernels; \
   extern const FloatKernels kFloatKernels;                             \
+  extern const Nf4Kernels kNf4Kernels;                                 \
   }
 PLUMB_DECLARE(generic)
 #ifdef __x86_64__
@@ -33,9 +34,12 @@ struct KernelCopy {
   const ActivationKernels<float>* of_float;
   const ActivationKernels<BFloat16>* of_bfloat16;
   const FloatKernels* plain;
+  const Nf4Kernels* nf4;
 };
-#define PLUMB_COPY(isa) \
-  KernelCopy { #isa, &isa::kFloatActivationKernels, &isa::kBFloat16ActivationKernels, &isa::kFloatKernels }
+#define PLUMB_COPY(isa)                                                                                           \
+  KernelCopy {                                                                                                    \
+#isa, &isa::kFloatActivationKernels, &isa::kBFloat16ActivationKernels, &isa::kFloatKernels, &isa::kNf4Kernels \
+  }
 
 /// Slowest first.
 inline std::vector<KernelCopy> copies() {

@@ -183,5 +183,18 @@ TEST_P(FloatSpanKernels, SumOfSquaresIsThatOfDoublesAndTheSameInEveryCopy) {
   }
 }
 
+TEST_P(FloatSpanKernels, LargestMagnitudeIsThatOfLibTorch) {
+  EXPECT_EQ(GetParam().plain->largest_magnitude(nullptr, 0), 0.0f);
+  for (const int64_t n : {1, 15, 16, 17, 64, 1000}) {
+    const at::Tensor x = at::randn({n});
+    EXPECT_EQ(GetParam().plain->largest_magnitude(data_of<float>(x), n), x.abs().max().item<float>());
+    for (const int64_t place : {int64_t{0}, n / 2, n - 1}) {
+      const at::Tensor peak = x.clone();
+      peak[place] = -100;
+      EXPECT_EQ(GetParam().plain->largest_magnitude(data_of<float>(peak), n), 100.0f) << place;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace plumb

@@ -160,6 +160,14 @@ TEST(ModelConfig, OfARewardModelHasAScoreHead) {
   expect_contains(refusal(with(classifier, {{"id2label", {{"0", "bad"}, {"1", "good"}}}})), {"id2label", "2"});
 }
 
+TEST(ModelConfig, SaysWhetherTheWeightsAreNf4) {
+  const json quantization = {{"quant_method", "bitsandbytes"}, {"load_in_4bit", true}, {"bnb_4bit_quant_type", "nf4"}};
+  const ModelConfig config = parse(with(small_config("llama"), {{"quantization_config", quantization}}));
+  EXPECT_TRUE(config.is_quantized);
+  EXPECT_FALSE(parse(small_config("llama")).is_quantized);
+  EXPECT_FALSE(json::parse(render_model_config(config, "float32")).contains("quantization_config"));
+}
+
 TEST(ModelConfig, NamesWhatIsSupportedWhenItRefuses) {
   expect_contains(refusal(small_config("gpt2")), {"model_type", "llama, mistral, qwen2, qwen3", "gpt2"});
   expect_contains(refusal(without(small_config("llama"), "model_type")), {"model_type", "no such key"});
@@ -168,6 +176,9 @@ TEST(ModelConfig, NamesWhatIsSupportedWhenItRefuses) {
   expect_contains(refusal(with(small_config("llama"), {{"quantization_config", {{"bits", 4}}}})),
                   {"quantization_config"});
   EXPECT_EQ(refusal(with(small_config("llama"), {{"quantization_config", nullptr}})), "accepted");
+  for (const json& other : {json{{"quant_method", "bitsandbytes"}, {"load_in_8bit", true}},
+                            json{{"quant_method", "bitsandbytes"}, {"load_in_4bit", true}}, json("nf4")})
+    expect_contains(refusal(with(small_config("llama"), {{"quantization_config", other}})), {"quantization_config"});
   for (const char* type : {"yarn", "dynamic", "longrope"})
     expect_contains(refusal(with(small_config("llama"), {{"rope_scaling", {{"rope_type", type}, {"factor", 2.0}}}})),
                     {"rope_type", "default, linear, llama3", type});

@@ -1,0 +1,108 @@
+#include "apps/adapted_setup.hpp"
+
+#include <algorithm>
+
+#include "lib/base/check.hpp"
+
+namespace plumb {
+
+namespace {
+
+FrozenSource frozen_source(const HfModel& base) {
+  return {[&base](const UnitLayout& layout, int64_t begin, int64_t end, std::span<float> out) {
+            base.read_unit_range(layout, begin, end, out);
+          },
+          [&base](const Parameter& parameter, std::span<std::byte> bytes) { base.read_nf4(parameter, bytes); }};
+}
+
+std::vector<FrozenUnit> frozen_units_of(const HfModel& base, const ModelConfig& config, const Adapter& adapter,
+                                        at::ScalarType dtype) {
+  return frozen_units(config, adapter, dtype == at::kFloat ? 4 : 2,
+                      [&](const Parameter& p) -> std::optional<Nf4Format> {
+                        if (!base.is_quantized(p)) return std::nullopt;
+                        return Nf4Format{base.nf4_layout_of(p), base.original_dtype_of(p)};
+                      });
+}
+
+/// Elements of one parameter from where training goes on, or from the base where that adapter does not have it.
+void fill_parameter(const HfModel& base, const AdapterStart& start, const UnitLayout& unit, uint64_t seed,
+                    const Parameter& p, int64_t begin, int64_t end, std::span<float> out) {
+  if (start.continued)
+    for (const Parameter& old : start.continued->unit().parameters)
+      if (old.kind == p.kind && old.layer == p.layer && old.part == p.part)
+        return start.continued->read_range(old.offset + begin - p.offset, old.offset + end - p.offset, out);
+  initial_adapter_range(base, start.adapter, unit, seed, begin, end, out);
+}
+
+void fill_adapter(const HfModel& base, const AdapterStart& start, const UnitLayout& unit, uint64_t seed,
+                  ElementRange range, std::span<float> out) {
+  std::fill(out.begin(), out.end(), 0.0f);
+  for (const Parameter& p : unit.parameters) {
+    const int64_t begin = std::max(range.begin, p.offset), end = std::min(range.end, p.offset + p.num_elements());
+    if (begin >= end) continue;
+    fill_parameter(base, start, unit, seed, p, begin, end,
+                   out.subspan(static_cast<size_t>(begin - range.begin), static_cast<size_t>(end - begin)));
+  }
+}
+
+std::unique_ptr<AdaptedModel> load(const Communicator& comm, const ModelConfig& config, const HfModel& base,
+                                   const AdapterStart& start, const EngineOptions& options, uint64_t seed) {
+  auto model = std::make_unique<AdaptedModel>(
+      config, start.adapter, frozen_units_of(base, config, start.adapter, options.dtype), comm, options, seed);
+  comm.run_agreed([&] {  // every rank has loaded its part when this returns
+    model->load_base(frozen_source(base));
+    model->load_adapter([&](ElementRange range, std::span<float> out) {
+      fill_adapter(base, start, model->unit().unit(), seed, range, out);
+    });
+  });
+  return model;
+}
+
+}  // namespace
+
+AdapterStart find_adapter(const LoraOptions& options, const HfModel& base) {
+  const bool has_score = base.config().head == HeadKind::kScore;
+  AdapterStart start;
+  if (options.adapter.empty()) {
+    start.config = lora_config(options, has_score ? "SEQ_CLS" : "CAUSAL_LM", base.directory());
+  } else {
+    ModelConfig config = base.config();
+    const LoraConfig old = read_lora_config(options.adapter);
+    const bool had_score =
+        std::find(old.modules_to_save.begin(), old.modules_to_save.end(), "score") != old.modules_to_save.end();
+    if (!had_score) config.head = HeadKind::kLanguageModel;
+    if (had_score && !has_score)
+      throw_error<UsageError>("--adapter {}: expected the adapter of a language model, got one that trained a score",
+                              options.adapter);
+    start.continued.emplace(options.adapter, config);
+    start.config = start.continued->config();
+    start.config.base_model = base.directory();
+    if (has_score && !had_score) {
+      start.config.modules_to_save.push_back("score");
+      start.config.task_type = "SEQ_CLS";
+    }
+  }
+  start.adapter = resolve_adapter(start.config, base.config());
+  return start;
+}
+
+std::unique_ptr<AdaptedModel> load_adapted_model(const Communicator& comm, const ModelConfig& config,
+                                                 const HfModel& base, const AdapterStart& start,
+                                                 const EngineOptions& options, uint64_t seed) {
+  return load(comm, config, base, start, options, seed);
+}
+
+std::unique_ptr<AdaptedModel> load_frozen_model(const Communicator& comm, const ModelConfig& config,
+                                                const HfModel& base, const std::string& adapter_directory,
+                                                at::ScalarType dtype) {
+  AdapterStart start;
+  if (!adapter_directory.empty())
+    comm.run_agreed([&] {
+      start.continued.emplace(adapter_directory, config);
+      start.adapter = start.continued->adapter();
+    });
+  start.adapter.dropout = 0;
+  return load(comm, config, base, start, {.dtype = dtype, .is_trained = false}, 0);
+}
+
+}  // namespace plumb

@@ -1,0 +1,40 @@
+// The options of low-rank adapters, with TRL's names, and the adapter_config.json that they make.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "apps/options.hpp"
+#include "io/peft_config.hpp"
+
+namespace plumb {
+
+struct LoraOptions {
+  int64_t lora_r = 0;  // 0: no adapter, unless one is continued
+  double lora_alpha = 32;
+  double lora_dropout = 0;
+  /// Names; "all-linear"; or one regular expression over whole module paths.
+  std::vector<std::string> lora_target_modules = {"q_proj", "k_proj", "v_proj", "o_proj"};
+  std::string lora_rank_pattern;   // "down_proj=4,q_proj=16"
+  std::string lora_alpha_pattern;  // "q_proj=64"
+  std::vector<std::string> lora_modules_to_save;
+  bool use_rslora = false;
+  bool use_dora = false;
+  std::string adapter;            // a PEFT directory whose training goes on
+  std::string quantize = "none";  // none or nf4: how the frozen base is held
+
+  /// An adapter is trained, and the base is frozen.
+  bool is_used() const { return lora_r > 0 || !adapter.empty(); }
+};
+
+void declare(OptionsDescription& description, LoraOptions& options);
+
+/// Throws UsageError for values out of range or that contradict each other.
+void validate(const LoraOptions& options);
+
+/// Of a new adapter. task_type: "CAUSAL_LM" or "SEQ_CLS" (whose score is then trained whole and saved). Throws
+/// UsageError for patterns that cannot be read.
+LoraConfig lora_config(const LoraOptions& options, const std::string& task_type, const std::string& base_model);
+
+}  // namespace plumb

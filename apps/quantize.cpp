@@ -1,0 +1,79 @@
+// plumb quantize: a copy of a model whose matrices are NF4, as bitsandbytes and transformers store and load them. Each
+// rank quantises its share of the matrices, one at a time.
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apps/commands.hpp"
+#include "apps/options.hpp"
+#include "io/export_directory.hpp"
+#include "io/nf4_export.hpp"
+#include "lib/base/check.hpp"
+#include "lib/base/log.hpp"
+
+namespace plumb {
+
+namespace {
+
+struct QuantizeOptions {
+  std::string model;
+  std::string output_dir;
+  bool double_quant = true;
+  bool overwrite_output_dir = false;
+};
+
+int quantize(const Communicator& comm, const QuantizeOptions& o) {
+  std::optional<HfModel> source;
+  Nf4ExportPlan plan;
+  comm.run_agreed([&] {
+    source.emplace(o.model, HfModelOptions{.quantizes = true, .quantizes_scales = o.double_quant});
+    if (source->config().is_quantized)
+      throw_error<UsageError>("--model {}: expected a model to quantise, got one that is NF4 already", o.model);
+    plan = plan_nf4_export(*source);
+  });
+  const ExistingDirectory existing = o.overwrite_output_dir ? ExistingDirectory::kReplace : ExistingDirectory::kRefuse;
+  std::string temporary;
+  try {
+    comm.run_on_rank0([&] {
+      temporary = begin_export(o.output_dir, existing);
+      create_export_files(plan.files, temporary);
+    });
+    comm.broadcast(temporary);
+    comm.run_agreed([&] {
+      for (size_t i = static_cast<size_t>(comm.rank()); i < plan.parameters.size();
+           i += static_cast<size_t>(comm.size()))
+        write_nf4_parameter(plan, temporary, *source, i);
+      sync_export_files(plan.files, temporary);
+    });
+    comm.run_on_rank0([&] {
+      finish_nf4_export(plan, temporary, *source);
+      commit_export(temporary, o.output_dir, existing);
+    });
+  } catch (const AgreedError&) {
+    if (comm.rank() == 0 && !temporary.empty()) abandon_export(temporary);
+    throw;
+  }
+  if (comm.rank() == 0)
+    log_info("{}: {} matrices in NF4, {} parameters in {:.1f} MB", o.output_dir, plan.num_quantized,
+             plan.num_parameters, static_cast<double>(plan.tensor_bytes) / 1e6);
+  return kExitDone;
+}
+
+}  // namespace
+
+int run_quantize(const std::vector<std::string>& arguments) {
+  namespace po = boost::program_options;
+  QuantizeOptions o;
+  OptionsDescription description("options of plumb quantize");
+  auto add = description.add_options();
+  add("model", po::value(&o.model), "directory of the model, in float32, bfloat16 or float16");
+  add("output_dir", po::value(&o.output_dir), "where the quantised model is written");
+  add("double_quant", po::value(&o.double_quant)->default_value(true, "true"), "quantise the scales too, to 8 bits");
+  add("overwrite_output_dir", po::value(&o.overwrite_output_dir)->default_value(false, "false"),
+      "replace a model that is there");
+  if (!parse_options("plumb quantize --model DIR --output_dir DIR", description, {"model", "output_dir"}, arguments))
+    return kExitDone;
+  return run_on_ranks([&](const Communicator& comm) { return quantize(comm, o); });
+}
+
+}  // namespace plumb

@@ -1,0 +1,73 @@
+// How fast a matrix in 4 bits becomes bfloat16 or float32 again, against memcpy on as many threads: pairs of the two,
+// alternating, and the median of each and of their ratio. Usage: plumb_nf4_rate [THREADS [MEBI_ELEMENTS]]
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <vector>
+
+#include "lib/kernels/kernels.hpp"
+#include "lib/model/nf4_tensor.hpp"
+
+namespace {
+
+double seconds_of(const std::function<void()>& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using namespace plumb;
+  const int threads = argc > 1 ? std::atoi(argv[1]) : 1;
+  const int64_t count = int64_t{argc > 2 ? std::atoi(argv[2]) : 64} << 20;
+  constexpr int kPairs = 15;
+  at::set_num_threads(threads);
+  std::vector<float> values(static_cast<size_t>(count));
+  for (size_t i = 0; i < values.size(); ++i)  // only the spread matters: cheap bits instead of a good generator
+    values[i] = static_cast<float>(static_cast<int32_t>(static_cast<uint32_t>(i) * 2654435761u)) * 0x1p-36f;
+  Nf4View matrix{nf4_layout(count, true), nullptr, Dtype::kBf16};
+  std::vector<std::byte> bytes(static_cast<size_t>(matrix.layout.num_bytes));
+  const double quantise_seconds = seconds_of([&] { nf4_quantize(values, matrix.layout, bytes); });
+  matrix.data = bytes.data();
+  fmt::print("{} elements, {} thread(s), {}; quantised at {:.2f} Gelem/s on one thread\n", count, threads,
+             kernel_instruction_set(), static_cast<double>(count) / quantise_seconds * 1e-9);
+
+  for (const at::ScalarType dtype : {at::kBFloat16, at::kFloat}) {
+    const at::Tensor out = at::empty({count}, dtype);
+    const auto out_bytes = static_cast<double>(out.nbytes());
+    std::vector<char> source(out.nbytes(), 1), target(out.nbytes());
+    const auto copy = [&] {
+      at::parallel_for(0, std::ssize(source), 1 << 20, [&](int64_t begin, int64_t end) {
+        std::memcpy(target.data() + begin, source.data() + begin, static_cast<size_t>(end - begin));
+      });
+    };
+    const auto dequantize = [&] { nf4_dequantize(matrix, 0, out); };
+    copy();  // touches the pages
+    dequantize();
+    const double moved_bytes = out_bytes + static_cast<double>(bytes.size());
+    std::vector<double> rates, copy_rates, ratios;
+    for (int pair = 0; pair < kPairs; ++pair) {
+      rates.push_back(moved_bytes / seconds_of(dequantize));
+      copy_rates.push_back(2 * out_bytes / seconds_of(copy));
+      ratios.push_back(rates.back() / copy_rates.back());
+    }
+    fmt::print("{:8}: {:.2f} Gelem/s, {:.1f} GB/s in and out; memcpy {:.1f} GB/s in and out; ratio {:.2f}\n",
+               dtype == at::kFloat ? "float32" : "bfloat16",
+               median(rates) / moved_bytes * static_cast<double>(count) * 1e-9, median(rates) * 1e-9,
+               median(copy_rates) * 1e-9, median(ratios));
+  }
+  return 0;
+}

@@ -1,0 +1,68 @@
+// A PEFT adapter directory: adapter_config.json and adapter_model.safetensors. Every tensor is checked against the base
+// model's config when the directory is opened; weights are then read by ranges of the unit "adapter", as those of a
+// model are. Also what a new adapter starts from. Source: PEFT 0.21, utils/save_and_load.py, tuners/lora/layer.py.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "io/hf_model.hpp"
+#include "io/peft_config.hpp"
+#include "io/peft_targets.hpp"
+#include "io/safetensors.hpp"
+#include "lib/model/lora.hpp"
+#include "lib/model/model_config.hpp"
+#include "lib/model/parameters.hpp"
+
+namespace plumb {
+
+inline constexpr const char* kAdapterStem = "adapter_model";
+inline constexpr const char* kAdapterFile = "adapter_model.safetensors";
+
+/// "base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight"
+std::string peft_tensor_name(const Parameter& parameter);
+
+/// Throws DataError, listing them, if a tensor of the unit is missing or has another shape, or if there are others.
+void check_adapter_tensors(const SafetensorsFile& file, const UnitLayout& unit);
+
+/// Fills `values` with elements [begin, end) of the unit's flat buffer; gaps of alignment and what lies past
+/// num_elements are zero. Throws DataError on a weight that is NaN or infinite.
+void read_adapter_range(const SafetensorsFile& file, const UnitLayout& unit, int64_t begin, int64_t end,
+                        std::span<float> values);
+
+/// Reads may run at the same time on any thread or rank.
+class PeftAdapter {
+ public:
+  /// `base` with the head that the adapter is for. Throws InputOutputError if a file is missing, UsageError and
+  /// DataError as parse_lora_config(), resolve_adapter() and check_adapter_tensors(), and for pickled weights.
+  PeftAdapter(const std::string& directory, const ModelConfig& base);
+
+  const std::string& directory() const { return directory_; }
+  const LoraConfig& config() const { return config_; }
+  const Adapter& adapter() const { return adapter_; }
+  const UnitLayout& unit() const { return unit_; }
+
+  /// As read_adapter_range().
+  void read_range(int64_t begin, int64_t end, std::span<float> values) const {
+    read_adapter_range(file_, unit_, begin, end, values);
+  }
+
+ private:
+  std::string directory_;
+  LoraConfig config_;
+  Adapter adapter_;
+  UnitLayout unit_;
+  SafetensorsFile file_;
+};
+
+/// The config of an adapter directory alone. Throws as PeftAdapter.
+LoraConfig read_lora_config(const std::string& directory);
+
+/// What training starts from, elements [begin, end) of `unit` = adapter_layout(base's config, adapter): A uniform in
+/// +-1/sqrt(in), B zero, magnitudes the row norms of the base's matrices, whole parameters as the base has them. A pure
+/// function of base, seed and index, however it is cut. Throws as HfModel::read_unit_range().
+void initial_adapter_range(const HfModel& base, const Adapter& adapter, const UnitLayout& unit, uint64_t seed,
+                           int64_t begin, int64_t end, std::span<float> values);
+
+}  // namespace plumb

@@ -1,0 +1,71 @@
+#include "io/adapter_export.hpp"
+
+#include <algorithm>
+#include <bit>
+
+#include "io/adapter.hpp"
+#include "io/file.hpp"
+#include "lib/base/check.hpp"
+
+namespace plumb {
+
+namespace {
+
+constexpr int64_t kReadElements = 1 << 20;
+constexpr uint64_t kChecksumMask = (uint64_t{1} << 43) - 1;
+
+/// Differs in its high bits for neighbouring places, and is odd, so that no change of an element is lost.
+uint64_t weight_of_place(int64_t index) {
+  const uint64_t mixed = (static_cast<uint64_t>(index) + 1) * 0x9E3779B97F4A7C15;
+  return (mixed ^ mixed >> 29) | 1;
+}
+
+}  // namespace
+
+ExportPlan plan_adapter_export(const UnitLayout& unit) {
+  constexpr int64_t kOneFile = INT64_MAX;
+  return plan_export({unit}, Dtype::kF32, kOneFile, {peft_tensor_name, kAdapterStem});
+}
+
+std::vector<int64_t> adapter_checksums(const UnitLayout& unit, int64_t begin, int64_t end,
+                                       std::span<const float> values) {
+  check(begin >= 0 && begin <= end && std::ssize(values) == end - begin, "values fill a range of the unit");
+  std::vector<int64_t> sums;
+  for (const Parameter& parameter : unit.parameters) {
+    const int64_t first = std::max(begin, parameter.offset);
+    const int64_t last = std::min(end, parameter.offset + parameter.num_elements());
+    uint64_t sum = 0;
+    for (int64_t i = first; i < last; ++i) {
+      const auto bits = std::bit_cast<uint32_t>(values[static_cast<size_t>(i - begin)]);
+      sum += (uint64_t{bits} + 1) * weight_of_place(i - parameter.offset);
+    }
+    sums.push_back(static_cast<int64_t>(sum & kChecksumMask));
+  }
+  return sums;
+}
+
+void finish_adapter_export(const ExportPlan& plan, const std::string& temporary, const LoraConfig& config,
+                           const UnitLayout& unit, std::span<const int64_t> checksums) {
+  check(checksums.size() == unit.parameters.size() && plan.files.size() == 1,
+        "the checksums are of the plan's tensors");
+  sync_export_files(plan, temporary);
+  const SafetensorsFile file(join_path(temporary, plan.files[0].name));
+  check_adapter_tensors(file, unit);
+  std::vector<int64_t> found(checksums.size(), 0);
+  std::vector<float> values;
+  for (int64_t begin = 0; begin < unit.num_elements; begin += kReadElements) {
+    const int64_t end = std::min(begin + kReadElements, unit.num_elements);
+    values.resize(static_cast<size_t>(end - begin));
+    read_adapter_range(file, unit, begin, end, values);
+    const std::vector<int64_t> sums = adapter_checksums(unit, begin, end, values);
+    for (size_t i = 0; i < sums.size(); ++i) found[i] += sums[i];
+  }
+  for (size_t i = 0; i < found.size(); ++i)
+    if ((static_cast<uint64_t>(found[i] ^ checksums[i]) & kChecksumMask) != 0)
+      throw_error<DataError>("{}: tensor {}: expected what the ranks wrote, read something else; was the disk full?",
+                             file.path(), peft_tensor_name(unit.parameters[i]));
+  write_new_file(join_path(temporary, kLoraConfigFile), render_lora_config(config));
+  sync_directory(temporary);
+}
+
+}  // namespace plumb

@@ -1,0 +1,35 @@
+// Writes a PEFT adapter directory from all ranks at once, with the calls of hf_export.hpp between plan and finish. What
+// was written is read back before it may take its name, so that a partial or empty adapter cannot appear.
+//
+//   all:      plan = plan_adapter_export(unit)
+//   rank 0:   temporary = begin_export(directory, ...); create_export_files(plan, temporary)
+//   each:     write_unit_range(plan, temporary, 0, begin, end, values); sync_export_files(plan, temporary)
+//             sums = adapter_checksums(unit, begin, end, values)     their sum over the ranks goes to rank 0
+//   rank 0:   finish_adapter_export(plan, temporary, config, unit, sums); commit_export(temporary, directory, ...)
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "io/hf_export.hpp"
+#include "io/peft_config.hpp"
+#include "lib/model/parameters.hpp"
+
+namespace plumb {
+
+/// One float32 file with the tensors of the unit "adapter". The same on every rank.
+ExportPlan plan_adapter_export(const UnitLayout& unit);
+
+/// For each parameter of the unit a number made of the bits and places of those of its elements that lie in
+/// [begin, end). Numbers of different ranges add up; no sum over fewer than 2^20 ranges overflows.
+std::vector<int64_t> adapter_checksums(const UnitLayout& unit, int64_t begin, int64_t end,
+                                       std::span<const float> values);
+
+/// Rank 0 only: adapter_config.json, and the proof that the file holds what the ranks say they wrote. Throws DataError
+/// if a tensor is missing, not finite, or not the one that `checksums` is of.
+void finish_adapter_export(const ExportPlan& plan, const std::string& temporary, const LoraConfig& config,
+                           const UnitLayout& unit, std::span<const int64_t> checksums);
+
+}  // namespace plumb

@@ -1,0 +1,40 @@
+#include "io/quantizing_reader.hpp"
+
+#include "lib/base/check.hpp"
+
+namespace plumb {
+
+Nf4Layout QuantizingReader::layout_of(const StoredTensor& matrix) const {
+  return nf4_layout(matrix.entry->num_elements, has_nested_scales_);
+}
+
+void QuantizingReader::read(const StoredTensor& matrix, std::span<std::byte> bytes) const {
+  const Nf4Layout layout = layout_of(matrix);
+  check(static_cast<int64_t>(bytes.size()) == layout.num_bytes, "a quantised matrix fills its bytes");
+  std::vector<float> values(static_cast<size_t>(layout.num_elements));
+  matrix.file->read(*matrix.entry, 0, std::span(values));
+  matrix.file->check_finite(*matrix.entry, 0, values);
+  nf4_quantize(values, layout, bytes);
+}
+
+void QuantizingReader::read(const StoredTensor& matrix, int64_t begin, std::span<float> values) const {
+  const std::shared_ptr<const Quantized> whole = quantized(matrix);
+  nf4_dequantize({layout_of(matrix), whole->bytes.data(), matrix.entry->dtype}, begin, values);
+}
+
+std::shared_ptr<const QuantizingReader::Quantized> QuantizingReader::quantized(const StoredTensor& matrix) const {
+  {
+    const std::lock_guard lock(mutex_);
+    if (last_ && last_->entry == matrix.entry) return last_;
+  }
+  // two threads may do the same work here, but neither waits for the other's matrix
+  const auto made = std::make_shared<Quantized>();
+  made->entry = matrix.entry;
+  made->bytes.resize(static_cast<size_t>(layout_of(matrix).num_bytes));
+  read(matrix, made->bytes);
+  const std::lock_guard lock(mutex_);
+  last_ = made;
+  return made;
+}
+
+}  // namespace plumb

@@ -1,0 +1,227 @@
+#include "lib/model/linear.hpp"
+
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/sqrt.h>
+#include <ATen/ops/sum.h>
+#include <ATen/ops/zeros_like.h>
+
+#include "lib/base/random.hpp"
+#include "lib/model/nf4_tensor.hpp"
+#include "lib/model/tensor_kernels.hpp"
+
+namespace plumb {
+
+namespace {
+
+at::Tensor dequantize(const QuantizedRows& matrix) {
+  const at::Tensor out = matrix.scratch.narrow(0, 0, matrix.num_rows * matrix.num_columns);
+  int64_t offset = 0;
+  for (const Nf4View& layer : matrix.layers) {
+    nf4_dequantize(layer, 0, out.narrow(0, offset, layer.layout.num_elements));
+    offset += layer.layout.num_elements;
+  }
+  return out.view({matrix.num_rows, matrix.num_columns});
+}
+
+/// out = scale * a b, where `out` may be float32 and the product in bfloat16.
+void write_product(at::Tensor out, const at::Tensor& a, const at::Tensor& b, double scale) {
+  if (out.scalar_type() == a.scalar_type()) {
+    out.addmm_(a, b, /*beta=*/0, /*alpha=*/scale);
+  } else {
+    out.copy_(at::mm(a, b)).mul_(scale);
+  }
+}
+
+at::Tensor columns(const at::Tensor& x, const LoraGroup::Module& module) {
+  return x.narrow(1, module.first_output, module.num_outputs);
+}
+
+at::Tensor ranks(const at::Tensor& x, const LoraGroup::Module& module) {
+  return x.narrow(1, module.first_rank, module.rank);
+}
+
+/// x with a share of its elements zero and the others enlarged.
+at::Tensor drop(const at::Tensor& x, const Dropout& dropout) {
+  if (dropout.rate == 0) return x;
+  const at::Tensor y = at::empty_like(x);
+  const auto threshold = static_cast<uint32_t>(dropout.rate * 0x1p32);
+  const auto scale = static_cast<float>(1 / (1 - dropout.rate));
+  const int64_t num_words = (x.numel() + 3) / 4;
+  with_element_type(x.scalar_type(), [&]<class T>(T*) {
+    const T* in = data_of<T>(x);
+    T* out = data_of<T>(y);
+    at::parallel_for(0, num_words, 1024, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const auto words = philox({static_cast<uint32_t>(i), static_cast<uint32_t>(i >> 32),
+                                   static_cast<uint32_t>(dropout.stream), static_cast<uint32_t>(dropout.stream >> 32)},
+                                  dropout.seed);
+        const int64_t first = 4 * i, count = std::min<int64_t>(4, x.numel() - first);
+        std::array<float, 4> values;
+        activation_kernels<T>().to_float(in + first, values.data(), count);
+        for (size_t k = 0; k < 4; ++k) values[k] = words[k] < threshold ? 0.0f : values[k] * scale;
+        activation_kernels<T>().from_float(values.data(), out + first, count);
+      }
+    });
+  });
+  return y;
+}
+
+/// Of the rows of W + scaling B A: |W|^2 + 2 s B . (W A^T) + s^2 (B A A^T) . B, so that B A is never formed.
+at::Tensor row_norms(const at::Tensor& weight, const LoraGroup& lora, const LoraGroup::Module& module) {
+  const at::Tensor a = lora.a_RI.narrow(0, module.first_rank, module.rank).to(at::kFloat);
+  const at::Tensor b = module.b.to(at::kFloat);
+  const at::Tensor rows = weight.narrow(0, module.first_output, module.num_outputs);
+  const at::Tensor cross = at::mm(rows, lora.a_RI.narrow(0, module.first_rank, module.rank).t()).to(at::kFloat);
+  const at::Tensor both = at::mm(b, at::mm(a, a.t()));
+  return at::sqrt(module.squared_norms +
+                  (b * (cross * (2 * module.scaling) + both * (module.scaling * module.scaling))).sum(1));
+}
+
+/// magnitude / norm, in the dtype of the activations.
+at::Tensor row_scales(const at::Tensor& weight, const LoraGroup& lora, const LoraGroup::Module& module) {
+  return (module.magnitude.to(at::kFloat) / row_norms(weight, lora, module)).to(weight.scalar_type());
+}
+
+bool has_magnitudes(const LoraGroup& lora) { return lora.modules.front().magnitude.defined(); }
+
+}  // namespace
+
+at::Tensor Linear::weight() const { return weight_OI.defined() ? weight_OI : dequantize(quantized); }
+
+at::Tensor linear_forward(const Linear& linear, const at::Tensor& x_TI, const at::Tensor& residual_TO,
+                          const Dropout& dropout, LinearKept& kept) {
+  const at::Tensor weight = linear.weight();
+  const LoraGroup& lora = linear.lora;
+  const at::Tensor& addend = residual_TO.defined() ? residual_TO : linear.bias_O;
+  const at::Tensor y = addend.defined() ? at::addmm(addend, x_TI, weight.t()) : at::mm(x_TI, weight.t());
+  if (lora.modules.empty()) return y;
+  const at::Tensor dropped = drop(x_TI, dropout);
+  kept.xa_TR = at::mm(dropped, lora.a_RI.t());
+  for (const LoraGroup::Module& module : lora.modules) {
+    at::Tensor part = columns(y, module);
+    const at::Tensor xa = ranks(kept.xa_TR, module);
+    if (!module.magnitude.defined()) {
+      part.addmm_(xa, module.b.t(), 1, module.scaling);
+      continue;
+    }
+    at::Tensor base = part;
+    if (dropout.rate > 0) {
+      base = at::mm(dropped, weight.narrow(0, module.first_output, module.num_outputs).t());
+    } else if (addend.defined()) {
+      base = part - addend.narrow(-1, module.first_output, module.num_outputs);
+    }
+    const at::Tensor direction = at::addmm(base, xa, module.b.t(), 1, module.scaling);
+    part.add_(direction * row_scales(weight, lora, module) - base);
+    kept.directions.push_back(direction);
+  }
+  return y;
+}
+
+void linear_recompute(const Linear& linear, const at::Tensor& x_TI, const Dropout& dropout, LinearKept& kept) {
+  const LoraGroup& lora = linear.lora;
+  if (lora.modules.empty()) return;
+  if (has_magnitudes(lora)) {
+    linear_forward(linear, x_TI, {}, dropout, kept);
+  } else {
+    kept.xa_TR = at::mm(drop(x_TI, dropout), lora.a_RI.t());
+  }
+}
+
+LinearInputGradient linear_backward_input(const Linear& linear, const at::Tensor& dy_TO, const LinearKept& kept,
+                                          const Dropout& dropout, bool needs_dx, const LoraGroup* gradients) {
+  const LoraGroup& lora = linear.lora;
+  if (lora.modules.empty()) return {needs_dx ? at::mm(dy_TO, linear.weight()) : at::Tensor(), {}};
+  const at::Tensor weight = needs_dx || has_magnitudes(lora) ? linear.weight() : at::Tensor();
+  at::Tensor dy = dy_TO;  // of the directions
+  if (has_magnitudes(lora)) {
+    dy = dy_TO.clone();
+    for (size_t i = 0; i < lora.modules.size(); ++i) {
+      const LoraGroup::Module& module = lora.modules[i];
+      at::Tensor part = columns(dy, module);
+      at::Tensor dmagnitude = gradients->modules[i].magnitude;
+      dmagnitude.copy_((part * kept.directions[i]).sum(0, false, at::kFloat) / row_norms(weight, lora, module));
+      part.mul_(row_scales(weight, lora, module));
+    }
+  }
+  LinearInputGradient result;
+  result.g_TR = at::empty_like(kept.xa_TR);
+  for (size_t i = 0; i < lora.modules.size(); ++i) {
+    const LoraGroup::Module& module = lora.modules[i];
+    const at::Tensor part = columns(dy, module);
+    ranks(result.g_TR, module).addmm_(part, module.b, /*beta=*/0, module.scaling);
+    write_product(gradients->modules[i].b, part.t(), ranks(kept.xa_TR, module), module.scaling);
+  }
+  if (!needs_dx) return result;
+  if (dropout.rate == 0) {
+    result.dx_TI = at::mm(dy, weight).addmm_(result.g_TR, lora.a_RI);
+    return result;
+  }
+  at::Tensor through_mask = at::mm(result.g_TR, lora.a_RI);
+  if (has_magnitudes(lora)) {  // y = x W^T + scale * direction(dropped x) - dropped x W^T
+    const at::Tensor rest = at::zeros_like(dy);
+    for (const LoraGroup::Module& module : lora.modules)
+      columns(rest, module).copy_(columns(dy, module) - columns(dy_TO, module));
+    through_mask.addmm_(rest, weight);
+  }
+  result.dx_TI = at::mm(dy_TO, weight).add_(drop(through_mask, dropout));
+  return result;
+}
+
+void linear_backward_a(const LinearInputGradient& backward, const at::Tensor& x_TI, const Dropout& dropout,
+                       const LoraGroup& gradients) {
+  write_product(gradients.a_RI, backward.g_TR.t(), drop(x_TI, dropout), 1.0);
+}
+
+at::Tensor squared_row_norms(const at::Tensor& weight_OI) {
+  const int64_t num_rows = weight_OI.size(0), num_columns = weight_OI.size(1);
+  const at::Tensor squares = at::empty({num_rows}, at::TensorOptions().dtype(at::kFloat));
+  at::parallel_for(0, num_rows, 16, [&](int64_t begin, int64_t end) {
+    std::vector<float> row(static_cast<size_t>(num_columns));
+    for (int64_t i = begin; i < end; ++i) {
+      with_element_type(weight_OI.scalar_type(), [&]<class T>(T*) {
+        activation_kernels<T>().to_float(data_of<T>(weight_OI) + i * num_columns, row.data(), num_columns);
+      });
+      data_of<float>(squares)[i] = static_cast<float>(float_kernels().sum_of_squares(row.data(), num_columns));
+    }
+  });
+  return squares;
+}
+
+std::array<LoraGroup, kNumProducts> lora_groups(const ModelConfig& config, const Adapter& adapter,
+                                                const UnitLayout& unit, int64_t layer, const at::Tensor& flat) {
+  using enum ParameterKind;
+  const auto view = [&](const Parameter& p) { return flat.narrow(0, p.offset, p.num_elements()).view(p.shape); };
+  std::array<LoraGroup, kNumProducts> groups;
+  for (const LoraTarget& target : adapter.targets) {
+    if (target.layer != layer) continue;
+    LoraGroup& group = groups[static_cast<size_t>(product_of(target.kind))];
+    LoraGroup::Module module{0, target_shape(config, target.kind)[0], 0, target.rank, target.scaling, {}, {}};
+    for (const ParameterKind before : {kQ, kK, kV, kGate, kUp}) {  // rows of the product's matrix that come first
+      if (before == target.kind) break;
+      if (product_of(before) == product_of(target.kind)) module.first_output += target_shape(config, before)[0];
+    }
+    if (!group.modules.empty()) module.first_rank = group.modules.back().first_rank + group.modules.back().rank;
+    for (const Parameter& p : unit.parameters) {
+      if (p.kind != target.kind || p.layer != layer) continue;
+      if (p.part == AdapterPart::kLoraB) module.b = view(p);
+      if (p.part == AdapterPart::kMagnitude) module.magnitude = view(p);
+      if (p.part != AdapterPart::kLoraA) continue;
+      if (group.modules.empty()) {
+        group.a_RI = view(p);
+      } else {  // the rows of the layers before lie in front of it
+        const int64_t num_rows = module.first_rank + target.rank, num_columns = p.shape[1];
+        group.a_RI = flat.narrow(0, p.offset - module.first_rank * num_columns, num_rows * num_columns)
+                         .view({num_rows, num_columns});
+      }
+    }
+    group.modules.push_back(std::move(module));
+  }
+  return groups;
+}
+
+}  // namespace plumb

@@ -1,0 +1,95 @@
+// The matrix products of a block, y = x W^T + b, with all that W may be: plain or in NF4, trained or frozen, alone or
+// with adapters beside it. The layers of one product (q, k, v) have the same input, so they share one W, one
+// dequantisation and one product with all their A; B A is never formed.
+// Source: LoRA, arXiv:2106.09685; DoRA, arXiv:2402.09353, section 4.3 (the norm is a constant in backward); QLoRA,
+// arXiv:2305.14314; PEFT tuners/lora.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <vector>
+
+#include "lib/model/lora.hpp"
+#include "lib/model/nf4.hpp"
+
+namespace plumb {
+
+// T = tokens, I = inputs, O = outputs of all layers of the product, R = sum of their ranks.
+
+/// The adapters of one product, or their gradients: views into the flat adapter.
+struct LoraGroup {
+  struct Module {
+    int64_t first_output, num_outputs;  // its columns of y
+    int64_t first_rank, rank;           // its rows of a_RI
+    double scaling;
+    at::Tensor b;                   // [num_outputs, rank]
+    at::Tensor magnitude;           // [num_outputs], DoRA only
+    at::Tensor squared_norms = {};  // DoRA, parameters only: of the rows of W, float32
+  };
+  at::Tensor a_RI;
+  std::vector<Module> modules;  // empty: not adapted
+};
+
+/// A matrix in NF4, whose rows are those of several quantised layers one after the other. It is plain only while it is
+/// used: every use dequantises it into `scratch`, which all matrices of a rank share.
+struct QuantizedRows {
+  std::vector<Nf4View> layers;
+  int64_t num_rows = 0;
+  int64_t num_columns = 0;
+  at::Tensor scratch;  // flat, in the dtype of the activations
+};
+
+struct Linear {
+  at::Tensor weight_OI;  // undefined where it is quantised
+  at::Tensor bias_O;     // may be undefined
+  QuantizedRows quantized;
+  LoraGroup lora;
+
+  /// [O, I]; of a quantised matrix valid until the next that shares its scratch is asked for.
+  at::Tensor weight() const;
+};
+
+/// Inverted dropout of the inputs of A: a pure function of (stream, element), so that backward sees the same mask and
+/// neither ranks nor a restart change it. Layers of one product share the mask.
+struct Dropout {
+  double rate = 0;  // 0: none
+  uint64_t seed = 0;
+  uint64_t stream = 0;
+};
+
+/// What backward needs besides x.
+struct LinearKept {
+  at::Tensor xa_TR;
+  std::vector<at::Tensor> directions;  // of each DoRA layer x (W + scaling B A)^T, [T, num_outputs]
+};
+
+/// Returns y [T, O], with `residual_TO` added where it is defined (then there is no bias).
+at::Tensor linear_forward(const Linear& linear, const at::Tensor& x_TI, const at::Tensor& residual_TO,
+                          const Dropout& dropout, LinearKept& kept);
+
+/// Only what backward needs, again.
+void linear_recompute(const Linear& linear, const at::Tensor& x_TI, const Dropout& dropout, LinearKept& kept);
+
+struct LinearInputGradient {
+  at::Tensor dx_TI;  // undefined if it was not asked for
+  at::Tensor g_TR;   // gradient of x A^T
+};
+
+/// First half of backward, which does not need x: the gradients of the input, of B and of the magnitudes. dy_TO is left
+/// as it is. `gradients`: of the adapters, written; may be null where there are none.
+LinearInputGradient linear_backward_input(const Linear& linear, const at::Tensor& dy_TO, const LinearKept& kept,
+                                          const Dropout& dropout, bool needs_dx, const LoraGroup* gradients);
+
+/// Second half: the gradient of A.
+void linear_backward_a(const LinearInputGradient& backward, const at::Tensor& x_TI, const Dropout& dropout,
+                       const LoraGroup& gradients);
+
+/// [rows], float32, in a fixed order.
+at::Tensor squared_row_norms(const at::Tensor& weight_OI);
+
+/// Views of one layer's adapters in the flat adapter (or of its gradient), by product. squared_norms stay undefined.
+std::array<LoraGroup, kNumProducts> lora_groups(const ModelConfig& config, const Adapter& adapter,
+                                                const UnitLayout& unit, int64_t layer, const at::Tensor& flat);
+
+}  // namespace plumb

@@ -1,0 +1,41 @@
+// The moments of AdamW for one span of parameters, in float32 or in 8 bits.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "lib/optim/adamw.hpp"
+#include "lib/optim/adamw_8bit.hpp"
+
+namespace plumb {
+
+/// Whether a unit of so many elements is large enough for moments in 8 bits. bitsandbytes keeps those of tensors below
+/// 4096 elements in float32; here it is units below that (a reward head is one row and a norm). A larger unit is in 8
+/// bits throughout, norms and biases included: the map of a block spans seven decades.
+inline bool has_8bit_moments(int64_t unit_elements) { return unit_elements >= 4096; }
+
+/// Bytes of both moments.
+int64_t moment_bytes(int64_t elements, bool is_8bit);
+
+class AdamWState {
+ public:
+  AdamWState() = default;
+  AdamWState(int64_t elements, bool is_8bit);
+
+  /// As adamw_update(), on all elements. The runs cover them in order, without a gap.
+  void update(std::span<float> parameters, std::span<const float> gradients, std::span<const DecayRun> runs,
+              const AdamWOptions& options, double learning_rate, int64_t step, double gradient_scale);
+
+  bool is_8bit() const { return !codes1_.empty(); }
+  int64_t num_bytes() const;
+
+ private:
+  Moments8Bit view() { return {codes1_, codes2_, scales1_, scales2_}; }
+
+  std::vector<float> moments1_, moments2_;  // float32 only
+  std::vector<uint8_t> codes1_, codes2_;    // 8 bits only
+  std::vector<float> scales1_, scales2_;
+};
+
+}  // namespace plumb

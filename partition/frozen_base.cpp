@@ -1,0 +1,248 @@
+#include "partition/frozen_base.hpp"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+
+#include <algorithm>
+
+#include "lib/base/check.hpp"
+#include "lib/model/tensor_kernels.hpp"
+
+namespace plumb {
+
+namespace {
+
+constexpr int64_t kByteAlignment = 64;
+constexpr int64_t kConvertedAtOnce = 1 << 20;  // elements
+
+int64_t aligned(int64_t bytes) { return (bytes + kByteAlignment - 1) / kByteAlignment * kByteAlignment; }
+
+bool is_trained_whole(const Adapter& adapter, const Parameter& p) {
+  return std::find(adapter.whole.begin(), adapter.whole.end(), p.kind) != adapter.whole.end();
+}
+
+/// The order of operations of a micro-batch, by unit.
+std::vector<int> operation_order(const ModelConfig& config, int64_t lowest_layer) {
+  std::vector<int> order;
+  for (int64_t unit = 0; unit <= config.num_layers; ++unit) order.push_back(static_cast<int>(unit));
+  order.push_back(config.shares_head() ? 0 : static_cast<int>(config.num_layers) + 1);
+  for (int64_t layer = config.num_layers - 1; layer >= lowest_layer; --layer)
+    order.push_back(static_cast<int>(layer) + 1);
+  return order;
+}
+
+BufferPlan plan_slots(const std::vector<int>& order, const std::vector<ShardLayout>& layouts, int num_forward) {
+  BufferPlan plan;
+  plan.num_forward_gathers = num_forward;
+  plan.gradient_bytes = 0;
+  std::vector<TimedBuffer> slots;  // a gather is under way while the one before it is in use
+  for (int64_t i = 0; i < std::ssize(order); ++i)
+    slots.push_back({layouts[static_cast<size_t>(order[static_cast<size_t>(i)])].padded_elements(),
+                     std::max<int64_t>(i - 1, 0), i});
+  plan.slot_bytes = place_buffers(slots);
+  for (size_t i = 0; i < order.size(); ++i) plan.gathers.push_back({order[i], {slots[i].offset_bytes, slots[i].bytes}});
+  return plan;
+}
+
+/// Of the largest product that has quantised layers.
+int64_t scratch_elements(const std::vector<FrozenUnit>& units) {
+  int64_t most = 0;
+  for (const FrozenUnit& unit : units) {
+    std::array<int64_t, kNumProducts> elements{};
+    for (const FrozenUnit::Quantized& matrix : unit.quantized)
+      elements[static_cast<size_t>(product_of(matrix.parameter.kind))] += matrix.parameter.num_elements();
+    most = std::max(most, *std::max_element(elements.begin(), elements.end()));
+  }
+  return most;
+}
+
+/// Of the unit's bytes.
+ShardLayout byte_layout(const FrozenUnit& unit, int num_ranks) {
+  return {UnitLayout{unit.plain.name, {}, unit.num_bytes}, num_ranks};
+}
+
+/// Bytes [begin, end) of a unit.
+void read_bytes(const FrozenUnit& unit, const FrozenSource& source, at::ScalarType dtype, int64_t begin, int64_t end,
+                std::byte* out) {
+  std::fill(out, out + (end - begin), std::byte{0});
+  const int64_t element_bytes = dtype == at::kFloat ? 4 : 2;
+  const int64_t last = std::min(end / element_bytes, unit.plain.num_elements);
+  std::vector<float> values;
+  for (int64_t first = begin / element_bytes; first < last; first += kConvertedAtOnce) {
+    values.resize(static_cast<size_t>(std::min(kConvertedAtOnce, last - first)));
+    source.read_plain(unit.plain, first, first + std::ssize(values), values);
+    with_element_type(dtype, [&]<class T>(T*) {
+      activation_kernels<T>().from_float(values.data(), reinterpret_cast<T*>(out + first * element_bytes - begin),
+                                         std::ssize(values));
+    });
+  }
+  std::vector<std::byte> whole;
+  for (const FrozenUnit::Quantized& matrix : unit.quantized) {
+    const int64_t from = std::max(begin, matrix.offset_bytes);
+    const int64_t to = std::min(end, matrix.offset_bytes + matrix.format.layout.num_bytes);
+    if (from >= to) continue;
+    const bool is_mine_alone = to - from == matrix.format.layout.num_bytes;
+    if (is_mine_alone) {
+      source.read_nf4(matrix.parameter, {out + from - begin, static_cast<size_t>(to - from)});
+      continue;
+    }
+    whole.resize(static_cast<size_t>(matrix.format.layout.num_bytes));
+    source.read_nf4(matrix.parameter, whole);
+    std::copy(whole.data() + (from - matrix.offset_bytes), whole.data() + (to - matrix.offset_bytes),
+              out + from - begin);
+  }
+}
+
+}  // namespace
+
+std::vector<FrozenUnit> frozen_units(const ModelConfig& config, const Adapter& adapter, int64_t element_bytes,
+                                     const std::function<std::optional<Nf4Format>(const Parameter&)>& nf4_format) {
+  std::vector<FrozenUnit> units;
+  for (const UnitLayout& layout : unit_layouts(config)) {
+    FrozenUnit& unit = units.emplace_back();
+    unit.plain.name = layout.name;
+    std::array<bool, kNumProducts> is_quantized;  // a product is in NF4 if all its layers are
+    is_quantized.fill(true);
+    for (const Parameter& p : layout.parameters)
+      if (is_adaptable(p.kind) && !nf4_format(p)) is_quantized[static_cast<size_t>(product_of(p.kind))] = false;
+    int64_t end_in_model = 0;  // of the parameter before, to see which follow each other without a gap
+    for (const Parameter& p : layout.parameters) {
+      const bool is_fused = p.offset == end_in_model;
+      end_in_model = p.offset + p.num_elements();
+      if (is_trained_whole(adapter, p)) continue;
+      if (is_adaptable(p.kind) && is_quantized[static_cast<size_t>(product_of(p.kind))]) {
+        unit.quantized.push_back({p, *nf4_format(p), 0});
+        continue;
+      }
+      int64_t& size = unit.plain.num_elements;
+      if (!is_fused) size = (size + kParameterAlignment - 1) / kParameterAlignment * kParameterAlignment;
+      unit.plain.parameters.push_back(p);
+      unit.plain.parameters.back().offset = size;
+      size += p.num_elements();
+    }
+    unit.num_bytes = aligned(unit.plain.num_elements * element_bytes);
+    for (FrozenUnit::Quantized& matrix : unit.quantized) {
+      matrix.offset_bytes = unit.num_bytes;
+      unit.num_bytes = aligned(unit.num_bytes + matrix.format.layout.num_bytes);
+    }
+  }
+  return units;
+}
+
+std::optional<Nf4Format> nested_nf4(const Parameter& parameter) {
+  if (parameter.layer < 0 || parameter.shape.size() < 2) return std::nullopt;
+  return Nf4Format{nf4_layout(parameter.num_elements(), true)};
+}
+
+FrozenBaseBytes frozen_base_bytes(const ModelConfig& config, const std::vector<FrozenUnit>& units, int num_ranks,
+                                  bool is_one_node, int64_t element_bytes, int64_t lowest_layer) {
+  FrozenBaseBytes bytes;
+  bytes.scratch = scratch_elements(units) * element_bytes;
+  std::vector<ShardLayout> layouts;
+  for (const FrozenUnit& unit : units) {
+    const ShardLayout& layout = layouts.emplace_back(byte_layout(unit, num_ranks));
+    (is_one_node ? bytes.resident : bytes.shards) += is_one_node ? layout.padded_elements() : layout.shard_elements();
+  }
+  if (is_one_node) return bytes;
+  const BufferPlan plan =
+      plan_slots(operation_order(config, lowest_layer), layouts, static_cast<int>(config.num_layers) + 2);
+  bytes.slots = plan.slot_bytes;
+  bytes.num_gathers = std::ssize(plan.gathers);
+  for (const UnitOperation& gather : plan.gathers) bytes.gathered += gather.buffer.bytes;
+  return bytes;
+}
+
+FrozenBase::FrozenBase(const ModelConfig& config, const Communicator& comm, at::ScalarType dtype,
+                       std::vector<FrozenUnit> units, int64_t lowest_layer)
+    : comm_(comm), dtype_(dtype), units_(std::move(units)), operations_(operation_order(config, lowest_layer)) {
+  const bool is_resident = comm.num_nodes() == 1;
+  int64_t num_bytes = 0;
+  for (const FrozenUnit& unit : units_) {
+    const ShardLayout& layout = layouts_.emplace_back(byte_layout(unit, comm.size()));
+    offset_bytes_.push_back(num_bytes);
+    num_bytes += is_resident ? layout.padded_elements() : layout.shard_elements();
+  }
+  if (is_resident) {
+    resident_ = std::make_unique<NodeMemory>(comm, num_bytes);
+  } else {
+    shards_.resize(static_cast<size_t>(num_bytes));
+    exchange_ = std::make_unique<UnitExchange>(
+        comm, layouts_, plan_slots(operations_, layouts_, static_cast<int>(config.num_layers) + 2), at::kByte,
+        /*accumulation_steps=*/1, Reduction::kCanonical);
+  }
+  if (const int64_t elements = scratch_elements(units_); elements > 0)
+    scratch_ = at::empty({elements}, at::TensorOptions().dtype(dtype));
+}
+
+std::span<std::byte> FrozenBase::shard(size_t unit) {
+  const ElementRange mine = my_bytes(unit);
+  std::byte* begin =
+      resident_ ? resident_->data() + offset_bytes_[unit] + mine.begin : shards_.data() + offset_bytes_[unit];
+  return {begin, static_cast<size_t>(mine.size())};
+}
+
+void FrozenBase::load(const FrozenSource& source) {
+  for (size_t unit = 0; unit < units_.size(); ++unit) {
+    const ElementRange mine = my_bytes(unit);
+    read_bytes(units_[unit], source, dtype_, mine.begin, mine.end, shard(unit).data());
+  }
+}
+
+void FrozenBase::start(int operation) {
+  if (resident_ || operation >= std::ssize(operations_)) return;
+  exchange_->start_gather(operation, shard(static_cast<size_t>(operations_[static_cast<size_t>(operation)])));
+}
+
+at::Tensor FrozenBase::finish(int operation) {
+  if (exchange_) return exchange_->finish_gather(operation);
+  const auto unit = static_cast<size_t>(operations_[static_cast<size_t>(operation)]);
+  return at::from_blob(resident_->data() + offset_bytes_[unit], {layouts_[unit].padded_elements()},
+                       at::TensorOptions().dtype(at::kByte));
+}
+
+void FrozenBase::release() {
+  if (exchange_) exchange_->release_gather();
+}
+
+at::Tensor FrozenBase::plain(int unit, const at::Tensor& bytes) const {
+  return at::from_blob(bytes.data_ptr(), {units_[static_cast<size_t>(unit)].plain.num_elements},
+                       at::TensorOptions().dtype(dtype_));
+}
+
+BlockParameters FrozenBase::block(int unit, const at::Tensor& bytes) const {
+  const FrozenUnit& frozen = units_[static_cast<size_t>(unit)];
+  BlockParameters parameters(block_tensors(frozen.plain, plain(unit, bytes)));
+  for (const FrozenUnit::Quantized& matrix : frozen.quantized) {
+    QuantizedRows& rows = parameters.linear[static_cast<size_t>(product_of(matrix.parameter.kind))].quantized;
+    rows.layers.push_back({matrix.format.layout, static_cast<const std::byte*>(bytes.data_ptr()) + matrix.offset_bytes,
+                           matrix.format.original_dtype});
+    rows.num_rows += matrix.parameter.shape[0];
+    rows.num_columns = matrix.parameter.shape[1];
+    rows.scratch = scratch_;
+  }
+  return parameters;
+}
+
+HeadTensors FrozenBase::head(int unit, const at::Tensor& bytes) const {
+  const at::Tensor flat = plain(unit, bytes);
+  HeadTensors head;
+  for (const Parameter& p : units_[static_cast<size_t>(unit)].plain.parameters) {
+    const at::Tensor view = flat.narrow(0, p.offset, p.num_elements()).view(p.shape);
+    (p.kind == ParameterKind::kFinalNorm ? head.norm_D : head.head_VD) = view;
+  }
+  return head;
+}
+
+at::Tensor FrozenBase::embedding_VD(const at::Tensor& bytes) const {
+  for (const Parameter& p : units_.front().plain.parameters)
+    if (p.kind == ParameterKind::kEmbedding) return plain(0, bytes).narrow(0, p.offset, p.num_elements()).view(p.shape);
+  return {};
+}
+
+int64_t FrozenBase::num_bytes() const {
+  int64_t bytes = 0;
+  for (const ShardLayout& layout : layouts_) bytes += layout.padded_elements();
+  return bytes;
+}
+
+}  // namespace plumb

@@ -1,0 +1,252 @@
+// Adapters on a frozen base: N ranks, on one node or on several, give the bits of one; the losses are those of the
+// merged model; and of the base nothing is trained.
+#include "partition/adapted_model.hpp"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "lib/base/random.hpp"
+#include "lib/objective/sft.hpp"
+#include "partition/sharded_model.hpp"
+#include "tests/support/random_batch.hpp"
+#include "tests/support/tiny_config.hpp"
+
+namespace plumb {
+namespace {
+
+using enum ParameterKind;
+
+constexpr int64_t kMicroBatches = 24;  // per step
+
+struct Case {
+  const char* name;
+  Adapter adapter;
+  at::ScalarType dtype = at::kFloat;
+  bool is_quantized = false;
+  bool has_gradient_checkpointing = true;
+};
+void PrintTo(const Case& given, std::ostream* out) { *out << given.name; }
+
+Adapter all_linear(bool has_magnitudes, double dropout = 0, std::vector<ParameterKind> whole = {}) {
+  Adapter adapter{{}, std::move(whole), has_magnitudes, dropout};
+  for (int64_t layer = 0; layer < test::tiny_config(false).num_layers; ++layer)
+    for (const ParameterKind kind : {kQ, kK, kV, kO, kGate, kUp, kDown})
+      adapter.targets.push_back({kind, layer, kind == kUp ? 2 : 3, 1.5});
+  return adapter;
+}
+Adapter upper_layer_only() { return {{{kQ, 1, 3, 2.0}, {kDown, 1, 4, 1.0}}, {}, false, 0}; }
+
+bool is_matrix(const Parameter& p) { return p.layer >= 0 && p.shape.size() == 2; }
+
+/// The value of an element of a base parameter, whatever layout it is asked for in.
+float base_value(const Parameter& p, int64_t index) {
+  const double value = random_normal(9, static_cast<uint64_t>(p.kind) * 100 + static_cast<uint64_t>(p.layer + 1),
+                                     static_cast<uint64_t>(index)) *
+                       0.2;
+  return static_cast<float>(p.shape.size() > 1 ? value : 1.0 + value);
+}
+
+void fill_base(const UnitLayout& layout, int64_t begin, int64_t end, std::span<float> out) {
+  std::fill(out.begin(), out.end(), 0.0f);
+  for (const Parameter& p : layout.parameters)
+    for (int64_t i = std::max(begin, p.offset); i < std::min(end, p.offset + p.num_elements()); ++i)
+      out[static_cast<size_t>(i - begin)] = base_value(p, i - p.offset);
+}
+
+std::vector<float> values_of(const Parameter& p) {
+  std::vector<float> values;
+  for (int64_t i = 0; i < p.num_elements(); ++i) values.push_back(base_value(p, i));
+  return values;
+}
+
+FrozenSource frozen_source() {
+  return {fill_base, [](const Parameter& p, std::span<std::byte> bytes) {
+            nf4_quantize(values_of(p), nf4_layout(p.num_elements(), true), bytes);
+          }};
+}
+
+std::optional<Nf4Format> quantized_matrices(const Parameter& p) {
+  if (!is_matrix(p)) return std::nullopt;
+  return Nf4Format{nf4_layout(p.num_elements(), true), Dtype::kF32};
+}
+std::optional<Nf4Format> nothing_quantized(const Parameter&) { return std::nullopt; }
+
+void fill_adapter(const UnitLayout& layout, ElementRange range, std::span<float> out) {
+  for (const Parameter& p : layout.parameters)
+    for (int64_t i = std::max(range.begin, p.offset); i < std::min(range.end, p.offset + p.num_elements()); ++i)
+      out[static_cast<size_t>(i - range.begin)] =
+          p.part == AdapterPart::kWhole ? base_value(p, i - p.offset)
+          : p.part == AdapterPart::kMagnitude
+              ? 1.0f
+              : static_cast<float>(random_normal(11, 0, static_cast<uint64_t>(i)) * 0.1);
+}
+
+struct Outcome {
+  std::vector<double> norms, losses;
+  std::vector<float> parameters;
+};
+
+Outcome train(const Communicator& comm, const Case& given) {
+  const ModelConfig config = test::tiny_config(false);
+  EngineOptions options{.dtype = given.dtype, .has_gradient_checkpointing = given.has_gradient_checkpointing};
+  options.accumulation_steps = kMicroBatches / comm.size();
+  AdaptedModel model(config, given.adapter,
+                     frozen_units(config, given.adapter, given.dtype == at::kFloat ? 4 : 2,
+                                  given.is_quantized ? quantized_matrices : nothing_quantized),
+                     comm, options, 5);
+  model.load_base(frozen_source());
+  model.load_adapter([&](ElementRange range, std::span<float> out) { fill_adapter(model.unit().unit(), range, out); });
+  comm.barrier();
+  Outcome outcome;
+  SftObjective objective(1e-6, TokenLoss::kNll);
+  for (uint64_t step = 0; step < 3; ++step) {
+    ObjectiveSums sums = objective.no_sums();
+    for (int64_t a = 0; a < options.accumulation_steps; ++a) {
+      const int64_t number = a * comm.size() + comm.rank();
+      MicroBatch batch = test::random_batch(step, static_cast<uint64_t>(number), config.vocab_size);
+      batch.number = number;
+      model.accumulate(batch, a, [&](const at::Tensor& hidden, const HeadTensors& head, const HeadTensors* gradients) {
+        return objective.apply(hidden, batch, head, gradients, {.items = 300}, sums);
+      });
+    }
+    comm.sum(sums.sums[0]);
+    outcome.losses.push_back(sums.sums[0].value());
+    outcome.norms.push_back(model.gradient_norm());
+    model.update({.weight_decay = 0.1}, 1e-2, static_cast<int64_t>(step) + 1, 0.5);
+  }
+  const ShardLayout& layout = model.unit();
+  outcome.parameters.resize(static_cast<size_t>(layout.padded_elements()));
+  const std::span<const float> mine = model.parameter_shard();
+  MPI_Allgather(mine.data(), static_cast<int>(mine.size()), MPI_FLOAT, outcome.parameters.data(),
+                static_cast<int>(mine.size()), MPI_FLOAT, comm.mpi());
+  for (size_t i = static_cast<size_t>(layout.unit().num_elements); i < outcome.parameters.size(); ++i)
+    EXPECT_EQ(outcome.parameters[i], 0.0f) << "padding";
+  outcome.parameters.resize(static_cast<size_t>(layout.unit().num_elements));
+  return outcome;
+}
+
+class AdaptedModelBits : public testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override { at::set_num_threads(1); }
+};
+
+TEST_P(AdaptedModelBits, AreThoseOfOneRank) {
+  const Outcome alone = train(Communicator(0, MPI_COMM_SELF), GetParam());
+  EXPECT_GT(alone.norms[0], 0);
+  EXPECT_TRUE(std::isfinite(alone.losses[2]));
+  EXPECT_NE(alone.losses[0], alone.losses[2]);
+  const int ranks = Communicator().size();
+  for (const int ranks_per_node : {0, 1, 2}) {
+    if (ranks_per_node > ranks) continue;
+    const Outcome together = train(Communicator(ranks_per_node), GetParam());
+    EXPECT_EQ(alone.losses, together.losses) << ranks_per_node;
+    EXPECT_EQ(alone.norms, together.norms) << ranks_per_node;
+    EXPECT_EQ(alone.parameters, together.parameters) << ranks_per_node;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, AdaptedModelBits,
+                         testing::Values(Case{"lora", all_linear(false)}, Case{"dora", all_linear(true)},
+                                         Case{"dropout", all_linear(false, 0.2)},
+                                         Case{"whole", all_linear(false, 0, {kEmbedding, kHead})},
+                                         Case{"upper_layer", upper_layer_only()},
+                                         Case{"bfloat16", all_linear(false), at::kBFloat16, false, false},
+                                         Case{"nf4", all_linear(false), at::kFloat, true},
+                                         Case{"nf4_bfloat16_dora", all_linear(true), at::kBFloat16, true}),
+                         [](const auto& given) { return given.param.name; });
+
+/// Loss and adapters' gradient norm over one micro-batch, of this model on this rank alone.
+double loss_of(TrainableModel& model, const MicroBatch& batch) {
+  SftObjective objective(1e-6, TokenLoss::kNll);
+  ObjectiveSums sums = objective.no_sums();
+  model.evaluate(batch, [&](const at::Tensor& hidden, const HeadTensors& head, const HeadTensors*) {
+    return objective.apply(hidden, batch, head, nullptr, {}, sums);
+  });
+  return sums.sums[0].value();
+}
+
+TEST(AdaptedModel, HasTheLossOfTheMergedModel) {
+  const Communicator comm(0, MPI_COMM_SELF);
+  const ModelConfig config = test::tiny_config(false);
+  for (const bool is_quantized : {false, true}) {
+    const Adapter adapter = all_linear(false);
+    AdaptedModel model(config, adapter,
+                       frozen_units(config, adapter, 4, is_quantized ? quantized_matrices : nothing_quantized), comm,
+                       {}, 5);
+    model.load_base(frozen_source());
+    model.load_adapter(
+        [&](ElementRange range, std::span<float> out) { fill_adapter(model.unit().unit(), range, out); });
+    const UnitLayout& unit = model.unit().unit();
+    std::vector<float> flat(static_cast<size_t>(unit.num_elements));
+    fill_adapter(unit, {0, unit.num_elements}, flat);
+
+    ShardedModel merged(config, comm, {});
+    merged.load([&](int index, ElementRange range, std::span<float> out) {
+      for (const Parameter& p : merged.units()[static_cast<size_t>(index)].unit().parameters) {
+        std::vector<float> values = values_of(p);
+        if (is_quantized && is_matrix(p)) {
+          const Nf4Layout layout = nf4_layout(p.num_elements(), true);
+          std::vector<std::byte> bytes(static_cast<size_t>(layout.num_bytes));
+          nf4_quantize(values, layout, bytes);
+          nf4_dequantize({layout, bytes.data(), Dtype::kF32}, 0, values);
+        }
+        for (const Parameter& a : unit.parameters)
+          for (const Parameter& b : unit.parameters) {
+            if (a.kind != p.kind || a.layer != p.layer || a.part != AdapterPart::kLoraA) continue;
+            if (b.kind != p.kind || b.layer != p.layer || b.part != AdapterPart::kLoraB) continue;
+            const int64_t rank = a.shape[0], columns = a.shape[1];
+            for (int64_t i = 0; i < p.num_elements(); ++i)
+              for (int64_t r = 0; r < rank; ++r)
+                values[static_cast<size_t>(i)] += 1.5f * flat[static_cast<size_t>(b.offset + i / columns * rank + r)] *
+                                                  flat[static_cast<size_t>(a.offset + r * columns + i % columns)];
+          }
+        for (int64_t i = 0; i < p.num_elements(); ++i)
+          out[static_cast<size_t>(p.offset + i - range.begin)] = values[static_cast<size_t>(i)];
+      }
+    });
+    const MicroBatch batch = test::random_batch(0, 0, config.vocab_size);
+    const double expected = loss_of(merged, batch);
+    EXPECT_NEAR(loss_of(model, batch), expected, 1e-5 * expected) << is_quantized;
+  }
+}
+
+TEST(AdaptedModel, ExchangesAdaptersOnly) {
+  const Communicator comm;
+  const Case given{"lora", upper_layer_only()};
+  const ModelConfig config = test::tiny_config(false);
+  AdaptedModel model(config, given.adapter, frozen_units(config, given.adapter, 4, nothing_quantized), comm, {}, 5);
+  model.load_base(frozen_source());
+  comm.barrier();
+  SftObjective objective(1e-6, TokenLoss::kNll);
+  ObjectiveSums sums = objective.no_sums();
+  const MicroBatch batch = test::random_batch(0, static_cast<uint64_t>(comm.rank()), config.vocab_size);
+  model.accumulate(batch, 0, [&](const at::Tensor& hidden, const HeadTensors& head, const HeadTensors* gradients) {
+    EXPECT_FALSE(gradients->norm_D.defined() || gradients->head_VD.defined()) << "the head is frozen";
+    return objective.apply(hidden, batch, head, gradients, {.items = 300}, sums);
+  });
+  const std::vector<CollectiveRecord> records = model.exchange().take_records();
+  ASSERT_EQ(records.size(), 2u);
+  EXPECT_EQ(records[0].bytes, model.unit().padded_elements() * 4);
+  EXPECT_EQ(records[1].bytes, model.unit().padded_elements() * 4);
+}
+
+TEST(FrozenUnits, HoldWhatTheAdapterDoesNotTrain) {
+  const ModelConfig config = test::tiny_config(false);
+  const std::vector<FrozenUnit> units = frozen_units(config, {{}, {kHead}, false, 0}, 2, quantized_matrices);
+  ASSERT_EQ(std::ssize(units), config.num_layers + 2);
+  EXPECT_EQ(units.back().plain.parameters.size(), 1u) << "the norm";
+  EXPECT_EQ(units[1].quantized.size(), 7u);
+  int64_t end = units[1].plain.num_elements * 2;
+  for (const FrozenUnit::Quantized& matrix : units[1].quantized) {
+    EXPECT_GE(matrix.offset_bytes, end);
+    EXPECT_EQ(matrix.offset_bytes % 64, 0);
+    end = matrix.offset_bytes + matrix.format.layout.num_bytes;
+  }
+  EXPECT_GE(units[1].num_bytes, end);
+}
+
+}  // namespace
+}  // namespace plumb
