@@ -58,7 +58,7 @@ std::unique_ptr<AdaptedModel> load(const Communicator& comm, const ModelConfig& 
 }  // namespace
 
 std::optional<Nf4Format> nf4_format_of(const HfModel& base, const Parameter& parameter) {
-  if (!base.is_quantized(parameter)) return std::nullopt;
+  if (base.has_adapter() || !base.is_quantized(parameter)) return std::nullopt;
   return Nf4Format{base.nf4_layout_of(parameter), base.original_dtype_of(parameter)};
 }
 

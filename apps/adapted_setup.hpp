@@ -20,7 +20,7 @@ struct AdapterStart {
   std::optional<PeftAdapter> continued;  // none: a new one
 };
 
-/// How the base holds a parameter, if in NF4.
+/// How the base holds a parameter, if in NF4. What has an adapter merged into it is plain.
 std::optional<Nf4Format> nf4_format_of(const HfModel& base, const Parameter& parameter);
 
 /// `base`: with the head of the stage. A score head is always trained and saved whole, also beside an adapter that had

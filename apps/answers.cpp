@@ -61,11 +61,11 @@ class TextEncoder {
 
 }  // namespace
 
-Answers answer_prompts(const Communicator& comm, const std::string& model_directory, const AskedPrompts& prompts,
+Answers answer_prompts(const Communicator& comm, const ModelSource& model, const AskedPrompts& prompts,
                        const AnswerOptions& o) {
   std::optional<Tokenizer> tokenizer;
-  comm.run_agreed([&] { tokenizer.emplace(load_tokenizer(model_directory)); });
-  SharedDecoder decoder(comm, model_directory, parse_dtype(o.dtype));
+  comm.run_agreed([&] { tokenizer.emplace(load_tokenizer(model.model)); });
+  SharedDecoder decoder(comm, model, parse_dtype(o.dtype));
   GenerateOptions options{o.max_new_tokens, decoder.config().eos_token_ids, o.sampling, o.seed,
                           tokenizer->vocab_size()};
   if (const auto eos = tokenizer->eos_id()) options.stop_ids.push_back(*eos);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "apps/asked_prompts.hpp"
+#include "apps/model_setup.hpp"
 #include "apps/scoring.hpp"
 #include "lib/model/sampling.hpp"
 #include "partition/communicator.hpp"
@@ -26,7 +27,7 @@ struct Answers {
 };
 
 /// Collective: the prompts are rendered for this model. No model is in memory when this returns.
-Answers answer_prompts(const Communicator& comm, const std::string& model_directory, const AskedPrompts& prompts,
+Answers answer_prompts(const Communicator& comm, const ModelSource& model, const AskedPrompts& prompts,
                        const AnswerOptions& options);
 
 /// Collective: the rewards of prompt and answer as one text, with the end that preparing pairs gives it, [prompt]

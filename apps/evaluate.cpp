@@ -7,6 +7,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "apps/adapted_setup.hpp"
 #include "apps/commands.hpp"
 #include "apps/model_setup.hpp"
 #include "apps/options.hpp"
@@ -45,16 +46,16 @@ ordered_json evaluate_language_model(const Communicator& comm, const EvaluateOpt
       if (o.ref_model.empty())
         throw UsageError("preference pairs under a language model: name the --ref_model that it is compared with");
     });
-    add_reference_logps(comm, ReferenceModel{o.ref_model, "", false}, rows);
+    add_reference_logps(comm, {o.ref_model}, rows);
     DpoOptions options;
     options.beta = o.beta;
     objective = std::make_unique<DpoObjective>(options, source.config().rms_norm_eps);
   } else {
     objective = std::make_unique<SftObjective>(source.config().rms_norm_eps, TokenLoss::kNll);
   }
-  ShardedModel model(source.config(), comm, {.dtype = parse_dtype(o.model.dtype)});
-  load_weights(comm, model, source);
-  const EvaluationStats stats = evaluate_rows(model, comm, *objective, rows, o.batch_size);
+  const std::unique_ptr<AdaptedModel> model =
+      load_frozen_model(comm, source.config(), source, "", parse_dtype(o.model.dtype));
+  const EvaluationStats stats = evaluate_rows(*model, comm, *objective, rows, o.batch_size);
   ordered_json line;
   for (const Metric& metric : stats.metrics) line[metric.name] = metric.value;
   if (!has_pairs) line["perplexity"] = std::exp(stats.metric("loss"));

@@ -20,6 +20,12 @@
 
 namespace plumb {
 
+namespace {
+
+constexpr int64_t kPieceElements = int64_t{1} << 20;  // read at a time
+
+}  // namespace
+
 int set_up_process(const Communicator& comm, int threads) {
   mallopt(M_MMAP_THRESHOLD, 32 << 20);  // the most that glibc takes: smaller tensors reuse the heap
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
@@ -92,6 +98,27 @@ void export_model(const Communicator& comm, ShardedModel& model, const std::stri
   export_by_all(comm, plan.files, directory, ExistingDirectory::kReplace, write, [&](const std::string& temporary) {
     finish_export(plan, temporary, model.config(), source_directory);
   });
+}
+
+void export_as_read(const Communicator& comm, const HfModel& model, ModelConfig config, const std::string& directory,
+                    const std::string& dtype) {
+  config.is_quantized = false;
+  const ExportPlan plan = plan_export(model.units(), dtype == "bfloat16" ? Dtype::kBf16 : Dtype::kF32);
+  const auto write = [&](const std::string& temporary) {
+    std::vector<float> values;
+    for (size_t unit = 0; unit < model.units().size(); ++unit) {
+      const ShardLayout layout(model.units()[unit], comm.size());
+      const ElementRange range = layout.shard(comm.rank());
+      for (int64_t begin = range.begin; begin < range.end; begin += kPieceElements) {
+        const int64_t end = std::min(begin + kPieceElements, range.end);
+        values.resize(static_cast<size_t>(end - begin));
+        model.read_unit_range(layout.unit(), begin, end, values);
+        write_unit_range(plan, temporary, unit, begin, end, values);
+      }
+    }
+  };
+  export_by_all(comm, plan.files, directory, ExistingDirectory::kReplace, write,
+                [&](const std::string& temporary) { finish_export(plan, temporary, config, model.directory()); });
 }
 
 void export_adapter(const Communicator& comm, const ShardLayout& unit, std::span<const float> shard,

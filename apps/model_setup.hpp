@@ -27,6 +27,15 @@ void warm_up_libraries();
 
 at::ScalarType parse_dtype(const std::string& name);
 
+/// A model as it is run, without being trained.
+struct ModelSource {
+  std::string model;          // directory
+  std::string adapter = {};   // directory of a PEFT adapter that is merged when weights are read; "": none
+  bool is_quantized = false;  // matrices of blocks become NF4 when they are read, before an adapter is merged
+
+  HfModelOptions options(HeadKind head) const { return {.head = head, .quantizes = is_quantized, .adapter = adapter}; }
+};
+
 /// The token that pads texts: the tokenizer's own, else the one that ends them, as TRL has it; -1: none. Throws as
 /// load_tokenizer().
 int32_t padding_id(const std::string& model_directory);
@@ -43,6 +52,11 @@ void export_by_all(const Communicator& comm, std::span<const ExportFile> files, 
 /// Collective: writes a Hugging Face directory from the shards, complete or not at all. dtype "float32" or "bfloat16".
 void export_model(const Communicator& comm, ShardedModel& model, const std::string& directory,
                   const std::string& source_directory, const std::string& dtype);
+
+/// Collective: the same of a model as it is read, dequantised and with its adapter, a piece at a time. config: of what
+/// is written.
+void export_as_read(const Communicator& comm, const HfModel& model, ModelConfig config, const std::string& directory,
+                    const std::string& dtype);
 
 /// Collective: writes a PEFT adapter directory from the shards of the unit "adapter", complete or not at all.
 void export_adapter(const Communicator& comm, const ShardLayout& unit, std::span<const float> shard,

@@ -141,6 +141,11 @@ PlannedStage plan_stage(const PipelineFile& file, const PipelineFile::Section& s
   const bool follows_sft = section.stage != Stage::kSft && find_section(file, Stage::kSft);
   if (follows_sft && !contains(section.settings, "model")) {
     o.model.model = fmt::format("{}/sft/model", directory);
+    if (!o.lora.adapter.empty())
+      throw_error<UsageError>(
+          "adapter {}: belongs to the model that the pipeline starts from, so in [sft]; later stages start from the "
+          "merged model, with an adapter of their own where lora_r is above 0",
+          o.lora.adapter);
     planned.needs.push_back(Stage::kSft);
   }
   const bool has_reward = section.stage == Stage::kDpo && find_section(file, Stage::kReward);
@@ -149,6 +154,7 @@ PlannedStage plan_stage(const PipelineFile& file, const PipelineFile::Section& s
     planned.needs.push_back(Stage::kReward);
   }
   o.output_dir = fmt::format("{}/{}", directory, name_of(section.stage));
+  o.exports_merged = o.lora.is_used();
   if (o.model.model.empty()) throw UsageError("model: expected a model directory, here or above the sections");
   if (o.data.data.empty()) throw UsageError("data: expected a file of rows; several take a line each");
   validate(o);

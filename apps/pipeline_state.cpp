@@ -77,6 +77,7 @@ Inputs describe_inputs(const Communicator& comm, const TrainOptions& o) {
   };
   inputs.emplace_back(kMicroBatches, std::to_string(comm.size() * o.gradient_accumulation_steps));
   add_contents("model", model_hash(comm, o.model.model));
+  if (!o.lora.adapter.empty()) add_contents("adapter", adapter_hash(comm, o.lora.adapter));
   add_contents("tokenizer", tokenizer_hash(comm, o.model.model));
   add_contents("data", hash_of_files(comm, o.data.data));
   if (!o.eval_data.empty()) add_contents("eval_data", hash_of_files(comm, o.eval_data));

@@ -9,6 +9,7 @@
 #include "apps/model_setup.hpp"
 #include "apps/pair_files.hpp"
 #include "apps/preference_pairs.hpp"
+#include "apps/stage_data.hpp"
 #include "io/file_hash.hpp"
 #include "io/hf_model.hpp"
 #include "io/json_lines_writer.hpp"
@@ -56,7 +57,7 @@ PairFiles sample_and_score(const Communicator& comm, const TrainOptions& o, cons
                              asked.num_empty, asked.num_rows, asked.num_too_long);
   });
   const DpoStageOptions& dpo = o.dpo;
-  Answers answers = answer_prompts(comm, o.model.model, asked,
+  Answers answers = answer_prompts(comm, model_at_start(o), asked,
                                    {.num_answers = dpo.num_generations,
                                     .max_new_tokens = dpo.max_completion_length,
                                     .sampling = {dpo.temperature, dpo.top_k, dpo.top_p},
@@ -120,23 +121,25 @@ DataOptions sample_pairs(const Communicator& comm, const TrainOptions& o, StageN
     tokenizer = tokenizer_files(o.model.model);
     reward_tokenizer = tokenizer_files(o.dpo.reward_model);
   });
-  const json made_from = {{"version", 1},
-                          {"files", describe_files(comm, o.data.data)},
-                          {"model", model_hash(comm, o.model.model)},
-                          {"tokenizer", describe_files(comm, tokenizer)},
-                          {"reward_model", model_hash(comm, o.dpo.reward_model)},
-                          {"reward_tokenizer", describe_files(comm, reward_tokenizer)},
-                          {"columns", o.data.columns},
-                          {"chat_template", o.data.chat_template},
-                          {"parse_special_tokens", o.data.parse_special_tokens},
-                          {"max_length", o.data.max_length},
-                          {"dtype", o.model.dtype},
-                          {"seed", o.seed},
-                          {"num_generations", o.dpo.num_generations},
-                          {"max_completion_length", o.dpo.max_completion_length},
-                          {"temperature", o.dpo.temperature},
-                          {"top_k", o.dpo.top_k},
-                          {"top_p", o.dpo.top_p}};
+  json made_from = {{"version", 1},
+                    {"files", describe_files(comm, o.data.data)},
+                    {"model", model_hash(comm, o.model.model)},
+                    {"tokenizer", describe_files(comm, tokenizer)},
+                    {"reward_model", model_hash(comm, o.dpo.reward_model)},
+                    {"reward_tokenizer", describe_files(comm, reward_tokenizer)},
+                    {"columns", o.data.columns},
+                    {"chat_template", o.data.chat_template},
+                    {"parse_special_tokens", o.data.parse_special_tokens},
+                    {"max_length", o.data.max_length},
+                    {"dtype", o.model.dtype},
+                    {"seed", o.seed},
+                    {"num_generations", o.dpo.num_generations},
+                    {"max_completion_length", o.dpo.max_completion_length},
+                    {"temperature", o.dpo.temperature},
+                    {"top_k", o.dpo.top_k},
+                    {"top_p", o.dpo.top_p}};
+  if (!o.lora.adapter.empty()) made_from["adapter"] = adapter_hash(comm, o.lora.adapter);
+  if (o.lora.quantize != "none") made_from["quantize"] = o.lora.quantize;
   const PairFiles made =
       make_pair_files_once(comm, o.output_dir + "/data", "sampled", made_from,
                            [&](const std::string& prefix) { return sample_and_score(comm, o, prefix); });

@@ -57,12 +57,12 @@ Completion take_from_bytes(const std::string& bytes, size_t& offset) {
 
 }  // namespace
 
-SharedDecoder::SharedDecoder(const Communicator& comm, const std::string& directory, at::ScalarType dtype) {
+SharedDecoder::SharedDecoder(const Communicator& comm, const ModelSource& model, at::ScalarType dtype) {
   std::optional<HfModel> source;
   int64_t num_bytes = 0;
   const auto element_bytes = static_cast<int64_t>(at::elementSize(dtype));
   comm.run_agreed([&] {
-    source.emplace(directory, HfModelOptions{.head = HeadKind::kLanguageModel});
+    source.emplace(model.model, model.options(HeadKind::kLanguageModel));
     for (const UnitLayout& unit : source->units()) num_bytes += bytes_of_unit(unit, element_bytes);
   });
   memory_.emplace(comm, num_bytes);

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/model_setup.hpp"
 #include "lib/model/decode.hpp"
 #include "partition/communicator.hpp"
 #include "partition/node_memory.hpp"
@@ -17,8 +18,8 @@ namespace plumb {
 /// The ranks of a node see the same weights; each decodes by itself.
 class SharedDecoder {
  public:
-  /// Collective: reads the weights of a model directory, every rank of a node its part. Throws AgreedError.
-  SharedDecoder(const Communicator& comm, const std::string& directory, at::ScalarType dtype);
+  /// Collective: reads the weights of a model, every rank of a node its part. Throws AgreedError.
+  SharedDecoder(const Communicator& comm, const ModelSource& source, at::ScalarType dtype);
 
   Decoder& decoder() { return *decoder_; }
   const ModelConfig& config() const { return decoder_->config(); }

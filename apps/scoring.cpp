@@ -8,6 +8,7 @@
 #include <cmath>
 #include <map>
 
+#include "apps/adapted_setup.hpp"
 #include "apps/model_setup.hpp"
 #include "lib/base/check.hpp"
 #include "lib/objective/reward.hpp"
@@ -27,8 +28,7 @@ RewardModel::RewardModel(const Communicator& comm, const std::string& directory,
     config = source->config();
     if (config.pad_token_id < 0) config.pad_token_id = padding_id(directory);
   });
-  model_ = std::make_unique<ShardedModel>(config, comm, EngineOptions{.dtype = dtype});
-  load_weights(comm, *model_, *source);
+  model_ = load_frozen_model(comm, config, *source, "", dtype);
 }
 
 std::vector<double> RewardModel::score(int64_t num_texts, int64_t texts_per_micro_batch,

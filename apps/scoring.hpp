@@ -10,7 +10,7 @@
 
 #include "io/dataset.hpp"
 #include "io/hf_model.hpp"
-#include "partition/sharded_model.hpp"
+#include "partition/adapted_model.hpp"
 
 namespace plumb {
 
@@ -37,7 +37,7 @@ class RewardModel {
  private:
   const Communicator& comm_;
   std::string directory_;
-  std::unique_ptr<ShardedModel> model_;
+  std::unique_ptr<AdaptedModel> model_;  // without any adapter of its own
 };
 
 /// What rewards say of pairs: accuracy overall, by the length of the longer text, and where the chosen text is the

@@ -5,7 +5,6 @@
 #include <chrono>
 
 #include "apps/adapted_setup.hpp"
-#include "apps/model_setup.hpp"
 #include "io/file_hash.hpp"
 #include "io/packing_file.hpp"
 #include "io/prepare.hpp"
@@ -43,7 +42,7 @@ std::vector<int64_t> reference_micro_batches(const Dataset& dataset) {
 }
 
 /// Collective: every rank has the values of the examples that it computed.
-std::vector<ExampleLogps> compute_reference_logps(const Communicator& comm, const ReferenceModel& reference,
+std::vector<ExampleLogps> compute_reference_logps(const Communicator& comm, const ModelSource& reference,
                                                   const Dataset& dataset) {
   std::optional<HfModel> source;
   std::vector<int64_t> begins;
@@ -82,6 +81,13 @@ std::vector<ExampleLogps> compute_reference_logps(const Communicator& comm, cons
 }
 
 }  // namespace
+
+ModelSource model_at_start(const TrainOptions& o) { return {o.model.model, o.lora.adapter, o.lora.quantize == "nf4"}; }
+
+ModelSource trained_model(const TrainOptions& o) {
+  if (!o.lora.is_used()) return {o.output_dir + "/model"};
+  return {o.model.model, o.output_dir + "/adapter", o.lora.quantize == "nf4"};
+}
 
 MicroBatch StageRows::micro_batch(const std::vector<int64_t>& row_numbers) const {
   return make_micro_batch(*dataset, row_numbers, reference_logps.get());
@@ -128,7 +134,7 @@ EvaluationStats evaluate_rows(TrainableModel& model, const Communicator& comm, O
   return evaluate_model(model, comm, objective, rounds, start);
 }
 
-void add_reference_logps(const Communicator& comm, const ReferenceModel& reference, StageRows& rows) {
+void add_reference_logps(const Communicator& comm, const ModelSource& reference, StageRows& rows) {
   std::string model = model_hash(comm, reference.model);
   if (!reference.adapter.empty()) model += fmt::format("-{}", adapter_hash(comm, reference.adapter));
   if (reference.is_quantized) model += "-nf4";

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "apps/model_setup.hpp"
 #include "apps/train_options.hpp"
 #include "apps/trainer.hpp"
 #include "io/batch_stream.hpp"
@@ -14,6 +15,11 @@
 #include "partition/communicator.hpp"
 
 namespace plumb {
+
+/// What training starts from, as it is run.
+ModelSource model_at_start(const TrainOptions& options);
+/// What is in output_dir once training has ended.
+ModelSource trained_model(const TrainOptions& options);
 
 /// One set of rows.
 struct StageRows {
@@ -31,16 +37,9 @@ struct StageRows {
 StageRows open_rows(const Communicator& comm, const TrainOptions& options, const std::vector<std::string>& files,
                     const ModelConfig& config);
 
-/// The model of a directory, with an adapter in it unless that is "".
-struct ReferenceModel {
-  std::string model;
-  std::string adapter;
-  bool is_quantized = false;  // matrices of blocks become NF4 when they are read
-};
-
 /// Collective, of pairs: computes the log-probabilities that a reference model gives them, in float32 and shared among
 /// all ranks, unless they are stored beside the rows already; no second model is in memory when this returns.
-void add_reference_logps(const Communicator& comm, const ReferenceModel& reference, StageRows& rows);
+void add_reference_logps(const Communicator& comm, const ModelSource& reference, StageRows& rows);
 
 /// Collective: metrics over all rows, in file order.
 EvaluationStats evaluate_rows(TrainableModel& model, const Communicator& comm, Objective& objective,

@@ -203,6 +203,16 @@ void train_whole(const TrainOptions& o, const Communicator& comm, const HfModel&
   export_model(comm, model, o.output_dir + "/model", o.model.model, o.save_dtype);
 }
 
+/// The trained model as one, for a pipeline's next stage, in output_dir/model. Collective.
+void export_merged(const Communicator& comm, const TrainOptions& o, const ModelConfig& config) {
+  std::optional<HfModel> merged;
+  comm.run_agreed([&] {
+    const ModelSource trained = trained_model(o);
+    merged.emplace(trained.model, trained.options(config.head));
+  });
+  export_as_read(comm, *merged, config, o.output_dir + "/model", o.save_dtype);
+}
+
 /// An adapter beside the model, which is then in output_dir/adapter. Collective.
 void train_adapter(const TrainOptions& o, const Communicator& comm, const HfModel& source, const ModelConfig& config,
                    const AdapterStart& adapter, const StageRows& train_rows, const StageRows* eval_rows,
@@ -212,6 +222,7 @@ void train_adapter(const TrainOptions& o, const Communicator& comm, const HfMode
   model->set_dropout(0);  // which no two computations of a start-up check would have alike
   train(o, comm, *model, train_rows, eval_rows, length, [&] { model->set_dropout(adapter.adapter.dropout); });
   export_adapter(comm, model->unit(), model->parameter_shard(), o.output_dir + "/adapter", adapter.config);
+  if (o.exports_merged) export_merged(comm, o, config);
 }
 
 }  // namespace
@@ -251,9 +262,7 @@ void train_stage(const Communicator& comm, const TrainOptions& o) {
 
   plan_run(o, comm, config, *source, adapter, train_rows, length, threads);
   if (o.stage == Stage::kDpo) {
-    const ReferenceModel reference = o.dpo.ref_model.empty()
-                                         ? ReferenceModel{o.model.model, o.lora.adapter, o.lora.quantize == "nf4"}
-                                         : ReferenceModel{o.dpo.ref_model, "", false};
+    const ModelSource reference = o.dpo.ref_model.empty() ? model_at_start(o) : ModelSource{o.dpo.ref_model};
     add_reference_logps(comm, reference, train_rows);
     if (eval_rows) add_reference_logps(comm, reference, *eval_rows);
   }

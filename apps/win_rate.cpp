@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "apps/model_setup.hpp"
+#include "apps/stage_data.hpp"
 #include "io/hf_model.hpp"
 #include "io/tokenizer_files.hpp"
 
@@ -24,7 +25,7 @@ WinRate::WinRate(const Communicator& comm, const TrainOptions& o) : comm_(comm),
     const ModelConfig config = HfModel(o.model.model, {.head = HeadKind::kLanguageModel}).config();
     asked_ = read_asked_prompts(o.eval_data, o.data, load_tokenizer(o.model.model), config, o.dpo.num_win_rate_prompts);
   });
-  if (!asked_.prompts.empty()) before_ = answer_prompts(comm, o.model.model, asked_, greedy(o));
+  if (!asked_.prompts.empty()) before_ = answer_prompts(comm, model_at_start(o), asked_, greedy(o));
   release_freed_memory();
 }
 
@@ -35,7 +36,7 @@ void WinRate::add_to(StageNotes& notes) const {
                                   asked_.num_rows));
   const size_t num_prompts = asked_.prompts.size();
   if (num_prompts == 0) return;
-  const Answers after = answer_prompts(comm_, options_.output_dir + "/model", asked_, greedy(options_));
+  const Answers after = answer_prompts(comm_, trained_model(options_), asked_, greedy(options_));
   std::vector<std::vector<std::string>> texts;  // before and after of each prompt
   for (size_t i = 0; i < num_prompts; ++i) texts.push_back({before_.texts[i][0], after.texts[i][0]});
   RewardModel reward_model(comm_, options_.dpo.reward_model, parse_dtype(options_.model.dtype));

@@ -73,6 +73,9 @@ class HfModel {
   /// matrix is in memory as float32 meanwhile. Throws DataError on what is NaN or infinite.
   void read_nf4(const Parameter& parameter, std::span<std::byte> bytes) const;
 
+  /// Whether what is read has an adapter merged into it.
+  bool has_adapter() const { return adapter_ != nullptr; }
+
   /// Where the tensor of a parameter is, as the files have it. Throws DataError for a score head that the seed made.
   StoredTensor stored_tensor(const Parameter& parameter) const;
 

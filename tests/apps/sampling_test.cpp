@@ -55,12 +55,12 @@ TEST_F(Sampling, CompletionsAreThoseOfOneProcessWithTheWholeModel) {
   }
   ASSERT_NE(expected[0][0], expected[0][1]);  // one prompt's generations differ
 
-  SharedDecoder decoder(comm_, directory_.path(), at::kFloat);
+  SharedDecoder decoder(comm_, {directory_.path()}, at::kFloat);
   EXPECT_EQ(sample_completions(comm_, decoder.decoder(), prompts_, 3, options_), expected);
 }
 
 TEST_F(Sampling, GreedyCompletionsOfOnePromptAreAlike) {
-  SharedDecoder decoder(comm_, directory_.path(), at::kBFloat16);
+  SharedDecoder decoder(comm_, {directory_.path()}, at::kBFloat16);
   GenerateOptions greedy = options_;
   greedy.sampling = {};
   for (const auto& completions : sample_completions(comm_, decoder.decoder(), prompts_, 2, greedy)) {
@@ -70,18 +70,18 @@ TEST_F(Sampling, GreedyCompletionsOfOnePromptAreAlike) {
 }
 
 TEST_F(Sampling, NoPromptsHaveNoCompletions) {
-  SharedDecoder decoder(comm_, directory_.path(), at::kFloat);
+  SharedDecoder decoder(comm_, {directory_.path()}, at::kFloat);
   EXPECT_TRUE(sample_completions(comm_, decoder.decoder(), {}, 2, options_).empty());
 }
 
 TEST_F(Sampling, AnErrorOfOneRankIsThrownByAll) {
-  SharedDecoder decoder(comm_, directory_.path(), at::kFloat);
+  SharedDecoder decoder(comm_, {directory_.path()}, at::kFloat);
   prompts_.back().push_back(99);  // no such token; only one rank decodes it
   EXPECT_THROW(sample_completions(comm_, decoder.decoder(), prompts_, 2, options_), AgreedError);
 }
 
 TEST_F(Sampling, AMissingModelIsAnErrorOfAll) {
-  EXPECT_THROW(SharedDecoder(comm_, directory_ / "nothing", at::kFloat), AgreedError);
+  EXPECT_THROW(SharedDecoder(comm_, {directory_ / "nothing"}, at::kFloat), AgreedError);
 }
 
 }  // namespace
