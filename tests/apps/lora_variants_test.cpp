@@ -94,7 +94,7 @@ TEST_F(LoraVariants, AreTheSameBesideTheirBaseAndMergedIntoIt) {
     const Options adapted = {{"model", model_directory(of_run)}, {"adapter", adapter_directory(of_run)}};
     EXPECT_NEAR(evaluated_loss(adapted), expected, 1e-5 * expected);
     Options merge = adapted;
-    merge.insert({{"output_dir", "merged_" + name}, {"save_dtype", "float32"}});
+    merge.insert({{"output_dir", "merged_" + name}, {"dtype", "float32"}});
     const RunResult merged = run(0, command_line("merge", merge));
     ASSERT_EQ(merged.exit_code, 0) << merged.err;
     EXPECT_NEAR(evaluated_loss({{"model", "merged_" + name}}), expected, 1e-5 * expected);
