@@ -6,6 +6,7 @@
 #include "lib/base/random.hpp"
 #include "lib/objective/dpo.hpp"
 #include "lib/objective/reward.hpp"
+#include "partition/sharded_model.hpp"
 #include "tests/support/tiny_config.hpp"
 
 namespace plumb {

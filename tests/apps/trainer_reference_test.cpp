@@ -7,6 +7,7 @@
 
 #include "io/hf_model.hpp"
 #include "lib/objective/sft.hpp"
+#include "partition/sharded_model.hpp"
 #include "tests/support/reference.hpp"
 
 namespace plumb {
