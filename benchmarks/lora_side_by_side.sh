@@ -3,8 +3,10 @@
 # machine falls on both; then medians and ratios as a Markdown table. Needs benchmarks/peers/setup.sh once.
 #     benchmarks/lora_side_by_side.sh [ROUNDS] [DIRECTORY of the peers' environment]
 # From the environment: THREADS (2), BATCH (rows of a step, 8), MICRO_BATCH (plumb's, BATCH), STEPS (6), WARMUP (2),
-# DTYPES, TARGETS (attention all-linear), QUANTIZE (none nf4), PEERS (peft_at_once peft_row_by_row trl_row_by_row),
-# MODEL_OPTIONS (of plumb init), PLUMB, PLUMB_OPTIONS (more options of plumb sft).
+# DTYPES, TARGETS (attention all-linear), QUANTIZE (none nf4), PEERS (peft_at_once peft_row_by_row: a bare loop around
+# transformers and PEFT; trl, trl_accumulating: SFTTrainer with the batch at once or row by row), MODEL_OPTIONS (of plumb
+# init), ROWS (a file of prompt and completion, for plumb and trl only; by default texts, of which every token is
+# trained), PLUMB, PLUMB_OPTIONS (more options of plumb sft).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rounds=${1:-3}
@@ -15,7 +17,6 @@ micro_batch=${MICRO_BATCH:-$batch}
 read -ra dtypes <<<"${DTYPES:-float32 bfloat16}"
 read -ra targets <<<"${TARGETS:-attention all-linear}"
 read -ra quantize <<<"${QUANTIZE:-none nf4}"
-# trl_row_by_row is TRL's trainer: never faster than the bare loop around the same model
 read -ra peers <<<"${PEERS:-peft_at_once peft_row_by_row}"
 # 99.5 M parameters, half of them embedding and head
 read -ra model_options <<<"${MODEL_OPTIONS:---hidden_size 768 --num_layers 8 --num_heads 12 --num_kv_heads 4 --intermediate_size 2048 --vocab_size 32000 --tie_word_embeddings false --max_position_embeddings 512}"
@@ -29,6 +30,7 @@ trap 'rm -rf "$work"' EXIT
 # Bytes are tokens: rows of 256 to 511 and one that ends the text.
 awk 'BEGIN { srand(0); for (i = 0; i < 256; i++) { s = ""; n = 256 + int(rand() * 255)
   for (j = 0; j < n; j++) s = s sprintf("%c", 97 + int(rand() * 26)); printf "{\"text\": \"%s\"}\n", s } }' >"$work/rows.jsonl"
+[[ -z ${ROWS:-} ]] || cp "$ROWS" "$work/rows.jsonl"
 
 modules_of() { [[ $1 == attention ]] && echo "q_proj k_proj v_proj o_proj" || echo "$1"; }
 
@@ -62,13 +64,23 @@ PYTHON
 # than float32 ones, whose inputs PEFT converts.
 keep_freed=(MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=67108864)
 
+# dtype, micro-batches of a step, adapted modules
+run_trl() {
+  local dtype=$1 accumulation=$2
+  env "${keep_freed[@]}" "$venv/bin/python" benchmarks/peers/trl_sft.py "$work/model" "$work/rows.jsonl" \
+    --dtype "$dtype" --threads "$threads" --steps "$steps" --warmup "$warmup" --batch "$batch" --max_length 512 \
+    --accumulation "$accumulation" --learning_rate 2e-4 --lora_r 16 --targets "${@:3}" 2>"$work/log" | grep '^{' ||
+    { cat "$work/log" >&2; exit 1; }
+}
+
 run_peer() {
   local name=$1 dtype=$2 target=$3 base=$4 modules options=()
   read -ra modules <<<"$(modules_of "$target")"
   case $name in
     peft_at_once) options=(--batching padded --adapter_dtype "$dtype") ;;
     peft_row_by_row) options=(--batching one_by_one --adapter_dtype "$dtype") ;;
-    trl_row_by_row) options=(--loop trl --batching one_by_one) ;;
+    trl) run_trl "$dtype" 1 "${modules[@]}" && return ;;
+    trl_accumulating) run_trl "$dtype" "$batch" "${modules[@]}" && return ;;
   esac
   env "${keep_freed[@]}" "$venv/bin/python" benchmarks/peers/peft_lora.py "$work/model" "$work/rows.jsonl" \
     --dtype "$dtype" --threads "$threads" --steps "$steps" --warmup "$warmup" --batch "$batch" --max_length 512 \
@@ -93,7 +105,7 @@ import collections, json, statistics, sys
 runs = collections.defaultdict(list)
 for line in open(sys.argv[1]):
     run = json.loads(line)
-    runs[run["dtype"], run["targets_are"], run["quantize"], run["program"]].append(run)
+    runs[run["dtype"], run["targets_are"], run.get("quantize", "none"), run["program"]].append(run)
 
 def ratio(ours, theirs, key):
     """Median over the rounds; nothing where one side was not run."""

@@ -16,9 +16,20 @@ from trl import SFTConfig, SFTTrainer  # noqa: E402
 from trl_common import Meter, rows_of, train_and_report, trainer_settings, trl_arguments  # noqa: E402
 
 
+def lora(options):
+    from peft import LoraConfig
+
+    targets = options.targets[0] if options.targets == ["all-linear"] else options.targets
+    return LoraConfig(
+        r=options.lora_r, lora_alpha=2 * options.lora_r, lora_dropout=0.0, target_modules=targets, task_type="CAUSAL_LM"
+    )
+
+
 def main() -> None:
     parser = trl_arguments(__doc__)
     parser.add_argument("--packing", action="store_true")
+    parser.add_argument("--lora_r", type=int, default=0, help="0: the whole model")
+    parser.add_argument("--targets", nargs="+", default=["q_proj", "k_proj", "v_proj", "o_proj"])
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
 
@@ -30,6 +41,7 @@ def main() -> None:
             train_dataset=rows_of(options.rows),
             processing_class=AutoTokenizer.from_pretrained(options.model),
             callbacks=[meter],
+            peft_config=lora(options) if options.lora_r else None,
         )
         labels = {
             "peer": "trl_sft",
