@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "apps/model_setup.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {
@@ -52,6 +53,7 @@ std::unique_ptr<AdaptedModel> load(const Communicator& comm, const ModelConfig& 
       fill_adapter(base, start, model->unit().unit(), seed, range, out);
     });
   });
+  release_freed_memory();  // what passed through float32
   return model;
 }
 
@@ -84,7 +86,7 @@ AdapterStart find_adapter(const LoraOptions& options, const HfModel& base) {
       start.config.task_type = "SEQ_CLS";
     }
   }
-  start.adapter = resolve_adapter(start.config, base.config());
+  start.adapter = resolve_options(start.config, base.config());
   return start;
 }
 

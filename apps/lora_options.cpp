@@ -123,4 +123,12 @@ LoraConfig lora_config(const LoraOptions& o, const std::string& task_type, const
   return config;
 }
 
+Adapter resolve_options(const LoraConfig& config, const ModelConfig& model) {
+  try {
+    return resolve_adapter(config, model);
+  } catch (const DataError& error) {
+    throw UsageError(error.what());
+  }
+}
+
 }  // namespace plumb

@@ -7,6 +7,7 @@
 
 #include "apps/options.hpp"
 #include "io/peft_config.hpp"
+#include "lib/model/lora.hpp"
 
 namespace plumb {
 
@@ -36,5 +37,8 @@ void validate(const LoraOptions& options);
 /// Of a new adapter. task_type: "CAUSAL_LM" or "SEQ_CLS" (whose score is then trained whole and saved). Throws
 /// UsageError for patterns that cannot be read.
 LoraConfig lora_config(const LoraOptions& options, const std::string& task_type, const std::string& base_model);
+
+/// As resolve_adapter(), of what options ask for: throws UsageError also for a pattern that is none.
+Adapter resolve_options(const LoraConfig& config, const ModelConfig& model);
 
 }  // namespace plumb

@@ -29,7 +29,7 @@ Stage stage_in(const std::vector<std::string>& arguments) {
 Adapter planned_adapter(const LoraOptions& options, const ModelConfig& config) {
   if (!options.adapter.empty()) return PeftAdapter(options.adapter, config).adapter();
   const bool has_score = config.head == HeadKind::kScore;
-  return resolve_adapter(lora_config(options, has_score ? "SEQ_CLS" : "CAUSAL_LM", ""), config);
+  return resolve_options(lora_config(options, has_score ? "SEQ_CLS" : "CAUSAL_LM", ""), config);
 }
 
 }  // namespace

@@ -27,6 +27,15 @@ SafetensorsFile open_weights(const std::string& directory) {
   return SafetensorsFile(path);
 }
 
+/// What an adapter's own file names and the base lacks is a fault of the file, not of the command line.
+Adapter resolve_read_adapter(const std::string& directory, const LoraConfig& config, const ModelConfig& base) {
+  try {
+    return resolve_adapter(config, base);
+  } catch (const UsageError& error) {
+    throw_error<DataError>("{}: {}", join_path(directory, kLoraConfigFile), error.what());
+  }
+}
+
 /// Calls use(parameter, first, last, values of these elements) for every parameter that meets [begin, end), first and
 /// last counted within it; the rest of `values` becomes zero.
 template <class Use>
@@ -160,7 +169,7 @@ LoraConfig read_lora_config(const std::string& directory) {
 PeftAdapter::PeftAdapter(const std::string& directory, const ModelConfig& base)
     : directory_(directory),
       config_(read_lora_config(directory)),
-      adapter_(resolve_adapter(config_, base)),
+      adapter_(resolve_read_adapter(directory, config_, base)),
       unit_(adapter_layout(base, adapter_)),
       file_(open_weights(directory)) {
   check_adapter_tensors(file_, unit_);

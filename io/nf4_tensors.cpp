@@ -39,7 +39,8 @@ StoredTensor require_part(const StoredTensor& of, const std::string& part, const
 
 void require_form(const StoredTensor& tensor, Dtype dtype, int64_t size) {
   if (tensor.entry->dtype != dtype || tensor.entry->shape != std::vector<int64_t>{size})
-    fail(tensor, fmt::format("{} of {}", dtype_info(dtype).name, quote_shape({size})), describe(*tensor.entry));
+    fail(tensor, fmt::format("{} of {}", dtype_info(dtype).name, quote_shape({size})),
+         describe(*tensor.entry) + "; is the file complete, and of this model?");
 }
 
 std::vector<float> read_floats(const StoredTensor& tensor) {

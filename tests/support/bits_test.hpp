@@ -28,15 +28,20 @@ inline void PrintTo(const Outcome& outcome, std::ostream* out) {
 struct BitsCase {
   const char* stage;
   const char* dtype;
+  const char* name = "";  // of the options
+  Options options = {};
 };
 
-inline void PrintTo(const BitsCase& given, std::ostream* out) { *out << given.stage << " in " << given.dtype; }
+inline void PrintTo(const BitsCase& given, std::ostream* out) {
+  *out << given.stage << " in " << given.dtype << " " << given.name;
+}
 
 /// Global batches of 24 micro-batches of one row.
 class BitsTest : public ProgramTest, public testing::WithParamInterface<BitsCase> {
  protected:
   /// Three steps, the last in a second epoch. ranks_per_node 0: one node.
   Outcome outcome_of(int num_ranks, Options options = {}, int ranks_per_node = 0) const {
+    options.insert(GetParam().options.begin(), GetParam().options.end());
     options.insert({{"dtype", GetParam().dtype},
                     {"per_device_train_batch_size", "1"},
                     {"gradient_accumulation_steps", std::to_string(24 / num_ranks)},
@@ -54,8 +59,10 @@ class BitsTest : public ProgramTest, public testing::WithParamInterface<BitsCase
     if (result.exit_code != 0) return {};
     const int num_nodes = ranks_per_node > 0 ? (num_ranks + ranks_per_node - 1) / ranks_per_node : 1;
     EXPECT_EQ(nlohmann::json::parse(directory_.read("out/run.json"))["nodes"], num_nodes);
-    Outcome outcome{lines_with(directory_.read("out/metrics.jsonl"), "\"step\""),
-                    directory_.read("out/model/model.safetensors")};
+    const bool is_adapter = options.contains("lora_r");
+    Outcome outcome{
+        lines_with(directory_.read("out/metrics.jsonl"), "\"step\""),
+        directory_.read(is_adapter ? "out/adapter/adapter_model.safetensors" : "out/model/model.safetensors")};
     for (std::string& line : outcome.lines) line.erase(std::min(line.find(",\"step_seconds\""), line.size()));
     return outcome;
   }

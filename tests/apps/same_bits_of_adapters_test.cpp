@@ -1,0 +1,45 @@
+// As same_bits_test, for adapters on a frozen base: every number that a run logs and the exported adapter have the same
+// bits on any number of ranks and nodes, whatever the base is held in and whatever the adapter has.
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "tests/support/bits_test.hpp"
+
+namespace plumb::test {
+namespace {
+
+class SameBitsOfAdapters : public BitsTest {};
+
+TEST_P(SameBitsOfAdapters, OnAnyNumberOfRanksAndNodes) {
+  EXPECT_EQ(outcome_of(2), one_rank_);
+  EXPECT_EQ(outcome_of(4), one_rank_);
+  EXPECT_EQ(outcome_of(8), one_rank_);
+  EXPECT_EQ(outcome_of(8, {}, 3), one_rank_);  // a base in shards
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Stage, SameBitsOfAdapters,
+    testing::Values(BitsCase{"sft", "float32", "lora", {{"lora_r", "4"}}},
+                    BitsCase{"sft",
+                             "bfloat16",
+                             "qlora_dora",
+                             {{"lora_r", "4"},
+                              {"quantize", "nf4"},
+                              {"use_dora", "true"},
+                              {"lora_target_modules", "all-linear"},
+                              {"startup_checks", "false"}}},
+                    BitsCase{"sft",
+                             "float32",
+                             "dropout_8bit",
+                             {{"lora_r", "8"},
+                              {"lora_dropout", "0.1"},
+                              {"optim", "adamw_8bit"},
+                              {"lora_target_modules", "all-linear"},
+                              {"startup_checks", "false"}}},
+                    BitsCase{"dpo", "float32", "lora", {{"lora_r", "4"}, {"startup_checks", "false"}}},
+                    BitsCase{"reward", "float32", "lora", {{"lora_r", "4"}, {"startup_checks", "false"}}}),
+    [](const auto& given) { return std::string(given.param.stage) + "_" + given.param.name; });
+
+}  // namespace
+}  // namespace plumb::test
