@@ -93,6 +93,10 @@ void prune_checkpoints(const std::string& directory, int64_t step, int64_t limit
   }
 }
 
+void remove_all_checkpoints(const std::string& directory) {
+  for (const CheckpointPlace& place : list_checkpoints(directory)) remove_checkpoint(place.path);
+}
+
 void remove_unfinished_checkpoints(const std::string& directory) {
   for (const std::string& name : names_in(directory))
     if (name.starts_with(kPrefix)) abandon_export(join_path(directory, name));

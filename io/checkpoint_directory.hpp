@@ -31,6 +31,9 @@ void publish_checkpoint(const std::string& temporary, const std::string& directo
 /// again. What is being removed never has the name of a checkpoint.
 void prune_checkpoints(const std::string& directory, int64_t step, int64_t limit);
 
+/// Removes every directory that list_checkpoints() lists.
+void remove_all_checkpoints(const std::string& directory);
+
 /// Removes what killed processes left. Only where no other process writes there.
 void remove_unfinished_checkpoints(const std::string& directory);
 
