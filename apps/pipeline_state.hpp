@@ -7,20 +7,9 @@
 #include <vector>
 
 #include "apps/pipeline_file.hpp"
-#include "partition/communicator.hpp"
+#include "apps/run_inputs.hpp"
 
 namespace plumb {
-
-/// Name and value.
-using Inputs = OptionTexts;
-
-/// Collective. The models that earlier stages make must be there.
-Inputs describe_inputs(const Communicator& comm, const TrainOptions& options);
-
-/// Which inputs matter and differ, for people: "learning_rate: 1e-06, now 5e-07"; "" if none does. Paths do not matter
-/// where the contents are the same, nor does the number of ranks; gradient_accumulation_steps does where it changes the
-/// rows of a step.
-std::string describe_changes(const Inputs& before, const Inputs& now);
 
 /// Rank 0 only.
 class PipelineState {
@@ -30,6 +19,8 @@ class PipelineState {
 
   /// Why the stage has to run, for people: "" if it is done.
   std::string reason_to_run(size_t stage, const Inputs& inputs) const;
+  /// Whether it ran at all, to its end or not.
+  bool has_begun(size_t stage) const { return stages_[stage]["status"] != "pending"; }
 
   /// Writes pipeline.json and the report. Throws InputOutputError.
   void set(size_t stage, const std::string& status, double seconds, const Inputs& inputs);
