@@ -22,9 +22,12 @@ struct BlockBytes {
 BlockBytes block_bytes(const ModelConfig& config, int64_t element) {
   const int64_t d = config.hidden_size, f = config.intermediate_size;
   const int64_t o = config.num_heads * config.head_dim, q = o + 2 * config.num_kv_heads * config.head_dim;
-  const int64_t kept = (2 * d + q + 2 * o + 2 * f + (config.has_qk_norm ? q : 0)) * element + 4 * config.num_heads + 8;
-  // feed-forward: dhidden and hidden; attention: dqkv and the operator's own copies of it, dout and dattended
-  return {kept, std::max(2 * f + 3 * d, 2 * q + o + 4 * d) * element};
+  // the operator of attention works in float32: its output, and of backward the rows that go in and come out
+  const int64_t kept =
+      (2 * d + q + o + 2 * f + (config.has_qk_norm ? q : 0)) * element + 4 * o + 4 * config.num_heads + 8;
+  const int64_t converted = element == 4 ? 0 : 4 * (q + o);
+  // feed-forward: dhidden and hidden; attention: dqkv and the operator's own copy of it, dout and dattended
+  return {kept, std::max((2 * f + 3 * d) * element, (q + o + 4 * d) * element + 4 * q + converted)};
 }
 
 /// The same of the adapters of the block that has most of them: kept x A^T, of DoRA also the directions; and the

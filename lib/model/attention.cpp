@@ -3,7 +3,6 @@
 #include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h>
 #include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu_backward.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>
 
@@ -42,30 +41,15 @@ std::vector<Group> group_documents(const Documents& documents) {
   return groups;
 }
 
-/// The operator multiplies bfloat16 through code that oneDNN compiles and keeps for every length: rounded up, few
-/// lengths occur. Causal attention does not look at what is behind a document.
-constexpr int64_t kBFloat16Length = 32;
-
-int64_t padded_length(const Group& group, const at::Tensor& rows) {
-  const int64_t multiple = rows.scalar_type() == at::kBFloat16 ? kBFloat16Length : 1;
-  return (group.length + multiple - 1) / multiple * multiple;
-}
-
-/// The rows of a group lying together, each document padded with zeros; and the group within them.
+/// The rows of a group lying together; and the group within them.
 struct Together {
   at::Tensor rows;
   Group group;
 };
 Together put_together(const at::Tensor& rows, const Group& group) {
-  const int64_t length = padded_length(group, rows);
-  if (group.prefix == 0 && length == group.length) return {rows, group};
-  at::Tensor documents = rows.narrow(0, group.begin, group.count * (group.length - group.prefix));
-  if (group.prefix > 0) documents = at::cat({rows.narrow(0, group.prefix_begin, group.prefix), documents});
-  if (length > group.length)
-    documents = at::constant_pad_nd(documents.view({group.count, group.length, rows.size(1)}),
-                                    {0, 0, 0, length - group.length}, 0)
-                    .view({group.count * length, rows.size(1)});
-  return {documents, {0, group.count, length}};
+  if (group.prefix == 0) return {rows, group};
+  const at::Tensor own = rows.narrow(0, group.begin, group.length - group.prefix);
+  return {at::cat({rows.narrow(0, group.prefix_begin, group.prefix), own}), {0, 1, group.length}};
 }
 
 /// Columns [head * K, (head + num_heads) * K) of a group's rows as [count, num_heads, length, K].
@@ -90,9 +74,10 @@ std::optional<at::Tensor> window_mask(const AttentionShape& shape, const Group& 
 void attention_forward(const AttentionShape& shape, const at::Tensor& qkv, const Documents& documents,
                        const at::Tensor& out, AttentionKept& kept) {
   const int64_t h = shape.num_heads, g = shape.num_kv_heads, k = shape.head_dim;
+  const at::Tensor qkv_float = qkv.to(at::kFloat);
   for (const Group& group : group_documents(documents)) {
-    const auto [rows, within] = put_together(qkv, group);
-    const auto mask = window_mask(shape, within, qkv);
+    const auto [rows, within] = put_together(qkv_float, group);
+    const auto mask = window_mask(shape, within, qkv_float);
     auto [output, log_sum_exp] = at::_scaled_dot_product_flash_attention_for_cpu(
         heads(rows, within, 0, h, k), heads(rows, within, h, g, k), heads(rows, within, h + g, g, k), 0.0, !mask, mask,
         1.0 / std::sqrt(static_cast<double>(k)));
@@ -106,11 +91,12 @@ void attention_forward(const AttentionShape& shape, const at::Tensor& qkv, const
 void attention_backward(const AttentionShape& shape, const at::Tensor& qkv, const Documents& documents,
                         const AttentionKept& kept, const at::Tensor& dout, const at::Tensor& dqkv) {
   const int64_t h = shape.num_heads, g = shape.num_kv_heads, k = shape.head_dim;
+  const at::Tensor qkv_float = qkv.to(at::kFloat), dout_float = dout.to(at::kFloat);
   size_t call = 0;
   for (const Group& group : group_documents(documents)) {
-    const auto [rows, within] = put_together(qkv, group);
-    const auto mask = window_mask(shape, within, qkv);
-    auto [dout_rows, dout_within] = put_together(dout, group);
+    const auto [rows, within] = put_together(qkv_float, group);
+    const auto mask = window_mask(shape, within, qkv_float);
+    auto [dout_rows, dout_within] = put_together(dout_float, group);
     if (group.prefix > 0) dout_rows.narrow(0, 0, group.prefix).zero_();  // its output is the other document's
     const auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
         heads(dout_rows, dout_within, 0, h, k), heads(rows, within, 0, h, k), heads(rows, within, h, g, k),

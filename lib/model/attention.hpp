@@ -1,6 +1,8 @@
 // Causal self-attention over packed documents: LibTorch's flash attention for the CPU, called per document on views, so
 // that no mask of [tokens, tokens] exists and no document sees another. A document that shares its prefix with the one
 // before is put together for its call. Heads may share keys (GQA).
+// In bfloat16 runs too it computes in float32: the operator's bfloat16 products go through conversions of their own,
+// which cost more than one of all rows does.
 // Source: FlashAttention-2, arXiv:2307.08691; the operator is at::_scaled_dot_product_flash_attention_for_cpu.
 #pragma once
 

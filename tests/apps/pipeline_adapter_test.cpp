@@ -30,7 +30,7 @@ class PipelineAdapter : public PipelineTest {
 };
 
 TEST_F(PipelineAdapter, HandsMergedModelsFromStageToStage) {
-  for (const std::string common : {kLora, kLora + "quantize = nf4\ndtype = bfloat16\n"}) {
+  for (const std::string& common : {kLora, kLora + "quantize = nf4\ndtype = bfloat16\n"}) {
     SCOPED_TRACE(common);
     std::filesystem::remove_all(directory_ / "run");
     write_adapter_ini(common);
