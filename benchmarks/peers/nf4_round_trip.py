@@ -37,8 +37,10 @@ def exported_by_plumb(plumb: pathlib.Path, model: pathlib.Path, work: pathlib.Pa
     out = work / "exported"
     shutil.rmtree(out, ignore_errors=True)
     run(plumb, "sft", "--model", model, "--data", work / "rows.jsonl", "--output_dir", out, "--max_steps", 1,
-        "--learning_rate", 0, "--threads", 1)
-    return load_file(out / "model" / "model.safetensors")
+        "--learning_rate", 0, "--lora_r", 1, "--threads", 1)
+    run(plumb, "merge", "--model", model, "--adapter", out / "adapter", "--output_dir", out / "numbers",
+        "--dtype", "float32", "--threads", 1)
+    return load_file(out / "numbers" / "model.safetensors")
 
 
 def dequantised(model: torch.nn.Module) -> dict[str, torch.Tensor]:
