@@ -17,7 +17,6 @@
 #include "io/adapter.hpp"
 #include "io/export_directory.hpp"
 #include "io/hf_export.hpp"
-#include "io/nf4_export.hpp"
 #include "io/prepare.hpp"
 #include "io/scratch_directory.hpp"
 #include "lib/base/check.hpp"
@@ -127,21 +126,6 @@ LargestDelta write_merged(const Communicator& comm, const MergeModels& models, c
   return reduce(comm, largest);
 }
 
-/// Collective.
-void write_quantized(const Communicator& comm, const HfModel& source, const std::string& directory,
-                     ExistingDirectory existing) {
-  Nf4ExportPlan plan;
-  comm.run_agreed([&] { plan = plan_nf4_export(source); });
-  export_by_all(
-      comm, plan.files, directory, existing,
-      [&](const std::string& temporary) {
-        for (size_t i = static_cast<size_t>(comm.rank()); i < plan.parameters.size();
-             i += static_cast<size_t>(comm.size()))
-          write_nf4_parameter(plan, temporary, source, i);
-      },
-      [&](const std::string& temporary) { finish_nf4_export(plan, temporary, source); });
-}
-
 ReadUnit reader_of(const HfModel& model) {
   return [&](const UnitLayout& unit, std::span<float> values) {
     model.read_unit_range(unit, 0, unit.num_elements, values);
@@ -207,7 +191,7 @@ int merge(const Communicator& comm, const MergeOptions& o) {
   if (quantizes) {
     std::optional<HfModel> quantized;
     comm.run_agreed([&] { quantized.emplace(merged_directory, HfModelOptions{.quantizes = true}); });
-    write_quantized(comm, *quantized, output, existing);
+    export_quantized(comm, *quantized, output, existing);
     comm.run_on_rank0([&] {
       line["quantizing"] = describe(
           compare_models(models.config, probe, reader_of(*models.merged), reader_of(*quantized)), models.config);

@@ -121,6 +121,21 @@ void export_as_read(const Communicator& comm, const HfModel& model, ModelConfig 
                 [&](const std::string& temporary) { finish_export(plan, temporary, config, model.directory()); });
 }
 
+Nf4ExportPlan export_quantized(const Communicator& comm, const HfModel& model, const std::string& directory,
+                               ExistingDirectory existing) {
+  Nf4ExportPlan plan;
+  comm.run_agreed([&] { plan = plan_nf4_export(model); });
+  export_by_all(
+      comm, plan.files, directory, existing,
+      [&](const std::string& temporary) {
+        for (size_t i = static_cast<size_t>(comm.rank()); i < plan.parameters.size();
+             i += static_cast<size_t>(comm.size()))
+          write_nf4_parameter(plan, temporary, model, i);
+      },
+      [&](const std::string& temporary) { finish_nf4_export(plan, temporary, model); });
+  return plan;
+}
+
 void export_adapter(const Communicator& comm, const ShardLayout& unit, std::span<const float> shard,
                     const std::string& directory, const LoraConfig& config) {
   const ExportPlan plan = plan_adapter_export(unit.unit());

@@ -9,6 +9,7 @@
 #include "io/export_directory.hpp"
 #include "io/export_files.hpp"
 #include "io/hf_model.hpp"
+#include "io/nf4_export.hpp"
 #include "io/peft_config.hpp"
 #include "partition/sharded_model.hpp"
 
@@ -57,6 +58,11 @@ void export_model(const Communicator& comm, ShardedModel& model, const std::stri
 /// is written.
 void export_as_read(const Communicator& comm, const HfModel& model, ModelConfig config, const std::string& directory,
                     const std::string& dtype);
+
+/// Collective: a model that is NF4 once it is read, as a directory of NF4; each rank makes its share of the matrices.
+/// Returns what was written.
+Nf4ExportPlan export_quantized(const Communicator& comm, const HfModel& model, const std::string& directory,
+                               ExistingDirectory existing);
 
 /// Collective: writes a PEFT adapter directory from the shards of the unit "adapter", complete or not at all.
 void export_adapter(const Communicator& comm, const ShardLayout& unit, std::span<const float> shard,

@@ -5,9 +5,8 @@
 #include <vector>
 
 #include "apps/commands.hpp"
+#include "apps/model_setup.hpp"
 #include "apps/options.hpp"
-#include "io/export_directory.hpp"
-#include "io/nf4_export.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 
@@ -24,35 +23,13 @@ struct QuantizeOptions {
 
 int quantize(const Communicator& comm, const QuantizeOptions& o) {
   std::optional<HfModel> source;
-  Nf4ExportPlan plan;
   comm.run_agreed([&] {
     source.emplace(o.model, HfModelOptions{.quantizes = true, .quantizes_scales = o.double_quant});
     if (source->config().is_quantized)
       throw_error<UsageError>("--model {}: expected a model to quantise, got one that is NF4 already", o.model);
-    plan = plan_nf4_export(*source);
   });
-  const ExistingDirectory existing = o.overwrite_output_dir ? ExistingDirectory::kReplace : ExistingDirectory::kRefuse;
-  std::string temporary;
-  try {
-    comm.run_on_rank0([&] {
-      temporary = begin_export(o.output_dir, existing);
-      create_export_files(plan.files, temporary);
-    });
-    comm.broadcast(temporary);
-    comm.run_agreed([&] {
-      for (size_t i = static_cast<size_t>(comm.rank()); i < plan.parameters.size();
-           i += static_cast<size_t>(comm.size()))
-        write_nf4_parameter(plan, temporary, *source, i);
-      sync_export_files(plan.files, temporary);
-    });
-    comm.run_on_rank0([&] {
-      finish_nf4_export(plan, temporary, *source);
-      commit_export(temporary, o.output_dir, existing);
-    });
-  } catch (const AgreedError&) {
-    if (comm.rank() == 0 && !temporary.empty()) abandon_export(temporary);
-    throw;
-  }
+  const Nf4ExportPlan plan = export_quantized(
+      comm, *source, o.output_dir, o.overwrite_output_dir ? ExistingDirectory::kReplace : ExistingDirectory::kRefuse);
   if (comm.rank() == 0)
     log_info("{}: {} matrices in NF4, {} parameters in {:.1f} MB", o.output_dir, plan.num_quantized,
              plan.num_parameters, static_cast<double>(plan.tensor_bytes) / 1e6);
