@@ -104,13 +104,13 @@ std::vector<FrozenUnit> frozen_units(const ModelConfig& config, const Adapter& a
     std::array<bool, kNumProducts> is_quantized;  // a product is in NF4 if all its layers are
     is_quantized.fill(true);
     for (const Parameter& p : layout.parameters)
-      if (is_adaptable(p.kind) && !nf4_format(p)) is_quantized[static_cast<size_t>(product_of(p.kind))] = false;
+      if (is_block_matrix(p.kind) && !nf4_format(p)) is_quantized[static_cast<size_t>(product_of(p.kind))] = false;
     int64_t end_in_model = 0;  // of the parameter before, to see which follow each other without a gap
     for (const Parameter& p : layout.parameters) {
       const bool is_fused = p.offset == end_in_model;
       end_in_model = p.offset + p.num_elements();
       if (is_trained_whole(adapter, p)) continue;
-      if (is_adaptable(p.kind) && is_quantized[static_cast<size_t>(product_of(p.kind))]) {
+      if (is_block_matrix(p.kind) && is_quantized[static_cast<size_t>(product_of(p.kind))]) {
         unit.quantized.push_back({p, *nf4_format(p), 0});
         continue;
       }

@@ -20,11 +20,6 @@ std::vector<int64_t> whole_shape(const ModelConfig& config, ParameterKind kind) 
 
 }  // namespace
 
-bool is_adaptable(ParameterKind kind) {
-  using enum ParameterKind;
-  return kind == kQ || kind == kK || kind == kV || kind == kO || kind == kGate || kind == kUp || kind == kDown;
-}
-
 std::vector<int64_t> target_shape(const ModelConfig& config, ParameterKind kind) {
   const int64_t d = config.hidden_size, ffn = config.intermediate_size;
   const int64_t q = config.num_heads * config.head_dim, kv = config.num_kv_heads * config.head_dim;

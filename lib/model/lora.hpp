@@ -30,9 +30,6 @@ struct Adapter {
   bool operator==(const Adapter&) const = default;
 };
 
-/// Whether it is a matrix of a block: what may be adapted, and what may be in NF4.
-bool is_adaptable(ParameterKind kind);
-
 /// [out, in] of the matrix that a target adapts.
 std::vector<int64_t> target_shape(const ModelConfig& config, ParameterKind kind);
 
