@@ -14,6 +14,7 @@
 #include "apps/train_stage.hpp"
 #include "io/file.hpp"
 #include "io/report.hpp"
+#include "io/run_lock.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 
@@ -70,9 +71,11 @@ bool has_to_run(const Communicator& comm, const PipelineState* state, size_t sta
 void run_stages(const Communicator& comm, const PipelineFile& file) {
   const std::string directory = pipeline_directory(file);
   std::vector<PlannedStage> stages = plan_pipeline(file);
+  std::optional<RunLock> lock;
   std::optional<PipelineState> state;
   comm.run_on_rank0([&] {
     check_inputs_exist(stages);
+    lock.emplace(directory);
     state.emplace(directory, stages);
     if (file.path.empty()) write_file_atomically(join_path(directory, "pipeline.ini"), render_pipeline_file(file));
   });

@@ -115,6 +115,8 @@ void declare(OptionsDescription& description, TrainOptions& o) {
   add("reduction", with_default(o.reduction), "canonical: same bits on any number of ranks; fast: less memory");
   add("save_dtype", with_default(o.save_dtype), "float32 or bfloat16: of the exported model");
   add("startup_checks", with_default(o.startup_checks), "prove on a few rows, before training, that the run is sound");
+  add("watchdog_seconds", with_default(o.watchdog_seconds),
+      "a job that gets nothing done for so long ends with exit code 76, naming the rank behind; 0: never");
   declare(description, o.lora);
   if (o.stage == Stage::kSft) declare_sft(description, o.sft);
   if (o.stage == Stage::kReward) declare_reward(description, o.reward);
@@ -154,6 +156,8 @@ void validate(const TrainOptions& o) {
   check_one_of(o.reduction, {"canonical", "fast"}, "reduction");
   check_one_of(o.save_dtype, {"float32", "bfloat16"}, "save_dtype");
   check_one_of(o.optim, {"adamw_torch", "adamw", "adamw_torch_fused", "adamw_8bit", "adamw_bnb_8bit"}, "optim");
+  check_range(std::isfinite(o.watchdog_seconds) && o.watchdog_seconds >= 0, "watchdog_seconds", "0 or more",
+              o.watchdog_seconds);
   parse_schedule(o.lr_scheduler_type);
   validate(o.lora);
   if (o.stage == Stage::kSft) check_one_of(o.sft.loss_type, {"nll", "chunked_nll", "dft"}, "loss_type");

@@ -81,6 +81,7 @@ struct TrainOptions {
   std::string reduction = "canonical";
   std::string save_dtype = "float32";  // of the exported model
   bool startup_checks = true;
+  double watchdog_seconds = 600;  // 0: none
 
   bool exports_merged = false;  // no option: a pipeline's next stage takes adapters merged into the model
 

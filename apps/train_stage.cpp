@@ -22,6 +22,7 @@
 #include "apps/win_rate.hpp"
 #include "io/process_memory.hpp"
 #include "io/report.hpp"
+#include "io/run_lock.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 #include "lib/objective/dpo.hpp"
@@ -29,6 +30,7 @@
 #include "lib/objective/sft.hpp"
 #include "partition/memory_plan.hpp"
 #include "partition/sharded_model.hpp"
+#include "partition/watchdog.hpp"
 
 namespace plumb {
 
@@ -231,7 +233,12 @@ void train_stage(const Communicator& comm, const TrainOptions& o) {
   const double start = seconds_now();
   const int threads = set_up_process(comm, o.model.threads);
   warm_up_libraries();
-  comm.run_on_rank0([&] { claim_output_directory(o.output_dir, o.overwrite_output_dir); });
+  const Watchdog watchdog(comm, o.watchdog_seconds);
+  std::optional<RunLock> lock;
+  comm.run_on_rank0([&] {
+    lock.emplace(o.output_dir);
+    claim_output_directory(o.output_dir, o.overwrite_output_dir);
+  });
   std::optional<HfModel> source;
   std::optional<AdapterStart> adapter;
   comm.run_agreed([&] {
