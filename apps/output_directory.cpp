@@ -5,7 +5,10 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "io/checkpoint_directory.hpp"
 #include "io/file.hpp"
+#include "io/json_tolerant.hpp"
+#include "io/run_log.hpp"
 #include "lib/base/check.hpp"
 #include "lib/kernels/kernels.hpp"
 
@@ -13,31 +16,52 @@ namespace plumb {
 
 namespace fs = std::filesystem;
 
-void claim_output_directory(const std::string& directory, bool overwrites) {
+namespace {
+
+constexpr int64_t kMaxRunJsonBytes = 16 << 20;
+
+std::string run_json(const std::string& directory) { return directory + "/run.json"; }
+
+nlohmann::ordered_json read_run_json(const std::string& directory) {
+  return nlohmann::ordered_json::parse(read_text_file(run_json(directory), kMaxRunJsonBytes), nullptr,
+                                       /*allow_exceptions=*/false);
+}
+
+}  // namespace
+
+void open_output_directory(const std::string& directory) {
   std::error_code error;
   fs::create_directories(directory, error);
   if (error) throw_error<InputOutputError>("--output_dir {}: cannot be created: {}", directory, error.message());
-  remove_temporary_files(directory, {"model", "adapter", "run.json", "checks.json", "notes.json", "report.html"});
-  if (fs::exists(directory + "/run.json")) {
-    if (!overwrites)
-      throw_error<UsageError>(
-          "--output_dir {}: holds a run already (run.json); choose another directory, or "
-          "--overwrite_output_dir true",
-          directory);
-    // TensorBoard would draw both runs as one
-    std::vector<fs::path> events;
-    for (const fs::directory_entry& entry : fs::directory_iterator(directory, error))
-      if (entry.path().filename().string().starts_with("events.out.tfevents.")) events.push_back(entry.path());
-    for (const fs::path& path : events) fs::remove(path, error);
-    // The model stays until a new one replaces it: it may be the one that is trained on. run.json goes last, so that
-    // whoever is killed here leaves a run that is taken up again.
-    for (const char* name : {"metrics.jsonl", "checks.json", "notes.json", "report.html", "run.json"})
-      fs::remove(fs::path(directory) / name, error);
-  }
+  remove_temporary_files(directory,
+                         {"model", "adapter", "run.json", "checks.json", "notes.json", "report.html", "metrics.jsonl"});
+  remove_unfinished_checkpoints(checkpoint_directory(directory));
   const std::string probe = directory + "/.writable";
   fs::remove(probe, error);
   write_new_file(probe, "");
   fs::remove(probe, error);
+}
+
+std::string checkpoint_directory(const std::string& output_directory) { return output_directory + "/checkpoints"; }
+
+std::optional<RunRecord> read_run_record(const std::string& directory) {
+  if (!fs::exists(run_json(directory))) return std::nullopt;
+  RunRecord record;
+  const nlohmann::ordered_json run = read_run_json(directory);
+  if (!run.is_object()) return record;
+  record.has_ended = run.value("has_ended", nlohmann::ordered_json()) == true;
+  record.inputs = inputs_from_json(get_or_null(run, "inputs"));
+  return record;
+}
+
+void discard_run(const std::string& directory) {
+  remove_event_files(directory);
+  remove_all_checkpoints(checkpoint_directory(directory));
+  // The model stays until a new one replaces it: it may be the one that is trained on. run.json goes last, so that
+  // whoever is killed here leaves a run that is taken up again.
+  std::error_code error;
+  for (const char* name : {"metrics.jsonl", "checks.json", "notes.json", "report.html", "run.json"})
+    fs::remove(fs::path(directory) / name, error);
 }
 
 void remove_temporary_files(const std::string& directory, const std::vector<std::string>& names) {
@@ -51,13 +75,15 @@ void remove_temporary_files(const std::string& directory, const std::vector<std:
   for (const fs::path& path : left) fs::remove_all(path, error);
 }
 
-void write_run_json(const TrainOptions& options, const Communicator& comm, int64_t num_steps, int threads,
-                    const MemoryPlan& plan) {
+void write_run_json(const TrainOptions& options, const Inputs& inputs, const Communicator& comm, int64_t first_step,
+                    int64_t num_steps, int threads, const MemoryPlan& plan) {
   nlohmann::ordered_json run = {
       {"plumb", "0.1.0"},          {"command", name_of(options.stage)}, {"ranks", comm.size()},
       {"nodes", comm.num_nodes()}, {"threads_per_rank", threads},       {"instruction_set", kernel_instruction_set()},
       {"num_steps", num_steps}};
+  if (first_step > 0) run["resumed_after_step"] = first_step;
   for (const auto& [name, value] : options.texts) run["options"][name] = value;
+  run["inputs"] = inputs_to_json(inputs);
   run["plan"] = {{"num_parameters", plan.num_parameters},
                  {"num_trained_parameters", plan.num_trained_parameters},
                  {"program_bytes", plan.program_bytes},
@@ -74,6 +100,12 @@ void write_run_json(const TrainOptions& options, const Communicator& comm, int64
                  {"rank_bytes", plan.rank_bytes()},
                  {"total_bytes", plan.total_bytes(comm.size(), comm.node_size(0))}};
   write_file_atomically(options.output_dir + "/run.json", run.dump(2) + "\n");
+}
+
+void record_end_of_run(const std::string& directory) {
+  nlohmann::ordered_json run = read_run_json(directory);
+  run["has_ended"] = true;
+  write_file_atomically(run_json(directory), run.dump(2) + "\n");
 }
 
 void check_fits(const PlanInput& input, const MemoryPlan& plan, int64_t available_bytes) {

@@ -1,25 +1,44 @@
 // The directory of a run: claimed once, described in run.json. Rank 0 only.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "apps/run_inputs.hpp"
 #include "apps/train_options.hpp"
 #include "partition/communicator.hpp"
 #include "partition/memory_plan.hpp"
 
 namespace plumb {
 
-/// Creates it. Throws UsageError if it holds a run already and is not to be overwritten, InputOutputError if it cannot
-/// be written to. Overwriting removes what describes the old run; its model stays until a new one replaces it.
-void claim_output_directory(const std::string& directory, bool overwrites);
+/// Creates it, and removes what killed processes left half-written. Throws InputOutputError if it cannot be written to.
+void open_output_directory(const std::string& directory);
+
+/// output_dir/checkpoints
+std::string checkpoint_directory(const std::string& output_directory);
+
+/// What run.json says of the run that the directory holds.
+struct RunRecord {
+  Inputs inputs;
+  bool has_ended = false;
+};
+/// None if the directory holds no run. A run.json that cannot be read is that of a run without inputs.
+std::optional<RunRecord> read_run_record(const std::string& directory);
+
+/// Removes what describes a run, and its checkpoints; its model stays until a new one replaces it.
+void discard_run(const std::string& directory);
 
 /// Removes what killed processes left of files and directories of these names while they wrote them: NAME.tmp-*. Only
 /// where no other process writes there.
 void remove_temporary_files(const std::string& directory, const std::vector<std::string>& names);
 
-void write_run_json(const TrainOptions& options, const Communicator& comm, int64_t num_steps, int threads,
-                    const MemoryPlan& plan);
+/// first_step: from which it goes on; 0: a new run.
+void write_run_json(const TrainOptions& options, const Inputs& inputs, const Communicator& comm, int64_t first_step,
+                    int64_t num_steps, int threads, const MemoryPlan& plan);
+
+/// What read_run_record() reads of a run that was carried through.
+void record_end_of_run(const std::string& directory);
 
 /// Throws UsageError where the plan does not fit the memory that this node has left; unknown (0) always fits.
 void check_fits(const PlanInput& input, const MemoryPlan& plan, int64_t available_bytes);

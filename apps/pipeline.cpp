@@ -88,7 +88,8 @@ void run_stages(const Communicator& comm, const PipelineFile& file) {
       log_info("pipeline: stage {} of {}: {}", i + 1, stages.size(), name_of(o.stage));
       state->set(i, "running", 0, inputs);
     });
-    o.overwrite_output_dir = true;  // what is there is an unfinished try, or was made from something else
+    // what is there is an unfinished try, which goes on, or was made from something else
+    o.replaces_changed_run = true;
     try {
       train_stage(comm, o);
     } catch (const std::exception&) {

@@ -7,20 +7,9 @@
 #include <vector>
 
 #include "apps/pipeline_file.hpp"
-#include "partition/communicator.hpp"
+#include "apps/run_inputs.hpp"
 
 namespace plumb {
-
-/// Name and value.
-using Inputs = OptionTexts;
-
-/// Collective. The models that earlier stages make must be there.
-Inputs describe_inputs(const Communicator& comm, const TrainOptions& options);
-
-/// Which inputs matter and differ, for people: "learning_rate: 1e-06, now 5e-07"; "" if none does. Paths do not matter
-/// where the contents are the same, nor does the number of ranks; gradient_accumulation_steps does where it changes the
-/// rows of a step.
-std::string describe_changes(const Inputs& before, const Inputs& now);
 
 /// Rank 0 only.
 class PipelineState {

@@ -94,8 +94,9 @@ MicroBatch StageRows::micro_batch(const std::vector<int64_t>& row_numbers) const
 }
 
 std::unique_ptr<BatchStream> StageRows::stream(const SamplerOptions& sampler, const Communicator& comm,
-                                               int64_t end_step) const {
-  return std::make_unique<BatchStream>(*dataset, sampler, comm.rank(), comm.size(), 0, end_step, reference_logps.get());
+                                               int64_t first_step, int64_t end_step) const {
+  return std::make_unique<BatchStream>(*dataset, sampler, comm.rank(), comm.size(), first_step, end_step,
+                                       reference_logps.get());
 }
 
 StageRows open_rows(const Communicator& comm, const TrainOptions& o, const std::vector<std::string>& files,
@@ -128,7 +129,7 @@ EvaluationStats evaluate_rows(TrainableModel& model, const Communicator& comm, O
   const SamplerOptions sampler = {.seed = 0, .shuffle = false, .rows_per_micro_batch = rows_per_micro_batch};
   const int64_t rounds = make_step_layout(sampler, rows.dataset->num_rows(), comm.size()).steps_per_epoch();
   const auto start = [&]() -> NextMicroBatches {
-    const std::shared_ptr<BatchStream> stream = rows.stream(sampler, comm, rounds);
+    const std::shared_ptr<BatchStream> stream = rows.stream(sampler, comm, 0, rounds);
     return [stream] { return stream->next(); };
   };
   return evaluate_model(model, comm, objective, rounds, start);

@@ -28,8 +28,8 @@ struct StageRows {
 
   /// Rows laid end to end; without rows, the empty micro-batch.
   MicroBatch micro_batch(const std::vector<int64_t>& row_numbers) const;
-  /// The stream of a rank. The rows must outlive it.
-  std::unique_ptr<BatchStream> stream(const SamplerOptions& sampler, const Communicator& comm,
+  /// The stream of a rank, of steps [first_step, end_step). The rows must outlive it.
+  std::unique_ptr<BatchStream> stream(const SamplerOptions& sampler, const Communicator& comm, int64_t first_step = 0,
                                       int64_t end_step = BatchStream::kEndless) const;
 };
 

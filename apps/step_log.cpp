@@ -8,6 +8,21 @@ namespace plumb {
 
 StepLog::StepLog(const std::string& directory) : metrics_(directory + "/metrics.jsonl") {}
 
+StepLog::StepLog(const std::string& directory, int64_t last_step, const nlohmann::ordered_json& state)
+    : metrics_(directory + "/metrics.jsonl", last_step),
+      num_steps_(state.at("num_steps").get<int64_t>()),
+      num_tokens_(state.at("num_tokens").get<int64_t>()),
+      seconds_(state.at("seconds").get<double>()) {
+  for (const auto& [name, sum] : state.at("sums").items())
+    sums_.push_back({name, sum.is_number() ? sum.get<double>() : std::nan("")});  // JSON has null for what is no number
+}
+
+nlohmann::ordered_json StepLog::state() const {
+  nlohmann::ordered_json sums = nlohmann::ordered_json::object();
+  for (const Metric& sum : sums_) sums[sum.name] = sum.value;
+  return {{"num_steps", num_steps_}, {"num_tokens", num_tokens_}, {"seconds", seconds_}, {"sums", sums}};
+}
+
 void StepLog::add(const StepStats& stats, double seconds) {
   ++num_steps_;
   num_tokens_ += stats.num_tokens;

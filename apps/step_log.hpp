@@ -13,6 +13,13 @@ class StepLog {
  public:
   /// Appends to the files of `directory`. Throws InputOutputError.
   explicit StepLog(const std::string& directory);
+  /// Goes on after `last_step` with what state() was then; what the files have of later steps is removed.
+  StepLog(const std::string& directory, int64_t last_step, const nlohmann::ordered_json& state);
+
+  /// Of the steps since the last line.
+  nlohmann::ordered_json state() const;
+  /// Returns after all lines are on the device.
+  void sync() const { metrics_.sync(); }
 
   /// Counts towards the next line.
   void add(const StepStats& stats, double seconds);

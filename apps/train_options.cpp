@@ -117,6 +117,10 @@ void declare(OptionsDescription& description, TrainOptions& o) {
   add("startup_checks", with_default(o.startup_checks), "prove on a few rows, before training, that the run is sound");
   add("watchdog_seconds", with_default(o.watchdog_seconds),
       "a job that gets nothing done for so long ends with exit code 76, naming the rank behind; 0: never");
+  add("save_steps", with_default(o.save_steps), "steps between checkpoints, from which a stopped run goes on; 0: none");
+  add("save_total_limit", with_default(o.save_total_limit), "checkpoints that are kept");
+  add("resume", with_default(o.resume),
+      "auto: a run that was stopped goes on from its last checkpoint; never; or the directory of a checkpoint");
   declare(description, o.lora);
   if (o.stage == Stage::kSft) declare_sft(description, o.sft);
   if (o.stage == Stage::kReward) declare_reward(description, o.reward);
@@ -135,6 +139,10 @@ void validate(const TrainOptions& o) {
   between_1_and(1'000'000, o.gradient_accumulation_steps, "gradient_accumulation_steps");
   at_least(o.logging_steps, 1, "logging_steps");
   at_least(o.eval_steps, 0, "eval_steps");
+  at_least(o.save_steps, 0, "save_steps");
+  at_least(o.save_total_limit, 1, "save_total_limit");
+  if (o.resume != "auto" && o.resume != "never" && o.overwrite_output_dir)
+    throw_error<UsageError>("--resume {}: goes on with a run; leave out --overwrite_output_dir", o.resume);
   check_range(o.data.max_length >= 0 && o.data.max_length <= 1'000'000'000, "max_length", "0 to 1000000000",
               static_cast<double>(o.data.max_length));
   if (o.packing) at_least(o.data.max_length, 1, "max_length");

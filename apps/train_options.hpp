@@ -82,8 +82,12 @@ struct TrainOptions {
   std::string save_dtype = "float32";  // of the exported model
   bool startup_checks = true;
   double watchdog_seconds = 600;  // 0: none
+  int64_t save_steps = 500;  // steps between checkpoints; 0: none
+  int64_t save_total_limit = 2;
+  std::string resume = "auto";  // or never, or the directory of a checkpoint
 
-  bool exports_merged = false;  // no option: a pipeline's next stage takes adapters merged into the model
+  bool replaces_changed_run = false;  // no option: a pipeline's stage whose inputs are others starts anew
+  bool exports_merged = false;        // no option: a pipeline's next stage takes adapters merged into the model
 
   LoraOptions lora;
   SftStageOptions sft;

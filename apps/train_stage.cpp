@@ -9,11 +9,13 @@
 #include <optional>
 
 #include "apps/adapted_setup.hpp"
+#include "apps/checkpoints.hpp"
 #include "apps/commands.hpp"
 #include "apps/model_setup.hpp"
 #include "apps/output_directory.hpp"
 #include "apps/preference_pairs.hpp"
 #include "apps/progress.hpp"
+#include "apps/resume.hpp"
 #include "apps/stage_data.hpp"
 #include "apps/stage_notes.hpp"
 #include "apps/startup_checks.hpp"
@@ -24,6 +26,7 @@
 #include "io/report.hpp"
 #include "io/run_lock.hpp"
 #include "lib/base/check.hpp"
+#include "lib/base/fault.hpp"
 #include "lib/base/log.hpp"
 #include "lib/objective/dpo.hpp"
 #include "lib/objective/reward.hpp"
@@ -67,6 +70,20 @@ RunLength run_length(const TrainOptions& o, int64_t num_rows, int num_ranks) {
       o.max_steps > 0 ? o.max_steps
                       : static_cast<int64_t>(std::ceil(o.num_train_epochs * static_cast<double>(steps_per_epoch)));
   return {steps_per_epoch, num_steps};
+}
+
+/// Where the stage begins, and what it is made from.
+struct StageStart {
+  RunStart run;
+  Inputs inputs;
+};
+
+/// Products of many threads are sums in another order.
+void warn_of_other_threads(const Communicator& comm, const StageStart& start, int threads) {
+  if (comm.rank() != 0 || !start.run.checkpoint) return;
+  const int before = SavedRun(*start.run.checkpoint).threads_per_rank;
+  if (before != threads)
+    log_warning("{} threads per rank, {} before: losses may differ in their last digits", threads, before);
 }
 
 TrainerOptions trainer_options(const TrainOptions& o, int64_t num_steps) {
@@ -121,24 +138,28 @@ void evaluate_and_log(const TrainOptions& o, const Communicator& comm, Trainable
   log->write(stats, step, epoch);
 }
 
-/// The loop over steps. Collective.
+/// The loop over steps, behind those of `start`. Collective.
 void run_steps(const TrainOptions& o, const Communicator& comm, TrainableModel& model, Objective& objective,
-               const StageRows& train_rows, const StageRows* eval_rows, const RunLength& length, StepLog* log) {
-  Trainer trainer(model, comm, objective, trainer_options(o, length.num_steps));
+               const StageRows& train_rows, const StageRows* eval_rows, const RunLength& length,
+               const StageStart& start, StepLog* log) {
+  const int64_t num_steps_before = start.run.num_steps_done();
+  Trainer trainer(model, comm, objective, trainer_options(o, length.num_steps), num_steps_before);
+  Checkpoints checkpoints(o, start.inputs, comm, model);
   const auto stream = train_rows.stream({.seed = static_cast<uint64_t>(o.seed),
                                          .shuffle = o.shuffle,
                                          .drop_last = o.dataloader_drop_last,
                                          .rows_per_micro_batch = o.per_device_train_batch_size,
                                          .accumulation_steps = o.gradient_accumulation_steps},
-                                        comm);
+                                        comm, num_steps_before);
   Progress progress;
-  int64_t total_tokens = 0, memory_bytes = 0;
+  int64_t total_tokens = start.run.checkpoint ? SavedRun(*start.run.checkpoint).total_tokens : 0;
+  int64_t memory_bytes = 0;
   const int64_t eval_every = o.eval_steps > 0 ? o.eval_steps : length.steps_per_epoch;
-  const double start = seconds_now();
+  const double loop_start = seconds_now();
   while (trainer.num_steps_done() < length.num_steps) {
     const double step_start = seconds_now();
     const StepStats stats = trainer.step(stream->next());
-    const double step_seconds = seconds_now() - step_start, seconds = seconds_now() - start;
+    const double step_seconds = seconds_now() - step_start, seconds = seconds_now() - loop_start;
     const int64_t step = trainer.num_steps_done();
     const double epoch = static_cast<double>(step) / static_cast<double>(length.steps_per_epoch);
     const bool is_last = step == length.num_steps;
@@ -148,13 +169,20 @@ void run_steps(const TrainOptions& o, const Communicator& comm, TrainableModel& 
     if (log) {
       log->add(stats, step_seconds);
       if (is_logged) log->write(stats, step, epoch, total_tokens, memory_bytes);
-      progress.show({step, length.num_steps, epoch, stats.loss(), stats.grad_norm, stats.learning_rate,
-                     static_cast<double>(stats.num_tokens) / step_seconds,
-                     seconds / static_cast<double>(step) * static_cast<double>(length.num_steps - step), memory_bytes},
-                    is_logged);
+      progress.show(
+          {step, length.num_steps, epoch, stats.loss(), stats.grad_norm, stats.learning_rate,
+           static_cast<double>(stats.num_tokens) / step_seconds,
+           seconds / static_cast<double>(step - num_steps_before) * static_cast<double>(length.num_steps - step),
+           memory_bytes},
+          is_logged);
     }
     if (eval_rows && (step % eval_every == 0 || is_last))
       evaluate_and_log(o, comm, model, objective, *eval_rows, step, epoch, log, progress);
+    if (checkpoints.is_due(step)) {
+      progress.finish_line();
+      checkpoints.save(step, total_tokens, log);
+    }
+    pass_fault_point("step", step, comm.rank());
   }
   progress.finish_line();
 }
@@ -162,7 +190,7 @@ void run_steps(const TrainOptions& o, const Communicator& comm, TrainableModel& 
 /// Says what the run will take, refuses what does not fit, and describes the run in run.json. Collective.
 void plan_run(const TrainOptions& o, const Communicator& comm, const ModelConfig& config, const HfModel& source,
               const std::optional<AdapterStart>& adapter, const StageRows& train_rows, const RunLength& length,
-              int threads) {
+              const StageStart& start, int threads) {
   const PlanInput plan_input{
       .config = config,
       .num_ranks = comm.size(),
@@ -181,27 +209,34 @@ void plan_run(const TrainOptions& o, const Communicator& comm, const ModelConfig
   comm.run_on_rank0([&] {
     log_info("{}", render_plan(plan_input, plan));
     check_fits(plan_input, plan, available_memory_bytes());
-    write_run_json(o, comm, length.num_steps, threads, plan);
+    write_run_json(o, start.inputs, comm, start.run.num_steps_done(), length.num_steps, threads, plan);
   });
 }
 
-/// Start-up checks and all steps. `at_start`, local, is called between the two. Collective.
+/// Start-up checks and all steps that are left. `at_start`, local, is called between the two. Collective.
 void train(const TrainOptions& o, const Communicator& comm, TrainableModel& model, const StageRows& train_rows,
-           const StageRows* eval_rows, const RunLength& length, const std::function<void()>& at_start) {
+           const StageRows* eval_rows, const RunLength& length, const StageStart& start,
+           const std::function<void()>& at_start) {
   const std::unique_ptr<Objective> objective = make_objective(o, model.config());
   if (o.startup_checks) run_startup_checks(comm, o, model, *objective, train_rows);
   at_start();
   std::optional<StepLog> log;
-  comm.run_on_rank0([&] { log.emplace(o.output_dir); });
-  run_steps(o, comm, model, *objective, train_rows, eval_rows, length, log ? &*log : nullptr);
+  const std::optional<Checkpoint>& checkpoint = start.run.checkpoint;
+  if (checkpoint) restore_model(comm, *checkpoint, model);
+  comm.run_on_rank0([&] {
+    if (checkpoint) log.emplace(o.output_dir, checkpoint->manifest.step, SavedRun(*checkpoint).log);
+    if (!checkpoint) log.emplace(o.output_dir);
+  });
+  run_steps(o, comm, model, *objective, train_rows, eval_rows, length, start, log ? &*log : nullptr);
 }
 
 /// All parameters of the model, which is then in output_dir/model. Collective.
 void train_whole(const TrainOptions& o, const Communicator& comm, const HfModel& source, const ModelConfig& config,
-                 const StageRows& train_rows, const StageRows* eval_rows, const RunLength& length) {
+                 const StageRows& train_rows, const StageRows* eval_rows, const RunLength& length,
+                 const StageStart& start) {
   ShardedModel model(config, comm, engine_options(o));
   load_weights(comm, model, source);
-  train(o, comm, model, train_rows, eval_rows, length, [] {});
+  train(o, comm, model, train_rows, eval_rows, length, start, [] {});
   export_model(comm, model, o.output_dir + "/model", o.model.model, o.save_dtype);
 }
 
@@ -218,11 +253,11 @@ void export_merged(const Communicator& comm, const TrainOptions& o, const ModelC
 /// An adapter beside the model, which is then in output_dir/adapter. Collective.
 void train_adapter(const TrainOptions& o, const Communicator& comm, const HfModel& source, const ModelConfig& config,
                    const AdapterStart& adapter, const StageRows& train_rows, const StageRows* eval_rows,
-                   const RunLength& length) {
+                   const RunLength& length, const StageStart& start) {
   const std::unique_ptr<AdaptedModel> model =
       load_adapted_model(comm, config, source, adapter, engine_options(o), static_cast<uint64_t>(o.seed));
   model->set_dropout(0);  // which no two computations of a start-up check would have alike
-  train(o, comm, *model, train_rows, eval_rows, length, [&] { model->set_dropout(adapter.adapter.dropout); });
+  train(o, comm, *model, train_rows, eval_rows, length, start, [&] { model->set_dropout(adapter.adapter.dropout); });
   export_adapter(comm, model->unit(), model->parameter_shard(), o.output_dir + "/adapter", adapter.config);
   if (o.exports_merged) export_merged(comm, o, config);
 }
@@ -230,15 +265,17 @@ void train_adapter(const TrainOptions& o, const Communicator& comm, const HfMode
 }  // namespace
 
 void train_stage(const Communicator& comm, const TrainOptions& o) {
-  const double start = seconds_now();
+  const double stage_start = seconds_now();
   const int threads = set_up_process(comm, o.model.threads);
   warm_up_libraries();
   const Watchdog watchdog(comm, o.watchdog_seconds);
   std::optional<RunLock> lock;
-  comm.run_on_rank0([&] {
-    lock.emplace(o.output_dir);
-    claim_output_directory(o.output_dir, o.overwrite_output_dir);
-  });
+  comm.run_on_rank0([&] { lock.emplace(o.output_dir); });
+  StageStart start{claim_run(comm, o), {}};
+  if (start.run.is_done) {
+    if (comm.rank() == 0) log_info("{} was carried through already", o.output_dir);
+    return;
+  }
   std::optional<HfModel> source;
   std::optional<AdapterStart> adapter;
   comm.run_agreed([&] {
@@ -267,22 +304,27 @@ void train_stage(const Communicator& comm, const TrainOptions& o) {
   RunLength length{};
   comm.run_agreed([&] { length = run_length(o, train_rows.dataset->num_rows(), comm.size()); });
 
-  plan_run(o, comm, config, *source, adapter, train_rows, length, threads);
+  start.inputs = describe_inputs(comm, o);
+  plan_run(o, comm, config, *source, adapter, train_rows, length, start, threads);
+  warn_of_other_threads(comm, start, threads);
   if (o.stage == Stage::kDpo) {
     const ModelSource reference = o.dpo.ref_model.empty() ? model_at_start(o) : ModelSource{o.dpo.ref_model};
     add_reference_logps(comm, reference, train_rows);
     if (eval_rows) add_reference_logps(comm, reference, *eval_rows);
   }
   if (adapter) {
-    train_adapter(o, comm, *source, config, *adapter, train_rows, eval_rows ? &*eval_rows : nullptr, length);
+    train_adapter(o, comm, *source, config, *adapter, train_rows, eval_rows ? &*eval_rows : nullptr, length, start);
   } else {
-    train_whole(o, comm, *source, config, train_rows, eval_rows ? &*eval_rows : nullptr, length);
+    train_whole(o, comm, *source, config, train_rows, eval_rows ? &*eval_rows : nullptr, length, start);
   }
   if (win_rate) win_rate->add_to(notes);
   write_notes();
-  comm.run_on_rank0([&] { write_report(o.output_dir); });
+  comm.run_on_rank0([&] {
+    write_report(o.output_dir);
+    record_end_of_run(o.output_dir);
+  });
   if (comm.rank() == 0)
-    log_info("{} steps in {}; the {} is in {}", length.num_steps, render_duration(seconds_now() - start),
+    log_info("{} steps in {}; the {} is in {}", length.num_steps, render_duration(seconds_now() - stage_start),
              adapter ? "adapter" : "model", o.output_dir + (adapter ? "/adapter" : "/model"));
 }
 

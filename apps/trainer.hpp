@@ -42,8 +42,10 @@ struct EvaluationStats {
 
 class Trainer {
  public:
-  Trainer(TrainableModel& model, const Communicator& comm, Objective& objective, const TrainerOptions& options)
-      : model_(model), comm_(comm), objective_(objective), options_(options) {}
+  /// num_steps_done: those that the model has behind it already.
+  Trainer(TrainableModel& model, const Communicator& comm, Objective& objective, const TrainerOptions& options,
+          int64_t num_steps_done = 0)
+      : model_(model), comm_(comm), objective_(objective), options_(options), num_steps_done_(num_steps_done) {}
 
   /// Collective: every rank passes its micro-batches, equally many. Throws NumericError on all ranks alike, before
   /// anything is updated, if loss or norm is not finite.
@@ -56,7 +58,7 @@ class Trainer {
   const Communicator& comm_;
   Objective& objective_;
   TrainerOptions options_;
-  int64_t num_steps_done_ = 0;
+  int64_t num_steps_done_;
 };
 
 /// Collective: loss and gradient norm of a global batch; nothing is updated. The gradient stays in the model's shards.

@@ -46,11 +46,6 @@ void check_target(const std::string& directory, ExistingDirectory existing) {
         "{}: expected a model directory to replace, got files without config.json or adapter_config.json", directory);
 }
 
-/// Swaps two names in one step where the file system can; returns whether it did.
-bool exchange_names(const std::string& a, const std::string& b) {
-  return ::renameat2(AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE) == 0;
-}
-
 }  // namespace
 
 std::string begin_export(const std::string& directory, ExistingDirectory existing) {
@@ -78,7 +73,7 @@ void commit_export(const std::string& temporary, const std::string& directory, E
     return;
   }
   std::string old = temporary;
-  if (!exchange_names(temporary, final_path)) {
+  if (!exchange_paths(temporary, final_path)) {
     old = temporary + "-old";
     rename_path(final_path, old);
     rename_path(temporary, final_path);

@@ -67,6 +67,9 @@ void sync_directory(const std::string& path);
 
 void rename_path(const std::string& from, const std::string& to);
 
+/// Swaps two names in one step where the file system can; returns whether it did.
+bool exchange_paths(const std::string& a, const std::string& b);
+
 bool is_regular_file(const std::string& path);
 bool is_directory(const std::string& path);
 

@@ -42,6 +42,8 @@ class AdaptedModel : public TrainableModel {
   double gradient_norm() const override;
   void update(const AdamWOptions& options, double learning_rate, int64_t step, double gradient_scale) override;
   const ModelConfig& config() const override { return config_; }
+  std::vector<TrainedShard> trained_shards() override { return {{&layouts_.front(), parameters_, &moments_}}; }
+  void take_restored(int64_t num_steps_done) override { num_updates_ = num_steps_done; }
 
   const ShardLayout& unit() const { return layouts_.front(); }
   std::span<const float> parameter_shard() const { return parameters_; }

@@ -182,6 +182,13 @@ double ShardedModel::gradient_norm() const {
   return std::sqrt(squares.value());
 }
 
+std::vector<TrainedShard> ShardedModel::trained_shards() {
+  std::vector<TrainedShard> shards;
+  for (size_t unit = 0; unit < units_.size(); ++unit)
+    shards.push_back({&units_[unit], shards_[unit].parameters, &shards_[unit].moments});
+  return shards;
+}
+
 void ShardedModel::update(const AdamWOptions& options, double learning_rate, int64_t step, double gradient_scale) {
   for (size_t unit = 0; unit < units_.size(); ++unit) {
     UnitShard& shard = shards_[unit];

@@ -33,6 +33,9 @@ class ShardedModel : public TrainableModel {
   void update(const AdamWOptions& options, double learning_rate, int64_t step, double gradient_scale) override;
 
   const ModelConfig& config() const override { return config_; }
+  std::vector<TrainedShard> trained_shards() override;
+  void take_restored(int64_t) override { exchange_.forget_converted(); }
+
   const std::vector<ShardLayout>& units() const { return units_; }
   std::span<float> parameter_shard(int unit) { return shards_[static_cast<size_t>(unit)].parameters; }
   std::span<const float> gradient_shard(int unit) const { return shards_[static_cast<size_t>(unit)].gradients; }

@@ -14,6 +14,7 @@
 #include "lib/optim/adamw_state.hpp"
 #include "partition/canonical_sum.hpp"
 #include "partition/shard_layout.hpp"
+#include "partition/trained_shard.hpp"
 
 namespace plumb {
 
@@ -59,6 +60,11 @@ class TrainableModel {
   virtual void update(const AdamWOptions& options, double learning_rate, int64_t step, double gradient_scale) = 0;
 
   virtual const ModelConfig& config() const = 0;
+
+  /// What this rank owns of each trained unit: all that a step changes. Valid as long as the model.
+  virtual std::vector<TrainedShard> trained_shards() = 0;
+  /// Local: to be called when trained_shards() have been filled with what they were after this many steps.
+  virtual void take_restored(int64_t num_steps_done) = 0;
 };
 
 }  // namespace plumb

@@ -12,6 +12,11 @@ int64_t moment_bytes(int64_t elements, bool is_8bit) {
   return is_8bit ? 2 * (elements + 4 * num_scales(elements)) : 2 * 4 * elements;
 }
 
+std::vector<MomentPiece> moment_pieces(bool is_8bit) {
+  if (!is_8bit) return {{4, 1}, {4, 1}};
+  return {{1, 1}, {1, 1}, {4, kDynamicBlockElements}, {4, kDynamicBlockElements}};
+}
+
 AdamWState::AdamWState(int64_t elements, bool is_8bit) {
   const auto count = static_cast<size_t>(elements), blocks = static_cast<size_t>(num_scales(elements));
   if (!is_8bit) {
@@ -40,6 +45,12 @@ void AdamWState::update(std::span<float> parameters, std::span<const float> grad
                  std::span(moments1_).subspan(first, count), std::span(moments2_).subspan(first, count), run_options,
                  learning_rate, step, gradient_scale);
   }
+}
+
+std::vector<std::span<std::byte>> AdamWState::bytes() {
+  const auto view_of = [](auto& values) { return std::as_writable_bytes(std::span(values)); };
+  if (!is_8bit()) return {view_of(moments1_), view_of(moments2_)};
+  return {view_of(codes1_), view_of(codes2_), view_of(scales1_), view_of(scales2_)};
 }
 
 int64_t AdamWState::num_bytes() const {

@@ -1,6 +1,7 @@
 // The moments of AdamW for one span of parameters, in float32 or in 8 bits.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -18,6 +19,18 @@ inline bool has_8bit_moments(int64_t unit_elements) { return unit_elements >= 40
 /// Bytes of both moments.
 int64_t moment_bytes(int64_t elements, bool is_8bit);
 
+/// One of the arrays that moments are made of, counted from element 0 of the unit.
+struct MomentPiece {
+  int64_t value_bytes;         // 4, or 1 of codes
+  int64_t elements_per_value;  // 1; of scales kDynamicBlockElements
+
+  int64_t num_bytes(int64_t elements) const {
+    return (elements + elements_per_value - 1) / elements_per_value * value_bytes;
+  }
+};
+/// Of both moments, in order: in float32 two arrays; in 8 bits codes, codes, scales, scales.
+std::vector<MomentPiece> moment_pieces(bool is_8bit);
+
 class AdamWState {
  public:
   AdamWState() = default;
@@ -29,6 +42,9 @@ class AdamWState {
 
   bool is_8bit() const { return !codes1_.empty(); }
   int64_t num_bytes() const;
+
+  /// All arrays of moment_pieces(is_8bit()), to be saved or restored.
+  std::vector<std::span<std::byte>> bytes();
 
  private:
   Moments8Bit view() { return {codes1_, codes2_, scales1_, scales2_}; }

@@ -1,0 +1,79 @@
+#include "apps/checkpoints.hpp"
+
+#include <ATen/Parallel.h>
+
+#include <chrono>
+
+#include "apps/output_directory.hpp"
+#include "io/checkpoint_directory.hpp"
+#include "io/json_tolerant.hpp"
+#include "lib/base/check.hpp"
+#include "lib/base/fault.hpp"
+#include "lib/base/log.hpp"
+
+namespace plumb {
+
+Checkpoints::Checkpoints(const TrainOptions& options, const Inputs& inputs, const Communicator& comm,
+                         TrainableModel& model)
+    : options_(options),
+      inputs_(inputs),
+      comm_(comm),
+      model_(model),
+      directory_(checkpoint_directory(options.output_dir)) {}
+
+bool Checkpoints::is_due(int64_t step) const { return options_.save_steps > 0 && step % options_.save_steps == 0; }
+
+bool Checkpoints::save(int64_t step, int64_t total_tokens, const StepLog* log) {
+  const auto start = std::chrono::steady_clock::now();
+  try {
+    nlohmann::ordered_json run;
+    comm_.run_on_rank0([&] {
+      log->sync();
+      run = {{"inputs", inputs_to_json(inputs_)},
+             {"threads_per_rank", at::get_num_threads()},
+             {"total_tokens", total_tokens},
+             {"log", log->state()}};
+    });
+    save_checkpoint(comm_, directory_, step, run, model_.trained_shards());
+  } catch (const AgreedError& error) {
+    if (error.code() != kExitInputOutput) throw;
+    ++num_failed_;
+    if (comm_.rank() == 0)
+      log_warning("the checkpoint after step {} failed ({} so far) and training goes on: {}", step, num_failed_,
+                  error.what());
+    return false;
+  }
+  if (comm_.rank() == 0) {
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    log_info("checkpoint: {}/{} in {:.1f} s", directory_, checkpoint_name(step), seconds);
+    prune(step);
+  }
+  return true;
+}
+
+void Checkpoints::prune(int64_t step) const {
+  try {
+    pass_fault_point("checkpoint-pruning", step, 0);
+    prune_checkpoints(directory_, step, options_.save_total_limit);
+  } catch (const InputOutputError& error) {
+    log_warning("old checkpoints stay: {}", error.what());
+  }
+}
+
+SavedRun::SavedRun(const Checkpoint& checkpoint) {
+  const nlohmann::ordered_json& run = checkpoint.manifest.run;
+  inputs = inputs_from_json(get_or_null(run, "inputs"));
+  threads_per_rank = static_cast<int>(get_count(run, "threads_per_rank"));
+  total_tokens = get_count(run, "total_tokens");
+  log = get_or_null(run, "log");
+  if (inputs.empty() || !get_or_null(log, "sums").is_object())
+    throw_error<DataError>("{}: expected a checkpoint of plumb sft, reward or dpo, got something else",
+                           checkpoint.path);
+}
+
+void restore_model(const Communicator& comm, const Checkpoint& checkpoint, TrainableModel& model) {
+  restore_checkpoint(comm, checkpoint, model.trained_shards());
+  model.take_restored(checkpoint.manifest.step);
+}
+
+}  // namespace plumb

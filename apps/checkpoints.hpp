@@ -1,0 +1,56 @@
+// When a run saves what it needs to go on, and what happens where that fails: it is said and counted, and training goes
+// on with the checkpoints that are there.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "apps/run_inputs.hpp"
+#include "apps/step_log.hpp"
+#include "apps/train_options.hpp"
+#include "io/checkpoint.hpp"
+#include "partition/communicator.hpp"
+#include "partition/trainable_model.hpp"
+
+namespace plumb {
+
+class Checkpoints {
+ public:
+  /// All references must outlive this object.
+  Checkpoints(const TrainOptions& options, const Inputs& inputs, const Communicator& comm, TrainableModel& model);
+
+  /// Whether --save_steps asks for a checkpoint after this step.
+  bool is_due(int64_t step) const;
+
+  /// Collective: saves the run as it is after this step, then removes old checkpoints. log: rank 0's. Returns, on all
+  /// ranks alike, whether it was saved; what is not a fault of disk or file system is thrown.
+  bool save(int64_t step, int64_t total_tokens, const StepLog* log);
+
+  int64_t num_failed() const { return num_failed_; }
+
+ private:
+  void prune(int64_t step) const;
+
+  const TrainOptions& options_;
+  const Inputs& inputs_;
+  const Communicator& comm_;
+  TrainableModel& model_;
+  std::string directory_;
+  int64_t num_failed_ = 0;
+};
+
+/// What a checkpoint holds of a run beside the model. Throws DataError where it is no checkpoint of a training run.
+struct SavedRun {
+  explicit SavedRun(const Checkpoint& checkpoint);
+
+  Inputs inputs;
+  int threads_per_rank = 0;
+  int64_t total_tokens = 0;
+  nlohmann::ordered_json log;  // StepLog::state()
+};
+
+/// Collective: the model as it was, on any number of ranks.
+void restore_model(const Communicator& comm, const Checkpoint& checkpoint, TrainableModel& model);
+
+}  // namespace plumb

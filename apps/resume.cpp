@@ -1,0 +1,118 @@
+#include "apps/resume.hpp"
+
+#include <fmt/format.h>
+
+#include <functional>
+#include <string>
+
+#include "apps/checkpoints.hpp"
+#include "apps/output_directory.hpp"
+#include "io/checkpoint_directory.hpp"
+#include "io/file.hpp"
+#include "lib/base/check.hpp"
+#include "lib/base/log.hpp"
+
+namespace plumb {
+
+namespace {
+
+enum class Way : int64_t { kAnew, kGoOn, kDone };
+
+/// Collective: what rank 0 decides.
+Way decide(const Communicator& comm, const std::function<Way()>& decision) {
+  int64_t way = 0;
+  comm.run_on_rank0([&] { way = static_cast<int64_t>(decision()); });
+  comm.max({&way, 1});
+  return static_cast<Way>(way);
+}
+
+bool is_exported(const TrainOptions& o) {
+  const bool has_model = is_regular_file(o.output_dir + "/model/config.json");
+  const bool has_adapter = is_regular_file(o.output_dir + "/adapter/adapter_config.json");
+  if (!o.lora.is_used()) return has_model;
+  return has_adapter && (has_model || !o.exports_merged);
+}
+
+/// Of what is there, when the same command is given once more.
+Way way_of_existing_run(const TrainOptions& o, const RunRecord& run, const Inputs& inputs) {
+  const std::string changes = run.inputs.empty() ? "" : describe_changes(run.inputs, inputs);
+  const bool is_same = !run.inputs.empty() && changes.empty();
+  if (is_same) return run.has_ended && is_exported(o) ? Way::kDone : Way::kGoOn;
+  if (o.replaces_changed_run) return Way::kAnew;
+  throw_error<UsageError>(
+      "--output_dir {}: holds a run already (run.json){}{}; choose another directory, or --overwrite_output_dir true",
+      o.output_dir, changes.empty() ? "" : ", with other options or data: ", changes);
+}
+
+/// Collective: throws AgreedError where the checkpoint cannot be trusted or is another run's.
+Checkpoint open_for_resume(const Communicator& comm, const std::string& path, const Inputs& inputs) {
+  Checkpoint checkpoint = open_checkpoint(comm, path);
+  comm.run_on_rank0([&] {
+    const std::string changes = describe_changes(SavedRun(checkpoint).inputs, inputs);
+    if (!changes.empty())
+      throw_error<UsageError>("{}: expected a checkpoint of a run with the same options and data, got one with {}",
+                              path, changes);
+  });
+  return checkpoint;
+}
+
+/// Collective: the newest one that can be trusted; none where the run has saved none yet.
+std::optional<Checkpoint> find_checkpoint(const Communicator& comm, const TrainOptions& o, const Inputs& inputs) {
+  std::string paths;  // one a line
+  comm.run_on_rank0([&] {
+    for (const CheckpointPlace& place : list_checkpoints(checkpoint_directory(o.output_dir)))
+      paths += place.path + "\n";
+  });
+  comm.broadcast(paths);
+  for (size_t begin = 0, end = 0; begin < paths.size(); begin = end + 1) {
+    end = paths.find('\n', begin);
+    const std::string path = paths.substr(begin, end - begin);
+    try {
+      return open_for_resume(comm, path, inputs);
+    } catch (const AgreedError& error) {
+      if (comm.rank() == 0) log_warning("{} is passed over: {}", path, error.what());
+    }
+  }
+  if (!paths.empty())
+    comm.run_on_rank0([&] {
+      throw_error<DataError>(
+          "{}: expected a checkpoint to go on from, but none of them can be used; --overwrite_output_dir true starts "
+          "anew",
+          checkpoint_directory(o.output_dir));
+    });
+  return std::nullopt;
+}
+
+}  // namespace
+
+RunStart claim_run(const Communicator& comm, const TrainOptions& o) {
+  std::optional<RunRecord> run;
+  Way way = decide(comm, [&] {
+    open_output_directory(o.output_dir);
+    if (!o.overwrite_output_dir) run = read_run_record(o.output_dir);
+    if (run && o.resume == "never")
+      throw_error<UsageError>(
+          "--output_dir {}: holds a run already (run.json) and --resume never; choose another directory, or "
+          "--overwrite_output_dir true",
+          o.output_dir);
+    return run ? Way::kGoOn : Way::kAnew;
+  });
+  RunStart start;
+  if (o.resume != "auto" && o.resume != "never") {
+    start.checkpoint = open_for_resume(comm, o.resume, describe_inputs(comm, o));
+  } else if (way == Way::kGoOn) {
+    const Inputs inputs = describe_inputs(comm, o);
+    way = decide(comm, [&] { return way_of_existing_run(o, *run, inputs); });
+    start.is_done = way == Way::kDone;
+    if (way == Way::kGoOn) start.checkpoint = find_checkpoint(comm, o, inputs);
+  }
+  comm.run_on_rank0([&] {
+    if (start.checkpoint)
+      log_info("resume: goes on after step {}, from {}", start.num_steps_done(), start.checkpoint->path);
+    else if (!start.is_done)
+      discard_run(o.output_dir);
+  });
+  return start;
+}
+
+}  // namespace plumb

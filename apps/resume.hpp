@@ -1,0 +1,26 @@
+// How a run begins in its output directory: anew, or after the step of its newest checkpoint that can be trusted, or
+// not at all because it was carried through already. The same command does all three.
+#pragma once
+
+#include <optional>
+
+#include "apps/run_inputs.hpp"
+#include "apps/train_options.hpp"
+#include "io/checkpoint.hpp"
+#include "partition/communicator.hpp"
+
+namespace plumb {
+
+struct RunStart {
+  bool is_done = false;
+  std::optional<Checkpoint> checkpoint;  // to go on from
+
+  int64_t num_steps_done() const { return checkpoint ? checkpoint->manifest.step : 0; }
+};
+
+/// Collective: makes output_dir this run's. A run that is there goes on if its inputs are those of `options`, starts
+/// anew where that is asked for, or is left alone: then all throw AgreedError (usage) that names what differs. Throws
+/// AgreedError (data) if there are checkpoints and none can be trusted.
+RunStart claim_run(const Communicator& comm, const TrainOptions& options);
+
+}  // namespace plumb

@@ -1,0 +1,125 @@
+#include "apps/run_inputs.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <optional>
+
+#include "io/file_hash.hpp"
+#include "io/sha256.hpp"
+#include "io/tokenizer_files.hpp"
+
+namespace plumb {
+
+namespace {
+
+constexpr std::string_view kContents = "contents of ";
+constexpr const char* kAccumulation = "gradient_accumulation_steps";
+constexpr const char* kMicroBatches = "micro_batches_per_step";
+
+/// They change neither the model nor what is measured of it, but for rounding by the number of threads; of files and
+/// directories the contents count.
+constexpr std::array kImmaterial = {"output_dir",
+                                    "overwrite_output_dir",
+                                    "logging_steps",
+                                    "eval_steps",
+                                    "save_steps",
+                                    "save_total_limit",
+                                    "resume",
+                                    "startup_checks",
+                                    "watchdog_seconds",
+                                    "max_time",
+                                    "threads",
+                                    "per_device_eval_batch_size",
+                                    "gradient_checkpointing",
+                                    "model",
+                                    "data",
+                                    "eval_data",
+                                    "ref_model",
+                                    "reward_model",
+                                    "tokenizer"};
+
+bool is_immaterial(const std::string& name) {
+  return std::find(kImmaterial.begin(), kImmaterial.end(), name) != kImmaterial.end();
+}
+
+std::optional<std::string> find(const Inputs& inputs, const std::string& name) {
+  for (const auto& [input, value] : inputs)
+    if (input == name) return value;
+  return std::nullopt;
+}
+
+std::string text_or_none(const std::optional<std::string>& value) { return value && !value->empty() ? *value : "none"; }
+
+/// Collective.
+std::string tokenizer_hash(const Communicator& comm, const std::string& model_directory) {
+  std::string text;
+  comm.run_on_rank0([&] {
+    for (const std::string& path : tokenizer_files(model_directory))
+      text += path.substr(path.find_last_of('/')) + sha256_of_file(path);
+    text = hash_of_text(text);
+  });
+  comm.broadcast(text);
+  return text;
+}
+
+}  // namespace
+
+Inputs describe_inputs(const Communicator& comm, const TrainOptions& o) {
+  Inputs inputs = o.texts;
+  const auto add_contents = [&](const char* name, const std::string& hash) {
+    inputs.emplace_back(std::string(kContents) + name, hash);
+  };
+  inputs.emplace_back(kMicroBatches, std::to_string(comm.size() * o.gradient_accumulation_steps));
+  add_contents("model", model_hash(comm, o.model.model));
+  if (!o.lora.adapter.empty()) add_contents("adapter", adapter_hash(comm, o.lora.adapter));
+  add_contents("tokenizer", tokenizer_hash(comm, o.model.model));
+  add_contents("data", hash_of_files(comm, o.data.data));
+  if (!o.eval_data.empty()) add_contents("eval_data", hash_of_files(comm, o.eval_data));
+  if (!o.dpo.ref_model.empty()) add_contents("ref_model", model_hash(comm, o.dpo.ref_model));
+  if (!o.dpo.reward_model.empty()) add_contents("reward_model", model_hash(comm, o.dpo.reward_model));
+  return inputs;
+}
+
+std::string describe_changes(const Inputs& before, const Inputs& now) {
+  std::vector<std::string> names;
+  for (const Inputs* inputs : {&now, &before})
+    for (const auto& [name, value] : *inputs)
+      if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  const auto is_same = [&](const std::string& name) { return find(before, name) == find(now, name); };
+  // on other ranks the rows of a step are kept by this option, or left to change by leaving it alone
+  const bool has_same_batch = is_same(kAccumulation) || is_same(kMicroBatches);
+  std::string text;
+  for (const std::string& name : names) {
+    if (is_same(name) || is_immaterial(name) || name == kMicroBatches) continue;
+    if (name == kAccumulation && has_same_batch) continue;
+    std::string shown = name;
+    if (name.starts_with(kContents)) {
+      const std::string option = name.substr(kContents.size());
+      if (!is_same(option)) shown = option;
+    }
+    text += fmt::format(
+        "{}{}", text.empty() ? "" : ", ",
+        shown.starts_with(kContents)
+            ? shown + " changed"
+            : fmt::format("{}: {}, now {}", shown, text_or_none(find(before, shown)), text_or_none(find(now, shown))));
+  }
+  return text;
+}
+
+nlohmann::ordered_json inputs_to_json(const Inputs& inputs) {
+  nlohmann::ordered_json json = nlohmann::ordered_json::object();
+  for (const auto& [name, value] : inputs) json[name] = value;
+  return json;
+}
+
+Inputs inputs_from_json(const nlohmann::ordered_json& json) {
+  Inputs inputs;
+  if (!json.is_object()) return inputs;
+  for (const auto& [name, value] : json.items())
+    if (value.is_string()) inputs.emplace_back(name, value.get<std::string>());
+  return inputs;
+}
+
+}  // namespace plumb

@@ -1,0 +1,29 @@
+// What the result of a run is made from: options, and the contents of the files that they name. A run goes on, and a
+// stage of a pipeline counts as done, where these are what they were.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "apps/train_options.hpp"
+#include "partition/communicator.hpp"
+
+namespace plumb {
+
+/// Name and value.
+using Inputs = OptionTexts;
+
+/// Collective. The models that earlier stages make must be there.
+Inputs describe_inputs(const Communicator& comm, const TrainOptions& options);
+
+/// Which inputs matter and differ, for people: "learning_rate: 1e-06, now 5e-07"; "" if none does. Paths do not matter
+/// where the contents are the same, nor does the number of ranks; gradient_accumulation_steps does where it changes the
+/// rows of a step.
+std::string describe_changes(const Inputs& before, const Inputs& now);
+
+/// {name: value}
+nlohmann::ordered_json inputs_to_json(const Inputs& inputs);
+/// What is not text is left out; none where `json` is no object.
+Inputs inputs_from_json(const nlohmann::ordered_json& json);
+
+}  // namespace plumb

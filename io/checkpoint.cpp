@@ -1,0 +1,260 @@
+#include "io/checkpoint.hpp"
+
+#include <fmt/format.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+
+#include "io/checkpoint_directory.hpp"
+#include "io/export_directory.hpp"
+#include "io/file.hpp"
+#include "io/sha256.hpp"
+#include "lib/base/check.hpp"
+#include "lib/base/fault.hpp"
+
+namespace plumb {
+
+namespace {
+
+constexpr int64_t kMaxManifestBytes = int64_t{1} << 30;
+constexpr const char* kManifest = "manifest.json";
+constexpr const char* kCommit = "COMMIT";
+
+std::string render_hash(const XXH128_hash_t& hash) { return fmt::format("{:016x}{:016x}", hash.high64, hash.low64); }
+
+std::string sha256_of(const std::string& text) {
+  Sha256 sum;
+  sum.update(std::as_bytes(std::span(text)));
+  return sum.hex_digest();
+}
+
+/// Bytes one after the other into a file, with a checksum of each block.
+class BlockWriter {
+ public:
+  explicit BlockWriter(File& file) : file_(file), state_(XXH3_createState(), XXH3_freeState) { start_block(); }
+
+  void append(std::span<const std::byte> bytes) {
+    while (!bytes.empty()) {
+      const int64_t in_block = file_info_.num_bytes % kCheckpointBlockBytes;
+      const auto piece = bytes.first(std::min(bytes.size(), static_cast<size_t>(kCheckpointBlockBytes - in_block)));
+      file_.pwrite_exact(piece, file_info_.num_bytes);
+      XXH3_128bits_update(state_.get(), piece.data(), piece.size());
+      file_info_.num_bytes += std::ssize(piece);
+      if (file_info_.num_bytes % kCheckpointBlockBytes == 0) finish_block();
+      bytes = bytes.subspan(piece.size());
+    }
+  }
+  CheckpointFile finish() {
+    if (file_info_.num_bytes % kCheckpointBlockBytes != 0) finish_block();
+    return file_info_;
+  }
+
+ private:
+  void start_block() { XXH3_128bits_reset(state_.get()); }
+  void finish_block() {
+    file_info_.checksums.push_back(render_hash(XXH3_128bits_digest(state_.get())));
+    start_block();
+  }
+
+  File& file_;
+  std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state_;
+  CheckpointFile file_info_;
+};
+
+/// All arrays of a shard: parameters, then moments.
+std::vector<std::span<std::byte>> bytes_of(const TrainedShard& shard) {
+  std::vector<std::span<std::byte>> arrays = {std::as_writable_bytes(shard.parameters)};
+  for (const std::span<std::byte> array : shard.moments->bytes()) arrays.push_back(array);
+  return arrays;
+}
+
+/// This rank's file, on the device.
+CheckpointFile write_file(const std::string& path, std::span<const CheckpointUnit> units,
+                          std::span<const TrainedShard> shards, int64_t step, int rank) {
+  File file = File::create(path);
+  file.reserve(checkpoint_file_bytes(units, rank));
+  BlockWriter writer(file);
+  for (size_t unit = 0; unit < units.size(); ++unit) {
+    const int64_t elements = owned_range(units[unit], rank).size();
+    const std::vector<MomentPiece> arrays = arrays_of(units[unit]);
+    const std::vector<std::span<std::byte>> bytes = bytes_of(shards[unit]);
+    for (size_t array = 0; array < arrays.size(); ++array)
+      writer.append(bytes[array].first(static_cast<size_t>(arrays[array].num_bytes(elements))));
+  }
+  const CheckpointFile written = writer.finish();
+  pass_fault_point("checkpoint-written", step, rank);
+  file.sync();
+  file.close();
+  pass_fault_point("checkpoint-synced", step, rank);
+  return written;
+}
+
+/// Collective: every rank's, by rank.
+std::vector<CheckpointFile> gather_files(const Communicator& comm, const CheckpointFile& mine) {
+  std::string text;
+  for (const std::string& checksum : mine.checksums) text += checksum;
+  const std::vector<int64_t> sizes = comm.all_gather(mine.num_bytes);
+  const std::vector<std::string> texts = comm.all_gather(text);
+  constexpr size_t kDigits = 32;
+  std::vector<CheckpointFile> files(sizes.size());
+  for (size_t rank = 0; rank < files.size(); ++rank) {
+    files[rank].num_bytes = sizes[rank];
+    for (size_t begin = 0; begin < texts[rank].size(); begin += kDigits)
+      files[rank].checksums.push_back(texts[rank].substr(begin, kDigits));
+  }
+  return files;
+}
+
+/// The text of manifest.json, which COMMIT vouches for.
+std::string read_committed_manifest(const std::string& path) {
+  const std::string commit = join_path(path, kCommit), manifest = join_path(path, kManifest);
+  if (!is_regular_file(commit)) throw_error<DataError>("{}: expected a file COMMIT, which comes last, got none", path);
+  const std::string expected = read_text_file(commit, 4096);
+  std::string text = read_text_file(manifest, kMaxManifestBytes);
+  if (sha256_of(text) + "\n" != expected)
+    throw_error<DataError>("{}: expected the SHA-256 that COMMIT names, got another", manifest);
+  return text;
+}
+
+/// The blocks of all files, dealt to the ranks in turn.
+void verify_files(const Communicator& comm, const Checkpoint& checkpoint) {
+  std::vector<std::byte> buffer(static_cast<size_t>(kCheckpointBlockBytes));
+  const CheckpointManifest& manifest = checkpoint.manifest;
+  int64_t number = 0;
+  for (int writer = 0; writer < manifest.num_ranks(); ++writer) {
+    const CheckpointFile& expected = manifest.files[static_cast<size_t>(writer)];
+    const std::string path = join_path(checkpoint.path, checkpoint_file_name(writer, manifest.num_ranks()));
+    const File file = File::open_for_reading(path);
+    if (file.size_bytes() != expected.num_bytes)
+      throw_error<DataError>("{}: expected {} bytes, got {}", path, expected.num_bytes, file.size_bytes());
+    for (size_t block = 0; block < expected.checksums.size(); ++block) {
+      if (number++ % comm.size() != comm.rank()) continue;
+      const int64_t begin = static_cast<int64_t>(block) * kCheckpointBlockBytes;
+      const auto bytes =
+          std::span(buffer).first(static_cast<size_t>(std::min(kCheckpointBlockBytes, expected.num_bytes - begin)));
+      file.pread_exact(bytes, begin);
+      const std::string got = render_hash(XXH3_128bits(bytes.data(), bytes.size()));
+      if (got != expected.checksums[block])
+        throw_error<DataError>("{}: bytes {} to {}: expected checksum {}, got {}; the file was damaged", path, begin,
+                               begin + std::ssize(bytes), expected.checksums[block], got);
+    }
+  }
+}
+
+/// Throws DataError where the units differ in more than in how they were cut.
+void check_same_units(const Checkpoint& checkpoint, std::vector<CheckpointUnit> wanted) {
+  const std::vector<CheckpointUnit>& saved = checkpoint.manifest.units;
+  for (size_t unit = 0; unit < std::min(wanted.size(), saved.size()); ++unit)
+    wanted[unit].shard_elements = saved[unit].shard_elements;
+  if (wanted != saved)
+    throw_error<DataError>("{}: expected the {} units that are trained, their parameters and moments, got others",
+                           checkpoint.path, wanted.size());
+}
+
+/// Reads files by rank, each opened once.
+class ShardReader {
+ public:
+  explicit ShardReader(const Checkpoint& checkpoint)
+      : checkpoint_(checkpoint), files_(checkpoint.manifest.files.size()) {}
+
+  /// Elements of a unit into arrays that begin with element `first`.
+  void read(size_t unit, ElementRange range, int64_t first, std::span<const std::span<std::byte>> into) {
+    const CheckpointUnit& saved = checkpoint_.manifest.units[unit];
+    const std::vector<MomentPiece> arrays = arrays_of(saved);
+    for (auto writer = static_cast<int>(range.begin / saved.shard_elements); range.begin < range.end; ++writer) {
+      const ElementRange owned = owned_range(saved, writer);
+      const int64_t end = std::min(owned.end, range.end);
+      for (size_t array = 0; array < arrays.size(); ++array) {
+        const MomentPiece& piece = arrays[array];
+        // ranges begin at multiples of kShardAlignment, which elements_per_value divides
+        const auto at = static_cast<size_t>(piece.num_bytes(range.begin - first));
+        const auto count = static_cast<size_t>(piece.num_bytes(end - range.begin));
+        file(writer).pread_exact(
+            into[array].subspan(at, count),
+            array_offset(checkpoint_.manifest.units, writer, unit, array) + piece.num_bytes(range.begin - owned.begin));
+      }
+      range.begin = end;
+    }
+  }
+
+ private:
+  const File& file(int writer) {
+    std::optional<File>& file = files_[static_cast<size_t>(writer)];
+    if (!file)
+      file.emplace(File::open_for_reading(
+          join_path(checkpoint_.path, checkpoint_file_name(writer, checkpoint_.manifest.num_ranks()))));
+    return *file;
+  }
+
+  const Checkpoint& checkpoint_;
+  std::vector<std::optional<File>> files_;
+};
+
+}  // namespace
+
+void save_checkpoint(const Communicator& comm, const std::string& directory, int64_t step,
+                     const nlohmann::ordered_json& run, std::span<const TrainedShard> shards) {
+  CheckpointManifest manifest;
+  manifest.step = step;
+  manifest.units = describe_units(shards);
+  const int64_t file_bytes = checkpoint_file_bytes(manifest.units, comm.rank());
+  int64_t total_bytes = file_bytes;
+  comm.sum({&total_bytes, 1});
+  std::string temporary;
+  try {
+    comm.run_on_rank0([&] {
+      temporary = begin_checkpoint(directory, step, total_bytes);
+      pass_fault_point("checkpoint-begun", step, 0);
+    });
+    comm.broadcast(temporary);
+    CheckpointFile mine;
+    comm.run_agreed([&] {
+      mine = write_file(join_path(temporary, checkpoint_file_name(comm.rank(), comm.size())), manifest.units, shards,
+                        step, comm.rank());
+    });
+    manifest.files = gather_files(comm, mine);
+    comm.run_on_rank0([&] {
+      manifest.run = run;
+      const std::string text = render_manifest(manifest);
+      write_new_file(join_path(temporary, kManifest), text);
+      pass_fault_point("checkpoint-described", step, 0);
+      write_new_file(join_path(temporary, kCommit), sha256_of(text) + "\n");
+      sync_directory(temporary);
+      pass_fault_point("checkpoint-committed", step, 0);
+      publish_checkpoint(temporary, directory, step);
+      pass_fault_point("checkpoint-renamed", step, 0);
+      sync_directory(directory);
+    });
+  } catch (const AgreedError&) {
+    if (comm.rank() == 0 && !temporary.empty()) abandon_export(temporary);
+    throw;
+  }
+}
+
+Checkpoint open_checkpoint(const Communicator& comm, const std::string& path) {
+  std::string text;
+  comm.run_on_rank0([&] { text = read_committed_manifest(path); });
+  comm.broadcast(text);
+  Checkpoint checkpoint{path, {}};
+  comm.run_agreed([&] {
+    checkpoint.manifest = parse_manifest(text, join_path(path, kManifest));
+    verify_files(comm, checkpoint);
+  });
+  return checkpoint;
+}
+
+void restore_checkpoint(const Communicator& comm, const Checkpoint& checkpoint, std::span<const TrainedShard> shards) {
+  comm.run_agreed([&] {
+    const std::vector<CheckpointUnit> units = describe_units(shards);
+    check_same_units(checkpoint, units);
+    ShardReader reader(checkpoint);
+    for (size_t unit = 0; unit < units.size(); ++unit) {
+      const ElementRange mine = owned_range(units[unit], comm.rank());
+      reader.read(unit, mine, mine.begin, bytes_of(shards[unit]));
+    }
+  });
+}
+
+}  // namespace plumb

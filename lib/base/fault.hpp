@@ -1,0 +1,13 @@
+// Faults on purpose, so that tests can show what a run survives: PLUMB_FAULT=POINT:STEP:RANK:ACTION makes one rank fail
+// where it passes a named point in that step. Without the variable nothing happens.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+namespace plumb {
+
+/// ACTION: kill, stop or segv (signals), exit (in order, with code 0), error (throws InputOutputError) or throw.
+void pass_fault_point(std::string_view point, int64_t step, int rank);
+
+}  // namespace plumb
