@@ -11,6 +11,7 @@
 #include "apps/commands.hpp"
 #include "apps/model_setup.hpp"
 #include "apps/pipeline_state.hpp"
+#include "apps/run_control.hpp"
 #include "apps/train_stage.hpp"
 #include "io/file.hpp"
 #include "io/report.hpp"
@@ -92,6 +93,9 @@ void run_stages(const Communicator& comm, const PipelineFile& file) {
     o.replaces_changed_run = true;
     try {
       train_stage(comm, o);
+    } catch (const StoppedRun&) {
+      if (state) state->set(i, "unfinished", seconds_since(start), inputs);
+      throw;
     } catch (const std::exception&) {
       try {
         if (state) state->set(i, "failed", seconds_since(start), inputs);

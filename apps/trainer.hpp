@@ -16,7 +16,14 @@ namespace plumb {
 struct TrainerOptions {
   AdamWOptions adamw;
   Schedule schedule;
-  double max_grad_norm = 1.0;  // 0: no clipping
+  double max_grad_norm = 1.0;              // 0: no clipping
+  std::function<bool()> wants_stop = {};  // asked of each rank in each step
+};
+
+/// What the ranks tell each other along with the sums of a step.
+struct RankReports {
+  bool is_stop_wanted = false;              // by one rank at least
+  std::vector<int64_t> picoseconds_per_token;  // by rank: of computing, without waiting for others; 0: had no rows
 };
 
 /// Over the global batch.
@@ -25,6 +32,7 @@ struct StepStats {
   double learning_rate = 0;
   int64_t num_tokens = 0;
   std::vector<Metric> metrics;  // the objective's, its loss first
+  RankReports reports;
 
   double loss() const { return metrics.front().value; }
   /// Of the metric with this name, which the objective must have.
@@ -66,9 +74,11 @@ struct BatchGradient {
   BatchWeight weight;
   ObjectiveSums sums;  // over all ranks
   double norm = 0;
+  RankReports reports;
 };
 BatchGradient accumulate_global_batch(TrainableModel& model, const Communicator& comm, Objective& objective,
-                                      const std::vector<MicroBatch>& micro_batches);
+                                      const std::vector<MicroBatch>& micro_batches,
+                                      const std::function<bool()>& wants_stop = {});
 
 /// This rank's micro-batches of the next round, equally many on all ranks.
 using NextMicroBatches = std::function<std::vector<MicroBatch>()>;

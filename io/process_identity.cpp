@@ -11,6 +11,8 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "io/json_tolerant.hpp"
+
 namespace plumb {
 
 namespace {
@@ -46,14 +48,6 @@ int64_t start_of(int64_t pid) {
   return 0;
 }
 
-std::string text_at(const nlohmann::json& json, const char* key) {
-  return json.contains(key) && json[key].is_string() ? json[key].get<std::string>() : "";
-}
-
-int64_t number_at(const nlohmann::json& json, const char* key) {
-  return json.contains(key) && json[key].is_number_integer() ? json[key].get<int64_t>() : 0;
-}
-
 }  // namespace
 
 ProcessIdentity this_process() {
@@ -79,9 +73,9 @@ nlohmann::ordered_json to_json(const ProcessIdentity& process) {
       {"job", process.job},   {"restart", process.restart}, {"since", process.since}};
 }
 
-ProcessIdentity process_identity_from(const nlohmann::json& json) {
-  return {text_at(json, "host"), text_at(json, "machine"),   number_at(json, "pid"), number_at(json, "started_ticks"),
-          text_at(json, "job"),  number_at(json, "restart"), text_at(json, "since")};
+ProcessIdentity process_identity_from(const nlohmann::ordered_json& json) {
+  return {get_text(json, "host"), get_text(json, "machine"),  get_count(json, "pid"), get_count(json, "started_ticks"),
+          get_text(json, "job"),  get_count(json, "restart"), get_text(json, "since")};
 }
 
 std::string utc_now() {

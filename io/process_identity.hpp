@@ -27,7 +27,7 @@ Life life_of(const ProcessIdentity& process, const ProcessIdentity& me);
 
 nlohmann::ordered_json to_json(const ProcessIdentity& process);
 /// Fields that are missing or of another type are left empty.
-ProcessIdentity process_identity_from(const nlohmann::json& json);
+ProcessIdentity process_identity_from(const nlohmann::ordered_json& json);
 
 /// "2026-05-04T13:20:00Z"
 std::string utc_now();

@@ -8,7 +8,7 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
-#include <cstdlib>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -35,7 +35,7 @@ constexpr int kMaxTries = 20;
 struct HeldLock {
   std::string text;
   timespec modified = {};
-  nlohmann::json owner;  // discarded where the text is not (yet) whole
+  nlohmann::ordered_json owner;  // discarded where the text is not (yet) whole
 };
 
 bool operator==(const timespec& a, const timespec& b) { return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec; }
@@ -55,13 +55,11 @@ std::optional<HeldLock> read_lock(const std::string& path) {
   const ssize_t size = ::read(descriptor, lock.text.data(), lock.text.size());
   ::close(descriptor);
   lock.text.resize(static_cast<size_t>(std::max<ssize_t>(size, 0)));
-  lock.owner = nlohmann::json::parse(lock.text, nullptr, /*allow_exceptions=*/false);
+  lock.owner = nlohmann::ordered_json::parse(lock.text, nullptr, /*allow_exceptions=*/false);
   return lock;
 }
 
-ProcessIdentity identity_of(const HeldLock& lock) {
-  return lock.owner.is_object() ? process_identity_from(lock.owner) : ProcessIdentity{};
-}
+ProcessIdentity identity_of(const HeldLock& lock) { return process_identity_from(lock.owner); }
 
 std::string describe(const HeldLock& lock) {
   const ProcessIdentity owner = identity_of(lock);
@@ -114,6 +112,14 @@ bool create_lock(const std::string& path, const std::string& text) {
 }
 
 }  // namespace
+
+bool is_run_locked(const std::string& directory) {
+  const std::optional<HeldLock> lock = read_lock(join_path(directory, kRunLockName));
+  if (!lock) return false;
+  const Life life = life_of(identity_of(*lock), this_process());
+  constexpr int64_t kFreshSeconds = 60;
+  return life == Life::kAlive || (life == Life::kUnknown && std::time(nullptr) - lock->modified.tv_sec < kFreshSeconds);
+}
 
 RunLock::RunLock(const std::string& directory, double heartbeat_seconds) : path_(join_path(directory, kRunLockName)) {
   std::error_code error;

@@ -175,11 +175,12 @@ void Watchdog::end_job(const Operation& operation) {
                           seconds_since(o.since_ns + o.duration_ns), static_cast<double>(o.duration_ns) * 1e-9);
     write_error(me + "its last operations:\n" + last);
   }
-  if (is_first || is_behind()) {
+  const bool has_to_say = is_first || is_behind();
+  if (has_to_say) {
     write_error(me + (is_first ? "stack:\n" : "this rank is behind; stack:\n"));
     ::pthread_kill(main_thread_, stack_signal());
   }
-  std::this_thread::sleep_for(kTimeForOthersToSpeak);
+  std::this_thread::sleep_for(has_to_say ? kTimeForOthersToSpeak : kTimeForOthersToSpeak / 2);
   ::_exit(kExitHang);
 }
 

@@ -9,6 +9,7 @@ namespace {
 
 constexpr size_t kMaxThreads = 16;  // that publish at a time; of more, only the count is kept
 constexpr size_t kNumRemembered = 16;
+constexpr int64_t kWorthRememberingNs = 10'000'000;  // of reads and writes, which are many and mostly short
 
 /// An Operation of which every field may be read while it changes.
 struct PublishedOperation {
@@ -94,7 +95,8 @@ WatchedOperation::~WatchedOperation() {
   ended.duration_ns = std::max<int64_t>(1, steady_now_ns() - ended.since_ns);
   if (kind_ == OperationKind::kCollective && !outer_.operation)
     wait_ns.fetch_add(ended.duration_ns, std::memory_order_relaxed);
-  remembered[num_remembered.fetch_add(1, std::memory_order_relaxed) % kNumRemembered].store(ended);
+  if (kind_ == OperationKind::kCollective || ended.duration_ns > kWorthRememberingNs)
+    remembered[num_remembered.fetch_add(1, std::memory_order_relaxed) % kNumRemembered].store(ended);
   mine->store(outer_);
 }
 

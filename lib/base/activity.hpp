@@ -55,7 +55,7 @@ int64_t collective_wait_ns();
 
 /// What the threads of this process are in now.
 std::vector<Operation> operations_under_way();
-/// The last collectives, reads and writes that ended, oldest first.
+/// The last collectives, and reads and writes that took long, oldest first.
 std::vector<Operation> last_operations();
 
 /// Where this process's progress is counted from now on; nullptr: in memory of its own. Called by the main thread.

@@ -76,7 +76,7 @@ TEST_F(RunLockTest, OfAProcessThatWasKilledItIsTakenOverAtOnce) {
   const auto start = std::chrono::steady_clock::now();
   const RunLock lock(run(), 100);
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
-  const auto owner = process_identity_from(nlohmann::json::parse(directory_.read("run/job.lock")));
+  const auto owner = process_identity_from(nlohmann::ordered_json::parse(directory_.read("run/job.lock")));
   EXPECT_EQ(owner.pid, ::getpid());
 }
 
