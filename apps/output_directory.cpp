@@ -55,6 +55,7 @@ std::optional<RunRecord> read_run_record(const std::string& directory) {
 }
 
 void discard_run(const std::string& directory) {
+  if (!fs::exists(run_json(directory))) return;
   remove_event_files(directory);
   remove_all_checkpoints(checkpoint_directory(directory));
   // The model stays until a new one replaces it: it may be the one that is trained on. run.json goes last, so that

@@ -26,7 +26,8 @@ struct RunRecord {
 /// None if the directory holds no run. A run.json that cannot be read is that of a run without inputs.
 std::optional<RunRecord> read_run_record(const std::string& directory);
 
-/// Removes what describes a run, and its checkpoints; its model stays until a new one replaces it.
+/// Removes what describes the run that is there, if any, and its checkpoints; its model stays until a new one replaces
+/// it.
 void discard_run(const std::string& directory);
 
 /// Removes what killed processes left of files and directories of these names while they wrote them: NAME.tmp-*. Only

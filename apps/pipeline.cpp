@@ -53,18 +53,24 @@ void check_inputs_exist(const std::vector<PlannedStage>& stages) {
   }
 }
 
-/// Collective: whether rank 0 found a reason.
-bool has_to_run(const Communicator& comm, const PipelineState* state, size_t stage, const TrainOptions& o,
-                const Inputs& inputs) {
-  int64_t runs = 0;
+enum class StageWay : int64_t {
+  kDone,
+  kGoesOn,  // from where an unfinished try left off, unless its inputs were others
+  kAnew,
+};
+
+/// Collective: what rank 0 found.
+StageWay way_of_stage(const Communicator& comm, const PipelineState* state, size_t stage, const TrainOptions& o,
+                      const Inputs& inputs) {
+  auto way = static_cast<int64_t>(StageWay::kDone);
   comm.run_on_rank0([&] {
     const std::string reason = state->reason_to_run(stage, inputs);
-    runs = reason.empty() ? 0 : 1;
-    if (runs) log_info("pipeline: {} runs: {}", name_of(o.stage), reason);
-    if (!runs) log_info("pipeline: {} is done: {}/model", name_of(o.stage), o.output_dir);
+    if (reason.empty()) return log_info("pipeline: {} is done: {}/model", name_of(o.stage), o.output_dir);
+    log_info("pipeline: {} runs: {}", name_of(o.stage), reason);
+    way = static_cast<int64_t>(state->has_begun(stage) ? StageWay::kGoesOn : StageWay::kAnew);
   });
-  comm.max(std::span(&runs, 1));
-  return runs != 0;
+  comm.max(std::span(&way, 1));
+  return static_cast<StageWay>(way);
 }
 
 }  // namespace
@@ -83,25 +89,29 @@ void run_stages(const Communicator& comm, const PipelineFile& file) {
   for (size_t i = 0; i < stages.size(); ++i) {
     TrainOptions& o = stages[i].options;
     const Inputs inputs = describe_inputs(comm, o);
-    if (!has_to_run(comm, state ? &*state : nullptr, i, o, inputs)) continue;
+    const StageWay way = way_of_stage(comm, state ? &*state : nullptr, i, o, inputs);
+    if (way == StageWay::kDone) continue;
     const auto start = std::chrono::steady_clock::now();
     comm.run_on_rank0([&] {
       log_info("pipeline: stage {} of {}: {}", i + 1, stages.size(), name_of(o.stage));
       state->set(i, "running", 0, inputs);
     });
-    // what is there is an unfinished try, which goes on, or was made from something else
+    o.overwrite_output_dir = way == StageWay::kAnew || o.resume == "never";
     o.replaces_changed_run = true;
-    try {
-      train_stage(comm, o);
-    } catch (const StoppedRun&) {
-      if (state) state->set(i, "unfinished", seconds_since(start), inputs);
-      throw;
-    } catch (const std::exception&) {
+    const auto set_aside = [&](const char* status) {
       try {
-        if (state) state->set(i, "failed", seconds_since(start), inputs);
+        if (state) state->set(i, status, seconds_since(start), inputs);
       } catch (const std::exception& error) {
         log_warning("{}", error.what());  // on a full disk, say: the first error is the one to tell
       }
+    };
+    try {
+      train_stage(comm, o);
+    } catch (const StoppedRun&) {
+      set_aside("unfinished");
+      throw;
+    } catch (const std::exception&) {
+      set_aside("failed");
       throw;
     }
     release_freed_memory();  // the next stage plans with the memory that is left

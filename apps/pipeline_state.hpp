@@ -19,6 +19,8 @@ class PipelineState {
 
   /// Why the stage has to run, for people: "" if it is done.
   std::string reason_to_run(size_t stage, const Inputs& inputs) const;
+  /// Whether it ran at all, to its end or not.
+  bool has_begun(size_t stage) const { return stages_[stage]["status"] != "pending"; }
 
   /// Writes pipeline.json and the report. Throws InputOutputError.
   void set(size_t stage, const std::string& status, double seconds, const Inputs& inputs);

@@ -83,10 +83,18 @@ std::optional<Checkpoint> find_checkpoint(const Communicator& comm, const TrainO
   return std::nullopt;
 }
 
+/// Rank 0 only.
+void log_resume(const Checkpoint& checkpoint, const Inputs& inputs) {
+  log_info("resume: goes on after step {}, from {}", checkpoint.manifest.step, checkpoint.path);
+  const std::string changes = describe_allowed_changes(SavedRun(checkpoint).inputs, inputs);
+  if (!changes.empty()) log_info("resume: with {}", changes);
+}
+
 }  // namespace
 
 RunStart claim_run(const Communicator& comm, const TrainOptions& o) {
-  std::optional<RunRecord> run;
+  const bool names_checkpoint = o.resume != "auto" && o.resume != "never";
+  std::optional<RunRecord> run;  // rank 0's
   Way way = decide(comm, [&] {
     open_output_directory(o.output_dir);
     if (!o.overwrite_output_dir) run = read_run_record(o.output_dir);
@@ -98,19 +106,19 @@ RunStart claim_run(const Communicator& comm, const TrainOptions& o) {
     return run ? Way::kGoOn : Way::kAnew;
   });
   RunStart start;
-  if (o.resume != "auto" && o.resume != "never") {
-    start.checkpoint = open_for_resume(comm, o.resume, describe_inputs(comm, o));
-  } else if (way == Way::kGoOn) {
+  if (way == Way::kGoOn || names_checkpoint) {
     const Inputs inputs = describe_inputs(comm, o);
-    way = decide(comm, [&] { return way_of_existing_run(o, *run, inputs); });
-    start.is_done = way == Way::kDone;
-    if (way == Way::kGoOn) start.checkpoint = find_checkpoint(comm, o, inputs);
+    if (way == Way::kGoOn) way = decide(comm, [&] { return way_of_existing_run(o, *run, inputs); });
+    if (names_checkpoint) {
+      start.checkpoint = open_for_resume(comm, o.resume, inputs);
+    } else if (way == Way::kGoOn) {
+      start.checkpoint = find_checkpoint(comm, o, inputs);
+    }
+    start.is_done = way == Way::kDone && !names_checkpoint;
+    if (comm.rank() == 0 && start.checkpoint) log_resume(*start.checkpoint, inputs);
   }
   comm.run_on_rank0([&] {
-    if (start.checkpoint)
-      log_info("resume: goes on after step {}, from {}", start.num_steps_done(), start.checkpoint->path);
-    else if (!start.is_done)
-      discard_run(o.output_dir);
+    if (!start.checkpoint && !start.is_done) discard_run(o.output_dir);
   });
   return start;
 }

@@ -30,6 +30,9 @@ class RunControl {
   /// Whether this rank has been asked to stop, or its time is nearly over. The other ranks do not know.
   bool wants_stop() const;
 
+  /// Collective: throws StoppedRun on all ranks if one wants to stop. Before the first step only; later ones ask in
+  /// their sums.
+  void stop_before_steps(const Communicator& comm);
   /// After a step, with what the ranks agreed on in it.
   void add_step(const ProgressState& progress, const RankReports& reports, double step_seconds);
   /// After the checkpoint of a step was tried.
@@ -40,6 +43,9 @@ class RunControl {
   void end();
 
  private:
+  std::string reason_to_stop() const;
+  [[noreturn]] void stop(const std::string& message, int exit_code);
+
   const TrainOptions& options_;
   bool is_first_rank_;
   TimeLimit time_;

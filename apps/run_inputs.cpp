@@ -40,6 +40,17 @@ constexpr std::array kImmaterial = {"output_dir",
                                     "reward_model",
                                     "tokenizer"};
 
+/// Of kImmaterial, what is said when it changes: the others are places, or how the run is started.
+constexpr std::array kSaid = {"logging_steps",
+                              "eval_steps",
+                              "save_steps",
+                              "save_total_limit",
+                              "startup_checks",
+                              "threads",
+                              "per_device_eval_batch_size",
+                              "gradient_checkpointing",
+                              kAccumulation};
+
 bool is_immaterial(const std::string& name) {
   return std::find(kImmaterial.begin(), kImmaterial.end(), name) != kImmaterial.end();
 }
@@ -62,6 +73,10 @@ std::string tokenizer_hash(const Communicator& comm, const std::string& model_di
   });
   comm.broadcast(text);
   return text;
+}
+
+std::string describe_change(const std::string& name, const Inputs& before, const Inputs& now) {
+  return fmt::format("{}: {}, now {}", name, text_or_none(find(before, name)), text_or_none(find(now, name)));
 }
 
 }  // namespace
@@ -99,12 +114,16 @@ std::string describe_changes(const Inputs& before, const Inputs& now) {
       const std::string option = name.substr(kContents.size());
       if (!is_same(option)) shown = option;
     }
-    text += fmt::format(
-        "{}{}", text.empty() ? "" : ", ",
-        shown.starts_with(kContents)
-            ? shown + " changed"
-            : fmt::format("{}: {}, now {}", shown, text_or_none(find(before, shown)), text_or_none(find(now, shown))));
+    text += fmt::format("{}{}", text.empty() ? "" : ", ",
+                        shown.starts_with(kContents) ? shown + " changed" : describe_change(shown, before, now));
   }
+  return text;
+}
+
+std::string describe_allowed_changes(const Inputs& before, const Inputs& now) {
+  std::string text;
+  for (const char* name : kSaid)
+    if (find(before, name) != find(now, name)) text += (text.empty() ? "" : ", ") + describe_change(name, before, now);
   return text;
 }
 

@@ -21,6 +21,9 @@ Inputs describe_inputs(const Communicator& comm, const TrainOptions& options);
 /// rows of a step.
 std::string describe_changes(const Inputs& before, const Inputs& now);
 
+/// The options that differ where describe_changes() finds nothing, for people.
+std::string describe_allowed_changes(const Inputs& before, const Inputs& now);
+
 /// {name: value}
 nlohmann::ordered_json inputs_to_json(const Inputs& inputs);
 /// What is not text is left out; none where `json` is no object.

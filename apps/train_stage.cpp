@@ -322,6 +322,7 @@ void train_stage(const Communicator& comm, const TrainOptions& o) {
     add_reference_logps(comm, reference, train_rows);
     if (eval_rows) add_reference_logps(comm, reference, *eval_rows);
   }
+  control.stop_before_steps(comm);
   if (adapter) {
     train_adapter(o, comm, *source, config, *adapter, train_rows, eval_rows ? &*eval_rows : nullptr, length, start,
                 control);

@@ -19,17 +19,17 @@ namespace plumb {
 inline constexpr std::string_view kStatusFileName = "status.json";
 
 struct RunStatus {
-  std::string command;            // sft, reward or dpo
+  std::string command = {};       // sft, reward or dpo
   std::string state = "running";  // done, stopped, failed
-  std::string message;            // why it stopped
+  std::string message = {};       // why it stopped
   int num_ranks = 1;
   int64_t step = 0, num_steps = 0;  // num_steps 0: not known yet
   double loss = 0, tokens_per_second = 0, step_seconds = 0, seconds_left = 0;
   int64_t memory_bytes = 0;
-  std::string checkpoint;  // the last one saved
+  std::string checkpoint = {};  // the last one saved
   double step_time = 0;    // when the last step ended, seconds since 1970; 0: none yet
   double heartbeat = 0;    // when this was written, likewise
-  ProcessIdentity process;
+  ProcessIdentity process = {};
 };
 
 nlohmann::ordered_json to_json(const RunStatus& status);

@@ -37,6 +37,25 @@ TEST_F(PipelineRestart, KilledInAnyStageItGoesOnAndEndsWithTheSame) {
   EXPECT_EQ(results(), undisturbed);
 }
 
+TEST_F(PipelineRestart, KilledInAStageItGoesOnFromItsCheckpointOnOtherRanksAndEndsWithTheSame) {
+  write_ini("gradient_accumulation_steps = 2\n");
+  expect_done(pipeline(3), kAll);
+  const std::string undisturbed = results();
+  fs::remove_all(directory_ / "run");
+  write_ini("save_steps = 10\ngradient_accumulation_steps = 2\n");
+  RunOptions options;
+  options.kill_ranks_after = "step 23/61 ";
+  EXPECT_NE(pipeline(3, options).exit_code, 0);
+  EXPECT_EQ(statuses()[1], "running");
+  write_ini("save_steps = 20\ngradient_accumulation_steps = 3\n");
+  const RunResult last = pipeline(2);
+  expect_done(last, {"reward", "dpo"});
+  const std::vector<std::string> resumed = lines_with(last.err, "resume: goes on after step ");
+  ASSERT_EQ(resumed.size(), 1u) << last.err;
+  EXPECT_NE(resumed[0].find("run/reward/checkpoints/step-0000"), std::string::npos);
+  EXPECT_EQ(results(), undisturbed);
+}
+
 TEST_F(PipelineRestart, KilledBetweenStagesAndGoneOnWithOnOtherRanksItEndsWithTheSame) {
   write_ini("gradient_accumulation_steps = 3\n");
   expect_done(pipeline(1), kAll);

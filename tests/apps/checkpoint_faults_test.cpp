@@ -1,0 +1,130 @@
+// What a run survives around its checkpoints: a kill at each point of a save, a disk that refuses, damaged files,
+// options that change, and the same command once more.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tests/support/resume_test.hpp"
+
+namespace plumb::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+class CheckpointFaults : public ResumeTest {
+ protected:
+  /// Killed after step 5, with checkpoints of steps 2 and 4.
+  void interrupt() const {
+    expect_died(start("sft", 2, {}, "step:5:1:kill"));
+    ASSERT_EQ(checkpoints(), (std::vector<std::string>{"step-000002", "step-000004"}));
+  }
+  void flip_byte(const std::string& name, size_t at) const {
+    std::string bytes = directory_.read(name);
+    bytes.at(at) = static_cast<char>(bytes.at(at) ^ 4);
+    directory_.write(name, bytes);
+  }
+};
+
+TEST_F(CheckpointFaults, KilledAtAnyPointOfASaveItEndsWithTheSameBits) {
+  const Outcome undisturbed = golden("sft", 2);
+  const std::vector<std::pair<std::string, int>> points = {
+      {"checkpoint-begun:4:0", 2},     {"checkpoint-written:4:1", 2},   {"checkpoint-synced:4:0", 2},
+      {"checkpoint-described:4:0", 2}, {"checkpoint-committed:4:0", 2}, {"checkpoint-renamed:4:0", 4},
+      {"checkpoint-pruning:6:0", 6},   {"checkpoint-begun:2:0", 0}};
+  for (const auto& [point, after_step] : points) {
+    SCOPED_TRACE(point);
+    fs::remove_all(directory_ / "out");
+    expect_died(start("sft", 2, {}, point + ":kill"));
+    expect_completed(start("sft", 2), after_step);
+    EXPECT_EQ(outcome(), undisturbed);
+    if (after_step < 6) EXPECT_EQ(checkpoints(), (std::vector<std::string>{"step-000004", "step-000006"}));
+  }
+}
+
+TEST_F(CheckpointFaults, ADiskThatRefusesIsSaidAndTrainingGoesOn) {
+  const Outcome undisturbed = golden("sft", 3);
+  for (const std::string point : {"checkpoint-written:4:2", "checkpoint-begun:4:0", "checkpoint-committed:4:0"}) {
+    SCOPED_TRACE(point);
+    fs::remove_all(directory_ / "out");
+    const RunResult result = start("sft", 3, {}, point + ":error");
+    expect_completed(result, 0);
+    EXPECT_EQ(lines_with(result.err, "the checkpoint after step 4 failed (1 so far) and training goes on").size(), 1u)
+        << result.err;
+    EXPECT_EQ(checkpoints(), (std::vector<std::string>{"step-000002", "step-000006"}));
+    EXPECT_EQ(outcome(), undisturbed);
+  }
+}
+
+TEST_F(CheckpointFaults, ADamagedCheckpointIsPassedOverForTheOneBefore) {
+  const Outcome undisturbed = golden("sft", 2);
+  interrupt();
+  fs::copy(directory_ / "out", directory_ / "kept", fs::copy_options::recursive);
+  const std::string newest = "out/checkpoints/step-000004/";
+  const auto damage = [&](int kind) {
+    if (kind == 0) flip_byte(newest + "rank-00001-of-00002.bin", 12345);
+    if (kind == 1) fs::resize_file(directory_ / (newest + "rank-00000-of-00002.bin"), 1000);
+    if (kind == 2) fs::remove(directory_ / (newest + "COMMIT"));
+    if (kind == 3) fs::remove(directory_ / (newest + "rank-00001-of-00002.bin"));
+    if (kind == 4) flip_byte(newest + "manifest.json", 40);
+  };
+  for (int kind = 0; kind < 5; ++kind) {
+    SCOPED_TRACE(kind);
+    fs::remove_all(directory_ / "out");
+    fs::copy(directory_ / "kept", directory_ / "out", fs::copy_options::recursive);
+    damage(kind);
+    const RunResult result = start("sft", 3);
+    expect_completed(result, 2);
+    EXPECT_EQ(lines_with(result.err, "step-000004 is passed over: ").size(), 1u) << result.err;
+    EXPECT_EQ(outcome(), undisturbed);
+    EXPECT_EQ(checkpoints(), (std::vector<std::string>{"step-000004", "step-000006"}));
+  }
+}
+
+TEST_F(CheckpointFaults, WithoutAnyGoodCheckpointItIsRefused) {
+  interrupt();
+  flip_byte("out/checkpoints/step-000002/rank-00000-of-00002.bin", 77);
+  flip_byte("out/checkpoints/step-000004/COMMIT", 7);
+  expect_refused(start("sft", 2), 65, {"out/checkpoints", "--overwrite_output_dir true"});
+  const RunResult anew = start("sft", 2, {{"overwrite_output_dir", "true"}});
+  expect_completed(anew, 0);
+  EXPECT_EQ(checkpoints(), (std::vector<std::string>{"step-000004", "step-000006"}));
+}
+
+TEST_F(CheckpointFaults, OtherOptionsOrDataAreRefusedAndNamed) {
+  interrupt();
+  expect_refused(start("sft", 2, {{"learning_rate", "0.002"}}), 2,
+                 {"out: holds a run already", "learning_rate: 0.001, now 0.002"});
+  expect_refused(start("sft", 2, {{"gradient_accumulation_steps", "6"}}), 2,
+                 {"gradient_accumulation_steps: 12, now 6"});
+  directory_.write("rows.jsonl", rows(47));
+  expect_refused(start("sft", 2), 2, {"contents of data changed"});
+  directory_.write("rows.jsonl", rows(48));
+  const RunResult result = start("sft", 2, {{"save_steps", "3"}, {"save_total_limit", "1"}});
+  expect_completed(result, 4);
+  EXPECT_EQ(lines_with(result.err, "resume: with save_steps: 2, now 3, save_total_limit: 2, now 1").size(), 1u)
+      << result.err;
+  EXPECT_EQ(checkpoints(), std::vector<std::string>{"step-000006"});
+}
+
+TEST_F(CheckpointFaults, TheSameCommandOnceMoreDoesNothing) {
+  interrupt();
+  expect_completed(start("sft", 2), 4);
+  const Outcome first = outcome();
+  const auto written = fs::last_write_time(directory_ / "out/model/model.safetensors");
+  const RunResult again = start("sft", 4);
+  EXPECT_EQ(again.exit_code, 0) << again.err;
+  EXPECT_EQ(lines_with(again.err, "out was carried through already").size(), 1u) << again.err;
+  EXPECT_EQ(lines_with(again.err, "step ").size(), 0u) << again.err;
+  EXPECT_EQ(fs::last_write_time(directory_ / "out/model/model.safetensors"), written);
+  EXPECT_EQ(start("sft", 2, {{"resume", "never"}}).exit_code, 2);
+  // from an older checkpoint, asked for by name
+  const RunResult named = start("sft", 2, {{"resume", "out/checkpoints/step-000004"}});
+  expect_completed(named, 4);
+  EXPECT_EQ(outcome(), first);
+}
+
+}  // namespace
+}  // namespace plumb::test

@@ -1,0 +1,93 @@
+// What end-to-end tests of checkpoints share: a run of six steps that is made to fail where a test says, and what must
+// not depend on how often and on how many ranks it was started.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "tests/support/bits_test.hpp"
+
+namespace plumb::test {
+
+/// Global batches of 24 micro-batches of one row; two steps an epoch; a checkpoint after every second step. Lines of
+/// metrics are means of up to four steps, so that checkpoints fall into the middle of one.
+class ResumeTest : public ProgramTest {
+ protected:
+  void SetUp() override {
+    ProgramTest::SetUp();
+    directory_.write("eval.jsonl", rows(7));
+    directory_.write("eval_pairs.jsonl", pairs(7));
+  }
+
+  /// fault: POINT:STEP:RANK:ACTION, see lib/base/fault.hpp; "": none.
+  RunResult start(const std::string& stage, int num_ranks, Options options = {}, const std::string& fault = "") const {
+    options.insert({{"per_device_train_batch_size", "1"},
+                    {"gradient_accumulation_steps", std::to_string(24 / num_ranks)},
+                    {"max_steps", "6"},
+                    {"logging_steps", "4"},
+                    {"save_steps", "2"},
+                    {"learning_rate", "0.001"},
+                    {"weight_decay", "0.1"},
+                    {"max_grad_norm", "0.5"},
+                    {"eval_data", stage == "sft" ? "eval.jsonl" : "eval_pairs.jsonl"},
+                    {"per_device_eval_batch_size", "1"}});
+    RunOptions run_options;
+    if (!fault.empty()) run_options.environment["PLUMB_FAULT"] = fault;
+    return train(stage, num_ranks, options, run_options);
+  }
+
+  /// Of a directory whose run has ended.
+  Outcome outcome(const std::string& output_dir = "out") const {
+    const bool has_adapter = exists(output_dir + "/adapter");
+    Outcome outcome{lines_with(directory_.read(output_dir + "/metrics.jsonl"), "\"step\""),
+                    directory_.read(output_dir +
+                                    (has_adapter ? "/adapter/adapter_model.safetensors" : "/model/model.safetensors"))};
+    for (std::string& line : outcome.lines) line.erase(std::min(line.find(",\"step_seconds\""), line.size()));
+    return outcome;
+  }
+
+  /// Of a run that nothing disturbs.
+  Outcome golden(const std::string& stage, int num_ranks, Options options = {}) const {
+    options["output_dir"] = "golden";
+    options["save_steps"] = "0";
+    const RunResult result = start(stage, num_ranks, options);
+    EXPECT_EQ(result.exit_code, 0) << result.err << result.launcher;
+    EXPECT_FALSE(exists("golden/checkpoints"));
+    Outcome undisturbed = outcome("golden");
+    EXPECT_EQ(undisturbed.lines.size(), 6u);  // steps 1, 4, 6; evaluations after 2, 4, 6
+    EXPECT_FALSE(undisturbed.weights.empty());
+    return undisturbed;
+  }
+
+  static void expect_died(const RunResult& result) {
+    EXPECT_NE(result.exit_code, 0) << "the fault did not come: " << result.err;
+    EXPECT_FALSE(result.has_timed_out);
+  }
+
+  /// The run is complete, went on after this step (0: began anew), and left nothing half-written.
+  void expect_completed(const RunResult& result, int after_step) const {
+    EXPECT_EQ(result.exit_code, 0) << result.err << result.launcher;
+    const std::vector<std::string> lines = lines_with(result.err, "resume: goes on after step ");
+    if (after_step == 0) {
+      EXPECT_TRUE(lines.empty()) << result.err;
+    } else {
+      ASSERT_EQ(lines.size(), 1u) << result.err;
+      EXPECT_NE(lines[0].find("step " + std::to_string(after_step) + ","), std::string::npos) << lines[0];
+    }
+    EXPECT_EQ(unfinished_files(), std::vector<std::string>());
+  }
+
+  std::vector<std::string> checkpoints() const {
+    std::vector<std::string> names;
+    if (!exists("out/checkpoints")) return names;
+    for (const auto& entry : std::filesystem::directory_iterator(directory_ / "out/checkpoints"))
+      names.push_back(entry.path().filename().string());
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+};
+
+}  // namespace plumb::test
