@@ -116,6 +116,9 @@ void declare(OptionsDescription& description, TrainOptions& o) {
   add("reduction", with_default(o.reduction), "canonical: same bits on any number of ranks; fast: less memory");
   add("save_dtype", with_default(o.save_dtype), "float32 or bfloat16: of the exported model");
   add("startup_checks", with_default(o.startup_checks), "prove on a few rows, before training, that the run is sound");
+  add("skip_nonfinite_steps", with_default(o.skip_nonfinite_steps),
+      "a step whose loss or gradient norm is not finite changes nothing and its rows are named; the third on end is an "
+      "error; false: the first");
   add("watchdog_seconds", with_default(o.watchdog_seconds),
       "a job that gets nothing done for so long ends with exit code 76, naming the rank behind; 0: never");
   add("max_time", with_default(o.max_time),

@@ -1,10 +1,13 @@
 #include "apps/train_stage.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 
@@ -46,6 +49,9 @@ double seconds_now() {
 
 /// What oneDNN keeps of the bfloat16 products of start-up checks, whose shapes a run does not have. Measured.
 constexpr int64_t kCheckedProductsBytes = int64_t{10} << 20;
+
+/// Of steps whose loss or norm is not finite. More of them are not the rows' fault.
+constexpr int kMaxSkippedOnEnd = 2;
 
 EngineOptions engine_options(const TrainOptions& o) {
   return {parse_dtype(o.model.dtype), o.gradient_checkpointing, o.gradient_accumulation_steps,
@@ -93,7 +99,8 @@ TrainerOptions trainer_options(const TrainOptions& o, int64_t num_steps, const R
   return {{o.adam_beta1, o.adam_beta2, o.adam_epsilon, o.weight_decay},
           {parse_schedule(o.lr_scheduler_type), o.learning_rate, warmup, num_steps},
           o.max_grad_norm,
-          [&control] { return control.wants_stop(); }};
+          [&control] { return control.wants_stop(); },
+          o.skip_nonfinite_steps ? kMaxSkippedOnEnd : 0};
 }
 
 int64_t sum_of_memory(const Communicator& comm) {
@@ -140,6 +147,27 @@ void evaluate_and_log(const TrainOptions& o, const Communicator& comm, Trainable
   log->write(stats, step, epoch);
 }
 
+/// Collective: names the rows of a step that changed nothing, on the screen and in metrics.jsonl.
+void log_skipped_step(const Communicator& comm, const std::vector<MicroBatch>& batches, int64_t step, double epoch,
+                      StepLog* log) {
+  std::vector<double> mine;
+  for (const MicroBatch& batch : batches)
+    if (!batch.is_empty()) mine.insert(mine.end(), batch.row_ids.begin(), batch.row_ids.end());
+  std::vector<int64_t> rows;
+  for (const std::vector<double>& part : comm.all_gather(mine)) rows.insert(rows.end(), part.begin(), part.end());
+  std::sort(rows.begin(), rows.end());
+  rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
+  if (!log) return;
+  log_warning("step {} is skipped: loss or gradient norm is not finite; rows {}", step, fmt::join(rows, " "));
+  log->write_skipped(step, epoch, rows);
+}
+
+/// What a fault on purpose does to pairs.
+void spoil_references(std::vector<MicroBatch>& batches) {
+  for (MicroBatch& batch : batches)
+    for (SequenceLogps& logps : batch.reference_logps) logps.shared = std::numeric_limits<double>::quiet_NaN();
+}
+
 /// The loop over steps, behind those of `start`. Collective.
 void run_steps(const TrainOptions& o, const Communicator& comm, TrainableModel& model, Objective& objective,
                const StageRows& train_rows, const StageRows* eval_rows, const RunLength& length,
@@ -160,7 +188,9 @@ void run_steps(const TrainOptions& o, const Communicator& comm, TrainableModel& 
   const double loop_start = seconds_now();
   while (trainer.num_steps_done() < length.num_steps) {
     const double step_start = seconds_now();
-    const StepStats stats = trainer.step(stream->next());
+    std::vector<MicroBatch> batches = stream->next();
+    if (is_fault_due("batch", trainer.num_steps_done() + 1, comm.rank(), "nan")) spoil_references(batches);
+    const StepStats stats = trainer.step(batches);
     const double step_seconds = seconds_now() - step_start, seconds = seconds_now() - loop_start;
     const int64_t step = trainer.num_steps_done();
     const double epoch = static_cast<double>(step) / static_cast<double>(length.steps_per_epoch);
@@ -174,9 +204,10 @@ void run_steps(const TrainOptions& o, const Communicator& comm, TrainableModel& 
         seconds / static_cast<double>(step - num_steps_before) * static_cast<double>(length.num_steps - step),
         memory_bytes};
     control.add_step(state, stats.reports, step_seconds);
+    if (stats.is_skipped) log_skipped_step(comm, batches, step, epoch, log);
     if (log) {
-      log->add(stats, step_seconds);
-      if (is_logged) log->write(stats, step, epoch, total_tokens, memory_bytes);
+      if (!stats.is_skipped) log->add(stats, step_seconds);
+      if (is_logged && !stats.is_skipped) log->write(stats, step, epoch, total_tokens, memory_bytes);
       progress.show(state, is_logged);
     }
     if (eval_rows && (step % eval_every == 0 || is_last))

@@ -112,14 +112,17 @@ StepStats Trainer::step(const std::vector<MicroBatch>& micro_batches) {
   stats.num_tokens = gradient.sums.num_tokens;
   stats.grad_norm = gradient.norm;
   stats.learning_rate = options_.schedule.at(num_steps_done_);
-  if (!std::isfinite(stats.loss()) || !std::isfinite(stats.grad_norm))
+  stats.is_skipped = !std::isfinite(stats.loss()) || !std::isfinite(stats.grad_norm);
+  num_skipped_on_end_ = stats.is_skipped ? num_skipped_on_end_ + 1 : 0;
+  if (num_skipped_on_end_ > options_.max_skipped_on_end)
     throw_error<NumericError>(
         "step {}: loss {}, gradient norm {}: not finite, so nothing was updated; try a lower "
         "--learning_rate, or look at the rows with plumb inspect",
         num_steps_done_ + 1, stats.loss(), stats.grad_norm);
   ++num_steps_done_;
-  model_.update(options_.adamw, stats.learning_rate, num_steps_done_,
-                clip_scale(stats.grad_norm, options_.max_grad_norm));
+  if (!stats.is_skipped)
+    model_.update(options_.adamw, stats.learning_rate, num_steps_done_,
+                  clip_scale(stats.grad_norm, options_.max_grad_norm));
   return stats;
 }
 

@@ -11,4 +11,7 @@ namespace plumb {
 /// throw. Several faults are separated by semicolons.
 void pass_fault_point(std::string_view point, int64_t step, int rank);
 
+/// Whether the variable asks for this; for faults that are no more than wrong numbers.
+bool is_fault_due(std::string_view point, int64_t step, int rank, std::string_view action);
+
 }  // namespace plumb
