@@ -1,13 +1,10 @@
 #include "apps/train_stage.hpp"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
-#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <functional>
-#include <limits>
 #include <memory>
 #include <optional>
 
@@ -20,6 +17,7 @@
 #include "apps/progress.hpp"
 #include "apps/resume.hpp"
 #include "apps/run_control.hpp"
+#include "apps/skipped_steps.hpp"
 #include "apps/stage_data.hpp"
 #include "apps/stage_notes.hpp"
 #include "apps/startup_checks.hpp"
@@ -49,9 +47,6 @@ double seconds_now() {
 
 /// What oneDNN keeps of the bfloat16 products of start-up checks, whose shapes a run does not have. Measured.
 constexpr int64_t kCheckedProductsBytes = int64_t{10} << 20;
-
-/// Of steps whose loss or norm is not finite. More of them are not the rows' fault.
-constexpr int kMaxSkippedOnEnd = 2;
 
 EngineOptions engine_options(const TrainOptions& o) {
   return {parse_dtype(o.model.dtype), o.gradient_checkpointing, o.gradient_accumulation_steps,
@@ -147,27 +142,6 @@ void evaluate_and_log(const TrainOptions& o, const Communicator& comm, Trainable
   log->write(stats, step, epoch);
 }
 
-/// Collective: names the rows of a step that changed nothing, on the screen and in metrics.jsonl.
-void log_skipped_step(const Communicator& comm, const std::vector<MicroBatch>& batches, int64_t step, double epoch,
-                      StepLog* log) {
-  std::vector<double> mine;
-  for (const MicroBatch& batch : batches)
-    if (!batch.is_empty()) mine.insert(mine.end(), batch.row_ids.begin(), batch.row_ids.end());
-  std::vector<int64_t> rows;
-  for (const std::vector<double>& part : comm.all_gather(mine)) rows.insert(rows.end(), part.begin(), part.end());
-  std::sort(rows.begin(), rows.end());
-  rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
-  if (!log) return;
-  log_warning("step {} is skipped: loss or gradient norm is not finite; rows {}", step, fmt::join(rows, " "));
-  log->write_skipped(step, epoch, rows);
-}
-
-/// What a fault on purpose does to pairs.
-void spoil_references(std::vector<MicroBatch>& batches) {
-  for (MicroBatch& batch : batches)
-    for (SequenceLogps& logps : batch.reference_logps) logps.shared = std::numeric_limits<double>::quiet_NaN();
-}
-
 /// The loop over steps, behind those of `start`. Collective.
 void run_steps(const TrainOptions& o, const Communicator& comm, TrainableModel& model, Objective& objective,
                const StageRows& train_rows, const StageRows* eval_rows, const RunLength& length,
@@ -189,7 +163,7 @@ void run_steps(const TrainOptions& o, const Communicator& comm, TrainableModel& 
   while (trainer.num_steps_done() < length.num_steps) {
     const double step_start = seconds_now();
     std::vector<MicroBatch> batches = stream->next();
-    if (is_fault_due("batch", trainer.num_steps_done() + 1, comm.rank(), "nan")) spoil_references(batches);
+    spoil_on_purpose(batches, trainer.num_steps_done() + 1, comm.rank());
     const StepStats stats = trainer.step(batches);
     const double step_seconds = seconds_now() - step_start, seconds = seconds_now() - loop_start;
     const int64_t step = trainer.num_steps_done();
