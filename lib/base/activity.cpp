@@ -75,6 +75,8 @@ PublishedOperation* my_operation() {
 
 int64_t steady_now_ns() { return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1); }
 
+void note_progress() { progress().num_operations.fetch_add(1, std::memory_order_relaxed); }
+
 int64_t collective_wait_ns() { return wait_ns.load(std::memory_order_relaxed); }
 
 WatchedOperation::WatchedOperation(const char* operation, OperationKind kind, int64_t unit, int64_t bytes)

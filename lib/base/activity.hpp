@@ -47,6 +47,9 @@ class WatchedOperation {
   Operation outer_;
 };
 
+/// Says that this process gets on, in work that neither waits nor reads nor writes for long.
+void note_progress();
+
 /// Nanoseconds of a clock that no one sets and that all processes of a node share.
 int64_t steady_now_ns();
 
