@@ -120,9 +120,12 @@ StepStats Trainer::step(const std::vector<MicroBatch>& micro_batches) {
         "--learning_rate, or look at the rows with plumb inspect",
         num_steps_done_ + 1, stats.loss(), stats.grad_norm);
   ++num_steps_done_;
-  if (!stats.is_skipped)
+  if (stats.is_skipped) {
+    model_.take_restored(num_steps_done_);  // the same parameters are those after one more step
+  } else {
     model_.update(options_.adamw, stats.learning_rate, num_steps_done_,
                   clip_scale(stats.grad_norm, options_.max_grad_norm));
+  }
   return stats;
 }
 
