@@ -116,6 +116,8 @@ RunStart claim_run(const Communicator& comm, const TrainOptions& o) {
     }
     start.is_done = way == Way::kDone && !names_checkpoint;
     if (comm.rank() == 0 && start.checkpoint) log_resume(*start.checkpoint, inputs);
+    if (comm.rank() == 0 && !start.checkpoint && way == Way::kGoOn)
+      log_info("resume: {} stopped before its first checkpoint: starts anew", o.output_dir);
   }
   comm.run_on_rank0([&] {
     if (!start.checkpoint && !start.is_done) discard_run(o.output_dir);

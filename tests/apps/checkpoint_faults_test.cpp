@@ -40,7 +40,9 @@ TEST_F(CheckpointFaults, KilledAtAnyPointOfASaveItEndsWithTheSameBits) {
     expect_died(start("sft", 2, {}, point + ":kill"));
     expect_completed(start("sft", 2), after_step);
     EXPECT_EQ(outcome(), undisturbed);
-    if (after_step < 6) EXPECT_EQ(checkpoints(), (std::vector<std::string>{"step-000004", "step-000006"}));
+    if (after_step < 6) {
+      EXPECT_EQ(checkpoints(), (std::vector<std::string>{"step-000004", "step-000006"}));
+    }
   }
 }
 
@@ -118,7 +120,7 @@ TEST_F(CheckpointFaults, TheSameCommandOnceMoreDoesNothing) {
   EXPECT_EQ(again.exit_code, 0) << again.err;
   EXPECT_EQ(lines_with(again.err, "out was carried through already").size(), 1u) << again.err;
   EXPECT_EQ(lines_with(again.err, "step ").size(), 0u) << again.err;
-  EXPECT_EQ(fs::last_write_time(directory_ / "out/model/model.safetensors"), written);
+  EXPECT_TRUE(fs::last_write_time(directory_ / "out/model/model.safetensors") == written);
   EXPECT_EQ(start("sft", 2, {{"resume", "never"}}).exit_code, 2);
   // from an older checkpoint, asked for by name
   const RunResult named = start("sft", 2, {{"resume", "out/checkpoints/step-000004"}});

@@ -12,6 +12,7 @@ namespace {
 struct ResumeCase {
   const char* name;
   const char* stage;
+  int last_ranks;  // that end the run, after 8 and 4
   Options options;
 };
 void PrintTo(const ResumeCase& given, std::ostream* out) { *out << given.name; }
@@ -19,39 +20,35 @@ void PrintTo(const ResumeCase& given, std::ostream* out) { *out << given.name; }
 class Resume : public ResumeTest, public testing::WithParamInterface<ResumeCase> {};
 
 TEST_P(Resume, KilledTwiceAndGoneOnWithOnOtherRanksItEndsWithTheSameBits) {
-  const auto& [name, stage, options] = GetParam();
-  const Outcome undisturbed = golden(stage, 4, options);
-  expect_died(start(stage, 8, options, "step:3:5:kill"));
-  const RunResult second = start(stage, 4, options, "step:5:0:kill");
+  const ResumeCase& given = GetParam();
+  const Outcome undisturbed = golden(given.stage, 4, given.options);
+  expect_died(start(given.stage, 8, given.options, "step:3:5:kill"));
+  const RunResult second = start(given.stage, 4, given.options, "step:5:0:kill");
   expect_died(second);
   EXPECT_EQ(lines_with(second.err, "resume: goes on after step 2").size(), 1u) << second.err;
-  const RunResult last = start(stage, 3, options);
+  const RunResult last = start(given.stage, given.last_ranks, given.options);
   expect_completed(last, 4);
   EXPECT_EQ(outcome(), undisturbed);
   EXPECT_EQ(lines_with(last.err, "reference: log-probabilities").size(), 0u) << last.err;  // kept beside the pairs
 }
 
-TEST_P(Resume, OnOneRankItEndsWithTheSameBits) {
-  const auto& [name, stage, options] = GetParam();
-  const Outcome undisturbed = golden(stage, 2, options);
-  expect_died(start(stage, 1, options, "step:3:0:kill"));
-  expect_completed(start(stage, 1, options), 2);
-  EXPECT_EQ(outcome(), undisturbed);
-}
-
-INSTANTIATE_TEST_SUITE_P(Ways, Resume,
-                         testing::Values(ResumeCase{"sft", "sft", {}},
-                                         ResumeCase{"sft_bfloat16", "sft", {{"dtype", "bfloat16"}}},
-                                         ResumeCase{"lora_dropout", "sft", {{"lora_r", "4"}, {"lora_dropout", "0.2"}}},
-                                         ResumeCase{"qlora_8bit",
-                                                    "sft",
-                                                    {{"lora_r", "4"},
-                                                     {"quantize", "nf4"},
-                                                     {"optim", "adamw_8bit"},
-                                                     {"lora_target_modules", "all-linear"},
-                                                     {"lora_modules_to_save", "lm_head"}}},
-                                         ResumeCase{"adamw_8bit", "sft", {{"optim", "adamw_8bit"}}},
-                                         ResumeCase{"reward", "reward", {}}, ResumeCase{"dpo", "dpo", {}}),
+const ResumeCase kCases[] = {
+    {"sft", "sft", 3, {}},
+    {"bfloat16", "sft", 1, {{"dtype", "bfloat16"}}},
+    {"lora_dropout", "sft", 3, {{"lora_r", "4"}, {"lora_dropout", "0.2"}}},
+    {"qlora_8bit",
+     "sft",
+     1,
+     {{"lora_r", "4"},
+      {"quantize", "nf4"},
+      {"optim", "adamw_8bit"},
+      {"lora_target_modules", "all-linear"},
+      {"lora_modules_to_save", "lm_head"}}},
+    {"adamw_8bit", "sft", 6, {{"optim", "adamw_8bit"}}},
+    {"reward", "reward", 4, {}},
+    {"dpo", "dpo", 1, {}},
+};
+INSTANTIATE_TEST_SUITE_P(Ways, Resume, testing::ValuesIn(kCases),
                          [](const auto& given) { return std::string(given.param.name); });
 
 }  // namespace

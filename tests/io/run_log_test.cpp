@@ -3,8 +3,9 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <filesystem>
+#include <string>
+#include <vector>
 
 #include "tests/io/temporary_directory.hpp"
 

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -42,11 +43,11 @@ class ResumeTest : public ProgramTest {
   /// Of a directory whose run has ended.
   Outcome outcome(const std::string& output_dir = "out") const {
     const bool has_adapter = exists(output_dir + "/adapter");
-    Outcome outcome{lines_with(directory_.read(output_dir + "/metrics.jsonl"), "\"step\""),
-                    directory_.read(output_dir +
-                                    (has_adapter ? "/adapter/adapter_model.safetensors" : "/model/model.safetensors"))};
-    for (std::string& line : outcome.lines) line.erase(std::min(line.find(",\"step_seconds\""), line.size()));
-    return outcome;
+    Outcome left{lines_with(directory_.read(output_dir + "/metrics.jsonl"), "\"step\""),
+                 directory_.read(output_dir +
+                                 (has_adapter ? "/adapter/adapter_model.safetensors" : "/model/model.safetensors"))};
+    for (std::string& line : left.lines) line.erase(std::min(line.find(",\"step_seconds\""), line.size()));
+    return left;
   }
 
   /// Of a run that nothing disturbs.
