@@ -137,7 +137,8 @@ int run_status(const std::vector<std::string>& arguments) {
   std::string directory;
   bool is_json = false;
   OptionsDescription description(
-      "exit code: 0 running or done, 75 stopped, killed or silent (start it again), 70 failed\noptions of plumb status");
+      "exit code: 0 running or done, 75 stopped, killed or silent (start it again), 70 failed\noptions of plumb "
+      "status");
   description.add_options()("output_dir", boost::program_options::value(&directory),
                             "directory of a run or pipeline; the option's name may be left out");
   description.add_options()("json", with_default(is_json), "for programs");

@@ -76,8 +76,7 @@ TimeLimit::TimeLimit(double max_seconds) {
 }
 
 bool TimeLimit::is_near() const {
-  return end_seconds_ &&
-         steady_seconds() + kSlowness * (slowest_step_seconds_ + slowest_save_seconds_) > *end_seconds_;
+  return end_seconds_ && steady_seconds() + kSlowness * (slowest_step_seconds_ + slowest_save_seconds_) > *end_seconds_;
 }
 
 void TimeLimit::add_step(double seconds) {

@@ -11,8 +11,8 @@ namespace plumb {
 
 class Stragglers {
  public:
-  /// Takes the figures of a step, by rank; 0 where a rank had no rows. Returns a line for people on ranks that have been
-  /// slower than 3/4 of the fastest for 20 steps on end; "" if there is nothing new.
+  /// Takes the figures of a step, by rank; 0 where a rank had no rows. Returns a line for people on ranks that have
+  /// been slower than 3/4 of the fastest for 20 steps on end; "" if there is nothing new.
   std::string add_step(const std::vector<int64_t>& picoseconds_per_token);
 
  private:

@@ -84,7 +84,7 @@ struct TrainOptions {
   bool skip_nonfinite_steps = false;
   double watchdog_seconds = 600;  // 0: none
   std::string max_time;           // as parse_duration() takes it; "": no limit
-  int64_t save_steps = 500;  // steps between checkpoints; 0: none
+  int64_t save_steps = 500;       // steps between checkpoints; 0: none
   int64_t save_total_limit = 2;
   std::string resume = "auto";  // or never, or the directory of a checkpoint
 

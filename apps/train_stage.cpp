@@ -173,7 +173,12 @@ void run_steps(const TrainOptions& o, const Communicator& comm, TrainableModel& 
     total_tokens += stats.num_tokens;
     if (is_logged) memory_bytes = sum_of_memory(comm);
     const ProgressState state{
-        step, length.num_steps, epoch, stats.loss(), stats.grad_norm, stats.learning_rate,
+        step,
+        length.num_steps,
+        epoch,
+        stats.loss(),
+        stats.grad_norm,
+        stats.learning_rate,
         static_cast<double>(stats.num_tokens) / step_seconds,
         seconds / static_cast<double>(step - num_steps_before) * static_cast<double>(length.num_steps - step),
         memory_bytes};
@@ -228,8 +233,8 @@ void plan_run(const TrainOptions& o, const Communicator& comm, const ModelConfig
 
 /// Start-up checks and all steps that are left. `at_start`, local, is called between the two. Collective.
 void train(const TrainOptions& o, const Communicator& comm, TrainableModel& model, const StageRows& train_rows,
-           const StageRows* eval_rows, const RunLength& length, const StageStart& start,
-           RunControl& control, const std::function<void()>& at_start) {
+           const StageRows* eval_rows, const RunLength& length, const StageStart& start, RunControl& control,
+           const std::function<void()>& at_start) {
   const std::unique_ptr<Objective> objective = make_objective(o, model.config());
   if (o.startup_checks) run_startup_checks(comm, o, model, *objective, train_rows);
   at_start();
@@ -270,7 +275,8 @@ void train_adapter(const TrainOptions& o, const Communicator& comm, const HfMode
   const std::unique_ptr<AdaptedModel> model =
       load_adapted_model(comm, config, source, adapter, engine_options(o), static_cast<uint64_t>(o.seed));
   model->set_dropout(0);  // which no two computations of a start-up check would have alike
-  train(o, comm, *model, train_rows, eval_rows, length, start, control, [&] { model->set_dropout(adapter.adapter.dropout); });
+  train(o, comm, *model, train_rows, eval_rows, length, start, control,
+        [&] { model->set_dropout(adapter.adapter.dropout); });
   export_adapter(comm, model->unit(), model->parameter_shard(), o.output_dir + "/adapter", adapter.config);
   if (o.exports_merged) export_merged(comm, o, config);
 }
@@ -330,10 +336,9 @@ void train_stage(const Communicator& comm, const TrainOptions& o) {
   control.stop_before_steps(comm);
   if (adapter) {
     train_adapter(o, comm, *source, config, *adapter, train_rows, eval_rows ? &*eval_rows : nullptr, length, start,
-                control);
+                  control);
   } else {
-    train_whole(o, comm, *source, config, train_rows, eval_rows ? &*eval_rows : nullptr, length, start,
-                control);
+    train_whole(o, comm, *source, config, train_rows, eval_rows ? &*eval_rows : nullptr, length, start, control);
   }
   if (win_rate) win_rate->add_to(notes);
   write_notes();

@@ -16,14 +16,14 @@ namespace plumb {
 struct TrainerOptions {
   AdamWOptions adamw;
   Schedule schedule;
-  double max_grad_norm = 1.0;              // 0: no clipping
+  double max_grad_norm = 1.0;             // 0: no clipping
   std::function<bool()> wants_stop = {};  // asked of each rank in each step
-  int max_skipped_on_end = 0;              // steps whose loss or norm is not finite, before that is an error
+  int max_skipped_on_end = 0;             // steps whose loss or norm is not finite, before that is an error
 };
 
 /// What the ranks tell each other along with the sums of a step.
 struct RankReports {
-  bool is_stop_wanted = false;              // by one rank at least
+  bool is_stop_wanted = false;                 // by one rank at least
   std::vector<int64_t> picoseconds_per_token;  // by rank: of computing, without waiting for others; 0: had no rows
 };
 

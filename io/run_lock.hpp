@@ -13,8 +13,8 @@ namespace plumb {
 
 inline constexpr std::string_view kRunLockName = "job.lock";
 
-/// Whether a job that lives holds the lock, as far as one look tells: of an owner on another host, whether it renewed the
-/// lock within the last minute.
+/// Whether a job that lives holds the lock, as far as one look tells: of an owner on another host, whether it renewed
+/// the lock within the last minute.
 bool is_run_locked(const std::string& directory);
 
 class RunLock {

@@ -1,5 +1,5 @@
-// status.json: where a run stands, for people who are not at its terminal and for programs that watch it. Written whole,
-// every ten seconds and when the run ends, so that one whose heartbeat rests has been killed. Rank 0 only.
+// status.json: where a run stands, for people who are not at its terminal and for programs that watch it. Written
+// whole, every ten seconds and when the run ends, so that one whose heartbeat rests has been killed. Rank 0 only.
 #pragma once
 
 #include <condition_variable>
@@ -27,8 +27,8 @@ struct RunStatus {
   double loss = 0, tokens_per_second = 0, step_seconds = 0, seconds_left = 0;
   int64_t memory_bytes = 0;
   std::string checkpoint = {};  // the last one saved
-  double step_time = 0;    // when the last step ended, seconds since 1970; 0: none yet
-  double heartbeat = 0;    // when this was written, likewise
+  double step_time = 0;         // when the last step ended, seconds since 1970; 0: none yet
+  double heartbeat = 0;         // when this was written, likewise
   ProcessIdentity process = {};
 };
 

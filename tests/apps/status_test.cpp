@@ -44,7 +44,8 @@ TEST_F(StatusOfRuns, DoneAndFailed) {
 }
 
 TEST_F(StatusOfRuns, RunningSilentAndKilled) {
-  RunStatus status_now{.step = 3, .num_steps = 9, .step_seconds = 1, .heartbeat = wall_seconds(), .process = this_process()};
+  RunStatus status_now{
+      .step = 3, .num_steps = 9, .step_seconds = 1, .heartbeat = wall_seconds(), .process = this_process()};
   status_now.step_time = wall_seconds();
   {
     const RunLock lock(directory_ / "out");
