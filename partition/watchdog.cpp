@@ -22,7 +22,7 @@ namespace {
 
 constexpr std::chrono::milliseconds kLookEvery{200};
 constexpr double kSuspendedSeconds = 3;  // a thread that looks this much later than it meant to was stopped
-constexpr double kSilentSeconds = 2;     // so long without a look, and a rank counts as stopped
+constexpr double kSilentSeconds = 1;     // so long without a look, and a rank counts as stopped
 constexpr std::chrono::milliseconds kTimeForOthersToSpeak{600};
 constexpr int kMaxFrames = 48;
 
@@ -142,18 +142,23 @@ bool Watchdog::is_behind() const {
 }
 
 std::string Watchdog::describe_who_is_behind() const {
-  std::string text;
-  uint64_t most = 0;
-  for (int i = 0; i < num_ranks_; ++i) most = std::max(most, progress_of(i).num_collectives.load());
+  const auto begun = [&](int i) { return progress_of(i).num_collectives.load(); };
+  const auto silent_seconds = [&](int i) { return seconds_since(progress_of(i).alive_ns.load()); };
+  uint64_t most = 0, fewest = UINT64_MAX;
+  bool is_one_silent = false;  // then the others that are behind wait for it
   for (int i = 0; i < num_ranks_; ++i) {
-    const ProcessProgress& peer = progress_of(i);
-    const uint64_t begun = peer.num_collectives.load();
-    const double silent_seconds = seconds_since(peer.alive_ns.load());
-    const bool is_silent = silent_seconds > kSilentSeconds;
-    if (begun == most && !is_silent) continue;
+    most = std::max(most, begun(i));
+    fewest = std::min(fewest, begun(i));
+    is_one_silent = is_one_silent || silent_seconds(i) > kSilentSeconds;
+  }
+  std::string text;
+  for (int i = 0; i < num_ranks_; ++i) {
+    const bool is_silent = silent_seconds(i) > kSilentSeconds;
+    if (is_one_silent ? !is_silent : begun(i) == most || begun(i) > fewest) continue;
     text += fmt::format("{}rank {} (process {}) is behind: it has begun {} of {} collectives", text.empty() ? "" : "; ",
-                        node_begin_ + i, peer.pid.load(), begun, most);
-    if (is_silent) text += fmt::format(", and given no sign of life for {:.0f} s: stopped or killed", silent_seconds);
+                        node_begin_ + i, progress_of(i).pid.load(), begun(i), most);
+    if (is_silent)
+      text += fmt::format(", and given no sign of life for {:.0f} s: stopped or killed", silent_seconds(i));
   }
   if (!text.empty()) return text;
   return spans_nodes_ ? "all ranks of this node are alike: the one behind is on another node"
