@@ -22,6 +22,7 @@ int run_tokenize(const std::vector<std::string>& arguments);
 int run_plan(const std::vector<std::string>& arguments);
 int run_evaluate(const std::vector<std::string>& arguments);
 int run_generate(const std::vector<std::string>& arguments);
+int run_status(const std::vector<std::string>& arguments);
 int run_report(const std::vector<std::string>& arguments);
 int run_merge(const std::vector<std::string>& arguments);
 int run_quantize(const std::vector<std::string>& arguments);

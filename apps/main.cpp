@@ -32,6 +32,7 @@ constexpr std::array kCommands = {
     Command{"inspect", "show rows decoded, with what is trained", plumb::run_inspect},
     Command{"tokenize", "JSONL {\"text\"} on standard input to {\"ids\"}", plumb::run_tokenize},
     Command{"plan", "bytes per rank of a run, without running it", plumb::run_plan},
+    Command{"status", "where a run or pipeline stands, for people and cron", plumb::run_status},
     Command{"report", "report.html of a run, also while it goes on", plumb::run_report},
     Command{"merge", "a model with an adapter in its weights", plumb::run_merge},
     Command{"quantize", "a model in NF4, as bitsandbytes stores it", plumb::run_quantize},

@@ -33,8 +33,8 @@ void open_output_directory(const std::string& directory) {
   std::error_code error;
   fs::create_directories(directory, error);
   if (error) throw_error<InputOutputError>("--output_dir {}: cannot be created: {}", directory, error.message());
-  remove_temporary_files(directory,
-                         {"model", "adapter", "run.json", "checks.json", "notes.json", "report.html", "metrics.jsonl"});
+  remove_temporary_files(directory, {"model", "adapter", "run.json", "checks.json", "notes.json", "report.html",
+                                     "status.json", "metrics.jsonl"});
   remove_unfinished_checkpoints(checkpoint_directory(directory));
   const std::string probe = directory + "/.writable";
   fs::remove(probe, error);

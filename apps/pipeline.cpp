@@ -11,9 +11,11 @@
 #include "apps/commands.hpp"
 #include "apps/model_setup.hpp"
 #include "apps/pipeline_state.hpp"
+#include "apps/run_control.hpp"
 #include "apps/train_stage.hpp"
 #include "io/file.hpp"
 #include "io/report.hpp"
+#include "io/run_lock.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 
@@ -76,9 +78,11 @@ StageWay way_of_stage(const Communicator& comm, const PipelineState* state, size
 void run_stages(const Communicator& comm, const PipelineFile& file) {
   const std::string directory = pipeline_directory(file);
   std::vector<PlannedStage> stages = plan_pipeline(file);
+  std::optional<RunLock> lock;
   std::optional<PipelineState> state;
   comm.run_on_rank0([&] {
     check_inputs_exist(stages);
+    lock.emplace(directory);
     state.emplace(directory, stages);
     if (file.path.empty()) write_file_atomically(join_path(directory, "pipeline.ini"), render_pipeline_file(file));
   });
@@ -94,14 +98,20 @@ void run_stages(const Communicator& comm, const PipelineFile& file) {
     });
     o.overwrite_output_dir = way == StageWay::kAnew || o.resume == "never";
     o.replaces_changed_run = true;
-    try {
-      train_stage(comm, o);
-    } catch (const std::exception&) {
+    const auto set_aside = [&](const char* status) {
       try {
-        if (state) state->set(i, "failed", seconds_since(start), inputs);
+        if (state) state->set(i, status, seconds_since(start), inputs);
       } catch (const std::exception& error) {
         log_warning("{}", error.what());  // on a full disk, say: the first error is the one to tell
       }
+    };
+    try {
+      train_stage(comm, o);
+    } catch (const StoppedRun&) {
+      set_aside("unfinished");
+      throw;
+    } catch (const std::exception&) {
+      set_aside("failed");
       throw;
     }
     release_freed_memory();  // the next stage plans with the memory that is left

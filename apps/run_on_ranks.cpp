@@ -1,6 +1,7 @@
 #include <cstdlib>
 
 #include "apps/commands.hpp"
+#include "apps/run_control.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 
@@ -25,6 +26,9 @@ int run_on_ranks(const std::function<int(const Communicator&)>& body) {
     rank = comm.rank();
     set_log_rank(comm.rank(), comm.size());
     return body(comm);
+  } catch (const StoppedRun& stop) {
+    if (rank == 0) log_info("{}", stop.what());
+    return stop.code();
   } catch (const AgreedError& error) {
     if (rank == 0) log_error("{}", error.what());
     return error.code();

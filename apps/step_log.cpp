@@ -52,6 +52,10 @@ void StepLog::write(const StepStats& last, int64_t step, double epoch, int64_t t
   sums_.clear();
 }
 
+void StepLog::write_skipped(int64_t step, double epoch, const std::vector<int64_t>& rows) {
+  metrics_.write({{"step", step}, {"epoch", epoch}, {"skipped_rows", rows}});
+}
+
 void StepLog::write(const EvaluationStats& stats, int64_t step, double epoch) {
   nlohmann::ordered_json line = {{"step", step}, {"epoch", epoch}};
   for (const Metric& metric : stats.metrics) line["eval_" + metric.name] = metric.value;

@@ -28,6 +28,9 @@ class StepLog {
   /// tokens of the last step.
   void write(const StepStats& last, int64_t step, double epoch, int64_t total_tokens, int64_t memory_bytes);
 
+  /// A step that changed nothing, and the rows that it had.
+  void write_skipped(int64_t step, double epoch, const std::vector<int64_t>& rows);
+
   /// The metrics of an evaluation, each as eval_NAME; sft's loss also as perplexity.
   void write(const EvaluationStats& stats, int64_t step, double epoch);
 

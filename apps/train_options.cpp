@@ -7,6 +7,7 @@
 #include <cmath>
 #include <sstream>
 
+#include "apps/stop_request.hpp"
 #include "lib/base/check.hpp"
 #include "lib/model/sampling.hpp"
 #include "lib/optim/schedule.hpp"
@@ -115,6 +116,13 @@ void declare(OptionsDescription& description, TrainOptions& o) {
   add("reduction", with_default(o.reduction), "canonical: same bits on any number of ranks; fast: less memory");
   add("save_dtype", with_default(o.save_dtype), "float32 or bfloat16: of the exported model");
   add("startup_checks", with_default(o.startup_checks), "prove on a few rows, before training, that the run is sound");
+  add("skip_nonfinite_steps", with_default(o.skip_nonfinite_steps),
+      "a step whose loss or gradient norm is not finite changes nothing and its rows are named; the third on end is an "
+      "error; false: the first");
+  add("watchdog_seconds", with_default(o.watchdog_seconds),
+      "a job that gets nothing done for so long ends with exit code 76, naming the rank behind; 0: never");
+  add("max_time", with_default(o.max_time),
+      "seconds, MM:SS or HH:MM:SS: the run stops in time, with a checkpoint; as it does for SLURM_JOB_END_TIME");
   add("save_steps", with_default(o.save_steps), "steps between checkpoints, from which a stopped run goes on; 0: none");
   add("save_total_limit", with_default(o.save_total_limit), "checkpoints that are kept");
   add("resume", with_default(o.resume),
@@ -162,6 +170,9 @@ void validate(const TrainOptions& o) {
   check_one_of(o.reduction, {"canonical", "fast"}, "reduction");
   check_one_of(o.save_dtype, {"float32", "bfloat16"}, "save_dtype");
   check_one_of(o.optim, {"adamw_torch", "adamw", "adamw_torch_fused", "adamw_8bit", "adamw_bnb_8bit"}, "optim");
+  check_range(std::isfinite(o.watchdog_seconds) && o.watchdog_seconds >= 0, "watchdog_seconds", "0 or more",
+              o.watchdog_seconds);
+  if (!o.max_time.empty()) parse_duration(o.max_time, "max_time");
   parse_schedule(o.lr_scheduler_type);
   validate(o.lora);
   if (o.stage == Stage::kSft) check_one_of(o.sft.loss_type, {"nll", "chunked_nll", "dft"}, "loss_type");

@@ -81,7 +81,10 @@ struct TrainOptions {
   std::string reduction = "canonical";
   std::string save_dtype = "float32";  // of the exported model
   bool startup_checks = true;
-  int64_t save_steps = 500;  // steps between checkpoints; 0: none
+  bool skip_nonfinite_steps = false;
+  double watchdog_seconds = 600;  // 0: none
+  std::string max_time;           // as parse_duration() takes it; "": no limit
+  int64_t save_steps = 500;       // steps between checkpoints; 0: none
   int64_t save_total_limit = 2;
   std::string resume = "auto";  // or never, or the directory of a checkpoint
 

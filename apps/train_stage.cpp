@@ -16,6 +16,8 @@
 #include "apps/preference_pairs.hpp"
 #include "apps/progress.hpp"
 #include "apps/resume.hpp"
+#include "apps/run_control.hpp"
+#include "apps/skipped_steps.hpp"
 #include "apps/stage_data.hpp"
 #include "apps/stage_notes.hpp"
 #include "apps/startup_checks.hpp"
@@ -24,6 +26,7 @@
 #include "apps/win_rate.hpp"
 #include "io/process_memory.hpp"
 #include "io/report.hpp"
+#include "io/run_lock.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/fault.hpp"
 #include "lib/base/log.hpp"
@@ -32,6 +35,7 @@
 #include "lib/objective/sft.hpp"
 #include "partition/memory_plan.hpp"
 #include "partition/sharded_model.hpp"
+#include "partition/watchdog.hpp"
 
 namespace plumb {
 
@@ -84,12 +88,14 @@ void warn_of_other_threads(const Communicator& comm, const StageStart& start, in
     log_warning("{} threads per rank, {} before: losses may differ in their last digits", threads, before);
 }
 
-TrainerOptions trainer_options(const TrainOptions& o, int64_t num_steps) {
+TrainerOptions trainer_options(const TrainOptions& o, int64_t num_steps, const RunControl& control) {
   const auto warmup = static_cast<int64_t>(
       o.warmup_steps < 1 ? std::ceil(o.warmup_steps * static_cast<double>(num_steps)) : o.warmup_steps);
   return {{o.adam_beta1, o.adam_beta2, o.adam_epsilon, o.weight_decay},
           {parse_schedule(o.lr_scheduler_type), o.learning_rate, warmup, num_steps},
-          o.max_grad_norm};
+          o.max_grad_norm,
+          [&control] { return control.wants_stop(); },
+          o.skip_nonfinite_steps ? kMaxSkippedOnEnd : 0};
 }
 
 int64_t sum_of_memory(const Communicator& comm) {
@@ -139,9 +145,9 @@ void evaluate_and_log(const TrainOptions& o, const Communicator& comm, Trainable
 /// The loop over steps, behind those of `start`. Collective.
 void run_steps(const TrainOptions& o, const Communicator& comm, TrainableModel& model, Objective& objective,
                const StageRows& train_rows, const StageRows* eval_rows, const RunLength& length,
-               const StageStart& start, StepLog* log) {
+               const StageStart& start, RunControl& control, StepLog* log) {
   const int64_t num_steps_before = start.run.num_steps_done();
-  Trainer trainer(model, comm, objective, trainer_options(o, length.num_steps), num_steps_before);
+  Trainer trainer(model, comm, objective, trainer_options(o, length.num_steps, control), num_steps_before);
   Checkpoints checkpoints(o, start.inputs, comm, model);
   const auto stream = train_rows.stream({.seed = static_cast<uint64_t>(o.seed),
                                          .shuffle = o.shuffle,
@@ -156,7 +162,9 @@ void run_steps(const TrainOptions& o, const Communicator& comm, TrainableModel& 
   const double loop_start = seconds_now();
   while (trainer.num_steps_done() < length.num_steps) {
     const double step_start = seconds_now();
-    const StepStats stats = trainer.step(stream->next());
+    std::vector<MicroBatch> batches = stream->next();
+    spoil_on_purpose(batches, trainer.num_steps_done() + 1, comm.rank());
+    const StepStats stats = trainer.step(batches);
     const double step_seconds = seconds_now() - step_start, seconds = seconds_now() - loop_start;
     const int64_t step = trainer.num_steps_done();
     const double epoch = static_cast<double>(step) / static_cast<double>(length.steps_per_epoch);
@@ -164,23 +172,35 @@ void run_steps(const TrainOptions& o, const Communicator& comm, TrainableModel& 
     const bool is_logged = step % o.logging_steps == 0 || step == 1 || is_last;
     total_tokens += stats.num_tokens;
     if (is_logged) memory_bytes = sum_of_memory(comm);
+    const ProgressState state{
+        step,
+        length.num_steps,
+        epoch,
+        stats.loss(),
+        stats.grad_norm,
+        stats.learning_rate,
+        static_cast<double>(stats.num_tokens) / step_seconds,
+        seconds / static_cast<double>(step - num_steps_before) * static_cast<double>(length.num_steps - step),
+        memory_bytes};
+    control.add_step(state, stats.reports, step_seconds);
+    if (stats.is_skipped) log_skipped_step(comm, batches, step, epoch, log);
     if (log) {
-      log->add(stats, step_seconds);
-      if (is_logged) log->write(stats, step, epoch, total_tokens, memory_bytes);
-      progress.show(
-          {step, length.num_steps, epoch, stats.loss(), stats.grad_norm, stats.learning_rate,
-           static_cast<double>(stats.num_tokens) / step_seconds,
-           seconds / static_cast<double>(step - num_steps_before) * static_cast<double>(length.num_steps - step),
-           memory_bytes},
-          is_logged);
+      if (!stats.is_skipped) log->add(stats, step_seconds);
+      if (is_logged && !stats.is_skipped) log->write(stats, step, epoch, total_tokens, memory_bytes);
+      progress.show(state, is_logged);
     }
     if (eval_rows && (step % eval_every == 0 || is_last))
       evaluate_and_log(o, comm, model, objective, *eval_rows, step, epoch, log, progress);
-    if (checkpoints.is_due(step)) {
+    const bool is_to_stop = stats.reports.is_stop_wanted && !is_last;
+    bool is_saved = false;
+    if (checkpoints.is_due(step) || is_to_stop) {
       progress.finish_line();
-      checkpoints.save(step, total_tokens, log);
+      const double save_start = seconds_now();
+      is_saved = checkpoints.save(step, total_tokens, log);
+      control.add_save(step, is_saved, seconds_now() - save_start);
     }
     pass_fault_point("step", step, comm.rank());
+    if (is_to_stop) control.stop(step, is_saved);
   }
   progress.finish_line();
 }
@@ -213,7 +233,7 @@ void plan_run(const TrainOptions& o, const Communicator& comm, const ModelConfig
 
 /// Start-up checks and all steps that are left. `at_start`, local, is called between the two. Collective.
 void train(const TrainOptions& o, const Communicator& comm, TrainableModel& model, const StageRows& train_rows,
-           const StageRows* eval_rows, const RunLength& length, const StageStart& start,
+           const StageRows* eval_rows, const RunLength& length, const StageStart& start, RunControl& control,
            const std::function<void()>& at_start) {
   const std::unique_ptr<Objective> objective = make_objective(o, model.config());
   if (o.startup_checks) run_startup_checks(comm, o, model, *objective, train_rows);
@@ -225,16 +245,16 @@ void train(const TrainOptions& o, const Communicator& comm, TrainableModel& mode
     if (checkpoint) log.emplace(o.output_dir, checkpoint->manifest.step, SavedRun(*checkpoint).log);
     if (!checkpoint) log.emplace(o.output_dir);
   });
-  run_steps(o, comm, model, *objective, train_rows, eval_rows, length, start, log ? &*log : nullptr);
+  run_steps(o, comm, model, *objective, train_rows, eval_rows, length, start, control, log ? &*log : nullptr);
 }
 
 /// All parameters of the model, which is then in output_dir/model. Collective.
 void train_whole(const TrainOptions& o, const Communicator& comm, const HfModel& source, const ModelConfig& config,
                  const StageRows& train_rows, const StageRows* eval_rows, const RunLength& length,
-                 const StageStart& start) {
+                 const StageStart& start, RunControl& control) {
   ShardedModel model(config, comm, engine_options(o));
   load_weights(comm, model, source);
-  train(o, comm, model, train_rows, eval_rows, length, start, [] {});
+  train(o, comm, model, train_rows, eval_rows, length, start, control, [] {});
   export_model(comm, model, o.output_dir + "/model", o.model.model, o.save_dtype);
 }
 
@@ -251,11 +271,12 @@ void export_merged(const Communicator& comm, const TrainOptions& o, const ModelC
 /// An adapter beside the model, which is then in output_dir/adapter. Collective.
 void train_adapter(const TrainOptions& o, const Communicator& comm, const HfModel& source, const ModelConfig& config,
                    const AdapterStart& adapter, const StageRows& train_rows, const StageRows* eval_rows,
-                   const RunLength& length, const StageStart& start) {
+                   const RunLength& length, const StageStart& start, RunControl& control) {
   const std::unique_ptr<AdaptedModel> model =
       load_adapted_model(comm, config, source, adapter, engine_options(o), static_cast<uint64_t>(o.seed));
   model->set_dropout(0);  // which no two computations of a start-up check would have alike
-  train(o, comm, *model, train_rows, eval_rows, length, start, [&] { model->set_dropout(adapter.adapter.dropout); });
+  train(o, comm, *model, train_rows, eval_rows, length, start, control,
+        [&] { model->set_dropout(adapter.adapter.dropout); });
   export_adapter(comm, model->unit(), model->parameter_shard(), o.output_dir + "/adapter", adapter.config);
   if (o.exports_merged) export_merged(comm, o, config);
 }
@@ -266,11 +287,16 @@ void train_stage(const Communicator& comm, const TrainOptions& o) {
   const double stage_start = seconds_now();
   const int threads = set_up_process(comm, o.model.threads);
   warm_up_libraries();
+  stop_on_signals();
+  const Watchdog watchdog(comm, o.watchdog_seconds);
+  std::optional<RunLock> lock;
+  comm.run_on_rank0([&] { lock.emplace(o.output_dir); });
   StageStart start{claim_run(comm, o), {}};
   if (start.run.is_done) {
     if (comm.rank() == 0) log_info("{} was carried through already", o.output_dir);
     return;
   }
+  RunControl control(comm, o);
   std::optional<HfModel> source;
   std::optional<AdapterStart> adapter;
   comm.run_agreed([&] {
@@ -307,10 +333,12 @@ void train_stage(const Communicator& comm, const TrainOptions& o) {
     add_reference_logps(comm, reference, train_rows);
     if (eval_rows) add_reference_logps(comm, reference, *eval_rows);
   }
+  control.stop_before_steps(comm);
   if (adapter) {
-    train_adapter(o, comm, *source, config, *adapter, train_rows, eval_rows ? &*eval_rows : nullptr, length, start);
+    train_adapter(o, comm, *source, config, *adapter, train_rows, eval_rows ? &*eval_rows : nullptr, length, start,
+                  control);
   } else {
-    train_whole(o, comm, *source, config, train_rows, eval_rows ? &*eval_rows : nullptr, length, start);
+    train_whole(o, comm, *source, config, train_rows, eval_rows ? &*eval_rows : nullptr, length, start, control);
   }
   if (win_rate) win_rate->add_to(notes);
   write_notes();
@@ -318,6 +346,7 @@ void train_stage(const Communicator& comm, const TrainOptions& o) {
     write_report(o.output_dir);
     record_end_of_run(o.output_dir);
   });
+  control.end();
   if (comm.rank() == 0)
     log_info("{} steps in {}; the {} is in {}", length.num_steps, render_duration(seconds_now() - stage_start),
              adapter ? "adapter" : "model", o.output_dir + (adapter ? "/adapter" : "/model"));

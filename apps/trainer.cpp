@@ -3,16 +3,19 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <span>
 
+#include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {
 
 namespace {
 
-/// Collective: exact, so the same bits on any number of ranks. One message for all sums.
-void sum_over_ranks(const Communicator& comm, ObjectiveSums& sums) {
+/// Collective: exact, so the same bits on any number of ranks. One message for all sums, those of `more` too.
+void sum_over_ranks(const Communicator& comm, ObjectiveSums& sums, std::span<int64_t> more = {}) {
   std::vector<int64_t> packed = {sums.num_tokens};
+  packed.insert(packed.end(), more.begin(), more.end());
   packed.insert(packed.end(), sums.counts.begin(), sums.counts.end());
   for (ExactSum& sum : sums.sums) {
     sum.carry();
@@ -21,10 +24,20 @@ void sum_over_ranks(const Communicator& comm, ObjectiveSums& sums) {
   comm.sum(packed);
   const int64_t* next = packed.data();
   sums.num_tokens = *next++;
+  for (int64_t& number : more) number = *next++;
   for (int64_t& count : sums.counts) count = *next++;
   for (ExactSum& sum : sums.sums)
     for (int64_t& bin : sum.bins()) bin = *next++;
   if (!sums.maxima.empty()) comm.max(std::span<double>(sums.maxima));
+}
+
+/// Collective: the sums of a step, and what ranks report with them.
+RankReports sum_step(const Communicator& comm, ObjectiveSums& sums, int64_t compute_ns, bool wants_stop) {
+  std::vector<int64_t> numbers(static_cast<size_t>(comm.size()) + 1);
+  numbers[0] = wants_stop ? 1 : 0;
+  if (sums.num_tokens > 0) numbers[static_cast<size_t>(comm.rank()) + 1] = compute_ns * 1000 / sums.num_tokens;
+  sum_over_ranks(comm, sums, numbers);
+  return {numbers[0] > 0, {numbers.begin() + 1, numbers.end()}};
 }
 
 /// Collective: what every micro-batch tells the others, by its number.
@@ -61,7 +74,9 @@ double StepStats::metric(std::string_view name) const { return find_metric(metri
 double EvaluationStats::metric(std::string_view name) const { return find_metric(metrics, name); }
 
 BatchGradient accumulate_global_batch(TrainableModel& model, const Communicator& comm, Objective& objective,
-                                      const std::vector<MicroBatch>& micro_batches) {
+                                      const std::vector<MicroBatch>& micro_batches,
+                                      const std::function<bool()>& wants_stop) {
+  const int64_t start_ns = steady_now_ns() - collective_wait_ns();
   BatchGradient gradient;
   for (const MicroBatch& batch : micro_batches) {
     const BatchWeight part = objective.weigh(batch);
@@ -83,26 +98,34 @@ BatchGradient accumulate_global_batch(TrainableModel& model, const Communicator&
                        return objective.apply(hidden_TD, batch, parameters, gradients, gradient.weight, gradient.sums);
                      });
   }
-  sum_over_ranks(comm, gradient.sums);
+  const int64_t compute_ns = steady_now_ns() - collective_wait_ns() - start_ns;
+  gradient.reports = sum_step(comm, gradient.sums, compute_ns, wants_stop && wants_stop());
   gradient.norm = model.gradient_norm();
   return gradient;
 }
 
 StepStats Trainer::step(const std::vector<MicroBatch>& micro_batches) {
-  const BatchGradient gradient = accumulate_global_batch(model_, comm_, objective_, micro_batches);
+  const BatchGradient gradient = accumulate_global_batch(model_, comm_, objective_, micro_batches, options_.wants_stop);
   StepStats stats;
+  stats.reports = gradient.reports;
   stats.metrics = objective_.metrics(gradient.sums, /*is_evaluation=*/false);
   stats.num_tokens = gradient.sums.num_tokens;
   stats.grad_norm = gradient.norm;
   stats.learning_rate = options_.schedule.at(num_steps_done_);
-  if (!std::isfinite(stats.loss()) || !std::isfinite(stats.grad_norm))
+  stats.is_skipped = !std::isfinite(stats.loss()) || !std::isfinite(stats.grad_norm);
+  num_skipped_on_end_ = stats.is_skipped ? num_skipped_on_end_ + 1 : 0;
+  if (num_skipped_on_end_ > options_.max_skipped_on_end)
     throw_error<NumericError>(
         "step {}: loss {}, gradient norm {}: not finite, so nothing was updated; try a lower "
         "--learning_rate, or look at the rows with plumb inspect",
         num_steps_done_ + 1, stats.loss(), stats.grad_norm);
   ++num_steps_done_;
-  model_.update(options_.adamw, stats.learning_rate, num_steps_done_,
-                clip_scale(stats.grad_norm, options_.max_grad_norm));
+  if (stats.is_skipped) {
+    model_.take_restored(num_steps_done_);  // the same parameters are those after one more step
+  } else {
+    model_.update(options_.adamw, stats.learning_rate, num_steps_done_,
+                  clip_scale(stats.grad_norm, options_.max_grad_norm));
+  }
   return stats;
 }
 

@@ -16,7 +16,15 @@ namespace plumb {
 struct TrainerOptions {
   AdamWOptions adamw;
   Schedule schedule;
-  double max_grad_norm = 1.0;  // 0: no clipping
+  double max_grad_norm = 1.0;             // 0: no clipping
+  std::function<bool()> wants_stop = {};  // asked of each rank in each step
+  int max_skipped_on_end = 0;             // steps whose loss or norm is not finite, before that is an error
+};
+
+/// What the ranks tell each other along with the sums of a step.
+struct RankReports {
+  bool is_stop_wanted = false;                 // by one rank at least
+  std::vector<int64_t> picoseconds_per_token;  // by rank: of computing, without waiting for others; 0: had no rows
 };
 
 /// Over the global batch.
@@ -25,6 +33,8 @@ struct StepStats {
   double learning_rate = 0;
   int64_t num_tokens = 0;
   std::vector<Metric> metrics;  // the objective's, its loss first
+  RankReports reports;
+  bool is_skipped = false;  // loss or norm was not finite, and nothing was updated
 
   double loss() const { return metrics.front().value; }
   /// Of the metric with this name, which the objective must have.
@@ -47,8 +57,8 @@ class Trainer {
           int64_t num_steps_done = 0)
       : model_(model), comm_(comm), objective_(objective), options_(options), num_steps_done_(num_steps_done) {}
 
-  /// Collective: every rank passes its micro-batches, equally many. Throws NumericError on all ranks alike, before
-  /// anything is updated, if loss or norm is not finite.
+  /// Collective: every rank passes its micro-batches, equally many. If loss or norm is not finite, nothing is updated,
+  /// on all ranks alike: the step is skipped or, after max_skipped_on_end such steps, NumericError is thrown.
   StepStats step(const std::vector<MicroBatch>& micro_batches);
 
   int64_t num_steps_done() const { return num_steps_done_; }
@@ -59,6 +69,7 @@ class Trainer {
   Objective& objective_;
   TrainerOptions options_;
   int64_t num_steps_done_;
+  int num_skipped_on_end_ = 0;
 };
 
 /// Collective: loss and gradient norm of a global batch; nothing is updated. The gradient stays in the model's shards.
@@ -66,9 +77,11 @@ struct BatchGradient {
   BatchWeight weight;
   ObjectiveSums sums;  // over all ranks
   double norm = 0;
+  RankReports reports;
 };
 BatchGradient accumulate_global_batch(TrainableModel& model, const Communicator& comm, Objective& objective,
-                                      const std::vector<MicroBatch>& micro_batches);
+                                      const std::vector<MicroBatch>& micro_batches,
+                                      const std::function<bool()>& wants_stop = {});
 
 /// This rank's micro-batches of the next round, equally many on all ranks.
 using NextMicroBatches = std::function<std::vector<MicroBatch>()>;

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {
@@ -73,6 +74,7 @@ int64_t File::size_bytes() const {
 }
 
 void File::pread_exact(std::span<std::byte> bytes, int64_t offset_bytes) const {
+  const WatchedOperation watched("read of a file", OperationKind::kFile, -1, std::ssize(bytes));
   while (!bytes.empty()) {
     const ssize_t n = retry_interrupted([&] { return ::pread(descriptor_, bytes.data(), bytes.size(), offset_bytes); });
     if (n < 0) throw_errno(path_, fmt::format("read {} bytes at offset {}", bytes.size(), offset_bytes));
@@ -85,6 +87,7 @@ void File::pread_exact(std::span<std::byte> bytes, int64_t offset_bytes) const {
 }
 
 void File::pwrite_exact(std::span<const std::byte> bytes, int64_t offset_bytes) const {
+  const WatchedOperation watched("write of a file", OperationKind::kFile, -1, std::ssize(bytes));
   while (!bytes.empty()) {
     const ssize_t n =
         retry_interrupted([&] { return ::pwrite(descriptor_, bytes.data(), bytes.size(), offset_bytes); });
@@ -114,6 +117,7 @@ void File::reserve(int64_t size_bytes) const {
 }
 
 void File::sync() const {
+  const WatchedOperation watched("fsync of a file", OperationKind::kFile);
   if (retry_interrupted([&] { return ::fsync(descriptor_); }) != 0) throw_errno(path_, "write to the device");
 }
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "io/file.hpp"
+#include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {
@@ -188,6 +189,7 @@ Hdf5Dataset::Hdf5Dataset(Hdf5Handle handle, std::string path, std::string name, 
     : handle_(std::move(handle)), path_(std::move(path)), name_(std::move(name)), type_(type), size_(size) {}
 
 void Hdf5Dataset::append_raw(const void* values, int64_t num_values, Hdf5Type type) {
+  const WatchedOperation watched("write of an HDF5 dataset", OperationKind::kFile);
   check(type == type_, "values have the type of their dataset");
   if (num_values == 0) return;
   const Turn turn;
@@ -201,6 +203,7 @@ void Hdf5Dataset::append_raw(const void* values, int64_t num_values, Hdf5Type ty
 }
 
 void Hdf5Dataset::read_raw(int64_t begin, void* values, int64_t num_values, Hdf5Type type) const {
+  const WatchedOperation watched("read of an HDF5 dataset", OperationKind::kFile);
   check(type == type_, "values have the type of their dataset");
   if (begin < 0 || num_values > size_ || begin > size_ - num_values) {
     throw_error<DataError>("{}: {}: expected elements [{}, {} more), got an array of {}", path_, name_, begin,

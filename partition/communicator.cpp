@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <exception>
 
+#include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 
@@ -80,19 +81,25 @@ Communicator::~Communicator() {
   MPI_Comm_free(&node_comm_);
 }
 
-void Communicator::barrier() const { check_mpi(MPI_Barrier(world_), "barrier"); }
+void Communicator::barrier() const {
+  const WatchedOperation wait("barrier");
+  check_mpi(MPI_Barrier(world_), "barrier");
+}
 
 void Communicator::sum(std::span<int64_t> values) const {
+  const WatchedOperation wait("sum of numbers", OperationKind::kCollective, -1, std::ssize(values) * 8);
   check_mpi(MPI_Allreduce(MPI_IN_PLACE, values.data(), static_cast<int>(values.size()), MPI_INT64_T, MPI_SUM, world_),
             "sum of integers");
 }
 
 void Communicator::max(std::span<int64_t> values) const {
+  const WatchedOperation wait("maximum of numbers", OperationKind::kCollective, -1, std::ssize(values) * 8);
   check_mpi(MPI_Allreduce(MPI_IN_PLACE, values.data(), static_cast<int>(values.size()), MPI_INT64_T, MPI_MAX, world_),
             "maximum of integers");
 }
 
 void Communicator::max(std::span<double> values) const {
+  const WatchedOperation wait("maximum of numbers", OperationKind::kCollective, -1, std::ssize(values) * 8);
   check_mpi(MPI_Allreduce(MPI_IN_PLACE, values.data(), static_cast<int>(values.size()), MPI_DOUBLE, MPI_MAX, world_),
             "maximum of numbers");
 }
@@ -106,6 +113,7 @@ void Communicator::broadcast(std::string& bytes) const { broadcast_from(0, bytes
 
 void Communicator::broadcast_from(int root, std::string& bytes) const {
   auto size = static_cast<int64_t>(bytes.size());
+  const WatchedOperation wait("broadcast");
   check_mpi(MPI_Bcast(&size, 1, MPI_INT64_T, root, world_), "broadcast of a size");
   bytes.resize(static_cast<size_t>(size));
   for (int64_t begin = 0; begin < size; begin += message_piece_bytes)
@@ -116,6 +124,7 @@ void Communicator::broadcast_from(int root, std::string& bytes) const {
 
 std::vector<int64_t> Communicator::all_gather(int64_t value) const {
   std::vector<int64_t> values(static_cast<size_t>(size_));
+  const WatchedOperation wait("all-gather");
   check_mpi(MPI_Allgather(&value, 1, MPI_INT64_T, values.data(), 1, MPI_INT64_T, world_), "all-gather");
   return values;
 }
@@ -130,6 +139,7 @@ std::vector<std::vector<double>> Communicator::all_gather(const std::vector<doub
     total += counts.back();
   }
   std::vector<double> all(static_cast<size_t>(total));
+  const WatchedOperation wait("all-gather of numbers", OperationKind::kCollective, -1, std::ssize(all) * 8);
   check_mpi(MPI_Allgatherv(values.data(), static_cast<int>(values.size()), MPI_DOUBLE, all.data(), counts.data(),
                            begins.data(), MPI_DOUBLE, world_),
             "all-gather of numbers");
@@ -158,6 +168,7 @@ void Communicator::run_agreed(const std::function<void()>& body) const {
     message = error.what();
   }
   int first = code == 0 ? size_ : rank_;
+  const WatchedOperation wait("agreement");
   check_mpi(MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, world_), "agreement");
   if (first == size_) return;
   const std::string own_message = message;
@@ -195,6 +206,7 @@ void MessageBatch::receive(std::span<std::byte> bytes, int from, int tag) {
 }
 
 void MessageBatch::wait() {
+  const WatchedOperation wait("messages between nodes");
   check_mpi(MPI_Waitall(static_cast<int>(requests_.size()), requests_.data(), MPI_STATUSES_IGNORE), "messages");
   requests_.clear();
 }

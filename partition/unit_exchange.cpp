@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
 #include "lib/model/tensor_kernels.hpp"
 
@@ -14,6 +15,11 @@ namespace {
 constexpr int kGatherTag = 1, kReduceTag = 2;
 
 int64_t element_bytes(at::ScalarType dtype) { return dtype == at::kFloat ? 4 : dtype == at::kByte ? 1 : 2; }
+
+struct UnitWait : WatchedOperation {
+  UnitWait(const char* what, const UnitOperation& operation)
+      : WatchedOperation(what, OperationKind::kCollective, operation.unit, operation.buffer.bytes) {}
+};
 
 }  // namespace
 
@@ -70,6 +76,7 @@ std::span<std::byte> UnitExchange::slot_part(int gather, int rank) const {
 void UnitExchange::wait_for_slot(int gather) {
   record(CollectiveRecord::Kind::kGather, plan_.gathers[static_cast<size_t>(gather)]);
   // the slot may be written once every rank of the node has released what was there: all that I have released
+  const UnitWait wait("a slot to gather into", plan_.gathers[static_cast<size_t>(gather)]);
   memory_.wait_for_all(&RankProgress::gathers_released, memory_.mine().gathers_released.load());
 }
 
@@ -106,6 +113,7 @@ void UnitExchange::start_gather(int gather, std::span<const std::byte> shard) {
 
 at::Tensor UnitExchange::finish_gather(int gather) {
   const UnitOperation& operation = plan_.gathers[static_cast<size_t>(gather)];
+  const UnitWait wait("gather", operation);
   if (!gather_messages_.empty()) {
     gather_messages_.front().wait();
     gather_messages_.pop_front();
@@ -124,7 +132,10 @@ at::Tensor UnitExchange::gradient_buffer(int reduce) {
   const UnitOperation& operation = plan_.reduces[static_cast<size_t>(reduce)];
   const ShardLayout& layout = units_[static_cast<size_t>(operation.unit)];
   // peers may still read what was here: wait until they have consumed all that I have
-  memory_.wait_for_all(&RankProgress::reduces_consumed, memory_.mine().reduces_consumed.load());
+  {
+    const UnitWait wait("a buffer for the gradient", operation);
+    memory_.wait_for_all(&RankProgress::reduces_consumed, memory_.mine().reduces_consumed.load());
+  }
   at::Tensor flat = tensor_at(gradient_area(comm_.local_index(comm_.rank())) + operation.buffer.offset_bytes,
                               layout.padded_elements(), gradient_dtype(operation));
   for (const ElementRange& gap : layout.gaps()) flat.narrow(0, gap.begin, gap.size()).zero_();
@@ -158,7 +169,10 @@ void UnitExchange::finish_reduce(int reduce, int64_t accumulation, std::span<flo
     return;
   }
   const int me = comm_.rank(), my_node = comm_.node();
-  memory_.wait_for_all(&RankProgress::reduces_posted, memory_.mine().reduces_consumed.load() + 1);
+  {
+    const UnitWait wait("reduce-scatter", operation);
+    memory_.wait_for_all(&RankProgress::reduces_posted, memory_.mine().reduces_consumed.load() + 1);
+  }
   const auto local_leaf = [&](int local, int owner) {
     return Summand{1, gradient_area(local) + operation.buffer.offset_bytes + owner * shard * (is_bfloat16 ? 2 : 4),
                    is_bfloat16};

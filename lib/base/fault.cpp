@@ -8,19 +8,38 @@
 
 namespace plumb {
 
-void pass_fault_point(std::string_view point, int64_t step, int rank) {
+namespace {
+
+/// "" where none is asked for.
+std::string_view action_at(std::string_view point, int64_t step, int rank) {
   static const char* const kFault = std::getenv("PLUMB_FAULT");
-  if (kFault == nullptr) return;
-  const std::string_view fault = kFault;
+  if (kFault == nullptr) return "";
   const std::string here = fmt::format("{}:{}:{}:", point, step, rank);
-  if (!fault.starts_with(here)) return;
-  const std::string_view action = fault.substr(here.size());
+  std::string_view fault = kFault;
+  while (!fault.starts_with(here)) {
+    const size_t end = fault.find(';');
+    if (end == std::string_view::npos) return "";
+    fault.remove_prefix(end + 1);
+  }
+  return fault.substr(here.size(), fault.find(';') - here.size());
+}
+
+}  // namespace
+
+bool is_fault_due(std::string_view point, int64_t step, int rank, std::string_view action) {
+  return action_at(point, step, rank) == action;
+}
+
+void pass_fault_point(std::string_view point, int64_t step, int rank) {
+  const std::string_view action = action_at(point, step, rank);
   if (action == "kill") std::raise(SIGKILL);
   if (action == "stop") std::raise(SIGSTOP);
   if (action == "segv") std::raise(SIGSEGV);
+  if (action == "usr1") std::raise(SIGUSR1);
+  if (action == "term") std::raise(SIGTERM);
   if (action == "exit") std::exit(0);
-  if (action == "error") throw_error<InputOutputError>("{}: a fault on purpose", fault);
-  if (action == "throw") throw_error<std::runtime_error>("{}: a fault on purpose", fault);
+  if (action == "error") throw_error<InputOutputError>("{}:{}:{}: a fault on purpose", point, step, rank);
+  if (action == "throw") throw_error<std::runtime_error>("{}:{}:{}: a fault on purpose", point, step, rank);
 }
 
 }  // namespace plumb

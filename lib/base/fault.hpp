@@ -7,7 +7,11 @@
 
 namespace plumb {
 
-/// ACTION: kill, stop or segv (signals), exit (in order, with code 0), error (throws InputOutputError) or throw.
+/// ACTION: kill, stop, segv, usr1 or term (signals), exit (in order, with code 0), error (throws InputOutputError) or
+/// throw. Several faults are separated by semicolons.
 void pass_fault_point(std::string_view point, int64_t step, int rank);
+
+/// Whether the variable asks for this; for faults that are no more than wrong numbers.
+bool is_fault_due(std::string_view point, int64_t step, int rank, std::string_view action);
 
 }  // namespace plumb

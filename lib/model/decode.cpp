@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/random.hpp"
 #include "lib/model/tensor_kernels.hpp"
@@ -172,6 +173,7 @@ at::Tensor Decoder::step_block(int64_t layer, const RopeTable& rope, const at::T
 }
 
 at::Tensor Decoder::step(std::span<const int32_t> tokens) {
+  note_progress();
   check(tokens.size() == sequences_.size(), "every sequence gets a token");
   RopeTable rope;
   for (const Sequence& sequence : sequences_) {

@@ -181,7 +181,7 @@ RunResult run_program(const std::vector<std::string>& argv, const RunOptions& op
   if (!options.interrupt_after.empty()) {
     const bool is_running = wait_for_text(options.interrupt_after);
     interrupted = Clock::now();
-    if (is_running) ::kill(process, SIGINT);
+    if (is_running) ::kill(process, options.interrupt_signal);
   }
   if (!options.kill_ranks_after.empty() && wait_for_text(options.kill_ranks_after)) kill_children(process);
   if (!has_ended) has_ended = wait_until(process, status, deadline);

@@ -15,6 +15,7 @@ struct RunOptions {
   std::string working_directory = {};  // "": that of the test
   double timeout_seconds = 120;        // then the program is killed
   std::string interrupt_after = {};    // SIGINT, once, when standard error holds this text
+  int interrupt_signal = 2;            // instead of SIGINT
   std::string kill_ranks_after = {};   // SIGKILL to all that the program started, when standard error holds this text
   bool obeys_permissions = false;      // root too is refused files that their mode closes to it
 };

@@ -1,0 +1,81 @@
+#include "apps/run_control.hpp"
+
+#include <fmt/format.h>
+
+#include "apps/output_directory.hpp"
+#include "io/checkpoint_directory.hpp"
+#include "io/file.hpp"
+#include "lib/base/check.hpp"
+#include "lib/base/log.hpp"
+
+namespace plumb {
+
+RunControl::RunControl(const Communicator& comm, const TrainOptions& options)
+    : options_(options),
+      is_first_rank_(comm.rank() == 0),
+      time_(options.max_time.empty() ? 0 : parse_duration(options.max_time, "max_time")) {
+  if (!is_first_rank_) return;
+  RunStatus status;
+  status.command = name_of(options.stage);
+  status.num_ranks = comm.size();
+  status.process = this_process();
+  status_.emplace(options.output_dir, status);
+}
+
+bool RunControl::wants_stop() const { return !stop_signal().empty() || (is_first_rank_ && time_.is_near()); }
+
+void RunControl::add_step(const ProgressState& progress, const RankReports& reports, double step_seconds) {
+  time_.add_step(step_seconds);
+  if (!is_first_rank_) return;
+  const std::string slow = stragglers_.add_step(reports.picoseconds_per_token);
+  if (!slow.empty()) log_warning("step {}: {}", progress.step, slow);
+  status_->update([&](RunStatus& s) {
+    s.step = progress.step;
+    s.num_steps = progress.num_steps;
+    s.loss = progress.loss;
+    s.tokens_per_second = progress.tokens_per_second;
+    s.step_seconds = step_seconds;
+    s.seconds_left = progress.seconds_left;
+    s.memory_bytes = progress.memory_bytes;
+    s.step_time = wall_seconds();
+  });
+}
+
+void RunControl::add_save(int64_t step, bool is_saved, double seconds) {
+  time_.add_save(seconds);
+  if (!status_ || !is_saved) return;
+  status_->update([&](RunStatus& s) {
+    s.checkpoint = join_path(checkpoint_directory(options_.output_dir), checkpoint_name(step));
+  });
+}
+
+std::string RunControl::reason_to_stop() const {
+  if (!stop_signal().empty()) return fmt::format("on {}", stop_signal());
+  return is_first_rank_ && time_.is_near() ? "as its time is nearly over" : "on a signal to another rank";
+}
+
+void RunControl::stop_before_steps(const Communicator& comm) {
+  int64_t num_votes = wants_stop() ? 1 : 0;
+  comm.sum({&num_votes, 1});
+  if (num_votes > 0)
+    stop(fmt::format("stopped {} before the first step; the same command starts again", reason_to_stop()),
+         kExitTransient);
+}
+
+void RunControl::stop(int64_t step, bool is_saved) {
+  stop(fmt::format("stopped after step {} {}; {}", step, reason_to_stop(),
+                   is_saved ? "the same command goes on from there"
+                            : "no checkpoint of it was saved, so the same command goes on from the last one before"),
+       is_saved ? kExitStopped : kExitTransient);
+}
+
+void RunControl::stop(const std::string& message, int exit_code) {
+  if (status_) status_->end("stopped", message);
+  throw StoppedRun(message, exit_code);
+}
+
+void RunControl::end() {
+  if (status_) status_->end("done");
+}
+
+}  // namespace plumb

@@ -1,0 +1,88 @@
+#include "apps/stop_request.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <charconv>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <ctime>
+
+#include "lib/base/check.hpp"
+
+namespace plumb {
+
+namespace {
+
+constexpr double kMarginSeconds = 1;         // to end the program in, after the last save
+constexpr double kBatchMarginSeconds = 30;   // a batch system is stricter, and its clock another
+constexpr double kSlowness = 1.5;            // how much slower than the slowest so far the next may be
+constexpr double kForgettingPerStep = 0.98;  // one slow step, the first say, does not count for ever
+
+std::atomic<int> first_signal = 0;
+static_assert(std::atomic<int>::is_always_lock_free, "a signal handler sets it");
+
+void note_signal(int signal) {
+  int none = 0;
+  first_signal.compare_exchange_strong(none, signal);
+}
+
+double steady_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+const double kProgramStart = steady_seconds();
+
+}  // namespace
+
+void stop_on_signals() {
+  for (const int signal : {SIGUSR1, SIGTERM}) {
+    struct sigaction action = {};
+    action.sa_handler = note_signal;
+    action.sa_flags = SA_RESTART;
+    ::sigaction(signal, &action, nullptr);
+  }
+}
+
+std::string_view stop_signal() {
+  const int signal = first_signal.load();
+  return signal == SIGUSR1 ? "SIGUSR1" : signal == SIGTERM ? "SIGTERM" : "";
+}
+
+double parse_duration(const std::string& text, std::string_view option) {
+  double seconds = 0;
+  int num_parts = 0;
+  const char* const end = text.data() + text.size();
+  for (const char* next = text.data();; ++next) {
+    int64_t part = 0;
+    const auto read = std::from_chars(next, end, part);
+    const bool is_last = read.ptr == end;
+    const bool is_part = read.ec == std::errc() && part >= 0 && (num_parts == 0 || part < 60) && ++num_parts <= 3;
+    if (!is_part || (!is_last && *read.ptr != ':'))
+      throw_error<UsageError>("--{}: expected seconds, MM:SS or HH:MM:SS, got {}", option, text);
+    seconds = seconds * 60 + static_cast<double>(part);
+    if (is_last) return seconds;
+    next = read.ptr;
+  }
+}
+
+TimeLimit::TimeLimit(double max_seconds) {
+  if (max_seconds > 0) end_seconds_ = kProgramStart + max_seconds - kMarginSeconds;
+  if (const char* const text = std::getenv("SLURM_JOB_END_TIME")) {
+    const double left = std::atof(text) - static_cast<double>(std::time(nullptr));
+    const double end = steady_seconds() + left - kBatchMarginSeconds;
+    if (std::atof(text) > 0) end_seconds_ = std::min(end, end_seconds_.value_or(end));
+  }
+}
+
+bool TimeLimit::is_near() const {
+  return end_seconds_ && steady_seconds() + kSlowness * (slowest_step_seconds_ + slowest_save_seconds_) > *end_seconds_;
+}
+
+void TimeLimit::add_step(double seconds) {
+  slowest_step_seconds_ = std::max(seconds, slowest_step_seconds_ * kForgettingPerStep);
+}
+
+void TimeLimit::add_save(double seconds) { slowest_save_seconds_ = std::max(seconds, slowest_save_seconds_); }
+
+}  // namespace plumb

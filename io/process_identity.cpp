@@ -1,0 +1,90 @@
+#include "io/process_identity.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <array>
+#include <csignal>
+#include <cstdlib>
+#include <ctime>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "io/json_tolerant.hpp"
+
+namespace plumb {
+
+namespace {
+
+std::string host_name() {
+  std::array<char, 256> name = {};
+  ::gethostname(name.data(), name.size() - 1);
+  return name.data();
+}
+
+std::string machine_name() {
+  std::string boot;
+  std::ifstream("/proc/sys/kernel/random/boot_id") >> boot;
+  std::array<char, 64> space = {};
+  const ssize_t size = ::readlink("/proc/self/ns/pid", space.data(), space.size() - 1);
+  return fmt::format("{} {}", boot, size > 0 ? space.data() : "");
+}
+
+/// Ticks from boot to the start of a process that is not a zombie; 0 if there is none.
+int64_t start_of(int64_t pid) {
+  std::ifstream file(fmt::format("/proc/{}/stat", pid));
+  std::string line;
+  std::getline(file, line);
+  const size_t name_end = line.rfind(')');  // a name may hold anything
+  if (name_end == std::string::npos) return 0;
+  std::istringstream fields(line.substr(name_end + 1));
+  std::string field;
+  constexpr int kState = 3, kStart = 22;  // as proc(5) counts
+  for (int i = kState; i <= kStart && fields >> field; ++i) {
+    if (i == kState && (field == "Z" || field == "X")) return 0;
+    if (i == kStart) return std::atoll(field.c_str());
+  }
+  return 0;
+}
+
+}  // namespace
+
+ProcessIdentity this_process() {
+  const char* const job = std::getenv("SLURM_JOB_ID");
+  const char* const restart = std::getenv("SLURM_RESTART_COUNT");
+  return {
+      host_name(), machine_name(), ::getpid(), start_of(::getpid()), job ? job : "", restart ? std::atoll(restart) : 0,
+      utc_now()};
+}
+
+Life life_of(const ProcessIdentity& process, const ProcessIdentity& me) {
+  if (process.pid > 0 && process.machine == me.machine) {
+    const int64_t start = start_of(process.pid);
+    return start != 0 && start == process.started ? Life::kAlive : Life::kGone;
+  }
+  if (!process.job.empty() && process.job == me.job && process.restart < me.restart) return Life::kGone;
+  return Life::kUnknown;
+}
+
+nlohmann::ordered_json to_json(const ProcessIdentity& process) {
+  return {
+      {"host", process.host}, {"machine", process.machine}, {"pid", process.pid},    {"started_ticks", process.started},
+      {"job", process.job},   {"restart", process.restart}, {"since", process.since}};
+}
+
+ProcessIdentity process_identity_from(const nlohmann::ordered_json& json) {
+  return {get_text(json, "host"), get_text(json, "machine"),  get_count(json, "pid"), get_count(json, "started_ticks"),
+          get_text(json, "job"),  get_count(json, "restart"), get_text(json, "since")};
+}
+
+std::string utc_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts = {};
+  ::gmtime_r(&now, &parts);
+  std::array<char, 32> text = {};
+  std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text.data();
+}
+
+}  // namespace plumb

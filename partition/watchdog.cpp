@@ -1,0 +1,192 @@
+#include "partition/watchdog.hpp"
+
+#include <execinfo.h>
+#include <fmt/format.h>
+#include <pthread.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <csignal>
+#include <exception>
+#include <new>
+#include <string>
+#include <string_view>
+
+#include "lib/base/check.hpp"
+
+namespace plumb {
+
+namespace {
+
+constexpr std::chrono::milliseconds kLookEvery{200};
+constexpr double kSuspendedSeconds = 3;  // a thread that looks this much later than it meant to was stopped
+constexpr double kSilentSeconds = 1;     // so long without a look, and a rank counts as stopped
+constexpr std::chrono::milliseconds kTimeForOthersToSpeak{600};
+constexpr int kMaxFrames = 48;
+
+double seconds_since(int64_t since_ns) { return static_cast<double>(steady_now_ns() - since_ns) * 1e-9; }
+
+/// Straight to the descriptor: whoever hangs may hold the lock of the log.
+void write_error(std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t n = ::write(STDERR_FILENO, text.data(), text.size());
+    if (n <= 0) return;
+    text.remove_prefix(static_cast<size_t>(n));
+  }
+}
+
+int stack_signal() { return SIGRTMIN + 7; }
+
+void print_stack(int) {
+  std::array<void*, kMaxFrames> frames = {};
+  ::backtrace_symbols_fd(frames.data(), ::backtrace(frames.data(), kMaxFrames), STDERR_FILENO);
+}
+
+std::string describe(const Operation& o) {
+  std::string text = o.operation;
+  if (o.unit >= 0) text += fmt::format(" of unit {}", o.unit);
+  if (o.bytes >= 0) text += fmt::format(", {} bytes", o.bytes);
+  return text;
+}
+
+}  // namespace
+
+struct alignas(64) Watchdog::NodeBoard {
+  std::atomic<int> is_job_ending;
+};
+
+Watchdog::Watchdog(const Communicator& comm, double limit_seconds)
+    : limit_seconds_(limit_seconds),
+      rank_(comm.rank()),
+      node_begin_(comm.node_begin(comm.node())),
+      num_ranks_(comm.node_size(comm.node())),
+      spans_nodes_(comm.num_nodes() > 1),
+      main_thread_(::pthread_self()) {
+  if (limit_seconds <= 0 || comm.size() == 1) return;
+  const int me = comm.local_index(rank_);
+  constexpr auto kPage = MPI_Aint{4096};
+  const auto bytes = static_cast<MPI_Aint>(sizeof(NodeBoard)) + num_ranks_ * MPI_Aint{sizeof(ProcessProgress)} + kPage;
+  void* base = nullptr;
+  if (MPI_Win_allocate_shared(me == 0 ? bytes : 0, 1, MPI_INFO_NULL, comm.node_mpi(), &base, &window_) != MPI_SUCCESS)
+    throw_error<CommError>("shared memory of {} bytes for the watchdog was refused", bytes);
+  MPI_Aint size = 0;
+  int unit = 0;
+  MPI_Win_shared_query(window_, 0, &size, &unit, &base);
+  board_ = reinterpret_cast<NodeBoard*>((reinterpret_cast<uintptr_t>(base) + 63) / 64 * 64);
+  if (me == 0) new (board_) NodeBoard{};
+  ProcessProgress* const mine = new (&progress_of(me)) ProcessProgress{};
+  mine->pid.store(::getpid());
+  mine->alive_ns.store(steady_now_ns());
+  set_progress(mine);
+  comm.barrier();
+
+  std::array<void*, 1> frame = {};
+  ::backtrace(frame.data(), 1);  // loads a library, which a signal handler must not
+  struct sigaction action = {};
+  action.sa_handler = print_stack;
+  action.sa_flags = SA_RESTART;
+  ::sigaction(stack_signal(), &action, nullptr);
+  thread_ = std::thread([this] { watch(); });
+}
+
+Watchdog::~Watchdog() {
+  if (!board_) return;
+  const bool is_in_order = std::uncaught_exceptions() == 0;
+  is_over_.store(true);
+  thread_.join();
+  set_progress(nullptr);
+  if (is_in_order) MPI_Win_free(&window_);
+}
+
+ProcessProgress& Watchdog::progress_of(int local_index) const {
+  return reinterpret_cast<ProcessProgress*>(board_ + 1)[local_index];
+}
+
+uint64_t Watchdog::num_operations_of_node() const {
+  uint64_t sum = 0;
+  for (int i = 0; i < num_ranks_; ++i)
+    sum += progress_of(i).num_operations.load() + progress_of(i).num_collectives.load();
+  return sum;
+}
+
+void Watchdog::watch() {
+  sigset_t all;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_BLOCK, &all, nullptr);  // signals are the main thread's
+  ProcessProgress& mine = progress_of(rank_ - node_begin_);
+  uint64_t num_operations = num_operations_of_node();
+  int64_t last_look_ns = steady_now_ns(), last_progress_ns = last_look_ns;
+  while (!is_over_.load()) {
+    std::this_thread::sleep_for(kLookEvery);
+    const int64_t now_ns = steady_now_ns();
+    mine.alive_ns.store(now_ns);
+    const uint64_t num_operations_now = num_operations_of_node();
+    const bool was_suspended = static_cast<double>(now_ns - last_look_ns) * 1e-9 > kSuspendedSeconds;
+    if (num_operations_now != num_operations || was_suspended) last_progress_ns = now_ns;
+    num_operations = num_operations_now;
+    last_look_ns = now_ns;
+    if (board_->is_job_ending.load() != 0) end_job({});
+    if (seconds_since(last_progress_ns) <= limit_seconds_) continue;
+    for (const Operation& operation : operations_under_way())
+      if (seconds_since(operation.since_ns) > limit_seconds_) end_job(operation);
+  }
+}
+
+bool Watchdog::is_behind() const {
+  const uint64_t mine = progress_of(rank_ - node_begin_).num_collectives.load();
+  for (int i = 0; i < num_ranks_; ++i)
+    if (progress_of(i).num_collectives.load() > mine) return true;
+  return false;
+}
+
+std::string Watchdog::describe_who_is_behind() const {
+  const auto begun = [&](int i) { return progress_of(i).num_collectives.load(); };
+  const auto silent_seconds = [&](int i) { return seconds_since(progress_of(i).alive_ns.load()); };
+  uint64_t most = 0, fewest = UINT64_MAX;
+  bool is_one_silent = false;  // then the others that are behind wait for it
+  for (int i = 0; i < num_ranks_; ++i) {
+    most = std::max(most, begun(i));
+    fewest = std::min(fewest, begun(i));
+    is_one_silent = is_one_silent || silent_seconds(i) > kSilentSeconds;
+  }
+  std::string text;
+  for (int i = 0; i < num_ranks_; ++i) {
+    const bool is_silent = silent_seconds(i) > kSilentSeconds;
+    if (is_one_silent ? !is_silent : begun(i) == most || begun(i) > fewest) continue;
+    text += fmt::format("{}rank {} (process {}) is behind: it has begun {} of {} collectives", text.empty() ? "" : "; ",
+                        node_begin_ + i, progress_of(i).pid.load(), begun(i), most);
+    if (is_silent)
+      text += fmt::format(", and given no sign of life for {:.0f} s: stopped or killed", silent_seconds(i));
+  }
+  if (!text.empty()) return text;
+  return spans_nodes_ ? "all ranks of this node are alike: the one behind is on another node"
+                      : "all ranks wait alike: for a file, or the network";
+}
+
+void Watchdog::end_job(const Operation& operation) {
+  const bool is_first = board_->is_job_ending.exchange(1) == 0;
+  const std::string me = fmt::format("plumb: [rank {}] watchdog: ", rank_);
+  if (is_first && operation.operation) {
+    write_error(fmt::format(
+        "plumb: [rank {}] error: watchdog: waits for {} (collective {}) since {:.1f} s, over the limit of {} s "
+        "(--watchdog_seconds); {}\n",
+        rank_, describe(operation), operation.sequence, seconds_since(operation.since_ns), limit_seconds_,
+        describe_who_is_behind()));
+    std::string last;
+    for (const Operation& o : last_operations())
+      last += fmt::format("{}  {} (collective {}, ended {:.1f} s ago, took {:.3f} s)\n", me, describe(o), o.sequence,
+                          seconds_since(o.since_ns + o.duration_ns), static_cast<double>(o.duration_ns) * 1e-9);
+    write_error(me + "its last operations:\n" + last);
+  }
+  const bool has_to_say = is_first || is_behind();
+  if (has_to_say) {
+    write_error(me + (is_first ? "stack:\n" : "this rank is behind; stack:\n"));
+    ::pthread_kill(main_thread_, stack_signal());
+  }
+  std::this_thread::sleep_for(has_to_say ? kTimeForOthersToSpeak : kTimeForOthersToSpeak / 2);
+  ::_exit(kExitHang);
+}
+
+}  // namespace plumb

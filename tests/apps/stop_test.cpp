@@ -1,0 +1,77 @@
+// Runs that are asked to stop: by a signal to one rank or to the launcher, or because their time is over. They leave a
+// checkpoint and go on to the same bits.
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "tests/support/resume_test.hpp"
+
+namespace plumb::test {
+namespace {
+
+class Stop : public ResumeTest {
+ protected:
+  std::string state() const {
+    return nlohmann::json::parse(directory_.read("out/status.json")).at("state").get<std::string>();
+  }
+};
+
+TEST_F(Stop, ASignalToOneRankStopsAllWithACheckpoint) {
+  const Outcome undisturbed = golden("sft", 2);
+  for (const std::string signal : {"usr1", "term"}) {
+    // the rank with the signal votes in the step after it
+    const RunResult stopped = start("sft", 3, {{"save_steps", "100"}, {"output_dir", "out"}}, "step:2:1:" + signal);
+    EXPECT_EQ(stopped.exit_code, 85) << stopped.err << stopped.launcher;
+    EXPECT_EQ(lines_with(stopped.err, "stopped after step 3 ").size(), 1u) << stopped.err;
+    EXPECT_EQ(lines_with(stopped.err, "error").size(), 0u) << stopped.err;
+    EXPECT_EQ(checkpoints(), std::vector<std::string>{"step-000003"});
+    EXPECT_EQ(state(), "stopped");
+    EXPECT_FALSE(exists("out/job.lock"));
+    expect_completed(start("sft", 2), 3);
+    EXPECT_EQ(state(), "done");
+    EXPECT_EQ(outcome(), undisturbed);
+    std::filesystem::remove_all(directory_ / "out");
+  }
+}
+
+TEST_F(Stop, ASignalInTheLastStepChangesNothing) {
+  const RunResult result = start("sft", 2, {}, "step:5:0:usr1");
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(state(), "done");
+}
+
+TEST_F(Stop, TheLaunchersSignalReachesTheRanks) {
+  RunOptions options;
+  options.interrupt_after = "step 3/";
+  options.interrupt_signal = SIGUSR1;
+  const RunResult stopped = sft(2, {{"max_steps", "100000"}, {"logging_steps", "1"}, {"save_steps", "0"}}, options);
+  EXPECT_EQ(stopped.exit_code, 85) << stopped.err << stopped.launcher;
+  EXPECT_LT(stopped.seconds_after_interrupt, 10);
+  EXPECT_EQ(checkpoints().size(), 1u);
+  EXPECT_EQ(unfinished_files(), std::vector<std::string>());
+}
+
+TEST_F(Stop, ARunStopsInTime) {
+  const RunResult stopped =
+      sft(2, {{"max_steps", "100000"}, {"logging_steps", "100"}, {"save_steps", "0"}, {"max_time", "0:12"}});
+  EXPECT_EQ(stopped.exit_code, 85) << stopped.err << stopped.launcher;
+  EXPECT_LT(stopped.seconds, 16);
+  EXPECT_EQ(lines_with(stopped.err, "as its time is nearly over").size(), 1u) << stopped.err;
+  EXPECT_EQ(checkpoints().size(), 1u);
+}
+
+TEST_F(Stop, WhereNoCheckpointCanBeSavedItIsTransient) {
+  const RunResult stopped = start("sft", 2, {}, "step:2:1:usr1;checkpoint-synced:3:0:error");
+  EXPECT_EQ(stopped.exit_code, 75) << stopped.err << stopped.launcher;
+  EXPECT_EQ(lines_with(stopped.err, "no checkpoint of it was saved").size(), 1u) << stopped.err;
+}
+
+TEST_F(Stop, TimesThatAreNoneAreRefused) {
+  expect_refused(sft(1, {{"max_time", "1h"}}), 2, {"--max_time", "1h"});
+  expect_refused(sft(1, {{"watchdog_seconds", "-1"}}), 2, {"--watchdog_seconds", "-1"});
+}
+
+}  // namespace
+}  // namespace plumb::test

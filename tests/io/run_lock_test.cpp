@@ -1,0 +1,138 @@
+#include "io/run_lock.hpp"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "io/process_identity.hpp"
+#include "lib/base/check.hpp"
+#include "tests/io/temporary_directory.hpp"
+
+namespace plumb::test {
+namespace {
+
+constexpr double kBeatSeconds = 0.05;
+
+class RunLockTest : public testing::Test {
+ protected:
+  std::string run() const { return directory_.path() + "/run"; }
+  bool is_locked() const { return std::filesystem::exists(run() + "/job.lock"); }
+  /// What a lock of another process looks like.
+  void write_lock(const ProcessIdentity& owner) const {
+    std::filesystem::create_directories(run());
+    directory_.write("run/job.lock", to_json(owner).dump() + "\n");
+  }
+  std::string refusal() const {
+    try {
+      const RunLock lock(run(), kBeatSeconds);
+    } catch (const UsageError& error) {
+      return error.what();
+    }
+    return "";
+  }
+  static ProcessIdentity elsewhere() {
+    ProcessIdentity owner = this_process();
+    owner.host = "other";
+    owner.machine = "of another boot";
+    owner.job = "77";
+    return owner;
+  }
+
+  const TemporaryDirectory directory_;
+};
+
+TEST_F(RunLockTest, OneHoldsItAndItGoesWithItsOwner) {
+  {
+    const RunLock lock(run(), kBeatSeconds);
+    EXPECT_TRUE(is_locked());
+    const std::string message = refusal();
+    EXPECT_NE(message.find("process " + std::to_string(::getpid())), std::string::npos) << message;
+    EXPECT_NE(message.find(run()), std::string::npos) << message;
+    EXPECT_TRUE(is_locked()) << "whoever is refused leaves it";
+  }
+  EXPECT_FALSE(is_locked());
+  EXPECT_EQ(refusal(), "");
+}
+
+TEST_F(RunLockTest, OfAProcessThatWasKilledItIsTakenOverAtOnce) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const RunLock lock(run(), 100);
+    std::raise(SIGKILL);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_TRUE(is_locked());
+  const auto start = std::chrono::steady_clock::now();
+  const RunLock lock(run(), 100);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
+  const auto owner = process_identity_from(nlohmann::ordered_json::parse(directory_.read("run/job.lock")));
+  EXPECT_EQ(owner.pid, ::getpid());
+}
+
+TEST_F(RunLockTest, AProcessIdThatIsUsedAgainIsNotTheOwner) {
+  ProcessIdentity owner = this_process();
+  owner.started -= 1;
+  write_lock(owner);
+  EXPECT_EQ(refusal(), "");
+}
+
+TEST_F(RunLockTest, OnAnotherHostAHeartbeatThatMovesKeepsIt) {
+  write_lock(elsewhere());
+  std::atomic<bool> is_over = false;
+  std::thread other([&] {
+    while (!is_over) {
+      ::utimensat(AT_FDCWD, (run() + "/job.lock").c_str(), nullptr, 0);
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+  });
+  const std::string message = refusal();
+  is_over = true;
+  other.join();
+  EXPECT_NE(message.find("on other (job 77)"), std::string::npos) << message;
+}
+
+TEST_F(RunLockTest, OnAnotherHostAHeartbeatThatRestsGivesItUp) {
+  write_lock(elsewhere());
+  EXPECT_EQ(refusal(), "");
+}
+
+TEST_F(RunLockTest, WhatIsNoLockIsTakenOverWhenNobodyRenewsIt) {
+  for (const char* text : {"", "{", "[1]", "{\"pid\": \"x\", \"host\": 3}"}) {
+    std::filesystem::create_directories(run());
+    directory_.write("run/job.lock", text);
+    EXPECT_EQ(refusal(), "") << text;
+  }
+}
+
+TEST_F(RunLockTest, AJobThatWasPutBackIntoTheQueueFollowsItself) {
+  ProcessIdentity owner = elsewhere(), me = elsewhere();
+  me.machine = "third";
+  EXPECT_EQ(life_of(owner, me), Life::kUnknown);
+  me.restart = 1;
+  EXPECT_EQ(life_of(owner, me), Life::kGone);
+  me.job = "78";
+  EXPECT_EQ(life_of(owner, me), Life::kUnknown);
+}
+
+TEST_F(RunLockTest, ItsHeartbeatMoves) {
+  const RunLock lock(run(), kBeatSeconds);
+  struct stat before = {}, after = {};
+  ::stat((run() + "/job.lock").c_str(), &before);
+  std::this_thread::sleep_for(std::chrono::milliseconds(400));
+  ::stat((run() + "/job.lock").c_str(), &after);
+  EXPECT_TRUE(before.st_mtim.tv_sec != after.st_mtim.tv_sec || before.st_mtim.tv_nsec != after.st_mtim.tv_nsec);
+}
+
+}  // namespace
+}  // namespace plumb::test

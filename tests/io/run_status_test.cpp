@@ -1,0 +1,83 @@
+#include "io/run_status.hpp"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+#include <thread>
+
+#include "lib/base/check.hpp"
+#include "tests/io/temporary_directory.hpp"
+
+namespace plumb::test {
+namespace {
+
+class RunStatusTest : public testing::Test {
+ protected:
+  RunStatus now() const { return read_run_status(directory_.path()).value(); }
+  static void wait() { std::this_thread::sleep_for(std::chrono::milliseconds(200)); }
+
+  const TemporaryDirectory directory_;
+};
+
+TEST_F(RunStatusTest, IsWrittenAtOnceAgainAndAtTheEnd) {
+  EXPECT_FALSE(read_run_status(directory_.path()).has_value());
+  {
+    RunStatusWriter writer(directory_.path(), {.command = "sft", .num_ranks = 3, .process = this_process()}, 0.02);
+    wait();
+    const RunStatus first = now();
+    EXPECT_EQ(first.state, "running");
+    EXPECT_EQ(first.command, "sft");
+    EXPECT_EQ(first.num_ranks, 3);
+    EXPECT_EQ(first.process.pid, this_process().pid);
+    EXPECT_LT(std::abs(first.heartbeat - wall_seconds()), 5);
+    writer.update([](RunStatus& s) {
+      s.step = 7;
+      s.loss = 1.5;
+      s.checkpoint = "run/checkpoints/step-000005";
+    });
+    wait();
+    EXPECT_EQ(now().step, 7);
+    EXPECT_EQ(now().loss, 1.5);
+    EXPECT_EQ(now().checkpoint, "run/checkpoints/step-000005");
+    EXPECT_GT(now().heartbeat, first.heartbeat);
+    writer.end("stopped", "on a signal");
+  }
+  EXPECT_EQ(now().state, "stopped");
+  EXPECT_EQ(now().message, "on a signal");
+}
+
+TEST_F(RunStatusTest, ARunThatNobodyEndsHasFailed) {
+  try {
+    const RunStatusWriter writer(directory_.path(), {}, 10);
+    throw std::runtime_error("a fault");
+  } catch (const std::runtime_error&) {
+  }
+  EXPECT_EQ(now().state, "failed");
+}
+
+TEST_F(RunStatusTest, NumbersThatAreNoneAndMissingFieldsAreReadAsZero) {
+  {
+    RunStatusWriter writer(directory_.path(), {.loss = std::nan("")}, 10);
+    writer.end("done");
+  }
+  EXPECT_EQ(now().loss, 0);
+  directory_.write("status.json", "{\"state\": \"running\", \"step\": \"x\", \"process\": 3}");
+  EXPECT_EQ(now().step, 0);
+  EXPECT_EQ(now().process.pid, 0);
+  for (const char* text : {"", "{", "[]", "{}"}) {
+    directory_.write("status.json", text);
+    EXPECT_THROW(read_run_status(directory_.path()), DataError) << text;
+  }
+}
+
+TEST_F(RunStatusTest, ADirectoryThatIsGoneDisturbsNobody) {
+  RunStatusWriter writer(directory_.path() + "/none", {}, 0.02);
+  wait();
+  writer.end("done");
+}
+
+}  // namespace
+}  // namespace plumb::test
