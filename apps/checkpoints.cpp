@@ -2,7 +2,7 @@
 
 #include <ATen/Parallel.h>
 
-#include <chrono>
+#include <utility>
 
 #include "apps/output_directory.hpp"
 #include "io/checkpoint_directory.hpp"
@@ -12,6 +12,14 @@
 #include "lib/base/log.hpp"
 
 namespace plumb {
+
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
 
 Checkpoints::Checkpoints(const TrainOptions& options, const Inputs& inputs, const Communicator& comm,
                          TrainableModel& model)
@@ -24,7 +32,8 @@ Checkpoints::Checkpoints(const TrainOptions& options, const Inputs& inputs, cons
 bool Checkpoints::is_due(int64_t step) const { return options_.save_steps > 0 && step % options_.save_steps == 0; }
 
 bool Checkpoints::save(int64_t step, int64_t total_tokens, const StepLog* log) {
-  const auto start = std::chrono::steady_clock::now();
+  finish();
+  start_ = std::chrono::steady_clock::now();
   try {
     nlohmann::ordered_json run;
     comm_.run_on_rank0([&] {
@@ -34,21 +43,48 @@ bool Checkpoints::save(int64_t step, int64_t total_tokens, const StepLog* log) {
              {"total_tokens", total_tokens},
              {"log", log->state()}};
     });
-    save_checkpoint(comm_, directory_, step, run, model_.trained_shards());
+    under_way_ = std::make_unique<CheckpointSave>(comm_, directory_, step, std::move(run), model_.trained_shards(),
+                                                  options_.async_save ? &buffer_ : nullptr);
   } catch (const AgreedError& error) {
-    if (error.code() != kExitInputOutput) throw;
-    ++num_failed_;
-    if (comm_.rank() == 0)
-      log_warning("the checkpoint after step {} failed ({} so far) and training goes on: {}", step, num_failed_,
-                  error.what());
+    count_failure(step, error);
+    return false;
+  }
+  stall_seconds_ = seconds_since(start_);
+  return options_.async_save || finish();
+}
+
+void Checkpoints::poll() {
+  if (!under_way_) return;
+  int64_t is_missing = under_way_->is_written() ? 0 : 1;
+  comm_.max({&is_missing, 1});
+  if (is_missing == 0) finish();
+}
+
+bool Checkpoints::finish() {
+  if (!under_way_) return false;
+  const std::unique_ptr<CheckpointSave> save = std::move(under_way_);
+  try {
+    save->finish();
+  } catch (const AgreedError& error) {
+    count_failure(save->step(), error);
     return false;
   }
   if (comm_.rank() == 0) {
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    log_info("checkpoint: {}/{} in {:.1f} s", directory_, checkpoint_name(step), seconds);
-    prune(step);
+    const std::string background =
+        options_.async_save ? fmt::format(", of which training waited {:.2f} s", stall_seconds_) : "";
+    log_info("checkpoint: {}/{} in {:.1f} s{}", directory_, checkpoint_name(save->step()), seconds_since(start_),
+             background);
+    prune(save->step());
   }
   return true;
+}
+
+void Checkpoints::count_failure(int64_t step, const AgreedError& error) {
+  if (error.code() != kExitInputOutput) throw error;
+  ++num_failed_;
+  if (comm_.rank() == 0)
+    log_warning("the checkpoint after step {} failed ({} so far) and training goes on: {}", step, num_failed_,
+                error.what());
 }
 
 void Checkpoints::prune(int64_t step) const {

@@ -176,12 +176,14 @@ void run_steps(const TrainOptions& o, const Communicator& comm, TrainableModel& 
     }
     if (eval_rows && (step % eval_every == 0 || is_last))
       evaluate_and_log(o, comm, model, objective, *eval_rows, step, epoch, log, progress);
+    checkpoints.poll();
     if (checkpoints.is_due(step)) {
       progress.finish_line();
       checkpoints.save(step, total_tokens, log);
     }
     pass_fault_point("step", step, comm.rank());
   }
+  checkpoints.finish();
   progress.finish_line();
 }
 
