@@ -2,7 +2,7 @@
 
 #include <ATen/Parallel.h>
 
-#include <chrono>
+#include <utility>
 
 #include "apps/output_directory.hpp"
 #include "io/checkpoint_directory.hpp"
@@ -13,18 +13,28 @@
 
 namespace plumb {
 
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
 Checkpoints::Checkpoints(const TrainOptions& options, const Inputs& inputs, const Communicator& comm,
-                         TrainableModel& model)
+                         TrainableModel& model, RunControl& control)
     : options_(options),
       inputs_(inputs),
       comm_(comm),
       model_(model),
+      control_(control),
       directory_(checkpoint_directory(options.output_dir)) {}
 
 bool Checkpoints::is_due(int64_t step) const { return options_.save_steps > 0 && step % options_.save_steps == 0; }
 
-bool Checkpoints::save(int64_t step, int64_t total_tokens, const StepLog* log) {
-  const auto start = std::chrono::steady_clock::now();
+void Checkpoints::save(int64_t step, int64_t total_tokens, const StepLog* log) {
+  finish();
+  start_ = std::chrono::steady_clock::now();
   try {
     nlohmann::ordered_json run;
     comm_.run_on_rank0([&] {
@@ -34,21 +44,50 @@ bool Checkpoints::save(int64_t step, int64_t total_tokens, const StepLog* log) {
              {"total_tokens", total_tokens},
              {"log", log->state()}};
     });
-    save_checkpoint(comm_, directory_, step, run, model_.trained_shards());
+    under_way_ = std::make_unique<CheckpointSave>(comm_, directory_, step, std::move(run), model_.trained_shards(),
+                                                  options_.async_save ? &buffer_ : nullptr);
   } catch (const AgreedError& error) {
-    if (error.code() != kExitInputOutput) throw;
-    ++num_failed_;
-    if (comm_.rank() == 0)
-      log_warning("the checkpoint after step {} failed ({} so far) and training goes on: {}", step, num_failed_,
-                  error.what());
-    return false;
+    count_failure(step, error);
+    return;
   }
+  stall_seconds_ = seconds_since(start_);
+  if (!options_.async_save) finish();
+}
+
+void Checkpoints::poll() {
+  if (!under_way_) return;
+  int64_t is_missing = under_way_->is_written() ? 0 : 1;
+  comm_.max({&is_missing, 1});
+  if (is_missing == 0) finish();
+}
+
+int64_t Checkpoints::finish() {
+  if (!under_way_) return last_saved_step_;
+  const std::unique_ptr<CheckpointSave> save = std::move(under_way_);
+  try {
+    save->finish();
+  } catch (const AgreedError& error) {
+    count_failure(save->step(), error);
+    return last_saved_step_;
+  }
+  last_saved_step_ = save->step();
+  const double seconds = seconds_since(start_);
+  control_.add_save(save->step(), seconds);
   if (comm_.rank() == 0) {
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    log_info("checkpoint: {}/{} in {:.1f} s", directory_, checkpoint_name(step), seconds);
-    prune(step);
+    const std::string stall =
+        options_.async_save ? fmt::format(", of which training waited {:.2f} s", stall_seconds_) : "";
+    log_info("checkpoint: {}/{} in {:.1f} s{}", directory_, checkpoint_name(save->step()), seconds, stall);
+    prune(save->step());
   }
-  return true;
+  return last_saved_step_;
+}
+
+void Checkpoints::count_failure(int64_t step, const AgreedError& error) {
+  if (error.code() != kExitInputOutput) throw error;
+  ++num_failed_;
+  if (comm_.rank() == 0)
+    log_warning("the checkpoint after step {} failed ({} so far) and training goes on: {}", step, num_failed_,
+                error.what());
 }
 
 void Checkpoints::prune(int64_t step) const {

@@ -69,6 +69,7 @@ int run_plan(const std::vector<std::string>& arguments) {
                         .has_gradient_checkpointing = o.gradient_checkpointing,
                         .reduction = parse_reduction(o.reduction),
                         .has_8bit_moments = has_8bit_moments(o),
+                        .has_async_save = o.async_save && o.save_steps > 0,
                         .adapter = adapter,
                         .nf4_format = o.lora.quantize == "nf4" ? nested_nf4 : nullptr,
                         .program_bytes = expected_set_bytes(ranks_per_node > 0 ? ranks_per_node : num_ranks)};

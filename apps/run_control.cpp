@@ -41,9 +41,9 @@ void RunControl::add_step(const ProgressState& progress, const RankReports& repo
   });
 }
 
-void RunControl::add_save(int64_t step, bool is_saved, double seconds) {
+void RunControl::add_save(int64_t step, double seconds) {
   time_.add_save(seconds);
-  if (!status_ || !is_saved) return;
+  if (!status_) return;
   status_->update([&](RunStatus& s) {
     s.checkpoint = join_path(checkpoint_directory(options_.output_dir), checkpoint_name(step));
   });

@@ -35,8 +35,8 @@ class RunControl {
   void stop_before_steps(const Communicator& comm);
   /// After a step, with what the ranks agreed on in it.
   void add_step(const ProgressState& progress, const RankReports& reports, double step_seconds);
-  /// After the checkpoint of a step was tried.
-  void add_save(int64_t step, bool is_saved, double seconds);
+  /// The checkpoint of a step is complete, after so long.
+  void add_save(int64_t step, double seconds);
   /// Throws StoppedRun, on all ranks that call this. is_saved: of the checkpoint after this step.
   [[noreturn]] void stop(int64_t step, bool is_saved);
   /// The run was carried through.

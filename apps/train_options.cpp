@@ -125,6 +125,9 @@ void declare(OptionsDescription& description, TrainOptions& o) {
       "seconds, MM:SS or HH:MM:SS: the run stops in time, with a checkpoint; as it does for SLURM_JOB_END_TIME");
   add("save_steps", with_default(o.save_steps), "steps between checkpoints, from which a stopped run goes on; 0: none");
   add("save_total_limit", with_default(o.save_total_limit), "checkpoints that are kept");
+  add("async_save", with_default(o.async_save),
+      "checkpoints are written from a copy in memory while training goes on: as many bytes more as parameters and "
+      "moments");
   add("resume", with_default(o.resume),
       "auto: a run that was stopped goes on from its last checkpoint; never; or the directory of a checkpoint");
   declare(description, o.lora);

@@ -86,6 +86,7 @@ struct TrainOptions {
   std::string max_time;           // as parse_duration() takes it; "": no limit
   int64_t save_steps = 500;       // steps between checkpoints; 0: none
   int64_t save_total_limit = 2;
+  bool async_save = false;
   std::string resume = "auto";  // or never, or the directory of a checkpoint
 
   bool replaces_changed_run = false;  // no option: a pipeline's stage whose inputs are others starts anew

@@ -148,7 +148,7 @@ void run_steps(const TrainOptions& o, const Communicator& comm, TrainableModel& 
                const StageStart& start, RunControl& control, StepLog* log) {
   const int64_t num_steps_before = start.run.num_steps_done();
   Trainer trainer(model, comm, objective, trainer_options(o, length.num_steps, control), num_steps_before);
-  Checkpoints checkpoints(o, start.inputs, comm, model);
+  Checkpoints checkpoints(o, start.inputs, comm, model, control);
   const auto stream = train_rows.stream({.seed = static_cast<uint64_t>(o.seed),
                                          .shuffle = o.shuffle,
                                          .drop_last = o.dataloader_drop_last,
@@ -191,17 +191,16 @@ void run_steps(const TrainOptions& o, const Communicator& comm, TrainableModel& 
     }
     if (eval_rows && (step % eval_every == 0 || is_last))
       evaluate_and_log(o, comm, model, objective, *eval_rows, step, epoch, log, progress);
+    checkpoints.poll();
     const bool is_to_stop = stats.reports.is_stop_wanted && !is_last;
-    bool is_saved = false;
     if (checkpoints.is_due(step) || is_to_stop) {
       progress.finish_line();
-      const double save_start = seconds_now();
-      is_saved = checkpoints.save(step, total_tokens, log);
-      control.add_save(step, is_saved, seconds_now() - save_start);
+      checkpoints.save(step, total_tokens, log);
     }
     pass_fault_point("step", step, comm.rank());
-    if (is_to_stop) control.stop(step, is_saved);
+    if (is_to_stop) control.stop(step, checkpoints.finish() == step);
   }
+  checkpoints.finish();
   progress.finish_line();
 }
 
@@ -219,6 +218,7 @@ void plan_run(const TrainOptions& o, const Communicator& comm, const ModelConfig
       .has_gradient_checkpointing = o.gradient_checkpointing,
       .reduction = parse_reduction(o.reduction),
       .has_8bit_moments = has_8bit_moments(o),
+      .has_async_save = o.async_save && o.save_steps > 0,
       .adapter = adapter ? std::optional(adapter->adapter) : std::nullopt,
       .nf4_format = [&](const Parameter& p) { return nf4_format_of(source, p); },
       .program_bytes = sum_of_memory(comm) / comm.size() +

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "io/checkpoint_directory.hpp"
 #include "io/export_directory.hpp"
@@ -70,19 +71,29 @@ std::vector<std::span<std::byte>> bytes_of(const TrainedShard& shard) {
   return arrays;
 }
 
-/// This rank's file, on the device.
-CheckpointFile write_file(const std::string& path, std::span<const CheckpointUnit> units,
-                          std::span<const TrainedShard> shards, int64_t step, int rank) {
-  File file = File::create(path);
-  file.reserve(checkpoint_file_bytes(units, rank));
-  BlockWriter writer(file);
+/// What this rank's file is made of.
+std::vector<std::span<const std::byte>> stored_pieces(std::span<const CheckpointUnit> units,
+                                                      std::span<const TrainedShard> shards, int rank) {
+  std::vector<std::span<const std::byte>> pieces;
   for (size_t unit = 0; unit < units.size(); ++unit) {
     const int64_t elements = owned_range(units[unit], rank).size();
     const std::vector<MomentPiece> arrays = arrays_of(units[unit]);
     const std::vector<std::span<std::byte>> bytes = bytes_of(shards[unit]);
     for (size_t array = 0; array < arrays.size(); ++array)
-      writer.append(bytes[array].first(static_cast<size_t>(arrays[array].num_bytes(elements))));
+      pieces.push_back(bytes[array].first(static_cast<size_t>(arrays[array].num_bytes(elements))));
   }
+  return pieces;
+}
+
+/// One piece after the other, on the device.
+CheckpointFile write_file(const std::string& path, std::span<const std::span<const std::byte>> pieces, int64_t step,
+                          int rank) {
+  int64_t num_bytes = 0;
+  for (const std::span<const std::byte> piece : pieces) num_bytes += std::ssize(piece);
+  File file = File::create(path);
+  file.reserve(num_bytes);
+  BlockWriter writer(file);
+  for (const std::span<const std::byte> piece : pieces) writer.append(piece);
   const CheckpointFile written = writer.finish();
   pass_fault_point("checkpoint-written", step, rank);
   file.sync();
@@ -194,43 +205,80 @@ class ShardReader {
 
 }  // namespace
 
-void save_checkpoint(const Communicator& comm, const std::string& directory, int64_t step,
-                     const nlohmann::ordered_json& run, std::span<const TrainedShard> shards) {
-  CheckpointManifest manifest;
-  manifest.step = step;
-  manifest.units = describe_units(shards);
-  const int64_t file_bytes = checkpoint_file_bytes(manifest.units, comm.rank());
-  int64_t total_bytes = file_bytes;
+CheckpointSave::CheckpointSave(const Communicator& comm, const std::string& directory, int64_t step,
+                               nlohmann::ordered_json run, std::span<const TrainedShard> shards,
+                               std::vector<std::byte>* buffer)
+    : comm_(comm), directory_(directory) {
+  manifest_.step = step;
+  manifest_.run = std::move(run);
+  manifest_.units = describe_units(shards);
+  int64_t total_bytes = checkpoint_file_bytes(manifest_.units, comm.rank());
   comm.sum({&total_bytes, 1});
-  std::string temporary;
+  const std::vector<std::span<const std::byte>> pieces = stored_pieces(manifest_.units, shards, comm.rank());
   try {
     comm.run_on_rank0([&] {
-      temporary = begin_checkpoint(directory, step, total_bytes);
+      temporary_ = begin_checkpoint(directory_, step, total_bytes);
       pass_fault_point("checkpoint-begun", step, 0);
     });
-    comm.broadcast(temporary);
-    CheckpointFile mine;
+    comm.broadcast(temporary_);
     comm.run_agreed([&] {
-      mine = write_file(join_path(temporary, checkpoint_file_name(comm.rank(), comm.size())), manifest.units, shards,
-                        step, comm.rank());
-    });
-    manifest.files = gather_files(comm, mine);
-    comm.run_on_rank0([&] {
-      manifest.run = run;
-      const std::string text = render_manifest(manifest);
-      write_new_file(join_path(temporary, kManifest), text);
-      pass_fault_point("checkpoint-described", step, 0);
-      write_new_file(join_path(temporary, kCommit), sha256_of(text) + "\n");
-      sync_directory(temporary);
-      pass_fault_point("checkpoint-committed", step, 0);
-      publish_checkpoint(temporary, directory, step);
-      pass_fault_point("checkpoint-renamed", step, 0);
-      sync_directory(directory);
+      if (buffer == nullptr) return;
+      buffer->clear();
+      buffer->reserve(static_cast<size_t>(checkpoint_file_bytes(manifest_.units, comm.rank())));
+      for (const std::span<const std::byte> piece : pieces) buffer->insert(buffer->end(), piece.begin(), piece.end());
     });
   } catch (const AgreedError&) {
-    if (comm.rank() == 0 && !temporary.empty()) abandon_export(temporary);
+    abandon();
     throw;
   }
+  if (buffer == nullptr) {
+    write(pieces);
+    return;
+  }
+  thread_ = std::jthread([this, copy = std::span<const std::byte>(*buffer)] { write(std::span(&copy, 1)); });
+}
+
+void CheckpointSave::write(std::span<const std::span<const std::byte>> pieces) {
+  try {
+    file_ = write_file(join_path(temporary_, checkpoint_file_name(comm_.rank(), comm_.size())), pieces, step(),
+                       comm_.rank());
+  } catch (...) {
+    error_ = std::current_exception();  // which finish() makes known to all
+  }
+  is_written_ = true;
+}
+
+void CheckpointSave::finish() {
+  if (thread_.joinable()) thread_.join();
+  try {
+    comm_.run_agreed([&] {
+      if (error_) std::rethrow_exception(error_);
+    });
+    manifest_.files = gather_files(comm_, file_);
+    comm_.run_on_rank0([&] {
+      const std::string text = render_manifest(manifest_);
+      write_new_file(join_path(temporary_, kManifest), text);
+      pass_fault_point("checkpoint-described", step(), 0);
+      write_new_file(join_path(temporary_, kCommit), sha256_of(text) + "\n");
+      sync_directory(temporary_);
+      pass_fault_point("checkpoint-committed", step(), 0);
+      publish_checkpoint(temporary_, directory_, step());
+      pass_fault_point("checkpoint-renamed", step(), 0);
+      sync_directory(directory_);
+    });
+  } catch (const AgreedError&) {
+    abandon();
+    throw;
+  }
+}
+
+void CheckpointSave::abandon() const {
+  if (comm_.rank() == 0 && !temporary_.empty()) abandon_export(temporary_);
+}
+
+void save_checkpoint(const Communicator& comm, const std::string& directory, int64_t step,
+                     const nlohmann::ordered_json& run, std::span<const TrainedShard> shards) {
+  CheckpointSave(comm, directory, step, run, shards, nullptr).finish();
 }
 
 Checkpoint open_checkpoint(const Communicator& comm, const std::string& path) {

@@ -145,12 +145,13 @@ MemoryPlan plan_memory(const PlanInput& input) {
       input.config.head == HeadKind::kScore
           ? 2 * tokens * input.config.hidden_size * input.element_bytes  // hidden and its gradient
           : token_loss_bytes(tokens, input.config.hidden_size, input.config.vocab_size, input.element_bytes);
+  if (input.has_async_save) plan.save_bytes = plan.parameter_bytes + plan.moment_bytes;
   return plan;
 }
 
 int64_t MemoryPlan::rank_bytes() const {
-  return program_bytes + parameter_bytes + base_shard_bytes + scratch_bytes + moment_bytes + gradient_bytes +
-         gradient_buffer_bytes + activation_bytes + head_bytes + exchange_bytes;
+  return program_bytes + parameter_bytes + base_shard_bytes + scratch_bytes + moment_bytes + save_bytes +
+         gradient_bytes + gradient_buffer_bytes + activation_bytes + head_bytes + exchange_bytes;
 }
 
 int64_t MemoryPlan::total_bytes(int num_ranks, int ranks_per_node) const {
@@ -182,6 +183,7 @@ std::string render_plan(const PlanInput& input, const MemoryPlan& plan) {
   if (plan.base_shard_bytes > 0) line("its share of the frozen base", plan.base_shard_bytes);
   if (plan.scratch_bytes > 0) line("one matrix out of NF4", plan.scratch_bytes);
   line("moments", plan.moment_bytes);
+  if (plan.save_bytes > 0) line("copy that --async_save writes", plan.save_bytes);
   line("gradients", plan.gradient_bytes);
   line("gradient buffers", plan.gradient_buffer_bytes);
   line("activations", plan.activation_bytes);

@@ -26,6 +26,7 @@ struct PlanInput {
   bool has_gradient_checkpointing = true;
   Reduction reduction = Reduction::kCanonical;
   bool has_8bit_moments = false;
+  bool has_async_save = false;
   std::optional<Adapter> adapter = std::nullopt;  // trained instead of the model, which is frozen
   /// With an adapter, which matrices of the base are in NF4, and how: nested_nf4 for all; nullptr for none.
   std::function<std::optional<Nf4Format>(const Parameter&)> nf4_format = nullptr;
@@ -41,6 +42,7 @@ struct MemoryPlan {
   int64_t base_shard_bytes = 0;  // of a frozen base on several nodes
   int64_t scratch_bytes = 0;     // one dequantised matrix
   int64_t moment_bytes = 0;
+  int64_t save_bytes = 0;      // the copy that an asynchronous save writes
   int64_t gradient_bytes = 0;  // this rank's shard, with the open subtrees of canonical sums
   int64_t gradient_buffer_bytes = 0;
   int64_t activation_bytes = 0;

@@ -46,6 +46,27 @@ TEST_F(CheckpointFaults, KilledAtAnyPointOfASaveItEndsWithTheSameBits) {
   }
 }
 
+TEST_F(CheckpointFaults, WrittenWhileTrainingGoesOnItIsTheSame) {
+  const Outcome undisturbed = golden("sft", 3);
+  const Options options = {{"async_save", "true"}};
+  for (const std::string fault : {"", "step:5:1:kill", "checkpoint-written:4:1:kill", "checkpoint-described:4:0:kill",
+                                  "checkpoint-written:4:1:error"}) {
+    SCOPED_TRACE(fault);
+    fs::remove_all(directory_ / "out");
+    const RunResult first = start("sft", 3, options, fault);
+    if (fault.ends_with(":kill")) {
+      expect_died(first);
+      EXPECT_EQ(start("sft", 3, options).exit_code, 0);
+    } else {
+      expect_completed(first, 0);
+    }
+    EXPECT_EQ(outcome(), undisturbed);
+    EXPECT_EQ(lines_with(first.err, "failed (1 so far)").size(), fault.ends_with(":error") ? 1u : 0u);
+    EXPECT_EQ(checkpoints().back(), "step-000006");
+    EXPECT_EQ(unfinished_files(), std::vector<std::string>());
+  }
+}
+
 TEST_F(CheckpointFaults, ADiskThatRefusesIsSaidAndTrainingGoesOn) {
   const Outcome undisturbed = golden("sft", 3);
   for (const std::string point : {"checkpoint-written:4:2", "checkpoint-begun:4:0", "checkpoint-committed:4:0"}) {
