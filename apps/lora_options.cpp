@@ -1,5 +1,7 @@
 #include "apps/lora_options.hpp"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -105,6 +107,24 @@ void validate(const LoraOptions& o) {
   if (o.is_used() && o.adapter.empty()) lora_config(o, "", "");
 }
 
+std::string options_without_adapter(const LoraOptions& o) {
+  if (o.is_used()) return "";
+  const LoraOptions defaults;
+  std::vector<std::string> given;
+  const auto add_if = [&](bool is_given, const char* name) {
+    if (is_given) given.push_back(fmt::format("--{}", name));
+  };
+  add_if(o.lora_alpha != defaults.lora_alpha, "lora_alpha");
+  add_if(o.lora_dropout != defaults.lora_dropout, "lora_dropout");
+  add_if(o.lora_target_modules != defaults.lora_target_modules, "lora_target_modules");
+  add_if(!o.lora_rank_pattern.empty(), "lora_rank_pattern");
+  add_if(!o.lora_alpha_pattern.empty(), "lora_alpha_pattern");
+  add_if(!o.lora_modules_to_save.empty(), "lora_modules_to_save");
+  add_if(o.use_rslora, "use_rslora");
+  add_if(o.use_dora, "use_dora");
+  return fmt::format("{}", fmt::join(given, ", "));
+}
+
 LoraConfig lora_config(const LoraOptions& o, const std::string& task_type, const std::string& base_model) {
   LoraConfig config;
   config.base_model = base_model;
@@ -125,7 +145,9 @@ LoraConfig lora_config(const LoraOptions& o, const std::string& task_type, const
 
 Adapter resolve_options(const LoraConfig& config, const ModelConfig& model) {
   try {
-    return resolve_adapter(config, model);
+    Adapter adapter = resolve_adapter(config, model);
+    check_patterns_name_targets(config, adapter);
+    return adapter;
   } catch (const DataError& error) {
     throw UsageError(error.what());
   }

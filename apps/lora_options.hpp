@@ -34,11 +34,16 @@ void declare(OptionsDescription& description, LoraOptions& options);
 /// Throws UsageError for values out of range or that contradict each other.
 void validate(const LoraOptions& options);
 
+/// Those of an adapter that have other values than by default though no adapter is asked for: "--use_dora,
+/// --lora_alpha" or "".
+std::string options_without_adapter(const LoraOptions& options);
+
 /// Of a new adapter. task_type: "CAUSAL_LM" or "SEQ_CLS" (whose score is then trained whole and saved). Throws
 /// UsageError for patterns that cannot be read.
 LoraConfig lora_config(const LoraOptions& options, const std::string& task_type, const std::string& base_model);
 
-/// As resolve_adapter(), of what options ask for: throws UsageError also for a pattern that is none.
+/// As resolve_adapter(), of what options ask for: throws UsageError also for a pattern that is none, or that names no
+/// module with an adapter.
 Adapter resolve_options(const LoraConfig& config, const ModelConfig& model);
 
 }  // namespace plumb

@@ -59,6 +59,11 @@ std::vector<bool> select(const ModuleSelection& selection, const std::vector<std
   return is_selected;
 }
 
+/// What an entry of rank_pattern or alpha_pattern means: the end of a path.
+ModulePattern end_pattern(const std::string& expression, std::string_view key, uint32_t steps) {
+  return ModulePattern(fmt::format("(.*\\.)?({})", expression), key, steps);
+}
+
 /// For each path the value of the first pattern that matches its end, or the fallback.
 template <class Value>
 std::vector<Value> apply_pattern(const std::map<std::string, Value>& values, const std::vector<std::string>& paths,
@@ -66,8 +71,7 @@ std::vector<Value> apply_pattern(const std::map<std::string, Value>& values, con
   std::vector<Value> result(paths.size(), fallback);
   const uint32_t steps = steps_of_a_match(values.size(), paths.size(), key);
   std::vector<std::pair<ModulePattern, Value>> patterns;
-  for (const auto& [expression, value] : values)
-    patterns.emplace_back(ModulePattern(fmt::format("(.*\\.)?({})", expression), key, steps), value);
+  for (const auto& [expression, value] : values) patterns.emplace_back(end_pattern(expression, key, steps), value);
   for (size_t i = 0; i < paths.size(); ++i) {
     const auto first = std::find_if(patterns.begin(), patterns.end(),
                                     [&](const auto& pattern) { return pattern.first.matches(paths[i]); });
@@ -201,6 +205,20 @@ Adapter resolve_adapter(const LoraConfig& config, const ModelConfig& model) {
   adapter.has_magnitudes = config.uses_dora;
   adapter.dropout = config.lora_dropout;
   return adapter;
+}
+
+void check_patterns_name_targets(const LoraConfig& config, const Adapter& adapter) {
+  std::vector<std::string> paths;
+  for (const LoraTarget& target : adapter.targets) paths.push_back(module_path(target.kind, target.layer));
+  const auto check_pattern = [&](const std::string& expression, std::string_view key, size_t num_patterns) {
+    const ModulePattern pattern = end_pattern(expression, key, steps_of_a_match(num_patterns, paths.size(), key));
+    if (std::none_of(paths.begin(), paths.end(), [&](const std::string& path) { return pattern.matches(path); }))
+      throw_error<UsageError>("lora_{}: {}: expected the name of a layer with an adapter, such as {}; no layer matches",
+                              key, expression, paths.front());
+  };
+  for (const auto& entry : config.rank_pattern) check_pattern(entry.first, "rank_pattern", config.rank_pattern.size());
+  for (const auto& entry : config.alpha_pattern)
+    check_pattern(entry.first, "alpha_pattern", config.alpha_pattern.size());
 }
 
 }  // namespace plumb

@@ -22,4 +22,7 @@ std::vector<std::string> linear_module_names();
 /// does not compile or takes too long.
 Adapter resolve_adapter(const LoraConfig& config, const ModelConfig& model);
 
+/// Throws UsageError for a rank or alpha pattern that names none of the adapter's layers, which PEFT passes over.
+void check_patterns_name_targets(const LoraConfig& config, const Adapter& adapter);
+
 }  // namespace plumb

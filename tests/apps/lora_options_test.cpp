@@ -5,6 +5,7 @@
 #include "io/peft_targets.hpp"
 #include "lib/base/check.hpp"
 #include "tests/io/temporary_directory.hpp"
+#include "tests/support/tiny_config.hpp"
 
 namespace plumb {
 namespace {
@@ -67,6 +68,20 @@ TEST(LoraOptions, TakePatternsAndFlags) {
   EXPECT_EQ(config.modules_to_save, (std::vector<std::string>{"embed_tokens", "lm_head"}));
   EXPECT_TRUE(config.uses_rslora && config.uses_dora);
   EXPECT_EQ(config.lora_dropout, 0.1);
+}
+
+TEST(LoraOptions, OfNoAdapterAreNamed) {
+  EXPECT_EQ(options_without_adapter(parse({})), "");
+  EXPECT_EQ(options_without_adapter(parse({"--lora_r", "4", "--use_dora", "true"})), "");
+  EXPECT_EQ(options_without_adapter(parse({"--use_dora", "true", "--lora_alpha", "8"})), "--lora_alpha, --use_dora");
+}
+
+TEST(LoraOptions, OfPatternsThatNameNoLayerAreRefused) {
+  const auto resolve = [](const std::string& pattern) {
+    return [pattern] { resolve_options(config_of({"--lora_rank_pattern", pattern}), test::tiny_config()); };
+  };
+  EXPECT_NO_THROW(resolve("q_proj=4,layers.0.self_attn.k_proj=2")());
+  EXPECT_NE(message_of<UsageError>(resolve("down_proj=4")).find("lora_rank_pattern: down_proj: "), std::string::npos);
 }
 
 TEST(LoraOptions, OfARewardModelSaveItsScore) {
