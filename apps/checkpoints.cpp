@@ -75,7 +75,7 @@ int64_t Checkpoints::finish() {
   control_.add_save(save->step(), seconds);
   if (comm_.rank() == 0) {
     const std::string stall =
-        options_.async_save ? fmt::format(", of which training waited {:.2f} s", stall_seconds_) : "";
+        options_.async_save ? fmt::format(", of which training waited {:.3f} s", stall_seconds_) : "";
     log_info("checkpoint: {}/{} in {:.1f} s{}", directory_, checkpoint_name(save->step()), seconds, stall);
     prune(save->step());
   }

@@ -14,6 +14,7 @@
 
 #include "io/adapter_export.hpp"
 #include "io/export_directory.hpp"
+#include "io/export_files.hpp"
 #include "io/hf_export.hpp"
 #include "io/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
@@ -146,6 +147,7 @@ void export_adapter(const Communicator& comm, const ShardLayout& unit, std::span
     write_unit_range(plan, temporary, 0, range.begin, range.end, shard);
   };
   export_by_all(comm, plan.files, directory, ExistingDirectory::kReplace, write, [&](const std::string& temporary) {
+    copy_unchanged_files(config.base_model, temporary);  // as TRL leaves the tokenizer beside an adapter
     finish_adapter_export(plan, temporary, config, unit.unit(), checksums);
   });
 }
