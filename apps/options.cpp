@@ -9,6 +9,7 @@
 
 #include "io/file.hpp"
 #include "lib/base/check.hpp"
+#include "lib/base/redact.hpp"
 
 namespace plumb {
 
@@ -153,7 +154,7 @@ bool parse_options(const std::string& usage, OptionsDescription& description, co
     if (!values.count(name)) throw_error<UsageError>("--{} is required; usage: {}", name, usage);
   if (texts)
     for (const std::string& name : declared)
-      texts->emplace_back(name, values.count(name) ? text_of(values[name].value()) : "");
+      texts->emplace_back(name, values.count(name) ? redact_secrets(text_of(values[name].value())) : "");
   return true;
 }
 

@@ -57,9 +57,10 @@ template <class T>
 void write_array(Hdf5File& file, const std::string& name, std::string_view& input) {
   std::vector<T> values(take_choice(input, 32));
   for (T& value : values) {
-    // mostly small numbers, as sizes and offsets are, and some that are none
-    const auto byte = static_cast<int64_t>(take_choice(input, 256));
-    value = static_cast<T>(byte < 128 ? byte : byte < 192 ? -(int64_t{1} << (byte - 128)) : int64_t{1} << (byte - 192));
+    //
+    const size_t byte = take_choice(input, 256);
+    const uint64_t power = uint64_t{1} << (byte % 64);
+    value = static_cast<T>(static_cast<int64_t>(byte < 128 ? byte : byte < 192 ? ~power : power));
   }
   Hdf5Dataset dataset = file.create_dataset<T>(name, {16, -1});
   dataset.append(std::span<const T>(values));
