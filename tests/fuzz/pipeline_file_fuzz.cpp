@@ -1,6 +1,8 @@
-// The file of a pipeline: what is accepted reads back, and becomes the options of each stage or is refused.
+// An INI as the file of a pipeline, and as that of --config. What is accepted reads back, and becomes options or is
+// refused.
 #include "apps/pipeline_file.hpp"
 #include "tests/fuzz/fuzz_target.hpp"
+#include "tests/fuzz/input_file.hpp"
 
 namespace plumb::fuzz {
 
@@ -13,9 +15,19 @@ bool are_equal(const PipelineFile& a, const PipelineFile& b) {
   return true;
 }
 
+void read_as_config(std::string_view input) {
+  TrainOptions options = default_options(Stage::kDpo);
+  OptionsDescription description;
+  declare(description, options);
+  OptionTexts texts;
+  parse_options("", description, {}, {"--config=" + input_directory().write("input.ini", input)}, &texts);
+  validate(options);
+}
+
 }  // namespace
 
 bool accepts(std::string_view input) {
+  is_accepted([&] { read_as_config(input); });
   PipelineFile file;
   if (!is_accepted([&] { file = parse_pipeline_file(input, "pipeline.ini"); })) return false;
   std::string rendered;
