@@ -4,16 +4,20 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <fstream>
 #include <iostream>
+#include <sstream>
 
+#include "io/file.hpp"
 #include "lib/base/check.hpp"
+#include "lib/base/redact.hpp"
 
 namespace plumb {
 
 namespace po = boost::program_options;
 
 namespace {
+
+constexpr int64_t kMaxConfigBytes = 16 << 20;
 
 bool is_boolean_word(const std::string& word) {
   return word == "true" || word == "false" || word == "1" || word == "0" || word == "yes" || word == "no";
@@ -131,8 +135,9 @@ bool parse_options(const std::string& usage, OptionsDescription& description, co
     }
     if (values.count("config")) {
       const auto path = values["config"].as<std::string>();
-      std::ifstream file(path);
-      if (!file) throw_error<UsageError>("--config {}: cannot be read", path);
+      if (!is_regular_file(path))
+        throw_error<UsageError>("--config {}: cannot be read: expected a file, got none", path);
+      std::istringstream file(read_text_file(path, kMaxConfigBytes));
       po::store(po::parse_config_file(file, description), values);
     }
     po::notify(values);
@@ -149,7 +154,7 @@ bool parse_options(const std::string& usage, OptionsDescription& description, co
     if (!values.count(name)) throw_error<UsageError>("--{} is required; usage: {}", name, usage);
   if (texts)
     for (const std::string& name : declared)
-      texts->emplace_back(name, values.count(name) ? text_of(values[name].value()) : "");
+      texts->emplace_back(name, values.count(name) ? redact_secrets(text_of(values[name].value())) : "");
   return true;
 }
 

@@ -54,7 +54,7 @@ SftOptions sft_options(const DataOptions& options);
 /// drops_long_pairs: as a reward model needs whole texts; otherwise they are cut off.
 PairOptions pair_options(const DataOptions& options, bool drops_long_pairs);
 
-/// Name and value, as text.
+/// Name and value, as text that may be written down: without secrets.
 using OptionTexts = std::vector<std::pair<std::string, std::string>>;
 
 /// Fills what was declared from the command line and, with `--config FILE.ini`, from that file; the command line wins.

@@ -7,6 +7,7 @@
 
 #include "io/file.hpp"
 #include "lib/base/check.hpp"
+#include "lib/base/redact.hpp"
 
 namespace plumb {
 
@@ -159,9 +160,9 @@ PlannedStage plan_stage(const PipelineFile& file, const PipelineFile::Section& s
   if (o.data.data.empty()) throw UsageError("data: expected a file of rows; several take a line each");
   validate(o);
   for (auto& [name, value] : o.texts) {
-    if (name == "model") value = o.model.model;
-    if (name == "reward_model") value = o.dpo.reward_model;
-    if (name == "output_dir") value = o.output_dir;
+    if (name == "model") value = redact_secrets(o.model.model);
+    if (name == "reward_model") value = redact_secrets(o.dpo.reward_model);
+    if (name == "output_dir") value = redact_secrets(o.output_dir);
   }
   return planned;
 }

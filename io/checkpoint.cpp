@@ -19,7 +19,7 @@ namespace plumb {
 
 namespace {
 
-constexpr int64_t kMaxManifestBytes = int64_t{1} << 30;
+constexpr int64_t kMaxManifestBytes = 128 << 20;
 constexpr const char* kManifest = "manifest.json";
 constexpr const char* kCommit = "COMMIT";
 
@@ -170,24 +170,13 @@ class ShardReader {
   explicit ShardReader(const Checkpoint& checkpoint)
       : checkpoint_(checkpoint), files_(checkpoint.manifest.files.size()) {}
 
-  /// Elements of a unit into arrays that begin with element `first`.
-  void read(size_t unit, ElementRange range, int64_t first, std::span<const std::span<std::byte>> into) {
-    const CheckpointUnit& saved = checkpoint_.manifest.units[unit];
-    const std::vector<MomentPiece> arrays = arrays_of(saved);
-    for (auto writer = static_cast<int>(range.begin / saved.shard_elements); range.begin < range.end; ++writer) {
-      const ElementRange owned = owned_range(saved, writer);
-      const int64_t end = std::min(owned.end, range.end);
-      for (size_t array = 0; array < arrays.size(); ++array) {
-        const MomentPiece& piece = arrays[array];
-        // ranges begin at multiples of kShardAlignment, which elements_per_value divides
-        const auto at = static_cast<size_t>(piece.num_bytes(range.begin - first));
-        const auto count = static_cast<size_t>(piece.num_bytes(end - range.begin));
-        file(writer).pread_exact(
-            into[array].subspan(at, count),
-            array_offset(checkpoint_.manifest.units, writer, unit, array) + piece.num_bytes(range.begin - owned.begin));
-      }
-      range.begin = end;
-    }
+  /// Elements of a unit into arrays that begin with the first of them.
+  void read(size_t unit, ElementRange range, std::span<const std::span<std::byte>> into) {
+    for (const CheckpointPiece& piece : pieces_of(checkpoint_.manifest.units, unit, range))
+      file(piece.writer)
+          .pread_exact(
+              into[piece.array].subspan(static_cast<size_t>(piece.into_offset), static_cast<size_t>(piece.num_bytes)),
+              piece.file_offset);
   }
 
  private:
@@ -300,7 +289,7 @@ void restore_checkpoint(const Communicator& comm, const Checkpoint& checkpoint, 
     ShardReader reader(checkpoint);
     for (size_t unit = 0; unit < units.size(); ++unit) {
       const ElementRange mine = owned_range(units[unit], comm.rank());
-      reader.read(unit, mine, mine.begin, bytes_of(shards[unit]));
+      reader.read(unit, mine, bytes_of(shards[unit]));
     }
   });
 }

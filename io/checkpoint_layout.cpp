@@ -47,6 +47,24 @@ int64_t array_offset(std::span<const CheckpointUnit> units, int rank, size_t uni
   return offset;
 }
 
+std::vector<CheckpointPiece> pieces_of(std::span<const CheckpointUnit> units, size_t unit, ElementRange range) {
+  const CheckpointUnit& saved = units[unit];
+  const std::vector<MomentPiece> arrays = arrays_of(saved);
+  std::vector<CheckpointPiece> pieces;
+  int64_t begin = range.begin;
+  for (auto writer = static_cast<int>(begin / saved.shard_elements); begin < range.end; ++writer) {
+    const ElementRange owned = owned_range(saved, writer);
+    const int64_t end = std::min(owned.end, range.end);
+    // all of these begin at multiples of kShardAlignment, which elements_per_value divides
+    for (size_t array = 0; array < arrays.size(); ++array)
+      pieces.push_back({writer, array,
+                        array_offset(units, writer, unit, array) + arrays[array].num_bytes(begin - owned.begin),
+                        arrays[array].num_bytes(begin - range.begin), arrays[array].num_bytes(end - begin)});
+    begin = end;
+  }
+  return pieces;
+}
+
 std::string checkpoint_file_name(int rank, int num_ranks) {
   return fmt::format("rank-{:05}-of-{:05}.bin", rank, num_ranks);
 }

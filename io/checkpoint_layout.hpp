@@ -43,6 +43,19 @@ inline int64_t checkpoint_file_bytes(std::span<const CheckpointUnit> units, int 
   return array_offset(units, rank, units.size(), 0);
 }
 
+/// Bytes of one array of a unit in the file of one rank, and where they go.
+struct CheckpointPiece {
+  int writer = 0;
+  size_t array = 0;
+  int64_t file_offset = 0;
+  int64_t into_offset = 0;  // in an array that begins with the range's first element
+  int64_t num_bytes = 0;
+};
+
+/// Where the elements of a range lie, every one in every array once. The range begins at a multiple of kShardAlignment
+/// and ends at one or with the unit.
+std::vector<CheckpointPiece> pieces_of(std::span<const CheckpointUnit> units, size_t unit, ElementRange range);
+
 /// "rank-00003-of-00008.bin"
 std::string checkpoint_file_name(int rank, int num_ranks);
 

@@ -1,6 +1,9 @@
 #include "io/checkpoint_manifest.hpp"
 
+#include <optional>
+
 #include "lib/base/check.hpp"
+#include "lib/base/strict_json.hpp"
 
 namespace plumb {
 
@@ -12,7 +15,9 @@ constexpr const char* kFormat = "plumb checkpoint";
 constexpr int64_t kVersion = 1;
 constexpr int64_t kMaxRanks = 1 << 20;
 constexpr int64_t kMaxElements = int64_t{1} << 40;  // so that no product or sum below overflows
-constexpr int64_t kMaxUnits = 1 << 16;
+constexpr int64_t kMaxUnits = 1 << 14;
+constexpr int64_t kMaxUnitsOfRanks = 1 << 26;
+constexpr size_t kChecksumDigits = 32;
 
 /// Reads fields of objects that anybody may have written.
 class FieldReader {
@@ -24,7 +29,9 @@ class FieldReader {
     return object[key];
   }
   int64_t integer(const ordered_json& object, const char* key, int64_t least, int64_t most) const {
-    const ordered_json& value = field(object, key);
+    return integer_value(field(object, key), key, least, most);
+  }
+  int64_t integer_value(const ordered_json& value, const char* key, int64_t least, int64_t most) const {
     if (!value.is_number_integer() || (value.is_number_unsigned() && value.get<uint64_t>() > uint64_t{INT64_MAX}) ||
         value.get<int64_t>() < least || value.get<int64_t>() > most)
       fail(key, fmt::format("a whole number from {} to {}", least, most));
@@ -62,19 +69,29 @@ CheckpointUnit parse_unit(const FieldReader& reader, const ordered_json& object,
     CheckpointParameter& p = unit.parameters.emplace_back();
     p.name = reader.text(entry, "name");
     p.offset = reader.integer(entry, "offset", 0, kMaxElements);
+    int64_t num_elements = 1;
     for (const ordered_json& size : reader.array(entry, "shape")) {
-      if (!size.is_number_integer()) reader.fail("shape", "whole numbers");
-      p.shape.push_back(size.get<int64_t>());
+      p.shape.push_back(reader.integer_value(size, "shape", 1, unit.num_elements / num_elements));
+      num_elements *= p.shape.back();
     }
+    if (num_elements > unit.num_elements - p.offset) reader.fail("shape", "a parameter that lies within its unit");
   }
   return unit;
 }
 
-CheckpointFile parse_file(const FieldReader& reader, const ordered_json& object, int64_t expected_bytes) {
+bool is_checksum(const ordered_json& value) {
+  if (!value.is_string()) return false;
+  const std::string& digits = value.get_ref<const std::string&>();
+  return digits.size() == kChecksumDigits && digits.find_first_not_of("0123456789abcdef") == std::string::npos;
+}
+
+CheckpointFile parse_file(const FieldReader& reader, const ordered_json& object, const std::string& name,
+                          int64_t expected_bytes) {
   CheckpointFile file;
+  if (reader.text(object, "name") != name) reader.fail("name", name);
   file.num_bytes = reader.integer(object, "bytes", expected_bytes, expected_bytes);
   for (const ordered_json& checksum : reader.array(object, "checksums")) {
-    if (!checksum.is_string()) reader.fail("checksums", "texts");
+    if (!is_checksum(checksum)) reader.fail("checksums", fmt::format("{} hexadecimal digits", kChecksumDigits));
     file.checksums.push_back(checksum.get<std::string>());
   }
   const int64_t num_blocks = (file.num_bytes + kCheckpointBlockBytes - 1) / kCheckpointBlockBytes;
@@ -114,8 +131,8 @@ std::string render_manifest(const CheckpointManifest& manifest) {
 
 CheckpointManifest parse_manifest(const std::string& text, const std::string& path) {
   const FieldReader reader(path);
-  const ordered_json json = ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (json.is_discarded()) throw_error<DataError>("{}: expected JSON, got something else", path);
+  const auto json = parse_strict_json<ordered_json>(
+      text, [&](std::optional<size_t>, const std::string& reason) { throw_error<DataError>("{}: {}", path, reason); });
   if (reader.text(json, "format") != kFormat) reader.fail("format", kFormat);
   reader.integer(json, "version", kVersion, kVersion);
   reader.integer(json, "block_bytes", kCheckpointBlockBytes, kCheckpointBlockBytes);
@@ -123,13 +140,15 @@ CheckpointManifest parse_manifest(const std::string& text, const std::string& pa
   CheckpointManifest manifest;
   manifest.step = reader.integer(json, "step", 0, int64_t{1} << 40);
   manifest.run = reader.field(json, "run");
-  if (std::ssize(reader.array(json, "units")) > kMaxUnits) reader.fail("units", "fewer units");
+  const int64_t num_units = std::ssize(reader.array(json, "units"));
+  if (num_units > kMaxUnits || num_units * num_ranks > kMaxUnitsOfRanks) reader.fail("units", "fewer units");
   for (const ordered_json& unit : json["units"]) manifest.units.push_back(parse_unit(reader, unit, num_ranks));
   const ordered_json& files = reader.array(json, "files");
   if (std::ssize(files) != num_ranks) reader.fail("files", fmt::format("{} of them", num_ranks));
   for (int rank = 0; rank < num_ranks; ++rank)
-    manifest.files.push_back(
-        parse_file(reader, files[static_cast<size_t>(rank)], checkpoint_file_bytes(manifest.units, rank)));
+    manifest.files.push_back(parse_file(reader, files[static_cast<size_t>(rank)],
+                                        checkpoint_file_name(rank, static_cast<int>(num_ranks)),
+                                        checkpoint_file_bytes(manifest.units, rank)));
   return manifest;
 }
 

@@ -1,6 +1,7 @@
 #include "io/dataset_index.hpp"
 
 #include <algorithm>
+#include <set>
 
 #include "io/file.hpp"
 #include "io/sha256.hpp"
@@ -14,6 +15,8 @@ namespace {
 constexpr const char* kIndexFile = "index.json";
 constexpr int64_t kMaxIndexBytes = 64 << 20;
 constexpr size_t kMaxShards = 1 << 20;
+constexpr size_t kMaxQuotedBytes = 128;
+constexpr auto kReplace = Json::error_handler_t::replace;
 
 /// Far below where sums of counts could overflow.
 constexpr int64_t kMaxCount = int64_t{1} << 60;
@@ -62,6 +65,16 @@ RowTally tally_from_json(const Json& parent, const char* key, const std::string&
     if (tally.first_places.size() < RowTally::kMaxPlaces) tally.first_places.push_back(place.get<std::string>());
   }
   return tally;
+}
+
+/// Names that lead nowhere else and that a terminal may print.
+bool is_plain_name(std::string_view name) {
+  constexpr size_t kMaxNameBytes = 128;
+  const bool is_plain = std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+           c == '-';
+  });
+  return is_plain && !name.empty() && name.size() <= kMaxNameBytes && name.front() != '.';
 }
 
 bool is_sha256(std::string_view text) {
@@ -153,16 +166,16 @@ Json to_json(const ShardEntry& shard) {
 ShardEntry shard_entry_from_json(const Json& object, const std::string& where) {
   ShardEntry shard;
   shard.file = string_field(object, "file", where);
-  // a name that leads elsewhere would have other files opened
-  if (shard.file.empty() || shard.file.front() == '.' || shard.file.find_first_of({"/\0", 2}) != std::string::npos) {
-    throw_error<DataError>("{}: expected the name of a file beside it, got '{}'", where, shard.file);
+  if (!is_plain_name(shard.file)) {
+    throw_error<DataError>("{}: expected the name of a file beside it, of letters, digits and ._-, got {}", where,
+                           Json(shard.file.substr(0, kMaxQuotedBytes)).dump(-1, ' ', true, kReplace));
   }
   shard.num_rows = count_field(object, "rows", where);
   shard.num_tokens = count_field(object, "tokens", where);
   shard.num_bytes = count_field(object, "bytes", where);
   shard.sha256 = string_field(object, "sha256", where);
   if (!is_sha256(shard.sha256)) {
-    throw_error<DataError>("{}: {}: expected a sha256 of 64 digits, got '{}'", where, shard.file, shard.sha256);
+    throw_error<DataError>("{}: {}: expected a sha256 of 64 digits, got another text", where, shard.file);
   }
   return shard;
 }
@@ -188,7 +201,8 @@ DatasetIndex DatasetIndex::from_text(std::string_view text, const std::string& w
   DatasetIndex index;
   index.kind = string_field(object, "kind", where);
   if (index.kind != kSftKind && index.kind != kPairsKind) {
-    throw_error<DataError>("{}: expected kind {} or {}, got '{}'", where, kSftKind, kPairsKind, index.kind);
+    throw_error<DataError>("{}: expected kind {} or {}, got '{}'", where, kSftKind, kPairsKind,
+                           index.kind.substr(0, kMaxQuotedBytes));
   }
   index.key = string_field(object, "key", where);
   index.made_from = field_or_null(object, "made_from", where);
@@ -198,8 +212,11 @@ DatasetIndex DatasetIndex::from_text(std::string_view text, const std::string& w
     throw_error<DataError>("{}: expected 1 to {} shards, got {}", where, kMaxShards, shards.size());
   }
   int64_t num_rows = 0, num_tokens = 0;
+  std::set<std::string> names;
   for (const Json& shard : shards) {
     index.shards.push_back(shard_entry_from_json(shard, where + ": shards"));
+    const std::string& name = index.shards.back().file;
+    if (!names.insert(name).second) throw_error<DataError>("{}: expected each shard once, got {} twice", where, name);
     num_rows += index.shards.back().num_rows;
     num_tokens += index.shards.back().num_tokens;
     require(num_rows <= index.num_rows() && num_tokens <= index.num_tokens(), where, "totals of all shards");

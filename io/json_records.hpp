@@ -10,8 +10,6 @@
 
 namespace plumb {
 
-constexpr size_t kMaxJsonDepth = 64;
-
 /// Finds the end of one object in bytes that arrive piece by piece. Looks at brackets and strings only.
 class JsonObjectEnd {
  public:
@@ -28,8 +26,7 @@ class JsonObjectEnd {
   bool is_in_string_ = false;
 };
 
-/// Throws DataError with line and column for what is not JSON, not an object, nested deeper than kMaxJsonDepth or names
-/// a key twice.
+/// As parse_strict_json(). Throws DataError with line and column for what is not JSON, and for what is no object.
 nlohmann::json parse_json_object(std::string_view bytes, const RecordPlace& place);
 
 }  // namespace plumb

@@ -11,6 +11,7 @@
 #include "io/token_shard.hpp"
 #include "io/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
+#include "lib/base/redact.hpp"
 #include "lib/base/log.hpp"
 #include "lib/text/example.hpp"
 #include "lib/text/pair.hpp"
@@ -163,7 +164,7 @@ class ShardFiller {
 };
 
 std::string place_of(const SourceFile& file, const Record& record) {
-  return fmt::format("{}:{}", file.path, record.line);
+  return fmt::format("{}:{}", redact_secrets(file.path), record.line);
 }
 
 /// Rows [begin, end) of `file` into the shard.

@@ -3,6 +3,8 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include "lib/base/redact.hpp"
+
 namespace plumb {
 
 static spdlog::logger& logger() {
@@ -22,13 +24,14 @@ void set_log_rank(int rank, int num_ranks) {
 }
 
 void log_line(int severity, const std::string& text) {
+  const std::string shown = redact_secrets(text);
   switch (severity) {
     case 0:
-      return logger().info("{}", text);
+      return logger().info("{}", shown);
     case 1:
-      return logger().warn("warning: {}", text);
+      return logger().warn("warning: {}", shown);
     default:
-      return logger().error("error: {}", text);
+      return logger().error("error: {}", shown);
   }
 }
 

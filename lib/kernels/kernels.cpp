@@ -10,7 +10,9 @@ namespace plumb {
   extern const Nf4Kernels kNf4Kernels;                                 \
   }
 PLUMB_DECLARE(generic)
-#ifdef __x86_64__  // which of the compiled copies exist is a fact of the architecture
+// which of the compiled copies exist is a fact of the architecture, and clang 16 cannot ask for a level of it
+#if defined(__x86_64__) && !defined(__clang__)
+#define PLUMB_HAS_LEVELS
 PLUMB_DECLARE(x86_64_v3)
 PLUMB_DECLARE(x86_64_v4)
 #endif
@@ -31,7 +33,7 @@ struct Tables {
   }
 
 Tables choose_tables() {
-#ifdef __x86_64__
+#ifdef PLUMB_HAS_LEVELS
   __builtin_cpu_init();
   if (__builtin_cpu_supports("x86-64-v4")) return PLUMB_TABLES(x86_64_v4);
   if (__builtin_cpu_supports("x86-64-v3")) return PLUMB_TABLES(x86_64_v3);

@@ -1,9 +1,9 @@
 #include "lib/model/config_json.hpp"
 
-#include <set>
-#include <vector>
+#include <optional>
 
 #include "lib/base/check.hpp"
+#include "lib/base/strict_json.hpp"
 
 namespace plumb {
 
@@ -11,7 +11,6 @@ using nlohmann::json;
 
 namespace {
 
-constexpr size_t kMaxDepth = 64;
 constexpr size_t kMaxQuotedChars = 80;
 
 std::string shortened(std::string text, size_t max_chars) {
@@ -23,31 +22,10 @@ std::string shortened(std::string text, size_t max_chars) {
 }  // namespace
 
 json parse_config_object(std::string_view text, std::string_view where) {
-  // the parser takes a NUL for the end and would ignore what follows
-  if (const size_t nul = text.find('\0'); nul != std::string_view::npos)
-    throw_error<DataError>("{}: byte {}: expected JSON text, got a NUL byte", where, nul);
-  std::vector<std::set<std::string>> keys_of_open_objects;
-  size_t depth = 0;
-  const auto check_structure = [&](int, json::parse_event_t event, json& parsed) {
-    using Event = json::parse_event_t;
-    if (event == Event::object_start || event == Event::array_start) {
-      if (++depth > kMaxDepth)
-        throw_error<DataError>("{}: expected at most {} nested brackets, got more", where, kMaxDepth);
-      if (event == Event::object_start) keys_of_open_objects.emplace_back();
-    } else if (event == Event::object_end || event == Event::array_end) {
-      --depth;
-      if (event == Event::object_end) keys_of_open_objects.pop_back();
-    } else if (event == Event::key && !keys_of_open_objects.back().insert(parsed.get<std::string>()).second) {
-      throw_error<DataError>("{}: expected each key once, got {} twice", where, quote_json(parsed));
-    }
-    return true;
-  };
-  json value;
-  try {
-    value = json::parse(text, check_structure);
-  } catch (const json::exception& error) {
-    throw_error<DataError>("{}: expected a JSON object, got: {}", where, shortened(error.what(), 240));
-  }
+  json value = parse_strict_json<json>(text, [&](std::optional<size_t> position, const std::string& reason) {
+    if (position) throw_error<DataError>("{}: byte {}: {}", where, *position, reason);
+    throw_error<DataError>("{}: {}", where, reason);
+  });
   if (!value.is_object()) throw_error<DataError>("{}: expected a JSON object, got {}", where, quote_json(value));
   return value;
 }

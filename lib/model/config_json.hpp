@@ -10,7 +10,7 @@
 
 namespace plumb {
 
-/// Throws DataError, naming `where`, unless `text` is one JSON object without repeated keys, nested at most 64 deep.
+/// As parse_strict_json(). Throws DataError, naming `where`, unless `text` is one object.
 nlohmann::json parse_config_object(std::string_view text, std::string_view where);
 
 /// A value as it may appear in a message: JSON, shortened.

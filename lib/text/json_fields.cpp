@@ -1,15 +1,15 @@
 #include "lib/text/json_fields.hpp"
 
 #include "lib/base/check.hpp"
+#include "lib/base/strict_json.hpp"
 
 namespace plumb {
 
 Json parse_json(std::string_view text, std::string_view file) {
-  try {
-    return Json::parse(text.begin(), text.end());
-  } catch (const Json::parse_error& error) {
-    throw_error<DataError>("{}: byte {}: not valid JSON: {}", file, error.byte, error.what());
-  }
+  return parse_strict_json<Json>(text, [&](std::optional<size_t> position, const std::string& reason) {
+    if (position) throw_error<DataError>("{}: byte {}: {}", file, *position, reason);
+    throw_error<DataError>("{}: {}", file, reason);
+  });
 }
 
 const Json& field_or_null(const Json& object, const char* key, std::string_view where) {

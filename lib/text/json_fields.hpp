@@ -11,7 +11,7 @@ namespace plumb {
 
 using Json = nlohmann::json;
 
-/// Throws DataError naming `file` and the byte offset.
+/// As parse_strict_json(). Throws DataError naming `file` and the byte offset.
 Json parse_json(std::string_view text, std::string_view file);
 
 /// The field `key`, or null where it is absent. Throws DataError unless `object` is an object.

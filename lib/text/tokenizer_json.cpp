@@ -8,6 +8,7 @@ namespace {
 
 constexpr int kMaxDepth = 16;
 constexpr size_t kMaxMerges = size_t{1} << 21;
+constexpr size_t kMaxFrameIds = 256;  // that the post-processor adds
 
 // Merges come as "a b" or ["a", "b"].
 struct MergeSides {
@@ -146,6 +147,8 @@ void parse_post_processor(const Json& value, TokenizerParts& parts, int depth) {
     Frame& frame = *parts.frame;
     frame.prefix.insert(frame.prefix.begin(), outer.prefix.begin(), outer.prefix.end());
     frame.suffix.insert(frame.suffix.end(), outer.suffix.begin(), outer.suffix.end());
+    if (frame.prefix.size() + frame.suffix.size() > kMaxFrameIds)
+      throw_error<DataError>("{}: expected at most {} tokens around a text, got more", kWhere, kMaxFrameIds);
   } else if (type != "ByteLevel") {  // which changes offsets only
     throw_error<DataError>("{}: type: expected one of Sequence, TemplateProcessing, ByteLevel, got {}", kWhere, type);
   }
