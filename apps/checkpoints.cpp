@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "apps/bad_steps.hpp"
 #include "apps/output_directory.hpp"
 #include "io/checkpoint_directory.hpp"
 #include "io/json_tolerant.hpp"
@@ -22,18 +23,26 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 }  // namespace
 
 Checkpoints::Checkpoints(const TrainOptions& options, const Inputs& inputs, const Communicator& comm,
-                         TrainableModel& model, RunControl& control)
+                         TrainableModel& model, RunControl& control, RunState& state)
     : options_(options),
       inputs_(inputs),
       comm_(comm),
       model_(model),
       control_(control),
+      state_(state),
       directory_(checkpoint_directory(options.output_dir)) {}
 
 bool Checkpoints::is_due(int64_t step) const { return options_.save_steps > 0 && step % options_.save_steps == 0; }
 
-void Checkpoints::save(int64_t step, int64_t total_tokens, const StepLog* log) {
+void Checkpoints::save(int64_t step, const StepLog* log) {
   finish();
+  saved_ = state_;
+  const int64_t num_steps = state_.trainer.history.num_steps;
+  if (is_due(step) && state_.trainer.num_skipped_on_end == 0 && num_steps > state_.rollback_num_steps) {
+    saved_.rollback_step = step;  // not where a run was stopped: one that was not would go back to another model
+    saved_.rollback_num_steps = num_steps;
+    saved_.num_rollbacks = 0;
+  }
   start_ = std::chrono::steady_clock::now();
   try {
     nlohmann::ordered_json run;
@@ -41,7 +50,7 @@ void Checkpoints::save(int64_t step, int64_t total_tokens, const StepLog* log) {
       log->sync();
       run = {{"inputs", inputs_to_json(inputs_)},
              {"threads_per_rank", at::get_num_threads()},
-             {"total_tokens", total_tokens},
+             {"state", to_json(saved_)},
              {"log", log->state()}};
     });
     under_way_ = std::make_unique<CheckpointSave>(comm_, directory_, step, std::move(run), model_.trained_shards(),
@@ -71,6 +80,9 @@ int64_t Checkpoints::finish() {
     return last_saved_step_;
   }
   last_saved_step_ = save->step();
+  state_.rollback_step = saved_.rollback_step;
+  state_.rollback_num_steps = saved_.rollback_num_steps;
+  state_.num_rollbacks = saved_.num_rollbacks;
   const double seconds = seconds_since(start_);
   control_.add_save(save->step(), seconds);
   if (comm_.rank() == 0) {
@@ -91,9 +103,11 @@ void Checkpoints::count_failure(int64_t step, const AgreedError& error) {
 }
 
 void Checkpoints::prune(int64_t step) const {
+  std::vector<int64_t> kept_steps;
+  if (parse_on_bad_steps(options_.on_bad_steps) == OnBadSteps::kRollback) kept_steps.push_back(state_.rollback_step);
   try {
     pass_fault_point("checkpoint-pruning", step, 0);
-    prune_checkpoints(directory_, step, options_.save_total_limit);
+    prune_checkpoints(directory_, step, options_.save_total_limit, kept_steps);
   } catch (const InputOutputError& error) {
     log_warning("old checkpoints stay: {}", error.what());
   }
@@ -103,11 +117,42 @@ SavedRun::SavedRun(const Checkpoint& checkpoint) {
   const nlohmann::ordered_json& run = checkpoint.manifest.run;
   inputs = inputs_from_json(get_or_null(run, "inputs"));
   threads_per_rank = static_cast<int>(get_count(run, "threads_per_rank"));
-  total_tokens = get_count(run, "total_tokens");
+  state = run_state_from_json(get_or_null(run, "state"), checkpoint.manifest.step);
   log = get_or_null(run, "log");
   if (inputs.empty() || !get_or_null(log, "sums").is_object())
     throw_error<DataError>("{}: expected a checkpoint of plumb sft, reward or dpo, got something else",
                            checkpoint.path);
+}
+
+Checkpoint open_checkpoint_of_run(const Communicator& comm, const std::string& path, const Inputs& inputs) {
+  Checkpoint checkpoint = open_checkpoint(comm, path);
+  comm.run_on_rank0([&] {
+    const std::string changes = describe_changes(SavedRun(checkpoint).inputs, inputs);
+    if (!changes.empty())
+      throw_error<UsageError>("{}: expected a checkpoint of a run with the same options and data, got one with {}",
+                              path, changes);
+  });
+  return checkpoint;
+}
+
+std::optional<Checkpoint> open_newest_checkpoint(const Communicator& comm, const std::string& output_dir,
+                                                 const Inputs& inputs, int64_t last_step) {
+  std::string paths;  // one a line
+  comm.run_on_rank0([&] {
+    for (const CheckpointPlace& place : list_checkpoints(checkpoint_directory(output_dir)))
+      if (place.step <= last_step) paths += place.path + "\n";
+  });
+  comm.broadcast(paths);
+  for (size_t begin = 0, end = 0; begin < paths.size(); begin = end + 1) {
+    end = paths.find('\n', begin);
+    const std::string path = paths.substr(begin, end - begin);
+    try {
+      return open_checkpoint_of_run(comm, path, inputs);
+    } catch (const AgreedError& error) {
+      if (comm.rank() == 0) log_warning("{} is passed over: {}", path, error.what());
+    }
+  }
+  return std::nullopt;
 }
 
 void restore_model(const Communicator& comm, const Checkpoint& checkpoint, TrainableModel& model) {

@@ -6,11 +6,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "apps/run_control.hpp"
 #include "apps/run_inputs.hpp"
+#include "apps/run_state.hpp"
 #include "apps/step_log.hpp"
 #include "apps/train_options.hpp"
 #include "io/checkpoint.hpp"
@@ -21,9 +23,9 @@ namespace plumb {
 
 class Checkpoints {
  public:
-  /// All references must outlive this object.
+  /// state: what is saved, and told which checkpoint a rollback would take. All references must outlive this object.
   Checkpoints(const TrainOptions& options, const Inputs& inputs, const Communicator& comm, TrainableModel& model,
-              RunControl& control);
+              RunControl& control, RunState& state);
 
   /// Whether --save_steps asks for a checkpoint after this step.
   bool is_due(int64_t step) const;
@@ -31,7 +33,7 @@ class Checkpoints {
   /// Collective: saves the run as it is after this step, then removes old checkpoints. With --async_save this returns
   /// when a copy is made and a thread writes it; one that is still being written is waited for. log: rank 0's. A disk
   /// that refuses is said and counted; any other fault is thrown.
-  void save(int64_t step, int64_t total_tokens, const StepLog* log);
+  void save(int64_t step, const StepLog* log);
 
   /// Collective, after every step: gives a checkpoint that all ranks have written its name.
   void poll();
@@ -50,6 +52,8 @@ class Checkpoints {
   const Communicator& comm_;
   TrainableModel& model_;
   RunControl& control_;
+  RunState& state_;
+  RunState saved_;  // as the save under way has it
   std::string directory_;
   int64_t num_failed_ = 0;
   int64_t last_saved_step_ = 0;
@@ -65,9 +69,16 @@ struct SavedRun {
 
   Inputs inputs;
   int threads_per_rank = 0;
-  int64_t total_tokens = 0;
+  RunState state;
   nlohmann::ordered_json log;  // StepLog::state()
 };
+
+/// Collective: the newest of output_dir's checkpoints, not after `last_step`, that can be trusted and was made from
+/// these inputs; those before it are passed over with a warning.
+std::optional<Checkpoint> open_newest_checkpoint(const Communicator& comm, const std::string& output_dir,
+                                                 const Inputs& inputs, int64_t last_step);
+/// Collective: this one. Throws AgreedError where it cannot be trusted or was made from other inputs.
+Checkpoint open_checkpoint_of_run(const Communicator& comm, const std::string& path, const Inputs& inputs);
 
 /// Collective: the model as it was, on any number of ranks.
 void restore_model(const Communicator& comm, const Checkpoint& checkpoint, TrainableModel& model);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <functional>
+#include <limits>
 #include <string>
 
 #include "apps/checkpoints.hpp"
@@ -44,49 +45,25 @@ Way way_of_existing_run(const TrainOptions& o, const RunRecord& run, const Input
       o.output_dir, changes.empty() ? "" : ", with other options or data: ", changes);
 }
 
-/// Collective: throws AgreedError where the checkpoint cannot be trusted or is another run's.
-Checkpoint open_for_resume(const Communicator& comm, const std::string& path, const Inputs& inputs) {
-  Checkpoint checkpoint = open_checkpoint(comm, path);
-  comm.run_on_rank0([&] {
-    const std::string changes = describe_changes(SavedRun(checkpoint).inputs, inputs);
-    if (!changes.empty())
-      throw_error<UsageError>("{}: expected a checkpoint of a run with the same options and data, got one with {}",
-                              path, changes);
-  });
-  return checkpoint;
-}
-
 /// Collective: the newest one that can be trusted; none where the run has saved none yet.
 std::optional<Checkpoint> find_checkpoint(const Communicator& comm, const TrainOptions& o, const Inputs& inputs) {
-  std::string paths;  // one a line
+  std::optional<Checkpoint> found =
+      open_newest_checkpoint(comm, o.output_dir, inputs, std::numeric_limits<int64_t>::max());
   comm.run_on_rank0([&] {
-    for (const CheckpointPlace& place : list_checkpoints(checkpoint_directory(o.output_dir)))
-      paths += place.path + "\n";
-  });
-  comm.broadcast(paths);
-  for (size_t begin = 0, end = 0; begin < paths.size(); begin = end + 1) {
-    end = paths.find('\n', begin);
-    const std::string path = paths.substr(begin, end - begin);
-    try {
-      return open_for_resume(comm, path, inputs);
-    } catch (const AgreedError& error) {
-      if (comm.rank() == 0) log_warning("{} is passed over: {}", path, error.what());
-    }
-  }
-  if (!paths.empty())
-    comm.run_on_rank0([&] {
+    const std::string directory = checkpoint_directory(o.output_dir);
+    if (!found && !list_checkpoints(directory).empty())
       throw_error<DataError>(
           "{}: expected a checkpoint to go on from, but none of them can be used; --overwrite_output_dir true starts "
           "anew",
-          checkpoint_directory(o.output_dir));
-    });
-  return std::nullopt;
+          directory);
+  });
+  return found;
 }
 
 /// Rank 0 only.
-void log_resume(const Checkpoint& checkpoint, const Inputs& inputs) {
-  log_info("resume: goes on after step {}, from {}", checkpoint.manifest.step, checkpoint.path);
-  const std::string changes = describe_allowed_changes(SavedRun(checkpoint).inputs, inputs);
+void log_resume(const RunStart& start) {
+  log_info("resume: goes on after step {}, from {}", start.num_steps_done(), start.checkpoint->path);
+  const std::string changes = describe_allowed_changes(start.saved->inputs, start.inputs);
   if (!changes.empty()) log_info("resume: with {}", changes);
 }
 
@@ -107,15 +84,16 @@ RunStart claim_run(const Communicator& comm, const TrainOptions& o) {
   });
   RunStart start;
   if (way == Way::kGoOn || names_checkpoint) {
-    const Inputs inputs = describe_inputs(comm, o);
-    if (way == Way::kGoOn) way = decide(comm, [&] { return way_of_existing_run(o, *run, inputs); });
+    start.inputs = describe_inputs(comm, o);
+    if (way == Way::kGoOn) way = decide(comm, [&] { return way_of_existing_run(o, *run, start.inputs); });
     if (names_checkpoint) {
-      start.checkpoint = open_for_resume(comm, o.resume, inputs);
+      start.checkpoint = open_checkpoint_of_run(comm, o.resume, start.inputs);
     } else if (way == Way::kGoOn) {
-      start.checkpoint = find_checkpoint(comm, o, inputs);
+      start.checkpoint = find_checkpoint(comm, o, start.inputs);
     }
     start.is_done = way == Way::kDone && !names_checkpoint;
-    if (comm.rank() == 0 && start.checkpoint) log_resume(*start.checkpoint, inputs);
+    if (start.checkpoint) start.saved.emplace(*start.checkpoint);
+    if (comm.rank() == 0 && start.checkpoint) log_resume(start);
     if (comm.rank() == 0 && !start.checkpoint && way == Way::kGoOn)
       log_info("resume: {} stopped before its first checkpoint: starts anew", o.output_dir);
   }

@@ -4,16 +4,18 @@
 
 #include <optional>
 
+#include "apps/checkpoints.hpp"
 #include "apps/run_inputs.hpp"
 #include "apps/train_options.hpp"
-#include "io/checkpoint.hpp"
 #include "partition/communicator.hpp"
 
 namespace plumb {
 
 struct RunStart {
   bool is_done = false;
+  Inputs inputs;                         // what the run is made from; empty: not looked at yet, as it begins anew
   std::optional<Checkpoint> checkpoint;  // to go on from
+  std::optional<SavedRun> saved;         // what that holds of the run
 
   int64_t num_steps_done() const { return checkpoint ? checkpoint->manifest.step : 0; }
 };

@@ -29,7 +29,8 @@ constexpr std::array kImmaterial = {"output_dir",
                                     "async_save",
                                     "resume",
                                     "startup_checks",
-                                    "skip_nonfinite_steps",
+                                    "on_bad_steps",
+                                    "spike_threshold",
                                     "watchdog_seconds",
                                     "max_time",
                                     "threads",
@@ -43,15 +44,10 @@ constexpr std::array kImmaterial = {"output_dir",
                                     "tokenizer"};
 
 /// Of kImmaterial, what is said when it changes: the others are places, or how the run is started.
-constexpr std::array kSaid = {"logging_steps",
-                              "eval_steps",
-                              "save_steps",
-                              "save_total_limit",
-                              "startup_checks",
-                              "threads",
-                              "per_device_eval_batch_size",
-                              "gradient_checkpointing",
-                              kAccumulation};
+constexpr std::array kSaid = {"logging_steps",          "eval_steps",     "save_steps",
+                              "save_total_limit",       "startup_checks", "on_bad_steps",
+                              "spike_threshold",        "threads",        "per_device_eval_batch_size",
+                              "gradient_checkpointing", kAccumulation};
 
 bool is_immaterial(const std::string& name) {
   return std::find(kImmaterial.begin(), kImmaterial.end(), name) != kImmaterial.end();

@@ -52,8 +52,12 @@ void StepLog::write(const StepStats& last, int64_t step, double epoch, int64_t t
   sums_.clear();
 }
 
-void StepLog::write_skipped(int64_t step, double epoch, const std::vector<int64_t>& rows) {
-  metrics_.write({{"step", step}, {"epoch", epoch}, {"skipped_rows", rows}});
+void StepLog::write_skipped(int64_t step, double epoch, const std::vector<int64_t>& rows, const std::string& reason) {
+  metrics_.write({{"step", step}, {"epoch", epoch}, {"skipped_rows", rows}, {"skipped_because", reason}});
+}
+
+void StepLog::write_rollback(int64_t step, double epoch, int64_t to_step) {
+  metrics_.write({{"step", step}, {"epoch", epoch}, {"rolled_back_to", to_step}});
 }
 
 void StepLog::write(const EvaluationStats& stats, int64_t step, double epoch) {

@@ -28,8 +28,10 @@ class StepLog {
   /// tokens of the last step.
   void write(const StepStats& last, int64_t step, double epoch, int64_t total_tokens, int64_t memory_bytes);
 
-  /// A step that changed nothing, and the rows that it had.
-  void write_skipped(int64_t step, double epoch, const std::vector<int64_t>& rows);
+  /// A step that changed nothing: the rows that it had, and why.
+  void write_skipped(int64_t step, double epoch, const std::vector<int64_t>& rows, const std::string& reason);
+  /// After this step the run went back to the model of an earlier one.
+  void write_rollback(int64_t step, double epoch, int64_t to_step);
 
   /// The metrics of an evaluation, each as eval_NAME; sft's loss also as perplexity.
   void write(const EvaluationStats& stats, int64_t step, double epoch);

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <sstream>
 
+#include "apps/bad_steps.hpp"
 #include "apps/stop_request.hpp"
 #include "lib/base/check.hpp"
 #include "lib/model/sampling.hpp"
@@ -116,9 +117,14 @@ void declare(OptionsDescription& description, TrainOptions& o) {
   add("reduction", with_default(o.reduction), "canonical: same bits on any number of ranks; fast: less memory");
   add("save_dtype", with_default(o.save_dtype), "float32 or bfloat16: of the exported model");
   add("startup_checks", with_default(o.startup_checks), "prove on a few rows, before training, that the run is sound");
-  add("skip_nonfinite_steps", with_default(o.skip_nonfinite_steps),
-      "a step whose loss or gradient norm is not finite changes nothing and its rows are named; the third on end is an "
-      "error; false: the first");
+  add("on_bad_steps", with_default(o.on_bad_steps),
+      "a step whose loss or gradient norm is not finite, or a spike, changes nothing. stop: it ends the run; skip: its "
+      "rows are named, and the third on end ends the run; rollback: after the third the run goes back to the model of "
+      "its last checkpoint and on with the rows that follow");
+  add("spike_threshold", with_default(o.spike_threshold),
+      "a loss so many standard deviations above its running mean is a spike, and a gradient norm 10 times the median "
+      "of "
+      "recent ones; 0: none is");
   add("watchdog_seconds", with_default(o.watchdog_seconds),
       "a job that gets nothing done for so long ends with exit code 76, naming the rank behind; 0: never");
   add("max_time", with_default(o.max_time),
@@ -175,6 +181,10 @@ void validate(const TrainOptions& o) {
   check_one_of(o.optim, {"adamw_torch", "adamw", "adamw_torch_fused", "adamw_8bit", "adamw_bnb_8bit"}, "optim");
   check_range(std::isfinite(o.watchdog_seconds) && o.watchdog_seconds >= 0, "watchdog_seconds", "0 or more",
               o.watchdog_seconds);
+  check_range(std::isfinite(o.spike_threshold) && o.spike_threshold >= 0, "spike_threshold", "0 or more",
+              o.spike_threshold);
+  if (parse_on_bad_steps(o.on_bad_steps) == OnBadSteps::kRollback && o.save_steps == 0)
+    throw UsageError("--on_bad_steps rollback: goes back to checkpoints; give --save_steps");
   if (!o.max_time.empty()) parse_duration(o.max_time, "max_time");
   parse_schedule(o.lr_scheduler_type);
   validate(o.lora);

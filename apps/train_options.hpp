@@ -81,7 +81,8 @@ struct TrainOptions {
   std::string reduction = "canonical";
   std::string save_dtype = "float32";  // of the exported model
   bool startup_checks = true;
-  bool skip_nonfinite_steps = false;
+  std::string on_bad_steps = "stop";
+  double spike_threshold = 0;     // 0: no step is a spike
   double watchdog_seconds = 600;  // 0: none
   std::string max_time;           // as parse_duration() takes it; "": no limit
   int64_t save_steps = 500;       // steps between checkpoints; 0: none

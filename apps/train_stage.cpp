@@ -17,18 +17,16 @@
 #include "apps/progress.hpp"
 #include "apps/resume.hpp"
 #include "apps/run_control.hpp"
-#include "apps/skipped_steps.hpp"
 #include "apps/stage_data.hpp"
 #include "apps/stage_notes.hpp"
 #include "apps/startup_checks.hpp"
 #include "apps/step_log.hpp"
-#include "apps/trainer.hpp"
+#include "apps/step_loop.hpp"
 #include "apps/win_rate.hpp"
 #include "io/process_memory.hpp"
 #include "io/report.hpp"
 #include "io/run_lock.hpp"
 #include "lib/base/check.hpp"
-#include "lib/base/fault.hpp"
 #include "lib/base/log.hpp"
 #include "lib/objective/dpo.hpp"
 #include "lib/objective/reward.hpp"
@@ -55,12 +53,6 @@ EngineOptions engine_options(const TrainOptions& o) {
           parse_reduction(o.reduction), has_8bit_moments(o)};
 }
 
-/// How many steps a run has, from rows and options.
-struct RunLength {
-  int64_t steps_per_epoch;
-  int64_t num_steps;
-};
-
 RunLength run_length(const TrainOptions& o, int64_t num_rows, int num_ranks) {
   const int64_t rows_per_step = num_ranks * o.gradient_accumulation_steps * o.per_device_train_batch_size;
   const int64_t steps_per_epoch =
@@ -76,34 +68,12 @@ RunLength run_length(const TrainOptions& o, int64_t num_rows, int num_ranks) {
   return {steps_per_epoch, num_steps};
 }
 
-/// Where the stage begins, and what it is made from.
-struct StageStart {
-  RunStart run;
-  Inputs inputs;
-};
-
 /// Products of many threads are sums in another order.
-void warn_of_other_threads(const Communicator& comm, const StageStart& start, int threads) {
-  if (comm.rank() != 0 || !start.run.checkpoint) return;
-  const int before = SavedRun(*start.run.checkpoint).threads_per_rank;
+void warn_of_other_threads(const Communicator& comm, const RunStart& start, int threads) {
+  if (comm.rank() != 0 || !start.saved) return;
+  const int before = start.saved->threads_per_rank;
   if (before != threads)
     log_warning("{} threads per rank, {} before: losses may differ in their last digits", threads, before);
-}
-
-TrainerOptions trainer_options(const TrainOptions& o, int64_t num_steps, const RunControl& control) {
-  const auto warmup = static_cast<int64_t>(
-      o.warmup_steps < 1 ? std::ceil(o.warmup_steps * static_cast<double>(num_steps)) : o.warmup_steps);
-  return {{o.adam_beta1, o.adam_beta2, o.adam_epsilon, o.weight_decay},
-          {parse_schedule(o.lr_scheduler_type), o.learning_rate, warmup, num_steps},
-          o.max_grad_norm,
-          [&control] { return control.wants_stop(); },
-          o.skip_nonfinite_steps ? kMaxSkippedOnEnd : 0};
-}
-
-int64_t sum_of_memory(const Communicator& comm) {
-  int64_t bytes = proportional_set_bytes();
-  comm.sum({&bytes, 1});
-  return bytes;
 }
 
 /// The model that training starts from, with the stage's head on it.
@@ -134,82 +104,10 @@ std::unique_ptr<Objective> make_objective(const TrainOptions& o, const ModelConf
   return std::make_unique<DpoObjective>(dpo_options(o.dpo), config.rms_norm_eps);
 }
 
-/// Loss and the stage's metrics on the evaluation rows, in metrics.jsonl and on the screen. Collective.
-void evaluate_and_log(const TrainOptions& o, const Communicator& comm, TrainableModel& model, Objective& objective,
-                      const StageRows& rows, int64_t step, double epoch, StepLog* log, Progress& progress) {
-  const EvaluationStats stats = evaluate_rows(model, comm, objective, rows, o.per_device_eval_batch_size);
-  if (!log) return;
-  progress.finish_line();
-  log_info("evaluation: {}", render_metrics(stats.metrics));
-  log->write(stats, step, epoch);
-}
-
-/// The loop over steps, behind those of `start`. Collective.
-void run_steps(const TrainOptions& o, const Communicator& comm, TrainableModel& model, Objective& objective,
-               const StageRows& train_rows, const StageRows* eval_rows, const RunLength& length,
-               const StageStart& start, RunControl& control, StepLog* log) {
-  const int64_t num_steps_before = start.run.num_steps_done();
-  Trainer trainer(model, comm, objective, trainer_options(o, length.num_steps, control), num_steps_before);
-  Checkpoints checkpoints(o, start.inputs, comm, model, control);
-  const auto stream = train_rows.stream({.seed = static_cast<uint64_t>(o.seed),
-                                         .shuffle = o.shuffle,
-                                         .drop_last = o.dataloader_drop_last,
-                                         .rows_per_micro_batch = o.per_device_train_batch_size,
-                                         .accumulation_steps = o.gradient_accumulation_steps},
-                                        comm, num_steps_before);
-  Progress progress;
-  int64_t total_tokens = start.run.checkpoint ? SavedRun(*start.run.checkpoint).total_tokens : 0;
-  int64_t memory_bytes = 0;
-  const int64_t eval_every = o.eval_steps > 0 ? o.eval_steps : length.steps_per_epoch;
-  const double loop_start = seconds_now();
-  while (trainer.num_steps_done() < length.num_steps) {
-    const double step_start = seconds_now();
-    std::vector<MicroBatch> batches = stream->next();
-    spoil_on_purpose(batches, trainer.num_steps_done() + 1, comm.rank());
-    const StepStats stats = trainer.step(batches);
-    const double step_seconds = seconds_now() - step_start, seconds = seconds_now() - loop_start;
-    const int64_t step = trainer.num_steps_done();
-    const double epoch = static_cast<double>(step) / static_cast<double>(length.steps_per_epoch);
-    const bool is_last = step == length.num_steps;
-    const bool is_logged = step % o.logging_steps == 0 || step == 1 || is_last;
-    total_tokens += stats.num_tokens;
-    if (is_logged) memory_bytes = sum_of_memory(comm);
-    const ProgressState state{
-        step,
-        length.num_steps,
-        epoch,
-        stats.loss(),
-        stats.grad_norm,
-        stats.learning_rate,
-        static_cast<double>(stats.num_tokens) / step_seconds,
-        seconds / static_cast<double>(step - num_steps_before) * static_cast<double>(length.num_steps - step),
-        memory_bytes};
-    control.add_step(state, stats.reports, step_seconds);
-    if (stats.is_skipped) log_skipped_step(comm, batches, step, epoch, log);
-    if (log) {
-      if (!stats.is_skipped) log->add(stats, step_seconds);
-      if (is_logged && !stats.is_skipped) log->write(stats, step, epoch, total_tokens, memory_bytes);
-      progress.show(state, is_logged);
-    }
-    if (eval_rows && (step % eval_every == 0 || is_last))
-      evaluate_and_log(o, comm, model, objective, *eval_rows, step, epoch, log, progress);
-    checkpoints.poll();
-    const bool is_to_stop = stats.reports.is_stop_wanted && !is_last;
-    if (checkpoints.is_due(step) || is_to_stop) {
-      progress.finish_line();
-      checkpoints.save(step, total_tokens, log);
-    }
-    pass_fault_point("step", step, comm.rank());
-    if (is_to_stop) control.stop(step, checkpoints.finish() == step);
-  }
-  checkpoints.finish();
-  progress.finish_line();
-}
-
 /// Says what the run will take, refuses what does not fit, and describes the run in run.json. Collective.
 void plan_run(const TrainOptions& o, const Communicator& comm, const ModelConfig& config, const HfModel& source,
               const std::optional<AdapterStart>& adapter, const StageRows& train_rows, const RunLength& length,
-              const StageStart& start, int threads) {
+              const RunStart& start, int threads) {
   const bool checks_products = o.startup_checks && o.model.dtype == "bfloat16";
   const PlanInput plan_input{
       .config = config,
@@ -230,31 +128,30 @@ void plan_run(const TrainOptions& o, const Communicator& comm, const ModelConfig
   comm.run_on_rank0([&] {
     log_info("{}", render_plan(plan_input, plan));
     check_fits(plan_input, plan, available_memory_bytes());
-    write_run_json(o, start.inputs, comm, start.run.num_steps_done(), length.num_steps, threads, plan);
+    write_run_json(o, start.inputs, comm, start.num_steps_done(), length.num_steps, threads, plan);
   });
 }
 
 /// Start-up checks and all steps that are left. `at_start`, local, is called between the two. Collective.
 void train(const TrainOptions& o, const Communicator& comm, TrainableModel& model, const StageRows& train_rows,
-           const StageRows* eval_rows, const RunLength& length, const StageStart& start, RunControl& control,
+           const StageRows* eval_rows, const RunLength& length, const RunStart& start, RunControl& control,
            const std::function<void()>& at_start) {
   const std::unique_ptr<Objective> objective = make_objective(o, model.config());
   if (o.startup_checks) run_startup_checks(comm, o, model, *objective, train_rows);
   at_start();
   std::optional<StepLog> log;
-  const std::optional<Checkpoint>& checkpoint = start.run.checkpoint;
-  if (checkpoint) restore_model(comm, *checkpoint, model);
+  if (start.checkpoint) restore_model(comm, *start.checkpoint, model);
   comm.run_on_rank0([&] {
-    if (checkpoint) log.emplace(o.output_dir, checkpoint->manifest.step, SavedRun(*checkpoint).log);
-    if (!checkpoint) log.emplace(o.output_dir);
+    if (start.saved) log.emplace(o.output_dir, start.num_steps_done(), start.saved->log);
+    if (!start.saved) log.emplace(o.output_dir);
   });
-  run_steps(o, comm, model, *objective, train_rows, eval_rows, length, start, control, log ? &*log : nullptr);
+  StepLoop({o, comm, model, *objective, train_rows, eval_rows, length, start, control, log ? &*log : nullptr}).run();
 }
 
 /// All parameters of the model, which is then in output_dir/model. Collective.
 void train_whole(const TrainOptions& o, const Communicator& comm, const HfModel& source, const ModelConfig& config,
                  const StageRows& train_rows, const StageRows* eval_rows, const RunLength& length,
-                 const StageStart& start, RunControl& control) {
+                 const RunStart& start, RunControl& control) {
   ShardedModel model(config, comm, engine_options(o));
   load_weights(comm, model, source);
   train(o, comm, model, train_rows, eval_rows, length, start, control, [] {});
@@ -274,7 +171,7 @@ void export_merged(const Communicator& comm, const TrainOptions& o, const ModelC
 /// An adapter beside the model, which is then in output_dir/adapter. Collective.
 void train_adapter(const TrainOptions& o, const Communicator& comm, const HfModel& source, const ModelConfig& config,
                    const AdapterStart& adapter, const StageRows& train_rows, const StageRows* eval_rows,
-                   const RunLength& length, const StageStart& start, RunControl& control) {
+                   const RunLength& length, const RunStart& start, RunControl& control) {
   const std::unique_ptr<AdaptedModel> model =
       load_adapted_model(comm, config, source, adapter, engine_options(o), static_cast<uint64_t>(o.seed));
   model->set_dropout(0);  // which no two computations of a start-up check would have alike
@@ -294,8 +191,8 @@ void train_stage(const Communicator& comm, const TrainOptions& o) {
   const Watchdog watchdog(comm, o.watchdog_seconds);
   std::optional<RunLock> lock;
   comm.run_on_rank0([&] { lock.emplace(o.output_dir); });
-  StageStart start{claim_run(comm, o), {}};
-  if (start.run.is_done) {
+  RunStart start = claim_run(comm, o);
+  if (start.is_done) {
     if (comm.rank() == 0) log_info("{} was carried through already", o.output_dir);
     return;
   }
@@ -330,7 +227,7 @@ void train_stage(const Communicator& comm, const TrainOptions& o) {
   RunLength length{};
   comm.run_agreed([&] { length = run_length(o, train_rows.dataset->num_rows(), comm.size()); });
 
-  start.inputs = describe_inputs(comm, o);
+  if (start.inputs.empty()) start.inputs = describe_inputs(comm, o);
   plan_run(o, comm, config, *source, adapter, train_rows, length, start, threads);
   warn_of_other_threads(comm, start, threads);
   if (o.stage == Stage::kDpo) {

@@ -1,5 +1,7 @@
 #include "apps/trainer.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -111,22 +113,26 @@ StepStats Trainer::step(const std::vector<MicroBatch>& micro_batches) {
   stats.metrics = objective_.metrics(gradient.sums, /*is_evaluation=*/false);
   stats.num_tokens = gradient.sums.num_tokens;
   stats.grad_norm = gradient.norm;
-  stats.learning_rate = options_.schedule.at(num_steps_done_);
-  stats.is_skipped = !std::isfinite(stats.loss()) || !std::isfinite(stats.grad_norm);
-  num_skipped_on_end_ = stats.is_skipped ? num_skipped_on_end_ + 1 : 0;
-  if (num_skipped_on_end_ > options_.max_skipped_on_end)
-    throw_error<NumericError>(
-        "step {}: loss {}, gradient norm {}: not finite, so nothing was updated; try a lower "
-        "--learning_rate, or look at the rows with plumb inspect",
-        num_steps_done_ + 1, stats.loss(), stats.grad_norm);
-  ++num_steps_done_;
-  if (stats.is_skipped) {
-    model_.take_restored(num_steps_done_);  // the same parameters are those after one more step
-  } else {
-    model_.update(options_.adamw, stats.learning_rate, num_steps_done_,
-                  clip_scale(stats.grad_norm, options_.max_grad_norm));
+  stats.learning_rate = options_.schedule.at(state_.num_steps_done);
+  stats.skip_reason = std::isfinite(stats.loss()) && std::isfinite(stats.grad_norm)
+                          ? describe_spike(state_.history, stats.loss(), stats.grad_norm, options_.spike_threshold)
+                          : fmt::format("loss {} or gradient norm {} is not finite", stats.loss(), stats.grad_norm);
+  ++state_.num_steps_done;
+  if (stats.is_skipped()) {
+    ++state_.num_skipped_on_end;
+    model_.take_restored(state_.num_steps_done);  // the same parameters are those after one more step
+    return stats;
   }
+  state_.num_skipped_on_end = 0;
+  add_step(state_.history, stats.loss(), stats.grad_norm);
+  model_.update(options_.adamw, stats.learning_rate, state_.num_steps_done,
+                clip_scale(stats.grad_norm, options_.max_grad_norm));
   return stats;
+}
+
+void Trainer::go_on_with(TrainerState state) {
+  state_ = std::move(state);
+  model_.take_restored(state_.num_steps_done);
 }
 
 EvaluationStats evaluate_model(TrainableModel& model, const Communicator& comm, Objective& objective,

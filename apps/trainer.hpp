@@ -2,12 +2,15 @@
 #pragma once
 
 #include <functional>
+#include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "lib/objective/objective.hpp"
 #include "lib/optim/adamw.hpp"
 #include "lib/optim/schedule.hpp"
+#include "lib/optim/spikes.hpp"
 #include "partition/communicator.hpp"
 #include "partition/trainable_model.hpp"
 
@@ -18,7 +21,14 @@ struct TrainerOptions {
   Schedule schedule;
   double max_grad_norm = 1.0;             // 0: no clipping
   std::function<bool()> wants_stop = {};  // asked of each rank in each step
-  int max_skipped_on_end = 0;             // steps whose loss or norm is not finite, before that is an error
+  double spike_threshold = 0;             // of describe_spike()
+};
+
+/// What a step leaves behind beside the model.
+struct TrainerState {
+  int64_t num_steps_done = 0;
+  int64_t num_skipped_on_end = 0;  // the last so many changed nothing
+  StepHistory history;
 };
 
 /// What the ranks tell each other along with the sums of a step.
@@ -34,8 +44,9 @@ struct StepStats {
   int64_t num_tokens = 0;
   std::vector<Metric> metrics;  // the objective's, its loss first
   RankReports reports;
-  bool is_skipped = false;  // loss or norm was not finite, and nothing was updated
+  std::string skip_reason;  // "", or why nothing was updated
 
+  bool is_skipped() const { return !skip_reason.empty(); }
   double loss() const { return metrics.front().value; }
   /// Of the metric with this name, which the objective must have.
   double metric(std::string_view name) const;
@@ -52,24 +63,26 @@ struct EvaluationStats {
 
 class Trainer {
  public:
-  /// num_steps_done: those that the model has behind it already.
+  /// state: of the steps that the model has behind it already.
   Trainer(TrainableModel& model, const Communicator& comm, Objective& objective, const TrainerOptions& options,
-          int64_t num_steps_done = 0)
-      : model_(model), comm_(comm), objective_(objective), options_(options), num_steps_done_(num_steps_done) {}
+          TrainerState state = {})
+      : model_(model), comm_(comm), objective_(objective), options_(options), state_(std::move(state)) {}
 
-  /// Collective: every rank passes its micro-batches, equally many. If loss or norm is not finite, nothing is updated,
-  /// on all ranks alike: the step is skipped or, after max_skipped_on_end such steps, NumericError is thrown.
+  /// Collective: every rank passes its micro-batches, equally many. A step whose loss or norm is not finite, or a
+  /// spike, is skipped by all ranks alike: nothing is updated.
   StepStats step(const std::vector<MicroBatch>& micro_batches);
 
-  int64_t num_steps_done() const { return num_steps_done_; }
+  const TrainerState& state() const { return state_; }
+  int64_t num_steps_done() const { return state_.num_steps_done; }
+  /// Local: the model has been restored; state: with what it goes on.
+  void go_on_with(TrainerState state);
 
  private:
   TrainableModel& model_;
   const Communicator& comm_;
   Objective& objective_;
   TrainerOptions options_;
-  int64_t num_steps_done_;
-  int num_skipped_on_end_ = 0;
+  TrainerState state_;
 };
 
 /// Collective: loss and gradient norm of a global batch; nothing is updated. The gradient stays in the model's shards.

@@ -81,13 +81,14 @@ void publish_checkpoint(const std::string& temporary, const std::string& directo
   rename_path(temporary, path);
 }
 
-void prune_checkpoints(const std::string& directory, int64_t step, int64_t limit) {
+void prune_checkpoints(const std::string& directory, int64_t step, int64_t limit,
+                       const std::vector<int64_t>& kept_steps) {
   int64_t num_kept = 0;
   for (const CheckpointPlace& place : list_checkpoints(directory)) {
     if (place.step > step) continue;
     if (num_kept < limit) {
       ++num_kept;
-    } else {
+    } else if (std::find(kept_steps.begin(), kept_steps.end(), place.step) == kept_steps.end()) {
       remove_checkpoint(place.path);
     }
   }

@@ -27,9 +27,10 @@ std::string begin_checkpoint(const std::string& directory, int64_t step, int64_t
 /// Gives a temporary directory, whose contents are on the device, its name; an older one of the same step is removed.
 void publish_checkpoint(const std::string& temporary, const std::string& directory, int64_t step);
 
-/// Removes all but the newest `limit` of those up to `step`. Later ones stay: a run that could not use them makes them
-/// again. What is being removed never has the name of a checkpoint.
-void prune_checkpoints(const std::string& directory, int64_t step, int64_t limit);
+/// Removes all but those of `kept_steps` and the newest `limit` of those up to `step`. Later ones stay: a run that
+/// could not use them makes them again. What is being removed never has the name of a checkpoint.
+void prune_checkpoints(const std::string& directory, int64_t step, int64_t limit,
+                       const std::vector<int64_t>& kept_steps = {});
 
 /// Removes every directory that list_checkpoints() lists.
 void remove_all_checkpoints(const std::string& directory);

@@ -1,0 +1,48 @@
+#include "apps/bad_steps.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "lib/base/check.hpp"
+#include "lib/base/fault.hpp"
+#include "lib/base/log.hpp"
+
+namespace plumb {
+
+OnBadSteps parse_on_bad_steps(std::string_view name) {
+  if (name == "stop") return OnBadSteps::kStop;
+  if (name == "skip") return OnBadSteps::kSkip;
+  if (name == "rollback") return OnBadSteps::kRollback;
+  throw_error<UsageError>("--on_bad_steps {}: expected stop, skip or rollback", name);
+}
+
+void log_skipped_step(const Communicator& comm, const std::vector<MicroBatch>& batches, const StepStats& stats,
+                      int64_t step, double epoch, StepLog* log) {
+  std::vector<double> mine;
+  for (const MicroBatch& batch : batches)
+    if (!batch.is_empty())
+      for (const int64_t row : batch.row_ids) mine.push_back(static_cast<double>(row));
+  std::vector<int64_t> rows;
+  for (const std::vector<double>& part : comm.all_gather(mine))
+    for (const double row : part) rows.push_back(static_cast<int64_t>(row));
+  std::sort(rows.begin(), rows.end());
+  rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
+  if (!log) return;
+  log_warning("step {} is skipped: {}; rows {}", step, stats.skip_reason, fmt::join(rows, " "));
+  log->write_skipped(step, epoch, rows, stats.skip_reason);
+}
+
+void spoil_on_purpose(std::vector<MicroBatch>& batches, int64_t step, int rank) {
+  const bool is_nan = is_fault_due("batch", step, rank, "nan");
+  if (!is_nan && !is_fault_due("batch", step, rank, "spike")) return;
+  const double wrong =
+      is_nan ? std::numeric_limits<double>::quiet_NaN() : 1e4;  // as if the chosen text were much likelier
+  for (MicroBatch& batch : batches)
+    for (size_t chosen = 0; chosen < batch.reference_logps.size(); chosen += 2)
+      batch.reference_logps[chosen].shared += wrong;
+}
+
+}  // namespace plumb

@@ -1,0 +1,41 @@
+#include "apps/run_state.hpp"
+
+#include "io/json_tolerant.hpp"
+
+namespace plumb {
+
+nlohmann::ordered_json to_json(const RunState& state) {
+  const StepHistory& history = state.trainer.history;
+  return {{"total_tokens", state.total_tokens},
+          {"num_skipped_on_end", state.trainer.num_skipped_on_end},
+          {"rollback_step", state.rollback_step},
+          {"rollback_num_steps", state.rollback_num_steps},
+          {"num_rollbacks", state.num_rollbacks},
+          {"history",
+           {{"num_steps", history.num_steps},
+            {"loss_mean", history.loss_mean},
+            {"loss_variance", history.loss_variance},
+            {"grad_norms", history.grad_norms}}}};
+}
+
+RunState run_state_from_json(const nlohmann::ordered_json& json, int64_t num_steps_done) {
+  RunState state;
+  state.trainer.num_steps_done = num_steps_done;
+  state.total_tokens = get_count(json, "total_tokens");
+  state.trainer.num_skipped_on_end = get_count(json, "num_skipped_on_end");
+  state.rollback_step = get_count(json, "rollback_step");
+  state.rollback_num_steps = get_count(json, "rollback_num_steps");
+  state.num_rollbacks = get_count(json, "num_rollbacks");
+  const nlohmann::ordered_json& saved = get_or_null(json, "history");
+  StepHistory history;
+  history.num_steps = get_count(saved, "num_steps");
+  history.loss_mean = get_number(saved, "loss_mean").value_or(0);
+  history.loss_variance = get_number(saved, "loss_variance").value_or(0);
+  for (const nlohmann::ordered_json& norm : get_or_null(saved, "grad_norms"))
+    if (norm.is_number() && history.grad_norms.size() < kGradNormsKept)
+      history.grad_norms.push_back(norm.get<double>());
+  if (!history.grad_norms.empty()) state.trainer.history = std::move(history);
+  return state;
+}
+
+}  // namespace plumb

@@ -1,0 +1,158 @@
+#include "apps/step_loop.hpp"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+
+#include "apps/bad_steps.hpp"
+#include "io/process_memory.hpp"
+#include "lib/base/check.hpp"
+#include "lib/base/fault.hpp"
+#include "lib/base/log.hpp"
+
+namespace plumb {
+
+namespace {
+
+double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+TrainerOptions trainer_options(const TrainOptions& o, int64_t num_steps, const RunControl& control) {
+  const auto warmup = static_cast<int64_t>(
+      o.warmup_steps < 1 ? std::ceil(o.warmup_steps * static_cast<double>(num_steps)) : o.warmup_steps);
+  return {{o.adam_beta1, o.adam_beta2, o.adam_epsilon, o.weight_decay},
+          {parse_schedule(o.lr_scheduler_type), o.learning_rate, warmup, num_steps},
+          o.max_grad_norm,
+          [&control] { return control.wants_stop(); },
+          o.spike_threshold};
+}
+
+/// Collective.
+std::unique_ptr<BatchStream> train_stream(const StepLoopInput& in) {
+  return in.train_rows.stream({.seed = static_cast<uint64_t>(in.options.seed),
+                               .shuffle = in.options.shuffle,
+                               .drop_last = in.options.dataloader_drop_last,
+                               .rows_per_micro_batch = in.options.per_device_train_batch_size,
+                               .accumulation_steps = in.options.gradient_accumulation_steps},
+                              in.comm, in.start.num_steps_done());
+}
+
+}  // namespace
+
+int64_t sum_of_memory(const Communicator& comm) {
+  int64_t bytes = proportional_set_bytes();
+  comm.sum({&bytes, 1});
+  return bytes;
+}
+
+StepLoop::StepLoop(const StepLoopInput& input)
+    : in_(input),
+      state_(in_.start.saved ? in_.start.saved->state : RunState()),
+      trainer_(in_.model, in_.comm, in_.objective, trainer_options(in_.options, in_.length.num_steps, in_.control),
+               state_.trainer),
+      checkpoints_(in_.options, in_.start.inputs, in_.comm, in_.model, in_.control, state_),
+      stream_(train_stream(in_)) {}
+
+void StepLoop::run() {
+  start_seconds_ = seconds_now();
+  while (!is_last()) take_step();
+  checkpoints_.finish();
+  progress_.finish_line();
+}
+
+void StepLoop::take_step() {
+  const TrainOptions& o = in_.options;
+  const double step_start = seconds_now();
+  std::vector<MicroBatch> batches = stream_->next();
+  spoil_on_purpose(batches, step() + 1, in_.comm.rank());
+  const StepStats stats = trainer_.step(batches);
+  state_.total_tokens += stats.num_tokens;
+  log_step(batches, stats, seconds_now() - step_start);
+  if (stats.is_skipped()) refuse_or_roll_back(stats);
+
+  const int64_t eval_every = o.eval_steps > 0 ? o.eval_steps : in_.length.steps_per_epoch;
+  if (in_.eval_rows && (step() % eval_every == 0 || is_last())) evaluate();
+  checkpoints_.poll();
+  const bool is_to_stop = stats.reports.is_stop_wanted && !is_last();
+  if (checkpoints_.is_due(step()) || is_to_stop) {
+    progress_.finish_line();
+    state_.trainer = trainer_.state();
+    checkpoints_.save(step(), in_.log);
+  }
+  pass_fault_point("step", step(), in_.comm.rank());
+  if (is_to_stop) in_.control.stop(step(), checkpoints_.finish() == step());
+}
+
+void StepLoop::log_step(const std::vector<MicroBatch>& batches, const StepStats& stats, double step_seconds) {
+  const bool is_logged = step() % in_.options.logging_steps == 0 || step() == 1 || is_last();
+  if (is_logged) memory_bytes_ = sum_of_memory(in_.comm);
+  const double seconds = seconds_now() - start_seconds_;
+  const ProgressState progress{step(),
+                               in_.length.num_steps,
+                               epoch(),
+                               stats.loss(),
+                               stats.grad_norm,
+                               stats.learning_rate,
+                               static_cast<double>(stats.num_tokens) / step_seconds,
+                               seconds / static_cast<double>(step() - in_.start.num_steps_done()) *
+                                   static_cast<double>(in_.length.num_steps - step()),
+                               memory_bytes_};
+  in_.control.add_step(progress, stats.reports, step_seconds);
+  if (stats.is_skipped()) {
+    progress_.finish_line();
+    log_skipped_step(in_.comm, batches, stats, step(), epoch(), in_.log);
+  }
+  if (!in_.log) return;
+  if (!stats.is_skipped()) {
+    in_.log->add(stats, step_seconds);
+    if (is_logged) in_.log->write(stats, step(), epoch(), state_.total_tokens, memory_bytes_);
+  }
+  progress_.show(progress, is_logged);
+}
+
+/// Loss and the stage's metrics on the evaluation rows, in metrics.jsonl and on the screen. Collective.
+void StepLoop::evaluate() {
+  const EvaluationStats stats =
+      evaluate_rows(in_.model, in_.comm, in_.objective, *in_.eval_rows, in_.options.per_device_eval_batch_size);
+  if (!in_.log) return;
+  progress_.finish_line();
+  log_info("evaluation: {}", render_metrics(stats.metrics));
+  in_.log->write(stats, step(), epoch());
+}
+
+/// Collective: after a step that was skipped.
+void StepLoop::refuse_or_roll_back(const StepStats& stats) {
+  const OnBadSteps way = parse_on_bad_steps(in_.options.on_bad_steps);
+  const int64_t num_on_end = trainer_.state().num_skipped_on_end;
+  if (num_on_end <= (way == OnBadSteps::kStop ? 0 : kMaxSkippedOnEnd)) return;
+  const std::string what =
+      fmt::format("step {}: {}, so nothing was updated{}", step(), stats.skip_reason,
+                  way == OnBadSteps::kStop ? "" : fmt::format(", as for {} steps on end", num_on_end));
+  if (way != OnBadSteps::kRollback)
+    throw_error<NumericError>("{}; try a lower --learning_rate, or look at the rows with plumb inspect", what);
+  checkpoints_.finish();  // it may be the one to go back to
+  if (state_.rollback_step == 0)
+    throw_error<NumericError>("{}, and there is no checkpoint before them to go back to", what);
+  if (state_.num_rollbacks == kMaxRollbacks)
+    throw_error<NumericError>("{}, though the run went back to step {} {} times; try a lower --learning_rate", what,
+                              state_.rollback_step, state_.num_rollbacks);
+  roll_back();
+}
+
+/// Collective: the model becomes that of a checkpoint, and the steps since then are not done again.
+void StepLoop::roll_back() {
+  const std::optional<Checkpoint> checkpoint =
+      open_newest_checkpoint(in_.comm, in_.options.output_dir, in_.start.inputs, state_.rollback_step);
+  if (!checkpoint) throw AgreedError("no checkpoint to go back to can be used", kExitData);
+  restore_model(in_.comm, *checkpoint, in_.model);
+  trainer_.go_on_with({step(), 0, SavedRun(*checkpoint).state.trainer.history});
+  ++state_.num_rollbacks;
+  if (!in_.log) return;
+  log_warning("step {}: the model is again that after step {}; training goes on with the rows of step {}", step(),
+              checkpoint->manifest.step, step() + 1);
+  in_.log->write_rollback(step(), epoch(), checkpoint->manifest.step);
+}
+
+}  // namespace plumb

@@ -1,0 +1,48 @@
+#include "partition/shard_checksums.hpp"
+
+// The functions themselves, so that the compiler can choose their instructions.
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <cstddef>
+#include <functional>
+
+namespace plumb {
+
+namespace {
+
+uint64_t checksum_of(std::span<const std::byte> bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
+
+/// One array after the other, until `visit` says no.
+void visit_arrays(std::span<const TrainedShard> shards,
+                  const std::function<bool(const TrainedShard& shard, bool is_moment, uint64_t checksum)>& visit) {
+  for (const TrainedShard& shard : shards) {
+    if (!visit(shard, false, checksum_of(std::as_bytes(shard.parameters)))) return;
+    for (const std::span<std::byte> moments : shard.moments->bytes())
+      if (!visit(shard, true, checksum_of(moments))) return;
+  }
+}
+
+}  // namespace
+
+void ShardChecksums::take(std::span<const TrainedShard> shards) {
+  checksums_.clear();
+  visit_arrays(shards, [this](const TrainedShard&, bool, uint64_t checksum) {
+    checksums_.push_back(checksum);
+    return true;
+  });
+}
+
+std::string ShardChecksums::find_changed(std::span<const TrainedShard> shards) const {
+  std::string changed;
+  size_t next = 0;
+  if (checksums_.empty()) return changed;
+  visit_arrays(shards, [&](const TrainedShard& shard, bool is_moment, uint64_t checksum) {
+    if (checksum == checksums_[next++]) return true;
+    changed = (is_moment ? "moments of " : "parameters of ") + shard.layout->unit().name;
+    return false;
+  });
+  return changed;
+}
+
+}  // namespace plumb
