@@ -12,13 +12,6 @@
 
 namespace plumb {
 
-OnBadSteps parse_on_bad_steps(std::string_view name) {
-  if (name == "stop") return OnBadSteps::kStop;
-  if (name == "skip") return OnBadSteps::kSkip;
-  if (name == "rollback") return OnBadSteps::kRollback;
-  throw_error<UsageError>("--on_bad_steps {}: expected stop, skip or rollback", name);
-}
-
 void log_skipped_step(const Communicator& comm, const std::vector<MicroBatch>& batches, const StepStats& stats,
                       int64_t step, double epoch, StepLog* log) {
   std::vector<double> mine;

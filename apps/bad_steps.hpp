@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <string_view>
 #include <vector>
 
 #include "apps/step_log.hpp"
@@ -12,13 +11,6 @@
 #include "partition/communicator.hpp"
 
 namespace plumb {
-
-/// kStop: the first ends the run. kSkip: the third on end does. kRollback: after the third on end the run goes back to
-/// the model of its last checkpoint before them, and on behind them.
-enum class OnBadSteps { kStop, kSkip, kRollback };
-
-/// "stop", "skip" or "rollback". Throws UsageError naming these.
-OnBadSteps parse_on_bad_steps(std::string_view name);
 
 /// How many on end are skipped; one more is not its rows' fault.
 inline constexpr int64_t kMaxSkippedOnEnd = 2;

@@ -7,7 +7,6 @@
 #include <cmath>
 #include <sstream>
 
-#include "apps/bad_steps.hpp"
 #include "apps/stop_request.hpp"
 #include "lib/base/check.hpp"
 #include "lib/model/sampling.hpp"
@@ -72,6 +71,13 @@ std::vector<std::string> split_lists(const std::vector<std::string>& words) {
 }
 
 }  // namespace
+
+OnBadSteps parse_on_bad_steps(std::string_view name) {
+  if (name == "stop") return OnBadSteps::kStop;
+  if (name == "skip") return OnBadSteps::kSkip;
+  if (name == "rollback") return OnBadSteps::kRollback;
+  throw_error<UsageError>("--on_bad_steps {}: expected stop, skip or rollback", name);
+}
 
 std::string_view name_of(Stage stage) {
   return stage == Stage::kSft ? "sft" : stage == Stage::kReward ? "reward" : "dpo";

@@ -50,6 +50,14 @@ struct DpoStageOptions {
   int64_t num_win_rate_prompts = 64;
 };
 
+/// Of steps that change nothing, see apps/bad_steps.hpp. kStop: the first ends the run. kSkip: the third on end does.
+/// kRollback: after the third on end the run goes back to the model of its last checkpoint before them, and on behind
+/// them.
+enum class OnBadSteps { kStop, kSkip, kRollback };
+
+/// "stop", "skip" or "rollback". Throws UsageError naming these.
+OnBadSteps parse_on_bad_steps(std::string_view name);
+
 struct TrainOptions {
   Stage stage = Stage::kSft;
   ModelOptions model;
