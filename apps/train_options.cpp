@@ -176,6 +176,7 @@ void validate(const TrainOptions& o) {
   check_range(std::isfinite(o.learning_rate) && o.learning_rate >= 0, "learning_rate", "0 or more", o.learning_rate);
   check_range(o.warmup_steps >= 0 && (o.warmup_steps < 1 || o.warmup_steps == std::floor(o.warmup_steps)),
               "warmup_steps", "a whole number of steps, or a share below 1", o.warmup_steps);
+  check_range(o.warmup_steps <= 1e9, "warmup_steps", "at most 1000000000", o.warmup_steps);
   check_range(std::isfinite(o.weight_decay) && o.weight_decay >= 0, "weight_decay", "0 or more", o.weight_decay);
   check_range(o.adam_beta1 >= 0 && o.adam_beta1 < 1, "adam_beta1", "0 to below 1", o.adam_beta1);
   check_range(o.adam_beta2 >= 0 && o.adam_beta2 < 1, "adam_beta2", "0 to below 1", o.adam_beta2);

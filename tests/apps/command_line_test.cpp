@@ -95,6 +95,7 @@ TEST_F(CommandLine, ValuesOutOfRangeNameTheOptionAndTheRange) {
       {"max_length", "-1", "0 to 1000000000"},
       {"learning_rate", "nan", "0 or more"},
       {"warmup_steps", "1.5", "a whole number of steps, or a share below 1"},
+      {"warmup_steps", "1e+30", "at most 1000000000"},
       {"adam_beta2", "nan", "0 to below 1"},
       {"adam_epsilon", "0", "more than 0"},
       {"dtype", "float16", "one of float32, bfloat16"},

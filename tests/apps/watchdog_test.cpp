@@ -19,6 +19,7 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
 constexpr double kLimitSeconds = 2;
+constexpr double kSecondsToEnd = 2 * kPatience;  // after the limit
 
 /// A file of /proc, whole.
 std::string proc(const fs::path& path) {
@@ -71,7 +72,7 @@ TEST_F(WatchdogOfRuns, ARankThatStopsIsNamedAndTheJobEnds) {
   const RunResult result = run_and_stop(3, 1, {{"watchdog_seconds", "2"}});
   EXPECT_FALSE(result.has_timed_out);
   EXPECT_EQ(result.exit_code, 76) << result.err << result.launcher;
-  EXPECT_LT(seconds_, kLimitSeconds + 2);
+  EXPECT_LT(seconds_, kLimitSeconds + kSecondsToEnd);
   EXPECT_GT(seconds_, kLimitSeconds);
   const std::vector<std::string> errors = lines_with(result.err, "error: watchdog: waits for ");
   ASSERT_EQ(errors.size(), 1u) << result.err;
@@ -89,14 +90,15 @@ TEST_F(WatchdogOfRuns, OnOtherNodesToo) {
   options.environment = {{"PLUMB_RANKS_PER_NODE", "2"}};
   const RunResult result = run_and_stop(3, 2, {{"watchdog_seconds", "2"}}, options);
   EXPECT_EQ(result.exit_code, 76) << result.err << result.launcher;
-  EXPECT_LT(seconds_, kLimitSeconds + 2);
+  EXPECT_LT(seconds_, kLimitSeconds + kSecondsToEnd);
   const std::vector<std::string> errors = lines_with(result.err, "error: watchdog: waits for ");
   ASSERT_EQ(errors.size(), 1u) << result.err;
   EXPECT_NE(errors[0].find("the one behind is on another node"), std::string::npos) << errors[0];
 }
 
 TEST_F(WatchdogOfRuns, StepsThatTakeLongerThanTheLimitInAllAreNoHang) {
-  const RunResult result = sft(2, {{"watchdog_seconds", "0.5"}, {"max_steps", "150"}, {"logging_steps", "50"}});
+  const RunResult result =
+      sft(2, {{"watchdog_seconds", std::to_string(0.5 * kPatience)}, {"max_steps", "150"}, {"logging_steps", "50"}});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(lines_with(result.err, "watchdog").size(), 0u) << result.err;
 }

@@ -169,8 +169,8 @@ RunResult run_program(const std::vector<std::string>& argv, const RunOptions& op
 
   RunResult result;
   int status = 0;
-  const auto deadline =
-      start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(options.timeout_seconds));
+  const auto deadline = start + std::chrono::duration_cast<Clock::duration>(
+                                    std::chrono::duration<double>(options.timeout_seconds * kPatience));
   bool has_ended = false;
   auto interrupted = start;
   const auto wait_for_text = [&](const std::string& text) {

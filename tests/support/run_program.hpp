@@ -9,11 +9,14 @@
 
 namespace plumb::test {
 
+/// Limits on time are multiplied by it: 1, or more where a sanitizer slows everything down.
+inline constexpr int kPatience = PLUMB_TEST_PATIENCE;
+
 struct RunOptions {
   std::map<std::string, std::string> environment = {};  // over that of the test
   std::string standard_input = {};
   std::string working_directory = {};  // "": that of the test
-  double timeout_seconds = 120;        // then the program is killed
+  double timeout_seconds = 120;        // times kPatience: then the program is killed
   std::string interrupt_after = {};    // SIGINT, once, when standard error holds this text
   int interrupt_signal = 2;            // instead of SIGINT
   std::string kill_ranks_after = {};   // SIGKILL to all that the program started, when standard error holds this text
