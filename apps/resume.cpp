@@ -44,16 +44,14 @@ Way way_of_existing_run(const TrainOptions& o, const RunRecord& run, const Input
       o.output_dir, changes.empty() ? "" : ", with other options or data: ", changes);
 }
 
-/// Collective: throws AgreedError where the checkpoint cannot be trusted or is another run's.
-Checkpoint open_for_resume(const Communicator& comm, const std::string& path, const Inputs& inputs) {
-  Checkpoint checkpoint = open_checkpoint(comm, path);
+/// Collective: throws AgreedError where the checkpoint is another run's.
+void require_same_run(const Communicator& comm, const Checkpoint& checkpoint, const Inputs& inputs) {
   comm.run_on_rank0([&] {
     const std::string changes = describe_changes(SavedRun(checkpoint).inputs, inputs);
     if (!changes.empty())
       throw_error<UsageError>("{}: expected a checkpoint of a run with the same options and data, got one with {}",
-                              path, changes);
+                              checkpoint.path, changes);
   });
-  return checkpoint;
 }
 
 /// Collective: the newest one that can be trusted; none where the run has saved none yet.
@@ -68,7 +66,9 @@ std::optional<Checkpoint> find_checkpoint(const Communicator& comm, const TrainO
     end = paths.find('\n', begin);
     const std::string path = paths.substr(begin, end - begin);
     try {
-      return open_for_resume(comm, path, inputs);
+      Checkpoint checkpoint = open_checkpoint(comm, path);
+      require_same_run(comm, checkpoint, inputs);
+      return checkpoint;
     } catch (const AgreedError& error) {
       if (comm.rank() == 0) log_warning("{} is passed over: {}", path, error.what());
     }
@@ -90,9 +90,20 @@ void log_resume(const Checkpoint& checkpoint, const Inputs& inputs) {
   if (!changes.empty()) log_info("resume: with {}", changes);
 }
 
+/// Collective. before: rank 0's.
+void keep_rows_of_steps(const Communicator& comm, const Inputs& before, TrainOptions& o) {
+  int64_t accumulation = 0;
+  comm.run_on_rank0([&] { accumulation = accumulation_to_go_on_with(before, o, comm.size()); });
+  comm.max({&accumulation, 1});
+  if (comm.rank() == 0 && accumulation != o.gradient_accumulation_steps)
+    log_info("resume: gradient_accumulation_steps is {} on {} ranks, so that a step keeps its rows", accumulation,
+             comm.size());
+  o.gradient_accumulation_steps = accumulation;
+}
+
 }  // namespace
 
-RunStart claim_run(const Communicator& comm, const TrainOptions& o) {
+RunStart claim_run(const Communicator& comm, TrainOptions& o) {
   const bool names_checkpoint = o.resume != "auto" && o.resume != "never";
   std::optional<RunRecord> run;  // rank 0's
   Way way = decide(comm, [&] {
@@ -107,10 +118,14 @@ RunStart claim_run(const Communicator& comm, const TrainOptions& o) {
   });
   RunStart start;
   if (way == Way::kGoOn || names_checkpoint) {
+    if (names_checkpoint) start.checkpoint = open_checkpoint(comm, o.resume);
+    Inputs before;
+    comm.run_on_rank0([&] { before = names_checkpoint ? SavedRun(*start.checkpoint).inputs : run->inputs; });
+    keep_rows_of_steps(comm, before, o);
     const Inputs inputs = describe_inputs(comm, o);
     if (way == Way::kGoOn) way = decide(comm, [&] { return way_of_existing_run(o, *run, inputs); });
     if (names_checkpoint) {
-      start.checkpoint = open_for_resume(comm, o.resume, inputs);
+      require_same_run(comm, *start.checkpoint, inputs);
     } else if (way == Way::kGoOn) {
       start.checkpoint = find_checkpoint(comm, o, inputs);
     }
