@@ -124,15 +124,13 @@ SavedRun::SavedRun(const Checkpoint& checkpoint) {
                            checkpoint.path);
 }
 
-Checkpoint open_checkpoint_of_run(const Communicator& comm, const std::string& path, const Inputs& inputs) {
-  Checkpoint checkpoint = open_checkpoint(comm, path);
+void require_same_run(const Communicator& comm, const Checkpoint& checkpoint, const Inputs& inputs) {
   comm.run_on_rank0([&] {
     const std::string changes = describe_changes(SavedRun(checkpoint).inputs, inputs);
     if (!changes.empty())
       throw_error<UsageError>("{}: expected a checkpoint of a run with the same options and data, got one with {}",
-                              path, changes);
+                              checkpoint.path, changes);
   });
-  return checkpoint;
 }
 
 std::optional<Checkpoint> open_newest_checkpoint(const Communicator& comm, const std::string& output_dir,
@@ -147,7 +145,9 @@ std::optional<Checkpoint> open_newest_checkpoint(const Communicator& comm, const
     end = paths.find('\n', begin);
     const std::string path = paths.substr(begin, end - begin);
     try {
-      return open_checkpoint_of_run(comm, path, inputs);
+      Checkpoint checkpoint = open_checkpoint(comm, path);
+      require_same_run(comm, checkpoint, inputs);
+      return checkpoint;
     } catch (const AgreedError& error) {
       if (comm.rank() == 0) log_warning("{} is passed over: {}", path, error.what());
     }

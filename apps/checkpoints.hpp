@@ -77,8 +77,8 @@ struct SavedRun {
 /// these inputs; those before it are passed over with a warning.
 std::optional<Checkpoint> open_newest_checkpoint(const Communicator& comm, const std::string& output_dir,
                                                  const Inputs& inputs, int64_t last_step);
-/// Collective: this one. Throws AgreedError where it cannot be trusted or was made from other inputs.
-Checkpoint open_checkpoint_of_run(const Communicator& comm, const std::string& path, const Inputs& inputs);
+/// Collective: throws AgreedError (usage) where the checkpoint was made from other inputs.
+void require_same_run(const Communicator& comm, const Checkpoint& checkpoint, const Inputs& inputs);
 
 /// Collective: the model as it was, on any number of ranks.
 void restore_model(const Communicator& comm, const Checkpoint& checkpoint, TrainableModel& model);

@@ -83,11 +83,14 @@ void run_stages(const Communicator& comm, const PipelineFile& file) {
   comm.run_on_rank0([&] {
     check_inputs_exist(stages);
     lock.emplace(directory);
-    state.emplace(directory, stages);
+    state.emplace(directory, stages, comm.size());
     if (file.path.empty()) write_file_atomically(join_path(directory, "pipeline.ini"), render_pipeline_file(file));
   });
   for (size_t i = 0; i < stages.size(); ++i) {
     TrainOptions& o = stages[i].options;
+    int64_t accumulation = comm.rank() == 0 ? o.gradient_accumulation_steps : 0;  // state decided
+    comm.max({&accumulation, 1});
+    o.gradient_accumulation_steps = accumulation;
     const Inputs inputs = describe_inputs(comm, o);
     const StageWay way = way_of_stage(comm, state ? &*state : nullptr, i, o, inputs);
     if (way == StageWay::kDone) continue;

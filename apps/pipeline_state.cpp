@@ -19,7 +19,7 @@ using nlohmann::ordered_json;
 constexpr int64_t kMaxStateBytes = 16 << 20;
 }  // namespace
 
-PipelineState::PipelineState(const std::string& directory, const std::vector<PlannedStage>& stages)
+PipelineState::PipelineState(const std::string& directory, std::vector<PlannedStage>& stages, int num_ranks)
     : directory_(directory), stages_(ordered_json::array()) {
   std::error_code error;
   std::filesystem::create_directories(directory, error);
@@ -33,7 +33,7 @@ PipelineState::PipelineState(const std::string& directory, const std::vector<Pla
       throw_error<DataError>(
           "{}: expected the state of a pipeline, got something else; remove it to run all stages anew", path);
   }
-  for (const PlannedStage& stage : stages) {
+  for (PlannedStage& stage : stages) {
     const std::string name(name_of(stage.options.stage));
     ordered_json entry = {{"name", name}, {"directory", name}, {"status", "pending"}};
     if (old.is_object())
@@ -42,7 +42,10 @@ PipelineState::PipelineState(const std::string& directory, const std::vector<Pla
           entry["status"] = get_text(candidate, "status");
           for (const char* key : {"seconds", "inputs"})
             if (candidate.contains(key)) entry[key] = candidate[key];
+          stage.options.gradient_accumulation_steps = accumulation_to_go_on_with(
+              inputs_from_json(get_or_null(candidate, "first_start")), stage.options, num_ranks);
         }
+    entry["first_start"] = inputs_to_json(describe_step(stage.options, num_ranks));
     if (entry["status"] == "running") entry["status"] = "unfinished";  // its job is gone
     stages_.push_back(entry);
   }

@@ -67,9 +67,20 @@ void log_resume(const RunStart& start) {
   if (!changes.empty()) log_info("resume: with {}", changes);
 }
 
+/// Collective. before: rank 0's.
+void keep_rows_of_steps(const Communicator& comm, const Inputs& before, TrainOptions& o) {
+  int64_t accumulation = 0;
+  comm.run_on_rank0([&] { accumulation = accumulation_to_go_on_with(before, o, comm.size()); });
+  comm.max({&accumulation, 1});
+  if (comm.rank() == 0 && accumulation != o.gradient_accumulation_steps)
+    log_info("resume: gradient_accumulation_steps is {} on {} ranks, so that a step keeps its rows", accumulation,
+             comm.size());
+  o.gradient_accumulation_steps = accumulation;
+}
+
 }  // namespace
 
-RunStart claim_run(const Communicator& comm, const TrainOptions& o) {
+RunStart claim_run(const Communicator& comm, TrainOptions& o) {
   const bool names_checkpoint = o.resume != "auto" && o.resume != "never";
   std::optional<RunRecord> run;  // rank 0's
   Way way = decide(comm, [&] {
@@ -84,10 +95,14 @@ RunStart claim_run(const Communicator& comm, const TrainOptions& o) {
   });
   RunStart start;
   if (way == Way::kGoOn || names_checkpoint) {
+    if (names_checkpoint) start.checkpoint = open_checkpoint(comm, o.resume);
+    Inputs before;
+    comm.run_on_rank0([&] { before = names_checkpoint ? SavedRun(*start.checkpoint).inputs : run->inputs; });
+    keep_rows_of_steps(comm, before, o);
     start.inputs = describe_inputs(comm, o);
     if (way == Way::kGoOn) way = decide(comm, [&] { return way_of_existing_run(o, *run, start.inputs); });
     if (names_checkpoint) {
-      start.checkpoint = open_checkpoint_of_run(comm, o.resume, start.inputs);
+      require_same_run(comm, *start.checkpoint, start.inputs);
     } else if (way == Way::kGoOn) {
       start.checkpoint = find_checkpoint(comm, o, start.inputs);
     }

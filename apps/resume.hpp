@@ -20,9 +20,10 @@ struct RunStart {
   int64_t num_steps_done() const { return checkpoint ? checkpoint->manifest.step : 0; }
 };
 
-/// Collective: makes output_dir this run's. A run that is there goes on if its inputs are those of `options`, starts
-/// anew where that is asked for, or is left alone: then all throw AgreedError (usage) that names what differs. Throws
-/// AgreedError (data) if there are checkpoints and none can be trusted.
-RunStart claim_run(const Communicator& comm, const TrainOptions& options);
+/// Collective: makes output_dir this run's. On another number of ranks gradient_accumulation_steps becomes what keeps
+/// the rows of a step. A run that is there goes on if its inputs are those of `options`, starts anew where that is
+/// asked for, or is left alone: then all throw AgreedError (usage) that names what differs. Throws AgreedError (data)
+/// if there are checkpoints and none can be trusted.
+RunStart claim_run(const Communicator& comm, TrainOptions& options);
 
 }  // namespace plumb

@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <optional>
 
 #include "io/file_hash.hpp"
 #include "io/sha256.hpp"
 #include "io/tokenizer_files.hpp"
+#include "lib/base/check.hpp"
 
 namespace plumb {
 
@@ -84,7 +86,7 @@ Inputs describe_inputs(const Communicator& comm, const TrainOptions& o) {
   const auto add_contents = [&](const char* name, const std::string& hash) {
     inputs.emplace_back(std::string(kContents) + name, hash);
   };
-  inputs.emplace_back(kMicroBatches, std::to_string(comm.size() * o.gradient_accumulation_steps));
+  inputs.push_back(describe_step(o, comm.size()).back());
   add_contents("model", model_hash(comm, o.model.model));
   if (!o.lora.adapter.empty()) add_contents("adapter", adapter_hash(comm, o.lora.adapter));
   add_contents("tokenizer", tokenizer_hash(comm, o.model.model));
@@ -95,14 +97,34 @@ Inputs describe_inputs(const Communicator& comm, const TrainOptions& o) {
   return inputs;
 }
 
+Inputs describe_step(const TrainOptions& o, int num_ranks) {
+  return {{kAccumulation, find(o.texts, kAccumulation).value_or("")},
+          {kMicroBatches, std::to_string(num_ranks * o.gradient_accumulation_steps)}};
+}
+
+int64_t accumulation_to_go_on_with(const Inputs& before, const TrainOptions& o, int num_ranks) {
+  const int64_t micro_batches = std::atoll(find(before, kMicroBatches).value_or("0").c_str());
+  if (micro_batches < 1 || find(before, kAccumulation) != find(o.texts, kAccumulation))
+    return o.gradient_accumulation_steps;
+  if (micro_batches % num_ranks == 0) return micro_batches / num_ranks;
+  std::string possible;
+  for (int64_t ranks = 1; ranks <= micro_batches; ++ranks)
+    if (micro_batches % ranks == 0) possible += (possible.empty() ? "" : ", ") + std::to_string(ranks);
+  throw_error<UsageError>(
+      "--output_dir {}: a step of this run has {} micro-batches, which {} ranks cannot share evenly; start it on one "
+      "of "
+      "these numbers of ranks: {}",
+      o.output_dir, micro_batches, num_ranks, possible);
+}
+
 std::string describe_changes(const Inputs& before, const Inputs& now) {
   std::vector<std::string> names;
   for (const Inputs* inputs : {&now, &before})
     for (const auto& [name, value] : *inputs)
       if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
   const auto is_same = [&](const std::string& name) { return find(before, name) == find(now, name); };
-  // on other ranks the rows of a step are kept by this option, or left to change by leaving it alone
-  const bool has_same_batch = is_same(kAccumulation) || is_same(kMicroBatches);
+  // on other ranks this option may be another, so that a step keeps its rows
+  const bool has_same_batch = is_same(kMicroBatches);
   std::string text;
   for (const std::string& name : names) {
     if (is_same(name) || is_immaterial(name) || name == kMicroBatches) continue;

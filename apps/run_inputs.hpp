@@ -16,6 +16,14 @@ using Inputs = OptionTexts;
 /// Collective. The models that earlier stages make must be there.
 Inputs describe_inputs(const Communicator& comm, const TrainOptions& options);
 
+/// The part of the inputs that says how many micro-batches a step has.
+Inputs describe_step(const TrainOptions& options, int num_ranks);
+
+/// The gradient_accumulation_steps with which steps keep their rows: where the option is what it was in `before`, as
+/// many as this number of ranks needs for the micro-batches that a step had; else the option itself. Throws UsageError
+/// naming the numbers of ranks that can share them, if this one cannot.
+int64_t accumulation_to_go_on_with(const Inputs& before, const TrainOptions& options, int num_ranks);
+
 /// Which inputs matter and differ, for people: "learning_rate: 1e-06, now 5e-07"; "" if none does. Paths do not matter
 /// where the contents are the same, nor does the number of ranks; gradient_accumulation_steps does where it changes the
 /// rows of a step.

@@ -183,8 +183,9 @@ void train_adapter(const TrainOptions& o, const Communicator& comm, const HfMode
 
 }  // namespace
 
-void train_stage(const Communicator& comm, const TrainOptions& o) {
+void train_stage(const Communicator& comm, const TrainOptions& given) {
   const double stage_start = seconds_now();
+  TrainOptions o = given;
   const int threads = set_up_process(comm, o.model.threads);
   warm_up_libraries();
   stop_on_signals();

@@ -10,6 +10,7 @@ int exit_code(const std::exception& error) {
   if (dynamic_cast<const UsageError*>(&error)) return kExitUsage;
   if (dynamic_cast<const DataError*>(&error)) return kExitData;
   if (dynamic_cast<const InputOutputError*>(&error)) return kExitInputOutput;
+  if (dynamic_cast<const CommError*>(&error)) return kExitTransient;
   return kExitInternal;
 }
 

@@ -1,5 +1,5 @@
-// Errors of the whole program: one type per exit code (design: 2 usage, 65 data, 70 internal, 74 input/output).
-// A message says what, where, expected, got, and a hint.
+// Errors of the whole program: one type per exit code (design: 2 usage, 65 data, 70 internal, 74 input/output, 75
+// transient). A message says what, where, expected, got, and a hint.
 #pragma once
 
 #include <fmt/format.h>
@@ -37,7 +37,7 @@ struct DataError : std::runtime_error {
 struct InputOutputError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
-/// A collective failed, or a peer did.
+/// A collective failed, or a peer did: the next start may have better luck.
 struct CommError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };

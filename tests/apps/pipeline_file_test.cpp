@@ -193,5 +193,25 @@ TEST(PipelineState, RanksMayComeAndGoWhereTheOptionOrTheRowsOfAStepStay) {
   EXPECT_EQ(describe_changes(inputs("2", "2"), inputs("3", "9")), "gradient_accumulation_steps: 2, now 3");
 }
 
+TEST(RunInputs, OnOtherRanksAccumulationBecomesWhatKeepsTheRowsOfAStep) {
+  TrainOptions options;
+  options.gradient_accumulation_steps = 3;
+  options.texts = {{"gradient_accumulation_steps", "3"}};
+  const Inputs on_8_ranks = describe_step(options, 8);
+  EXPECT_EQ(accumulation_to_go_on_with(on_8_ranks, options, 8), 3);
+  EXPECT_EQ(accumulation_to_go_on_with(on_8_ranks, options, 6), 4);
+  EXPECT_EQ(accumulation_to_go_on_with(on_8_ranks, options, 1), 24);
+  EXPECT_EQ(accumulation_to_go_on_with({}, options, 6), 3);  // nothing to go on with
+  try {
+    accumulation_to_go_on_with(on_8_ranks, options, 5);
+    FAIL();
+  } catch (const UsageError& error) {
+    EXPECT_NE(std::string(error.what()).find(": 1, 2, 3, 4, 6, 8, 12, 24"), std::string::npos) << error.what();
+  }
+  options.gradient_accumulation_steps = 6;
+  options.texts = {{"gradient_accumulation_steps", "6"}};  // who says so is meant
+  EXPECT_EQ(accumulation_to_go_on_with(on_8_ranks, options, 5), 6);
+}
+
 }  // namespace
 }  // namespace plumb

@@ -69,6 +69,20 @@ TEST_F(PipelineRestart, KilledBetweenStagesAndGoneOnWithOnOtherRanksItEndsWithTh
   EXPECT_EQ(results(), undisturbed);
 }
 
+TEST_F(PipelineRestart, GoneOnWithOnOtherRanksStagesNotYetBegunKeepTheRowsOfAStepToo) {
+  write_ini("gradient_accumulation_steps = 2\n");
+  expect_done(pipeline(3), kAll);
+  const std::string undisturbed = results();
+  fs::remove_all(directory_ / "run");
+  RunOptions options;
+  options.kill_ranks_after = "step 3/60 ";
+  EXPECT_NE(pipeline(3, options).exit_code, 0);
+  options.kill_ranks_after = "stage 2 of 3";
+  EXPECT_NE(pipeline(2, options).exit_code, 0);
+  expect_done(pipeline(1), {"reward", "dpo"});
+  EXPECT_EQ(results(), undisturbed);
+}
+
 TEST_F(PipelineRestart, InterruptedItLeavesNothingThatTheNextStartDoesNotClean) {
   // mpirun takes its time to end a job
   std::string ini = directory_.read("align.ini");

@@ -1,0 +1,109 @@
+#!/usr/bin/env bash
+# Jobs of the scenarios and what became of them, to be sourced by run.sh. Every job is the same run of 60 steps, of 24 micro-batches each; one
+# that was disturbed must end with the bits of one that was not.
+
+: "${work:?}" "${plumb:?}" "${root:?}"
+# shellcheck disable=SC2034 # for scenarios.sh
+readonly run=(sft --model base --data rows.csv --max_steps 60 --per_device_train_batch_size 1 --gradient_accumulation_steps 3
+  --save_steps 10 --logging_steps 1 --learning_rate 1e-3)
+num_failed=0
+
+write_inputs() {
+  "$plumb" init --output_dir base --hidden_size 64 --num_layers 2 2>/dev/null
+  awk 'BEGIN {
+    print "prompt,completion"
+    for (i = 0; i < 480; ++i) printf "What is %d plus %d?,The answer is %d.\n", i, i % 7, i + i % 7 }' >rows.csv
+  awk 'BEGIN {
+    for (i = 0; i < 96; ++i)
+      printf "{\"prompt\": \"What is %d plus one?\", \"chosen\": \" It is %d.\", \"rejected\": \" It is %d.\"}\n", i, i + 1, i + 3 }' >pairs.jsonl
+  # what a site would have to say of this network
+  cat >site.env <<END
+export PLUMB_PROGRAM=$plumb
+export OMPI_MCA_btl_tcp_if_include=10.77.0.0/24 OMPI_MCA_oob_tcp_if_include=10.77.0.0/24
+export OMPI_MCA_mpi_yield_when_idle=1 # eight ranks, few cores
+if ((\${SLURM_RESTART_COUNT:-0} > 0)); then unset PLUMB_FAULT_ONCE; fi
+if [[ -n \${PLUMB_FAULT_ONCE:-} ]]; then export PLUMB_FAULT=\$PLUMB_FAULT_ONCE; fi
+END
+}
+
+# submit NAME [SBATCH_OPTION...] -- [PLUMB_ARGUMENT...]: a job on four hosts, or three, that logs to NAME.log; sets $job and $name
+submit() {
+  name=$1
+  shift
+  local options=()
+  while [[ $1 != -- ]]; do options+=("$1") && shift; done
+  shift
+  job=$(PLUMB_SITE=$work/site.env sbatch --parsable --nodes 3-4 --ntasks-per-node 2 --output "$name.log" "${options[@]}" \
+    "$root/slurm/train.sbatch" "$@")
+}
+
+state() { squeue --noheader --jobs "$job" --format %T; }
+
+is_over() { [[ $(state) =~ ^(COMPLETED|FAILED|CANCELLED|TIMEOUT|NODE_FAIL)?$ ]]; }
+
+# A job that was put back starts two minutes later; nobody waits for that here.
+is_over_or_hurried() {
+  if [[ $(state) == PENDING ]]; then scontrol update JobId="$job" StartTime=now || true; fi
+  is_over
+}
+
+wait_for_end() {
+  wait_until 600 is_over_or_hurried || fail "does not end"
+}
+
+logs() { grep -qs -- "$1" "$name.log"; }
+
+# wait_for_log PATTERN [SECONDS]
+wait_for_log() { wait_until "${2:-300}" logs "$1" || fail "\"$1\" is not in $name.log"; }
+
+# wait_for_restart N: until the job runs that often again
+wait_for_restart() { wait_until 300 is_restarted "$1" || fail "was not started again"; }
+is_restarted() {
+  if [[ $(state) == PENDING ]]; then scontrol update JobId="$job" StartTime=now || true; fi
+  [[ $(restarts) == "$1" && $(state) == RUNNING ]]
+}
+
+restarts() { scontrol show job "$job" | sed -n 's/.* Restarts=\([0-9]*\).*/\1/p'; }
+
+# rank_of HOST: the process id of its first rank, as the host counts
+rank_of() { on "$1" scontrol listpids "$job.0" "$1" | awk '$4 == 0 { print $1; exit }'; }
+
+fail() {
+  echo "FAILED: $name: $*" >&2
+  num_failed=$((num_failed + 1))
+}
+
+# expect WHAT GOT PATTERN
+expect() { [[ $2 =~ ^($3)$ ]] || fail "$1: expected $3, got $2"; }
+
+# What each start of the job ended with, as train.sbatch says or, for the last one, Slurm.
+exit_codes() {
+  local last
+  last=$(scontrol show job "$job" | sed -n 's/.* ExitCode=\([0-9]*\):.*/\1/p')
+  { sed -n 's/^train.sbatch: job .*: exit code \([0-9]*\); goes back.*/\1/p' "$name.log"; echo "$last"; } | xargs
+}
+
+# Steps that were done again: of every line "goes on after step N", how far the log had come before.
+steps_lost() {
+  awk '/^step [0-9]+\// { split($2, part, "/"); newest = part[1] }
+    /resume: goes on after step/ { match($0, /step [0-9]+/); lost = lost sep newest - substr($0, RSTART + 5, RLENGTH - 5); sep = " " }
+    END { print lost == "" ? "-" : lost }' "$name.log"
+}
+
+# Ranks of each start, as the start-up check says.
+ranks() { sed -n 's/.*spread over \([0-9]*\) ranks.*/\1/p' "$name.log" | xargs; }
+
+# Of the run in DIRECTORY: metrics but for times and memory, and the weights.
+bits() {
+  sed 's/,"step_seconds".*//' "$1/metrics.jsonl"
+  sha256sum <"$1/model/model.safetensors"
+}
+
+has_golden_bits() { if cmp -s <(bits "${1:-$name}") <(bits golden); then echo yes; else echo no; fi; }
+
+# row FAULT SECONDS_TO_DETECT BITS
+row() {
+  local line
+  line="| $1 | $(exit_codes) | $(restarts) | $(ranks) | $2 | $(steps_lost) | $3 |"
+  echo "$line" | tee -a table.md
+}

@@ -1,0 +1,135 @@
+#!/usr/bin/env bash
+# What may happen to a job, to be sourced by run.sh: each does one thing to the run of jobs.sh and looks at what became of it.
+# shellcheck disable=SC2154 # job, name and run are of jobs.sh
+
+# shellcheck disable=SC2034 # for run.sh
+readonly scenarios=(walltime_twice killed_rank stopped_rank killed_slurmd power_cut crash_loop cancelled full_disk)
+
+undisturbed() {
+  submit golden -- "${run[@]}" --output_dir golden
+  wait_for_end
+  expect "exit codes" "$(exit_codes)" 0
+  row "none" - -
+}
+
+# Slurm signals 120 s before the end of a time limit that is cut to less than that.
+walltime_twice() {
+  submit walltime --time 30 --signal B:USR1@120 -- "${run[@]}" --output_dir walltime
+  set_rate 4
+  local hit
+  for hit in 0 1; do
+    wait_for_restart $hit
+    wait_for_log "^step $((3 + 10 * hit))/"
+    scontrol update JobId="$job" TimeLimit=$((($(elapsed) + 59) / 60 + 1))
+    wait_until 120 has_ended_with 85 $((hit + 1)) || fail "time limit $((hit + 1)) did not end it with 85"
+    wait_until 60 is_pending
+    scontrol update JobId="$job" TimeLimit=30
+  done
+  set_rate 0
+  wait_for_end
+  expect "exit codes" "$(exit_codes)" "85 85 0"
+  expect "steps lost" "$(steps_lost)" "0 0"
+  expect "same bits" "$(has_golden_bits)" yes
+  row "time limit, twice" - "$(has_golden_bits)"
+}
+
+elapsed() { squeue --noheader --jobs "$job" --format %M | awk -F: '{ for (i = 1; i <= NF; ++i) s = s * 60 + $i; print s }'; }
+is_pending() { [[ $(state) == PENDING ]]; }
+# has_ended_with CODE TIMES
+has_ended_with() { (($(grep -cs "exit code $1;" "$name.log") == $2)); }
+has_ended_somehow() { logs "^train.sbatch: job .*exit code"; }
+
+# Of a rank on another host than the first.
+killed_rank() {
+  submit killed_rank -- "${run[@]}" --output_dir killed_rank
+  wait_for_log "^step 15/"
+  on n3 kill -KILL "$(rank_of n3)"
+  local since=$SECONDS
+  wait_until 60 has_ended_somehow || fail "a lost rank is not noticed"
+  local detected=$((SECONDS - since))
+  wait_for_end
+  expect "exit codes" "$(exit_codes)" "(137|143) 0"
+  expect "same bits" "$(has_golden_bits)" yes
+  row "SIGKILL of a rank" $detected "$(has_golden_bits)"
+}
+
+stopped_rank() {
+  submit stopped_rank -- "${run[@]}" --output_dir stopped_rank --watchdog_seconds 10
+  wait_for_log "^step 15/"
+  on n3 kill -STOP "$(rank_of n3)"
+  local since=$SECONDS
+  wait_until 60 has_ended_somehow || fail "a stopped rank is not noticed"
+  local detected=$((SECONDS - since))
+  wait_for_end
+  expect "exit codes" "$(exit_codes)" "(76|137|143) 0"
+  expect "same bits" "$(has_golden_bits)" yes
+  row "SIGSTOP of a rank (watchdog: 10 s)" $detected "$(has_golden_bits)"
+}
+
+# The ranks of that host live on, until Slurm gives the host up and ends the job.
+killed_slurmd() {
+  submit killed_slurmd -- "${run[@]}" --output_dir killed_slurmd
+  set_rate 4
+  wait_for_log "^step 5/"
+  kill_slurmd n3
+  local since=$SECONDS
+  wait_for_restart 1
+  local detected=$((SECONDS - since))
+  set_rate 0
+  wait_for_end
+  expect "ranks" "$(ranks)" "8 6"
+  expect "same bits" "$(has_golden_bits)" yes
+  row "SIGKILL of a slurmd (SlurmdTimeout: 20 s)" $detected "$(has_golden_bits)"
+  start_slurmd n3
+}
+
+# Of the host of the first rank and of train.sbatch itself: nobody says a word any more.
+power_cut() {
+  submit power_cut -- "${run[@]}" --output_dir power_cut
+  wait_for_log "^step 15/"
+  cut_power n1
+  local since=$SECONDS
+  wait_for_restart 1
+  local detected=$((SECONDS - since))
+  wait_for_end
+  expect "ranks" "$(ranks)" "8 6"
+  expect "same bits" "$(has_golden_bits)" yes
+  row "power cut of the first host" $detected "$(has_golden_bits)"
+  boot n1
+}
+
+crash_loop() {
+  PLUMB_FAULT=step:15:5:kill submit crash_loop -- "${run[@]}" --output_dir crash_loop
+  wait_for_end
+  expect "exit codes" "$(exit_codes)" "(137|143) (137|143) (137|143) (137|143)"
+  expect "restarts" "$(restarts)" 3
+  logs "stops after 3 restarts without progress" || fail "it did not say why it stopped"
+  row "crash at step 15, always" - -
+  submit crash_loop_mended -- "${run[@]}" --output_dir crash_loop
+  wait_for_end
+  expect "same bits" "$(has_golden_bits crash_loop)" yes
+  row "... the same command without the fault" - "$(has_golden_bits crash_loop)"
+}
+
+cancelled() {
+  submit cancelled -- "${run[@]}" --output_dir cancelled
+  wait_for_log "^step 15/"
+  scancel "$job"
+  wait_for_end
+  expect "state" "$(scontrol show job "$job" | sed -n 's/.*JobState=\([A-Z]*\).*/\1/p')" CANCELLED
+  expect "restarts" "$(restarts)" 0
+  row "scancel" - -
+  submit cancelled_again -- "${run[@]}" --output_dir cancelled
+  wait_for_end
+  expect "same bits" "$(has_golden_bits cancelled)" yes
+  row "... submitted again" - "$(has_golden_bits cancelled)"
+}
+
+# An error that no restart mends.
+full_disk() {
+  PLUMB_FAULT=step:15:5:error submit full_disk -- "${run[@]}" --output_dir full_disk
+  wait_for_end
+  expect "exit codes" "$(exit_codes)" 74
+  expect "restarts" "$(restarts)" 0
+  row "input/output error of a rank" - -
+}
