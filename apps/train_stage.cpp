@@ -164,6 +164,7 @@ void run_steps(const TrainOptions& o, const Communicator& comm, TrainableModel& 
   const double loop_start = seconds_now();
   while (trainer.num_steps_done() < length.num_steps) {
     const double step_start = seconds_now();
+    pass_fault_point("data", trainer.num_steps_done() + 1, comm.rank());
     std::vector<MicroBatch> batches = stream->next();
     spoil_on_purpose(batches, trainer.num_steps_done() + 1, comm.rank());
     const StepStats stats = trainer.step(batches);
@@ -243,6 +244,7 @@ void train(const TrainOptions& o, const Communicator& comm, TrainableModel& mode
   at_start();
   std::optional<StepLog> log;
   const std::optional<Checkpoint>& checkpoint = start.run.checkpoint;
+  pass_fault_point("load", start.run.num_steps_done(), comm.rank());
   if (checkpoint) restore_model(comm, *checkpoint, model);
   comm.run_on_rank0([&] {
     if (checkpoint) log.emplace(o.output_dir, checkpoint->manifest.step, SavedRun(*checkpoint).log);
@@ -294,6 +296,7 @@ void train_stage(const Communicator& comm, const TrainOptions& o) {
   const Watchdog watchdog(comm, o.watchdog_seconds);
   std::optional<RunLock> lock;
   comm.run_on_rank0([&] { lock.emplace(o.output_dir); });
+  pass_fault_point("init", 0, comm.rank());
   StageStart start{claim_run(comm, o), {}};
   if (start.run.is_done) {
     if (comm.rank() == 0) log_info("{} was carried through already", o.output_dir);
@@ -324,6 +327,7 @@ void train_stage(const Communicator& comm, const TrainOptions& o) {
     win_rate.emplace(comm, o);
     write_notes();
   }
+  pass_fault_point("prepare", 0, comm.rank());
   StageRows train_rows = open_rows(comm, train_options, train_options.data.data, config);
   std::optional<StageRows> eval_rows;
   if (!o.eval_data.empty()) eval_rows.emplace(open_rows(comm, o, o.eval_data, config));
@@ -345,6 +349,7 @@ void train_stage(const Communicator& comm, const TrainOptions& o) {
   } else {
     train_whole(o, comm, *source, config, train_rows, eval_rows ? &*eval_rows : nullptr, length, start, control);
   }
+  pass_fault_point("stage-exported", length.num_steps, comm.rank());
   if (win_rate) win_rate->add_to(notes);
   write_notes();
   comm.run_on_rank0([&] {

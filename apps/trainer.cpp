@@ -7,6 +7,7 @@
 
 #include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
+#include "lib/base/fault.hpp"
 
 namespace plumb {
 
@@ -75,7 +76,7 @@ double EvaluationStats::metric(std::string_view name) const { return find_metric
 
 BatchGradient accumulate_global_batch(TrainableModel& model, const Communicator& comm, Objective& objective,
                                       const std::vector<MicroBatch>& micro_batches,
-                                      const std::function<bool()>& wants_stop) {
+                                      const std::function<bool()>& wants_stop, int64_t step) {
   const int64_t start_ns = steady_now_ns() - collective_wait_ns();
   BatchGradient gradient;
   for (const MicroBatch& batch : micro_batches) {
@@ -95,9 +96,14 @@ BatchGradient accumulate_global_batch(TrainableModel& model, const Communicator&
     const MicroBatch& batch = micro_batches[i];
     model.accumulate(batch, static_cast<int64_t>(i), objective.read_rows(batch),
                      [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors* gradients) {
-                       return objective.apply(hidden_TD, batch, parameters, gradients, gradient.weight, gradient.sums);
+                       pass_fault_point("forward", step, comm.rank());
+                       at::Tensor gradient_TD =
+                           objective.apply(hidden_TD, batch, parameters, gradients, gradient.weight, gradient.sums);
+                       pass_fault_point("backward", step, comm.rank());
+                       return gradient_TD;
                      });
   }
+  pass_fault_point("reduce", step, comm.rank());
   const int64_t compute_ns = steady_now_ns() - collective_wait_ns() - start_ns;
   gradient.reports = sum_step(comm, gradient.sums, compute_ns, wants_stop && wants_stop());
   gradient.norm = model.gradient_norm();
@@ -105,7 +111,8 @@ BatchGradient accumulate_global_batch(TrainableModel& model, const Communicator&
 }
 
 StepStats Trainer::step(const std::vector<MicroBatch>& micro_batches) {
-  const BatchGradient gradient = accumulate_global_batch(model_, comm_, objective_, micro_batches, options_.wants_stop);
+  const BatchGradient gradient =
+      accumulate_global_batch(model_, comm_, objective_, micro_batches, options_.wants_stop, num_steps_done_ + 1);
   StepStats stats;
   stats.reports = gradient.reports;
   stats.metrics = objective_.metrics(gradient.sums, /*is_evaluation=*/false);
@@ -120,6 +127,7 @@ StepStats Trainer::step(const std::vector<MicroBatch>& micro_batches) {
         "--learning_rate, or look at the rows with plumb inspect",
         num_steps_done_ + 1, stats.loss(), stats.grad_norm);
   ++num_steps_done_;
+  pass_fault_point("update", num_steps_done_, comm_.rank());
   if (stats.is_skipped) {
     model_.take_restored(num_steps_done_);  // the same parameters are those after one more step
   } else {
