@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <fstream>
@@ -21,10 +20,6 @@ namespace {
 constexpr Laboratory::Length kLength{.steps_per_stage = 600, .save_steps = 20, .logging_steps = 20};
 constexpr double kMinSeconds = 5, kMaxSeconds = 20;  // from the start to the fault
 constexpr int kMaxStarts = 400;                      // of one pipeline: then it makes no progress
-
-double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 struct ChaosFault {
   std::string name;
@@ -107,7 +102,7 @@ void run_pipeline_through(Laboratory& laboratory, std::mt19937_64& random, Tally
     const std::string printed = result.err + result.launcher;
     require(tally, !result.has_timed_out, "it hung:\n" + printed);
     require(tally, exit_code != 2 && exit_code != 65, "refused:\n" + printed);
-    require(tally, wait_for_end_of(laboratory.mark(), 20), "processes were left by " + fault.name);
+    require(tally, wait_for_end_of(laboratory.mark(), kTimeToEndSeconds), "processes were left by " + fault.name);
     for (const std::string& problem : damaged_checkpoints(place / "run")) require(tally, false, problem);
   }
   require(tally, exit_code == 0, "the pipeline was not carried through");
@@ -139,10 +134,10 @@ int run_chaos(const std::string& directory, double minutes, uint64_t seed, const
   fmt::print("undisturbed: {:.0f} s; seed {}\n", laboratory.golden_seconds(), seed);
   std::mt19937_64 random(seed);
   Tally tally;
-  const double start = seconds_now();
+  const double start = monotonic_seconds();
   do run_pipeline_through(laboratory, random, tally, tally.num_pipelines % 2 == 1);
-  while (tally.failures.empty() && seconds_now() - start < minutes * 60);
-  const std::string text = render(tally, seconds_now() - start, laboratory.golden_seconds(), seed);
+  while (tally.failures.empty() && monotonic_seconds() - start < minutes * 60);
+  const std::string text = render(tally, monotonic_seconds() - start, laboratory.golden_seconds(), seed);
   fmt::print("\n{}", text);
   if (!table.empty()) std::ofstream(table) << text;
   return static_cast<int>(tally.failures.size());

@@ -40,26 +40,17 @@ FaultCase damaged_checkpoint(const std::string& what, std::function<void(const P
           .damage = std::move(damage)};
 }
 
-/// A shard of tokens is damaged before a restart: refused, and once it is as it was the run goes on.
-FaultCase damaged_tokens(const std::string& what, const std::string& named,
+/// A shard of tokens is damaged before a restart: it is said, and made anew from the rows.
+FaultCase damaged_tokens(const std::string& what,
                          const std::function<void(const std::vector<std::string>& shards)>& damage,
                          bool is_smoke = false) {
   return {.fault = what,
           .phase = "before a restart",
           .start = Start::kInDpo,
-          .attempts = {{.exit_code = 65, .named = named}},
+          .attempts = {{.named = "preparing the data again"}},
           .is_smoke = is_smoke,
           .max_detect_seconds = 0,
-          .damage =
-              [damage](const Place& place) {
-                fs::copy(place / "run/dpo/data", place / "kept", fs::copy_options::recursive);
-                damage(files_below(place / "run/dpo/data", ".h5"));
-              },
-          .mend =
-              [](const Place& place) {
-                fs::remove_all(place / "run/dpo/data");
-                fs::rename(place / "kept", place / "run/dpo/data");
-              }};
+          .damage = [damage](const Place& place) { damage(files_below(place / "run/dpo/data", ".h5")); }};
 }
 
 void add_full_disks(std::vector<FaultCase>& cases) {
@@ -95,7 +86,6 @@ void add_full_disks(std::vector<FaultCase>& cases) {
                    .phase = "at a restart",
                    .start = Start::kInDpo,
                    .attempts = {{.exit_code = 74, .named = "Read-only file system"}},
-                   .is_smoke = true,
                    .max_detect_seconds = 0,
                    .damage =
                        [](const Place& place) {
@@ -118,13 +108,13 @@ std::vector<FaultCase> disk_cases() {
     cases.push_back(refused_call("COMMIT of step 20", "fsync", "COMMIT", 0, EIO, is_async));
     cases.push_back(refused_call("step 20 takes its name", "rename", "step-000020.new", 0, EIO, is_async));
   }
-  cases.push_back(damaged_tokens("token shard cut off", ".h5", [](const std::vector<std::string>& shards) {
+  cases.push_back(damaged_tokens("token shard cut off", [](const std::vector<std::string>& shards) {
     fs::resize_file(shards.at(1), fs::file_size(shards.at(1)) - 500);
   }));
   cases.push_back(damaged_tokens(
-      "byte flipped in a token shard", ".h5",
-      [](const std::vector<std::string>& shards) { flip_bit(shards.at(1), 0.6); }, true));
-  cases.push_back(damaged_tokens("two token shards swapped", ".h5", [](const std::vector<std::string>& shards) {
+      "byte flipped in a token shard", [](const std::vector<std::string>& shards) { flip_bit(shards.at(1), 0.6); },
+      true));
+  cases.push_back(damaged_tokens("two token shards swapped", [](const std::vector<std::string>& shards) {
     fs::rename(shards.at(0), shards.at(0) + ".aside");
     fs::rename(shards.at(1), shards.at(0));
     fs::rename(shards.at(0) + ".aside", shards.at(1));

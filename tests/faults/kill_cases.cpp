@@ -7,13 +7,11 @@ namespace plumb::test {
 
 namespace {
 
-/// The phases of a run with the point that stands for each, what is there before, and how many steps a kill loses at
-/// most: before the first checkpoint of a stage all of that stage.
+/// The phases of a run with the point that stands for each, and what is there before.
 struct Phase {
   const char* name;
   const char* point;  // POINT:STEP
   Start start;
-  bool is_smoke = false;
 };
 
 constexpr Phase kPhases[] = {
@@ -21,13 +19,13 @@ constexpr Phase kPhases[] = {
     {"preparing rows", "prepare:0", Start::kEmpty},
     {"reading a batch, sft step 13", "data:13", Start::kEmpty},
     {"forward, step 14", "forward:14", Start::kSftDone},
-    {"backward, step 15", "backward:15", Start::kSftDone, true},
+    {"backward, step 15", "backward:15", Start::kSftDone},
     {"reduction, step 16", "reduce:16", Start::kSftDone},
     {"update, step 17", "update:17", Start::kSftDone},
     {"loading a checkpoint", "load:20", Start::kInDpo},
     {"after the export of sft", "stage-exported:30", Start::kEmpty},
     {"between the stages, sft not yet recorded", "stage-ended:1", Start::kEmpty},
-    {"between the stages, sft recorded", "stage-recorded:1", Start::kEmpty, true},
+    {"between the stages, sft recorded", "stage-recorded:1", Start::kEmpty},
 };
 
 std::string at(const Phase& phase, int rank, const char* action) {
@@ -44,7 +42,7 @@ std::vector<FaultCase> kill_cases() {
                      .phase = phase.name,
                      .start = phase.start,
                      .attempts = {{.points = at(phase, 3, "kill"), .exit_code = 137, .named = "process rank 3"}},
-                     .is_smoke = phase.is_smoke});
+                     .is_smoke = std::string_view(phase.point) == "backward:15"});
     if (is_in_steps) continue;
     cases.push_back(
         {.fault = "SIGKILL of all ranks",
@@ -68,16 +66,15 @@ std::vector<FaultCase> kill_cases() {
   const Phase& reduction = kPhases[5];
   const Phase& load = kPhases[7];
   add("SIGKILL of all ranks", backward,
-      {.points = at(backward, 3, "wait"), .kill = Kill::kAllRanks, .exit_code = 137, .named = "signal 9"}, 5, true);
+      {.points = at(backward, 3, "wait"), .kill = Kill::kAllRanks, .exit_code = 137, .named = "signal 9"});
   for (const Phase* phase : {&batch, &backward, &reduction, &load})
     add("SIGKILL of mpirun", *phase, {.points = at(*phase, 3, "wait"), .kill = Kill::kLauncher, .exit_code = 137}, 5,
         phase == &backward);
   for (const Phase* phase : {&batch, &forward, &backward, &reduction, &load})
     add("SIGSTOP of one rank", *phase, {.points = at(*phase, 3, "stop"), .exit_code = 76, .named = "rank 3 (process "},
-        kWatchdogSeconds + 2, phase == &backward);
+        kWatchdogSeconds + 2, phase == &reduction);
   for (const Phase* phase : {&forward, &reduction})
-    add("SIGSEGV", *phase, {.points = at(*phase, 3, "segv"), .exit_code = 139, .named = "process rank 3"}, 5,
-        phase == &forward);
+    add("SIGSEGV", *phase, {.points = at(*phase, 3, "segv"), .exit_code = 139, .named = "process rank 3"});
   for (const Phase* phase : {&batch, &backward})
     add("exception in one rank", *phase,
         {.points = at(*phase, 3, "throw"), .exit_code = 70, .named = "[rank 3] error: "}, 5, phase == &backward);

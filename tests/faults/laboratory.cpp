@@ -1,12 +1,14 @@
 #include "tests/faults/laboratory.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
 #include "tests/faults/damage.hpp"
+#include "tests/faults/leftovers.hpp"
 
 namespace plumb::test {
 
@@ -45,6 +47,10 @@ void require_exit(const RunResult& result, int exit_code, const std::string& wha
 }
 
 }  // namespace
+
+double monotonic_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 Outcome read_outcome(const Place& place) {
   Outcome outcome;
@@ -111,7 +117,8 @@ std::string Laboratory::state_of(Start start) {
   const bool is_in_dpo = start == Start::kInDpo;
   const std::string kept = directory_ + (is_in_dpo ? "/in_dpo" : "/sft_done");
   if (fs::exists(kept)) return kept;
-  const Place place = make_place("state", is_in_dpo ? Start::kSftDone : Start::kEmpty);
+  const Place place =
+      make_place(is_in_dpo ? "until_in_dpo" : "until_sft_done", is_in_dpo ? Start::kSftDone : Start::kEmpty);
   require_exit(this->start(place, {.points = is_in_dpo ? "step:25:1:kill" : "stage-recorded:1:0:kill"}, false), 137,
                "the start of a row");
   fs::rename(place / "run", kept);
@@ -140,14 +147,21 @@ RunResult Laboratory::start(const Place& place, const Attempt& attempt, bool is_
   options.working_directory = place.directory;
   options.timeout_seconds = kTimeoutSeconds;
   if (attempt.acts) options.acts = attempt.acts(place);
+  double ended_at = 0;
   if (attempt.kill == Kill::kLauncher)
-    options.acts.push_back({" fault: ", 0, [](pid_t launcher) { ::kill(launcher, SIGKILL); }});
+    options.acts.push_back({" fault: ", 0, [&](pid_t launcher) {
+                              ::kill(launcher, SIGKILL);
+                              wait_for_end_of(mark(), kTimeToEndSeconds);
+                              ended_at = monotonic_seconds();
+                            }});
   if (attempt.kill == Kill::kAllRanks)
     options.acts.push_back({" fault: ", 0, [](pid_t launcher) {
                               for (const pid_t rank : children_of(launcher)) ::kill(rank, SIGKILL);
                             }});
   const std::vector<std::string> pipeline = {"pipeline", "align.ini"};
-  return run_plumb(attempt.num_ranks, attempt.arguments.empty() ? pipeline : attempt.arguments, options);
+  RunResult result = run_plumb(attempt.num_ranks, attempt.arguments.empty() ? pipeline : attempt.arguments, options);
+  if (ended_at > 0) result.ended_at = ended_at;  // of the last rank, not of mpirun
+  return result;
 }
 
 }  // namespace plumb::test

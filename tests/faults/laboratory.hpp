@@ -10,6 +10,10 @@
 
 namespace plumb::test {
 
+inline constexpr double kTimeToEndSeconds = 20;  // for processes whose launcher is gone
+
+double monotonic_seconds();
+
 /// What must not depend on what happened: of each stage the metrics of every step, all digits, and the model.
 struct Outcome {
   std::map<std::string, std::vector<std::string>> metrics;

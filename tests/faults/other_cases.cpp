@@ -53,7 +53,7 @@ std::vector<FaultCase> other_cases() {
                                                "3", "--max_steps", "30", "--learning_rate", "0.002"},
                                  .exit_code = 2,
                                  .named = "learning_rate: 0.001, now 0.002"}},
-                   .is_smoke = true,
+
                    .max_detect_seconds = 0});
   cases.push_back(
       {.fault = "SIGKILL of one rank, on 8, 4, 6, 3 and 8 ranks",
@@ -88,14 +88,12 @@ std::vector<FaultCase> other_cases() {
   cases.push_back({.fault = "SIGUSR1 to one rank",
                    .phase = "step 13",
                    .attempts = {{.points = "step:13:3:usr1", .exit_code = 85, .named = "stopped after step 14"}},
-                   .is_smoke = true,
+
                    .max_steps_lost = 0});
   cases.push_back(signal_to_launcher("SIGUSR1", SIGUSR1, 85));
   cases.push_back(signal_to_launcher("SIGTERM", SIGTERM, 1));
-  cases.back().is_async = false;
   FaultCase async_stop = cases[cases.size() - 3];
   async_stop.is_async = true;
-  async_stop.is_smoke = false;
   async_stop.phase = "step 13, asynchronously";
   cases.push_back(async_stop);
   return cases;

@@ -4,7 +4,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <sstream>
@@ -16,12 +15,6 @@
 namespace plumb::test {
 
 namespace {
-
-constexpr double kTimeToEndSeconds = 20;  // of processes whose launcher is gone
-
-double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 /// By the monotonic clock: what the fault itself said, or 0.
 double time_of_fault(const std::string& log) {
@@ -85,9 +78,8 @@ class CaseRun {
     require(attempt.exit_code == 76 || printed.find("watchdog: ") == std::string::npos, "false alarm:\n" + printed);
     require(wait_for_end_of(laboratory_.mark(), kTimeToEndSeconds), "processes were left");
     if (given_.max_detect_seconds > 0) {
-      const double end = attempt.kill == Kill::kLauncher ? seconds_now() : result.ended_at;
       const double fault = result.acted_at > 0 ? result.acted_at : time_of_fault(result.err);
-      seen_.seconds_to_detect = std::max(seen_.seconds_to_detect, end - fault);
+      seen_.seconds_to_detect = std::max(seen_.seconds_to_detect, result.ended_at - fault);
     }
     count_lost(result);
     steps_done_ = last_step(result.err, steps_done_);
@@ -147,7 +139,7 @@ int first_step(const std::string& log) {
 }
 
 Row run_case(Laboratory& laboratory, const FaultCase& given, int num_times) {
-  const double start = seconds_now();
+  const double start = monotonic_seconds();
   Row row{given.fault, given.phase};
   std::vector<double> times;
   int steps_lost = 0;
@@ -174,7 +166,7 @@ Row run_case(Laboratory& laboratory, const FaultCase& given, int num_times) {
   row.named = given.attempts.back().named;
   row.steps_lost = std::to_string(steps_lost);
   row.same_bits = has_same_bits ? "yes" : "NO";
-  row.seconds = seconds_now() - start;
+  row.seconds = monotonic_seconds() - start;
   return row;
 }
 

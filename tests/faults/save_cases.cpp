@@ -41,7 +41,6 @@ std::vector<FaultCase> save_cases() {
                        .phase = point.name + std::string(is_async ? ", asynchronously" : ""),
                        .attempts = {{.points = text + ":kill", .exit_code = 137, .named = "process rank "}},
                        .is_async = is_async,
-                       .is_smoke = !is_async && text.starts_with("checkpoint-written"),
                        .max_steps_lost = is_async ? 2 * kInterval : kInterval});
     }
   cases.push_back(
@@ -49,7 +48,7 @@ std::vector<FaultCase> save_cases() {
        .phase = "its files written",
        .attempts = {{.points = "checkpoint-written:20:3:stop", .exit_code = 76, .named = "rank 3 (process "}},
        .max_detect_seconds = kWatchdogSeconds + 2});
-  cases.push_back({.fault = "mpirun killed",
+  cases.push_back({.fault = "SIGKILL of mpirun",
                    .phase = "its files written, asynchronously",
                    .attempts = {{.points = "checkpoint-written:20:3:wait", .kill = Kill::kLauncher, .exit_code = 137}},
                    .is_async = true,
