@@ -77,9 +77,10 @@ std::vector<FaultCase> kill_cases() {
     add("SIGSEGV", *phase, {.points = at(*phase, 3, "segv"), .exit_code = 139, .named = "process rank 3"});
   for (const Phase* phase : {&batch, &backward})
     add("exception in one rank", *phase,
-        {.points = at(*phase, 3, "throw"), .exit_code = 70, .named = "[rank 3] error: "}, 5, phase == &backward);
+        {.points = at(*phase, 3, "throw"), .exit_code = 70, .named = "[rank 3] error: "});
   for (const Phase* phase : {&batch, &backward})
-    add("exit(0) in one rank", *phase, {.points = at(*phase, 3, "exit"), .exit_code = 70, .named = "rank 3"});
+    add("exit(0) in one rank", *phase, {.points = at(*phase, 3, "exit"), .exit_code = 70, .named = "[rank 3] error: "},
+        5, phase == &backward);
   return cases;
 }
 

@@ -97,13 +97,16 @@ class CaseRun {
   void look_for_leftovers(const std::string& when) {
     for (const int process : processes_with(laboratory_.mark()))
       seen_.left.push_back(when + "process " + std::to_string(process));
-    for (const std::string& name : shared_memory_files()) seen_.left.push_back(when + name);
+    for (const std::string& name : shared_memory_files())
+      if (std::find(segments_before_.begin(), segments_before_.end(), name) == segments_before_.end())
+        seen_.left.push_back(when + name);
     for (const std::string& name : temporary_files(place_.directory)) seen_.left.push_back(when + name);
   }
 
   Laboratory& laboratory_;
   const FaultCase& given_;
   const Place place_;
+  const std::vector<std::string> segments_before_ = shared_memory_files();  // others', where /dev/shm is everybody's
   Seen seen_;
   int steps_done_ = 0;
 };
