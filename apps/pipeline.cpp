@@ -17,6 +17,7 @@
 #include "io/report.hpp"
 #include "io/run_lock.hpp"
 #include "lib/base/check.hpp"
+#include "lib/base/fault.hpp"
 #include "lib/base/log.hpp"
 
 namespace plumb {
@@ -118,7 +119,10 @@ void run_stages(const Communicator& comm, const PipelineFile& file) {
       throw;
     }
     release_freed_memory();  // the next stage plans with the memory that is left
+    const auto num_ended = static_cast<int64_t>(i) + 1;
+    pass_fault_point("stage-ended", num_ended, comm.rank());
     comm.run_on_rank0([&] { state->set(i, "done", seconds_since(start), inputs); });
+    pass_fault_point("stage-recorded", num_ended, comm.rank());
   }
   comm.run_on_rank0([&] {
     state->write();

@@ -65,6 +65,7 @@ void StepLoop::run() {
 void StepLoop::take_step() {
   const TrainOptions& o = in_.options;
   const double step_start = seconds_now();
+  pass_fault_point("data", step() + 1, in_.comm.rank());
   std::vector<MicroBatch> batches = stream_->next();
   spoil_on_purpose(batches, step() + 1, in_.comm.rank());
   const StepStats stats = trainer_.step(batches);

@@ -9,6 +9,7 @@
 
 #include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
+#include "lib/base/fault.hpp"
 
 namespace plumb {
 
@@ -77,7 +78,7 @@ double EvaluationStats::metric(std::string_view name) const { return find_metric
 
 BatchGradient accumulate_global_batch(TrainableModel& model, const Communicator& comm, Objective& objective,
                                       const std::vector<MicroBatch>& micro_batches,
-                                      const std::function<bool()>& wants_stop) {
+                                      const std::function<bool()>& wants_stop, int64_t step) {
   const int64_t start_ns = steady_now_ns() - collective_wait_ns();
   BatchGradient gradient;
   for (const MicroBatch& batch : micro_batches) {
@@ -97,9 +98,14 @@ BatchGradient accumulate_global_batch(TrainableModel& model, const Communicator&
     const MicroBatch& batch = micro_batches[i];
     model.accumulate(batch, static_cast<int64_t>(i), objective.read_rows(batch),
                      [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors* gradients) {
-                       return objective.apply(hidden_TD, batch, parameters, gradients, gradient.weight, gradient.sums);
+                       pass_fault_point("forward", step, comm.rank());
+                       at::Tensor gradient_TD =
+                           objective.apply(hidden_TD, batch, parameters, gradients, gradient.weight, gradient.sums);
+                       pass_fault_point("backward", step, comm.rank());
+                       return gradient_TD;
                      });
   }
+  pass_fault_point("reduce", step, comm.rank());
   const int64_t compute_ns = steady_now_ns() - collective_wait_ns() - start_ns;
   gradient.reports = sum_step(comm, gradient.sums, compute_ns, wants_stop && wants_stop());
   gradient.norm = model.gradient_norm();
@@ -107,7 +113,8 @@ BatchGradient accumulate_global_batch(TrainableModel& model, const Communicator&
 }
 
 StepStats Trainer::step(const std::vector<MicroBatch>& micro_batches) {
-  const BatchGradient gradient = accumulate_global_batch(model_, comm_, objective_, micro_batches, options_.wants_stop);
+  const BatchGradient gradient =
+      accumulate_global_batch(model_, comm_, objective_, micro_batches, options_.wants_stop, num_steps_done_ + 1);
   StepStats stats;
   stats.reports = gradient.reports;
   stats.metrics = objective_.metrics(gradient.sums, /*is_evaluation=*/false);
@@ -118,6 +125,7 @@ StepStats Trainer::step(const std::vector<MicroBatch>& micro_batches) {
                           ? describe_spike(state_.history, stats.loss(), stats.grad_norm, options_.spike_threshold)
                           : fmt::format("loss {} or gradient norm {} is not finite", stats.loss(), stats.grad_norm);
   ++state_.num_steps_done;
+  pass_fault_point("update", state_.num_steps_done, comm_.rank());
   if (stats.is_skipped()) {
     ++state_.num_skipped_on_end;
     model_.take_restored(state_.num_steps_done);  // the same parameters are those after one more step

@@ -86,6 +86,7 @@ class Trainer {
 };
 
 /// Collective: loss and gradient norm of a global batch; nothing is updated. The gradient stays in the model's shards.
+/// step: that it is of, 0 if none (it only names faults on purpose).
 struct BatchGradient {
   BatchWeight weight;
   ObjectiveSums sums;  // over all ranks
@@ -94,7 +95,7 @@ struct BatchGradient {
 };
 BatchGradient accumulate_global_batch(TrainableModel& model, const Communicator& comm, Objective& objective,
                                       const std::vector<MicroBatch>& micro_batches,
-                                      const std::function<bool()>& wants_stop = {});
+                                      const std::function<bool()>& wants_stop = {}, int64_t step = 0);
 
 /// This rank's micro-batches of the next round, equally many on all ranks.
 using NextMicroBatches = std::function<std::vector<MicroBatch>()>;

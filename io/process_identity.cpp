@@ -50,12 +50,13 @@ int64_t start_of(int64_t pid) {
 
 }  // namespace
 
-ProcessIdentity this_process() {
+ProcessIdentity this_process() { return identity_of(::getpid()); }
+
+ProcessIdentity identity_of(int64_t pid) {
   const char* const job = std::getenv("SLURM_JOB_ID");
   const char* const restart = std::getenv("SLURM_RESTART_COUNT");
-  return {
-      host_name(), machine_name(), ::getpid(), start_of(::getpid()), job ? job : "", restart ? std::atoll(restart) : 0,
-      utc_now()};
+  return {host_name(), machine_name(), pid, start_of(pid), job ? job : "", restart ? std::atoll(restart) : 0,
+          utc_now()};
 }
 
 Life life_of(const ProcessIdentity& process, const ProcessIdentity& me) {

@@ -19,6 +19,8 @@ struct ProcessIdentity {
 };
 
 ProcessIdentity this_process();
+/// Of another process of this machine and this batch job.
+ProcessIdentity identity_of(int64_t pid);
 
 enum class Life { kAlive, kGone, kUnknown };
 

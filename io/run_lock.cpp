@@ -17,6 +17,8 @@
 #include <utility>
 
 #include "io/file.hpp"
+#include "io/json_tolerant.hpp"
+#include "io/launcher_files.hpp"
 #include "io/process_identity.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
@@ -59,10 +61,10 @@ std::optional<HeldLock> read_lock(const std::string& path) {
   return lock;
 }
 
-ProcessIdentity identity_of(const HeldLock& lock) { return process_identity_from(lock.owner); }
+ProcessIdentity owner_of(const HeldLock& lock) { return process_identity_from(lock.owner); }
 
 std::string describe(const HeldLock& lock) {
-  const ProcessIdentity owner = identity_of(lock);
+  const ProcessIdentity owner = owner_of(lock);
   if (owner.pid == 0) return "a job that it does not name";
   return fmt::format("process {} on {}{}, since {}", owner.pid, owner.host,
                      owner.job.empty() ? "" : " (job " + owner.job + ")", owner.since);
@@ -116,7 +118,7 @@ bool create_lock(const std::string& path, const std::string& text) {
 bool is_run_locked(const std::string& directory) {
   const std::optional<HeldLock> lock = read_lock(join_path(directory, kRunLockName));
   if (!lock) return false;
-  const Life life = life_of(identity_of(*lock), this_process());
+  const Life life = life_of(owner_of(*lock), this_process());
   constexpr int64_t kFreshSeconds = 60;
   return life == Life::kAlive || (life == Life::kUnknown && std::time(nullptr) - lock->modified.tv_sec < kFreshSeconds);
 }
@@ -126,11 +128,13 @@ RunLock::RunLock(const std::string& directory, double heartbeat_seconds) : path_
   fs::create_directories(directory, error);
   if (error) throw_error<InputOutputError>("--output_dir {}: cannot be created: {}", directory, error.message());
   const ProcessIdentity me = this_process();
-  text_ = to_json(me).dump() + "\n";
+  nlohmann::ordered_json text = to_json(me);
+  text["launched"] = to_json(this_launcher_job());
+  text_ = text.dump() + "\n";
   for (int tries = 0; !create_lock(path_, text_); ++tries) {
     const std::optional<HeldLock> lock = read_lock(path_);
     if (!lock) continue;  // just released
-    const Life life = life_of(identity_of(*lock), me);
+    const Life life = life_of(owner_of(*lock), me);
     const bool lives =
         life == Life::kAlive || (life == Life::kUnknown && is_seen_to_live(path_, *lock, heartbeat_seconds));
     if (lives && is_regular_file(path_))
@@ -140,6 +144,7 @@ RunLock::RunLock(const std::string& directory, double heartbeat_seconds) : path_
     if (!lives) {
       log_info("{}: taken over from {}, which is gone", path_, describe(*lock));
       remove_stale(path_, *lock);
+      remove_launcher_files(launcher_job_from(get_or_null(lock->owner, "launched")));
     }
     if (tries == kMaxTries) throw_error<InputOutputError>("{}: cannot be taken over from {}", path_, describe(*lock));
   }

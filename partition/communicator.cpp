@@ -22,11 +22,25 @@ void check_mpi(int code, const char* what) {
   throw_error<CommError>("{}: {}", what, std::string_view(text, static_cast<size_t>(length)));
 }
 
+bool is_job_aborting = false;
+
+/// A library that calls exit() would end this rank in good order, and leave the others waiting for it.
+void end_job_that_goes_on() {
+  int is_over = 0;
+  MPI_Finalized(&is_over);
+  if (is_over != 0 || is_job_aborting) return;
+  int rank = 0;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  fmt::print(stderr, "plumb: [rank {}] error: the process exits in the middle of its job\n", rank);
+  MpiRuntime::abort(kExitInternal);
+}
+
 }  // namespace
 
 MpiRuntime::MpiRuntime() {
   int provided = 0;
   check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
+  std::atexit(end_job_that_goes_on);
 }
 
 MpiRuntime::~MpiRuntime() {
@@ -35,6 +49,7 @@ MpiRuntime::~MpiRuntime() {
 }
 
 void MpiRuntime::abort(int exit_code) {
+  is_job_aborting = true;
   MPI_Abort(MPI_COMM_WORLD, exit_code);
   std::_Exit(exit_code);
 }

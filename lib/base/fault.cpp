@@ -1,8 +1,12 @@
 #include "lib/base/fault.hpp"
 
+#include <unistd.h>
+
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <string>
+#include <thread>
 
 #include "lib/base/check.hpp"
 
@@ -24,6 +28,10 @@ std::string_view action_at(std::string_view point, int64_t step, int rank) {
   return fault.substr(here.size(), fault.find(';') - here.size());
 }
 
+double monotonic_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
 }  // namespace
 
 bool is_fault_due(std::string_view point, int64_t step, int rank, std::string_view action) {
@@ -32,12 +40,18 @@ bool is_fault_due(std::string_view point, int64_t step, int rank, std::string_vi
 
 void pass_fault_point(std::string_view point, int64_t step, int rank) {
   const std::string_view action = action_at(point, step, rank);
+  if (action.empty()) return;
+  // past the log and its lock, and whole: what comes next may be the end of the process
+  const std::string line = fmt::format("plumb: [rank {}] fault: {}:{}:{}:{} at {:.3f}\n", rank, point, step, rank,
+                                       action, monotonic_seconds());
+  if (::write(STDERR_FILENO, line.data(), line.size()) < 0) return;
   if (action == "kill") std::raise(SIGKILL);
   if (action == "stop") std::raise(SIGSTOP);
   if (action == "segv") std::raise(SIGSEGV);
   if (action == "usr1") std::raise(SIGUSR1);
   if (action == "term") std::raise(SIGTERM);
   if (action == "exit") std::exit(0);
+  if (action == "wait") std::this_thread::sleep_for(std::chrono::minutes(1));
   if (action == "error") throw_error<InputOutputError>("{}:{}:{}: a fault on purpose", point, step, rank);
   if (action == "throw") throw_error<std::runtime_error>("{}:{}:{}: a fault on purpose", point, step, rank);
 }

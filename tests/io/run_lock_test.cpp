@@ -1,6 +1,7 @@
 #include "io/run_lock.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -11,6 +12,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -62,6 +64,35 @@ TEST_F(RunLockTest, OneHoldsItAndItGoesWithItsOwner) {
   }
   EXPECT_FALSE(is_locked());
   EXPECT_EQ(refusal(), "");
+}
+
+TEST_F(RunLockTest, WhatTheLauncherOfAKilledJobLeftIsRemoved) {
+  const int64_t job = 0x70000000 + ::getpid();
+  const std::string number = fmt::format("{:x}", job), other = fmt::format("{:x}", job + 1);
+  const std::string segment = "/dev/shm/vader_segment.host.0." + number + ".3";
+  const std::string of_another = "/dev/shm/vader_segment.host.0." + other + ".3";
+  for (const std::string& path : {segment, of_another}) std::ofstream(path) << "memory";
+  ::setenv("OMPI_MCA_ess_base_jobid", std::to_string(job).c_str(), 1);
+  ::setenv("OMPI_MCA_orte_top_session_dir", (directory_ / "ompi.host.0").c_str(), 1);
+  const pid_t launcher = ::fork();
+  if (launcher == 0) {
+    const std::string session = directory_ / fmt::format("ompi.host.0/pid.{}", ::getpid());
+    std::filesystem::create_directories(session + "/1/0");
+    ::setenv("OMPI_MCA_orte_jobfam_session_dir", session.c_str(), 1);
+    const RunLock lock(run(), 100);
+    std::raise(SIGKILL);
+  }
+  ASSERT_EQ(::waitpid(launcher, nullptr, 0), launcher);
+  std::filesystem::create_directories(directory_ / "ompi.host.0/pid.1");
+  EXPECT_TRUE(std::filesystem::exists(directory_ / fmt::format("ompi.host.0/pid.{}", launcher)));
+  const RunLock lock(run(), 100);
+  EXPECT_FALSE(std::filesystem::exists(directory_ / fmt::format("ompi.host.0/pid.{}", launcher)));
+  EXPECT_TRUE(std::filesystem::exists(directory_ / "ompi.host.0/pid.1"));
+  EXPECT_FALSE(std::filesystem::exists(segment));
+  EXPECT_TRUE(std::filesystem::exists(of_another));
+  std::filesystem::remove(of_another);
+  ::unsetenv("OMPI_MCA_ess_base_jobid");
+  ::unsetenv("OMPI_MCA_orte_top_session_dir");
 }
 
 TEST_F(RunLockTest, OfAProcessThatWasKilledItIsTakenOverAtOnce) {

@@ -91,15 +91,8 @@ bool wait_until(pid_t process, int& status, Clock::time_point deadline) {
   }
 }
 
-void kill_children(pid_t parent) {
-  for (const auto& entry : fs::directory_iterator("/proc")) {
-    const std::string name = entry.path().filename().string();
-    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
-    std::ostringstream status;
-    status << std::ifstream(entry.path() / "status").rdbuf();
-    if (status.str().find("\nPPid:\t" + std::to_string(parent) + "\n") != std::string::npos)
-      ::kill(static_cast<pid_t>(std::stol(name)), SIGKILL);
-  }
+double monotonic_seconds(Clock::time_point time) {
+  return std::chrono::duration<double>(time.time_since_epoch()).count();
 }
 
 /// mpirun first gets the chance to end its ranks.
@@ -183,12 +176,22 @@ RunResult run_program(const std::vector<std::string>& argv, const RunOptions& op
     interrupted = Clock::now();
     if (is_running) ::kill(process, options.interrupt_signal);
   }
-  if (!options.kill_ranks_after.empty() && wait_for_text(options.kill_ranks_after)) kill_children(process);
+  if (!options.kill_ranks_after.empty() && wait_for_text(options.kill_ranks_after))
+    for (const pid_t rank : children_of(process)) ::kill(rank, SIGKILL);
+  for (const Act& act : options.acts) {
+    if (!wait_for_text(act.after)) break;
+    const auto delay = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(act.delay_seconds));
+    has_ended = wait_until(process, status, std::min(deadline, Clock::now() + delay));
+    if (has_ended) break;
+    result.acted_at = monotonic_seconds(Clock::now());
+    act.act(process);
+  }
   if (!has_ended) has_ended = wait_until(process, status, deadline);
   if (!has_ended) {
     result.has_timed_out = true;
     end_process(process, status);
   }
+  result.ended_at = monotonic_seconds(Clock::now());
   result.seconds = seconds_since(start);
   result.seconds_after_interrupt = seconds_since(interrupted);
   result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -213,8 +216,21 @@ RunResult run_plumb(int num_ranks, const std::vector<std::string>& arguments, Ru
   argv.insert(argv.end(), arguments.begin(), arguments.end());
   RunResult result = run_program(argv, options);
   split_launcher_lines(result);
-  wait_for_launcher_files(temporary);
+  if (num_ranks == 0) wait_for_launcher_files(temporary);
   return result;
+}
+
+std::vector<pid_t> children_of(pid_t parent) {
+  std::vector<pid_t> children;
+  for (const auto& entry : fs::directory_iterator("/proc")) {
+    const std::string name = entry.path().filename().string();
+    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+    std::ostringstream status;
+    status << std::ifstream(entry.path() / "status").rdbuf();
+    if (status.str().find("\nPPid:\t" + std::to_string(parent) + "\n") != std::string::npos)
+      children.push_back(static_cast<pid_t>(std::stol(name)));
+  }
+  return children;
 }
 
 int count_processes(const std::string& text) {

@@ -3,6 +3,9 @@
 // run_plumb.
 #pragma once
 
+#include <sys/types.h>
+
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -12,6 +15,13 @@ namespace plumb::test {
 /// Limits on time are multiplied by it: 1, or more where a sanitizer slows everything down.
 inline constexpr int kPatience = PLUMB_TEST_PATIENCE;
 
+/// What is done to a program while it runs.
+struct Act {
+  std::string after = {};    // comes when standard error holds this text, at once if it is empty
+  double delay_seconds = 0;  // and then so long
+  std::function<void(pid_t program)> act = {};
+};
+
 struct RunOptions {
   std::map<std::string, std::string> environment = {};  // over that of the test
   std::string standard_input = {};
@@ -20,6 +30,7 @@ struct RunOptions {
   std::string interrupt_after = {};    // SIGINT, once, when standard error holds this text
   int interrupt_signal = 2;            // instead of SIGINT
   std::string kill_ranks_after = {};   // SIGKILL to all that the program started, when standard error holds this text
+  std::vector<Act> acts = {};          // one after the other, while it runs
   bool obeys_permissions = false;      // root too is refused files that their mode closes to it
 };
 
@@ -28,6 +39,7 @@ struct RunResult {
   bool has_timed_out = false;
   double seconds = 0;
   double seconds_after_interrupt = 0;
+  double acted_at = 0, ended_at = 0;  // seconds of the monotonic clock: before the last act; 0 if none came
   std::string out, err;
   std::string launcher;  // what run_plumb took out of err
 };
@@ -38,6 +50,8 @@ RunResult run_program(const std::vector<std::string>& argv, const RunOptions& op
 /// plumb with these arguments: num_ranks of it under mpirun, or for 0 itself. Its temporary files go to
 /// working_directory/tmp, which this makes. Lines that mpirun adds are moved from the result's err to launcher.
 RunResult run_plumb(int num_ranks, const std::vector<std::string>& arguments, RunOptions options);
+
+std::vector<pid_t> children_of(pid_t parent);
 
 /// Processes, besides this one, whose command line holds the text.
 int count_processes(const std::string& text);

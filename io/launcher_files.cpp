@@ -1,0 +1,89 @@
+#include "io/launcher_files.hpp"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "io/json_tolerant.hpp"
+
+namespace plumb {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr std::string_view kSharedMemory = "/dev/shm";
+
+std::string environment(const char* name) {
+  const char* const value = std::getenv(name);
+  return value ? value : "";
+}
+
+int64_t number_at_end(const std::string& text, char before) {
+  const size_t at = text.rfind(before);
+  int64_t number = 0;
+  if (at != std::string::npos) std::from_chars(text.data() + at + 1, text.data() + text.size(), number);
+  return number;
+}
+
+bool is_of_this_user(const fs::path& path) {
+  struct stat status = {};
+  return ::lstat(path.c_str(), &status) == 0 && status.st_uid == ::geteuid();
+}
+
+/// vader_segment.HOST.USER.JOB.RANK or osc_sm.HOST.JOB.NUMBER...
+bool is_segment_of(const std::string& name, int64_t job) {
+  return (name.starts_with("vader_segment.") || name.starts_with("osc_sm.")) &&
+         name.find(fmt::format(".{:x}.", job)) != std::string::npos;
+}
+
+void remove_segments(int64_t job) {
+  std::vector<fs::path> segments;
+  std::error_code error;
+  for (fs::directory_iterator entry(kSharedMemory, error), end; !error && entry != end; entry.increment(error))
+    if (is_segment_of(entry->path().filename().string(), job)) segments.push_back(entry->path());
+  for (const fs::path& path : segments)
+    if (is_of_this_user(path)) fs::remove(path, error);
+}
+
+}  // namespace
+
+LauncherJob this_launcher_job() {
+  const std::string session = environment("OMPI_MCA_orte_jobfam_session_dir");  // .../pid.N
+  LauncherJob job;
+  if (const int64_t launcher = number_at_end(session, '.'); launcher > 0) job.launcher = identity_of(launcher);
+  const std::string number = environment("OMPI_MCA_ess_base_jobid");
+  std::from_chars(number.data(), number.data() + number.size(), job.job);
+  return job;
+}
+
+nlohmann::ordered_json to_json(const LauncherJob& job) {
+  return {{"launcher", to_json(job.launcher)}, {"number", job.job}};
+}
+
+LauncherJob launcher_job_from(const nlohmann::ordered_json& json) {
+  return {process_identity_from(get_or_null(json, "launcher")), get_count(json, "number")};
+}
+
+void remove_launcher_files(const LauncherJob& job) noexcept try {
+  const ProcessIdentity me = this_process();
+  if (job.launcher.pid == 0 || job.job == 0 || job.launcher.machine != me.machine) return;
+  remove_segments(job.job);
+  const fs::path sessions = environment("OMPI_MCA_orte_top_session_dir");  // of this user, on this machine
+  if (life_of(job.launcher, me) != Life::kGone || !sessions.filename().string().starts_with("ompi.")) return;
+  const fs::path session = sessions / fmt::format("pid.{}", job.launcher.pid);
+  std::error_code ignored;
+  if (is_of_this_user(session)) fs::remove_all(session, ignored);
+} catch (const std::exception&) {
+  return;  // no run ends for the sake of what another one left
+}
+
+}  // namespace plumb

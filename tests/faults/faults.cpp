@@ -1,0 +1,147 @@
+// plumb_faults: makes runs fail in every way that the table of faults lists, and shows what they survive.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <regex>
+#include <string>
+
+#include "tests/faults/chaos.hpp"
+#include "tests/faults/leftovers.hpp"
+#include "tests/faults/run_case.hpp"
+#include "tests/faults/verify.hpp"
+
+namespace plumb::test {
+
+namespace {
+
+constexpr int kNumPlaces = 200;
+
+struct Options {
+  bool is_smoke = false, is_listed = false;
+  std::string only;  // a regular expression that the name of a row holds
+  int num_times = 1;
+  double chaos_minutes = 0;
+  uint64_t seed = std::random_device()();
+  std::string table;  // a file for the Markdown
+};
+
+int usage() {
+  fmt::print(stderr,
+             "usage: plumb_faults [--smoke | --only REGEX] [--list] [--times N] [--table FILE]\n"
+             "       plumb_faults --chaos MINUTES [--seed N] [--table FILE]\n");
+  return 2;
+}
+
+bool read_options(int argc, char** argv, Options& options) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string name = argv[i];
+    const char* const value = i + 1 < argc ? argv[i + 1] : nullptr;
+    if (name == "--smoke") {
+      options.is_smoke = true;
+    } else if (name == "--list") {
+      options.is_listed = true;
+    } else if (!value) {
+      return false;
+    } else {
+      ++i;
+      if (name == "--only") options.only = value;
+      if (name == "--times") options.num_times = std::max(1, std::atoi(value));
+      if (name == "--chaos") options.chaos_minutes = std::atof(value);
+      if (name == "--seed") options.seed = std::strtoull(value, nullptr, 10);
+      if (name == "--table") options.table = value;
+    }
+  }
+  return true;
+}
+
+std::string render(const Row& row) {
+  return fmt::format("| {} | {} | {} | {} | {} | {} | {} | {} |\n", row.fault, row.phase, row.exit_code,
+                     row.named.empty() ? "" : "`" + row.named + "`", row.detected, row.steps_lost, row.same_bits,
+                     row.left);
+}
+
+constexpr const char* kHead =
+    "| fault | phase | exit code | named | time to detect | steps lost | same bits | left over |\n"
+    "|---|---|---|---|---|---|---|---|\n";
+
+/// One bit in each of 200 places of each class of file of a checkpoint that 8 ranks wrote.
+std::vector<Row> flip_rows(Laboratory& laboratory) {
+  const Place place = laboratory.make_place("flips", Start::kInDpo);
+  std::vector<Row> rows;
+  for (const FlipCount& count : flip_bytes(place / "run/dpo/checkpoints/step-000020", kNumPlaces)) {
+    const std::string found = fmt::format("found {} of {}", count.num_found, count.num_flipped);
+    Row row{fmt::format("bit flipped in {} places", count.num_flipped), count.file_class, "65", found};
+    if (count.num_found != count.num_flipped) row.failures.push_back(found);
+    rows.push_back(row);
+  }
+  laboratory.clear(place);
+  return rows;
+}
+
+int run_table(const Options& options, const std::string& directory, bool has_mounts) {
+  const bool has_preload = std::getenv("LD_PRELOAD") == nullptr && !PLUMB_IS_SANITIZED;
+  std::vector<FaultCase> cases;
+  for (const FaultCase& given : fault_cases()) {
+    const bool is_asked = std::regex_search(given.fault + ", " + given.phase, std::regex(options.only));
+    if (is_asked && (given.is_smoke || !options.is_smoke)) cases.push_back(given);
+  }
+  if (options.is_listed) {
+    for (const FaultCase& given : cases) fmt::print("{}, {}\n", given.fault, given.phase);
+    return 0;
+  }
+  const auto start = std::chrono::steady_clock::now();
+  Laboratory laboratory(directory, {});
+  fmt::print("undisturbed: {:.1f} s\n{}", laboratory.golden_seconds(), kHead);
+  std::string table = kHead;
+  int num_failed = 0;
+  const auto add = [&](const Row& row) {
+    table += render(row);
+    fmt::print("{}", render(row));
+    for (const std::string& failure : row.failures) fmt::print("FAILED after {:.0f} s: {}\n", row.seconds, failure);
+    std::fflush(stdout);
+    num_failed += row.failures.empty() ? 0 : 1;
+  };
+  for (const FaultCase& given : cases) {
+    const bool can_run = (has_mounts || !given.needs_mounts) && (has_preload || !given.needs_preload);
+    add(can_run ? run_case(laboratory, given, options.num_times)
+                : Row{given.fault, given.phase, "not run: the system does not let it"});
+  }
+  if (std::regex_search("bit flipped in 200 places", std::regex(options.only)))
+    for (const Row& row : flip_rows(laboratory)) add(row);
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  fmt::print("{} rows in {:.0f} s, {} failed\n", cases.size(), seconds, num_failed);
+  if (!options.table.empty()) std::ofstream(options.table) << table;
+  return num_failed == 0 ? 0 : 1;
+}
+
+int run(int argc, char** argv) {
+  Options options;
+  if (!read_options(argc, argv, options)) return usage();
+  const bool has_mounts = enter_own_namespace();
+  if (!has_mounts) fmt::print("no mount namespace of its own: rows of full disks are left out\n");
+  const char* const base = std::getenv("TMPDIR");
+  std::string directory = std::string(base ? base : "/tmp") + "/plumb-faults-XXXXXX";
+  if (::mkdtemp(directory.data()) == nullptr) throw std::runtime_error("cannot make " + directory);
+  int result = 1;
+  try {
+    result = options.chaos_minutes > 0 ? run_chaos(directory, options.chaos_minutes, options.seed, options.table)
+                                       : run_table(options, directory, has_mounts);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "{}\n", error.what());
+  }
+  std::error_code ignored;
+  std::filesystem::remove_all(directory, ignored);
+  return result == 0 ? 0 : 1;
+}
+
+}  // namespace
+
+}  // namespace plumb::test
+
+int main(int argc, char** argv) { return plumb::test::run(argc, argv); }

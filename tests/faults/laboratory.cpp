@@ -1,0 +1,167 @@
+#include "tests/faults/laboratory.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+#include "tests/faults/damage.hpp"
+#include "tests/faults/leftovers.hpp"
+
+namespace plumb::test {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr int kRows = 100;  // four steps and a bit: epochs end in the middle of checkpoint intervals
+constexpr double kTimeoutSeconds = 300;
+
+std::string rows() {
+  std::string text;
+  for (int i = 0; i < kRows; ++i) {
+    const nlohmann::json row = {{"prompt", "What is " + std::to_string(i * i) + " and one?"},
+                                {"completion", " It is " + std::to_string(i * i + 1) + std::string(i % 5, '!')}};
+    text += row.dump() + "\n";
+  }
+  return text;
+}
+
+std::string pairs() {
+  std::string text;
+  for (int i = 0; i < kRows; ++i) {
+    const nlohmann::json row = {{"prompt", "What is " + std::to_string(i * i) + " and one?"},
+                                {"chosen", " It is " + std::to_string(i * i + 1) + std::string(i % 5, '!')},
+                                {"rejected", " " + std::to_string(7 * i) + std::string(i % 3, '?')}};
+    text += row.dump() + "\n";
+  }
+  return text;
+}
+
+void require_exit(const RunResult& result, int exit_code, const std::string& what) {
+  if (result.exit_code != exit_code)
+    throw std::runtime_error(what + " ended with " + std::to_string(result.exit_code) + ":\n" + result.err +
+                             result.launcher);
+}
+
+}  // namespace
+
+double monotonic_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+Outcome read_outcome(const Place& place) {
+  Outcome outcome;
+  for (const std::string stage : {"sft", "dpo"}) {
+    const std::string model = place / ("run/" + stage + "/model/model.safetensors");
+    if (!fs::exists(model)) continue;
+    outcome.models[stage] = read_file(model);
+    std::vector<std::string>& lines = outcome.metrics[stage];
+    for (const std::string& line : lines_with(read_file(place / ("run/" + stage + "/metrics.jsonl")), "{")) {
+      nlohmann::json metrics = nlohmann::json::parse(line);
+      for (const char* key : {"step_seconds", "tokens_per_second", "memory_bytes"}) metrics.erase(key);
+      lines.push_back(metrics.dump());
+    }
+  }
+  return outcome;
+}
+
+std::string difference(const Outcome& got, const Outcome& expected) {
+  for (const auto& [stage, lines] : expected.metrics) {
+    if (!got.metrics.contains(stage)) return stage + " has not ended";
+    const std::vector<std::string>& others = got.metrics.at(stage);
+    if (others.size() != lines.size())
+      return stage + " logged " + std::to_string(others.size()) + " steps instead of " + std::to_string(lines.size());
+    const auto differs = std::mismatch(lines.begin(), lines.end(), others.begin());
+    if (differs.first != lines.end()) return stage + ": " + *differs.second + " instead of " + *differs.first;
+    if (got.models.at(stage) != expected.models.at(stage)) return "the model of " + stage + " has other bytes";
+  }
+  return "";
+}
+
+Laboratory::Laboratory(const std::string& directory, const Length& length) : directory_(directory), length_(length) {
+  fs::create_directories(directory + "/inputs");
+  write_file(directory + "/inputs/rows.jsonl", rows());
+  write_file(directory + "/inputs/pairs.jsonl", pairs());
+  require_exit(run_plumb(0,
+                         {"init", "--output_dir", "model", "--hidden_size", "32", "--num_layers", "2", "--num_heads",
+                          "4", "--num_kv_heads", "2", "--max_position_embeddings", "256"},
+                         {.working_directory = directory + "/inputs"}),
+               0, "plumb init");
+  fs::remove_all(directory + "/inputs/tmp");
+  const Place place = make_place("golden", Start::kEmpty);
+  const RunResult result = start(place, {}, false);
+  require_exit(result, 0, "the undisturbed run");
+  golden_seconds_ = result.seconds;
+  golden_ = read_outcome(place);
+  if (golden_.models.size() != 2) throw std::runtime_error("the undisturbed run left no two models");
+  clear(place);
+}
+
+Place Laboratory::make_place(const std::string& name, Start start) {
+  Place place{directory_ + "/" + name};
+  fs::remove_all(place.directory);
+  fs::copy(directory_ + "/inputs", place.directory, fs::copy_options::recursive);
+  if (start != Start::kEmpty) fs::copy(state_of(start), place / "run", fs::copy_options::recursive);
+  return place;
+}
+
+void Laboratory::clear(const Place& place) const {
+  remove_disk(place);
+  fs::remove_all(place.directory);
+}
+
+std::string Laboratory::state_of(Start start) {
+  const bool is_in_dpo = start == Start::kInDpo;
+  const std::string kept = directory_ + (is_in_dpo ? "/in_dpo" : "/sft_done");
+  if (fs::exists(kept)) return kept;
+  const Place place =
+      make_place(is_in_dpo ? "until_in_dpo" : "until_sft_done", is_in_dpo ? Start::kSftDone : Start::kEmpty);
+  require_exit(this->start(place, {.points = is_in_dpo ? "step:25:1:kill" : "stage-recorded:1:0:kill"}, false), 137,
+               "the start of a row");
+  fs::rename(place / "run", kept);
+  clear(place);
+  return kept;
+}
+
+void Laboratory::write_ini(const Place& place, int num_ranks, bool is_async) const {
+  const auto line = [](const char* name, auto value) {
+    return std::string(name) + " = " + std::to_string(value) + "\n";
+  };
+  write_file(place / "align.ini",
+             "model = model\noutput_dir = run\nthreads = 1\nlearning_rate = 0.001\nper_device_train_batch_size = 1\n" +
+                 line("gradient_accumulation_steps", kMicroBatches / num_ranks) +
+                 line("logging_steps", length_.logging_steps) + line("save_steps", length_.save_steps) +
+                 line("watchdog_seconds", kWatchdogSeconds) + line("max_steps", length_.steps_per_stage) +
+                 (is_async ? "async_save = true\n" : "") + "[sft]\ndata = rows.jsonl\n[dpo]\ndata = pairs.jsonl\n");
+}
+
+RunResult Laboratory::start(const Place& place, const Attempt& attempt, bool is_async) const {
+  write_ini(place, attempt.num_ranks, is_async);
+  RunOptions options;
+  options.environment = attempt.environment;
+  options.environment["PLUMB_LABORATORY"] = directory_;
+  if (!attempt.points.empty()) options.environment["PLUMB_FAULT"] = attempt.points;
+  options.working_directory = place.directory;
+  options.timeout_seconds = kTimeoutSeconds;
+  if (attempt.acts) options.acts = attempt.acts(place);
+  double ended_at = 0;
+  if (attempt.kill == Kill::kLauncher)
+    options.acts.push_back({" fault: ", 0, [&](pid_t launcher) {
+                              ::kill(launcher, SIGKILL);
+                              wait_for_end_of(mark(), kTimeToEndSeconds);
+                              ended_at = monotonic_seconds();
+                            }});
+  if (attempt.kill == Kill::kAllRanks)
+    options.acts.push_back({" fault: ", 0, [](pid_t launcher) {
+                              for (const pid_t rank : children_of(launcher)) ::kill(rank, SIGKILL);
+                            }});
+  const std::vector<std::string> pipeline = {"pipeline", "align.ini"};
+  RunResult result = run_plumb(attempt.num_ranks, attempt.arguments.empty() ? pipeline : attempt.arguments, options);
+  if (ended_at > 0) result.ended_at = ended_at;  // of the last rank, not of mpirun
+  return result;
+}
+
+}  // namespace plumb::test

@@ -1,0 +1,63 @@
+// Where rows run: a directory with a model, rows and a pipeline of two stages; what an undisturbed run of it leaves;
+// and run directories that stand for what was there before a fault.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "tests/faults/fault_case.hpp"
+
+namespace plumb::test {
+
+inline constexpr double kTimeToEndSeconds = 20;  // for processes whose launcher is gone
+
+double monotonic_seconds();
+
+/// What must not depend on what happened: of each stage the metrics of every step, all digits, and the model.
+struct Outcome {
+  std::map<std::string, std::vector<std::string>> metrics;
+  std::map<std::string, std::string> models;
+};
+
+/// Stages that have not ended are left out.
+Outcome read_outcome(const Place& place);
+/// "" where both are the same, else where they differ first.
+std::string difference(const Outcome& got, const Outcome& expected);
+
+class Laboratory {
+ public:
+  struct Length {
+    int steps_per_stage = kStepsPerStage;
+    int save_steps = kInterval;
+    int logging_steps = 1;
+  };
+
+  /// Makes the model and runs the pipeline once, undisturbed, on 8 ranks. Throws std::runtime_error.
+  Laboratory(const std::string& directory, const Length& length);
+
+  const Outcome& golden() const { return golden_; }
+  double golden_seconds() const { return golden_seconds_; }
+
+  /// A directory of its own for a row, removed with what is in it by clear().
+  Place make_place(const std::string& name, Start start);
+  void clear(const Place& place) const;
+
+  /// The next start has this many ranks, and the same global batch.
+  void write_ini(const Place& place, int num_ranks, bool is_async) const;
+  /// plumb in this place, with an environment in which its processes can be found.
+  RunResult start(const Place& place, const Attempt& attempt, bool is_async) const;
+
+  /// "NAME=value" that the processes of this laboratory have in their environment.
+  std::string mark() const { return "PLUMB_LABORATORY=" + directory_; }
+
+ private:
+  std::string state_of(Start start);
+
+  std::string directory_;
+  Length length_;
+  Outcome golden_;
+  double golden_seconds_ = 0;
+};
+
+}  // namespace plumb::test

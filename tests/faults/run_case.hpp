@@ -1,0 +1,28 @@
+// Runs a row: the fault, what is seen of it, the same command again, and whether all is as if nothing had happened.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "tests/faults/fault_case.hpp"
+#include "tests/faults/laboratory.hpp"
+
+namespace plumb::test {
+
+/// A row of the table as it was seen.
+struct Row {
+  std::string fault = {}, phase = {}, exit_code = {}, named = {}, detected = {}, steps_lost = {}, same_bits = {},
+              left = {};
+  std::vector<std::string> failures = {};  // of what must hold; none where all does
+  double seconds = 0;
+};
+
+/// The last step that a run's log names, counted over both stages; `before` if it names none.
+int last_step(const std::string& log, int before);
+/// After which step a run goes on, by its log.
+int first_step(const std::string& log);
+
+/// num_times times, with the median of the times to detect.
+Row run_case(Laboratory& laboratory, const FaultCase& given, int num_times);
+
+}  // namespace plumb::test
