@@ -1,6 +1,8 @@
 // plumb plan: what a run of these options would take, per rank and node, before anything is started.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "apps/commands.hpp"
 #include "apps/model_setup.hpp"
 #include "apps/output_directory.hpp"
@@ -63,6 +65,7 @@ int run_plan(const std::vector<std::string>& arguments) {
   const PlanInput input{.config = config,
                         .num_ranks = num_ranks,
                         .ranks_per_node = ranks_per_node > 0 ? ranks_per_node : num_ranks,
+                        .num_threads = std::max(1, o.model.threads),
                         .element_bytes = o.model.dtype == "bfloat16" ? 2 : 4,
                         .accumulation_steps = o.gradient_accumulation_steps,
                         .micro_batch_tokens = o.per_device_train_batch_size * documents * o.data.max_length,

@@ -27,6 +27,7 @@
 #include "io/report.hpp"
 #include "io/run_lock.hpp"
 #include "lib/base/check.hpp"
+#include "lib/base/fault.hpp"
 #include "lib/base/log.hpp"
 #include "lib/objective/dpo.hpp"
 #include "lib/objective/reward.hpp"
@@ -113,6 +114,7 @@ void plan_run(const TrainOptions& o, const Communicator& comm, const ModelConfig
       .config = config,
       .num_ranks = comm.size(),
       .ranks_per_node = comm.node_size(0),
+      .num_threads = threads,
       .element_bytes = o.model.dtype == "bfloat16" ? 2 : 4,
       .accumulation_steps = o.gradient_accumulation_steps,
       .micro_batch_tokens = o.per_device_train_batch_size * train_rows.dataset->max_row_tokens(),

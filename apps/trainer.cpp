@@ -114,7 +114,7 @@ BatchGradient accumulate_global_batch(TrainableModel& model, const Communicator&
 
 StepStats Trainer::step(const std::vector<MicroBatch>& micro_batches) {
   const BatchGradient gradient =
-      accumulate_global_batch(model_, comm_, objective_, micro_batches, options_.wants_stop, num_steps_done_ + 1);
+      accumulate_global_batch(model_, comm_, objective_, micro_batches, options_.wants_stop, state_.num_steps_done + 1);
   StepStats stats;
   stats.reports = gradient.reports;
   stats.metrics = objective_.metrics(gradient.sums, /*is_evaluation=*/false);

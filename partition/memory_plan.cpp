@@ -141,10 +141,10 @@ MemoryPlan plan_memory(const PlanInput& input) {
     plan_whole_model(input, units, plan);
   plan.activation_bytes = activation_bytes(input);
   const int64_t tokens = input.micro_batch_tokens;
-  plan.head_bytes =
-      input.config.head == HeadKind::kScore
-          ? 2 * tokens * input.config.hidden_size * input.element_bytes  // hidden and its gradient
-          : token_loss_bytes(tokens, input.config.hidden_size, input.config.vocab_size, input.element_bytes);
+  plan.head_bytes = input.config.head == HeadKind::kScore
+                        ? 2 * tokens * input.config.hidden_size * input.element_bytes  // hidden and its gradient
+                        : token_loss_bytes(tokens, input.config.hidden_size, input.config.vocab_size,
+                                           input.element_bytes, input.num_threads);
   if (input.has_async_save) plan.save_bytes = plan.parameter_bytes + plan.moment_bytes;
   return plan;
 }

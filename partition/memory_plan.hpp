@@ -20,6 +20,7 @@ struct PlanInput {
   ModelConfig config;
   int num_ranks = 1;
   int ranks_per_node = 1;
+  int num_threads = 1;        // per rank
   int64_t element_bytes = 4;  // of slots and activations: 4 or 2
   int64_t accumulation_steps = 1;
   int64_t micro_batch_tokens = 0;  // the most that one micro-batch holds

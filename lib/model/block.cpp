@@ -25,8 +25,14 @@ at::Tensor normalise(const at::Tensor& x, const at::Tensor& residual, const at::
   at::Tensor y = at::empty_like(x);
   rstd = at::empty({rows}, x.options().dtype(at::kFloat));
   with_element_type(x.scalar_type(), [&]<class T>(T*) {
-    activation_kernels<T>().rms_norm(data_of<T>(x), data_of<T>(residual), data_of<T>(sum), data_of<T>(weight),
-                                     data_of<T>(y), data_of<float>(rstd), rows, columns, static_cast<float>(epsilon));
+    const auto at_row = [&](const at::Tensor& matrix, int64_t row) {
+      return matrix.defined() ? data_of<T>(matrix) + row * columns : nullptr;
+    };
+    for_rows(rows, columns, [&](int64_t first, int64_t last) {
+      activation_kernels<T>().rms_norm(at_row(x, first), at_row(residual, first), at_row(sum, first),
+                                       data_of<T>(weight), at_row(y, first), data_of<float>(rstd) + first, last - first,
+                                       columns, static_cast<float>(epsilon));
+    });
   });
   return y;
 }
@@ -71,8 +77,12 @@ AttentionShape attention_shape(const ModelConfig& config, int64_t layer) {
 void rotate(const BlockContext& context, const at::Tensor& qkv, float direction) {
   const ModelConfig& config = context.config;
   with_element_type(qkv.scalar_type(), [&]<class T>(T*) {
-    activation_kernels<T>().rope(data_of<T>(qkv), qkv.size(1), context.rope.cos.data(), context.rope.sin.data(),
-                                 qkv.size(0), config.num_heads + config.num_kv_heads, config.head_dim, direction);
+    for_rows(qkv.size(0), qkv.size(1), [&](int64_t first, int64_t last) {
+      const int64_t angles = first * (config.head_dim / 2);
+      activation_kernels<T>().rope(data_of<T>(qkv) + first * qkv.size(1), qkv.size(1), context.rope.cos.data() + angles,
+                                   context.rope.sin.data() + angles, last - first,
+                                   config.num_heads + config.num_kv_heads, config.head_dim, direction);
+    });
   });
 }
 
@@ -123,7 +133,10 @@ void normalise_heads_backward(const BlockContext& context, const BlockParameters
 at::Tensor swiglu(const at::Tensor& gate_up) {
   at::Tensor y = new_like(gate_up, gate_up.size(0), gate_up.size(1) / 2);
   with_element_type(y.scalar_type(), [&]<class T>(T*) {
-    activation_kernels<T>().swiglu(data_of<T>(gate_up), data_of<T>(y), y.size(0), y.size(1));
+    for_rows(y.size(0), y.size(1), [&](int64_t first, int64_t last) {
+      activation_kernels<T>().swiglu(data_of<T>(gate_up) + first * gate_up.size(1), data_of<T>(y) + first * y.size(1),
+                                     last - first, y.size(1));
+    });
   });
   return y;
 }
@@ -289,9 +302,12 @@ at::Tensor block_backward(const BlockContext& context, int64_t layer, const Bloc
   at::Tensor hidden = new_like(dout, dout.size(0), kept.gate_up_RE.size(1) / 2);
   LinearInputGradient down = backward_input(Product::kDown, dout, true);
   with_element_type(dout.scalar_type(), [&]<class T>(T*) {  // the gate's and up's gradients replace them
-    activation_kernels<T>().swiglu_backward(data_of<T>(down.dx_TI), data_of<T>(kept.gate_up_RE),
-                                            data_of<T>(kept.gate_up_RE), data_of<T>(hidden), hidden.size(0),
-                                            hidden.size(1));
+    const int64_t columns = hidden.size(1);
+    for_rows(hidden.size(0), columns, [&](int64_t first, int64_t last) {
+      T* const gate_up = data_of<T>(kept.gate_up_RE) + first * 2 * columns;
+      activation_kernels<T>().swiglu_backward(data_of<T>(down.dx_TI) + first * columns, gate_up, gate_up,
+                                              data_of<T>(hidden) + first * columns, last - first, columns);
+    });
   });
   down.dx_TI.reset();
   backward_matrices(Product::kDown, dout, down, gradients.base.down_DF, [&] { return hidden; });

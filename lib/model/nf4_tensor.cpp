@@ -2,16 +2,20 @@
 
 #include <ATen/Parallel.h>
 
+#include <algorithm>
+
 #include "lib/base/check.hpp"
 
 namespace plumb {
 
 void nf4_dequantize(const Nf4View& matrix, int64_t begin, const at::Tensor& out) {
-  constexpr int64_t kGrainElements = 1 << 16;  // some ten microseconds of one thread
+  constexpr int64_t kBlock = 64, kGrainBlocks = 1 << 10;  // some ten microseconds of one thread
   check(out.is_contiguous() && (out.scalar_type() == at::kFloat || out.scalar_type() == at::kBFloat16),
         "a matrix is dequantised to contiguous float32 or bfloat16");
-  at::parallel_for(0, out.numel(), kGrainElements, [&](int64_t first, int64_t last) {
-    const auto count = static_cast<size_t>(last - first);
+  const int64_t num_blocks = (out.numel() + kBlock - 1) / kBlock;
+  at::parallel_for(0, num_blocks, kGrainBlocks, [&](int64_t first_block, int64_t last_block) {
+    const int64_t first = first_block * kBlock;
+    const auto count = static_cast<size_t>(std::min(last_block * kBlock, out.numel()) - first);
     if (out.scalar_type() == at::kFloat)
       nf4_dequantize(matrix, begin + first, std::span(static_cast<float*>(out.data_ptr()) + first, count));
     else

@@ -2,7 +2,10 @@
 // them.
 #pragma once
 
+#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
+
+#include <algorithm>
 
 #include "lib/base/check.hpp"
 #include "lib/kernels/kernels.hpp"
@@ -23,6 +26,14 @@ inline int64_t round_up_rows(int64_t rows, int64_t element_bytes) {
   constexpr int64_t kBFloat16Rows = 64;
   const int64_t multiple = element_bytes == 4 ? 1 : kBFloat16Rows;
   return (rows + multiple - 1) / multiple * multiple;
+}
+
+/// body(first, last) for parts of the rows, on the threads of this rank. Rows are independent of each other, so the
+/// bits do not depend on how many there are.
+template <class Body>
+void for_rows(int64_t num_rows, int64_t elements_per_row, Body body) {
+  constexpr int64_t kGrainElements = 1 << 14;  // some ten microseconds
+  at::parallel_for(0, num_rows, std::max<int64_t>(1, kGrainElements / std::max<int64_t>(1, elements_per_row)), body);
 }
 
 template <class T>

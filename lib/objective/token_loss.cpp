@@ -15,11 +15,13 @@ namespace plumb {
 
 namespace {
 
-constexpr int64_t kChunkBytes = 16 << 20;              // of logits: about what stays in a core's share of the caches
+constexpr int64_t kChunkBytes = 16 << 20;              // of logits, per thread: few rows make slow products
+constexpr int kMostChunkThreads = 4;                   // beyond which more rows gain nothing
 constexpr int64_t kVocabularySliceElements = 1 << 20;  // of the head's gradient, per product
 
-int64_t chunk_rows(int64_t num_targets, int64_t vocab, int64_t element_bytes) {
-  const int64_t most = std::max<int64_t>(16, kChunkBytes / (vocab * element_bytes));
+int64_t chunk_rows(int64_t num_targets, int64_t vocab, int64_t element_bytes, int num_threads) {
+  const int64_t chunk_bytes = kChunkBytes * std::min(num_threads, kMostChunkThreads);
+  const int64_t most = std::max<int64_t>(16, chunk_bytes / (vocab * element_bytes));
   return round_up_rows(std::min(num_targets, most), element_bytes);
 }
 
@@ -69,7 +71,7 @@ class ChunkedLoss {
         num_targets_(std::ssize(targets.labels)),
         dim_(hidden_TD.size(1)),
         vocab_(parameters.head_VD.size(0)),
-        chunk_(chunk_rows(num_targets_, vocab_, static_cast<int64_t>(sizeof(T)))) {
+        chunk_(chunk_rows(num_targets_, vocab_, static_cast<int64_t>(sizeof(T)), at::get_num_threads())) {
     positions_ = at::from_blob(const_cast<int64_t*>(targets.positions.data()), {num_targets_},
                                at::TensorOptions().dtype(at::kLong));
     selected_ = at::index_select(hidden_TD, 0, positions_);
@@ -93,14 +95,13 @@ class ChunkedLoss {
     for_each_chunk(scales.data(), stats, [&](const at::Tensor& dlogits, const at::Tensor& x, int64_t begin) {
       at::Tensor dx = dnormed.narrow(0, begin, x.size(0));
       at::mm_out(dx, dlogits, parameters_.head_VD);
-      if (gradients.head_VD.defined())
-        add_head_gradient(dlogits, x, begin == 0, gradients.head_VD, scratch_.product);
+      if (gradients.head_VD.defined()) add_head_gradient(dlogits, x, begin == 0, gradients.head_VD, scratch_.product);
     });
     const at::Tensor dnorm = gradients.norm_D.defined() ? gradients.norm_D.zero_() : at::zeros({dim_}, at::kFloat);
     const at::Tensor dselected = at::empty_like(selected_);
     kernels_.rms_norm_backward(data_of<T>(dnormed), data_of<T>(selected_), data_of<float>(rstd_),
-                               data_of<T>(parameters_.norm_D), nullptr, data_of<T>(dselected),
-                               data_of<float>(dnorm), num_targets_, dim_);
+                               data_of<T>(parameters_.norm_D), nullptr, data_of<T>(dselected), data_of<float>(dnorm),
+                               num_targets_, dim_);
     for (const Targets::Twins& twins : targets_.twins)  // the later of two copies to one row must hold both
       dselected.select(0, twins.second).add_(dselected.select(0, twins.first));
     for (const Targets::Twins& twins : targets_.twins)
@@ -118,8 +119,10 @@ class ChunkedLoss {
       const at::Tensor x = normed_.narrow(0, begin, padded_rows);
       at::Tensor part = logits_.narrow(0, 0, padded_rows);
       if (!holds_all_logits_) at::mm_out(part, x, parameters_.head_VD.t());
-      kernels_.cross_entropy(data_of<T>(part), targets_.labels.data() + begin, rows, vocab_, kind_,
-                             scales ? scales + begin : nullptr, stats.data() + begin);
+      for_rows(rows, vocab_, [&](int64_t first, int64_t last) {
+        kernels_.cross_entropy(data_of<T>(part) + first * vocab_, targets_.labels.data() + begin + first, last - first,
+                               vocab_, kind_, scales ? scales + begin + first : nullptr, stats.data() + begin + first);
+      });
       if (scales && padded_rows > rows) part.narrow(0, rows, padded_rows - rows).zero_();
       body(part, x, begin);
     }
@@ -214,13 +217,15 @@ TokenLossResult token_loss_in_two_phases(const at::Tensor& hidden_TD, const Targ
   return result;
 }
 
-int64_t token_loss_bytes(int64_t num_tokens, int64_t hidden_size, int64_t vocab_size, int64_t element_bytes) {
+int64_t token_loss_bytes(int64_t num_tokens, int64_t hidden_size, int64_t vocab_size, int64_t element_bytes,
+                         int num_threads) {
   const int64_t rows = num_tokens * hidden_size * element_bytes;
   // in bfloat16 also a slice of the gradient, and the head once more: oneDNN packs it for its product
   const int64_t product =
       element_bytes == 4 ? 0 : (kVocabularySliceElements + vocab_size * hidden_size) * element_bytes;
   // hidden and its gradient, selected, normed and their gradients; one chunk of logits
-  return 6 * rows + chunk_rows(num_tokens, vocab_size, element_bytes) * vocab_size * element_bytes + product;
+  return 6 * rows + chunk_rows(num_tokens, vocab_size, element_bytes, num_threads) * vocab_size * element_bytes +
+         product;
 }
 
 }  // namespace plumb

@@ -72,7 +72,8 @@ TokenLossResult token_loss_in_two_phases(const at::Tensor& hidden_TD, const Targ
                                          const FindScales& find_scales, const HeadTensors& gradients,
                                          TokenLossScratch& scratch);
 
-/// The most that token_loss() holds at once, in one phase or two, when all tokens are trained.
-int64_t token_loss_bytes(int64_t num_tokens, int64_t hidden_size, int64_t vocab_size, int64_t element_bytes);
+/// The most that token_loss() holds at once, in one phase or two, when all tokens are trained, on so many threads.
+int64_t token_loss_bytes(int64_t num_tokens, int64_t hidden_size, int64_t vocab_size, int64_t element_bytes,
+                         int num_threads);
 
 }  // namespace plumb
