@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <map>
 
 #include "io/file.hpp"
 #include "lib/base/check.hpp"
@@ -16,11 +17,18 @@ namespace {
 constexpr int64_t kMaxFileBytes = 16 << 20;
 constexpr const char* kBlanks = " \t";
 
-std::vector<std::string> options_of(Stage stage) {
-  TrainOptions options = default_options(stage);
-  OptionsDescription description;
-  declare(description, options);
-  return names_of(description);
+const std::vector<std::string>& options_of(Stage stage) {
+  static const std::map<Stage, std::vector<std::string>> names = [] {
+    std::map<Stage, std::vector<std::string>> of_stages;
+    for (const Stage each : kStages) {
+      TrainOptions options = default_options(each);
+      OptionsDescription description;
+      declare(description, options);
+      of_stages[each] = names_of(description);
+    }
+    return of_stages;
+  }();
+  return names.at(stage);
 }
 
 bool contains(const std::vector<std::string>& names, const std::string& name) {
@@ -117,7 +125,7 @@ void check_common(const PipelineFile& file) {
 
 /// As a command line; options may be given several times, as lists are.
 std::vector<std::string> arguments_of(const PipelineFile& file, const PipelineFile::Section& section) {
-  const std::vector<std::string> known = options_of(section.stage);
+  const std::vector<std::string>& known = options_of(section.stage);
   std::vector<Setting> settings;
   for (const Setting& setting : file.common)
     if (contains(known, setting.name) && !contains(section.settings, setting.name)) settings.push_back(setting);

@@ -7,6 +7,8 @@
 namespace plumb {
 namespace {
 
+constexpr size_t kMaxCells = 65'536;
+
 RecordPlace place_of_byte(std::string_view record, size_t offset, RecordPlace place) {
   place.line += std::count(record.begin(), record.begin() + static_cast<std::ptrdiff_t>(offset), '\n');
   return place;
@@ -79,6 +81,9 @@ void split_csv_record(std::string_view record, char delimiter, const RecordPlace
                       std::vector<std::string>& cells) {
   size_t num_cells = 0;
   for (size_t i = 0;; ++i) {
+    if (num_cells == kMaxCells) {
+      throw_error<DataError>("{}: expected at most {} fields, got more", to_string(place), kMaxCells);
+    }
     if (num_cells == cells.size()) cells.emplace_back();
     std::string& cell = cells[num_cells++];
     cell.clear();

@@ -37,7 +37,7 @@ class CsvRecordEnd {
 };
 
 /// Replaces `cells` by the cells of a whole record without its line end. Throws DataError for text after a closing
-/// quote, an unclosed quote (with the line that opens it) and a carriage return that ends no line.
+/// quote, an unclosed quote (with the line that opens it), a carriage return that ends no line, and for 65,537 cells.
 void split_csv_record(std::string_view record, char delimiter, const RecordPlace& place,
                       std::vector<std::string>& cells);
 

@@ -175,7 +175,8 @@ ShardEntry shard_entry_from_json(const Json& object, const std::string& where) {
   shard.num_bytes = count_field(object, "bytes", where);
   shard.sha256 = string_field(object, "sha256", where);
   if (!is_sha256(shard.sha256)) {
-    throw_error<DataError>("{}: {}: expected a sha256 of 64 digits, got another text", where, shard.file);
+    throw_error<DataError>("{}: {}: expected a sha256 of 64 digits, got '{}'", where, shard.file,
+                           shard.sha256.substr(0, kMaxQuotedBytes));
   }
   return shard;
 }

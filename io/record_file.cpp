@@ -12,7 +12,6 @@ namespace plumb {
 namespace {
 
 constexpr int64_t kIndexMagic = 0x31584449'424D4C50;  // "PLMBIDX1" as little-endian bytes
-constexpr size_t kMaxColumns = 65'536;
 
 void check_text(const RawRecord& raw) {
   if (const size_t zero = raw.bytes.find('\0'); zero != std::string_view::npos) {
@@ -26,9 +25,6 @@ std::vector<std::string> parse_header(const RawRecord& raw, RecordFormat format)
   check_text(raw);
   std::vector<std::string> names;
   split_csv_record(raw.bytes, delimiter_of(format), raw.place, names);
-  if (names.size() > kMaxColumns) {
-    throw_error<DataError>("{}: expected at most {} columns, got {}", to_string(raw.place), kMaxColumns, names.size());
-  }
   std::set<std::string_view> seen;
   for (size_t i = 0; i < names.size(); ++i) {
     if (names[i].empty()) {

@@ -82,7 +82,8 @@ bool FileWindow::read_more() {
     end_ -= begin_;
     begin_ = 0;
   }
-  if (buffer_.size() - end_ < kReadBytes / 2) buffer_.resize(std::max(kReadBytes, buffer_.size() * 2));
+  const size_t piece_bytes = std::min(kReadBytes, static_cast<size_t>(size_bytes_) + 1);
+  if (buffer_.size() - end_ <= piece_bytes / 2) buffer_.resize(std::max(piece_bytes, buffer_.size() * 2));
   for (;;) {
     const ssize_t num_read = ::pread(descriptor_, buffer_.data() + end_, buffer_.size() - end_,
                                      static_cast<off_t>(offset_ + static_cast<int64_t>(end_)));

@@ -22,7 +22,7 @@ std::string_view name_of(RecordFormat format);
 constexpr bool is_table(RecordFormat format) { return format == RecordFormat::kCsv || format == RecordFormat::kTsv; }
 constexpr char delimiter_of(RecordFormat format) { return format == RecordFormat::kTsv ? '\t' : ','; }
 
-inline constexpr int64_t kMaxRecordBytes = int64_t{64} << 20;
+inline constexpr int64_t kMaxRecordBytes = int64_t{16} << 20;
 
 /// A file read front to back through one buffer that grows up to the size of a record.
 class FileWindow {

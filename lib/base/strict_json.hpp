@@ -1,5 +1,6 @@
-// JSON that somebody else wrote, read strictly: bounded depth, no key twice, nothing behind the value. The parser's own
-// builder keeps the last of two equal keys and any depth, and it takes a NUL byte for the end. Source: RFC 8259.
+// JSON that somebody else wrote, read strictly: bounded depth and count, no key twice, nothing behind the value. The
+// parser's own builder keeps the last of two equal keys and any depth, and it takes a NUL byte for the end. Source: RFC
+// 8259.
 #pragma once
 
 #include <fmt/format.h>
@@ -15,6 +16,8 @@
 namespace plumb {
 
 inline constexpr size_t kMaxJsonDepth = 64;
+/// Of one text: a value may be two bytes long and takes up to a hundred of memory.
+inline constexpr size_t kMaxJsonValues = 10'000'000;
 /// Of an object that keeps the order of its keys, as it searches all of them for each new one.
 inline constexpr size_t kMaxOrderedJsonKeys = 4096;
 
@@ -70,6 +73,8 @@ class StrictJsonBuilder : public nlohmann::json_sax<Json> {
 
  private:
   Json* place(Json value) {
+    if (++num_values_ > kMaxJsonValues)
+      fail_(std::nullopt, fmt::format("expected at most {} values, got more", kMaxJsonValues));
     if (containers_.empty()) return &(root_ = std::move(value));
     Json& parent = *containers_.back();
     if (parent.is_object()) return &(*slot_ = std::move(value));
@@ -93,6 +98,7 @@ class StrictJsonBuilder : public nlohmann::json_sax<Json> {
 
   const Fail& fail_;
   Json root_;
+  size_t num_values_ = 0;
   std::vector<Json*> containers_;  // open objects and arrays, outermost first
   Json* slot_ = nullptr;           // where the value of the last key goes
 };

@@ -154,10 +154,11 @@ void Interpreter::fail_call(const Expression& expression, const Value& callee, c
 
 Value Interpreter::call_function(Function function, const Arguments& arguments) {
   switch (function) {
-    case Function::kRaiseException:
+    case Function::kRaiseException: {
       arguments.expect(runtime_, "raise_exception", {{"message"}, 1});
-      runtime_.fail("the template refuses the conversation: {}",
-                    to_text(runtime_, *arguments.find(0, "message")).bytes);
+      const Text message = to_text(runtime_, *arguments.find(0, "message"));
+      runtime_.fail("the template refuses the conversation: {}", message.bytes);
+    }
     case Function::kStrftimeNow:
       return format_time(arguments);
     case Function::kRange:

@@ -11,7 +11,7 @@ namespace plumb::fuzz {
 
 namespace {
 
-constexpr size_t kMaxRanks = 64, kMaxUnits = 6;
+constexpr size_t kMaxRanks = 24, kMaxUnits = 4;
 
 CheckpointUnit make_unit(int64_t num_elements, bool has_8bit_moments, int num_ranks) {
   CheckpointUnit unit;
