@@ -33,7 +33,7 @@ submit() {
   local options=()
   while [[ $1 != -- ]]; do options+=("$1") && shift; done
   shift
-  job=$(PLUMB_SITE=$work/site.env sbatch --parsable --nodes 3-4 --ntasks-per-node 2 --output "$name.log" "${options[@]}" \
+  job=$(PLUMB_SITE=$work/site.env sbatch --parsable --nodes 3-4 --output "$name.log" "${options[@]}" \
     "$root/slurm/train.sbatch" "$@")
 }
 
@@ -41,9 +41,16 @@ state() { squeue --noheader --jobs "$job" --format %T; }
 
 is_over() { [[ $(state) =~ ^(COMPLETED|FAILED|CANCELLED|TIMEOUT|NODE_FAIL)?$ ]]; }
 
-# A job that was put back starts two minutes later; nobody waits for that here.
+# A job that was put back starts two minutes later; nobody waits for that here. Within the same second it would be refused.
+hurry() {
+  if [[ $(squeue --noheader --jobs "$job" --format %r) == BeginTime ]]; then
+    sleep 3
+    scontrol update JobId="$job" StartTime=now || true
+  fi
+}
+
 is_over_or_hurried() {
-  if [[ $(state) == PENDING ]]; then scontrol update JobId="$job" StartTime=now || true; fi
+  hurry
   is_over
 }
 
@@ -59,7 +66,7 @@ wait_for_log() { wait_until "${2:-300}" logs "$1" || fail "\"$1\" is not in $nam
 # wait_for_restart N: until the job runs that often again
 wait_for_restart() { wait_until 300 is_restarted "$1" || fail "was not started again"; }
 is_restarted() {
-  if [[ $(state) == PENDING ]]; then scontrol update JobId="$job" StartTime=now || true; fi
+  hurry
   [[ $(restarts) == "$1" && $(state) == RUNNING ]]
 }
 
@@ -86,7 +93,7 @@ exit_codes() {
 # Steps that were done again: of every line "goes on after step N", how far the log had come before.
 steps_lost() {
   awk '/^step [0-9]+\// { split($2, part, "/"); newest = part[1] }
-    /resume: goes on after step/ { match($0, /step [0-9]+/); lost = lost sep newest - substr($0, RSTART + 5, RLENGTH - 5); sep = " " }
+    /resume: goes on after step/ && newest { match($0, /step [0-9]+/); lost = lost sep newest - substr($0, RSTART + 5, RLENGTH - 5); sep = " " }
     END { print lost == "" ? "-" : lost }' "$name.log"
 }
 

@@ -15,7 +15,7 @@ undisturbed() {
 # Slurm signals 120 s before the end of a time limit that is cut to less than that.
 walltime_twice() {
   submit walltime --time 30 --signal B:USR1@120 -- "${run[@]}" --output_dir walltime
-  set_rate 4
+  set_rate 20
   local hit
   for hit in 0 1; do
     wait_for_restart $hit
@@ -69,7 +69,7 @@ stopped_rank() {
 # The ranks of that host live on, until Slurm gives the host up and ends the job.
 killed_slurmd() {
   submit killed_slurmd -- "${run[@]}" --output_dir killed_slurmd
-  set_rate 4
+  set_rate 10
   wait_for_log "^step 5/"
   kill_slurmd n3
   local since=$SECONDS
