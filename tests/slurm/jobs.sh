@@ -4,6 +4,9 @@
 
 : "${work:?}" "${plumb:?}" "${root:?}"
 # shellcheck disable=SC2034 # for scenarios.sh
+readonly reward=(reward --data pairs.jsonl --max_steps 20 --per_device_train_batch_size 1 --gradient_accumulation_steps 3
+  --save_steps 5 --logging_steps 1)
+# shellcheck disable=SC2034 # for scenarios.sh
 readonly run=(sft --model base --data rows.csv --max_steps 60 --per_device_train_batch_size 1 --gradient_accumulation_steps 3
   --save_steps 10 --logging_steps 1 --learning_rate 1e-3)
 num_failed=0
@@ -16,6 +19,24 @@ write_inputs() {
   awk 'BEGIN {
     for (i = 0; i < 96; ++i)
       printf "{\"prompt\": \"What is %d plus one?\", \"chosen\": \" It is %d.\", \"rejected\": \" It is %d.\"}\n", i, i + 1, i + 3 }' >pairs.jsonl
+  cat >align.ini <<END
+model = base
+output_dir = pipeline
+max_steps = 20
+per_device_train_batch_size = 1
+gradient_accumulation_steps = 3
+save_steps = 5
+logging_steps = 1
+
+[sft]
+data = rows.csv
+max_steps = 60
+save_steps = 10
+learning_rate = 1e-3
+
+[reward]
+data = pairs.jsonl
+END
   # what a site would have to say of this network
   cat >site.env <<END
 export PLUMB_PROGRAM=$plumb
@@ -84,10 +105,13 @@ fail() {
 expect() { [[ $2 =~ ^($3)$ ]] || fail "$1: expected $3, got $2"; }
 
 # What each start of the job ended with, as train.sbatch says or, for the last one, Slurm.
+# "-": Slurm ended it.
 exit_codes() {
-  local last
-  last=$(scontrol show job "$job" | sed -n 's/.* ExitCode=\([0-9]*\):.*/\1/p')
-  { sed -n 's/^train.sbatch: job .*: exit code \([0-9]*\); goes back.*/\1/p' "$name.log"; echo "$last"; } | xargs
+  scontrol show job "$job" | sed -n 's/.* ExitCode=\([0-9]*\):.*/last \1/p' | cat "$name.log" - | awk '
+    /^train.sbatch: job .*: start/ { code[++starts] = "-" }
+    /^train.sbatch: job .*: exit code/ { code[starts] = $6 + 0 }
+    $1 == "last" { code[starts] = $2 }
+    END { for (i = 1; i <= starts; ++i) printf "%s%s", i > 1 ? " " : "", code[i]; print "" }'
 }
 
 # Steps that were done again: of every line "goes on after step N", how far the log had come before.
@@ -106,7 +130,8 @@ bits() {
   sha256sum <"$1/model/model.safetensors"
 }
 
-has_golden_bits() { if cmp -s <(bits "${1:-$name}") <(bits golden); then echo yes; else echo no; fi; }
+# has_golden_bits [DIRECTORY [GOLDEN_DIRECTORY]]
+has_golden_bits() { if cmp -s <(bits "${1:-$name}") <(bits "${2:-golden}"); then echo yes; else echo no; fi; }
 
 # row FAULT SECONDS_TO_DETECT BITS
 row() {

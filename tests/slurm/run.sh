@@ -5,7 +5,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=$(realpath "${1:-$root/build}")
 work=$build/slurm
-plumb=$build/plumb
+plumb=$work/plumb
 shift $(($# > 0))
 
 if [[ -z ${PLUMB_SLURM_INSIDE:-} ]]; then
@@ -25,6 +25,7 @@ mount --make-rprivate /
 rm -rf "$work"
 mkdir -p "$work"
 cd "$work"
+cp "$build/plumb" "$plumb" # which may be built anew meanwhile
 # shellcheck source=tests/slurm/cluster.sh
 source "$root/tests/slurm/cluster.sh"
 # shellcheck source=tests/slurm/jobs.sh
