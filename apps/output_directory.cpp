@@ -8,6 +8,7 @@
 #include "io/checkpoint_directory.hpp"
 #include "io/file.hpp"
 #include "io/json_tolerant.hpp"
+#include "io/process_identity.hpp"
 #include "io/run_log.hpp"
 #include "lib/base/check.hpp"
 #include "lib/kernels/kernels.hpp"
@@ -51,6 +52,7 @@ std::optional<RunRecord> read_run_record(const std::string& directory) {
   if (!run.is_object()) return record;
   record.has_ended = run.value("has_ended", nlohmann::ordered_json()) == true;
   record.inputs = inputs_from_json(get_or_null(run, "inputs"));
+  record.job = get_text(run, "job");
   return record;
 }
 
@@ -82,6 +84,7 @@ void write_run_json(const TrainOptions& options, const Inputs& inputs, const Com
       {"plumb", "0.1.0"},          {"command", name_of(options.stage)}, {"ranks", comm.size()},
       {"nodes", comm.num_nodes()}, {"threads_per_rank", threads},       {"instruction_set", kernel_instruction_set()},
       {"num_steps", num_steps}};
+  if (const std::string job = this_process().job; !job.empty()) run["job"] = job;
   if (first_step > 0) run["resumed_after_step"] = first_step;
   for (const auto& [name, value] : options.texts) run["options"][name] = value;
   run["inputs"] = inputs_to_json(inputs);

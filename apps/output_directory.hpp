@@ -22,6 +22,7 @@ std::string checkpoint_directory(const std::string& output_directory);
 struct RunRecord {
   Inputs inputs;
   bool has_ended = false;
+  std::string job;  // of the batch system, "" without one
 };
 /// None if the directory holds no run. A run.json that cannot be read is that of a run without inputs.
 std::optional<RunRecord> read_run_record(const std::string& directory);

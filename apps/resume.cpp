@@ -10,6 +10,7 @@
 #include "apps/output_directory.hpp"
 #include "io/checkpoint_directory.hpp"
 #include "io/file.hpp"
+#include "io/process_identity.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 
@@ -32,6 +33,13 @@ bool is_exported(const TrainOptions& o) {
   const bool has_adapter = is_regular_file(o.output_dir + "/adapter/adapter_config.json");
   if (!o.lora.is_used()) return has_model;
   return has_adapter && (has_model || !o.exports_merged);
+}
+
+/// Whether the batch system has put the job of that run back into its queue, and this is its next start: what is there
+/// is not to be overwritten then.
+bool is_this_job(const RunRecord& run) {
+  const ProcessIdentity me = this_process();
+  return me.restart > 0 && !me.job.empty() && run.job == me.job;
 }
 
 /// Of what is there, when the same command is given once more.
@@ -85,7 +93,8 @@ RunStart claim_run(const Communicator& comm, TrainOptions& o) {
   std::optional<RunRecord> run;  // rank 0's
   Way way = decide(comm, [&] {
     open_output_directory(o.output_dir);
-    if (!o.overwrite_output_dir) run = read_run_record(o.output_dir);
+    run = read_run_record(o.output_dir);
+    if (o.overwrite_output_dir && !(run && is_this_job(*run))) run.reset();
     if (run && o.resume == "never")
       throw_error<UsageError>(
           "--output_dir {}: holds a run already (run.json) and --resume never; choose another directory, or "

@@ -46,6 +46,19 @@ TEST_F(ResumeTest, WithTheVerySameCommandOnOtherRanksAStepKeepsItsRows) {
   EXPECT_EQ(outcome(), undisturbed);
 }
 
+TEST_F(ResumeTest, AJobThatIsPutBackIntoTheQueueOverwritesWhatWasThereBeforeItAndNotItself) {
+  const Outcome undisturbed = golden("sft", 2, {});
+  expect_completed(start("sft", 2, {{"seed", "5"}}), 0);
+  RunOptions job;
+  job.environment = {{"SLURM_JOB_ID", "7"}, {"PLUMB_FAULT", "step:3:1:kill"}};
+  Options options = run_options("sft", 2);
+  options["overwrite_output_dir"] = "true";
+  expect_died(train("sft", 2, options, job));
+  job.environment = {{"SLURM_JOB_ID", "7"}, {"SLURM_RESTART_COUNT", "1"}};
+  expect_completed(train("sft", 2, options, job), 2);
+  EXPECT_EQ(outcome(), undisturbed);
+}
+
 const ResumeCase kCases[] = {
     {"sft", "sft", 3, {}},
     {"bfloat16", "sft", 1, {{"dtype", "bfloat16"}}},

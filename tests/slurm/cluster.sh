@@ -36,7 +36,7 @@ boot() {
     mount -t tmpfs none /tmp
     mount -t tmpfs none /dev/shm
     trap : CHLD
-    while :; do sleep 3600 & wait; done' "$host" &
+    while :; do sleep 3600 & wait; done' "$host" 2>/dev/null &
   local launcher=$!
   until init_of[$host]=$(grep -o '[0-9]*' "/proc/$launcher/task/$launcher/children"); do sleep 0.05; done
   ip link set eth0 netns "${init_of[$host]}"

@@ -4,6 +4,9 @@
 
 : "${work:?}" "${plumb:?}" "${root:?}"
 # shellcheck disable=SC2034 # for scenarios.sh
+readonly reward=(reward --data pairs.jsonl --max_steps 20 --per_device_train_batch_size 1 --gradient_accumulation_steps 3
+  --save_steps 5 --logging_steps 1)
+# shellcheck disable=SC2034 # for scenarios.sh
 readonly run=(sft --model base --data rows.csv --max_steps 60 --per_device_train_batch_size 1 --gradient_accumulation_steps 3
   --save_steps 10 --logging_steps 1 --learning_rate 1e-3)
 num_failed=0
@@ -16,6 +19,24 @@ write_inputs() {
   awk 'BEGIN {
     for (i = 0; i < 96; ++i)
       printf "{\"prompt\": \"What is %d plus one?\", \"chosen\": \" It is %d.\", \"rejected\": \" It is %d.\"}\n", i, i + 1, i + 3 }' >pairs.jsonl
+  cat >align.ini <<END
+model = base
+output_dir = pipeline
+max_steps = 20
+per_device_train_batch_size = 1
+gradient_accumulation_steps = 3
+save_steps = 5
+logging_steps = 1
+
+[sft]
+data = rows.csv
+max_steps = 60
+save_steps = 10
+learning_rate = 1e-3
+
+[reward]
+data = pairs.jsonl
+END
   # what a site would have to say of this network
   cat >site.env <<END
 export PLUMB_PROGRAM=$plumb
@@ -33,7 +54,7 @@ submit() {
   local options=()
   while [[ $1 != -- ]]; do options+=("$1") && shift; done
   shift
-  job=$(PLUMB_SITE=$work/site.env sbatch --parsable --nodes 3-4 --ntasks-per-node 2 --output "$name.log" "${options[@]}" \
+  job=$(PLUMB_SITE=$work/site.env sbatch --parsable --nodes 3-4 --output "$name.log" "${options[@]}" \
     "$root/slurm/train.sbatch" "$@")
 }
 
@@ -41,9 +62,16 @@ state() { squeue --noheader --jobs "$job" --format %T; }
 
 is_over() { [[ $(state) =~ ^(COMPLETED|FAILED|CANCELLED|TIMEOUT|NODE_FAIL)?$ ]]; }
 
-# A job that was put back starts two minutes later; nobody waits for that here.
+# A job that was put back starts two minutes later; nobody waits for that here. Within the same second it would be refused.
+hurry() {
+  if [[ $(squeue --noheader --jobs "$job" --format %r) == BeginTime ]]; then
+    sleep 3
+    scontrol update JobId="$job" StartTime=now || true
+  fi
+}
+
 is_over_or_hurried() {
-  if [[ $(state) == PENDING ]]; then scontrol update JobId="$job" StartTime=now || true; fi
+  hurry
   is_over
 }
 
@@ -59,7 +87,7 @@ wait_for_log() { wait_until "${2:-300}" logs "$1" || fail "\"$1\" is not in $nam
 # wait_for_restart N: until the job runs that often again
 wait_for_restart() { wait_until 300 is_restarted "$1" || fail "was not started again"; }
 is_restarted() {
-  if [[ $(state) == PENDING ]]; then scontrol update JobId="$job" StartTime=now || true; fi
+  hurry
   [[ $(restarts) == "$1" && $(state) == RUNNING ]]
 }
 
@@ -77,16 +105,19 @@ fail() {
 expect() { [[ $2 =~ ^($3)$ ]] || fail "$1: expected $3, got $2"; }
 
 # What each start of the job ended with, as train.sbatch says or, for the last one, Slurm.
+# "-": Slurm ended it.
 exit_codes() {
-  local last
-  last=$(scontrol show job "$job" | sed -n 's/.* ExitCode=\([0-9]*\):.*/\1/p')
-  { sed -n 's/^train.sbatch: job .*: exit code \([0-9]*\); goes back.*/\1/p' "$name.log"; echo "$last"; } | xargs
+  scontrol show job "$job" | sed -n 's/.* ExitCode=\([0-9]*\):.*/last \1/p' | cat "$name.log" - | awk '
+    /^train.sbatch: job .*: start/ { code[++starts] = "-" }
+    /^train.sbatch: job .*: exit code/ { code[starts] = $6 + 0 }
+    $1 == "last" { code[starts] = $2 }
+    END { for (i = 1; i <= starts; ++i) printf "%s%s", i > 1 ? " " : "", code[i]; print "" }'
 }
 
 # Steps that were done again: of every line "goes on after step N", how far the log had come before.
 steps_lost() {
   awk '/^step [0-9]+\// { split($2, part, "/"); newest = part[1] }
-    /resume: goes on after step/ { match($0, /step [0-9]+/); lost = lost sep newest - substr($0, RSTART + 5, RLENGTH - 5); sep = " " }
+    /resume: goes on after step/ && newest { match($0, /step [0-9]+/); lost = lost sep newest - substr($0, RSTART + 5, RLENGTH - 5); sep = " " }
     END { print lost == "" ? "-" : lost }' "$name.log"
 }
 
@@ -99,7 +130,8 @@ bits() {
   sha256sum <"$1/model/model.safetensors"
 }
 
-has_golden_bits() { if cmp -s <(bits "${1:-$name}") <(bits golden); then echo yes; else echo no; fi; }
+# has_golden_bits [DIRECTORY [GOLDEN_DIRECTORY]]
+has_golden_bits() { if cmp -s <(bits "${1:-$name}") <(bits "${2:-golden}"); then echo yes; else echo no; fi; }
 
 # row FAULT SECONDS_TO_DETECT BITS
 row() {

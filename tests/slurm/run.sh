@@ -5,21 +5,27 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=$(realpath "${1:-$root/build}")
 work=$build/slurm
-plumb=$build/plumb
+plumb=$work/plumb
 shift $(($# > 0))
 
 if [[ -z ${PLUMB_SLURM_INSIDE:-} ]]; then
-  for tool in slurmctld slurmd munged ip tc unshare nsenter; do
+  for tool in slurmctld slurmd munged ip tc; do
     command -v $tool >/dev/null || { echo "run.sh: missing: $tool; ./dev slurm installs it" >&2 && exit 2; }
   done
-  # when the first process of the namespaces ends, in whatever way, everything in them does
-  exec env PLUMB_SLURM_INSIDE=1 unshare --mount --net --uts --ipc --pid --fork --mount-proc --kill-child "${BASH_SOURCE[0]}" "$build" "$@"
+  # when this process ends, in whatever way, the first one of the namespaces is killed, and with it everything in them
+  PLUMB_SLURM_INSIDE=1 setpriv --pdeathsig KILL \
+    unshare --mount --net --uts --ipc --pid --fork --mount-proc --kill-child "${BASH_SOURCE[0]}" "$build" "$@" &
+  trap 'kill -KILL $! 2>/dev/null || true' EXIT
+  trap 'exit 130' INT TERM HUP
+  wait $!
+  exit
 fi
 
 mount --make-rprivate /
 rm -rf "$work"
 mkdir -p "$work"
 cd "$work"
+cp "$build/plumb" "$plumb" # which may be built anew meanwhile
 # shellcheck source=tests/slurm/cluster.sh
 source "$root/tests/slurm/cluster.sh"
 # shellcheck source=tests/slurm/jobs.sh

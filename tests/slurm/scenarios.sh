@@ -3,7 +3,7 @@
 # shellcheck disable=SC2154 # job, name and run are of jobs.sh
 
 # shellcheck disable=SC2034 # for run.sh
-readonly scenarios=(walltime_twice killed_rank stopped_rank killed_slurmd power_cut crash_loop cancelled full_disk)
+readonly scenarios=(walltime_twice killed_rank stopped_rank killed_slurmd power_cut crash_loop cancelled full_disk chain pipeline)
 
 undisturbed() {
   submit golden -- "${run[@]}" --output_dir golden
@@ -15,7 +15,7 @@ undisturbed() {
 # Slurm signals 120 s before the end of a time limit that is cut to less than that.
 walltime_twice() {
   submit walltime --time 30 --signal B:USR1@120 -- "${run[@]}" --output_dir walltime
-  set_rate 4
+  set_rate 20
   local hit
   for hit in 0 1; do
     wait_for_restart $hit
@@ -69,7 +69,7 @@ stopped_rank() {
 # The ranks of that host live on, until Slurm gives the host up and ends the job.
 killed_slurmd() {
   submit killed_slurmd -- "${run[@]}" --output_dir killed_slurmd
-  set_rate 4
+  set_rate 10
   wait_for_log "^step 5/"
   kill_slurmd n3
   local since=$SECONDS
@@ -77,6 +77,7 @@ killed_slurmd() {
   local detected=$((SECONDS - since))
   set_rate 0
   wait_for_end
+  expect "exit codes" "$(exit_codes)" "- 0"
   expect "ranks" "$(ranks)" "8 6"
   expect "same bits" "$(has_golden_bits)" yes
   row "SIGKILL of a slurmd (SlurmdTimeout: 20 s)" $detected "$(has_golden_bits)"
@@ -132,4 +133,37 @@ full_disk() {
   expect "exit codes" "$(exit_codes)" 74
   expect "restarts" "$(restarts)" 0
   row "input/output error of a rank" - -
+}
+
+# The second job waits for the first one, also while that is put back.
+chain() {
+  PLUMB_FAULT_ONCE=step:15:5:kill submit chain_sft -- "${run[@]}" --output_dir chain_sft
+  local first=$job
+  submit chain_reward --dependency "afterok:$first" --kill-on-invalid-dep yes -- "${reward[@]}" --model chain_sft/model --output_dir chain_reward
+  local second=$job
+  job=$first name=chain_sft
+  wait_for_end
+  expect "exit codes" "$(exit_codes)" "(137|143) 0"
+  expect "same bits" "$(has_golden_bits)" yes
+  row "afterok: SIGKILL of a rank in the first job" - "$(has_golden_bits)"
+  job=$second name=chain_reward
+  wait_for_end
+  expect "exit codes" "$(exit_codes)" 0
+  row "... the second job" - -
+}
+
+# A rank is lost in the second stage; then there are three hosts only. Its stages are those of the chain.
+pipeline() {
+  submit pipeline -- pipeline align.ini
+  wait_for_log "^step 7/20 "
+  on n3 kill -KILL "$(rank_of n3)"
+  wait_until 300 has_ended_somehow || fail "a lost rank is not noticed"
+  scontrol update NodeName=n2 State=DRAIN Reason=test
+  wait_for_end
+  scontrol update NodeName=n2 State=RESUME
+  expect "exit codes" "$(exit_codes)" "(137|143) 0"
+  expect "ranks" "$(ranks)" "8 8 6"
+  expect "same bits of sft" "$(has_golden_bits pipeline/sft)" yes
+  expect "same bits of reward" "$(has_golden_bits pipeline/reward chain_reward)" yes
+  row "pipeline: SIGKILL of a rank in stage 2, then a host less" - "$(has_golden_bits pipeline/reward chain_reward)"
 }

@@ -24,7 +24,15 @@ class ResumeTest : public ProgramTest {
   }
 
   /// fault: POINT:STEP:RANK:ACTION, see lib/base/fault.hpp; "": none.
-  RunResult start(const std::string& stage, int num_ranks, Options options = {}, const std::string& fault = "") const {
+  RunResult start(const std::string& stage, int num_ranks, const Options& options = {},
+                  const std::string& fault = "") const {
+    RunOptions how;
+    if (!fault.empty()) how.environment["PLUMB_FAULT"] = fault;
+    return train(stage, num_ranks, run_options(stage, num_ranks, options), how);
+  }
+
+  /// Those of every run here, besides the given ones.
+  static Options run_options(const std::string& stage, int num_ranks, Options options = {}) {
     options.insert({{"per_device_train_batch_size", "1"},
                     {"gradient_accumulation_steps", std::to_string(24 / num_ranks)},
                     {"max_steps", "6"},
@@ -35,9 +43,7 @@ class ResumeTest : public ProgramTest {
                     {"max_grad_norm", "0.5"},
                     {"eval_data", stage == "sft" ? "eval.jsonl" : "eval_pairs.jsonl"},
                     {"per_device_eval_batch_size", "1"}});
-    RunOptions run_options;
-    if (!fault.empty()) run_options.environment["PLUMB_FAULT"] = fault;
-    return train(stage, num_ranks, options, run_options);
+    return options;
   }
 
   /// Of a directory whose run has ended.
