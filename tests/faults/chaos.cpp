@@ -17,7 +17,7 @@ namespace plumb::test {
 
 namespace {
 
-constexpr Laboratory::Length kLength{.steps_per_stage = 600, .save_steps = 20, .logging_steps = 20};
+constexpr Laboratory::Length kLength{.steps_per_stage = 200, .save_steps = 10, .logging_steps = 1};
 constexpr double kMinSeconds = 5, kMaxSeconds = 20;  // from the start to the fault
 constexpr int kMaxStarts = 400;                      // of one pipeline: then it makes no progress
 
