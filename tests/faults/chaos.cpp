@@ -85,7 +85,9 @@ void run_pipeline_through(Laboratory& laboratory, std::mt19937_64& random, Tally
     const double delay = std::uniform_real_distribution(kMinSeconds, kMaxSeconds)(random);
     if (fault.act) {
       attempt.acts = [&](const Place&) {
-        return std::vector<Act>{{"", delay, [&fault, rank](pid_t launcher) { fault.act(launcher, rank); }}};
+        // a rank that stops while MPI starts, nobody watches yet
+        return std::vector<Act>{{fault.name.starts_with("SIGSTOP") ? "step " : "", delay,
+                                 [&fault, rank](pid_t launcher) { fault.act(launcher, rank); }}};
       };
     } else {
       attempt.points = save_fault(random, attempt.num_ranks);
