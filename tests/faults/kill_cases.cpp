@@ -73,7 +73,7 @@ std::vector<FaultCase> kill_cases() {
         phase == &backward);
   for (const Phase* phase : {&batch, &forward, &backward, &reduction, &load, &between})
     add("SIGSTOP of one rank", *phase, {.points = at(*phase, 3, "stop"), .exit_code = 76, .named = "rank 3 (process "},
-        kWatchdogSeconds + 2, phase == &reduction);
+        kWatchdogSeconds + 2, phase == &between);
   for (const Phase* phase : {&forward, &reduction})
     add("SIGSEGV", *phase, {.points = at(*phase, 3, "segv"), .exit_code = 139, .named = "process rank 3"});
   for (const Phase* phase : {&batch, &backward})

@@ -89,6 +89,7 @@ std::vector<FaultCase> other_cases() {
                    .phase = "step 13",
                    .attempts = {{.points = "step:13:3:usr1", .exit_code = 85, .named = "stopped after step 14"}},
 
+                   .max_detect_seconds = 10,
                    .max_steps_lost = 0});
   cases.push_back(signal_to_launcher("SIGUSR1", SIGUSR1, 85, "stopped after step "));
   cases.push_back(signal_to_launcher("SIGTERM", SIGTERM, 1, ""));
