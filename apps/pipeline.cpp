@@ -19,6 +19,7 @@
 #include "lib/base/check.hpp"
 #include "lib/base/fault.hpp"
 #include "lib/base/log.hpp"
+#include "partition/watchdog.hpp"
 
 namespace plumb {
 
@@ -54,6 +55,16 @@ void check_inputs_exist(const std::vector<PlannedStage>& stages) {
   }
 }
 
+/// One limit for all stages and what lies between them: the longest. 0, none, if a stage is to have none.
+double watchdog_seconds(const std::vector<PlannedStage>& stages) {
+  double seconds = 0;
+  for (const PlannedStage& stage : stages) {
+    if (stage.options.watchdog_seconds == 0) return 0;
+    seconds = std::max(seconds, stage.options.watchdog_seconds);
+  }
+  return seconds;
+}
+
 enum class StageWay : int64_t {
   kDone,
   kGoesOn,  // from where an unfinished try left off, unless its inputs were others
@@ -79,6 +90,7 @@ StageWay way_of_stage(const Communicator& comm, const PipelineState* state, size
 void run_stages(const Communicator& comm, const PipelineFile& file) {
   const std::string directory = pipeline_directory(file);
   std::vector<PlannedStage> stages = plan_pipeline(file);
+  const Watchdog watchdog(comm, watchdog_seconds(stages));
   std::optional<RunLock> lock;
   std::optional<PipelineState> state;
   comm.run_on_rank0([&] {
@@ -110,7 +122,7 @@ void run_stages(const Communicator& comm, const PipelineFile& file) {
       }
     };
     try {
-      train_stage(comm, o);
+      train_stage(comm, o, /*is_watched=*/true);
     } catch (const StoppedRun&) {
       set_aside("unfinished");
       throw;

@@ -1,9 +1,12 @@
 #include <cstdlib>
+#include <optional>
 
 #include "apps/commands.hpp"
 #include "apps/run_control.hpp"
 #include "lib/base/check.hpp"
+#include "lib/base/fault.hpp"
 #include "lib/base/log.hpp"
+#include "partition/deadline.hpp"
 
 namespace plumb {
 
@@ -19,13 +22,18 @@ static int ranks_per_node_in_environment() {
 }
 
 int run_on_ranks(const std::function<int(const Communicator&)>& body) {
-  MpiRuntime runtime;
   int rank = rank_in_environment();
+  pass_fault_point("start", 0, rank);
+  MpiRuntime runtime;
   try {
+    std::optional<Deadline> deadline(std::in_place, "the ranks to meet");
     const Communicator comm(ranks_per_node_in_environment());
+    deadline.reset();
     rank = comm.rank();
     set_log_rank(comm.rank(), comm.size());
-    return body(comm);
+    const int code = body(comm);
+    pass_fault_point("end", 0, rank);
+    return code;
   } catch (const StoppedRun& stop) {
     if (rank == 0) log_info("{}", stop.what());
     return stop.code();

@@ -186,13 +186,13 @@ void train_adapter(const TrainOptions& o, const Communicator& comm, const HfMode
 
 }  // namespace
 
-void train_stage(const Communicator& comm, const TrainOptions& given) {
+void train_stage(const Communicator& comm, const TrainOptions& given, bool is_watched) {
   const double stage_start = seconds_now();
   TrainOptions o = given;
   const int threads = set_up_process(comm, o.model.threads);
   warm_up_libraries();
   stop_on_signals();
-  const Watchdog watchdog(comm, o.watchdog_seconds);
+  const Watchdog watchdog(comm, is_watched ? 0 : o.watchdog_seconds);
   std::optional<RunLock> lock;
   comm.run_on_rank0([&] { lock.emplace(o.output_dir); });
   pass_fault_point("init", 0, comm.rank());

@@ -10,7 +10,8 @@
 namespace plumb {
 
 /// Collective. The model is in output_dir/model when this returns. Throws AgreedError, or what ends the job.
-void train_stage(const Communicator& comm, const TrainOptions& options);
+/// is_watched: by a Watchdog of the caller's.
+void train_stage(const Communicator& comm, const TrainOptions& options, bool is_watched = false);
 
 /// `plumb sft`, `plumb reward`, `plumb dpo`: parses, starts MPI, trains.
 int run_train_command(Stage stage, const std::vector<std::string>& arguments);

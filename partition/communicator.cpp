@@ -7,6 +7,7 @@
 #include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
+#include "partition/deadline.hpp"
 
 namespace plumb {
 
@@ -38,6 +39,7 @@ void end_job_that_goes_on() {
 }  // namespace
 
 MpiRuntime::MpiRuntime() {
+  const Deadline deadline("MPI to start");
   int provided = 0;
   check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
   std::atexit(end_job_that_goes_on);
@@ -45,7 +47,9 @@ MpiRuntime::MpiRuntime() {
 
 MpiRuntime::~MpiRuntime() {
   // while an exception flies the peers may be in a collective: abort() ends the job instead
-  if (std::uncaught_exceptions() == 0) MPI_Finalize();
+  if (std::uncaught_exceptions() > 0) return;
+  const Deadline deadline("MPI to end");
+  MPI_Finalize();
 }
 
 void MpiRuntime::abort(int exit_code) {

@@ -1,5 +1,5 @@
-// What a run survives around its checkpoints: a kill at each point of a save, a disk that refuses, damaged files,
-// options that change, and the same command once more.
+// What a run survives around its checkpoints: a kill at points of a save, a disk that refuses, damaged files, options
+// that change, and the same command once more. All points, on 8 ranks, are rows of the table in tests/faults.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -31,9 +31,8 @@ class CheckpointFaults : public ResumeTest {
 TEST_F(CheckpointFaults, KilledAtAnyPointOfASaveItEndsWithTheSameBits) {
   const Outcome undisturbed = golden("sft", 2);
   const std::vector<std::pair<std::string, int>> points = {
-      {"checkpoint-begun:4:0", 2},     {"checkpoint-written:4:1", 2},   {"checkpoint-synced:4:0", 2},
-      {"checkpoint-described:4:0", 2}, {"checkpoint-committed:4:0", 2}, {"checkpoint-renamed:4:0", 4},
-      {"checkpoint-pruning:6:0", 6},   {"checkpoint-begun:2:0", 0}};
+      {"checkpoint-begun:4:0", 2},   {"checkpoint-synced:4:0", 2},  {"checkpoint-committed:4:0", 2},
+      {"checkpoint-renamed:4:0", 4}, {"checkpoint-pruning:6:0", 6}, {"checkpoint-begun:2:0", 0}};
   for (const auto& [point, after_step] : points) {
     SCOPED_TRACE(point);
     fs::remove_all(directory_ / "out");
@@ -49,8 +48,7 @@ TEST_F(CheckpointFaults, KilledAtAnyPointOfASaveItEndsWithTheSameBits) {
 TEST_F(CheckpointFaults, WrittenWhileTrainingGoesOnItIsTheSame) {
   const Outcome undisturbed = golden("sft", 3);
   const Options options = {{"async_save", "true"}};
-  for (const std::string fault : {"", "step:5:1:kill", "checkpoint-written:4:1:kill", "checkpoint-described:4:0:kill",
-                                  "checkpoint-written:4:1:error"}) {
+  for (const std::string fault : {"", "step:5:1:kill", "checkpoint-written:4:1:kill", "checkpoint-written:4:1:error"}) {
     SCOPED_TRACE(fault);
     fs::remove_all(directory_ / "out");
     const RunResult first = start("sft", 3, options, fault);
@@ -69,7 +67,7 @@ TEST_F(CheckpointFaults, WrittenWhileTrainingGoesOnItIsTheSame) {
 
 TEST_F(CheckpointFaults, ADiskThatRefusesIsSaidAndTrainingGoesOn) {
   const Outcome undisturbed = golden("sft", 3);
-  for (const std::string point : {"checkpoint-written:4:2", "checkpoint-begun:4:0", "checkpoint-committed:4:0"}) {
+  for (const std::string point : {"checkpoint-begun:4:0", "checkpoint-committed:4:0"}) {
     SCOPED_TRACE(point);
     fs::remove_all(directory_ / "out");
     const RunResult result = start("sft", 3, {}, point + ":error");
@@ -87,13 +85,11 @@ TEST_F(CheckpointFaults, ADamagedCheckpointIsPassedOverForTheOneBefore) {
   fs::copy(directory_ / "out", directory_ / "kept", fs::copy_options::recursive);
   const std::string newest = "out/checkpoints/step-000004/";
   const auto damage = [&](int kind) {
-    if (kind == 0) flip_byte(newest + "rank-00001-of-00002.bin", 12345);
-    if (kind == 1) fs::resize_file(directory_ / (newest + "rank-00000-of-00002.bin"), 1000);
-    if (kind == 2) fs::remove(directory_ / (newest + "COMMIT"));
-    if (kind == 3) fs::remove(directory_ / (newest + "rank-00001-of-00002.bin"));
-    if (kind == 4) flip_byte(newest + "manifest.json", 40);
+    if (kind == 0) fs::resize_file(directory_ / (newest + "rank-00000-of-00002.bin"), 1000);
+    if (kind == 1) fs::remove(directory_ / (newest + "COMMIT"));
+    if (kind == 2) flip_byte(newest + "manifest.json", 40);
   };
-  for (int kind = 0; kind < 5; ++kind) {
+  for (int kind = 0; kind < 3; ++kind) {
     SCOPED_TRACE(kind);
     fs::remove_all(directory_ / "out");
     fs::copy(directory_ / "kept", directory_ / "out", fs::copy_options::recursive);

@@ -96,6 +96,17 @@ TEST_F(WatchdogOfRuns, OnOtherNodesToo) {
   EXPECT_NE(errors[0].find("the one behind is on another node"), std::string::npos) << errors[0];
 }
 
+TEST_F(WatchdogOfRuns, WhileMpiStartsAndEndsThereIsADeadline) {
+  for (const std::string point : {"start", "end"}) {
+    RunOptions options;
+    options.environment = {{"PLUMB_START_SECONDS", "5"}, {"PLUMB_FAULT", point + ":0:1:stop"}};
+    const RunResult result = sft(3, {{"overwrite_output_dir", "true"}}, options);
+    EXPECT_FALSE(result.has_timed_out) << point;
+    EXPECT_EQ(result.exit_code, 76) << result.err << result.launcher;
+    EXPECT_GE(lines_with(result.err, "another rank hangs").size(), 1u) << result.err;
+  }
+}
+
 TEST_F(WatchdogOfRuns, StepsThatTakeLongerThanTheLimitInAllAreNoHang) {
   const RunResult result =
       sft(2, {{"watchdog_seconds", std::to_string(0.5 * kPatience)}, {"max_steps", "150"}, {"logging_steps", "50"}});

@@ -16,12 +16,12 @@ constexpr const char* kNewest = "run/dpo/checkpoints/step-000020/";
 
 /// A call that fails on one rank while the checkpoint after step 20 is saved; the run goes on.
 FaultCase refused_call(const std::string& what, const std::string& call, const std::string& path, int rank, int error,
-                       bool is_async) {
+                       bool is_async, const std::string& named = "the checkpoint after step 20 failed (1 so far)") {
   const std::string fault = call + ":" + path + ":" + std::to_string(rank) + ":" + std::to_string(error);
   return {.fault = (error == EIO ? "EIO on " : "ENOSPC on ") + call,
           .phase = what + (is_async ? ", asynchronously" : ""),
           .attempts = {{.environment = {{"LD_PRELOAD", PLUMB_DISK_FAULTS}, {"PLUMB_DISK_FAULT", fault}},
-                        .named = "the checkpoint after step 20 failed (1 so far) and training goes on"}},
+                        .named = named + " and training goes on"}},
           .is_async = is_async,
           .is_smoke = call == "fsync" && rank == 3 && !is_async,
           .max_detect_seconds = 0,
@@ -105,7 +105,10 @@ std::vector<FaultCase> disk_cases() {
     cases.push_back(refused_call("a rank's file of step 20", "fallocate", "step-000020", 5, ENOSPC, is_async));
     cases.push_back(refused_call("a rank's file of step 20", "pwrite", "step-000020", 5, ENOSPC, is_async));
     cases.push_back(refused_call("a rank's file of step 20", "fsync", "step-000020.new", 3, EIO, is_async));
-    cases.push_back(refused_call("COMMIT of step 20", "fsync", "COMMIT", 0, EIO, is_async));
+    cases.push_back(refused_call("COMMIT of every checkpoint", "fsync", "/COMMIT$", 0, EIO, is_async,
+                                 "the checkpoint after step 30 failed (3 so far)"));
+    cases.push_back(refused_call("the directory of checkpoints, every time", "fsync", "/dpo/checkpoints$", 0, EIO,
+                                 is_async, "the checkpoint after step 30 failed (3 so far)"));
     cases.push_back(refused_call("step 20 takes its name", "rename", "step-000020.new", 0, EIO, is_async));
   }
   cases.push_back(damaged_tokens("token shard cut off", [](const std::vector<std::string>& shards) {

@@ -1,6 +1,7 @@
 // Preloaded into the ranks of a run: calls that a disk or a clock makes fail in ways that no test can ask of a real
 // one.
-//   PLUMB_DISK_FAULT=CALL:PATH:RANK:ERRNO   CALL (fsync, rename, pwrite, fallocate) on a path that holds PATH fails
+//   PLUMB_DISK_FAULT=CALL:PATH:RANK:ERRNO   CALL (fsync, rename, pwrite, fallocate) on a path that holds PATH, or with
+//                                           PATH$ ends so, fails
 //   PLUMB_CLOCK_JUMP=RANK:SECONDS:FILE      once FILE exists, the time of day is SECONDS later
 // The monotonic clock is left alone, as in a real jump.
 #include <dlfcn.h>
@@ -47,8 +48,12 @@ std::vector<std::string> parts_of(const char* variable, size_t count, size_t ran
 /// The errno that a call on this path is to fail with; 0: none.
 int fault_of(std::string_view call, std::string_view path) {
   static const std::vector<std::string> kFault = parts_of("PLUMB_DISK_FAULT", 4, 2);
-  if (kFault.empty() || call != kFault[0] || path.find(kFault[1]) == std::string_view::npos) return 0;
-  return std::atoi(kFault[3].c_str());
+  if (kFault.empty() || call != kFault[0]) return 0;
+  std::string_view part = kFault[1];
+  const bool is_end = part.ends_with('$');
+  if (is_end) part.remove_suffix(1);
+  const bool is_meant = is_end ? path.ends_with(part) : path.find(part) != std::string_view::npos;
+  return is_meant ? std::atoi(kFault[3].c_str()) : 0;
 }
 
 std::string path_of(int descriptor) {

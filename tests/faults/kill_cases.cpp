@@ -65,14 +65,15 @@ std::vector<FaultCase> kill_cases() {
   const Phase& backward = kPhases[4];
   const Phase& reduction = kPhases[5];
   const Phase& load = kPhases[7];
+  const Phase& between = kPhases[10];
   add("SIGKILL of all ranks", backward,
       {.points = at(backward, 3, "wait"), .kill = Kill::kAllRanks, .exit_code = 137, .named = "signal 9"});
   for (const Phase* phase : {&batch, &backward, &reduction, &load})
     add("SIGKILL of mpirun", *phase, {.points = at(*phase, 3, "wait"), .kill = Kill::kLauncher, .exit_code = 137}, 5,
         phase == &backward);
-  for (const Phase* phase : {&batch, &forward, &backward, &reduction, &load})
+  for (const Phase* phase : {&batch, &forward, &backward, &reduction, &load, &between})
     add("SIGSTOP of one rank", *phase, {.points = at(*phase, 3, "stop"), .exit_code = 76, .named = "rank 3 (process "},
-        kWatchdogSeconds + 2, phase == &reduction);
+        kWatchdogSeconds + 2, phase == &between);
   for (const Phase* phase : {&forward, &reduction})
     add("SIGSEGV", *phase, {.points = at(*phase, 3, "segv"), .exit_code = 139, .named = "process rank 3"});
   for (const Phase* phase : {&batch, &backward})

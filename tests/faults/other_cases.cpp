@@ -9,18 +9,18 @@ namespace plumb::test {
 
 namespace {
 
-FaultCase signal_to_launcher(const std::string& name, int signal, int exit_code) {
-  return {
-      .fault = name + " to mpirun",
-      .phase = "step 13",
-      .attempts =
-          {{.acts =
-                [signal](const Place&) {
-                  return std::vector<Act>{{"step 13/30 ", 0, [signal](pid_t launcher) { ::kill(launcher, signal); }}};
-                },
-            .exit_code = exit_code,
-            .named = "stopped after step "}},
-      .max_detect_seconds = 10};
+/// Of SIGTERM mpirun lets its ranks know, and kills them a second later: what they get done in it is not certain.
+FaultCase signal_to_launcher(const std::string& name, int signal, int exit_code, const std::string& named) {
+  const auto act = [signal](pid_t launcher) { ::kill(launcher, signal); };
+  return {.fault = name + " to mpirun",
+          .phase = "step 13",
+          .attempts = {{.acts =
+                            [act](const Place&) {
+                              return std::vector<Act>{{"step 13/30 ", 0, act}};
+                            },
+                        .exit_code = exit_code,
+                        .named = named}},
+          .max_detect_seconds = 10};
 }
 
 /// The one who asks for a directory that another job writes to.
@@ -89,9 +89,10 @@ std::vector<FaultCase> other_cases() {
                    .phase = "step 13",
                    .attempts = {{.points = "step:13:3:usr1", .exit_code = 85, .named = "stopped after step 14"}},
 
+                   .max_detect_seconds = 10,
                    .max_steps_lost = 0});
-  cases.push_back(signal_to_launcher("SIGUSR1", SIGUSR1, 85));
-  cases.push_back(signal_to_launcher("SIGTERM", SIGTERM, 1));
+  cases.push_back(signal_to_launcher("SIGUSR1", SIGUSR1, 85, "stopped after step "));
+  cases.push_back(signal_to_launcher("SIGTERM", SIGTERM, 1, ""));
   FaultCase async_stop = cases[cases.size() - 3];
   async_stop.is_async = true;
   async_stop.phase = "step 13, asynchronously";
