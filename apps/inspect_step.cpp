@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <sstream>
@@ -25,11 +27,11 @@ namespace plumb {
 
 namespace {
 
-/// What run.json holds of a run.
+/// What run.json holds of a run. Its accumulation steps are those that one rank takes for the micro-batches of a step.
 struct DescribedRun {
   TrainOptions options;
   Inputs inputs;
-  int num_ranks = 1;
+  int64_t num_ranks = 1;  // of its last start
   int64_t num_steps = 0;
 };
 
@@ -48,7 +50,7 @@ DescribedRun read_run(const std::string& directory) {
     if (name_of(stage) != command) continue;
     DescribedRun described{default_options(stage), inputs_from_json(get_or_null(run, "inputs")), 1,
                            get_count(run, "num_steps")};
-    described.num_ranks = static_cast<int>(get_count(run, "ranks"));
+    described.num_ranks = std::max<int64_t>(1, get_count(run, "ranks"));
     OptionsDescription description;
     declare(description, described.options);
     std::vector<std::string> arguments;
@@ -64,6 +66,10 @@ DescribedRun read_run(const std::string& directory) {
     }
     parse_options("", description, {}, arguments, &described.options.texts);
     described.options.output_dir = directory;
+    for (const auto& [name, value] : described.inputs)
+      if (name == "micro_batches_per_step")
+        described.options.gradient_accumulation_steps = std::max<int64_t>(1, std::atoll(value.c_str()));
+    validate(described.options);
     return described;
   }
   throw_error<UsageError>("--run {}: expected the output_dir of plumb sft, reward or dpo, with its run.json",
@@ -152,7 +158,7 @@ void inspect_step(const Communicator& comm, const std::string& run_directory, in
   const Tokenizer tokenizer = load_tokenizer(o.model.model);
 
   const SamplerOptions sampler = sampler_options(o);
-  const StepLayout layout = make_step_layout(sampler, rows.dataset->num_rows(), run.num_ranks);
+  const StepLayout layout = make_step_layout(sampler, rows.dataset->num_rows(), comm.size());
   fmt::print("step {} of {}, {} micro-batches on {} ranks; {}\n", step, run_directory, layout.micro_batches_per_step,
              run.num_ranks,
              shown.model ? "losses of each row by itself, of " + shown.name
