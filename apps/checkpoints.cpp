@@ -34,7 +34,7 @@ Checkpoints::Checkpoints(const TrainOptions& options, const Inputs& inputs, cons
 
 bool Checkpoints::is_due(int64_t step) const { return options_.save_steps > 0 && step % options_.save_steps == 0; }
 
-void Checkpoints::save(int64_t step, const StepLog* log) {
+void Checkpoints::save(int64_t step, const std::optional<EvaluatedStep>& evaluated, const StepLog* log) {
   finish();
   saved_ = state_;
   const int64_t num_steps = state_.trainer.history.num_steps;
@@ -43,6 +43,7 @@ void Checkpoints::save(int64_t step, const StepLog* log) {
     saved_.rollback_num_steps = num_steps;
     saved_.num_rollbacks = 0;
   }
+  if (evaluated && evaluated->step == step && is_better(options_, *evaluated, state_.best)) saved_.best = evaluated;
   start_ = std::chrono::steady_clock::now();
   try {
     nlohmann::ordered_json run;
@@ -83,6 +84,7 @@ int64_t Checkpoints::finish() {
   state_.rollback_step = saved_.rollback_step;
   state_.rollback_num_steps = saved_.rollback_num_steps;
   state_.num_rollbacks = saved_.num_rollbacks;
+  state_.best = saved_.best;
   const double seconds = seconds_since(start_);
   control_.add_save(save->step(), seconds);
   if (comm_.rank() == 0) {
@@ -105,6 +107,7 @@ void Checkpoints::count_failure(int64_t step, const AgreedError& error) {
 void Checkpoints::prune(int64_t step) const {
   std::vector<int64_t> kept_steps;
   if (parse_on_bad_steps(options_.on_bad_steps) == OnBadSteps::kRollback) kept_steps.push_back(state_.rollback_step);
+  if (state_.best) kept_steps.push_back(state_.best->step);
   try {
     pass_fault_point("checkpoint-pruning", step, 0);
     prune_checkpoints(directory_, step, options_.save_total_limit, kept_steps);

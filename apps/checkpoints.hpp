@@ -32,8 +32,8 @@ class Checkpoints {
 
   /// Collective: saves the run as it is after this step, then removes old checkpoints. With --async_save this returns
   /// when a copy is made and a thread writes it; one that is still being written is waited for. log: rank 0's. A disk
-  /// that refuses is said and counted; any other fault is thrown.
-  void save(int64_t step, const StepLog* log);
+  /// that refuses is said and counted; any other fault is thrown. evaluated: the last model that was.
+  void save(int64_t step, const std::optional<EvaluatedStep>& evaluated, const StepLog* log);
 
   /// Collective, after every step: gives a checkpoint that all ranks have written its name.
   void poll();

@@ -1,16 +1,15 @@
-// plumb inspect: rows as the model will see them, decoded, with what is trained marked; and what became of all rows.
-#include <fmt/color.h>
+// plumb inspect: rows as the model will see them, decoded, with what is trained marked; and what became of all rows. Or
+// the rows of one step of a run.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <optional>
-#include <span>
 
 #include "apps/commands.hpp"
+#include "apps/inspect_step.hpp"
 #include "apps/options.hpp"
-#include "apps/output_directory.hpp"
+#include "apps/print_rows.hpp"
 #include "io/dataset.hpp"
 #include "io/prepare.hpp"
 #include "io/scratch_directory.hpp"
@@ -26,42 +25,9 @@ struct InspectOptions {
   std::string model;
   int64_t first_row = 0;
   int64_t num_rows = 3;
+  std::string run;
+  int64_t step = 0;
 };
-
-/// Trained text in green on a terminal, and in [[...]] elsewhere.
-void print_tokens(const Tokenizer& tokenizer, std::span<const int32_t> tokens, std::span<const uint8_t> loss_mask,
-                  bool has_colour) {
-  for (size_t begin = 0; begin < tokens.size();) {
-    size_t end = begin;
-    while (end < tokens.size() && loss_mask[end] == loss_mask[begin]) ++end;
-    const std::string text = tokenizer.decode(tokens.subspan(begin, end - begin));
-    if (!loss_mask[begin]) {
-      fmt::print("{}", text);
-    } else if (has_colour) {
-      fmt::print(fg(fmt::terminal_color::green), "{}", text);
-    } else {
-      fmt::print("[[{}]]", text);
-    }
-    begin = end;
-  }
-  fmt::print("\n");
-}
-
-/// A row to fine-tune on, or the two texts of a pair.
-void print_row(const Tokenizer& tokenizer, const TokenRows& row, int64_t number, bool has_colour) {
-  const bool is_pair = row.documents_per_row == 2;
-  for (int64_t document = 0; document < row.num_documents(); ++document) {
-    const auto begin = static_cast<size_t>(row.offsets[static_cast<size_t>(document)]);
-    const auto size = static_cast<size_t>(row.offsets[static_cast<size_t>(document) + 1]) - begin;
-    const auto mask = std::span(row.loss_mask).subspan(begin, size);
-    const std::string margin =
-        row.margins.empty() || document > 0 ? "" : fmt::format(", margin {}", row.margins.front());
-    fmt::print("--- row {} (source row {}){}: {} tokens, {} trained{}\n", number, row.row_ids.front(),
-               is_pair ? (document == 0 ? ", chosen" : ", rejected") : "", size,
-               std::count(mask.begin(), mask.end(), uint8_t{1}), margin);
-    print_tokens(tokenizer, std::span(row.tokens).subspan(begin, size), mask, has_colour);
-  }
-}
 
 void print_tally(const char* what, const RowTally& tally) {
   if (tally.num_rows == 0) return;
@@ -92,6 +58,10 @@ void print_statistics(const PrepareStatistics& s) {
 
 int inspect(const Communicator& comm, const InspectOptions& o) {
   if (comm.size() > 1) throw_error<UsageError>("plumb inspect runs on one rank, started on {}", comm.size());
+  if (!o.run.empty()) {
+    inspect_step(comm, o.run, o.step, o.model);
+    return kExitDone;
+  }
   const ScratchDirectory scratch(comm);
   std::string directory = o.data.data.front();
   if (!std::filesystem::is_directory(directory)) {
@@ -109,7 +79,7 @@ int inspect(const Communicator& comm, const InspectOptions& o) {
   const Tokenizer tokenizer = load_tokenizer(o.model);
   const Dataset rows(directory);
   for (int64_t i = o.first_row; i < std::min(rows.num_rows(), o.first_row + o.num_rows); ++i)
-    print_row(tokenizer, rows.row(i), i, isatty(STDOUT_FILENO) != 0);
+    print_row(tokenizer, rows.row(i), fmt::format("row {} (source row {})", i, rows.row(i).row_ids.front()));
   print_statistics(rows.index().statistics);
   return kExitDone;
 }
@@ -122,10 +92,15 @@ int run_inspect(const std::vector<std::string>& arguments) {
   declare(description, options.data);
   description.add_options()("model", boost::program_options::value(&options.model), "directory with the tokenizer")(
       "first_row", boost::program_options::value(&options.first_row)->default_value(0), "the first row shown")(
-      "num_rows", boost::program_options::value(&options.num_rows)->default_value(3), "how many rows are shown");
-  if (!parse_options("plumb inspect --model DIR --data FILE...|PREPARED_DIR", description, {"model", "data"},
+      "num_rows", boost::program_options::value(&options.num_rows)->default_value(3), "how many rows are shown")(
+      "run", boost::program_options::value(&options.run),
+      "output_dir of a training run: the rows of its --step are shown, each with its loss under the run's checkpoint "
+      "before that step, or under --model")("step", boost::program_options::value(&options.step), "of --run");
+  if (!parse_options("plumb inspect --model DIR --data FILE...|PREPARED_DIR, or --run DIR --step N", description, {},
                      arguments))
     return kExitDone;
+  if (options.run.empty() && (options.model.empty() || options.data.data.empty()))
+    throw UsageError("plumb inspect: expected --model and --data, or --run and --step");
   return run_on_ranks([&](const Communicator& comm) { return inspect(comm, options); });
 }
 

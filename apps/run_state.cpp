@@ -1,16 +1,27 @@
 #include "apps/run_state.hpp"
 
+#include <cmath>
+#include <utility>
+
 #include "io/json_tolerant.hpp"
 
 namespace plumb {
 
+bool is_better(const TrainOptions& options, const EvaluatedStep& model, const std::optional<EvaluatedStep>& than) {
+  if (std::isnan(model.metric) || !than) return !std::isnan(model.metric);
+  return best_metric(options)->is_greater_better ? model.metric > than->metric : model.metric < than->metric;
+}
+
 nlohmann::ordered_json to_json(const RunState& state) {
   const StepHistory& history = state.trainer.history;
+  nlohmann::ordered_json best;  // null
+  if (state.best) best = {{"step", state.best->step}, {"metric", state.best->metric}};
   return {{"total_tokens", state.total_tokens},
           {"num_skipped_on_end", state.trainer.num_skipped_on_end},
           {"rollback_step", state.rollback_step},
           {"rollback_num_steps", state.rollback_num_steps},
           {"num_rollbacks", state.num_rollbacks},
+          {"best", best},
           {"history",
            {{"num_steps", history.num_steps},
             {"loss_mean", history.loss_mean},
@@ -26,6 +37,9 @@ RunState run_state_from_json(const nlohmann::ordered_json& json, int64_t num_ste
   state.rollback_step = get_count(json, "rollback_step");
   state.rollback_num_steps = get_count(json, "rollback_num_steps");
   state.num_rollbacks = get_count(json, "num_rollbacks");
+  const nlohmann::ordered_json& best = get_or_null(json, "best");
+  if (const std::optional<double> metric = get_number(best, "metric"))
+    state.best = EvaluatedStep{get_count(best, "step"), *metric};
   const nlohmann::ordered_json& saved = get_or_null(json, "history");
   StepHistory history;
   history.num_steps = get_count(saved, "num_steps");

@@ -89,6 +89,14 @@ ModelSource trained_model(const TrainOptions& o) {
   return {o.model.model, o.output_dir + "/adapter", o.lora.quantize == "nf4"};
 }
 
+SamplerOptions sampler_options(const TrainOptions& o) {
+  return {.seed = static_cast<uint64_t>(o.seed),
+          .shuffle = o.shuffle,
+          .drop_last = o.dataloader_drop_last,
+          .rows_per_micro_batch = o.per_device_train_batch_size,
+          .accumulation_steps = o.gradient_accumulation_steps};
+}
+
 MicroBatch StageRows::micro_batch(const std::vector<int64_t>& row_numbers) const {
   return make_micro_batch(*dataset, row_numbers, reference_logps.get());
 }

@@ -33,6 +33,9 @@ struct StageRows {
                                       int64_t end_step = BatchStream::kEndless) const;
 };
 
+/// How the rows of training are shared among steps.
+SamplerOptions sampler_options(const TrainOptions& options);
+
 /// Collective: the prepared rows of `files` in options.output_dir/data, made now or before.
 StageRows open_rows(const Communicator& comm, const TrainOptions& options, const std::vector<std::string>& files,
                     const ModelConfig& config);

@@ -2,10 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cmath>
 
 #include "apps/bad_steps.hpp"
+#include "apps/output_directory.hpp"
+#include "io/checkpoint_directory.hpp"
+#include "io/file.hpp"
 #include "io/process_memory.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/fault.hpp"
@@ -26,17 +31,19 @@ TrainerOptions trainer_options(const TrainOptions& o, int64_t num_steps, const R
           {parse_schedule(o.lr_scheduler_type), o.learning_rate, warmup, num_steps},
           o.max_grad_norm,
           [&control] { return control.wants_stop(); },
-          o.spike_threshold};
+          o.spike_threshold,
+          [&o](int64_t step) {
+            return (o.memory_check_steps > 0 && step % o.memory_check_steps == 0) ||
+                   (o.save_steps > 0 && step % o.save_steps == 0);
+          }};
 }
 
-/// Collective.
-std::unique_ptr<BatchStream> train_stream(const StepLoopInput& in) {
-  return in.train_rows.stream({.seed = static_cast<uint64_t>(in.options.seed),
-                               .shuffle = in.options.shuffle,
-                               .drop_last = in.options.dataloader_drop_last,
-                               .rows_per_micro_batch = in.options.per_device_train_batch_size,
-                               .accumulation_steps = in.options.gradient_accumulation_steps},
-                              in.comm, in.start.num_steps_done());
+/// Where a fault asks for it, POINT:STEP:RANK:flip, memory loses a bit of a parameter.
+void flip_on_purpose(const StepLoopInput& in, std::string_view point, int64_t step) {
+  if (!is_fault_due(point, step, in.comm.rank(), "flip")) return;
+  const std::span<float> parameters = in.model.trained_shards().front().parameters;
+  float& parameter = parameters[parameters.size() / 3];
+  parameter = std::bit_cast<float>(std::bit_cast<uint32_t>(parameter) ^ (1U << 20));
 }
 
 }  // namespace
@@ -53,13 +60,15 @@ StepLoop::StepLoop(const StepLoopInput& input)
       trainer_(in_.model, in_.comm, in_.objective, trainer_options(in_.options, in_.length.num_steps, in_.control),
                state_.trainer),
       checkpoints_(in_.options, in_.start.inputs, in_.comm, in_.model, in_.control, state_),
-      stream_(train_stream(in_)) {}
+      stream_(in_.train_rows.stream(sampler_options(in_.options), in_.comm, in_.start.num_steps_done())) {}
 
 void StepLoop::run() {
+  find_best_so_far();
   start_seconds_ = seconds_now();
   while (!is_last()) take_step();
   checkpoints_.finish();
   progress_.finish_line();
+  if (in_.options.load_best_model_at_end) load_best();
 }
 
 void StepLoop::take_step() {
@@ -68,6 +77,7 @@ void StepLoop::take_step() {
   pass_fault_point("data", step() + 1, in_.comm.rank());
   std::vector<MicroBatch> batches = stream_->next();
   spoil_on_purpose(batches, step() + 1, in_.comm.rank());
+  flip_on_purpose(in_, "memory", step() + 1);
   const StepStats stats = trainer_.step(batches);
   state_.total_tokens += stats.num_tokens;
   log_step(batches, stats, seconds_now() - step_start);
@@ -80,7 +90,9 @@ void StepLoop::take_step() {
   if (checkpoints_.is_due(step()) || is_to_stop) {
     progress_.finish_line();
     state_.trainer = trainer_.state();
-    checkpoints_.save(step(), in_.log);
+    flip_on_purpose(in_, "memory-before-save", step());
+    trainer_.verify_memory();
+    checkpoints_.save(step(), evaluated_, in_.log);
   }
   pass_fault_point("step", step(), in_.comm.rank());
   if (is_to_stop) in_.control.stop(step(), checkpoints_.finish() == step());
@@ -117,6 +129,8 @@ void StepLoop::log_step(const std::vector<MicroBatch>& batches, const StepStats&
 void StepLoop::evaluate() {
   const EvaluationStats stats =
       evaluate_rows(in_.model, in_.comm, in_.objective, *in_.eval_rows, in_.options.per_device_eval_batch_size);
+  if (const std::optional<BestMetric> best = best_metric(in_.options))
+    evaluated_ = EvaluatedStep{step(), stats.metric(best->name)};
   if (!in_.log) return;
   progress_.finish_line();
   log_info("evaluation: {}", render_metrics(stats.metrics));
@@ -154,6 +168,39 @@ void StepLoop::roll_back() {
   log_warning("step {}: the model is again that after step {}; training goes on with the rows of step {}", step(),
               checkpoint->manifest.step, step() + 1);
   in_.log->write_rollback(step(), epoch(), checkpoint->manifest.step);
+}
+
+/// Collective: refuses a metric that the stage does not have, and forgets a best checkpoint that is not there any more.
+void StepLoop::find_best_so_far() {
+  const std::optional<BestMetric> best = best_metric(in_.options);
+  if (!best) return;
+  int64_t is_missing = 0;
+  in_.comm.run_on_rank0([&] {
+    std::vector<std::string> names;
+    for (const Metric& metric : in_.objective.metrics(in_.objective.no_sums(), /*is_evaluation=*/true))
+      names.push_back(metric.name);
+    check_one_of(best->name, names, "metric_for_best_model");
+    if (!state_.best || is_directory(checkpoint_path(state_.best->step))) return;
+    is_missing = 1;
+    log_warning("the best checkpoint, of step {}, is gone: the best is looked for among later ones", state_.best->step);
+  });
+  in_.comm.max({&is_missing, 1});
+  if (is_missing == 1) state_.best.reset();
+}
+
+/// Collective: after the last step, which was evaluated.
+void StepLoop::load_best() {
+  if (!state_.best || is_better(in_.options, *evaluated_, state_.best)) return;
+  if (state_.best->step == step()) return;
+  const Checkpoint checkpoint = open_checkpoint_of_run(in_.comm, checkpoint_path(state_.best->step), in_.start.inputs);
+  restore_model(in_.comm, checkpoint, in_.model);
+  if (in_.comm.rank() == 0)
+    log_info("the best model is that after step {}: eval_{} {:.6g}, at the end {:.6g}", state_.best->step,
+             best_metric(in_.options)->name, state_.best->metric, evaluated_->metric);
+}
+
+std::string StepLoop::checkpoint_path(int64_t of_step) const {
+  return join_path(checkpoint_directory(in_.options.output_dir), checkpoint_name(of_step));
 }
 
 }  // namespace plumb

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "apps/checkpoints.hpp"
@@ -55,6 +57,9 @@ class StepLoop {
   void evaluate();
   void refuse_or_roll_back(const StepStats& stats);
   void roll_back();
+  void find_best_so_far();
+  void load_best();
+  std::string checkpoint_path(int64_t of_step) const;
 
   int64_t step() const { return trainer_.num_steps_done(); }  // the last one
   bool is_last() const { return step() == in_.length.num_steps; }
@@ -66,6 +71,7 @@ class StepLoop {
   Checkpoints checkpoints_;
   std::unique_ptr<BatchStream> stream_;
   Progress progress_;
+  std::optional<EvaluatedStep> evaluated_;  // the last model that was, where the best is looked for
   int64_t memory_bytes_ = 0;
   double start_seconds_ = 0;
 };

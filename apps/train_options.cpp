@@ -70,6 +70,16 @@ std::vector<std::string> split_lists(const std::vector<std::string>& words) {
   return items;
 }
 
+/// A model can only be the best of those that are both evaluated and saved.
+void validate_best_model(const TrainOptions& o) {
+  if (!best_metric(o)) return;
+  const char* name = o.load_best_model_at_end ? "load_best_model_at_end" : "metric_for_best_model";
+  if (o.eval_data.empty()) throw_error<UsageError>("--{}: needs --eval_data", name);
+  if (o.eval_steps == 0 || o.save_steps == 0 || o.save_steps % o.eval_steps != 0)
+    throw_error<UsageError>("--{}: expected --save_steps to be a multiple of --eval_steps, got {} and {}", name,
+                            o.save_steps, o.eval_steps);
+}
+
 }  // namespace
 
 OnBadSteps parse_on_bad_steps(std::string_view name) {
@@ -137,6 +147,16 @@ void declare(OptionsDescription& description, TrainOptions& o) {
       "seconds, MM:SS or HH:MM:SS: the run stops in time, with a checkpoint; as it does for SLURM_JOB_END_TIME");
   add("save_steps", with_default(o.save_steps), "steps between checkpoints, from which a stopped run goes on; 0: none");
   add("save_total_limit", with_default(o.save_total_limit), "checkpoints that are kept");
+  add("load_best_model_at_end", with_default(o.load_best_model_at_end),
+      "the model that is exported is that of the checkpoint whose evaluation was best, unless the last is better");
+  add("metric_for_best_model", with_default(o.metric_for_best_model),
+      "a metric of evaluations, with or without eval_ before it: the best checkpoint stays beside the last ones; none: "
+      "the loss, with load_best_model_at_end");
+  add("greater_is_better", po::value<bool>()->notifier([&o](bool value) { o.greater_is_better = value; }),
+      "of metric_for_best_model (default: unless its name ends in loss)");
+  add("memory_check_steps", with_default(o.memory_check_steps),
+      "every so many steps, and before every checkpoint, checksums prove that memory kept parameters and moments since "
+      "they were updated; if not, the run ends with exit code 75, naming the rank; 0: only before checkpoints");
   add("async_save", with_default(o.async_save),
       "checkpoints are written from a copy in memory while training goes on: as many bytes more as parameters and "
       "moments");
@@ -162,6 +182,8 @@ void validate(const TrainOptions& o) {
   at_least(o.eval_steps, 0, "eval_steps");
   at_least(o.save_steps, 0, "save_steps");
   at_least(o.save_total_limit, 1, "save_total_limit");
+  at_least(o.memory_check_steps, 0, "memory_check_steps");
+  validate_best_model(o);
   if (o.resume != "auto" && o.resume != "never" && o.overwrite_output_dir)
     throw_error<UsageError>("--resume {}: goes on with a run; leave out --overwrite_output_dir", o.resume);
   check_range(o.data.max_length >= 0 && o.data.max_length <= 1'000'000'000, "max_length", "0 to 1000000000",
@@ -213,6 +235,15 @@ void validate(const TrainOptions& o) {
   if (o.dpo.pairs == "sampled") throw UsageError("--pairs sampled: needs a --reward_model that scores completions");
   if (o.dpo.pair_filter != "none")
     throw_error<UsageError>("--pair_filter {}: needs a --reward_model that scores pairs", o.dpo.pair_filter);
+}
+
+std::optional<BestMetric> best_metric(const TrainOptions& o) {
+  std::string name = o.metric_for_best_model;
+  if (name.empty() && !o.load_best_model_at_end) return std::nullopt;
+  if (name.empty()) name = "loss";
+  if (name.starts_with("eval_")) name.erase(0, 5);
+  const bool is_greater_better = o.greater_is_better.value_or(!name.ends_with("loss"));
+  return BestMetric{std::move(name), is_greater_better};
 }
 
 bool has_8bit_moments(const TrainOptions& o) { return o.optim == "adamw_8bit" || o.optim == "adamw_bnb_8bit"; }

@@ -95,6 +95,10 @@ struct TrainOptions {
   std::string max_time;           // as parse_duration() takes it; "": no limit
   int64_t save_steps = 500;       // steps between checkpoints; 0: none
   int64_t save_total_limit = 2;
+  bool load_best_model_at_end = false;
+  std::string metric_for_best_model;      // "": the loss, where the best model is wanted
+  std::optional<bool> greater_is_better;  // default: unless the metric's name ends in "loss"
+  int64_t memory_check_steps = 16;        // 0: only before checkpoints
   bool async_save = false;
   std::string resume = "auto";  // or never, or the directory of a checkpoint
 
@@ -116,6 +120,14 @@ void declare(OptionsDescription& description, TrainOptions& options);
 
 /// Throws UsageError for values out of range or that contradict each other.
 void validate(const TrainOptions& options);
+
+/// What tells the best of several evaluations, by the name that its objective gives it.
+struct BestMetric {
+  std::string name;
+  bool is_greater_better;
+};
+/// None where nobody asks which is best.
+std::optional<BestMetric> best_metric(const TrainOptions& options);
 
 /// Of --optim: adamw_8bit and its other name in transformers.
 bool has_8bit_moments(const TrainOptions& options);

@@ -18,6 +18,7 @@
 #include "apps/resume.hpp"
 #include "apps/run_control.hpp"
 #include "apps/stage_data.hpp"
+#include "apps/stage_model.hpp"
 #include "apps/stage_notes.hpp"
 #include "apps/startup_checks.hpp"
 #include "apps/step_log.hpp"
@@ -29,9 +30,6 @@
 #include "lib/base/check.hpp"
 #include "lib/base/fault.hpp"
 #include "lib/base/log.hpp"
-#include "lib/objective/dpo.hpp"
-#include "lib/objective/reward.hpp"
-#include "lib/objective/sft.hpp"
 #include "partition/memory_plan.hpp"
 #include "partition/sharded_model.hpp"
 #include "partition/watchdog.hpp"
@@ -48,11 +46,6 @@ double seconds_now() {
 /// adapter, on two ranks, nearly twice as much.
 constexpr int64_t kCheckedProductsBytes = int64_t{10} << 20;
 constexpr int64_t kCheckedProductsBytesWithAdapter = int64_t{20} << 20;
-
-EngineOptions engine_options(const TrainOptions& o) {
-  return {parse_dtype(o.model.dtype), o.gradient_checkpointing, o.gradient_accumulation_steps,
-          parse_reduction(o.reduction), has_8bit_moments(o)};
-}
 
 RunLength run_length(const TrainOptions& o, int64_t num_rows, int num_ranks) {
   const int64_t rows_per_step = num_ranks * o.gradient_accumulation_steps * o.per_device_train_batch_size;
@@ -75,34 +68,6 @@ void warn_of_other_threads(const Communicator& comm, const RunStart& start, int 
   const int before = start.saved->threads_per_rank;
   if (before != threads)
     log_warning("{} threads per rank, {} before: losses may differ in their last digits", threads, before);
-}
-
-/// The model that training starts from, with the stage's head on it.
-HfModel open_source(const TrainOptions& o) {
-  const bool has_score = o.stage == Stage::kReward;
-  HfModel source(o.model.model, {.head = has_score ? HeadKind::kScore : HeadKind::kLanguageModel,
-                                 .seed = static_cast<uint64_t>(o.seed),
-                                 .quantizes = o.lora.quantize == "nf4"});
-  if (source.is_quantized() && !o.lora.is_used())
-    throw_error<UsageError>("{}: a quantised model is frozen; give --lora_r to train an adapter beside it",
-                            o.model.model);
-  return source;
-}
-
-std::unique_ptr<Objective> make_objective(const TrainOptions& o, const ModelConfig& config) {
-  switch (o.stage) {
-    case Stage::kSft:
-      return std::make_unique<SftObjective>(config.rms_norm_eps,
-                                            o.sft.loss_type == "dft" ? TokenLoss::kDft : TokenLoss::kNll);
-    case Stage::kReward: {
-      const double centre = o.reward.center_rewards_coefficient;
-      return std::make_unique<RewardObjective>(config.rms_norm_eps, centre > 0 ? std::optional(centre) : std::nullopt,
-                                               config.pad_token_id);
-    }
-    case Stage::kDpo:
-      break;
-  }
-  return std::make_unique<DpoObjective>(dpo_options(o.dpo), config.rms_norm_eps);
 }
 
 /// Says what the run will take, refuses what does not fit, and describes the run in run.json. Collective.

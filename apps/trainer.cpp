@@ -35,12 +35,12 @@ void sum_over_ranks(const Communicator& comm, ObjectiveSums& sums, std::span<int
 }
 
 /// Collective: the sums of a step, and what ranks report with them.
-RankReports sum_step(const Communicator& comm, ObjectiveSums& sums, int64_t compute_ns, bool wants_stop) {
-  std::vector<int64_t> numbers(static_cast<size_t>(comm.size()) + 1);
-  numbers[0] = wants_stop ? 1 : 0;
-  if (sums.num_tokens > 0) numbers[static_cast<size_t>(comm.rank()) + 1] = compute_ns * 1000 / sums.num_tokens;
+RankReports sum_step(const Communicator& comm, ObjectiveSums& sums, int64_t compute_ns, const RankReport& report) {
+  std::vector<int64_t> numbers = {report.wants_stop, report.is_memory_damaged};
+  numbers.resize(static_cast<size_t>(comm.size()) + 2);
+  if (sums.num_tokens > 0) numbers[static_cast<size_t>(comm.rank()) + 2] = compute_ns * 1000 / sums.num_tokens;
   sum_over_ranks(comm, sums, numbers);
-  return {numbers[0] > 0, {numbers.begin() + 1, numbers.end()}};
+  return {numbers[0] > 0, numbers[1] > 0, {numbers.begin() + 2, numbers.end()}};
 }
 
 /// Collective: what every micro-batch tells the others, by its number.
@@ -78,7 +78,7 @@ double EvaluationStats::metric(std::string_view name) const { return find_metric
 
 BatchGradient accumulate_global_batch(TrainableModel& model, const Communicator& comm, Objective& objective,
                                       const std::vector<MicroBatch>& micro_batches,
-                                      const std::function<bool()>& wants_stop, int64_t step) {
+                                      const std::function<RankReport()>& report, int64_t step) {
   const int64_t start_ns = steady_now_ns() - collective_wait_ns();
   BatchGradient gradient;
   for (const MicroBatch& batch : micro_batches) {
@@ -107,14 +107,42 @@ BatchGradient accumulate_global_batch(TrainableModel& model, const Communicator&
   }
   pass_fault_point("reduce", step, comm.rank());
   const int64_t compute_ns = steady_now_ns() - collective_wait_ns() - start_ns;
-  gradient.reports = sum_step(comm, gradient.sums, compute_ns, wants_stop && wants_stop());
+  gradient.reports = sum_step(comm, gradient.sums, compute_ns, report ? report() : RankReport());
   gradient.norm = model.gradient_norm();
   return gradient;
 }
 
+Trainer::Trainer(TrainableModel& model, const Communicator& comm, Objective& objective, const TrainerOptions& options,
+                 TrainerState state)
+    : model_(model), comm_(comm), objective_(objective), options_(options), state_(std::move(state)) {
+  take_checksums(false);
+}
+
+void Trainer::take_checksums(bool is_to_stop) {
+  checksums_.forget();
+  if (!options_.is_memory_checked) return;
+  if (is_to_stop || options_.is_memory_checked(state_.num_steps_done)) checksums_.take(model_.trained_shards());
+}
+
+void Trainer::verify_memory() const {
+  const std::vector<std::string> changed = comm_.all_gather(checksums_.find_changed(model_.trained_shards()));
+  for (int rank = 0; rank < comm_.size(); ++rank)
+    if (const std::string& what = changed[static_cast<size_t>(rank)]; !what.empty())
+      throw AgreedError(
+          fmt::format("rank {}: {} are not what step {} left in memory; the same command goes on from the last "
+                      "checkpoint, better without that machine",
+                      rank, what, state_.num_steps_done),
+          kExitTransient);
+}
+
 StepStats Trainer::step(const std::vector<MicroBatch>& micro_batches) {
+  // compared before anything else is made of the gradient: a lost bit may be why it is not finite
+  const auto report = [this]() -> RankReport {
+    return {options_.wants_stop && options_.wants_stop(), !checksums_.find_changed(model_.trained_shards()).empty()};
+  };
   const BatchGradient gradient =
-      accumulate_global_batch(model_, comm_, objective_, micro_batches, options_.wants_stop, state_.num_steps_done + 1);
+      accumulate_global_batch(model_, comm_, objective_, micro_batches, report, state_.num_steps_done + 1);
+  if (gradient.reports.is_memory_damaged) verify_memory();
   StepStats stats;
   stats.reports = gradient.reports;
   stats.metrics = objective_.metrics(gradient.sums, /*is_evaluation=*/false);
@@ -135,12 +163,14 @@ StepStats Trainer::step(const std::vector<MicroBatch>& micro_batches) {
   add_step(state_.history, stats.loss(), stats.grad_norm);
   model_.update(options_.adamw, stats.learning_rate, state_.num_steps_done,
                 clip_scale(stats.grad_norm, options_.max_grad_norm));
+  take_checksums(stats.reports.is_stop_wanted);
   return stats;
 }
 
 void Trainer::go_on_with(TrainerState state) {
   state_ = std::move(state);
   model_.take_restored(state_.num_steps_done);
+  take_checksums(false);
 }
 
 EvaluationStats evaluate_model(TrainableModel& model, const Communicator& comm, Objective& objective,

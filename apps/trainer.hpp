@@ -12,6 +12,7 @@
 #include "lib/optim/schedule.hpp"
 #include "lib/optim/spikes.hpp"
 #include "partition/communicator.hpp"
+#include "partition/shard_checksums.hpp"
 #include "partition/trainable_model.hpp"
 
 namespace plumb {
@@ -22,6 +23,8 @@ struct TrainerOptions {
   double max_grad_norm = 1.0;             // 0: no clipping
   std::function<bool()> wants_stop = {};  // asked of each rank in each step
   double spike_threshold = 0;             // of describe_spike()
+  /// Whether memory is to be checked between the update of this step and the next; a rank that is to stop checks too.
+  std::function<bool(int64_t step)> is_memory_checked = {};
 };
 
 /// What a step leaves behind beside the model.
@@ -34,6 +37,7 @@ struct TrainerState {
 /// What the ranks tell each other along with the sums of a step.
 struct RankReports {
   bool is_stop_wanted = false;                 // by one rank at least
+  bool is_memory_damaged = false;              // of one rank at least
   std::vector<int64_t> picoseconds_per_token;  // by rank: of computing, without waiting for others; 0: had no rows
 };
 
@@ -65,11 +69,10 @@ class Trainer {
  public:
   /// state: of the steps that the model has behind it already.
   Trainer(TrainableModel& model, const Communicator& comm, Objective& objective, const TrainerOptions& options,
-          TrainerState state = {})
-      : model_(model), comm_(comm), objective_(objective), options_(options), state_(std::move(state)) {}
+          TrainerState state = {});
 
   /// Collective: every rank passes its micro-batches, equally many. A step whose loss or norm is not finite, or a
-  /// spike, is skipped by all ranks alike: nothing is updated.
+  /// spike, is skipped by all ranks alike: nothing is updated. Throws as verify_memory().
   StepStats step(const std::vector<MicroBatch>& micro_batches);
 
   const TrainerState& state() const { return state_; }
@@ -77,12 +80,19 @@ class Trainer {
   /// Local: the model has been restored; state: with what it goes on.
   void go_on_with(TrainerState state);
 
+  /// Collective: throws AgreedError (transient) that names a rank on which parameters or moments are not what the last
+  /// update left, if that was a step to be checked.
+  void verify_memory() const;
+
  private:
+  void take_checksums(bool is_to_stop);
+
   TrainableModel& model_;
   const Communicator& comm_;
   Objective& objective_;
   TrainerOptions options_;
   TrainerState state_;
+  ShardChecksums checksums_;  // none: not to be checked
 };
 
 /// Collective: loss and gradient norm of a global batch; nothing is updated. The gradient stays in the model's shards.
@@ -93,9 +103,14 @@ struct BatchGradient {
   double norm = 0;
   RankReports reports;
 };
+/// What a rank has to say when it has computed its part.
+struct RankReport {
+  bool wants_stop = false;
+  bool is_memory_damaged = false;
+};
 BatchGradient accumulate_global_batch(TrainableModel& model, const Communicator& comm, Objective& objective,
                                       const std::vector<MicroBatch>& micro_batches,
-                                      const std::function<bool()>& wants_stop = {}, int64_t step = 0);
+                                      const std::function<RankReport()>& report = {}, int64_t step = 0);
 
 /// This rank's micro-batches of the next round, equally many on all ranks.
 using NextMicroBatches = std::function<std::vector<MicroBatch>()>;

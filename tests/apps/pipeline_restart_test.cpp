@@ -83,6 +83,37 @@ TEST_F(PipelineRestart, GoneOnWithOnOtherRanksStagesNotYetBegunKeepTheRowsOfASte
   EXPECT_EQ(results(), undisturbed);
 }
 
+TEST_F(PipelineRestart, WithBadStepsALostBitAndTheBestModelOfAStageItEndsWithTheSame) {
+  const auto write_for = [this](int num_ranks) {
+    write_ini("save_steps = 10\nmemory_check_steps = 1\ngradient_accumulation_steps = " +
+                  std::to_string(6 / num_ranks) + "\n",
+              "on_bad_steps = rollback\nspike_threshold = 6\neval_data = pairs.jsonl\neval_steps = 5\n"
+              "load_best_model_at_end = true\nmetric_for_best_model = loss\ngreater_is_better = true\n");
+  };
+  RunOptions bad;  // pairs of rank 0, which every number of ranks has
+  bad.environment["PLUMB_FAULT"] = "batch:34:0:nan;batch:35:0:spike;batch:36:0:nan";
+  write_for(3);
+  expect_done(pipeline(3, bad), kAll);
+  const std::string undisturbed = results();
+  fs::remove_all(directory_ / "run");
+  write_for(2);
+  RunOptions lost_bit;
+  lost_bit.environment["PLUMB_FAULT"] = "memory:25:1:flip";
+  const RunResult stopped = pipeline(2, lost_bit);
+  EXPECT_EQ(stopped.exit_code, 75) << stopped.err;
+  write_for(3);
+  RunOptions killed = bad;
+  killed.kill_ranks_after = "step 38/62 ";
+  EXPECT_NE(pipeline(3, killed).exit_code, 0);
+  EXPECT_EQ(statuses().back(), "running");
+  write_for(1);
+  const RunResult last = pipeline(1, bad);
+  expect_done(last, {"dpo"});
+  EXPECT_EQ(lines_with(last.err, "the best model is that after step 10").size(), 1u) << last.err;
+  EXPECT_EQ(metrics("rolled_back_to", "run/dpo").front().at("step"), 36);
+  EXPECT_EQ(results(), undisturbed);
+}
+
 TEST_F(PipelineRestart, InterruptedItLeavesNothingThatTheNextStartDoesNotClean) {
   // mpirun takes its time to end a job
   std::string ini = directory_.read("align.ini");

@@ -1,0 +1,181 @@
+#include "apps/inspect_step.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <optional>
+#include <sstream>
+#include <vector>
+
+#include "apps/adapted_setup.hpp"
+#include "apps/checkpoints.hpp"
+#include "apps/output_directory.hpp"
+#include "apps/preference_pairs.hpp"
+#include "apps/print_rows.hpp"
+#include "apps/stage_data.hpp"
+#include "apps/stage_model.hpp"
+#include "io/file.hpp"
+#include "io/json_tolerant.hpp"
+#include "io/sampler.hpp"
+#include "io/tokenizer_files.hpp"
+#include "lib/base/check.hpp"
+#include "lib/objective/objective.hpp"
+
+namespace plumb {
+
+namespace {
+
+/// What run.json holds of a run. Its accumulation steps are those that one rank takes for the micro-batches of a step.
+struct DescribedRun {
+  TrainOptions options;
+  Inputs inputs;
+  int64_t num_ranks = 1;  // of its last start
+  int64_t num_steps = 0;
+};
+
+bool is_list(const OptionsDescription& description, const std::string& name) {
+  const auto* option = description.find_nothrow(name, false);
+  using List = boost::program_options::typed_value<std::vector<std::string>>;
+  return option != nullptr && dynamic_cast<const List*>(option->semantic().get()) != nullptr;
+}
+
+DescribedRun read_run(const std::string& directory) {
+  std::vector<std::string> problems;
+  const OrderedJson run = read_json_file(directory + "/run.json", problems);
+  if (!problems.empty()) throw DataError(problems.front());
+  const std::string command = get_text(run, "command");
+  for (const Stage stage : kStages) {
+    if (name_of(stage) != command) continue;
+    DescribedRun described{default_options(stage), inputs_from_json(get_or_null(run, "inputs")), 1,
+                           get_count(run, "num_steps")};
+    described.num_ranks = std::max<int64_t>(1, get_count(run, "ranks"));
+    OptionsDescription description;
+    declare(description, described.options);
+    std::vector<std::string> arguments;
+    for (const auto& [name, value] : inputs_from_json(get_or_null(run, "options"))) {
+      if (value.empty()) continue;
+      std::istringstream words(value);
+      std::string word = value;
+      if (is_list(description, name)) {
+        while (words >> word) arguments.push_back("--" + name + "=" + word);
+      } else {
+        arguments.push_back("--" + name + "=" + word);
+      }
+    }
+    parse_options("", description, {}, arguments, &described.options.texts);
+    described.options.output_dir = directory;
+    for (const auto& [name, value] : described.inputs)
+      if (name == "micro_batches_per_step")
+        described.options.gradient_accumulation_steps = std::max<int64_t>(1, std::atoll(value.c_str()));
+    validate(described.options);
+    return described;
+  }
+  throw_error<UsageError>("--run {}: expected the output_dir of plumb sft, reward or dpo, with its run.json",
+                          directory);
+}
+
+/// A model, and what to call it.
+struct ShownModel {
+  std::unique_ptr<TrainableModel> model;
+  std::string name;
+};
+
+ShownModel load_frozen(const Communicator& comm, const TrainOptions& o, const ModelSource& source) {
+  const HeadKind head = o.stage == Stage::kReward ? HeadKind::kScore : HeadKind::kLanguageModel;
+  const HfModel weights(source.model, {.head = head, .quantizes = source.is_quantized});
+  return {load_frozen_model(comm, weights.config(), weights, source.adapter, parse_dtype(o.model.dtype)),
+          source.adapter.empty() ? source.model : source.adapter};
+}
+
+ShownModel load_checkpoint(const Communicator& comm, TrainOptions o, const Checkpoint& checkpoint) {
+  o.gradient_accumulation_steps = 1;
+  const HfModel source = open_source(o);
+  std::unique_ptr<TrainableModel> model;
+  if (o.lora.is_used()) {
+    std::unique_ptr<AdaptedModel> adapted = load_adapted_model(
+        comm, source.config(), source, find_adapter(o.lora, source), engine_options(o), static_cast<uint64_t>(o.seed));
+    adapted->set_dropout(0);
+    model = std::move(adapted);
+  } else {
+    model = std::make_unique<ShardedModel>(source.config(), comm, engine_options(o));
+  }
+  restore_model(comm, checkpoint, *model);
+  return {std::move(model), checkpoint.path};
+}
+
+/// No model where the run has none yet.
+ShownModel load_shown_model(const Communicator& comm, const DescribedRun& run, int64_t step,
+                            const std::string& model_directory) {
+  const TrainOptions& o = run.options;
+  if (!model_directory.empty()) return load_frozen(comm, o, {model_directory});
+  if (const auto checkpoint = open_newest_checkpoint(comm, o.output_dir, run.inputs, step - 1))
+    return load_checkpoint(comm, o, *checkpoint);
+  const bool is_exported = is_regular_file(o.output_dir + "/model/config.json") ||
+                           is_regular_file(o.output_dir + "/adapter/adapter_config.json");
+  return is_exported ? load_frozen(comm, o, trained_model(o)) : ShownModel{};
+}
+
+MicroBatch batch_of_example(const StageRows& rows, int64_t example) {
+  MicroBatch batch;
+  append_rows(batch, rows.dataset->examples(example, example + 1));
+  if (rows.reference_logps) batch.reference_logps = rows.reference_logps->read(example, example + 1);
+  return batch;
+}
+
+/// The rows of the run, and where a step takes them from. Throws DataError where files are not what they were.
+StageRows open_rows_of_run(const Communicator& comm, const DescribedRun& run, int64_t vocab_size) {
+  const TrainOptions& o = run.options;
+  const std::string changes = describe_changes(run.inputs, describe_inputs(comm, o));
+  if (!changes.empty())
+    throw_error<DataError>("{}: expected the files that the run was made from, got others: {}", o.output_dir, changes);
+  TrainOptions with_pairs = o;
+  StageNotes notes(/*is_shown=*/false);
+  if (o.stage == Stage::kDpo) with_pairs.data = choose_pairs(comm, o, notes);
+  ModelConfig config;
+  config.vocab_size = vocab_size;
+  StageRows rows = open_rows(comm, with_pairs, with_pairs.data.data, config);
+  if (o.stage == Stage::kDpo)
+    add_reference_logps(comm, o.dpo.ref_model.empty() ? model_at_start(o) : ModelSource{o.dpo.ref_model}, rows);
+  return rows;
+}
+
+}  // namespace
+
+void inspect_step(const Communicator& comm, const std::string& run_directory, int64_t step,
+                  const std::string& model_directory) {
+  const DescribedRun run = read_run(run_directory);
+  const TrainOptions& o = run.options;
+  if (step < 1 || step > run.num_steps)
+    throw_error<UsageError>("--step: expected 1 to {}, the steps of {}, got {}", run.num_steps, run_directory, step);
+  set_up_process(comm, o.model.threads);
+  ModelConfig config = open_source(o).config();
+  if (o.stage == Stage::kReward) config.pad_token_id = padding_id(o.model.model);
+  const StageRows rows = open_rows_of_run(comm, run, config.vocab_size);
+  const std::unique_ptr<Objective> objective = make_objective(o, config);
+  const ShownModel shown = load_shown_model(comm, run, step, model_directory);
+  const Tokenizer tokenizer = load_tokenizer(o.model.model);
+
+  const SamplerOptions sampler = sampler_options(o);
+  const StepLayout layout = make_step_layout(sampler, rows.dataset->num_rows(), comm.size());
+  fmt::print("step {} of {}, {} micro-batches on {} ranks; {}\n", step, run_directory, layout.micro_batches_per_step,
+             run.num_ranks,
+             shown.model ? "losses of each row by itself, of " + shown.name
+                         : "no losses: there is no model before it, so name one with --model");
+  for (int64_t micro_batch = 0; micro_batch < layout.micro_batches_per_step; ++micro_batch)
+    for (const int64_t row : rows_of_micro_batch(sampler, layout, step - 1, micro_batch))
+      for (const int64_t example : rows.dataset->examples_of_row(row)) {
+        const TokenRows tokens = rows.dataset->examples(example, example + 1);
+        std::string heading = fmt::format("micro-batch {}, rank {}, source row {}", micro_batch,
+                                          micro_batch % run.num_ranks, tokens.row_ids.front());
+        if (shown.model) {
+          const auto start = [&] { return [&] { return std::vector{batch_of_example(rows, example)}; }; };
+          heading +=
+              fmt::format(", loss {:.6g}", evaluate_model(*shown.model, comm, *objective, 1, start).metric("loss"));
+        }
+        print_row(tokenizer, tokens, heading);
+      }
+}
+
+}  // namespace plumb

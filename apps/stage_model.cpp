@@ -1,0 +1,45 @@
+#include "apps/stage_model.hpp"
+
+#include <optional>
+
+#include "apps/output_directory.hpp"
+#include "lib/base/check.hpp"
+#include "lib/objective/dpo.hpp"
+#include "lib/objective/reward.hpp"
+#include "lib/objective/sft.hpp"
+
+namespace plumb {
+
+EngineOptions engine_options(const TrainOptions& o) {
+  return {parse_dtype(o.model.dtype), o.gradient_checkpointing, o.gradient_accumulation_steps,
+          parse_reduction(o.reduction), has_8bit_moments(o)};
+}
+
+HfModel open_source(const TrainOptions& o) {
+  const bool has_score = o.stage == Stage::kReward;
+  HfModel source(o.model.model, {.head = has_score ? HeadKind::kScore : HeadKind::kLanguageModel,
+                                 .seed = static_cast<uint64_t>(o.seed),
+                                 .quantizes = o.lora.quantize == "nf4"});
+  if (source.is_quantized() && !o.lora.is_used())
+    throw_error<UsageError>("{}: a quantised model is frozen; give --lora_r to train an adapter beside it",
+                            o.model.model);
+  return source;
+}
+
+std::unique_ptr<Objective> make_objective(const TrainOptions& o, const ModelConfig& config) {
+  switch (o.stage) {
+    case Stage::kSft:
+      return std::make_unique<SftObjective>(config.rms_norm_eps,
+                                            o.sft.loss_type == "dft" ? TokenLoss::kDft : TokenLoss::kNll);
+    case Stage::kReward: {
+      const double centre = o.reward.center_rewards_coefficient;
+      return std::make_unique<RewardObjective>(config.rms_norm_eps, centre > 0 ? std::optional(centre) : std::nullopt,
+                                               config.pad_token_id);
+    }
+    case Stage::kDpo:
+      break;
+  }
+  return std::make_unique<DpoObjective>(dpo_options(o.dpo), config.rms_norm_eps);
+}
+
+}  // namespace plumb
