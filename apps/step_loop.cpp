@@ -192,7 +192,8 @@ void StepLoop::find_best_so_far() {
 void StepLoop::load_best() {
   if (!state_.best || is_better(in_.options, *evaluated_, state_.best)) return;
   if (state_.best->step == step()) return;
-  const Checkpoint checkpoint = open_checkpoint_of_run(in_.comm, checkpoint_path(state_.best->step), in_.start.inputs);
+  const Checkpoint checkpoint = open_checkpoint(in_.comm, checkpoint_path(state_.best->step));
+  require_same_run(in_.comm, checkpoint, in_.start.inputs);
   restore_model(in_.comm, checkpoint, in_.model);
   if (in_.comm.rank() == 0)
     log_info("the best model is that after step {}: eval_{} {:.6g}, at the end {:.6g}", state_.best->step,
