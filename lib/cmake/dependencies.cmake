@@ -1,9 +1,12 @@
 # Everything plumb links, found once. `./dev` installs what is missing.
 find_package(Threads REQUIRED)
 find_package(LibTorch REQUIRED)
-# at::parallel_for is compiled where it is used, and without OpenMP runs on one thread
-find_package(OpenMP REQUIRED COMPONENTS CXX)
-set_property(TARGET LibTorch::LibTorch APPEND PROPERTY INTERFACE_LINK_LIBRARIES OpenMP::OpenMP_CXX)
+# at::parallel_for is compiled where it is used, and without OpenMP runs on one thread. Fuzzers link no LibTorch, and for
+# their compiler, clang, OpenMP is a package of its own.
+if(NOT PLUMB_BUILD_FUZZERS)
+  find_package(OpenMP REQUIRED COMPONENTS CXX)
+  set_property(TARGET LibTorch::LibTorch APPEND PROPERTY INTERFACE_LINK_LIBRARIES OpenMP::OpenMP_CXX)
+endif()
 find_package(MPI REQUIRED COMPONENTS C)
 # Open MPI 4 and MPICH add C++ bindings to mpi.h for any C++ compiler; nothing here uses or links them.
 target_compile_definitions(MPI::MPI_C INTERFACE OMPI_SKIP_MPICXX MPICH_SKIP_MPICXX)
