@@ -111,7 +111,7 @@ exit_codes() {
     /^train.sbatch: job .*: start/ { code[++starts] = "-" }
     /^train.sbatch: job .*: exit code/ { code[starts] = $6 + 0 }
     $1 == "last" { code[starts] = $2 }
-    END { for (i = 1; i <= starts; ++i) printf "%s%s", i > 1 ? " " : "", code[i]; print "" }'
+    END { for (i = 1; i <= starts; ++i) line = line (i == 1 ? "" : " ") code[i]; print line }'
 }
 
 # Steps that were done again: of every line "goes on after step N", how far the log had come before.
