@@ -5,6 +5,7 @@
 
 #include "io/file.hpp"
 #include "io/json_tolerant.hpp"
+#include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 
@@ -90,6 +91,7 @@ void RunStatusWriter::end(const std::string& state, const std::string& message) 
 }
 
 void RunStatusWriter::write_until_over(double interval_seconds) {
+  leave_thread_unwatched();  // a job that hangs still writes its status
   std::unique_lock lock(mutex_);
   bool has_complained = false;
   for (bool is_last = false;; is_last = is_over_) {

@@ -66,6 +66,8 @@ class SlotOfThread {
   ThreadSlot* slot_ = nullptr;
 };
 
+thread_local bool is_thread_unwatched = false;
+
 PublishedOperation* my_operation() {
   thread_local const SlotOfThread slot;
   return slot.now();
@@ -75,12 +77,15 @@ PublishedOperation* my_operation() {
 
 int64_t steady_now_ns() { return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1); }
 
+void leave_thread_unwatched() { is_thread_unwatched = true; }
+
 void note_progress() { progress().num_operations.fetch_add(1, std::memory_order_relaxed); }
 
 int64_t collective_wait_ns() { return wait_ns.load(std::memory_order_relaxed); }
 
 WatchedOperation::WatchedOperation(const char* operation, OperationKind kind, int64_t unit, int64_t bytes)
     : kind_(kind) {
+  if (is_thread_unwatched) return;
   uint64_t sequence = 0;
   if (kind == OperationKind::kCollective) sequence = progress().num_collectives.fetch_add(1, std::memory_order_relaxed);
   PublishedOperation* const mine = my_operation();
@@ -90,6 +95,7 @@ WatchedOperation::WatchedOperation(const char* operation, OperationKind kind, in
 }
 
 WatchedOperation::~WatchedOperation() {
+  if (is_thread_unwatched) return;
   progress().num_operations.fetch_add(1, std::memory_order_relaxed);
   PublishedOperation* const mine = my_operation();
   if (!mine) return;

@@ -47,6 +47,9 @@ class WatchedOperation {
   Operation outer_;
 };
 
+/// Nothing that this thread does from here on is published or counts: it goes on while a run hangs, and is not the run.
+void leave_thread_unwatched();
+
 /// Says that this process gets on, in work that neither waits nor reads nor writes for long.
 void note_progress();
 

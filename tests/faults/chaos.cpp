@@ -50,7 +50,7 @@ std::vector<ChaosFault> chaos_faults() {
 std::string save_fault(std::mt19937_64& random, int num_ranks) {
   const std::vector<std::string> points = {"begun",     "written", "synced", "described",
                                            "committed", "renamed", "pruning"};
-  const std::string point = points[random() % points.size()];
+  const std::string& point = points[random() % points.size()];
   const bool is_of_all = point == "written" || point == "synced";
   const uint64_t rank = is_of_all ? random() % static_cast<uint64_t>(num_ranks) : 0;
   std::string faults;

@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
 #include "tests/io/temporary_directory.hpp"
 
@@ -47,6 +48,15 @@ TEST_F(RunStatusTest, IsWrittenAtOnceAgainAndAtTheEnd) {
   }
   EXPECT_EQ(now().state, "stopped");
   EXPECT_EQ(now().message, "on a signal");
+}
+
+TEST_F(RunStatusTest, ThatItIsWrittenIsNoProgressOfTheRun) {
+  const uint64_t before = progress().num_operations.load();
+  {
+    const RunStatusWriter writer(directory_.path(), {}, 0.02);
+    wait();
+  }
+  EXPECT_EQ(progress().num_operations.load(), before) << "or a watchdog never takes a run for one that hangs";
 }
 
 TEST_F(RunStatusTest, ARunThatNobodyEndsHasFailed) {
