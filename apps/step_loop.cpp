@@ -32,9 +32,9 @@ TrainerOptions trainer_options(const TrainOptions& o, int64_t num_steps, const R
           o.max_grad_norm,
           [&control] { return control.wants_stop(); },
           o.spike_threshold,
-          [&o](int64_t step) {
-            return (o.memory_check_steps > 0 && step % o.memory_check_steps == 0) ||
-                   (o.save_steps > 0 && step % o.save_steps == 0);
+          [&o, num_steps](int64_t step) {
+            const auto is_multiple_of = [step](int64_t steps) { return steps > 0 && step % steps == 0; };
+            return is_multiple_of(o.memory_check_steps) || is_multiple_of(o.save_steps) || step == num_steps;
           }};
 }
 
@@ -68,6 +68,7 @@ void StepLoop::run() {
   while (!is_last()) take_step();
   checkpoints_.finish();
   progress_.finish_line();
+  trainer_.verify_memory();  // which is exported
   if (in_.options.load_best_model_at_end) load_best();
 }
 
@@ -190,14 +191,15 @@ void StepLoop::find_best_so_far() {
 
 /// Collective: after the last step, which was evaluated.
 void StepLoop::load_best() {
-  if (!state_.best || is_better(in_.options, *evaluated_, state_.best)) return;
+  // evaluated by an earlier start, the last model is among those that were compared
+  if (!state_.best || (evaluated_ && is_better(in_.options, *evaluated_, state_.best))) return;
   if (state_.best->step == step()) return;
   const Checkpoint checkpoint = open_checkpoint(in_.comm, checkpoint_path(state_.best->step));
   require_same_run(in_.comm, checkpoint, in_.start.inputs);
   restore_model(in_.comm, checkpoint, in_.model);
   if (in_.comm.rank() == 0)
-    log_info("the best model is that after step {}: eval_{} {:.6g}, at the end {:.6g}", state_.best->step,
-             best_metric(in_.options)->name, state_.best->metric, evaluated_->metric);
+    log_info("the best model is that after step {}: eval_{} {:.6g}", state_.best->step, best_metric(in_.options)->name,
+             state_.best->metric);
 }
 
 std::string StepLoop::checkpoint_path(int64_t of_step) const {

@@ -40,7 +40,8 @@ TEST_F(BestModel, ItStaysAndIsExportedAlsoWhereTheRunWasKilled) {
   const Options best = options(
       {{"load_best_model_at_end", "true"}, {"metric_for_best_model", "eval_loss"}, {"greater_is_better", "true"}});
   expect_died(start("sft", 4, best, "step:9:1:kill"));
-  expect_completed(start("sft", 2, best), 8);
+  expect_died(start("sft", 4, best, "step:12:1:kill"));  // nothing is left to do but to export
+  expect_completed(start("sft", 2, best), 12);
   const int step = worst_step();
   ASSERT_LT(step, 8) << "the test wants losses to fall";
   EXPECT_EQ(checkpoints(), (std::vector<std::string>{name_of(step), "step-000012"}));
