@@ -112,9 +112,9 @@ int64_t accumulation_to_go_on_with(const Inputs& before, const TrainOptions& o, 
   for (int64_t ranks = 1; ranks <= micro_batches; ++ranks)
     if (micro_batches % ranks == 0) possible += (possible.empty() ? "" : ", ") + std::to_string(ranks);
   throw_error<UsageError>(
-      "--output_dir {}: a step of this run has {} micro-batches, which {} ranks cannot share evenly; start it on one "
-      "of "
-      "these numbers of ranks: {}",
+      "--output_dir {}: holds a run already (run.json), whose steps have {} micro-batches, which {} ranks cannot share "
+      "evenly; start it on one of these numbers of ranks: {}; or choose another directory, or --overwrite_output_dir "
+      "true",
       o.output_dir, micro_batches, num_ranks, possible);
 }
 
