@@ -12,6 +12,7 @@
 #include "apps/model_setup.hpp"
 #include "apps/pipeline_state.hpp"
 #include "apps/run_control.hpp"
+#include "apps/stop_request.hpp"
 #include "apps/train_stage.hpp"
 #include "io/file.hpp"
 #include "io/report.hpp"
@@ -167,6 +168,7 @@ int run_pipeline(const std::vector<std::string>& arguments) {
                             fmt::join(arguments, " "), kUsage);
   const PipelineFile file = read_pipeline_file(arguments[0]);
   plan_pipeline(file);  // says what is wrong before MPI starts
+  stop_on_signals();    // also of one that comes while it does
   return run_on_ranks([&](const Communicator& comm) {
     run_stages(comm, file);
     return static_cast<int>(kExitDone);

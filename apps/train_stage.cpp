@@ -235,6 +235,7 @@ int run_train_command(Stage stage, const std::vector<std::string>& arguments) {
                      {"model", "data", "output_dir"}, arguments, &options.texts))
     return kExitDone;
   validate(options);
+  stop_on_signals();  // also of one that comes while MPI starts
   return run_on_ranks([&](const Communicator& comm) {
     train_stage(comm, options);
     return static_cast<int>(kExitDone);

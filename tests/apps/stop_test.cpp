@@ -36,6 +36,12 @@ TEST_F(Stop, ASignalToOneRankStopsAllWithACheckpoint) {
   }
 }
 
+TEST_F(Stop, ASignalWhileMpiStartsEndsTheRunInOrder) {
+  const RunResult stopped = start("sft", 2, {}, "start:0:1:usr1");
+  EXPECT_EQ(stopped.exit_code, 75) << stopped.err << stopped.launcher;
+  EXPECT_EQ(lines_with(stopped.err, "before the first step").size(), 1u) << stopped.err;
+}
+
 TEST_F(Stop, ASignalInTheLastStepChangesNothing) {
   const RunResult result = start("sft", 2, {}, "step:5:0:usr1");
   EXPECT_EQ(result.exit_code, 0) << result.err;

@@ -115,7 +115,7 @@ void Laboratory::clear(const Place& place) const {
 
 std::string Laboratory::state_of(Start start) {
   const bool is_in_dpo = start == Start::kInDpo;
-  const std::string kept = directory_ + (is_in_dpo ? "/in_dpo" : "/sft_done");
+  std::string kept = directory_ + (is_in_dpo ? "/in_dpo" : "/sft_done");
   if (fs::exists(kept)) return kept;
   const Place place =
       make_place(is_in_dpo ? "until_in_dpo" : "until_sft_done", is_in_dpo ? Start::kSftDone : Start::kEmpty);
