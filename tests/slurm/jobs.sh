@@ -76,7 +76,7 @@ is_over_or_hurried() {
 }
 
 wait_for_end() {
-  wait_until 600 is_over_or_hurried || fail "does not end"
+  wait_until 1200 is_over_or_hurried || fail "does not end"
 }
 
 logs() { grep -qs -- "$1" "$name.log"; }
