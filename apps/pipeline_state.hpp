@@ -16,7 +16,7 @@ class PipelineState {
  public:
   /// Takes up what is in `directory`, which it makes, and sets the gradient_accumulation_steps with which the steps of
   /// each stage have the rows that they had on the ranks of the first start. Throws DataError if pipeline.json is
-  /// spoilt, UsageError if this number of ranks cannot share the micro-batches of a step, InputOutputError.
+  /// spoilt, UsageError if this number of ranks cannot share the micro-batches of a stage to run, InputOutputError.
   PipelineState(const std::string& directory, std::vector<PlannedStage>& stages, int num_ranks);
 
   /// Why the stage has to run, for people: "" if it is done.

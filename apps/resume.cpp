@@ -110,6 +110,8 @@ RunStart claim_run(const Communicator& comm, TrainOptions& o) {
     keep_rows_of_steps(comm, before, o);
     start.inputs = describe_inputs(comm, o);
     if (way == Way::kGoOn) way = decide(comm, [&] { return way_of_existing_run(o, *run, start.inputs); });
+    if (way == Way::kGoOn || names_checkpoint)
+      comm.run_on_rank0([&] { check_ranks_share_steps(before, o, comm.size()); });
     if (names_checkpoint) {
       require_same_run(comm, *start.checkpoint, start.inputs);
     } else if (way == Way::kGoOn) {

@@ -103,11 +103,25 @@ Inputs describe_step(const TrainOptions& o, int num_ranks) {
           {kMicroBatches, std::to_string(num_ranks * o.gradient_accumulation_steps)}};
 }
 
-int64_t accumulation_to_go_on_with(const Inputs& before, const TrainOptions& o, int num_ranks) {
+namespace {
+
+/// 0: steps need not have the micro-batches that they had.
+int64_t micro_batches_to_keep(const Inputs& before, const TrainOptions& o) {
   const int64_t micro_batches = std::atoll(find(before, kMicroBatches).value_or("0").c_str());
-  if (micro_batches < 1 || find(before, kAccumulation) != find(o.texts, kAccumulation))
-    return o.gradient_accumulation_steps;
-  if (micro_batches % num_ranks == 0) return micro_batches / num_ranks;
+  return find(before, kAccumulation) == find(o.texts, kAccumulation) ? std::max<int64_t>(0, micro_batches) : 0;
+}
+
+}  // namespace
+
+int64_t accumulation_to_go_on_with(const Inputs& before, const TrainOptions& o, int num_ranks) {
+  const int64_t micro_batches = micro_batches_to_keep(before, o);
+  return micro_batches > 0 && micro_batches % num_ranks == 0 ? micro_batches / num_ranks
+                                                             : o.gradient_accumulation_steps;
+}
+
+void check_ranks_share_steps(const Inputs& before, const TrainOptions& o, int num_ranks) {
+  const int64_t micro_batches = micro_batches_to_keep(before, o);
+  if (micro_batches % num_ranks == 0) return;
   std::string possible;
   for (int64_t ranks = 1; ranks <= micro_batches; ++ranks)
     if (micro_batches % ranks == 0) possible += (possible.empty() ? "" : ", ") + std::to_string(ranks);

@@ -20,9 +20,12 @@ Inputs describe_inputs(const Communicator& comm, const TrainOptions& options);
 Inputs describe_step(const TrainOptions& options, int num_ranks);
 
 /// The gradient_accumulation_steps with which steps keep their rows: where the option is what it was in `before`, as
-/// many as this number of ranks needs for the micro-batches that a step had; else the option itself. Throws UsageError
-/// naming the numbers of ranks that can share them, if this one cannot.
+/// many as this number of ranks needs for the micro-batches that a step had, if it can share them; else the option
+/// itself.
 int64_t accumulation_to_go_on_with(const Inputs& before, const TrainOptions& options, int num_ranks);
+/// For a run that is to go on: throws UsageError naming the numbers of ranks that can share the micro-batches of a
+/// step, if this one cannot.
+void check_ranks_share_steps(const Inputs& before, const TrainOptions& options, int num_ranks);
 
 /// Which inputs matter and differ, for people: "learning_rate: 1e-06, now 5e-07"; "" if none does. Paths do not matter
 /// where the contents are the same, nor does the number of ranks; gradient_accumulation_steps does where it changes the

@@ -73,7 +73,7 @@ void PrintTo(const BadModel& bad, std::ostream* out) { *out << bad.name; }
 std::vector<BadModel> bad_configs() {
   return {
       {"NoConfig", [](Model& m) { m.has_config = false; }, 74, {"bad: expected a model directory with config.json"}},
-      {"NotJson", [](Model& m) { m.config = "{\"a\":"; }, 65, {"bad/config.json: expected a JSON object", "column 6"}},
+      {"NotJson", [](Model& m) { m.config = "{\"a\":"; }, 65, {"bad/config.json: byte 6: expected JSON"}},
       {"MissingNumber", [](Model& m) { m.remove("hidden_size"); }, 65, {"config.json: hidden_size", "got no such key"}},
       {"NegativeNumber", [](Model& m) { m.set("hidden_size", -4); }, 65, {"config.json: hidden_size", "got -4"}},
       {"TextForNumber", [](Model& m) { m.set("vocab_size", "320"); }, 65, {"config.json: vocab_size", "got \"320\""}},
