@@ -92,12 +92,14 @@ TEST_F(PipelineRestart, WithBadStepsALostBitAndTheBestModelOfAStageItEndsWithThe
   };
   RunOptions bad;  // pairs of rank 0, which every number of ranks has
   bad.environment["PLUMB_FAULT"] = "batch:34:0:nan;batch:35:0:nan;batch:36:0:nan";
+  bad.timeout_seconds = 400;  // 183 steps with evaluations and checkpoints, of three ranks that may share a core
   write_for(3);
   expect_done(pipeline(3, bad), kAll);
   const std::string undisturbed = results();
   fs::remove_all(directory_ / "run");
   write_for(2);
   RunOptions lost_bit;
+  lost_bit.timeout_seconds = bad.timeout_seconds;
   lost_bit.environment["PLUMB_FAULT"] = "memory:25:1:flip";
   const RunResult stopped = pipeline(2, lost_bit);
   EXPECT_EQ(stopped.exit_code, 75) << stopped.err;
