@@ -202,8 +202,11 @@ TEST(RunInputs, OnOtherRanksAccumulationBecomesWhatKeepsTheRowsOfAStep) {
   EXPECT_EQ(accumulation_to_go_on_with(on_8_ranks, options, 6), 4);
   EXPECT_EQ(accumulation_to_go_on_with(on_8_ranks, options, 1), 24);
   EXPECT_EQ(accumulation_to_go_on_with({}, options, 6), 3);  // nothing to go on with
+  EXPECT_EQ(accumulation_to_go_on_with(on_8_ranks, options, 5), 3);
+  EXPECT_NO_THROW(check_ranks_share_steps(on_8_ranks, options, 6));
+  EXPECT_NO_THROW(check_ranks_share_steps({}, options, 5));
   try {
-    accumulation_to_go_on_with(on_8_ranks, options, 5);
+    check_ranks_share_steps(on_8_ranks, options, 5);
     FAIL();
   } catch (const UsageError& error) {
     EXPECT_NE(std::string(error.what()).find(": 1, 2, 3, 4, 6, 8, 12, 24"), std::string::npos) << error.what();
@@ -211,6 +214,7 @@ TEST(RunInputs, OnOtherRanksAccumulationBecomesWhatKeepsTheRowsOfAStep) {
   options.gradient_accumulation_steps = 6;
   options.texts = {{"gradient_accumulation_steps", "6"}};  // who says so is meant
   EXPECT_EQ(accumulation_to_go_on_with(on_8_ranks, options, 5), 6);
+  EXPECT_NO_THROW(check_ranks_share_steps(on_8_ranks, options, 5));
 }
 
 }  // namespace

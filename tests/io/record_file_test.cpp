@@ -237,10 +237,10 @@ TEST(RecordFile, HostileBytesAreRefused) {
 TEST(RecordFile, OverlongRecordsAreRefusedBeforeTheyFillMemory) {
   const std::string filler(static_cast<size_t>(kMaxRecordBytes) + 10, 'a');
   expect_refused("a.jsonl", "{}\n{\"a\": \"" + filler + "\"}\n",
-                 ":2: row 1: expected a record of at most 67108864 bytes");
+                 ":2: row 1: expected a record of at most 16777216 bytes");
   expect_refused("a.csv", "x\n1\n\"" + filler,
-                 ":3: row 1: expected a record of at most 67108864 bytes, got a longer one; a quote opened on line 3");
-  expect_refused("a.json", "[{\"a\": \"" + filler + "\"}]", ":1: row 0: expected a record of at most 67108864 bytes");
+                 ":3: row 1: expected a record of at most 16777216 bytes, got a longer one; a quote opened on line 3");
+  expect_refused("a.json", "[{\"a\": \"" + filler + "\"}]", ":1: row 0: expected a record of at most 16777216 bytes");
 }
 
 TEST(RecordFile, FilesWithoutRowsAreRefused) {
