@@ -15,12 +15,13 @@ namespace plumb {
 
 namespace {
 
-constexpr int64_t kChunkBytes = 16 << 20;              // of logits, per thread: few rows make slow products
-constexpr int kMostChunkThreads = 4;                   // beyond which more rows gain nothing
+// Of logits. One thread per rank: about what stays in a core's share of the caches, and little where ranks are many.
+// Several: products of more rows keep them busier.
+constexpr int64_t kChunkBytes = 16 << 20, kChunkBytesOfThreads = 64 << 20;
 constexpr int64_t kVocabularySliceElements = 1 << 20;  // of the head's gradient, per product
 
 int64_t chunk_rows(int64_t num_targets, int64_t vocab, int64_t element_bytes, int num_threads) {
-  const int64_t chunk_bytes = kChunkBytes * std::min(num_threads, kMostChunkThreads);
+  const int64_t chunk_bytes = num_threads > 1 ? kChunkBytesOfThreads : kChunkBytes;
   const int64_t most = std::max<int64_t>(16, chunk_bytes / (vocab * element_bytes));
   return round_up_rows(std::min(num_targets, most), element_bytes);
 }
