@@ -20,6 +20,8 @@ struct PublishedOperation {
 
   void store(const Operation& value) {
     constexpr auto kRelaxed = std::memory_order_relaxed;
+    // the rest stays: a reader between the two would see the operation that ends, under way since time 0
+    if (!value.operation) return operation.store(nullptr, std::memory_order_release);
     unit.store(value.unit, kRelaxed);
     bytes.store(value.bytes, kRelaxed);
     sequence.store(value.sequence, kRelaxed);
