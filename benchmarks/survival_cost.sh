@@ -22,7 +22,7 @@ step_seconds() {
   rm -rf "$work/run"
   mpirun -n "$ranks" --bind-to none build/plumb sft --model "$work/$model" --data "$work/rows.jsonl" --output_dir "$work/run" \
     --per_device_train_batch_size 1 --logging_steps 1 --startup_checks false --threads 1 "$@" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
-  sed -n 's/.*"step_seconds":\([0-9.e-]*\).*/\1/p' "$work/run/metrics.jsonl" | tail -n +20 | median
+  sed -n 's/.*"step_seconds":\([0-9.e-]*\).*/\1/p' "$work/run/metrics.jsonl" | tail -n +4 | median
 }
 
 for ranks in 1 8; do

@@ -69,9 +69,9 @@ class ScoredRows {
         dx[i] = d * score[i];
       }
     }
-    activation_kernels<float>().rms_norm_backward(
-        data_of<float>(dnormed), data_of<float>(selected_), data_of<float>(rstd_), data_of<float>(norm_), nullptr,
-        data_of<float>(dselected), data_of<float>(dnorm), num_rows_, dim_);
+    activation_kernels<float>().rms_norm_backward(data_of<float>(dnormed), data_of<float>(selected_),
+                                                  data_of<float>(rstd_), data_of<float>(norm_), nullptr,
+                                                  data_of<float>(dselected), data_of<float>(dnorm), num_rows_, dim_);
     dhidden_TD.index_add_(0, positions_, dselected.to(dhidden_TD.scalar_type()));
   }
 
