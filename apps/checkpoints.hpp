@@ -41,8 +41,6 @@ class Checkpoints {
   /// Collective: waits for a checkpoint that is being written, if any. Returns the step of the last one saved, or 0.
   int64_t finish();
 
-  int64_t num_failed() const { return num_failed_; }
-
  private:
   void prune(int64_t step) const;
   void count_failure(int64_t step, const AgreedError& error);

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <sstream>
@@ -66,9 +65,8 @@ DescribedRun read_run(const std::string& directory) {
     }
     parse_options("", description, {}, arguments, &described.options.texts);
     described.options.output_dir = directory;
-    for (const auto& [name, value] : described.inputs)
-      if (name == "micro_batches_per_step")
-        described.options.gradient_accumulation_steps = std::max<int64_t>(1, std::atoll(value.c_str()));
+    if (const int64_t micro_batches = micro_batches_per_step(described.inputs); micro_batches > 0)
+      described.options.gradient_accumulation_steps = micro_batches;
     validate(described.options);
     return described;
   }

@@ -103,12 +103,15 @@ Inputs describe_step(const TrainOptions& o, int num_ranks) {
           {kMicroBatches, std::to_string(num_ranks * o.gradient_accumulation_steps)}};
 }
 
+int64_t micro_batches_per_step(const Inputs& inputs) {
+  return std::max<int64_t>(0, std::atoll(find(inputs, kMicroBatches).value_or("0").c_str()));
+}
+
 namespace {
 
 /// 0: steps need not have the micro-batches that they had.
 int64_t micro_batches_to_keep(const Inputs& before, const TrainOptions& o) {
-  const int64_t micro_batches = std::atoll(find(before, kMicroBatches).value_or("0").c_str());
-  return find(before, kAccumulation) == find(o.texts, kAccumulation) ? std::max<int64_t>(0, micro_batches) : 0;
+  return find(before, kAccumulation) == find(o.texts, kAccumulation) ? micro_batches_per_step(before) : 0;
 }
 
 }  // namespace

@@ -19,6 +19,9 @@ Inputs describe_inputs(const Communicator& comm, const TrainOptions& options);
 /// The part of the inputs that says how many micro-batches a step has.
 Inputs describe_step(const TrainOptions& options, int num_ranks);
 
+/// How many micro-batches a step has, of the run that these are the inputs of; 0 where they do not say.
+int64_t micro_batches_per_step(const Inputs& inputs);
+
 /// The gradient_accumulation_steps with which steps keep their rows: where the option is what it was in `before`, as
 /// many as this number of ranks needs for the micro-batches that a step had, if it can share them; else the option
 /// itself.

@@ -138,9 +138,8 @@ void declare(OptionsDescription& description, TrainOptions& o) {
       "rows are named, and the third on end ends the run; rollback: after the third the run goes back to the model of "
       "its last checkpoint and on with the rows that follow");
   add("spike_threshold", with_default(o.spike_threshold),
-      "a loss so many standard deviations above its running mean is a spike, and a gradient norm 10 times the median "
-      "of "
-      "recent ones; 0: none is");
+      "a loss so many standard deviations above its running mean is a spike, and a gradient norm 10 times the "
+      "median of recent ones; 0: none is");
   add("watchdog_seconds", with_default(o.watchdog_seconds),
       "a job that gets nothing done for so long ends with exit code 76, naming the rank behind; 0: never");
   add("max_time", with_default(o.max_time),

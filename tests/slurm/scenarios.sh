@@ -39,31 +39,26 @@ is_pending() { [[ $(state) == PENDING ]]; }
 has_ended_with() { (($(grep -cs "exit code $1;" "$name.log") == $2)); }
 has_ended_somehow() { logs "^train.sbatch: job .*exit code"; }
 
-# Of a rank on another host than the first.
-killed_rank() {
-  submit killed_rank -- "${run[@]}" --output_dir killed_rank
+# A signal to a rank on another host than the first: DIRECTORY SIGNAL EXIT_CODES TITLE [OPTIONS of plumb]
+signalled_rank() {
+  local directory=$1 signal=$2 codes=$3 title=$4
+  shift 4
+  submit "$directory" -- "${run[@]}" --output_dir "$directory" "$@"
   wait_for_log "^step 15/"
-  on n3 kill -KILL "$(rank_of n3)"
+  on n3 kill "-$signal" "$(rank_of n3)"
   local since=$SECONDS
-  wait_until 60 has_ended_somehow || fail "a lost rank is not noticed"
+  wait_until 60 has_ended_somehow || fail "a rank that got $signal is not noticed"
   local detected=$((SECONDS - since))
   wait_for_end
-  expect "exit codes" "$(exit_codes)" "(137|143) 0"
+  expect "exit codes" "$(exit_codes)" "$codes"
   expect "same bits" "$(has_golden_bits)" yes
-  row "SIGKILL of a rank" $detected "$(has_golden_bits)"
+  row "$title" $detected "$(has_golden_bits)"
 }
 
+killed_rank() { signalled_rank killed_rank KILL "(137|143) 0" "SIGKILL of a rank"; }
+
 stopped_rank() {
-  submit stopped_rank -- "${run[@]}" --output_dir stopped_rank --watchdog_seconds 10
-  wait_for_log "^step 15/"
-  on n3 kill -STOP "$(rank_of n3)"
-  local since=$SECONDS
-  wait_until 60 has_ended_somehow || fail "a stopped rank is not noticed"
-  local detected=$((SECONDS - since))
-  wait_for_end
-  expect "exit codes" "$(exit_codes)" "(76|137|143) 0"
-  expect "same bits" "$(has_golden_bits)" yes
-  row "SIGSTOP of a rank (watchdog: 10 s)" $detected "$(has_golden_bits)"
+  signalled_rank stopped_rank STOP "(76|137|143) 0" "SIGSTOP of a rank (watchdog: 10 s)" --watchdog_seconds 10
 }
 
 # The ranks of that host live on, until Slurm gives the host up and ends the job.
