@@ -160,7 +160,8 @@ std::string Watchdog::describe_who_is_behind() const {
     if (is_silent)
       text += fmt::format(", and given no sign of life for {:.0f} s: stopped or killed", silent_seconds(i));
   }
-  if (!text.empty()) return text;
+  // with all of this node alive, one of them may be behind only because it waits for a rank elsewhere
+  if (!text.empty()) return text + (spans_nodes_ && !is_one_silent ? ", or waits for one that is on another node" : "");
   return spans_nodes_ ? "all ranks of this node are alike: the one behind is on another node"
                       : "all ranks wait alike: for a file, or the network";
 }
