@@ -7,6 +7,7 @@
 #include <charconv>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -54,6 +55,17 @@ void remove_segments(int64_t job) {
     if (is_of_this_user(path)) fs::remove(path, error);
 }
 
+fs::path session_directories() { return environment("OMPI_MCA_orte_top_session_dir"); }  // of this user and machine
+
+/// The first job of a launcher by the address that its session directory holds, "FAMILY.0;tcp://..."; 0: not known.
+int64_t first_job_of(const fs::path& session) {
+  std::string address;
+  std::getline(std::ifstream(session / "contact.txt"), address);
+  int64_t family = 0;
+  const auto read = std::from_chars(address.data(), address.data() + address.size(), family);
+  return read.ec == std::errc() && std::string_view(read.ptr).starts_with(".0;") ? family + 1 : 0;
+}
+
 }  // namespace
 
 LauncherJob this_launcher_job() {
@@ -77,13 +89,36 @@ void remove_launcher_files(const LauncherJob& job) noexcept try {
   const ProcessIdentity me = this_process();
   if (job.launcher.pid == 0 || job.job == 0 || job.launcher.machine != me.machine) return;
   remove_segments(job.job);
-  const fs::path sessions = environment("OMPI_MCA_orte_top_session_dir");  // of this user, on this machine
+  const fs::path sessions = session_directories();
   if (life_of(job.launcher, me) != Life::kGone || !sessions.filename().string().starts_with("ompi.")) return;
   const fs::path session = sessions / fmt::format("pid.{}", job.launcher.pid);
   std::error_code ignored;
   if (is_of_this_user(session)) fs::remove_all(session, ignored);
 } catch (const std::exception&) {
   return;  // no run ends for the sake of what another one left
+}
+
+void remove_files_of_gone_launchers() noexcept try {
+  const ProcessIdentity me = this_process();
+  const fs::path sessions = session_directories();
+  const LauncherJob mine = this_launcher_job();
+  const fs::path my_session = sessions / fmt::format("pid.{}", mine.launcher.pid);
+  // only where process ids are known to mean the same to this process and to launchers
+  if (mine.launcher.pid == 0 || life_of(mine.launcher, me) != Life::kAlive || !is_of_this_user(my_session)) return;
+  std::error_code ignored;
+  std::vector<fs::path> gone;
+  for (const auto& entry : fs::directory_iterator(sessions)) {
+    const std::string name = entry.path().filename().string();
+    const int64_t launcher = name.starts_with("pid.") ? number_at_end(name, '.') : 0;
+    if (launcher > 0 && !fs::exists(fmt::format("/proc/{}", launcher)) && is_of_this_user(entry.path()))
+      gone.push_back(entry.path());
+  }
+  for (const fs::path& session : gone) {
+    if (const int64_t job = first_job_of(session); job > 0) remove_segments(job);
+    fs::remove_all(session, ignored);
+  }
+} catch (const std::exception&) {
+  return;
 }
 
 }  // namespace plumb

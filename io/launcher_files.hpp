@@ -24,4 +24,8 @@ LauncherJob launcher_job_from(const nlohmann::ordered_json& json);
 /// Not if they were on another machine. What cannot be removed stays.
 void remove_launcher_files(const LauncherJob& job) noexcept;
 
+/// The same for every launcher of this user that was killed on this machine and that nobody wrote down, say while MPI
+/// started: as orte-clean does, but only beside this process's own launcher, and not for one that may live.
+void remove_files_of_gone_launchers() noexcept;
+
 }  // namespace plumb

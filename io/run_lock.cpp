@@ -148,6 +148,7 @@ RunLock::RunLock(const std::string& directory, double heartbeat_seconds) : path_
     }
     if (tries == kMaxTries) throw_error<InputOutputError>("{}: cannot be taken over from {}", path_, describe(*lock));
   }
+  remove_files_of_gone_launchers();
   heartbeat_ = std::thread([this, heartbeat_seconds] { renew_until_released(heartbeat_seconds); });
 }
 

@@ -4,8 +4,11 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <csignal>
+#include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "tests/support/pipeline_test.hpp"
 
@@ -46,6 +49,30 @@ TEST_F(RunLockOfRuns, TheLockOfAKilledJobIsTakenOver) {
   const RunResult result = sft(2, {{"overwrite_output_dir", "true"}});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(lines_with(result.err, "taken over from process").size(), 1u) << result.err;
+}
+
+TEST_F(RunLockOfRuns, FilesOfALauncherKilledBeforeAnyLockAreRemovedByTheNextStart) {
+  const auto sessions = [this] {
+    std::vector<std::string> names;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(directory_ / "tmp"))
+      if (entry.path().filename().string().starts_with("pid.")) names.push_back(entry.path().filename().string());
+    return names;
+  };
+  RunOptions options;
+  options.environment["PLUMB_FAULT"] = "start:0:1:wait";
+  std::string session;
+  options.acts.push_back({.after = "fault: start", .act = [&](pid_t launcher) {
+                            session = "pid." + std::to_string(launcher);
+                            const std::vector<pid_t> ranks = children_of(launcher);
+                            ::kill(launcher, SIGKILL);
+                            for (const pid_t rank : ranks) ::kill(rank, SIGKILL);
+                          }});
+  EXPECT_EQ(sft(2, {}, options).exit_code, 128 + SIGKILL);
+  EXPECT_FALSE(exists("out/job.lock"));
+  EXPECT_EQ(sessions(), std::vector<std::string>{session});
+  const RunResult result = sft(2);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(sessions(), std::vector<std::string>());
 }
 
 }  // namespace
