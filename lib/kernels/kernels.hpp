@@ -66,6 +66,20 @@ struct ActivationKernels {
   void (*add_to_float)(const T* x, float* y, int64_t n);
 };
 
+/// c [num_rows, num_columns] = scale * a [num_rows, depth] b [depth, num_columns], or added to c. Strides in elements;
+/// rows of a and c are contiguous, and for speed rows or columns of b.
+struct FloatProduct {
+  const float* a;
+  int64_t a_row_stride;
+  const float* b;
+  int64_t b_row_stride, b_column_stride;
+  float* c;
+  int64_t c_row_stride;
+  int64_t num_rows, num_columns, depth;
+  float scale;
+  bool adds;
+};
+
 struct FloatKernels {
   /// y = a + b
   void (*add)(const float* a, const float* b, float* y, int64_t n);
@@ -73,6 +87,9 @@ struct FloatKernels {
   double (*sum_of_squares)(const float* x, int64_t n);
   /// Of no elements: 0. A NaN is passed over.
   float (*largest_magnitude)(const float* x, int64_t n);
+  /// On one thread. An element of c is summed in an order that only the depth decides, so parts of rows and columns
+  /// have the bits of the whole.
+  void (*multiply)(const FloatProduct& product);
 };
 
 /// Of matrices in 4 bits (lib/model/nf4.hpp). Unlike those above, the same bits in every copy.

@@ -9,6 +9,8 @@
 
 namespace plumb::PLUMB_ISA {
 
+void multiply(const FloatProduct& product);  // in multiply_isa.cpp
+
 namespace {
 
 // The rest of a row, fewer than kLanes elements, goes through the same vector code on a padded copy.
@@ -291,6 +293,6 @@ constexpr ActivationKernels<T> kTable = {&rms_norm<T>,   &rms_norm_again<T>,  &r
 
 extern const ActivationKernels<float> kFloatActivationKernels = kTable<float>;
 extern const ActivationKernels<BFloat16> kBFloat16ActivationKernels = kTable<BFloat16>;
-extern const FloatKernels kFloatKernels = {&add, &adamw, &sum_of_squares, &largest_magnitude};
+extern const FloatKernels kFloatKernels = {&add, &adamw, &sum_of_squares, &largest_magnitude, &multiply};
 
 }  // namespace plumb::PLUMB_ISA

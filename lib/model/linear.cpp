@@ -12,6 +12,7 @@
 
 #include "lib/base/random.hpp"
 #include "lib/model/nf4_tensor.hpp"
+#include "lib/model/product.hpp"
 #include "lib/model/tensor_kernels.hpp"
 
 namespace plumb {
@@ -98,20 +99,22 @@ at::Tensor linear_forward(const Linear& linear, const at::Tensor& x_TI, const at
   const at::Tensor weight = linear.weight();
   const LoraGroup& lora = linear.lora;
   const at::Tensor& addend = residual_TO.defined() ? residual_TO : linear.bias_O;
-  const at::Tensor y = addend.defined() ? at::addmm(addend, x_TI, weight.t()) : at::mm(x_TI, weight.t());
+  const at::Tensor y = at::empty({x_TI.size(0), weight.size(0)}, x_TI.options());
+  if (addend.defined()) y.copy_(addend);
+  (addend.defined() ? add_product : product_out)(y, x_TI, weight.t(), 1);
   if (lora.modules.empty()) return y;
   const at::Tensor dropped = drop(x_TI, dropout);
-  kept.xa_TR = at::mm(dropped, lora.a_RI.t());
+  kept.xa_TR = product(dropped, lora.a_RI.t());
   for (const LoraGroup::Module& module : lora.modules) {
     at::Tensor part = columns(y, module);
     const at::Tensor xa = ranks(kept.xa_TR, module);
     if (!module.magnitude.defined()) {
-      part.addmm_(xa, module.b.t(), 1, module.scaling);
+      add_product(part, xa, module.b.t(), module.scaling);
       continue;
     }
     at::Tensor base = part;
     if (dropout.rate > 0) {
-      base = at::mm(dropped, weight.narrow(0, module.first_output, module.num_outputs).t());
+      base = product(dropped, weight.narrow(0, module.first_output, module.num_outputs).t());
     } else if (addend.defined()) {
       base = part - addend.narrow(-1, module.first_output, module.num_outputs);
     }
@@ -128,14 +131,14 @@ void linear_recompute(const Linear& linear, const at::Tensor& x_TI, const Dropou
   if (has_magnitudes(lora)) {
     linear_forward(linear, x_TI, {}, dropout, kept);
   } else {
-    kept.xa_TR = at::mm(drop(x_TI, dropout), lora.a_RI.t());
+    kept.xa_TR = product(drop(x_TI, dropout), lora.a_RI.t());
   }
 }
 
 LinearInputGradient linear_backward_input(const Linear& linear, const at::Tensor& dy_TO, const LinearKept& kept,
                                           const Dropout& dropout, bool needs_dx, const LoraGroup* gradients) {
   const LoraGroup& lora = linear.lora;
-  if (lora.modules.empty()) return {needs_dx ? at::mm(dy_TO, linear.weight()) : at::Tensor(), {}};
+  if (lora.modules.empty()) return {needs_dx ? product(dy_TO, linear.weight()) : at::Tensor(), {}};
   const at::Tensor weight = needs_dx || has_magnitudes(lora) ? linear.weight() : at::Tensor();
   at::Tensor dy = dy_TO;  // of the directions
   if (has_magnitudes(lora)) {
@@ -153,22 +156,23 @@ LinearInputGradient linear_backward_input(const Linear& linear, const at::Tensor
   for (size_t i = 0; i < lora.modules.size(); ++i) {
     const LoraGroup::Module& module = lora.modules[i];
     const at::Tensor part = columns(dy, module);
-    ranks(result.g_TR, module).addmm_(part, module.b, /*beta=*/0, module.scaling);
+    product_out(ranks(result.g_TR, module), part, module.b, module.scaling);
     write_product(gradients->modules[i].b, part.t(), ranks(kept.xa_TR, module), module.scaling);
   }
   if (!needs_dx) return result;
   if (dropout.rate == 0) {
-    result.dx_TI = at::mm(dy, weight).addmm_(result.g_TR, lora.a_RI);
+    result.dx_TI = product(dy, weight);
+    add_product(result.dx_TI, result.g_TR, lora.a_RI);
     return result;
   }
-  at::Tensor through_mask = at::mm(result.g_TR, lora.a_RI);
+  const at::Tensor through_mask = product(result.g_TR, lora.a_RI);
   if (has_magnitudes(lora)) {  // y = x W^T + scale * direction(dropped x) - dropped x W^T
     const at::Tensor rest = at::zeros_like(dy);
     for (const LoraGroup::Module& module : lora.modules)
       columns(rest, module).copy_(columns(dy, module) - columns(dy_TO, module));
-    through_mask.addmm_(rest, weight);
+    add_product(through_mask, rest, weight);
   }
-  result.dx_TI = at::mm(dy_TO, weight).add_(drop(through_mask, dropout));
+  result.dx_TI = product(dy_TO, weight).add_(drop(through_mask, dropout));
   return result;
 }
 

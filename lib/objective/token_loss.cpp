@@ -9,6 +9,7 @@
 
 #include <algorithm>
 
+#include "lib/model/product.hpp"
 #include "lib/model/tensor_kernels.hpp"
 
 namespace plumb {
@@ -94,8 +95,8 @@ class ChunkedLoss {
                       at::Tensor& dhidden_TD) {
     const at::Tensor dnormed = at::empty_like(normed_);
     for_each_chunk(scales.data(), stats, [&](const at::Tensor& dlogits, const at::Tensor& x, int64_t begin) {
-      at::Tensor dx = dnormed.narrow(0, begin, x.size(0));
-      at::mm_out(dx, dlogits, parameters_.head_VD);
+      const at::Tensor dx = dnormed.narrow(0, begin, x.size(0));
+      product_out(dx, dlogits, parameters_.head_VD);
       if (gradients.head_VD.defined()) add_head_gradient(dlogits, x, begin == 0, gradients.head_VD, scratch_.product);
     });
     const at::Tensor dnorm = gradients.norm_D.defined() ? gradients.norm_D.zero_() : at::zeros({dim_}, at::kFloat);
@@ -118,8 +119,8 @@ class ChunkedLoss {
       const int64_t rows = std::min(chunk_, num_targets_ - begin);
       const int64_t padded_rows = round_up_rows(rows, sizeof(T));
       const at::Tensor x = normed_.narrow(0, begin, padded_rows);
-      at::Tensor part = logits_.narrow(0, 0, padded_rows);
-      if (!holds_all_logits_) at::mm_out(part, x, parameters_.head_VD.t());
+      const at::Tensor part = logits_.narrow(0, 0, padded_rows);
+      if (!holds_all_logits_) product_out(part, x, parameters_.head_VD.t());
       for_rows(rows, vocab_, [&](int64_t first, int64_t last) {
         kernels_.cross_entropy(data_of<T>(part) + first * vocab_, targets_.labels.data() + begin + first, last - first,
                                vocab_, kind_, scales ? scales + begin + first : nullptr, stats.data() + begin + first);
