@@ -58,9 +58,9 @@ DescribedRun read_run(const std::string& directory) {
       std::istringstream words(value);
       std::string word = value;
       if (is_list(description, name)) {
-        while (words >> word) arguments.push_back("--" + name + "=" + word);
+        while (words >> word) arguments.push_back(fmt::format("--{}={}", name, word));
       } else {
-        arguments.push_back("--" + name + "=" + word);
+        arguments.push_back(fmt::format("--{}={}", name, word));
       }
     }
     parse_options("", description, {}, arguments, &described.options.texts);

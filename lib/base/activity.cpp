@@ -71,7 +71,7 @@ class SlotOfThread {
 thread_local bool is_thread_unwatched = false;
 
 PublishedOperation* my_operation() {
-  thread_local const SlotOfThread slot;
+  thread_local SlotOfThread slot;
   return slot.now();
 }
 

@@ -37,7 +37,7 @@ void multiply_on_threads(const FloatProduct& whole) {
 
 void multiply(at::Tensor& out, const at::Tensor& a, const at::Tensor& b, double scale, bool adds) {
   // the generic copy's tiles are too small to compete
-  static const bool is_ours_faster = std::string_view(kernel_instruction_set()) != "generic";
+  const bool is_ours_faster = std::string_view(kernel_instruction_set()) != "generic";
   if (!is_ours_faster || a.scalar_type() != at::kFloat || a.stride(1) != 1 || out.stride(1) != 1) {
     out.addmm_(a, b, /*beta=*/adds ? 1 : 0, /*alpha=*/scale);
     return;
