@@ -178,14 +178,15 @@ HeadKind parse_head(const ConfigReader& reader) {
 void parse_special_tokens(const ConfigReader& reader, const FamilyTraits& traits, ModelConfig& config) {
   const int64_t last = config.vocab_size - 1;
   const std::string expected = fmt::format("a token id from 0 to {}, a list of them, or null", last);
-  config.bos_token_id = traits.bos_token_id;
+  const auto default_id = [&](int32_t id) { return id <= last ? id : -1; };  // of the family, in a smaller vocabulary
+  config.bos_token_id = default_id(traits.bos_token_id);
   if (reader.has("bos_token_id"))
     config.bos_token_id =
         reader.is_null_or_absent("bos_token_id") ? -1 : static_cast<int32_t>(reader.integer("bos_token_id", 0, last));
   if (!reader.is_null_or_absent("pad_token_id"))
     config.pad_token_id = static_cast<int32_t>(reader.integer("pad_token_id", -1, kMaxVocabSize));
   if (!reader.has("eos_token_id")) {
-    if (traits.eos_token_id >= 0) config.eos_token_ids.push_back(traits.eos_token_id);
+    if (const int32_t id = default_id(traits.eos_token_id); id >= 0) config.eos_token_ids.push_back(id);
     return;
   }
   const json& eos = reader.object().at("eos_token_id");

@@ -24,7 +24,9 @@ namespace plumb {
   extern const Nf4Kernels kNf4Kernels;                                 \
   }
 PLUMB_DECLARE(generic)
-#ifdef __x86_64__
+// as kernels.cpp has it
+#if defined(__x86_64__) && !defined(__clang__)
+#define PLUMB_HAS_LEVELS
 PLUMB_DECLARE(x86_64_v3)
 PLUMB_DECLARE(x86_64_v4)
 #endif
@@ -44,7 +46,7 @@ struct KernelCopy {
 /// Slowest first.
 inline std::vector<KernelCopy> copies() {
   std::vector<KernelCopy> found = {PLUMB_COPY(generic)};
-#ifdef __x86_64__
+#ifdef PLUMB_HAS_LEVELS
   __builtin_cpu_init();
   if (__builtin_cpu_supports("x86-64-v3")) found.push_back(PLUMB_COPY(x86_64_v3));
   if (__builtin_cpu_supports("x86-64-v4")) found.push_back(PLUMB_COPY(x86_64_v4));

@@ -105,6 +105,8 @@ TEST(Multiply, PassesOnWhatIsNotANumber) {
 class Products : public testing::Test {
  protected:
   void TearDown() override { at::set_num_threads(threads_); }
+
+ private:
   int threads_ = at::get_num_threads();
 };
 

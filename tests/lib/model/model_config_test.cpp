@@ -132,6 +132,13 @@ TEST(ModelConfig, SlidesOnlyTheQwenLayersThatSaySo) {
                   {"layer 1", "sliding_attention", "linear_attention"});
 }
 
+TEST(ModelConfig, DefaultTokensOfTheFamilyOutsideASmallVocabularyAreNone) {
+  const json small = with(small_config("llama"), {{"vocab_size", 2}});
+  const ModelConfig config = parse(without(without(small, "eos_token_id"), "bos_token_id"));
+  EXPECT_EQ(config.bos_token_id, 1);
+  EXPECT_TRUE(config.eos_token_ids.empty());
+}
+
 TEST(ModelConfig, ReadsSpecialTokensInEveryForm) {
   const auto tokens = [](const json& eos) {
     return parse(with(small_config("llama"), {{"eos_token_id", eos}})).eos_token_ids;
