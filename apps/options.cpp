@@ -56,6 +56,20 @@ std::string text_of(const boost::any& value) {
   return "";
 }
 
+struct OpenedError : po::error_with_option_name {
+  static constexpr auto kSubstitutions = &OpenedError::m_substitutions;
+};
+
+/// Boost's message. Boost fills in placeholders until none is left, for ever where the value itself holds one: the value
+/// is filled in afterwards.
+std::string message_of(po::error_with_option_name& error) {
+  const std::string stand_in(1, '\x1a'), value = (error.*OpenedError::kSubstitutions)["value"];
+  error.set_substitute("value", stand_in);
+  std::string message = error.what();
+  if (const size_t at = message.find(stand_in); at != std::string::npos) message.replace(at, 1, value);
+  return message;
+}
+
 }  // namespace
 
 po::typed_value<double>* with_default(double& target) {
@@ -147,6 +161,8 @@ bool parse_options(const std::string& usage, OptionsDescription& description, co
     throw_unknown_option(name, names_of(description));
   } catch (const po::too_many_positional_options_error&) {
     throw_error<UsageError>("an argument without an option before it; usage: {}", usage);
+  } catch (po::error_with_option_name& error) {
+    throw UsageError(message_of(error));
   } catch (const po::error& error) {
     throw UsageError(error.what());
   }

@@ -100,7 +100,7 @@ MinJobAge=3600
 SlurmdTimeout=20
 SlurmdParameters=config_overrides
 NodeName=n[1-4] CPUs=2 RealMemory=2000 State=UNKNOWN
-PartitionName=debug Nodes=ALL Default=YES MaxTime=1:00:00 State=UP
+PartitionName=debug Nodes=ALL Default=YES MaxTime=24:00:00 State=UP
 END
 }
 

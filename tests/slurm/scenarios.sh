@@ -3,7 +3,7 @@
 # shellcheck disable=SC2154 # job, name and run are of jobs.sh
 
 # shellcheck disable=SC2034 # for run.sh
-readonly scenarios=(walltime_twice killed_rank stopped_rank killed_slurmd power_cut crash_loop cancelled full_disk chain pipeline)
+readonly scenarios=(walltime_twice killed_rank stopped_rank killed_slurmd power_cut crash_loop cancelled full_disk chain pipeline readme)
 
 undisturbed() {
   submit golden -- "${run[@]}" --output_dir golden
@@ -163,3 +163,32 @@ pipeline() {
   expect "same bits of reward" "$(has_golden_bits pipeline/reward chain_reward)" yes
   row "pipeline: SIGKILL of a rank in stage 2, then a host less" - "$(has_golden_bits pipeline/reward chain_reward)"
 }
+
+# The commands of README.md as they stand there, one after the other, where what they name exists.
+readme() {
+  name=readme
+  mkdir -p readme/slurm
+  cp "$root/slurm/train.sbatch" site.env readme/slurm
+  cp -r base rows.csv pairs.jsonl align.ini readme
+  cp -r base readme/DIR
+  local commands=() command
+  mapfile -t commands < <(sed -n '/^## Several nodes/,/^## Same bits/s/^    //p' "$root/README.md")
+  expect "commands" "${#commands[@]}" 4
+  pushd readme >/dev/null || return
+  for command in "${commands[@]}"; do
+    # the first command trains what the chain begins with
+    if [[ $command == first=* ]]; then mv out out_alone; fi
+    eval "$command" || fail "refused: $command"
+    if [[ $command != first=* ]]; then wait_until 600 is_queue_empty || fail "does not end: $command"; fi
+  done
+  local run
+  for run in out_alone out out2 pipeline/sft pipeline/reward; do
+    [[ -s $run/model/model.safetensors ]] || fail "no model in $run"
+  done
+  popd >/dev/null || return
+  local states
+  states=$(scontrol --oneliner show jobs | grep "WorkDir=$PWD/readme " | sed 's/.* JobState=\([A-Z_]*\).*/\1/' | sort | uniq -c | xargs)
+  expect "states" "$states" "4 COMPLETED"
+  echo "| the four commands of README.md | $states | - | - | - | - | - |" | tee -a table.md
+}
+is_queue_empty() { [[ -z $(squeue --noheader) ]]; }
