@@ -49,7 +49,7 @@ at::Tensor ranks(const at::Tensor& x, const LoraGroup::Module& module) {
 /// x with a share of its elements zero and the others enlarged.
 at::Tensor drop(const at::Tensor& x, const Dropout& dropout) {
   if (dropout.rate == 0) return x;
-  const at::Tensor y = at::empty_like(x);
+  at::Tensor y = at::empty_like(x);
   const auto threshold = static_cast<uint32_t>(dropout.rate * 0x1p32);
   const auto scale = static_cast<float>(1 / (1 - dropout.rate));
   const int64_t num_words = (x.numel() + 3) / 4;
@@ -99,7 +99,7 @@ at::Tensor linear_forward(const Linear& linear, const at::Tensor& x_TI, const at
   const at::Tensor weight = linear.weight();
   const LoraGroup& lora = linear.lora;
   const at::Tensor& addend = residual_TO.defined() ? residual_TO : linear.bias_O;
-  const at::Tensor y = at::empty({x_TI.size(0), weight.size(0)}, x_TI.options());
+  at::Tensor y = at::empty({x_TI.size(0), weight.size(0)}, x_TI.options());
   if (addend.defined()) y.copy_(addend);
   (addend.defined() ? add_product : product_out)(y, x_TI, weight.t(), 1);
   if (lora.modules.empty()) return y;
@@ -183,7 +183,7 @@ void linear_backward_a(const LinearInputGradient& backward, const at::Tensor& x_
 
 at::Tensor squared_row_norms(const at::Tensor& weight_OI) {
   const int64_t num_rows = weight_OI.size(0), num_columns = weight_OI.size(1);
-  const at::Tensor squares = at::empty({num_rows}, at::TensorOptions().dtype(at::kFloat));
+  at::Tensor squares = at::empty({num_rows}, at::TensorOptions().dtype(at::kFloat));
   at::parallel_for(0, num_rows, 16, [&](int64_t begin, int64_t end) {
     std::vector<float> row(static_cast<size_t>(num_columns));
     for (int64_t i = begin; i < end; ++i) {
