@@ -188,7 +188,7 @@ void cross_entropy(T* logits, const int64_t* labels, int64_t num_rows, int64_t v
     for (int64_t i = 0; is_correct && i < labels[row]; ++i)  // of equal logits the first is the prediction
       if (load_some(logits + i, 1)[0] == most) is_correct = false;
     Floats exps{}, weighted{}, squares{};
-    for_lanes(vocab, [&](auto get, auto put, int64_t i) {
+    for_lanes(vocab, [&](auto get, [[maybe_unused]] auto put, int64_t i) {
       const Floats centred = max_of(get(logits + i, kLowest) - most, broadcast(-1.0e4f));
       const Floats e = exp_of(centred);
       exps += e;

@@ -181,9 +181,9 @@ readme() {
     eval "$command" || fail "refused: $command"
     if [[ $command != first=* ]]; then wait_until 600 is_queue_empty || fail "does not end: $command"; fi
   done
-  local run
-  for run in out_alone out out2 pipeline/sft pipeline/reward; do
-    [[ -s $run/model/model.safetensors ]] || fail "no model in $run"
+  local directory
+  for directory in out_alone out out2 pipeline/sft pipeline/reward; do
+    [[ -s $directory/model/model.safetensors ]] || fail "no model in $directory"
   done
   popd >/dev/null || return
   local states
