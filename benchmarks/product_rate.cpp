@@ -6,27 +6,14 @@
 #include <ATen/ops/randn.h>
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <chrono>
 #include <cstdlib>
-#include <functional>
 #include <vector>
 
+#include "benchmarks/timing.hpp"
 #include "lib/kernels/kernels.hpp"
 #include "lib/model/product.hpp"
 
 namespace {
-
-double seconds_of(const std::function<void()>& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 struct Shape {
   const char* what;

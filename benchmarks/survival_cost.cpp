@@ -3,26 +3,20 @@
 // Usage: plumb_survival_cost MEBIBYTES
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
 #include <vector>
 
+#include "benchmarks/timing.hpp"
 #include "lib/base/activity.hpp"
 
 namespace {
 
-double median_seconds_of(const std::function<void()>& work) {
+template <class Work>
+double median_seconds_of(const Work& work) {
   std::vector<double> seconds;
-  for (int i = 0; i < 15; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    work();
-    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  }
-  std::sort(seconds.begin(), seconds.end());
-  return seconds[seconds.size() / 2];
+  for (int i = 0; i < 15; ++i) seconds.push_back(plumb::seconds_of(work));
+  return plumb::median(seconds);
 }
 
 }  // namespace

@@ -1,15 +1,14 @@
-// What being watched costs a step: in one process per rank, short runs of steps with a watchdog and without, in turn, so
-// that whatever else the machine does falls on both. Also how many operations a step publishes, which it does either
+// What being watched costs a step: in one process per rank, short runs of steps with a watchdog and without, in turn,
+// so that whatever else the machine does falls on both. Also how many operations a step publishes, which it does either
 // way. Usage: mpirun -n RANKS plumb_watchdog_cost [PAIRS [STEPS of each run]]
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <vector>
 
 #include "apps/trainer.hpp"
+#include "benchmarks/timing.hpp"
 #include "lib/base/activity.hpp"
 #include "lib/base/random.hpp"
 #include "lib/objective/sft.hpp"
@@ -19,11 +18,6 @@
 namespace {
 
 using namespace plumb;
-
-double percentile(std::vector<double> values, double share) {
-  std::sort(values.begin(), values.end());
-  return values[static_cast<size_t>(share * static_cast<double>(values.size() - 1))];
-}
 
 /// As small as a model for which anybody would take several ranks, so that a step is short and its operations count.
 ModelConfig small_llama() {
@@ -68,11 +62,7 @@ int main(int argc, char** argv) {
   Trainer trainer(model, comm, objective, {.adamw = {}, .schedule = {parse_schedule("constant"), 1e-5, 0, 1'000'000}});
   const std::vector<MicroBatch> batches = {batch_of(256, comm.rank())};
 
-  const auto step_seconds = [&] {
-    const auto start = std::chrono::steady_clock::now();
-    trainer.step(batches);
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  };
+  const auto step_seconds = [&] { return seconds_of([&] { trainer.step(batches); }); };
   for (int i = 0; i < 3; ++i) step_seconds();
   const uint64_t before = progress().num_operations.load();
   step_seconds();
@@ -86,8 +76,8 @@ int main(int argc, char** argv) {
     }
   }
   if (comm.rank() == 0) {
-    fmt::print("{} rank(s), {} pairs of {} steps, {} operations a step; seconds of a step, watched / not:\n", comm.size(),
-               num_pairs, num_steps, operations_per_step);
+    fmt::print("{} rank(s), {} pairs of {} steps, {} operations a step; seconds of a step, watched / not:\n",
+               comm.size(), num_pairs, num_steps, operations_per_step);
     for (const double share : {0.1, 0.25, 0.5}) {
       const double with = percentile(watched, share), without = percentile(unwatched, share);
       fmt::print("  percentile {:2.0f}: {:.6f} / {:.6f} = {:.4f}\n", share * 100, with, without, with / without);
