@@ -14,6 +14,7 @@ using nlohmann::json;
 namespace {
 
 constexpr size_t kMaxListed = 1 << 14;
+constexpr size_t kMaxPatternBytes = 4096;  // of a module's name or an expression, which messages repeat
 constexpr double kMaxAlpha = 1e9;
 
 /// Keys that change what an adapter computes, and that are only read as long as they say "no".
@@ -36,7 +37,9 @@ std::vector<std::string> read_names(const ConfigReader& reader, const char* key,
   const json& value = reader.object().at(key);
   if (!value.is_array() || value.size() > kMaxListed) reader.fail(key, expected);
   for (const json& name : value) {
-    if (!name.is_string() || name.get_ref<const std::string&>().empty()) reader.fail(key, expected);
+    const bool is_name = name.is_string() && !name.get_ref<const std::string&>().empty() &&
+                         name.get_ref<const std::string&>().size() <= kMaxPatternBytes;
+    if (!is_name) reader.fail(key, expected);
     names.push_back(name.get<std::string>());
   }
   std::sort(names.begin(), names.end());
@@ -45,8 +48,12 @@ std::vector<std::string> read_names(const ConfigReader& reader, const char* key,
 }
 
 ModuleSelection read_selection(const ConfigReader& reader, const char* key) {
-  if (reader.has(key) && reader.object().at(key).is_string()) return {{}, reader.string(key)};
-  return {read_names(reader, key, "a list of module names or one regular expression"), ""};
+  const std::string expected =
+      fmt::format("a list of module names or one regular expression, of at most {} bytes", kMaxPatternBytes);
+  if (!reader.has(key) || !reader.object().at(key).is_string()) return {read_names(reader, key, expected), ""};
+  const std::string expression = reader.string(key);
+  if (expression.size() > kMaxPatternBytes) reader.fail(key, expected);
+  return {{}, expression};
 }
 
 /// Each entry of an object from pattern to number, read by read(reader of the object, pattern).
@@ -57,7 +64,11 @@ std::map<std::string, Value> read_pattern(const ConfigReader& reader, const char
   const json& object = reader.object().at(key);
   if (!object.is_object() || object.size() > kMaxListed) reader.fail(key, "an object from module to number");
   const ConfigReader entries(object, fmt::format("{}: {}", reader.where(), key));
-  for (const auto& [pattern, value] : object.items()) values[pattern] = read(entries, pattern.c_str());
+  for (const auto& [pattern, value] : object.items()) {
+    if (pattern.size() > kMaxPatternBytes)
+      reader.fail(key, fmt::format("modules named in at most {} bytes", kMaxPatternBytes));
+    values[pattern] = read(entries, pattern.c_str());
+  }
   return values;
 }
 
