@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <iostream>
+#include <map>
 #include <sstream>
 
 #include "io/file.hpp"
@@ -60,13 +61,21 @@ struct OpenedError : po::error_with_option_name {
   static constexpr auto kSubstitutions = &OpenedError::m_substitutions;
 };
 
-/// Boost's message. Boost fills in placeholders until none is left, for ever where the value itself holds one: the value
-/// is filled in afterwards.
+/// Boost's message. Boost fills in placeholders until none is left, for ever where what it fills in holds one: such
+/// texts are filled in afterwards.
 std::string message_of(po::error_with_option_name& error) {
-  const std::string stand_in(1, '\x1a'), value = (error.*OpenedError::kSubstitutions)["value"];
-  error.set_substitute("value", stand_in);
+  std::vector<std::string> texts;
+  for (const auto& [name, text] : std::map(error.*OpenedError::kSubstitutions)) {
+    if (text.find('%') == std::string::npos) continue;
+    error.set_substitute(name, fmt::format("\x1a{}\x1a", texts.size()));
+    texts.push_back(text);
+  }
   std::string message = error.what();
-  if (const size_t at = message.find(stand_in); at != std::string::npos) message.replace(at, 1, value);
+  for (size_t i = 0; i < texts.size(); ++i) {
+    const std::string stand_in = fmt::format("\x1a{}\x1a", i);
+    if (const size_t at = message.find(stand_in); at != std::string::npos)
+      message.replace(at, stand_in.size(), texts[i]);
+  }
   return message;
 }
 
