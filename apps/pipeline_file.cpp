@@ -206,6 +206,9 @@ PipelineFile parse_pipeline_file(std::string_view text, const std::string& path)
     line = trim(line);
     if (line.empty() || line.front() == '#' || line.front() == ';') continue;
     try {
+      for (const char c : line)
+        if (static_cast<unsigned char>(c) < ' ' && c != '\t')
+          throw_error<UsageError>("expected text, got the control character {:#04x}", static_cast<int>(c));
       if (line.front() != '[') {
         settings->push_back(parse_setting(line));
         continue;
