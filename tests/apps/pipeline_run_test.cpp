@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "tests/support/pipeline_test.hpp"
+#include "tests/support/sanitized.hpp"
 
 namespace plumb::test {
 namespace {
@@ -67,6 +68,7 @@ TEST_F(PipelineRun, RunsAgainWhatAnEditConcerns) {
 }
 
 TEST_F(PipelineRun, AStageReturnsItsMemoryToTheNext) {
+  PLUMB_MEASURES_MEMORY();
   const RunResult made = run(0, {"init", "--output_dir", "big", "--hidden_size", "384", "--num_layers", "6"});
   ASSERT_EQ(made.exit_code, 0) << made.err;
   directory_.write("align.ini",

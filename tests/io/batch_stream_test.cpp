@@ -9,6 +9,7 @@
 #include "lib/base/check.hpp"
 #include "tests/io/temporary_directory.hpp"
 #include "tests/io/token_dataset.hpp"
+#include "tests/support/sanitized.hpp"
 
 namespace plumb {
 namespace {
@@ -238,9 +239,7 @@ int64_t resident_bytes() {
 }
 
 TEST(BatchStream, MemoryDoesNotGrowWithTheCorpus) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  GTEST_SKIP() << "a sanitizer's shadow memory is most of what this would measure";
-#endif
+  PLUMB_MEASURES_MEMORY();
   constexpr int64_t kRowTokens = 1000, kNumRows = 8000;  // 40 MB with the mask
   const TemporaryDirectory directory;
   const std::vector<int32_t> tokens(kRowTokens, 5);

@@ -1,0 +1,10 @@
+// For tests that measure memory: a sanitizer's shadow, and what it keeps of freed blocks, is most of what they would see.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define PLUMB_MEASURES_MEMORY() GTEST_SKIP() << "a sanitizer's memory is most of what this would measure"
+#else
+#define PLUMB_MEASURES_MEMORY() static_cast<void>(0)
+#endif
