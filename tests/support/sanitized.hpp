@@ -1,4 +1,5 @@
-// For tests that measure memory: a sanitizer's shadow, and what it keeps of freed blocks, is most of what they would see.
+// For tests that measure memory: a sanitizer's shadow, and what it keeps of freed blocks, is most of what they would
+// see.
 #pragma once
 
 #include <gtest/gtest.h>
