@@ -100,8 +100,12 @@ at::Tensor linear_forward(const Linear& linear, const at::Tensor& x_TI, const at
   const LoraGroup& lora = linear.lora;
   const at::Tensor& addend = residual_TO.defined() ? residual_TO : linear.bias_O;
   at::Tensor y = at::empty({x_TI.size(0), weight.size(0)}, x_TI.options());
-  if (addend.defined()) y.copy_(addend);
-  (addend.defined() ? add_product : product_out)(y, x_TI, weight.t(), 1);
+  if (addend.defined()) {
+    y.copy_(addend);
+    add_product(y, x_TI, weight.t());
+  } else {
+    product_out(y, x_TI, weight.t());
+  }
   if (lora.modules.empty()) return y;
   const at::Tensor dropped = drop(x_TI, dropout);
   kept.xa_TR = product(dropped, lora.a_RI.t());
