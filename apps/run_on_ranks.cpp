@@ -33,6 +33,7 @@ int run_on_ranks(const std::function<int(const Communicator&)>& body) {
     set_log_rank(comm.rank(), comm.size());
     const int code = body(comm);
     pass_fault_point("end", 0, rank);
+    deadline.emplace("the ranks to part");
     return code;
   } catch (const StoppedRun& stop) {
     if (rank == 0) log_info("{}", stop.what());

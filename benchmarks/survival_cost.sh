@@ -1,43 +1,31 @@
 #!/usr/bin/env bash
 # What a run pays for being watched and for its checkpoints: steps with and without the watchdog in turn, and how long a
 # step waits for an asynchronous save, beside the copy of as much memory.
-#     benchmarks/survival_cost.sh [ROUNDS]
+#     benchmarks/survival_cost.sh [PAIRS of runs with and without the watchdog]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-rounds=${1:-5}
+pairs=${1:-200}
 export OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 median() { sort -g | awk '{ x[NR] = $1 } END { print x[int((NR + 1) / 2)] }'; }
 
-build/plumb init --output_dir "$work/small" --hidden_size 64 --num_layers 4 --num_heads 4 --intermediate_size 160 >/dev/null 2>&1
-build/plumb init --output_dir "$work/large" --hidden_size 768 --num_layers 8 --num_heads 12 --num_kv_heads 4 \
+build/plumb init --output_dir "$work/model" --hidden_size 768 --num_layers 8 --num_heads 12 --num_kv_heads 4 \
   --intermediate_size 2048 --vocab_size 8000 >/dev/null 2>&1
 for ((i = 0; i < 512; i++)); do echo "{\"text\": \"row $i of a small file, short enough for many short steps\"}"; done >"$work/rows.jsonl"
 
-# median seconds of a step: plumb sft with these options on RANKS ranks
-step_seconds() {
-  local ranks=$1 model=$2
-  shift 2
-  rm -rf "$work/run"
-  mpirun -n "$ranks" --bind-to none build/plumb sft --model "$work/$model" --data "$work/rows.jsonl" --output_dir "$work/run" \
-    --per_device_train_batch_size 1 --logging_steps 1 --startup_checks false --threads 1 "$@" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
-  sed -n 's/.*"step_seconds":\([0-9.e-]*\).*/\1/p' "$work/run/metrics.jsonl" | tail -n +4 | median
-}
-
-for ranks in 1 8; do
-  ratios=()
-  for ((i = 0; i < rounds; i++)); do
-    watched=$(step_seconds "$ranks" small --max_steps 300 --save_steps 0 --watchdog_seconds 600)
-    unwatched=$(step_seconds "$ranks" small --max_steps 300 --save_steps 0 --watchdog_seconds 0)
-    ratios+=("$(awk -v a="$watched" -v b="$unwatched" 'BEGIN { printf "%.4f", a / b }')")
-  done
-  echo "watchdog, $ranks rank(s): a step of $unwatched s; with / without: $(printf '%s\n' "${ratios[@]}" | median) of ${ratios[*]}"
+for ranks in 2 8; do
+  echo "watchdog:"
+  mpirun -n "$ranks" --bind-to none build/plumb_watchdog_cost "$pairs" 20
 done
 
 for ranks in 1 2; do
-  step_seconds "$ranks" large --max_steps 9 --save_steps 3 --async_save true >"$work/step"
-  echo "asynchronous save, $ranks rank(s), $(du -sm "$work"/run/checkpoints/step-000009 | cut -f1) MiB on disk, a step of $(cat "$work/step") s:"
+  rm -rf "$work/run"
+  mpirun -n "$ranks" --bind-to none build/plumb sft --model "$work/model" --data "$work/rows.jsonl" \
+    --output_dir "$work/run" --per_device_train_batch_size 1 --logging_steps 1 --startup_checks false --threads 1 \
+    --max_steps 9 --save_steps 3 --async_save true >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
+  step=$(sed -n 's/.*"step_seconds":\([0-9.e-]*\).*/\1/p' "$work/run/metrics.jsonl" | tail -n +4 | median)
+  echo "asynchronous save, $ranks rank(s), $(du -sm "$work"/run/checkpoints/step-000009 | cut -f1) MiB on disk, a step of $step s:"
   grep -o 'checkpoint: .*' "$work/log" | sed "s|$work/||"
 done
 build/plumb_survival_cost 1024

@@ -1,10 +1,14 @@
 // What being watched costs a step: in one process per rank, short runs of steps with a watchdog and without, in turn,
-// so that whatever else the machine does falls on both. Also how many operations a step publishes, which it does either
-// way. Usage: mpirun -n RANKS plumb_watchdog_cost [PAIRS [STEPS of each run]]
+// so that whatever else the machine does falls on both. Also what is spent for certain: the processor time of the
+// threads beside the main one, and how many operations a step publishes (which it does either way).
+// Usage: mpirun -n RANKS plumb_watchdog_cost [PAIRS [STEPS of each run]]
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdlib>
+#include <ctime>
 #include <vector>
 
 #include "apps/trainer.hpp"
@@ -41,6 +45,20 @@ MicroBatch batch_of(int64_t num_tokens, int rank) {
   return batch;
 }
 
+struct Runs {
+  std::vector<double> step_seconds;  // the median of each run
+  double other_threads_seconds = 0;
+};
+
+double seconds_on(clockid_t clock) {
+  timespec t = {};
+  ::clock_gettime(clock, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+/// Processor time of this process beside that of the calling thread.
+double other_threads_seconds() { return seconds_on(CLOCK_PROCESS_CPUTIME_ID) - seconds_on(CLOCK_THREAD_CPUTIME_ID); }
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -67,21 +85,32 @@ int main(int argc, char** argv) {
   const uint64_t before = progress().num_operations.load();
   step_seconds();
   const uint64_t operations_per_step = progress().num_operations.load() - before;
-  std::vector<double> watched, unwatched;  // seconds of each step
+  Runs watched, unwatched;
   for (int pair = 0; pair < num_pairs; ++pair) {
     for (const bool is_watched : {pair % 2 == 0, pair % 2 != 0}) {
       const Watchdog watchdog(comm, is_watched ? 600 : 0);
       comm.barrier();
-      for (int i = 0; i < num_steps; ++i) (is_watched ? watched : unwatched).push_back(step_seconds());
+      std::vector<double> seconds(static_cast<size_t>(num_steps));
+      const double others_before = other_threads_seconds();
+      for (double& s : seconds) s = step_seconds();
+      Runs& runs = is_watched ? watched : unwatched;
+      runs.other_threads_seconds += other_threads_seconds() - others_before;
+      runs.step_seconds.push_back(median(seconds));
     }
   }
   if (comm.rank() == 0) {
-    fmt::print("{} rank(s), {} pairs of {} steps, {} operations a step; seconds of a step, watched / not:\n",
-               comm.size(), num_pairs, num_steps, operations_per_step);
-    for (const double share : {0.1, 0.25, 0.5}) {
-      const double with = percentile(watched, share), without = percentile(unwatched, share);
-      fmt::print("  percentile {:2.0f}: {:.6f} / {:.6f} = {:.4f}\n", share * 100, with, without, with / without);
-    }
+    std::vector<double> ratios;
+    for (int i = 0; i < num_pairs; ++i) ratios.push_back(watched.step_seconds[i] / unwatched.step_seconds[i]);
+    const double half_width = 1.96 * 0.5 / std::sqrt(num_pairs);  // of the median's interval, as a share of the order
+    const double step = median(unwatched.step_seconds), num_watched_steps = 1.0 * num_pairs * num_steps;
+    fmt::print("{} rank(s), {} pairs of {} steps of {:.3f} ms\n", comm.size(), num_pairs, num_steps, 1e3 * step);
+    fmt::print("  watched / not, median of the pairs: {:.4f}, 95 % interval {:.4f} to {:.4f}\n", median(ratios),
+               percentile(ratios, std::max(0.0, 0.5 - half_width)),
+               percentile(ratios, std::min(1.0, 0.5 + half_width)));
+    const double spent = (watched.other_threads_seconds - unwatched.other_threads_seconds) / num_watched_steps;
+    fmt::print("  processor time of other threads: {:.2f} us more a step, {:.4f} % of it\n", 1e6 * spent,
+               100 * spent / step);
+    fmt::print("  operations a step: {}\n", operations_per_step);
   }
   return 0;
 }

@@ -4,6 +4,8 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
@@ -17,21 +19,28 @@ namespace {
 
 constexpr double kDefaultSeconds = 600;
 
+std::atomic<double> run_limit_seconds = 0;  // 0: none
+
+/// 0: none
 double limit_seconds() {
-  const char* const seconds = std::getenv("PLUMB_START_SECONDS");
-  return seconds ? std::atof(seconds) : kDefaultSeconds;
+  const char* const text = std::getenv("PLUMB_START_SECONDS");
+  const double seconds = text ? std::atof(text) : kDefaultSeconds, of_run = run_limit_seconds.load();
+  return seconds > 0 && of_run > 0 ? std::min(seconds, of_run) : std::max({seconds, of_run, 0.0});
 }
 
 [[noreturn]] void end_process(const std::string& what, double seconds) {
   const char* const rank = std::getenv("OMPI_COMM_WORLD_RANK");
   const std::string text =
-      fmt::format("plumb: [rank {}] error: waits for {} since {:g} s (PLUMB_START_SECONDS): another rank hangs\n",
-                  rank ? std::string_view(rank) : "unknown", what, seconds);
+      fmt::format("plumb: [rank {}] error: waits for {} since {:g} s ({}): another rank hangs\n",
+                  rank ? std::string_view(rank) : "unknown", what, seconds,
+                  seconds == run_limit_seconds.load() ? "--watchdog_seconds" : "PLUMB_START_SECONDS");
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
   ::_exit(kExitHang);
 }
 
 }  // namespace
+
+void limit_deadlines(double seconds) { run_limit_seconds.store(seconds); }
 
 Deadline::Deadline(const std::string& what) {
   const double seconds = limit_seconds();

@@ -9,10 +9,13 @@
 
 namespace plumb {
 
+/// The run's own limit, for every Deadline from here on.
+void limit_deadlines(double seconds);
+
 class Deadline {
  public:
-  /// what: completes "waits for". If this object lives longer than PLUMB_START_SECONDS (600), the process says so and
-  /// ends with exit code 76, on which the launcher ends the others.
+  /// what: completes "waits for". If this object lives longer than PLUMB_START_SECONDS (600), or than a limit that the
+  /// run has of its own, the process says so and ends with exit code 76, on which the launcher ends the others.
   explicit Deadline(const std::string& what);
   ~Deadline();
   Deadline(const Deadline&) = delete;

@@ -15,6 +15,7 @@
 #include <string_view>
 
 #include "lib/base/check.hpp"
+#include "partition/deadline.hpp"
 
 namespace plumb {
 
@@ -63,8 +64,10 @@ Watchdog::Watchdog(const Communicator& comm, double limit_seconds)
       node_begin_(comm.node_begin(comm.node())),
       num_ranks_(comm.node_size(comm.node())),
       spans_nodes_(comm.num_nodes() > 1),
+      world_(comm.mpi()),
       main_thread_(::pthread_self()) {
   if (limit_seconds <= 0 || comm.size() == 1) return;
+  limit_deadlines(limit_seconds);  // so that what comes after the watchdog has the same limit
   const int me = comm.local_index(rank_);
   constexpr auto kPage = MPI_Aint{4096};
   const auto bytes = static_cast<MPI_Aint>(sizeof(NodeBoard)) + num_ranks_ * MPI_Aint{sizeof(ProcessProgress)} + kPage;
@@ -94,10 +97,16 @@ Watchdog::Watchdog(const Communicator& comm, double limit_seconds)
 Watchdog::~Watchdog() {
   if (!board_) return;
   const bool is_in_order = std::uncaught_exceptions() == 0;
+  if (is_in_order) {  // whoever does not come this far is still watched
+    const WatchedOperation operation("the end of the run");
+    MPI_Barrier(world_);
+  }
   is_over_.store(true);
   thread_.join();
   set_progress(nullptr);
-  if (is_in_order) MPI_Win_free(&window_);
+  if (!is_in_order) return;
+  const Deadline deadline("the ranks to part");
+  MPI_Win_free(&window_);
 }
 
 ProcessProgress& Watchdog::progress_of(int local_index) const {

@@ -42,6 +42,7 @@ class Watchdog {
   int node_begin_;
   int num_ranks_;  // of the node
   bool spans_nodes_;
+  MPI_Comm world_;
   pthread_t main_thread_;
   MPI_Win window_ = MPI_WIN_NULL;
   NodeBoard* board_ = nullptr;

@@ -5,7 +5,9 @@ find_package(LibTorch REQUIRED)
 # their compiler, clang, OpenMP is a package of its own.
 if(NOT PLUMB_BUILD_FUZZERS)
   find_package(OpenMP REQUIRED COMPONENTS CXX)
-  set_property(TARGET LibTorch::LibTorch APPEND PROPERTY INTERFACE_LINK_LIBRARIES OpenMP::OpenMP_CXX)
+  # by its flag, not by its library's path: the one that is loaded is LibTorch's own, which lies beside it
+  target_compile_options(LibTorch::LibTorch INTERFACE ${OpenMP_CXX_FLAGS})
+  target_link_options(LibTorch::LibTorch INTERFACE ${OpenMP_CXX_FLAGS})
 endif()
 find_package(MPI REQUIRED COMPONENTS C)
 # Open MPI 4 and MPICH add C++ bindings to mpi.h for any C++ compiler; nothing here uses or links them.

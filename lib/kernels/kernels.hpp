@@ -1,6 +1,6 @@
 // The fused CPU kernels: what LibTorch would do in several passes over fresh memory, done in one over memory that is
-// there. Compiled once per instruction set and chosen when the program starts; each has a plain LibTorch reference in
-// reference.hpp, and a test that holds the two together.
+// there. Compiled once per instruction set and chosen when the program starts; each has a plain LibTorch reference, in
+// reference.hpp or, where that is one operation of LibTorch, in its test, which holds the two together.
 // Every loop handles elements one by one in a fixed order, so results do not depend on where a buffer was split.
 #pragma once
 
@@ -79,6 +79,9 @@ struct FloatProduct {
   float scale;
   bool adds;
 };
+
+/// Parts of a product's rows and columns that begin at multiples of these waste no work at their edges.
+inline constexpr int64_t kProductPartRows = 12, kProductPartColumns = 32;
 
 struct FloatKernels {
   /// y = a + b

@@ -22,6 +22,7 @@ constexpr int kTileRows = 6, kTileVectors = 1;
 constexpr int kTileRows = 3, kTileVectors = 1;
 #endif
 constexpr int64_t kTileColumns = kTileVectors * kLanes;
+static_assert(kProductPartRows % kTileRows == 0 && kProductPartColumns % kTileColumns == 0);
 // A block of b, half a megabyte, and of the rows of a that it meets, 300 KB.
 constexpr int64_t kBlockDepth = 512, kBlockColumns = 256, kBlockRows = 144;
 

@@ -32,7 +32,7 @@ at::Tensor dequantize(const QuantizedRows& matrix) {
 /// out = scale * a b, where `out` may be float32 and the product in bfloat16.
 void write_product(at::Tensor out, const at::Tensor& a, const at::Tensor& b, double scale) {
   if (out.scalar_type() == a.scalar_type()) {
-    out.addmm_(a, b, /*beta=*/0, /*alpha=*/scale);
+    product_out(out, a, b, scale);
   } else {
     out.copy_(at::mm(a, b)).mul_(scale);
   }

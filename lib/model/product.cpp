@@ -4,6 +4,7 @@
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
 
+#include <algorithm>
 #include <string_view>
 
 #include "lib/model/tensor_kernels.hpp"
@@ -12,26 +13,36 @@ namespace plumb {
 
 namespace {
 
-/// Threads share columns, of which each is packed once; where these are few, rows.
+/// The first element of a part, where `size` elements make `num_parts`, cut at multiples of `unit`.
+int64_t part_begin(int64_t size, int64_t unit, int64_t part, int64_t num_parts) {
+  return std::min(size, (size + unit - 1) / unit * part / num_parts * unit);
+}
+
+/// Threads share columns, of which each is packed once; where these are too few, rows too, in as few bands as will do.
 void multiply_on_threads(const FloatProduct& whole) {
-  constexpr int64_t kColumns = 32, kRows = 12, kPartsOfThread = 8;
-  const int64_t column_parts = (whole.num_columns + kColumns - 1) / kColumns;
-  if (column_parts >= kPartsOfThread * at::get_num_threads()) {
-    at::parallel_for(0, column_parts, 1, [&](int64_t begin, int64_t end) {
+  constexpr int64_t kColumnPartsOfThread = 8;
+  const int64_t num_threads = at::get_num_threads();
+  const int64_t column_parts = (whole.num_columns + kProductPartColumns - 1) / kProductPartColumns;
+  const int64_t most_bands = std::min(num_threads, (whole.num_rows + kProductPartRows - 1) / kProductPartRows);
+  int64_t num_bands = 1;
+  for (int64_t n = 2; n <= most_bands && column_parts * num_bands < kColumnPartsOfThread * num_threads; ++n)
+    if (num_threads % n == 0) num_bands = n;
+  const int64_t threads_of_band = num_threads / num_bands;
+  at::parallel_for(0, num_threads, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t band = i / threads_of_band, columns = i % threads_of_band;
+      const auto first_row = [&](int64_t b) { return part_begin(whole.num_rows, kProductPartRows, b, num_bands); };
+      const auto first_column = [&](int64_t c) {
+        return part_begin(whole.num_columns, kProductPartColumns, c, threads_of_band);
+      };
       FloatProduct part = whole;
-      part.b += begin * kColumns * whole.b_column_stride;
-      part.c += begin * kColumns;
-      part.num_columns = std::min(end * kColumns, whole.num_columns) - begin * kColumns;
+      part.a += first_row(band) * whole.a_row_stride;
+      part.b += first_column(columns) * whole.b_column_stride;
+      part.c += first_row(band) * whole.c_row_stride + first_column(columns);
+      part.num_rows = first_row(band + 1) - first_row(band);
+      part.num_columns = first_column(columns + 1) - first_column(columns);
       float_kernels().multiply(part);
-    });
-    return;
-  }
-  at::parallel_for(0, (whole.num_rows + kRows - 1) / kRows, 1, [&](int64_t begin, int64_t end) {
-    FloatProduct part = whole;
-    part.a += begin * kRows * whole.a_row_stride;
-    part.c += begin * kRows * whole.c_row_stride;
-    part.num_rows = std::min(end * kRows, whole.num_rows) - begin * kRows;
-    float_kernels().multiply(part);
+    }
   });
 }
 

@@ -108,6 +108,15 @@ TEST_F(WatchdogOfRuns, WhileMpiStartsAndEndsThereIsADeadline) {
   }
 }
 
+TEST_F(WatchdogOfRuns, TheLimitHoldsUntilMpiHasEnded) {
+  RunOptions options;
+  options.environment = {{"PLUMB_FAULT", "end:0:1:stop"}};
+  const RunResult result = sft(3, {{"watchdog_seconds", "2"}}, options);
+  EXPECT_FALSE(result.has_timed_out);
+  EXPECT_EQ(result.exit_code, 76) << result.err << result.launcher;
+  EXPECT_GE(lines_with(result.err, "(--watchdog_seconds): another rank hangs").size(), 1u) << result.err;
+}
+
 TEST_F(WatchdogOfRuns, StepsThatTakeLongerThanTheLimitInAllAreNoHang) {
   const RunResult result =
       sft(2, {{"watchdog_seconds", std::to_string(0.5 * kPatience)}, {"max_steps", "150"}, {"logging_steps", "50"}});

@@ -26,6 +26,7 @@ constexpr Phase kPhases[] = {
     {"after the export of sft", "stage-exported:30", Start::kEmpty},
     {"between the stages, sft not yet recorded", "stage-ended:1", Start::kEmpty},
     {"between the stages, sft recorded", "stage-recorded:1", Start::kEmpty},
+    {"all done, before MPI ends", "end:0", Start::kInDpo},
 };
 
 std::string at(const Phase& phase, int rank, const char* action) {
@@ -66,6 +67,7 @@ std::vector<FaultCase> kill_cases() {
   const Phase& reduction = kPhases[5];
   const Phase& load = kPhases[7];
   const Phase& between = kPhases[10];
+  const Phase& end = kPhases[11];
   add("SIGKILL of all ranks", backward,
       {.points = at(backward, 3, "wait"), .kill = Kill::kAllRanks, .exit_code = 137, .named = "signal 9"});
   for (const Phase* phase : {&batch, &backward, &reduction, &load})
@@ -74,6 +76,8 @@ std::vector<FaultCase> kill_cases() {
   for (const Phase* phase : {&batch, &forward, &backward, &reduction, &load, &between})
     add("SIGSTOP of one rank", *phase, {.points = at(*phase, 3, "stop"), .exit_code = 76, .named = "rank 3 (process "},
         kWatchdogSeconds + 2, phase == &between);
+  add("SIGSTOP of one rank", end, {.points = at(end, 3, "stop"), .exit_code = 76, .named = "another rank hangs"},
+      kWatchdogSeconds + 2);
   for (const Phase* phase : {&forward, &reduction})
     add("SIGSEGV", *phase, {.points = at(*phase, 3, "segv"), .exit_code = 139, .named = "process rank 3"});
   for (const Phase* phase : {&batch, &backward})

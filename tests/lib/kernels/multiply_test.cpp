@@ -112,11 +112,11 @@ class Products : public testing::Test {
 
 TEST_F(Products, HaveTheSameBitsOnAnyNumberOfThreads) {
   at::manual_seed(4);
-  for (const auto& [rows, columns, depth] : {Shape{100, 50, 70}, Shape{10, 2000, 70}}) {
+  for (const auto& [rows, columns, depth] : {Shape{100, 50, 70}, Shape{10, 2000, 70}, Shape{30, 1000, 70}}) {
     const at::Tensor a = at::randn({rows, depth}), b = transposed_randn(depth, columns);
     at::set_num_threads(1);
     const at::Tensor expected = product(a, b);
-    for (const int threads : {2, 3, 7}) {
+    for (const int threads : {2, 3, 6, 7}) {
       at::set_num_threads(threads);
       EXPECT_TRUE(product(a, b).equal(expected)) << threads << " threads";
     }
