@@ -14,10 +14,8 @@ build/plumb init --output_dir "$work/model" --hidden_size 768 --num_layers 8 --n
   --intermediate_size 2048 --vocab_size 8000 >/dev/null 2>&1
 for ((i = 0; i < 512; i++)); do echo "{\"text\": \"row $i of a small file, short enough for many short steps\"}"; done >"$work/rows.jsonl"
 
-for ranks in 2 8; do
-  echo "watchdog:"
-  mpirun -n "$ranks" --bind-to none build/plumb_watchdog_cost "$pairs" 20
-done
+echo "watchdog:"
+mpirun -n 2 --bind-to core build/plumb_watchdog_cost "$pairs" 7
 
 for ranks in 1 2; do
   rm -rf "$work/run"

@@ -1,16 +1,18 @@
-// What being watched costs a step: in one process per rank, short runs of steps with a watchdog and without, in turn,
-// so that whatever else the machine does falls on both. Also what is spent for certain: the processor time of the
-// threads beside the main one, and how many operations a step publishes (which it does either way).
-// Usage: mpirun -n RANKS plumb_watchdog_cost [PAIRS [STEPS of each run]]
-#include <ATen/Parallel.h>
+// What being watched costs a step: in one process per rank, short runs of steps with a watchdog and without, in an
+// order drawn by lot, so that whatever else the machine does falls on both. Also what is spent for certain: the
+// processor time of the threads beside the main one, and how many operations a step publishes (which it does either
+// way). Usage: mpirun -n RANKS plumb_watchdog_cost [PAIRS [STEPS of each run [LIMIT in seconds]]]; with a limit of 0,
+// which is no watchdog, it shows the scatter of the machine.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <ctime>
+#include <numeric>
 #include <vector>
 
+#include "apps/model_setup.hpp"
 #include "apps/trainer.hpp"
 #include "benchmarks/timing.hpp"
 #include "lib/base/activity.hpp"
@@ -46,7 +48,7 @@ MicroBatch batch_of(int64_t num_tokens, int rank) {
 }
 
 struct Runs {
-  std::vector<double> step_seconds;  // the median of each run
+  std::vector<double> step_seconds;  // the mean of each run: few steps meet a look, and pay for the others
   double other_threads_seconds = 0;
 };
 
@@ -64,8 +66,9 @@ double other_threads_seconds() { return seconds_on(CLOCK_PROCESS_CPUTIME_ID) - s
 int main(int argc, char** argv) {
   const MpiRuntime mpi;
   const Communicator comm;
-  const int num_pairs = argc > 1 ? std::atoi(argv[1]) : 200, num_steps = argc > 2 ? std::atoi(argv[2]) : 10;
-  at::set_num_threads(1);
+  const int num_pairs = argc > 1 ? std::atoi(argv[1]) : 200, num_steps = argc > 2 ? std::atoi(argv[2]) : 20;
+  const double limit_seconds = argc > 3 ? std::atof(argv[3]) : 600;
+  set_up_process(comm, 1);
   const ModelConfig config = small_llama();
   ShardedModel model(config, comm, {});
   model.load([&](int unit, ElementRange range, std::span<float> out) {
@@ -87,15 +90,16 @@ int main(int argc, char** argv) {
   const uint64_t operations_per_step = progress().num_operations.load() - before;
   Runs watched, unwatched;
   for (int pair = 0; pair < num_pairs; ++pair) {
-    for (const bool is_watched : {pair % 2 == 0, pair % 2 != 0}) {
-      const Watchdog watchdog(comm, is_watched ? 600 : 0);
-      comm.barrier();
+    const bool is_watched_first = philox({static_cast<uint32_t>(pair), 0, 0, 0}, 2)[0] % 2 == 0;
+    for (const bool is_watched : {is_watched_first, !is_watched_first}) {
+      const Watchdog watchdog(comm, is_watched ? limit_seconds : 0);
+      step_seconds();  // after a pause for the watchdog to start or the one before to end
       std::vector<double> seconds(static_cast<size_t>(num_steps));
       const double others_before = other_threads_seconds();
       for (double& s : seconds) s = step_seconds();
       Runs& runs = is_watched ? watched : unwatched;
       runs.other_threads_seconds += other_threads_seconds() - others_before;
-      runs.step_seconds.push_back(median(seconds));
+      runs.step_seconds.push_back(std::accumulate(seconds.begin(), seconds.end(), 0.0) / num_steps);
     }
   }
   if (comm.rank() == 0) {

@@ -21,9 +21,11 @@ namespace plumb {
 
 namespace {
 
-constexpr std::chrono::milliseconds kLookEvery{200};
+// Between two looks, a tenth of the limit within these: where ranks leave no core free, each look takes a rank's core
+// away for far longer than it lasts.
+constexpr double kMinLookSeconds = 0.2, kMaxLookSeconds = 1;
 constexpr double kSuspendedSeconds = 3;  // a thread that looks this much later than it meant to was stopped
-constexpr double kSilentSeconds = 1;     // so long without a look, and a rank counts as stopped
+constexpr int kSilentLooks = 5;          // so many looks without one, and a rank counts as stopped
 constexpr std::chrono::milliseconds kTimeForOthersToSpeak{600};
 constexpr int kMaxFrames = 48;
 
@@ -60,6 +62,7 @@ struct alignas(64) Watchdog::NodeBoard {
 
 Watchdog::Watchdog(const Communicator& comm, double limit_seconds)
     : limit_seconds_(limit_seconds),
+      look_seconds_(std::clamp(limit_seconds / 10, kMinLookSeconds, kMaxLookSeconds)),
       rank_(comm.rank()),
       node_begin_(comm.node_begin(comm.node())),
       num_ranks_(comm.node_size(comm.node())),
@@ -101,7 +104,11 @@ Watchdog::~Watchdog() {
     const WatchedOperation operation("the end of the run");
     MPI_Barrier(world_);
   }
-  is_over_.store(true);
+  {
+    const std::lock_guard lock(mutex_);
+    is_over_ = true;
+  }
+  is_over_changed_.notify_all();
   thread_.join();
   set_progress(nullptr);
   if (!is_in_order) return;
@@ -127,8 +134,8 @@ void Watchdog::watch() {
   ProcessProgress& mine = progress_of(rank_ - node_begin_);
   uint64_t num_operations = num_operations_of_node();
   int64_t last_look_ns = steady_now_ns(), last_progress_ns = last_look_ns;
-  while (!is_over_.load()) {
-    std::this_thread::sleep_for(kLookEvery);
+  std::unique_lock lock(mutex_);
+  while (!is_over_changed_.wait_for(lock, std::chrono::duration<double>(look_seconds_), [this] { return is_over_; })) {
     const int64_t now_ns = steady_now_ns();
     mine.alive_ns.store(now_ns);
     const uint64_t num_operations_now = num_operations_of_node();
@@ -153,20 +160,20 @@ bool Watchdog::is_behind() const {
 std::string Watchdog::describe_who_is_behind() const {
   const auto begun = [&](int i) { return progress_of(i).num_collectives.load(); };
   const auto silent_seconds = [&](int i) { return seconds_since(progress_of(i).alive_ns.load()); };
+  const auto is_silent = [&](int i) { return silent_seconds(i) > kSilentLooks * look_seconds_; };
   uint64_t most = 0, fewest = UINT64_MAX;
   bool is_one_silent = false;  // then the others that are behind wait for it
   for (int i = 0; i < num_ranks_; ++i) {
     most = std::max(most, begun(i));
     fewest = std::min(fewest, begun(i));
-    is_one_silent = is_one_silent || silent_seconds(i) > kSilentSeconds;
+    is_one_silent = is_one_silent || is_silent(i);
   }
   std::string text;
   for (int i = 0; i < num_ranks_; ++i) {
-    const bool is_silent = silent_seconds(i) > kSilentSeconds;
-    if (is_one_silent ? !is_silent : begun(i) == most || begun(i) > fewest) continue;
+    if (is_one_silent ? !is_silent(i) : begun(i) == most || begun(i) > fewest) continue;
     text += fmt::format("{}rank {} (process {}) is behind: it has begun {} of {} collectives", text.empty() ? "" : "; ",
                         node_begin_ + i, progress_of(i).pid.load(), begun(i), most);
-    if (is_silent)
+    if (is_silent(i))
       text += fmt::format(", and given no sign of life for {:.0f} s: stopped or killed", silent_seconds(i));
   }
   // with all of this node alive, one of them may be behind only because it waits for a rank elsewhere
