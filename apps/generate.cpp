@@ -1,5 +1,4 @@
 // plumb generate: text from a model, for one prompt as it comes or for every row of some files.
-#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 
@@ -8,11 +7,11 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "apps/commands.hpp"
+#include "apps/model_setup.hpp"
 #include "apps/options.hpp"
 #include "apps/prompts.hpp"
 #include "apps/single_rank.hpp"
@@ -71,7 +70,6 @@ void validate(const GenerateCommand& o) {
   if (!o.system.empty() && !o.data.empty())
     throw UsageError("--system: expected with --prompt only; rows of --data have a column for it");
   if (o.max_new_tokens < 1) throw_error<UsageError>("--max_new_tokens: expected at least 1, got {}", o.max_new_tokens);
-  if (o.model.threads < 0) throw_error<UsageError>("--threads: expected at least 0, got {}", o.model.threads);
   if (o.seed < 0) throw_error<UsageError>("--seed: expected at least 0, got {}", o.seed);
   if (o.model.dtype != "float32" && o.model.dtype != "bfloat16")
     throw_error<UsageError>("--dtype {}: expected one of float32, bfloat16", o.model.dtype);
@@ -130,8 +128,7 @@ int run_generate(const std::vector<std::string>& arguments) {
     return kExitDone;
   validate(o);
   require_single_rank("generate");
-  at::set_num_threads(o.model.threads > 0 ? o.model.threads
-                                          : std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
+  use_threads(o.model.threads, /*ranks_of_node=*/1);
 
   const HfModel model(o.model.model, HfModelOptions{.adapter = o.adapter});
   const Tokenizer tokenizer = load_tokenizer(o.model.model);

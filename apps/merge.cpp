@@ -216,14 +216,13 @@ int run_merge(const std::vector<std::string>& arguments) {
   add("probe", po::value(&o.probe)->multitoken(),
       "files of rows on which to measure what rounding costs; none: a few texts of plumb's own");
   add("quantize", with_default(o.quantize), "none or nf4: quantise the merged model again, which loses precision");
-  add("threads", with_default(o.threads), "threads per rank; 0: the node's cores divided by its ranks");
+  declare_threads(description, o.threads);
   add("overwrite_output_dir", with_default(o.overwrite_output_dir), "replace a model that is there");
   if (!parse_options("plumb merge --model DIR --adapter DIR --output_dir DIR", description,
                      {"model", "adapter", "output_dir"}, arguments))
     return kExitDone;
   check_one_of(o.dtype, {"float32", "bfloat16"}, "dtype");
   check_one_of(o.quantize, {"none", "nf4"}, "quantize");
-  check_range(o.threads >= 0, "threads", "0 or more", o.threads);
   return run_on_ranks([&](const Communicator& comm) { return merge(comm, o); });
 }
 

@@ -6,6 +6,7 @@
 #include <ATen/ops/mm.h>
 #include <ATen/ops/ones.h>
 #include <malloc.h>
+#include <omp.h>
 
 #include <algorithm>
 #include <functional>
@@ -18,6 +19,7 @@
 #include "io/hf_export.hpp"
 #include "io/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
+#include "lib/base/log.hpp"
 
 namespace plumb {
 
@@ -27,14 +29,26 @@ constexpr int64_t kPieceElements = int64_t{1} << 20;  // read at a time
 
 }  // namespace
 
+int use_threads(int threads, int ranks_of_node) {
+  const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  const int chosen = threads > 0 ? threads : std::max(1, cores / ranks_of_node);
+  // oneDNN cuts a product for the threads that it expects, and leaves parts of it undone where fewer come
+  omp_set_dynamic(0);
+  int given = 1;
+#pragma omp parallel num_threads(chosen)
+#pragma omp single
+  given = omp_get_num_threads();
+  if (given < chosen)
+    log_warning("OpenMP gives {} of {} threads: is OMP_THREAD_LIMIT set? Going on with {}", given, chosen, given);
+  at::set_num_threads(given);
+  return given;
+}
+
 int set_up_process(const Communicator& comm, int threads) {
   mallopt(M_MMAP_THRESHOLD, 32 << 20);  // the most that glibc takes: smaller tensors reuse the heap
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
   mallopt(M_ARENA_MAX, 2);
-  const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  const int chosen = threads > 0 ? threads : std::max(1, cores / comm.node_size(comm.node()));
-  at::set_num_threads(chosen);
-  return chosen;
+  return use_threads(threads, comm.node_size(comm.node()));
 }
 
 void release_freed_memory() { malloc_trim(0); }

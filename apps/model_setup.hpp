@@ -15,8 +15,12 @@
 
 namespace plumb {
 
-/// Threads of this rank: as asked, or the cores of the node divided by its ranks. Also keeps freed memory mapped, since
-/// the page faults of fresh tensors cost more than the memory.
+/// Lets LibTorch use as many threads as asked, or with 0 the cores of the node divided by its ranks; fewer where OpenMP
+/// gives fewer (OMP_THREAD_LIMIT). Returns how many.
+int use_threads(int threads, int ranks_of_node);
+
+/// use_threads() for this rank. Also keeps freed memory mapped, since the page faults of fresh tensors cost more than
+/// the memory.
 int set_up_process(const Communicator& comm, int threads);
 
 /// Gives the system back what set_up_process() would keep: after a model that is not needed any more.

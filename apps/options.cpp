@@ -107,10 +107,16 @@ void check_one_of(const std::string& value, const std::vector<std::string>& know
                           nearest.empty() ? "" : "; did you mean " + nearest + "?");
 }
 
+void declare_threads(OptionsDescription& description, int& threads) {
+  const auto check_threads = [](int n) { check_range(n >= 0 && n <= 1024, "threads", "0 to 1024", n); };
+  description.add_options()("threads", with_default(threads)->notifier(check_threads),
+                            "threads per rank; 0: the node's cores divided by its ranks");
+}
+
 void declare(OptionsDescription& description, ModelOptions& o) {
   description.add_options()("model", po::value(&o.model), "Hugging Face model directory")(
-      "dtype", with_default(o.dtype), "float32 or bfloat16: of activations, gathered weights and the wire")(
-      "threads", with_default(o.threads), "threads per rank; 0: the node's cores divided by its ranks");
+      "dtype", with_default(o.dtype), "float32 or bfloat16: of activations, gathered weights and the wire");
+  declare_threads(description, o.threads);
 }
 
 void declare(OptionsDescription& description, DataOptions& o, bool has_sft_options) {

@@ -46,6 +46,7 @@ struct DataOptions {
   bool assistant_only_loss = false;
 };
 
+void declare_threads(OptionsDescription& description, int& threads);
 void declare(OptionsDescription& description, ModelOptions& options);
 /// has_sft_options: false where rows are pairs, which have no prompt to train on.
 void declare(OptionsDescription& description, DataOptions& options, bool has_sft_options = true);

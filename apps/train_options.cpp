@@ -190,7 +190,6 @@ void validate(const TrainOptions& o) {
   if (o.packing) at_least(o.data.max_length, 1, "max_length");
   check_range(o.max_steps <= 1'000'000'000, "max_steps", "at most 1000000000", static_cast<double>(o.max_steps));
   check_range(o.num_train_epochs <= 1e6, "num_train_epochs", "at most 1000000", o.num_train_epochs);
-  at_least(o.model.threads, 0, "threads");
   at_least(o.seed, 0, "seed");
   check_range(o.max_steps > 0 || (std::isfinite(o.num_train_epochs) && o.num_train_epochs > 0), "num_train_epochs",
               "more than 0", o.num_train_epochs);

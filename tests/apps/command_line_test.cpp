@@ -103,6 +103,8 @@ TEST_F(CommandLine, ValuesOutOfRangeNameTheOptionAndTheRange) {
       {"reduction", "canon", "one of canonical, fast"},
       {"loss_type", "mse", "one of nll"},
       {"lr_scheduler_type", "coseno", "cosine"},
+      {"threads", "-1", "0 to 1024"},
+      {"threads", "5000", "0 to 1024"},
   };
   for (const BadValue& bad : kBadValues)
     expect_usage_error(sft(0, {{bad.option, bad.value}}), {bad.option, bad.expected, bad.value});
@@ -114,6 +116,18 @@ TEST_F(CommandLine, DashesStandForUnderscores) {
                                    "--max-steps=1", "--per-device-train-batch-size", "4", "--threads", "1"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(nlohmann::json::parse(directory_.read("out/run.json"))["options"]["per_device_train_batch_size"], "4");
+}
+
+TEST_F(CommandLine, FewerThreadsThanAskedForAreSaidAndCountedOn) {
+  RunOptions limited;
+  limited.environment = {{"OMP_THREAD_LIMIT", "1"}};
+  const std::map<std::string, std::string> options = {{"threads", "2"}, {"dtype", "bfloat16"}};
+  const RunResult result = sft(0, options, limited);
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(lines_with(result.err, "OpenMP gives 1 of 2 threads").size(), 1u) << result.err;
+  const std::string model = directory_.read("out/model/model.safetensors");
+  ASSERT_EQ(sft(0, {{"threads", "1"}, {"dtype", "bfloat16"}, {"overwrite_output_dir", "true"}}).exit_code, 0);
+  EXPECT_EQ(directory_.read("out/model/model.safetensors"), model);
 }
 
 TEST_F(CommandLine, ConfigFileEqualsCommandLineWhichWins) {
