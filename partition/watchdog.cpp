@@ -21,12 +21,10 @@ namespace plumb {
 
 namespace {
 
-// Between two looks, a tenth of the limit within these: where ranks leave no core free, each look takes a rank's core
-// away for far longer than it lasts.
-constexpr double kMinLookSeconds = 0.2, kMaxLookSeconds = 1;
+constexpr std::chrono::milliseconds kLookEvery{500};
 constexpr double kSuspendedSeconds = 3;  // a thread that looks this much later than it meant to was stopped
-constexpr int kSilentLooks = 5;          // so many looks without one, and a rank counts as stopped
-constexpr std::chrono::milliseconds kTimeForOthersToSpeak{600};
+constexpr double kSilentSeconds = 1.5;   // so long without a look, and a rank counts as stopped
+constexpr std::chrono::milliseconds kTimeForOthersToSpeak{800};
 constexpr int kMaxFrames = 48;
 
 double seconds_since(int64_t since_ns) { return static_cast<double>(steady_now_ns() - since_ns) * 1e-9; }
@@ -62,7 +60,6 @@ struct alignas(64) Watchdog::NodeBoard {
 
 Watchdog::Watchdog(const Communicator& comm, double limit_seconds)
     : limit_seconds_(limit_seconds),
-      look_seconds_(std::clamp(limit_seconds / 10, kMinLookSeconds, kMaxLookSeconds)),
       rank_(comm.rank()),
       node_begin_(comm.node_begin(comm.node())),
       num_ranks_(comm.node_size(comm.node())),
@@ -135,7 +132,7 @@ void Watchdog::watch() {
   uint64_t num_operations = num_operations_of_node();
   int64_t last_look_ns = steady_now_ns(), last_progress_ns = last_look_ns;
   std::unique_lock lock(mutex_);
-  while (!is_over_changed_.wait_for(lock, std::chrono::duration<double>(look_seconds_), [this] { return is_over_; })) {
+  while (!is_over_changed_.wait_for(lock, kLookEvery, [this] { return is_over_; })) {
     const int64_t now_ns = steady_now_ns();
     mine.alive_ns.store(now_ns);
     const uint64_t num_operations_now = num_operations_of_node();
@@ -160,7 +157,7 @@ bool Watchdog::is_behind() const {
 std::string Watchdog::describe_who_is_behind() const {
   const auto begun = [&](int i) { return progress_of(i).num_collectives.load(); };
   const auto silent_seconds = [&](int i) { return seconds_since(progress_of(i).alive_ns.load()); };
-  const auto is_silent = [&](int i) { return silent_seconds(i) > kSilentLooks * look_seconds_; };
+  const auto is_silent = [&](int i) { return silent_seconds(i) > kSilentSeconds; };
   uint64_t most = 0, fewest = UINT64_MAX;
   bool is_one_silent = false;  // then the others that are behind wait for it
   for (int i = 0; i < num_ranks_; ++i) {

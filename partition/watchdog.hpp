@@ -1,9 +1,9 @@
 // Ends a job that hangs. Nothing else does: when one rank stops, the others wait for it in a collective for ever. A
-// thread per rank looks once a second, or more often for short limits, at what lib/base/activity.hpp publishes; once an
-// operation has been under way for longer than the limit, and no rank of the node has got anything done in that time,
-// it says what this rank waits for, where it stands, and which rank is behind, and ends the process with exit code 76,
-// on which the launcher ends the others. Clocks that somebody sets play no part, and a job that was suspended as a
-// whole is not taken for one that hangs.
+// thread per rank looks twice a second at what lib/base/activity.hpp publishes; once an operation has been under way
+// for longer than the limit, and no rank of the node has got anything done in that time, it says what this rank waits
+// for, where it stands, and which rank is behind, and ends the process with exit code 76, on which the launcher ends
+// the others. Clocks that somebody sets play no part, and a job that was suspended as a whole is not taken for one that
+// hangs.
 #pragma once
 
 #include <pthread.h>
@@ -39,7 +39,6 @@ class Watchdog {
   ProcessProgress& progress_of(int local_index) const;
 
   double limit_seconds_;
-  double look_seconds_;  // between two looks
   int rank_;
   int node_begin_;
   int num_ranks_;  // of the node
