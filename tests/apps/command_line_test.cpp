@@ -121,8 +121,7 @@ TEST_F(CommandLine, DashesStandForUnderscores) {
 TEST_F(CommandLine, FewerThreadsThanAskedForAreSaidAndCountedOn) {
   RunOptions limited;
   limited.environment = {{"OMP_THREAD_LIMIT", "1"}};
-  const std::map<std::string, std::string> options = {{"threads", "2"}, {"dtype", "bfloat16"}};
-  const RunResult result = sft(0, options, limited);
+  const RunResult result = sft(0, {{"threads", "2"}, {"dtype", "bfloat16"}}, limited);
   ASSERT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(lines_with(result.err, "OpenMP gives 1 of 2 threads").size(), 1u) << result.err;
   const std::string model = directory_.read("out/model/model.safetensors");
