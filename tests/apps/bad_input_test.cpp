@@ -274,7 +274,6 @@ TEST_F(BadInput, InterruptedRunLeavesNoProcessAndNoTemporaryFile) {
             {.interrupt_after = "step 3/"});
     EXPECT_FALSE(result.has_timed_out);
     EXPECT_NE(result.exit_code, 0);
-    EXPECT_LT(result.seconds_after_interrupt, 20 * kPatience);
     for (int tries = 0; tries < 100 && count_processes(out) > 0; ++tries)
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
     EXPECT_EQ(count_processes(out), 0);

@@ -126,7 +126,6 @@ TEST_F(PipelineRestart, InterruptedItLeavesNothingThatTheNextStartDoesNotClean) 
     options.interrupt_after = text;
     const RunResult interrupted = pipeline(2, options);
     EXPECT_NE(interrupted.exit_code, 0) << text;
-    EXPECT_LT(interrupted.seconds_after_interrupt, 20 * kPatience) << text;
     EXPECT_FALSE(interrupted.has_timed_out) << text;
   }
   // what a process may leave that is killed in the middle of writing

@@ -19,7 +19,6 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
 constexpr double kLimitSeconds = 2;
-constexpr double kSecondsToEnd = 2 * kPatience;  // after the limit
 
 /// A file of /proc, whole.
 std::string proc(const fs::path& path) {
@@ -72,8 +71,7 @@ TEST_F(WatchdogOfRuns, ARankThatStopsIsNamedAndTheJobEnds) {
   const RunResult result = run_and_stop(3, 1, {{"watchdog_seconds", "2"}});
   EXPECT_FALSE(result.has_timed_out);
   EXPECT_EQ(result.exit_code, 76) << result.err << result.launcher;
-  EXPECT_LT(seconds_, kLimitSeconds + kSecondsToEnd);
-  EXPECT_GT(seconds_, kLimitSeconds);
+  EXPECT_GT(seconds_, kLimitSeconds);  // how soon after it is what ./dev faults measures
   const std::vector<std::string> errors = lines_with(result.err, "error: watchdog: waits for ");
   ASSERT_EQ(errors.size(), 1u) << result.err;
   EXPECT_NE(errors[0].find("rank 1 (process "), std::string::npos) << errors[0];
@@ -90,7 +88,7 @@ TEST_F(WatchdogOfRuns, OnOtherNodesToo) {
   options.environment = {{"PLUMB_RANKS_PER_NODE", "2"}};
   const RunResult result = run_and_stop(3, 2, {{"watchdog_seconds", "2"}}, options);
   EXPECT_EQ(result.exit_code, 76) << result.err << result.launcher;
-  EXPECT_LT(seconds_, kLimitSeconds + kSecondsToEnd);
+  EXPECT_FALSE(result.has_timed_out);
   const std::vector<std::string> errors = lines_with(result.err, "error: watchdog: waits for ");
   ASSERT_EQ(errors.size(), 1u) << result.err;
   EXPECT_NE(errors[0].find("is on another node"), std::string::npos) << errors[0];

@@ -34,9 +34,9 @@ class RunLockTest : public testing::Test {
     std::filesystem::create_directories(run());
     directory_.write("run/job.lock", to_json(owner).dump() + "\n");
   }
-  std::string refusal() const {
+  std::string refusal(double heartbeat_seconds = kBeatSeconds) const {
     try {
-      const RunLock lock(run(), kBeatSeconds);
+      const RunLock lock(run(), heartbeat_seconds);
     } catch (const UsageError& error) {
       return error.what();
     }
@@ -104,9 +104,7 @@ TEST_F(RunLockTest, OfAProcessThatWasKilledItIsTakenOverAtOnce) {
   int status = 0;
   ASSERT_EQ(::waitpid(child, &status, 0), child);
   ASSERT_TRUE(is_locked());
-  const auto start = std::chrono::steady_clock::now();
-  const RunLock lock(run(), 100);
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
+  const RunLock lock(run(), 1e6);  // heartbeats it does not wait for
   const auto owner = process_identity_from(nlohmann::ordered_json::parse(directory_.read("run/job.lock")));
   EXPECT_EQ(owner.pid, ::getpid());
 }
@@ -127,7 +125,7 @@ TEST_F(RunLockTest, OnAnotherHostAHeartbeatThatMovesKeepsIt) {
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
   });
-  const std::string message = refusal();
+  const std::string message = refusal(1);  // patient, as the other may have to wait for a processor
   is_over = true;
   other.join();
   EXPECT_NE(message.find("on other (job 77)"), std::string::npos) << message;
@@ -158,11 +156,9 @@ TEST_F(RunLockTest, AJobThatWasPutBackIntoTheQueueFollowsItself) {
 
 TEST_F(RunLockTest, ItsHeartbeatMoves) {
   const RunLock lock(run(), kBeatSeconds);
-  struct stat before = {}, after = {};
-  ::stat((run() + "/job.lock").c_str(), &before);
-  std::this_thread::sleep_for(std::chrono::milliseconds(400));
-  ::stat((run() + "/job.lock").c_str(), &after);
-  EXPECT_TRUE(before.st_mtim.tv_sec != after.st_mtim.tv_sec || before.st_mtim.tv_nsec != after.st_mtim.tv_nsec);
+  const auto beat = [&] { return std::filesystem::last_write_time(run() + "/job.lock"); };
+  const auto first = beat();
+  while (beat() == first) std::this_thread::sleep_for(std::chrono::milliseconds(10));  // or the test's time is over
 }
 
 }  // namespace

@@ -52,11 +52,11 @@ class MemoryFile {
     }
     ::lseek(descriptor_, 0, SEEK_SET);
   }
-  std::string content() const {
+  std::string content(size_t from = 0) const {
     struct stat status = {};
     ::fstat(descriptor_, &status);
-    std::string text(static_cast<size_t>(status.st_size), '\0');
-    const ssize_t n = ::pread(descriptor_, text.data(), text.size(), 0);
+    std::string text(static_cast<size_t>(status.st_size) - from, '\0');
+    const ssize_t n = ::pread(descriptor_, text.data(), text.size(), static_cast<off_t>(from));
     text.resize(static_cast<size_t>(n < 0 ? 0 : n));
     return text;
   }
@@ -165,17 +165,19 @@ RunResult run_program(const std::vector<std::string>& argv, const RunOptions& op
   const auto deadline = start + std::chrono::duration_cast<Clock::duration>(
                                     std::chrono::duration<double>(options.timeout_seconds * kPatience));
   bool has_ended = false;
-  auto interrupted = start;
   const auto wait_for_text = [&](const std::string& text) {
-    while (!has_ended && Clock::now() < deadline && err.content().find(text) == std::string::npos)
+    size_t begin = 0;  // of what may hold the text
+    const auto is_there = [&] {
+      const std::string news = err.content(begin);
+      begin += news.size() - std::min(news.size(), text.size());
+      return news.find(text) != std::string::npos;
+    };
+    while (!has_ended && Clock::now() < deadline && !is_there())
       has_ended = wait_until(process, status, Clock::now() + std::chrono::milliseconds(2));
     return !has_ended;
   };
-  if (!options.interrupt_after.empty()) {
-    const bool is_running = wait_for_text(options.interrupt_after);
-    interrupted = Clock::now();
-    if (is_running) ::kill(process, options.interrupt_signal);
-  }
+  if (!options.interrupt_after.empty() && wait_for_text(options.interrupt_after))
+    ::kill(process, options.interrupt_signal);
   if (!options.kill_ranks_after.empty() && wait_for_text(options.kill_ranks_after))
     for (const pid_t rank : children_of(process)) ::kill(rank, SIGKILL);
   for (const Act& act : options.acts) {
@@ -193,7 +195,6 @@ RunResult run_program(const std::vector<std::string>& argv, const RunOptions& op
   }
   result.ended_at = monotonic_seconds(Clock::now());
   result.seconds = seconds_since(start);
-  result.seconds_after_interrupt = seconds_since(interrupted);
   result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   result.out = out.content();
   result.err = err.content();

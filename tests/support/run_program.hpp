@@ -38,7 +38,6 @@ struct RunResult {
   int exit_code = -1;  // 128 + signal, as a shell has it
   bool has_timed_out = false;
   double seconds = 0;
-  double seconds_after_interrupt = 0;
   double acted_at = 0, ended_at = 0;  // seconds of the monotonic clock: before the last act; 0 if none came
   std::string out, err;
   std::string launcher;  // what run_plumb took out of err
