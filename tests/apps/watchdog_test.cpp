@@ -116,8 +116,9 @@ TEST_F(WatchdogOfRuns, TheLimitHoldsUntilMpiHasEnded) {
 }
 
 TEST_F(WatchdogOfRuns, StepsThatTakeLongerThanTheLimitInAllAreNoHang) {
-  const RunResult result =
-      sft(2, {{"watchdog_seconds", std::to_string(0.5 * kPatience)}, {"max_steps", "150"}, {"logging_steps", "50"}});
+  const RunResult result = sft(2, {{"watchdog_seconds", std::to_string(kLimitSeconds * kPatience)},
+                                   {"max_steps", "1500"},
+                                   {"logging_steps", "50"}});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(lines_with(result.err, "watchdog").size(), 0u) << result.err;
 }
