@@ -2,11 +2,8 @@
 // the exit code; errors are thrown.
 #pragma once
 
-#include <functional>
 #include <string>
 #include <vector>
-
-#include "partition/communicator.hpp"
 
 namespace plumb {
 
@@ -27,12 +24,5 @@ int run_report(const std::vector<std::string>& arguments);
 int run_merge(const std::vector<std::string>& arguments);
 int run_quantize(const std::vector<std::string>& arguments);
 int run_init(const std::vector<std::string>& arguments);
-
-/// Starts MPI and runs body on all ranks of the job. An error that all ranks agreed on ends each with its exit code;
-/// one that a rank has alone is logged with its rank and ends the job at once.
-int run_on_ranks(const std::function<int(const Communicator&)>& body);
-
-/// The rank as the launcher tells it in the environment, before MPI starts; 0 without one.
-int rank_in_environment();
 
 }  // namespace plumb

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "apps/commands.hpp"
+#include "apps/run_on_ranks.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 

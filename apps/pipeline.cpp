@@ -1,18 +1,14 @@
-// plumb pipeline: sft, reward and dpo in one job, restarted at the unfinished stage.
 #include "apps/pipeline.hpp"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <chrono>
 #include <optional>
 
-#include "apps/commands.hpp"
 #include "apps/model_setup.hpp"
 #include "apps/pipeline_state.hpp"
 #include "apps/run_control.hpp"
-#include "apps/stop_request.hpp"
 #include "apps/train_stage.hpp"
 #include "io/file.hpp"
 #include "io/report.hpp"
@@ -25,8 +21,6 @@
 namespace plumb {
 
 namespace {
-
-constexpr const char* kUsage = "plumb pipeline FILE.ini";
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -140,38 +134,6 @@ void run_stages(const Communicator& comm, const PipelineFile& file) {
   comm.run_on_rank0([&] {
     state->write();
     log_info("pipeline: done; the report is {}/report.html", directory);
-  });
-}
-
-int run_pipeline(const std::vector<std::string>& arguments) {
-  if (std::find(arguments.begin(), arguments.end(), "--help") != arguments.end()) {
-    fmt::print(
-        "usage: {}\n\n"
-        "FILE.ini holds options that all stages share (model and output_dir among them), then a section for each\n"
-        "stage to run, with its data and what it has of its own:\n\n"
-        "  model = MODEL_DIR\n"
-        "  output_dir = run\n\n"
-        "  [sft]\n"
-        "  data = instructions.jsonl\n\n"
-        "  [reward]\n"
-        "  data = pairs.jsonl\n\n"
-        "  [dpo]\n"
-        "  data = pairs.jsonl\n"
-        "  beta = 0.2\n\n"
-        "plumb sft --help, plumb reward --help and plumb dpo --help list the options. Stages run in this order, each\n"
-        "starts from what those before it made, and one that is done is not run again until its inputs change.\n",
-        kUsage);
-    return kExitDone;
-  }
-  if (arguments.size() != 1 || arguments[0].starts_with("--"))
-    throw_error<UsageError>("expected one file and nothing else, as options stand in it, got \"{}\"; usage: {}",
-                            fmt::join(arguments, " "), kUsage);
-  const PipelineFile file = read_pipeline_file(arguments[0]);
-  plan_pipeline(file);  // says what is wrong before MPI starts
-  stop_on_signals();    // also of one that comes while it does
-  return run_on_ranks([&](const Communicator& comm) {
-    run_stages(comm, file);
-    return static_cast<int>(kExitDone);
   });
 }
 

@@ -1,7 +1,8 @@
+#include "apps/run_on_ranks.hpp"
+
 #include <cstdlib>
 #include <optional>
 
-#include "apps/commands.hpp"
 #include "apps/run_control.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/fault.hpp"

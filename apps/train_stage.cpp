@@ -10,7 +10,6 @@
 
 #include "apps/adapted_setup.hpp"
 #include "apps/checkpoints.hpp"
-#include "apps/commands.hpp"
 #include "apps/model_setup.hpp"
 #include "apps/output_directory.hpp"
 #include "apps/preference_pairs.hpp"
@@ -224,22 +223,6 @@ void train_stage(const Communicator& comm, const TrainOptions& given, bool is_wa
   if (comm.rank() == 0)
     log_info("{} steps in {}; the {} is in {}", length.num_steps, render_duration(seconds_now() - stage_start),
              adapter ? "adapter" : "model", o.output_dir + (adapter ? "/adapter" : "/model"));
-}
-
-int run_train_command(Stage stage, const std::vector<std::string>& arguments) {
-  TrainOptions options = default_options(stage);
-  const std::string command = fmt::format("plumb {}", name_of(stage));
-  OptionsDescription description("options of " + command);
-  declare(description, options);
-  if (!parse_options(command + " --model DIR --data FILE... --output_dir DIR", description,
-                     {"model", "data", "output_dir"}, arguments, &options.texts))
-    return kExitDone;
-  validate(options);
-  stop_on_signals();  // also of one that comes while MPI starts
-  return run_on_ranks([&](const Communicator& comm) {
-    train_stage(comm, options);
-    return static_cast<int>(kExitDone);
-  });
 }
 
 }  // namespace plumb

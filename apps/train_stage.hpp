@@ -13,7 +13,4 @@ namespace plumb {
 /// is_watched: by a Watchdog of the caller's.
 void train_stage(const Communicator& comm, const TrainOptions& options, bool is_watched = false);
 
-/// `plumb sft`, `plumb reward`, `plumb dpo`: parses, starts MPI, trains.
-int run_train_command(Stage stage, const std::vector<std::string>& arguments);
-
 }  // namespace plumb

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "apps/commands.hpp"
+#include "apps/commands/single_rank.hpp"
 #include "apps/options.hpp"
-#include "apps/single_rank.hpp"
 #include "io/file.hpp"
 #include "io/init_model.hpp"
 #include "lib/base/check.hpp"

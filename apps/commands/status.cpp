@@ -6,9 +6,9 @@
 #include <optional>
 
 #include "apps/commands.hpp"
+#include "apps/commands/single_rank.hpp"
 #include "apps/options.hpp"
 #include "apps/progress.hpp"
-#include "apps/single_rank.hpp"
 #include "io/file.hpp"
 #include "io/json_tolerant.hpp"
 #include "io/run_lock.hpp"

@@ -1,4 +1,4 @@
-#include "apps/inspect_step.hpp"
+#include "apps/commands/inspect_step.hpp"
 
 #include <fmt/format.h>
 
@@ -10,9 +10,9 @@
 
 #include "apps/adapted_setup.hpp"
 #include "apps/checkpoints.hpp"
+#include "apps/commands/print_rows.hpp"
 #include "apps/output_directory.hpp"
 #include "apps/preference_pairs.hpp"
-#include "apps/print_rows.hpp"
 #include "apps/stage_data.hpp"
 #include "apps/stage_model.hpp"
 #include "io/file.hpp"

@@ -9,13 +9,14 @@
 #include <utility>
 
 #include "apps/commands.hpp"
+#include "apps/commands/scratch_directory.hpp"
 #include "apps/model_setup.hpp"
 #include "apps/options.hpp"
+#include "apps/run_on_ranks.hpp"
 #include "apps/scoring.hpp"
 #include "io/file.hpp"
 #include "io/prepare.hpp"
 #include "io/record_file.hpp"
-#include "io/scratch_directory.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 

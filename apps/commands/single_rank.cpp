@@ -1,4 +1,4 @@
-#include "apps/single_rank.hpp"
+#include "apps/commands/single_rank.hpp"
 
 #include <cstdlib>
 

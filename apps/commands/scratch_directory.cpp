@@ -1,4 +1,4 @@
-#include "io/scratch_directory.hpp"
+#include "apps/commands/scratch_directory.hpp"
 
 #include <cstdlib>
 #include <filesystem>

@@ -7,6 +7,7 @@
 #include "apps/commands.hpp"
 #include "apps/model_setup.hpp"
 #include "apps/options.hpp"
+#include "apps/run_on_ranks.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 

@@ -7,12 +7,13 @@
 #include <optional>
 
 #include "apps/commands.hpp"
-#include "apps/inspect_step.hpp"
+#include "apps/commands/inspect_step.hpp"
+#include "apps/commands/print_rows.hpp"
+#include "apps/commands/scratch_directory.hpp"
 #include "apps/options.hpp"
-#include "apps/print_rows.hpp"
+#include "apps/run_on_ranks.hpp"
 #include "io/dataset.hpp"
 #include "io/prepare.hpp"
-#include "io/scratch_directory.hpp"
 #include "io/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 

@@ -1,4 +1,4 @@
-#include "apps/merge_probe.hpp"
+#include "apps/commands/merge_probe.hpp"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>

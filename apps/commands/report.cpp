@@ -2,8 +2,8 @@
 #include <fmt/format.h>
 
 #include "apps/commands.hpp"
+#include "apps/commands/single_rank.hpp"
 #include "apps/options.hpp"
-#include "apps/single_rank.hpp"
 #include "io/report.hpp"
 #include "lib/base/check.hpp"
 

@@ -11,10 +11,10 @@
 #include <vector>
 
 #include "apps/commands.hpp"
+#include "apps/commands/single_rank.hpp"
 #include "apps/model_setup.hpp"
 #include "apps/options.hpp"
 #include "apps/prompts.hpp"
-#include "apps/single_rank.hpp"
 #include "io/hf_model.hpp"
 #include "io/tokenizer_files.hpp"
 #include "lib/base/check.hpp"

@@ -11,14 +11,15 @@
 #include <optional>
 
 #include "apps/commands.hpp"
-#include "apps/merge_probe.hpp"
+#include "apps/commands/merge_probe.hpp"
+#include "apps/commands/scratch_directory.hpp"
 #include "apps/model_setup.hpp"
 #include "apps/options.hpp"
+#include "apps/run_on_ranks.hpp"
 #include "io/adapter.hpp"
 #include "io/export_directory.hpp"
 #include "io/hf_export.hpp"
 #include "io/prepare.hpp"
-#include "io/scratch_directory.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 #include "partition/shard_layout.hpp"

@@ -1,4 +1,4 @@
-#include "apps/print_rows.hpp"
+#include "apps/commands/print_rows.hpp"
 
 #include <fmt/color.h>
 #include <fmt/format.h>
