@@ -4,8 +4,8 @@
 #include <optional>
 #include <span>
 
-#include "apps/model_setup.hpp"
-#include "apps/sampling.hpp"
+#include "apps/models/model_setup.hpp"
+#include "apps/models/shared_decoder.hpp"
 #include "io/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 #include "lib/text/utf8.hpp"

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "apps/asked_prompts.hpp"
-#include "apps/model_setup.hpp"
-#include "apps/scoring.hpp"
+#include "apps/models/model_setup.hpp"
+#include "apps/models/reward_model.hpp"
 #include "lib/model/sampling.hpp"
 #include "partition/communicator.hpp"
 

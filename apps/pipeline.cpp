@@ -6,7 +6,7 @@
 #include <chrono>
 #include <optional>
 
-#include "apps/model_setup.hpp"
+#include "apps/models/model_setup.hpp"
 #include "apps/pipeline_state.hpp"
 #include "apps/run_control.hpp"
 #include "apps/train_stage.hpp"

@@ -8,9 +8,9 @@
 #include <optional>
 #include <utility>
 
-#include "apps/model_setup.hpp"
+#include "apps/models/model_setup.hpp"
+#include "apps/models/reward_model.hpp"
 #include "apps/pair_files.hpp"
-#include "apps/scoring.hpp"
 #include "io/dataset.hpp"
 #include "io/file_hash.hpp"
 #include "io/json_lines_writer.hpp"

@@ -6,7 +6,7 @@
 #include <set>
 
 #include "apps/answers.hpp"
-#include "apps/model_setup.hpp"
+#include "apps/models/model_setup.hpp"
 #include "apps/pair_files.hpp"
 #include "apps/preference_pairs.hpp"
 #include "apps/stage_data.hpp"

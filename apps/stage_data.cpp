@@ -4,7 +4,7 @@
 
 #include <chrono>
 
-#include "apps/adapted_setup.hpp"
+#include "apps/models/adapter_setup.hpp"
 #include "io/file_hash.hpp"
 #include "io/packing_file.hpp"
 #include "io/prepare.hpp"

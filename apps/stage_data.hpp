@@ -5,7 +5,7 @@
 #include <memory>
 #include <string>
 
-#include "apps/model_setup.hpp"
+#include "apps/models/model_setup.hpp"
 #include "apps/train_options.hpp"
 #include "apps/trainer.hpp"
 #include "io/batch_stream.hpp"

@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
-#include "apps/model_setup.hpp"
+#include "apps/models/model_setup.hpp"
 #include "apps/trainer.hpp"
 #include "io/file.hpp"
 #include "lib/base/check.hpp"

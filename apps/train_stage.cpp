@@ -8,16 +8,16 @@
 #include <memory>
 #include <optional>
 
-#include "apps/adapted_setup.hpp"
 #include "apps/checkpoints.hpp"
-#include "apps/model_setup.hpp"
+#include "apps/models/adapter_setup.hpp"
+#include "apps/models/model_setup.hpp"
+#include "apps/models/stage_model.hpp"
 #include "apps/output_directory.hpp"
 #include "apps/preference_pairs.hpp"
 #include "apps/progress.hpp"
 #include "apps/resume.hpp"
 #include "apps/run_control.hpp"
 #include "apps/stage_data.hpp"
-#include "apps/stage_model.hpp"
 #include "apps/stage_notes.hpp"
 #include "apps/startup_checks.hpp"
 #include "apps/step_log.hpp"

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "apps/model_setup.hpp"
+#include "apps/models/model_setup.hpp"
 #include "apps/stage_data.hpp"
 #include "io/hf_model.hpp"
 #include "io/tokenizer_files.hpp"

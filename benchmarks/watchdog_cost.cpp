@@ -12,7 +12,7 @@
 #include <numeric>
 #include <vector>
 
-#include "apps/model_setup.hpp"
+#include "apps/models/model_setup.hpp"
 #include "apps/trainer.hpp"
 #include "benchmarks/timing.hpp"
 #include "lib/base/activity.hpp"

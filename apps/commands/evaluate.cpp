@@ -7,13 +7,13 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "apps/adapted_setup.hpp"
 #include "apps/commands.hpp"
 #include "apps/commands/scratch_directory.hpp"
-#include "apps/model_setup.hpp"
+#include "apps/models/adapter_setup.hpp"
+#include "apps/models/model_setup.hpp"
+#include "apps/models/reward_model.hpp"
 #include "apps/options.hpp"
 #include "apps/run_on_ranks.hpp"
-#include "apps/scoring.hpp"
 #include "apps/stage_data.hpp"
 #include "apps/trainer.hpp"
 #include "io/batch_stream.hpp"

@@ -12,7 +12,7 @@
 
 #include "apps/commands.hpp"
 #include "apps/commands/single_rank.hpp"
-#include "apps/model_setup.hpp"
+#include "apps/models/model_setup.hpp"
 #include "apps/options.hpp"
 #include "apps/prompts.hpp"
 #include "io/hf_model.hpp"

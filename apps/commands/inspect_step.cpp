@@ -8,13 +8,13 @@
 #include <sstream>
 #include <vector>
 
-#include "apps/adapted_setup.hpp"
 #include "apps/checkpoints.hpp"
 #include "apps/commands/print_rows.hpp"
+#include "apps/models/adapter_setup.hpp"
+#include "apps/models/stage_model.hpp"
 #include "apps/output_directory.hpp"
 #include "apps/preference_pairs.hpp"
 #include "apps/stage_data.hpp"
-#include "apps/stage_model.hpp"
 #include "io/file.hpp"
 #include "io/json_tolerant.hpp"
 #include "io/sampler.hpp"

@@ -13,7 +13,7 @@
 #include "apps/commands.hpp"
 #include "apps/commands/merge_probe.hpp"
 #include "apps/commands/scratch_directory.hpp"
-#include "apps/model_setup.hpp"
+#include "apps/models/model_setup.hpp"
 #include "apps/options.hpp"
 #include "apps/run_on_ranks.hpp"
 #include "io/adapter.hpp"

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "apps/commands.hpp"
-#include "apps/model_setup.hpp"
+#include "apps/models/model_setup.hpp"
 #include "apps/output_directory.hpp"
 #include "apps/train_options.hpp"
 #include "io/adapter.hpp"

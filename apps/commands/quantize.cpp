@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "apps/commands.hpp"
-#include "apps/model_setup.hpp"
+#include "apps/models/model_setup.hpp"
 #include "apps/options.hpp"
 #include "apps/run_on_ranks.hpp"
 #include "lib/base/check.hpp"

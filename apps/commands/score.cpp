@@ -10,10 +10,10 @@
 
 #include "apps/commands.hpp"
 #include "apps/commands/scratch_directory.hpp"
-#include "apps/model_setup.hpp"
+#include "apps/models/model_setup.hpp"
+#include "apps/models/reward_model.hpp"
 #include "apps/options.hpp"
 #include "apps/run_on_ranks.hpp"
-#include "apps/scoring.hpp"
 #include "io/file.hpp"
 #include "io/prepare.hpp"
 #include "io/record_file.hpp"

@@ -3,7 +3,7 @@
 
 #include <filesystem>
 
-#include "apps/model_setup.hpp"
+#include "apps/models/model_setup.hpp"
 #include "io/adapter.hpp"
 #include "lib/base/check.hpp"
 #include "tests/io/shared_directory.hpp"

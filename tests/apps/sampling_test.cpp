@@ -1,5 +1,5 @@
 // Completions by all ranks: the same on any number of them, and those of one process that holds all of the model.
-#include "apps/sampling.hpp"
+#include "apps/models/shared_decoder.hpp"
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>

@@ -1,4 +1,4 @@
-#include "apps/sampling.hpp"
+#include "apps/models/shared_decoder.hpp"
 
 #include <ATen/ops/from_blob.h>
 

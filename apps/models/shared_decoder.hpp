@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "apps/model_setup.hpp"
+#include "apps/models/model_setup.hpp"
 #include "lib/model/decode.hpp"
 #include "partition/communicator.hpp"
 #include "partition/node_memory.hpp"

@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "apps/model_setup.hpp"
+#include "apps/models/model_setup.hpp"
 #include "apps/train_options.hpp"
 #include "io/hf_model.hpp"
 #include "lib/objective/objective.hpp"

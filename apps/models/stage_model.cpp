@@ -1,4 +1,4 @@
-#include "apps/stage_model.hpp"
+#include "apps/models/stage_model.hpp"
 
 #include <optional>
 

@@ -1,8 +1,8 @@
-#include "apps/adapted_setup.hpp"
+#include "apps/models/adapter_setup.hpp"
 
 #include <algorithm>
 
-#include "apps/model_setup.hpp"
+#include "apps/models/model_setup.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

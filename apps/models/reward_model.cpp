@@ -1,4 +1,4 @@
-#include "apps/scoring.hpp"
+#include "apps/models/reward_model.hpp"
 
 #include <fmt/format.h>
 
@@ -8,8 +8,8 @@
 #include <cmath>
 #include <map>
 
-#include "apps/adapted_setup.hpp"
-#include "apps/model_setup.hpp"
+#include "apps/models/adapter_setup.hpp"
+#include "apps/models/model_setup.hpp"
 #include "lib/base/check.hpp"
 #include "lib/objective/reward.hpp"
 

@@ -1,4 +1,4 @@
-#include "apps/model_setup.hpp"
+#include "apps/models/model_setup.hpp"
 
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
