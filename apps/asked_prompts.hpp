@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "apps/options.hpp"
+#include "apps/options/options.hpp"
 #include "lib/model/model_config.hpp"
 #include "lib/text/tokenizer.hpp"
 

@@ -10,11 +10,11 @@
 #include <string>
 #include <vector>
 
+#include "apps/options/train_options.hpp"
 #include "apps/run_control.hpp"
 #include "apps/run_inputs.hpp"
 #include "apps/run_state.hpp"
 #include "apps/step_log.hpp"
-#include "apps/train_options.hpp"
 #include "io/checkpoint.hpp"
 #include "partition/communicator.hpp"
 #include "partition/trainable_model.hpp"

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "apps/options/train_options.hpp"
 #include "apps/run_inputs.hpp"
-#include "apps/train_options.hpp"
 #include "partition/communicator.hpp"
 #include "partition/memory_plan.hpp"
 

@@ -2,7 +2,7 @@
 // made from changes.
 #pragma once
 
-#include "apps/pipeline_file.hpp"
+#include "apps/options/pipeline_file.hpp"
 #include "partition/communicator.hpp"
 
 namespace plumb {

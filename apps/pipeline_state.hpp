@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "apps/pipeline_file.hpp"
+#include "apps/options/pipeline_file.hpp"
 #include "apps/run_inputs.hpp"
 
 namespace plumb {

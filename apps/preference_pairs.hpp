@@ -2,8 +2,8 @@
 // model itself.
 #pragma once
 
+#include "apps/options/train_options.hpp"
 #include "apps/stage_notes.hpp"
-#include "apps/train_options.hpp"
 #include "partition/communicator.hpp"
 
 namespace plumb {

@@ -5,8 +5,8 @@
 #include <optional>
 
 #include "apps/checkpoints.hpp"
+#include "apps/options/train_options.hpp"
 #include "apps/run_inputs.hpp"
-#include "apps/train_options.hpp"
 #include "partition/communicator.hpp"
 
 namespace plumb {

@@ -6,10 +6,10 @@
 #include <optional>
 #include <string>
 
+#include "apps/options/train_options.hpp"
 #include "apps/progress.hpp"
 #include "apps/stop_request.hpp"
 #include "apps/stragglers.hpp"
-#include "apps/train_options.hpp"
 #include "apps/trainer.hpp"
 #include "io/run_status.hpp"
 #include "partition/communicator.hpp"

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "apps/train_options.hpp"
+#include "apps/options/train_options.hpp"
 #include "partition/communicator.hpp"
 
 namespace plumb {

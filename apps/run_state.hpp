@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "apps/train_options.hpp"
+#include "apps/options/train_options.hpp"
 #include "apps/trainer.hpp"
 
 namespace plumb {

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "apps/models/model_setup.hpp"
-#include "apps/train_options.hpp"
+#include "apps/options/train_options.hpp"
 #include "apps/trainer.hpp"
 #include "io/batch_stream.hpp"
 #include "io/dataset.hpp"

@@ -2,8 +2,8 @@
 // take the time of about two steps and end up in checks.json and in the report.
 #pragma once
 
+#include "apps/options/train_options.hpp"
 #include "apps/stage_data.hpp"
-#include "apps/train_options.hpp"
 #include "lib/objective/objective.hpp"
 #include "partition/communicator.hpp"
 #include "partition/trainable_model.hpp"

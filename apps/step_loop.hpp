@@ -9,13 +9,13 @@
 #include <vector>
 
 #include "apps/checkpoints.hpp"
+#include "apps/options/train_options.hpp"
 #include "apps/progress.hpp"
 #include "apps/resume.hpp"
 #include "apps/run_control.hpp"
 #include "apps/run_state.hpp"
 #include "apps/stage_data.hpp"
 #include "apps/step_log.hpp"
-#include "apps/train_options.hpp"
 #include "apps/trainer.hpp"
 #include "io/batch_stream.hpp"
 

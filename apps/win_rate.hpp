@@ -4,8 +4,8 @@
 
 #include "apps/answers.hpp"
 #include "apps/asked_prompts.hpp"
+#include "apps/options/train_options.hpp"
 #include "apps/stage_notes.hpp"
-#include "apps/train_options.hpp"
 #include "partition/communicator.hpp"
 
 namespace plumb {

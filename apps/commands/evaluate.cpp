@@ -12,7 +12,7 @@
 #include "apps/models/adapter_setup.hpp"
 #include "apps/models/model_setup.hpp"
 #include "apps/models/reward_model.hpp"
-#include "apps/options.hpp"
+#include "apps/options/options.hpp"
 #include "apps/run_on_ranks.hpp"
 #include "apps/stage_data.hpp"
 #include "apps/trainer.hpp"

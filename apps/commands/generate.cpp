@@ -13,7 +13,7 @@
 #include "apps/commands.hpp"
 #include "apps/commands/single_rank.hpp"
 #include "apps/models/model_setup.hpp"
-#include "apps/options.hpp"
+#include "apps/options/options.hpp"
 #include "apps/prompts.hpp"
 #include "io/hf_model.hpp"
 #include "io/tokenizer_files.hpp"

@@ -7,7 +7,7 @@
 
 #include "apps/commands.hpp"
 #include "apps/commands/single_rank.hpp"
-#include "apps/options.hpp"
+#include "apps/options/options.hpp"
 #include "io/file.hpp"
 #include "io/init_model.hpp"
 #include "lib/base/check.hpp"

@@ -10,7 +10,7 @@
 #include "apps/commands/inspect_step.hpp"
 #include "apps/commands/print_rows.hpp"
 #include "apps/commands/scratch_directory.hpp"
-#include "apps/options.hpp"
+#include "apps/options/options.hpp"
 #include "apps/run_on_ranks.hpp"
 #include "io/dataset.hpp"
 #include "io/prepare.hpp"

@@ -14,7 +14,7 @@
 #include "apps/commands/merge_probe.hpp"
 #include "apps/commands/scratch_directory.hpp"
 #include "apps/models/model_setup.hpp"
-#include "apps/options.hpp"
+#include "apps/options/options.hpp"
 #include "apps/run_on_ranks.hpp"
 #include "io/adapter.hpp"
 #include "io/export_directory.hpp"

@@ -5,8 +5,8 @@
 
 #include "apps/commands.hpp"
 #include "apps/models/model_setup.hpp"
+#include "apps/options/train_options.hpp"
 #include "apps/output_directory.hpp"
-#include "apps/train_options.hpp"
 #include "io/adapter.hpp"
 #include "io/file.hpp"
 #include "io/process_memory.hpp"

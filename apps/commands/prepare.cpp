@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 
 #include "apps/commands.hpp"
-#include "apps/options.hpp"
+#include "apps/options/options.hpp"
 #include "apps/output_directory.hpp"
 #include "apps/run_on_ranks.hpp"
 #include "io/hf_model.hpp"

@@ -6,7 +6,7 @@
 
 #include "apps/commands.hpp"
 #include "apps/models/model_setup.hpp"
-#include "apps/options.hpp"
+#include "apps/options/options.hpp"
 #include "apps/run_on_ranks.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"

@@ -3,7 +3,7 @@
 
 #include "apps/commands.hpp"
 #include "apps/commands/single_rank.hpp"
-#include "apps/options.hpp"
+#include "apps/options/options.hpp"
 #include "io/report.hpp"
 #include "lib/base/check.hpp"
 

@@ -12,7 +12,7 @@
 #include "apps/commands/scratch_directory.hpp"
 #include "apps/models/model_setup.hpp"
 #include "apps/models/reward_model.hpp"
-#include "apps/options.hpp"
+#include "apps/options/options.hpp"
 #include "apps/run_on_ranks.hpp"
 #include "io/file.hpp"
 #include "io/prepare.hpp"

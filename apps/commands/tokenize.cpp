@@ -3,7 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/commands.hpp"
-#include "apps/options.hpp"
+#include "apps/options/options.hpp"
 #include "io/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 

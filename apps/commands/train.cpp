@@ -2,9 +2,9 @@
 #include <fmt/format.h>
 
 #include "apps/commands.hpp"
+#include "apps/options/train_options.hpp"
 #include "apps/run_control.hpp"
 #include "apps/run_on_ranks.hpp"
-#include "apps/train_options.hpp"
 #include "apps/train_stage.hpp"
 #include "lib/base/check.hpp"
 

@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "apps/lora_options.hpp"
+#include "apps/options/lora_options.hpp"
 #include "io/adapter.hpp"
 #include "io/hf_model.hpp"
 #include "partition/adapted_model.hpp"

@@ -5,7 +5,7 @@
 #include <span>
 #include <string>
 
-#include "apps/options.hpp"
+#include "apps/options/options.hpp"
 #include "io/export_directory.hpp"
 #include "io/export_files.hpp"
 #include "io/hf_model.hpp"

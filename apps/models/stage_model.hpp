@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "apps/models/model_setup.hpp"
-#include "apps/train_options.hpp"
+#include "apps/options/train_options.hpp"
 #include "io/hf_model.hpp"
 #include "lib/objective/objective.hpp"
 #include "partition/trainable_model.hpp"

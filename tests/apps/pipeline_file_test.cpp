@@ -1,5 +1,5 @@
 // Pipeline files: what is read from them, which options each stage gets, and what is said of those that are wrong.
-#include "apps/pipeline_file.hpp"
+#include "apps/options/pipeline_file.hpp"
 
 #include <gtest/gtest.h>
 

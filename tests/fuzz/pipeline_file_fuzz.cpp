@@ -1,6 +1,6 @@
 // An INI as the file of a pipeline, and as that of --config. What is accepted reads back, and becomes options or is
 // refused.
-#include "apps/pipeline_file.hpp"
+#include "apps/options/pipeline_file.hpp"
 #include "tests/fuzz/fuzz_target.hpp"
 #include "tests/fuzz/input_file.hpp"
 

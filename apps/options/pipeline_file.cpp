@@ -1,4 +1,4 @@
-#include "apps/pipeline_file.hpp"
+#include "apps/options/pipeline_file.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "apps/train_options.hpp"
+#include "apps/options/train_options.hpp"
 
 namespace plumb {
 

@@ -1,4 +1,4 @@
-#include "apps/train_options.hpp"
+#include "apps/options/train_options.hpp"
 
 #include <fmt/format.h>
 

@@ -1,4 +1,4 @@
-#include "apps/options.hpp"
+#include "apps/options/options.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "apps/options.hpp"
+#include "apps/options/options.hpp"
 #include "io/peft_config.hpp"
 #include "lib/model/lora.hpp"
 

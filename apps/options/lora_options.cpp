@@ -1,4 +1,4 @@
-#include "apps/lora_options.hpp"
+#include "apps/options/lora_options.hpp"
 
 #include <fmt/ranges.h>
 

@@ -5,8 +5,8 @@
 #include <array>
 #include <string_view>
 
-#include "apps/lora_options.hpp"
-#include "apps/options.hpp"
+#include "apps/options/lora_options.hpp"
+#include "apps/options/options.hpp"
 #include "lib/objective/preference_loss.hpp"
 
 namespace plumb {
