@@ -6,7 +6,7 @@
 #include <map>
 
 #include "apps/commands.hpp"
-#include "apps/pipeline.hpp"
+#include "apps/pipeline/pipeline.hpp"
 #include "apps/run_on_ranks.hpp"
 #include "io/record_file.hpp"
 #include "lib/base/check.hpp"

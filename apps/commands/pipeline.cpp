@@ -1,5 +1,5 @@
 // plumb pipeline: sft, reward and dpo in one job, restarted at the unfinished stage.
-#include "apps/pipeline.hpp"
+#include "apps/pipeline/pipeline.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>

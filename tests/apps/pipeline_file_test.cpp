@@ -5,7 +5,7 @@
 
 #include <functional>
 
-#include "apps/pipeline_state.hpp"
+#include "apps/pipeline/pipeline_state.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

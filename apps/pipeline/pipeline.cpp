@@ -1,4 +1,4 @@
-#include "apps/pipeline.hpp"
+#include "apps/pipeline/pipeline.hpp"
 
 #include <fmt/format.h>
 
@@ -7,7 +7,7 @@
 #include <optional>
 
 #include "apps/models/model_setup.hpp"
-#include "apps/pipeline_state.hpp"
+#include "apps/pipeline/pipeline_state.hpp"
 #include "apps/run_control.hpp"
 #include "apps/train_stage.hpp"
 #include "io/file.hpp"

@@ -1,4 +1,4 @@
-#include "apps/pipeline_state.hpp"
+#include "apps/pipeline/pipeline_state.hpp"
 
 #include <fmt/format.h>
 
