@@ -14,7 +14,7 @@
 #include "apps/commands/single_rank.hpp"
 #include "apps/models/model_setup.hpp"
 #include "apps/options/options.hpp"
-#include "apps/prompts.hpp"
+#include "apps/preference/prompts.hpp"
 #include "io/hf_model.hpp"
 #include "io/tokenizer_files.hpp"
 #include "lib/base/check.hpp"

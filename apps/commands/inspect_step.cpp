@@ -13,7 +13,7 @@
 #include "apps/models/adapter_setup.hpp"
 #include "apps/models/stage_model.hpp"
 #include "apps/output_directory.hpp"
-#include "apps/preference_pairs.hpp"
+#include "apps/preference/pairs.hpp"
 #include "apps/stage_data.hpp"
 #include "io/file.hpp"
 #include "io/json_tolerant.hpp"

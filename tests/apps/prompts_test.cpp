@@ -1,4 +1,4 @@
-#include "apps/prompts.hpp"
+#include "apps/preference/prompts.hpp"
 
 #include <gtest/gtest.h>
 

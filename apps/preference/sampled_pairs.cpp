@@ -5,10 +5,10 @@
 #include <optional>
 #include <set>
 
-#include "apps/answers.hpp"
 #include "apps/models/model_setup.hpp"
-#include "apps/pair_files.hpp"
-#include "apps/preference_pairs.hpp"
+#include "apps/preference/completions.hpp"
+#include "apps/preference/pair_files.hpp"
+#include "apps/preference/pairs.hpp"
 #include "apps/stage_data.hpp"
 #include "io/file_hash.hpp"
 #include "io/hf_model.hpp"

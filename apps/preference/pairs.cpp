@@ -1,4 +1,4 @@
-#include "apps/preference_pairs.hpp"
+#include "apps/preference/pairs.hpp"
 
 #include <fmt/format.h>
 
@@ -10,7 +10,7 @@
 
 #include "apps/models/model_setup.hpp"
 #include "apps/models/reward_model.hpp"
-#include "apps/pair_files.hpp"
+#include "apps/preference/pair_files.hpp"
 #include "io/dataset.hpp"
 #include "io/file_hash.hpp"
 #include "io/json_lines_writer.hpp"

@@ -1,4 +1,4 @@
-#include "apps/answers.hpp"
+#include "apps/preference/completions.hpp"
 
 #include <algorithm>
 #include <optional>

@@ -1,4 +1,4 @@
-#include "apps/win_rate.hpp"
+#include "apps/preference/win_rate.hpp"
 
 #include <fmt/format.h>
 

@@ -1,11 +1,11 @@
-#include "apps/asked_prompts.hpp"
+#include "apps/preference/row_prompts.hpp"
 
 #include <algorithm>
 #include <map>
 #include <optional>
 #include <utility>
 
-#include "apps/prompts.hpp"
+#include "apps/preference/prompts.hpp"
 #include "io/record_file.hpp"
 #include "lib/base/check.hpp"
 #include "lib/text/pair.hpp"

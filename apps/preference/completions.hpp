@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "apps/asked_prompts.hpp"
 #include "apps/models/model_setup.hpp"
 #include "apps/models/reward_model.hpp"
+#include "apps/preference/row_prompts.hpp"
 #include "lib/model/sampling.hpp"
 #include "partition/communicator.hpp"
 

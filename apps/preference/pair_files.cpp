@@ -1,4 +1,4 @@
-#include "apps/pair_files.hpp"
+#include "apps/preference/pair_files.hpp"
 
 #include <algorithm>
 #include <filesystem>

@@ -2,9 +2,9 @@
 // before and after.
 #pragma once
 
-#include "apps/answers.hpp"
-#include "apps/asked_prompts.hpp"
 #include "apps/options/train_options.hpp"
+#include "apps/preference/completions.hpp"
+#include "apps/preference/row_prompts.hpp"
 #include "apps/stage_notes.hpp"
 #include "partition/communicator.hpp"
 
