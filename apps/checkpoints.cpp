@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "apps/bad_steps.hpp"
-#include "apps/output_directory.hpp"
+#include "apps/run/output_directory.hpp"
 #include "io/checkpoint_directory.hpp"
 #include "io/json_tolerant.hpp"
 #include "lib/base/check.hpp"

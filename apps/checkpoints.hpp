@@ -11,9 +11,9 @@
 #include <vector>
 
 #include "apps/options/train_options.hpp"
-#include "apps/run_control.hpp"
-#include "apps/run_inputs.hpp"
-#include "apps/run_state.hpp"
+#include "apps/run/control.hpp"
+#include "apps/run/inputs.hpp"
+#include "apps/run/state.hpp"
 #include "apps/step_log.hpp"
 #include "io/checkpoint.hpp"
 #include "partition/communicator.hpp"

@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <optional>
 
-#include "apps/run_control.hpp"
+#include "apps/run/control.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/fault.hpp"
 #include "lib/base/log.hpp"

@@ -8,7 +8,7 @@
 #include <cmath>
 
 #include "apps/bad_steps.hpp"
-#include "apps/output_directory.hpp"
+#include "apps/run/output_directory.hpp"
 #include "io/checkpoint_directory.hpp"
 #include "io/file.hpp"
 #include "io/process_memory.hpp"

@@ -7,8 +7,8 @@
 #include <algorithm>
 
 #include "apps/commands.hpp"
+#include "apps/run/stop_request.hpp"
 #include "apps/run_on_ranks.hpp"
-#include "apps/stop_request.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

@@ -6,7 +6,7 @@
 #include "apps/commands.hpp"
 #include "apps/models/model_setup.hpp"
 #include "apps/options/train_options.hpp"
-#include "apps/output_directory.hpp"
+#include "apps/run/output_directory.hpp"
 #include "io/adapter.hpp"
 #include "io/file.hpp"
 #include "io/process_memory.hpp"

@@ -3,7 +3,7 @@
 
 #include "apps/commands.hpp"
 #include "apps/options/options.hpp"
-#include "apps/output_directory.hpp"
+#include "apps/run/output_directory.hpp"
 #include "apps/run_on_ranks.hpp"
 #include "io/hf_model.hpp"
 #include "io/prepare.hpp"

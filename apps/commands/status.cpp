@@ -8,7 +8,7 @@
 #include "apps/commands.hpp"
 #include "apps/commands/single_rank.hpp"
 #include "apps/options/options.hpp"
-#include "apps/progress.hpp"
+#include "apps/run/progress.hpp"
 #include "io/file.hpp"
 #include "io/json_tolerant.hpp"
 #include "io/run_lock.hpp"

@@ -3,7 +3,7 @@
 
 #include "apps/commands.hpp"
 #include "apps/options/train_options.hpp"
-#include "apps/run_control.hpp"
+#include "apps/run/control.hpp"
 #include "apps/run_on_ranks.hpp"
 #include "apps/train_stage.hpp"
 #include "lib/base/check.hpp"

@@ -2,7 +2,7 @@
 
 #include <optional>
 
-#include "apps/output_directory.hpp"
+#include "apps/run/output_directory.hpp"
 #include "lib/base/check.hpp"
 #include "lib/objective/dpo.hpp"
 #include "lib/objective/reward.hpp"

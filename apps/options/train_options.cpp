@@ -7,7 +7,7 @@
 #include <cmath>
 #include <sstream>
 
-#include "apps/stop_request.hpp"
+#include "apps/run/stop_request.hpp"
 #include "lib/base/check.hpp"
 #include "lib/model/sampling.hpp"
 #include "lib/optim/schedule.hpp"

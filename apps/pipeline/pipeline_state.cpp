@@ -4,7 +4,7 @@
 
 #include <filesystem>
 
-#include "apps/output_directory.hpp"
+#include "apps/run/output_directory.hpp"
 #include "io/file.hpp"
 #include "io/json_tolerant.hpp"
 #include "io/report.hpp"

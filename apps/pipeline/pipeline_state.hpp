@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "apps/options/pipeline_file.hpp"
-#include "apps/run_inputs.hpp"
+#include "apps/run/inputs.hpp"
 
 namespace plumb {
 

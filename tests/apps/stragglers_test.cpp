@@ -1,4 +1,4 @@
-#include "apps/stragglers.hpp"
+#include "apps/run/stragglers.hpp"
 
 #include <gtest/gtest.h>
 

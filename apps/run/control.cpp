@@ -1,8 +1,8 @@
-#include "apps/run_control.hpp"
+#include "apps/run/control.hpp"
 
 #include <fmt/format.h>
 
-#include "apps/output_directory.hpp"
+#include "apps/run/output_directory.hpp"
 #include "io/checkpoint_directory.hpp"
 #include "io/file.hpp"
 #include "lib/base/check.hpp"

@@ -1,4 +1,4 @@
-#include "apps/run_inputs.hpp"
+#include "apps/run/inputs.hpp"
 
 #include <fmt/format.h>
 

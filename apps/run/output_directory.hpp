@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "apps/options/train_options.hpp"
-#include "apps/run_inputs.hpp"
+#include "apps/run/inputs.hpp"
 #include "partition/communicator.hpp"
 #include "partition/memory_plan.hpp"
 

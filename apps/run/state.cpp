@@ -1,4 +1,4 @@
-#include "apps/run_state.hpp"
+#include "apps/run/state.hpp"
 
 #include <cmath>
 #include <utility>

@@ -6,7 +6,7 @@
 
 #include "apps/checkpoints.hpp"
 #include "apps/options/train_options.hpp"
-#include "apps/run_inputs.hpp"
+#include "apps/run/inputs.hpp"
 #include "partition/communicator.hpp"
 
 namespace plumb {

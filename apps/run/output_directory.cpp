@@ -1,4 +1,4 @@
-#include "apps/output_directory.hpp"
+#include "apps/run/output_directory.hpp"
 
 #include <algorithm>
 #include <filesystem>

@@ -1,4 +1,4 @@
-#include "apps/progress.hpp"
+#include "apps/run/progress.hpp"
 
 #include <fmt/format.h>
 #include <unistd.h>

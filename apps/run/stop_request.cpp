@@ -1,4 +1,4 @@
-#include "apps/stop_request.hpp"
+#include "apps/run/stop_request.hpp"
 
 #include <algorithm>
 #include <atomic>

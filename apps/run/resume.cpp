@@ -1,4 +1,4 @@
-#include "apps/resume.hpp"
+#include "apps/run/resume.hpp"
 
 #include <fmt/format.h>
 
@@ -7,7 +7,7 @@
 #include <string>
 
 #include "apps/checkpoints.hpp"
-#include "apps/output_directory.hpp"
+#include "apps/run/output_directory.hpp"
 #include "io/checkpoint_directory.hpp"
 #include "io/file.hpp"
 #include "io/process_identity.hpp"

@@ -7,9 +7,9 @@
 #include <string>
 
 #include "apps/options/train_options.hpp"
-#include "apps/progress.hpp"
-#include "apps/stop_request.hpp"
-#include "apps/stragglers.hpp"
+#include "apps/run/progress.hpp"
+#include "apps/run/stop_request.hpp"
+#include "apps/run/stragglers.hpp"
 #include "apps/trainer.hpp"
 #include "io/run_status.hpp"
 #include "partition/communicator.hpp"
