@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "apps/models/model_setup.hpp"
-#include "apps/trainer.hpp"
+#include "apps/train/trainer.hpp"
 #include "benchmarks/timing.hpp"
 #include "lib/base/activity.hpp"
 #include "lib/base/random.hpp"

@@ -8,13 +8,13 @@
 #include <sstream>
 #include <vector>
 
-#include "apps/checkpoints.hpp"
 #include "apps/commands/print_rows.hpp"
 #include "apps/models/adapter_setup.hpp"
 #include "apps/models/stage_model.hpp"
 #include "apps/preference/pairs.hpp"
 #include "apps/run/output_directory.hpp"
-#include "apps/stage_data.hpp"
+#include "apps/train/checkpoints.hpp"
+#include "apps/train/stage_data.hpp"
 #include "io/file.hpp"
 #include "io/json_tolerant.hpp"
 #include "io/sampler.hpp"

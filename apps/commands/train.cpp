@@ -5,7 +5,7 @@
 #include "apps/options/train_options.hpp"
 #include "apps/run/control.hpp"
 #include "apps/run_on_ranks.hpp"
-#include "apps/train_stage.hpp"
+#include "apps/train/stage.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

@@ -9,7 +9,7 @@
 #include "apps/models/model_setup.hpp"
 #include "apps/pipeline/pipeline_state.hpp"
 #include "apps/run/control.hpp"
-#include "apps/train_stage.hpp"
+#include "apps/train/stage.hpp"
 #include "io/file.hpp"
 #include "io/report.hpp"
 #include "io/run_lock.hpp"

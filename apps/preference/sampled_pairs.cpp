@@ -9,7 +9,7 @@
 #include "apps/preference/completions.hpp"
 #include "apps/preference/pair_files.hpp"
 #include "apps/preference/pairs.hpp"
-#include "apps/stage_data.hpp"
+#include "apps/train/stage_data.hpp"
 #include "io/file_hash.hpp"
 #include "io/hf_model.hpp"
 #include "io/json_lines_writer.hpp"

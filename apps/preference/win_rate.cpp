@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "apps/models/model_setup.hpp"
-#include "apps/stage_data.hpp"
+#include "apps/train/stage_data.hpp"
 #include "io/hf_model.hpp"
 #include "io/tokenizer_files.hpp"
 

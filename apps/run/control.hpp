@@ -10,7 +10,7 @@
 #include "apps/run/progress.hpp"
 #include "apps/run/stop_request.hpp"
 #include "apps/run/stragglers.hpp"
-#include "apps/trainer.hpp"
+#include "apps/train/trainer.hpp"
 #include "io/run_status.hpp"
 #include "partition/communicator.hpp"
 

@@ -6,8 +6,8 @@
 #include <limits>
 #include <string>
 
-#include "apps/checkpoints.hpp"
 #include "apps/run/output_directory.hpp"
+#include "apps/train/checkpoints.hpp"
 #include "io/checkpoint_directory.hpp"
 #include "io/file.hpp"
 #include "io/process_identity.hpp"

@@ -4,9 +4,9 @@
 
 #include <optional>
 
-#include "apps/checkpoints.hpp"
 #include "apps/options/train_options.hpp"
 #include "apps/run/inputs.hpp"
+#include "apps/train/checkpoints.hpp"
 #include "partition/communicator.hpp"
 
 namespace plumb {

@@ -7,7 +7,7 @@
 #include <optional>
 
 #include "apps/options/train_options.hpp"
-#include "apps/trainer.hpp"
+#include "apps/train/trainer.hpp"
 
 namespace plumb {
 

@@ -11,8 +11,8 @@
 #include <utility>
 #include <vector>
 
-#include "apps/stage_data.hpp"
-#include "apps/trainer.hpp"
+#include "apps/train/stage_data.hpp"
+#include "apps/train/trainer.hpp"
 #include "io/packing_file.hpp"
 #include "lib/base/random.hpp"
 #include "lib/objective/dpo.hpp"

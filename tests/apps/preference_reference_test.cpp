@@ -3,7 +3,7 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
-#include "apps/trainer.hpp"
+#include "apps/train/trainer.hpp"
 #include "io/hf_model.hpp"
 #include "lib/objective/dpo.hpp"
 #include "lib/objective/reward.hpp"

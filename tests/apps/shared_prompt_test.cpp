@@ -2,7 +2,7 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
-#include "apps/trainer.hpp"
+#include "apps/train/trainer.hpp"
 #include "lib/base/random.hpp"
 #include "lib/objective/dpo.hpp"
 #include "lib/objective/reward.hpp"

@@ -1,6 +1,6 @@
 // The engine against records of TRL in float32: the same rows give the same losses, step by step, on any number of
 // ranks.
-#include "apps/trainer.hpp"
+#include "apps/train/trainer.hpp"
 
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>

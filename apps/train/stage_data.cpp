@@ -1,4 +1,4 @@
-#include "apps/stage_data.hpp"
+#include "apps/train/stage_data.hpp"
 
 #include <fmt/format.h>
 

@@ -14,7 +14,7 @@
 #include "apps/run/control.hpp"
 #include "apps/run/inputs.hpp"
 #include "apps/run/state.hpp"
-#include "apps/step_log.hpp"
+#include "apps/train/step_log.hpp"
 #include "io/checkpoint.hpp"
 #include "partition/communicator.hpp"
 #include "partition/trainable_model.hpp"

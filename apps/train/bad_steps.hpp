@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "apps/step_log.hpp"
+#include "apps/train/step_log.hpp"
 #include "lib/model/batch.hpp"
 #include "partition/communicator.hpp"
 

@@ -1,4 +1,4 @@
-#include "apps/trainer.hpp"
+#include "apps/train/trainer.hpp"
 
 #include <fmt/format.h>
 

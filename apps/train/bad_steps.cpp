@@ -1,4 +1,4 @@
-#include "apps/bad_steps.hpp"
+#include "apps/train/bad_steps.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>

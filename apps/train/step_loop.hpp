@@ -8,15 +8,15 @@
 #include <string>
 #include <vector>
 
-#include "apps/checkpoints.hpp"
 #include "apps/options/train_options.hpp"
 #include "apps/run/control.hpp"
 #include "apps/run/progress.hpp"
 #include "apps/run/resume.hpp"
 #include "apps/run/state.hpp"
-#include "apps/stage_data.hpp"
-#include "apps/step_log.hpp"
-#include "apps/trainer.hpp"
+#include "apps/train/checkpoints.hpp"
+#include "apps/train/stage_data.hpp"
+#include "apps/train/step_log.hpp"
+#include "apps/train/trainer.hpp"
 #include "io/batch_stream.hpp"
 
 namespace plumb {

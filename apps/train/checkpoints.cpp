@@ -1,11 +1,11 @@
-#include "apps/checkpoints.hpp"
+#include "apps/train/checkpoints.hpp"
 
 #include <ATen/Parallel.h>
 
 #include <utility>
 
-#include "apps/bad_steps.hpp"
 #include "apps/run/output_directory.hpp"
+#include "apps/train/bad_steps.hpp"
 #include "io/checkpoint_directory.hpp"
 #include "io/json_tolerant.hpp"
 #include "lib/base/check.hpp"

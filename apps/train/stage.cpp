@@ -1,4 +1,4 @@
-#include "apps/train_stage.hpp"
+#include "apps/train/stage.hpp"
 
 #include <fmt/format.h>
 
@@ -8,7 +8,6 @@
 #include <memory>
 #include <optional>
 
-#include "apps/checkpoints.hpp"
 #include "apps/models/adapter_setup.hpp"
 #include "apps/models/model_setup.hpp"
 #include "apps/models/stage_model.hpp"
@@ -18,11 +17,12 @@
 #include "apps/run/output_directory.hpp"
 #include "apps/run/progress.hpp"
 #include "apps/run/resume.hpp"
-#include "apps/stage_data.hpp"
 #include "apps/stage_notes.hpp"
-#include "apps/startup_checks.hpp"
-#include "apps/step_log.hpp"
-#include "apps/step_loop.hpp"
+#include "apps/train/checkpoints.hpp"
+#include "apps/train/stage_data.hpp"
+#include "apps/train/startup_checks.hpp"
+#include "apps/train/step_log.hpp"
+#include "apps/train/step_loop.hpp"
 #include "io/process_memory.hpp"
 #include "io/report.hpp"
 #include "io/run_lock.hpp"

@@ -1,4 +1,4 @@
-#include "apps/startup_checks.hpp"
+#include "apps/train/startup_checks.hpp"
 
 #include <fmt/format.h>
 
@@ -8,7 +8,7 @@
 #include <numeric>
 
 #include "apps/models/model_setup.hpp"
-#include "apps/trainer.hpp"
+#include "apps/train/trainer.hpp"
 #include "io/file.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "apps/options/train_options.hpp"
-#include "apps/stage_data.hpp"
+#include "apps/train/stage_data.hpp"
 #include "lib/objective/objective.hpp"
 #include "partition/communicator.hpp"
 #include "partition/trainable_model.hpp"

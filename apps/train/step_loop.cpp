@@ -1,4 +1,4 @@
-#include "apps/step_loop.hpp"
+#include "apps/train/step_loop.hpp"
 
 #include <fmt/format.h>
 
@@ -7,8 +7,8 @@
 #include <chrono>
 #include <cmath>
 
-#include "apps/bad_steps.hpp"
 #include "apps/run/output_directory.hpp"
+#include "apps/train/bad_steps.hpp"
 #include "io/checkpoint_directory.hpp"
 #include "io/file.hpp"
 #include "io/process_memory.hpp"

@@ -7,7 +7,7 @@
 
 #include "apps/models/model_setup.hpp"
 #include "apps/options/train_options.hpp"
-#include "apps/trainer.hpp"
+#include "apps/train/trainer.hpp"
 #include "io/batch_stream.hpp"
 #include "io/dataset.hpp"
 #include "io/hf_model.hpp"

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "apps/trainer.hpp"
+#include "apps/train/trainer.hpp"
 #include "io/run_log.hpp"
 
 namespace plumb {

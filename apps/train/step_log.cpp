@@ -1,4 +1,4 @@
-#include "apps/step_log.hpp"
+#include "apps/train/step_log.hpp"
 
 #include <fmt/format.h>
 
