@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "apps/run/output_directory.hpp"
-#include "io/checkpoint_directory.hpp"
+#include "io/checkpoint/directory.hpp"
 #include "io/file.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"

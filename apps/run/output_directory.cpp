@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
-#include "io/checkpoint_directory.hpp"
+#include "io/checkpoint/directory.hpp"
 #include "io/file.hpp"
 #include "io/json_tolerant.hpp"
 #include "io/process_identity.hpp"

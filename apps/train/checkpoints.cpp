@@ -6,7 +6,7 @@
 
 #include "apps/run/output_directory.hpp"
 #include "apps/train/bad_steps.hpp"
-#include "io/checkpoint_directory.hpp"
+#include "io/checkpoint/directory.hpp"
 #include "io/json_tolerant.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/fault.hpp"

@@ -15,7 +15,7 @@
 #include "apps/run/inputs.hpp"
 #include "apps/run/state.hpp"
 #include "apps/train/step_log.hpp"
-#include "io/checkpoint.hpp"
+#include "io/checkpoint/checkpoint.hpp"
 #include "partition/communicator.hpp"
 #include "partition/trainable_model.hpp"
 

@@ -9,7 +9,7 @@
 
 #include "apps/run/output_directory.hpp"
 #include "apps/train/bad_steps.hpp"
-#include "io/checkpoint_directory.hpp"
+#include "io/checkpoint/directory.hpp"
 #include "io/file.hpp"
 #include "io/process_memory.hpp"
 #include "lib/base/check.hpp"

@@ -10,8 +10,8 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
-#include "io/checkpoint.hpp"
-#include "io/checkpoint_directory.hpp"
+#include "io/checkpoint/checkpoint.hpp"
+#include "io/checkpoint/directory.hpp"
 #include "lib/base/random.hpp"
 #include "partition/communicator.hpp"
 #include "tests/faults/damage.hpp"

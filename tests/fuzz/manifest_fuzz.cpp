@@ -1,7 +1,7 @@
 // manifest.json of a checkpoint: what is accepted reads back, and its files have the bytes that its units need.
 #include <algorithm>
 
-#include "io/checkpoint_manifest.hpp"
+#include "io/checkpoint/manifest.hpp"
 #include "tests/fuzz/fuzz_target.hpp"
 
 namespace plumb::fuzz {

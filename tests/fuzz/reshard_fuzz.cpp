@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "io/checkpoint_layout.hpp"
+#include "io/checkpoint/layout.hpp"
 #include "tests/fuzz/fuzz_target.hpp"
 
 namespace plumb::fuzz {

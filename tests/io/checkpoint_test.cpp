@@ -1,6 +1,6 @@
 // Checkpoints: what one number of ranks saves any other reads back to the bit; whatever is damaged in one is found; and
 // a save that fails leaves what was there before.
-#include "io/checkpoint.hpp"
+#include "io/checkpoint/checkpoint.hpp"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -11,7 +11,7 @@
 #include <functional>
 #include <memory>
 
-#include "io/checkpoint_directory.hpp"
+#include "io/checkpoint/directory.hpp"
 #include "lib/base/random.hpp"
 #include "lib/model/parameters.hpp"
 #include "tests/io/shared_directory.hpp"

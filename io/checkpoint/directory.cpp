@@ -1,4 +1,4 @@
-#include "io/checkpoint_directory.hpp"
+#include "io/checkpoint/directory.hpp"
 
 #include <fmt/format.h>
 

@@ -13,7 +13,7 @@
 #include <thread>
 #include <vector>
 
-#include "io/checkpoint_manifest.hpp"
+#include "io/checkpoint/manifest.hpp"
 #include "partition/communicator.hpp"
 #include "partition/trained_shard.hpp"
 

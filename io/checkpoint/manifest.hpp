@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "io/checkpoint_layout.hpp"
+#include "io/checkpoint/layout.hpp"
 
 namespace plumb {
 

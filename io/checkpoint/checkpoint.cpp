@@ -1,4 +1,4 @@
-#include "io/checkpoint.hpp"
+#include "io/checkpoint/checkpoint.hpp"
 
 #include <fmt/format.h>
 #include <xxhash.h>
@@ -8,7 +8,7 @@
 #include <optional>
 #include <utility>
 
-#include "io/checkpoint_directory.hpp"
+#include "io/checkpoint/directory.hpp"
 #include "io/export_directory.hpp"
 #include "io/file.hpp"
 #include "io/sha256.hpp"
