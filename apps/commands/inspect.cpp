@@ -12,8 +12,8 @@
 #include "apps/commands/scratch_directory.hpp"
 #include "apps/options/options.hpp"
 #include "apps/run_on_ranks.hpp"
-#include "io/dataset.hpp"
-#include "io/prepare.hpp"
+#include "io/dataset/dataset.hpp"
+#include "io/dataset/prepare.hpp"
 #include "io/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "io/dataset.hpp"
+#include "io/dataset/dataset.hpp"
 #include "lib/model/batch.hpp"
 #include "lib/model/model_config.hpp"
 #include "lib/model/parameters.hpp"

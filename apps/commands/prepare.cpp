@@ -5,8 +5,8 @@
 #include "apps/options/options.hpp"
 #include "apps/run/output_directory.hpp"
 #include "apps/run_on_ranks.hpp"
+#include "io/dataset/prepare.hpp"
 #include "io/hf_model.hpp"
-#include "io/prepare.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "io/token_shard.hpp"
+#include "io/dataset/token_shard.hpp"
 #include "lib/text/tokenizer.hpp"
 
 namespace plumb {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "io/dataset.hpp"
+#include "io/dataset/dataset.hpp"
 #include "io/hf_model.hpp"
 #include "partition/adapted_model.hpp"
 

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "io/dataset/content_hash.hpp"
 #include "io/file.hpp"
-#include "io/file_hash.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 

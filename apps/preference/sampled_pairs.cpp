@@ -10,7 +10,7 @@
 #include "apps/preference/pair_files.hpp"
 #include "apps/preference/pairs.hpp"
 #include "apps/train/stage_data.hpp"
-#include "io/file_hash.hpp"
+#include "io/dataset/content_hash.hpp"
 #include "io/hf_model.hpp"
 #include "io/json_lines_writer.hpp"
 #include "io/tokenizer_files.hpp"

@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <optional>
 
-#include "io/file_hash.hpp"
+#include "io/dataset/content_hash.hpp"
 #include "io/sha256.hpp"
 #include "io/tokenizer_files.hpp"
 #include "lib/base/check.hpp"

@@ -5,9 +5,9 @@
 #include <chrono>
 
 #include "apps/models/adapter_setup.hpp"
-#include "io/file_hash.hpp"
-#include "io/packing_file.hpp"
-#include "io/prepare.hpp"
+#include "io/dataset/content_hash.hpp"
+#include "io/dataset/packing_file.hpp"
+#include "io/dataset/prepare.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 #include "lib/objective/dpo.hpp"

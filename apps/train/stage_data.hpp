@@ -8,10 +8,10 @@
 #include "apps/models/model_setup.hpp"
 #include "apps/options/train_options.hpp"
 #include "apps/train/trainer.hpp"
-#include "io/batch_stream.hpp"
-#include "io/dataset.hpp"
+#include "io/dataset/batch_stream.hpp"
+#include "io/dataset/dataset.hpp"
+#include "io/dataset/reference_logps.hpp"
 #include "io/hf_model.hpp"
-#include "io/reference_logps.hpp"
 #include "partition/communicator.hpp"
 
 namespace plumb {

@@ -17,7 +17,7 @@
 #include "apps/train/stage_data.hpp"
 #include "apps/train/step_log.hpp"
 #include "apps/train/trainer.hpp"
-#include "io/batch_stream.hpp"
+#include "io/dataset/batch_stream.hpp"
 
 namespace plumb {
 

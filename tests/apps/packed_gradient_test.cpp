@@ -13,7 +13,7 @@
 
 #include "apps/train/stage_data.hpp"
 #include "apps/train/trainer.hpp"
-#include "io/packing_file.hpp"
+#include "io/dataset/packing_file.hpp"
 #include "lib/base/random.hpp"
 #include "lib/objective/dpo.hpp"
 #include "lib/objective/reward.hpp"

@@ -2,7 +2,7 @@
 // stay in the directory.
 #include <nlohmann/json.hpp>
 
-#include "io/dataset_index.hpp"
+#include "io/dataset/dataset_index.hpp"
 #include "tests/fuzz/fuzz_target.hpp"
 
 namespace plumb::fuzz {

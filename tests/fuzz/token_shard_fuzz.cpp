@@ -6,7 +6,7 @@
 #include <iterator>
 #include <vector>
 
-#include "io/token_shard.hpp"
+#include "io/dataset/token_shard.hpp"
 #include "tests/fuzz/fuzz_target.hpp"
 #include "tests/fuzz/input_file.hpp"
 

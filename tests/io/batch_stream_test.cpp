@@ -1,4 +1,4 @@
-#include "io/batch_stream.hpp"
+#include "io/dataset/batch_stream.hpp"
 
 #include <gtest/gtest.h>
 

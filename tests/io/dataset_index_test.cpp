@@ -1,4 +1,4 @@
-#include "io/dataset_index.hpp"
+#include "io/dataset/dataset_index.hpp"
 
 #include <gtest/gtest.h>
 

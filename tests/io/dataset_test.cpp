@@ -1,4 +1,4 @@
-#include "io/dataset.hpp"
+#include "io/dataset/dataset.hpp"
 
 #include <gtest/gtest.h>
 

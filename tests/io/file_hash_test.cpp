@@ -1,5 +1,5 @@
 // Runs on any number of ranks; what is expected does not depend on it.
-#include "io/file_hash.hpp"
+#include "io/dataset/content_hash.hpp"
 
 #include <gtest/gtest.h>
 

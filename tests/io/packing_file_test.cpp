@@ -1,12 +1,12 @@
-#include "io/packing_file.hpp"
+#include "io/dataset/packing_file.hpp"
 
 #include <gtest/gtest.h>
 
 #include <span>
 #include <utility>
 
-#include "io/dataset.hpp"
-#include "io/packing.hpp"
+#include "io/dataset/dataset.hpp"
+#include "io/dataset/packing.hpp"
 #include "tests/io/shared_directory.hpp"
 #include "tests/io/token_dataset.hpp"
 

@@ -1,4 +1,4 @@
-#include "io/packing.hpp"
+#include "io/dataset/packing.hpp"
 
 #include <gtest/gtest.h>
 

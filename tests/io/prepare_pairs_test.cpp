@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "io/prepare.hpp"
+#include "io/dataset/prepare.hpp"
 #include "tests/io/prepare_test.hpp"
 
 namespace plumb {

@@ -1,5 +1,5 @@
 // Runs on any number of ranks; what is expected does not depend on it.
-#include "io/prepare.hpp"
+#include "io/dataset/prepare.hpp"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "io/prepare_key.hpp"
+#include "io/dataset/prepare_key.hpp"
 #include "lib/base/check.hpp"
 #include "tests/io/prepare_test.hpp"
 

@@ -10,8 +10,8 @@
 #include <sstream>
 #include <string>
 
-#include "io/dataset.hpp"
-#include "io/prepare.hpp"
+#include "io/dataset/dataset.hpp"
+#include "io/dataset/prepare.hpp"
 #include "lib/base/check.hpp"
 #include "tests/io/byte_tokenizer.hpp"
 #include "tests/io/temporary_directory.hpp"

@@ -1,5 +1,5 @@
 // Runs on any number of ranks; what is expected does not depend on it.
-#include "io/reference_logps.hpp"
+#include "io/dataset/reference_logps.hpp"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include <limits>
 #include <optional>
 
-#include "io/batch_stream.hpp"
+#include "io/dataset/batch_stream.hpp"
 #include "tests/io/shared_directory.hpp"
 #include "tests/io/token_dataset.hpp"
 

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <filesystem>
 
-#include "io/dataset_index.hpp"
+#include "io/dataset/dataset_index.hpp"
 #include "io/file.hpp"
 #include "io/run_summary.hpp"
 #include "lib/base/check.hpp"

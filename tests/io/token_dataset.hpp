@@ -8,10 +8,10 @@
 #include <utility>
 #include <vector>
 
-#include "io/dataset_index.hpp"
+#include "io/dataset/dataset_index.hpp"
+#include "io/dataset/token_shard.hpp"
 #include "io/file.hpp"
 #include "io/sha256.hpp"
-#include "io/token_shard.hpp"
 
 namespace plumb {
 

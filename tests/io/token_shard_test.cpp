@@ -1,4 +1,4 @@
-#include "io/token_shard.hpp"
+#include "io/dataset/token_shard.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,9 +1,9 @@
-#include "io/prepare_key.hpp"
+#include "io/dataset/prepare_key.hpp"
 
-#include "io/file_hash.hpp"
+#include "io/dataset/content_hash.hpp"
+#include "io/dataset/token_shard.hpp"
 #include "io/record_file.hpp"
 #include "io/sha256.hpp"
-#include "io/token_shard.hpp"
 #include "io/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 

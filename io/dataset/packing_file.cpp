@@ -1,12 +1,12 @@
-#include "io/packing_file.hpp"
+#include "io/dataset/packing_file.hpp"
 
 #include <algorithm>
 #include <span>
 
-#include "io/dataset.hpp"
+#include "io/dataset/dataset.hpp"
+#include "io/dataset/packing.hpp"
 #include "io/file.hpp"
 #include "io/hdf5_draft.hpp"
-#include "io/packing.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 

@@ -1,4 +1,4 @@
-#include "io/file_hash.hpp"
+#include "io/dataset/content_hash.hpp"
 
 #include <xxhash.h>
 

@@ -1,11 +1,11 @@
-#include "io/dataset_index.hpp"
+#include "io/dataset/dataset_index.hpp"
 
 #include <algorithm>
 #include <set>
 
+#include "io/dataset/token_shard.hpp"
 #include "io/file.hpp"
 #include "io/sha256.hpp"
-#include "io/token_shard.hpp"
 #include "lib/base/check.hpp"
 #include "lib/text/json_fields.hpp"
 

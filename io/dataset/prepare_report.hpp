@@ -1,7 +1,7 @@
 // What became of the rows, in words.
 #pragma once
 
-#include "io/dataset_index.hpp"
+#include "io/dataset/dataset_index.hpp"
 
 namespace plumb {
 

@@ -1,4 +1,4 @@
-#include "io/reference_logps.hpp"
+#include "io/dataset/reference_logps.hpp"
 
 #include <algorithm>
 #include <cmath>

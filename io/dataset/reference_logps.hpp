@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "io/dataset.hpp"
+#include "io/dataset/dataset.hpp"
 #include "io/hdf5_file.hpp"
 #include "lib/model/batch.hpp"
 #include "partition/communicator.hpp"

@@ -1,10 +1,10 @@
-#include "io/prepare_report.hpp"
+#include "io/dataset/prepare_report.hpp"
 
 #include <algorithm>
 #include <string>
 #include <string_view>
 
-#include "io/token_shard.hpp"
+#include "io/dataset/token_shard.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 

@@ -12,9 +12,9 @@
 #include <thread>
 #include <vector>
 
-#include "io/dataset.hpp"
-#include "io/reference_logps.hpp"
-#include "io/sampler.hpp"
+#include "io/dataset/dataset.hpp"
+#include "io/dataset/reference_logps.hpp"
+#include "io/dataset/sampler.hpp"
 #include "lib/model/batch.hpp"
 
 namespace plumb {

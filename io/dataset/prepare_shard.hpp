@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "io/dataset_index.hpp"
+#include "io/dataset/dataset_index.hpp"
+#include "io/dataset/prepare.hpp"
 #include "io/duplicate_rows.hpp"
-#include "io/prepare.hpp"
 #include "io/record_file.hpp"
 
 namespace plumb {

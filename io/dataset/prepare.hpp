@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "io/dataset_index.hpp"
+#include "io/dataset/dataset_index.hpp"
 #include "lib/text/pair.hpp"
 #include "lib/text/row.hpp"
 #include "partition/communicator.hpp"

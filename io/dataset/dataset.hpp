@@ -10,9 +10,9 @@
 #include <string>
 #include <vector>
 
-#include "io/dataset_index.hpp"
-#include "io/packing_file.hpp"
-#include "io/token_shard.hpp"
+#include "io/dataset/dataset_index.hpp"
+#include "io/dataset/packing_file.hpp"
+#include "io/dataset/token_shard.hpp"
 
 namespace plumb {
 

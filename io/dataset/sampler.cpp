@@ -1,4 +1,4 @@
-#include "io/sampler.hpp"
+#include "io/dataset/sampler.hpp"
 
 #include <algorithm>
 

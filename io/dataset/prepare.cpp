@@ -1,4 +1,4 @@
-#include "io/prepare.hpp"
+#include "io/dataset/prepare.hpp"
 
 #include <unistd.h>
 
@@ -12,13 +12,13 @@
 #include <span>
 #include <utility>
 
+#include "io/dataset/prepare_key.hpp"
+#include "io/dataset/prepare_report.hpp"
+#include "io/dataset/prepare_shard.hpp"
+#include "io/dataset/token_shard.hpp"
 #include "io/duplicate_rows.hpp"
 #include "io/file.hpp"
-#include "io/prepare_key.hpp"
-#include "io/prepare_report.hpp"
-#include "io/prepare_shard.hpp"
 #include "io/record_file.hpp"
-#include "io/token_shard.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 #include "lib/text/json_fields.hpp"

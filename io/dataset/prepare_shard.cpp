@@ -1,4 +1,4 @@
-#include "io/prepare_shard.hpp"
+#include "io/dataset/prepare_shard.hpp"
 
 #include <algorithm>
 #include <bit>
@@ -6,9 +6,9 @@
 #include <functional>
 #include <optional>
 
+#include "io/dataset/token_shard.hpp"
 #include "io/file.hpp"
 #include "io/sha256.hpp"
-#include "io/token_shard.hpp"
 #include "io/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
