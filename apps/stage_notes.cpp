@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "lib/base/log.hpp"
 
 namespace plumb {

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/random.hpp"
 

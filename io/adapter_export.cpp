@@ -4,7 +4,7 @@
 #include <bit>
 
 #include "io/adapter.hpp"
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "io/hf_model.hpp"
 #include "lib/base/check.hpp"
 #include "lib/model/config_json.hpp"

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "io/hf_export.hpp"
 #include "io/tokenizer_files.hpp"
 #include "lib/base/check.hpp"

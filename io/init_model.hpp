@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "io/export_directory.hpp"
+#include "io/file/atomic_directory.hpp"
 #include "lib/base/dtype.hpp"
 #include "lib/model/model_config.hpp"
 

@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "io/json_tolerant.hpp"
+#include "io/file/json_tolerant.hpp"
 
 namespace plumb {
 

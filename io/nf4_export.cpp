@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "io/nf4_tensors.hpp"
 #include "lib/base/check.hpp"
 #include "lib/model/config_json.hpp"

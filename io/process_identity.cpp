@@ -11,7 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "io/json_tolerant.hpp"
+#include "io/file/json_tolerant.hpp"
 
 namespace plumb {
 

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <set>
 
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "io/report_parts.hpp"
 #include "io/report_stage.hpp"
 #include "io/report_style.hpp"

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "io/json_tolerant.hpp"
+#include "io/file/json_tolerant.hpp"
 #include "io/report_text.hpp"
 #include "io/svg_plot.hpp"
 

@@ -16,8 +16,8 @@
 #include <sstream>
 #include <utility>
 
-#include "io/file.hpp"
-#include "io/json_tolerant.hpp"
+#include "io/file/file.hpp"
+#include "io/file/json_tolerant.hpp"
 #include "io/launcher_files.hpp"
 #include "io/process_identity.hpp"
 #include "lib/base/check.hpp"

@@ -6,8 +6,8 @@
 #include <filesystem>
 #include <sstream>
 
-#include "io/file.hpp"
-#include "io/json_tolerant.hpp"
+#include "io/file/file.hpp"
+#include "io/file/json_tolerant.hpp"
 
 namespace plumb {
 

@@ -3,8 +3,8 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
-#include "io/file.hpp"
-#include "io/json_tolerant.hpp"
+#include "io/file/file.hpp"
+#include "io/file/json_tolerant.hpp"
 #include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"

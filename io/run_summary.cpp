@@ -10,8 +10,8 @@
 #include <limits>
 #include <memory>
 
-#include "io/file.hpp"
-#include "io/json_tolerant.hpp"
+#include "io/file/file.hpp"
+#include "io/file/json_tolerant.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "io/safetensors_header.hpp"
 
 namespace plumb {

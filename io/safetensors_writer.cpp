@@ -3,7 +3,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

@@ -7,7 +7,7 @@
 #include <chrono>
 #include <limits>
 
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

@@ -1,6 +1,6 @@
 #include "io/tokenizer_files.hpp"
 
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "lib/base/check.hpp"
 #include "lib/text/json_fields.hpp"
 

@@ -8,7 +8,7 @@
 #include "apps/commands.hpp"
 #include "apps/commands/single_rank.hpp"
 #include "apps/options/options.hpp"
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "io/init_model.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"

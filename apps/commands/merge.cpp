@@ -18,7 +18,7 @@
 #include "apps/run_on_ranks.hpp"
 #include "io/adapter.hpp"
 #include "io/dataset/prepare.hpp"
-#include "io/export_directory.hpp"
+#include "io/file/atomic_directory.hpp"
 #include "io/hf_export.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"

@@ -15,7 +15,7 @@
 #include "apps/options/options.hpp"
 #include "apps/run_on_ranks.hpp"
 #include "io/dataset/prepare.hpp"
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "io/record_file.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"

@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <filesystem>
 
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 
 namespace plumb {
 

@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "io/adapter_export.hpp"
-#include "io/export_directory.hpp"
 #include "io/export_files.hpp"
+#include "io/file/atomic_directory.hpp"
 #include "io/hf_export.hpp"
 #include "io/tokenizer_files.hpp"
 #include "lib/base/check.hpp"

@@ -6,8 +6,8 @@
 #include <string>
 
 #include "apps/options/options.hpp"
-#include "io/export_directory.hpp"
 #include "io/export_files.hpp"
+#include "io/file/atomic_directory.hpp"
 #include "io/hf_model.hpp"
 #include "io/nf4_export.hpp"
 #include "io/peft_config.hpp"

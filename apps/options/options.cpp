@@ -8,7 +8,7 @@
 #include <map>
 #include <sstream>
 
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/redact.hpp"
 

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <map>
 
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/redact.hpp"
 

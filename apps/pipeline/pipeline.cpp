@@ -10,7 +10,7 @@
 #include "apps/pipeline/pipeline_state.hpp"
 #include "apps/run/control.hpp"
 #include "apps/train/stage.hpp"
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "io/report.hpp"
 #include "io/run_lock.hpp"
 #include "lib/base/check.hpp"

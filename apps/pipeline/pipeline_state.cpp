@@ -5,8 +5,8 @@
 #include <filesystem>
 
 #include "apps/run/output_directory.hpp"
-#include "io/file.hpp"
-#include "io/json_tolerant.hpp"
+#include "io/file/file.hpp"
+#include "io/file/json_tolerant.hpp"
 #include "io/report.hpp"
 #include "lib/base/check.hpp"
 

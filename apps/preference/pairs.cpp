@@ -14,7 +14,7 @@
 #include "io/dataset/content_hash.hpp"
 #include "io/dataset/dataset.hpp"
 #include "io/dataset/prepare.hpp"
-#include "io/json_lines_writer.hpp"
+#include "io/file/json_lines_writer.hpp"
 #include "io/record_file.hpp"
 #include "io/tokenizer_files.hpp"
 #include "lib/base/check.hpp"

@@ -11,8 +11,8 @@
 #include "apps/preference/pairs.hpp"
 #include "apps/train/stage_data.hpp"
 #include "io/dataset/content_hash.hpp"
+#include "io/file/json_lines_writer.hpp"
 #include "io/hf_model.hpp"
-#include "io/json_lines_writer.hpp"
 #include "io/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 

@@ -4,7 +4,7 @@
 
 #include "apps/run/output_directory.hpp"
 #include "io/checkpoint/directory.hpp"
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 

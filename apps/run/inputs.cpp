@@ -8,7 +8,7 @@
 #include <optional>
 
 #include "io/dataset/content_hash.hpp"
-#include "io/sha256.hpp"
+#include "io/file/sha256.hpp"
 #include "io/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 

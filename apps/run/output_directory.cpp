@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "io/checkpoint/directory.hpp"
-#include "io/file.hpp"
-#include "io/json_tolerant.hpp"
+#include "io/file/file.hpp"
+#include "io/file/json_tolerant.hpp"
 #include "io/process_identity.hpp"
 #include "io/run_log.hpp"
 #include "lib/base/check.hpp"

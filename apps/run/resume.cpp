@@ -9,7 +9,7 @@
 #include "apps/run/output_directory.hpp"
 #include "apps/train/checkpoints.hpp"
 #include "io/checkpoint/directory.hpp"
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "io/process_identity.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"

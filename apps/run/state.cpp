@@ -3,7 +3,7 @@
 #include <cmath>
 #include <utility>
 
-#include "io/json_tolerant.hpp"
+#include "io/file/json_tolerant.hpp"
 
 namespace plumb {
 

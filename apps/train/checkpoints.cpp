@@ -7,7 +7,7 @@
 #include "apps/run/output_directory.hpp"
 #include "apps/train/bad_steps.hpp"
 #include "io/checkpoint/directory.hpp"
-#include "io/json_tolerant.hpp"
+#include "io/file/json_tolerant.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/fault.hpp"
 #include "lib/base/log.hpp"

@@ -9,7 +9,7 @@
 
 #include "apps/models/model_setup.hpp"
 #include "apps/train/trainer.hpp"
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 #include "lib/objective/reward.hpp"

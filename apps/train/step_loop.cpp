@@ -10,7 +10,7 @@
 #include "apps/run/output_directory.hpp"
 #include "apps/train/bad_steps.hpp"
 #include "io/checkpoint/directory.hpp"
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "io/process_memory.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/fault.hpp"

@@ -9,9 +9,9 @@
 #include <utility>
 
 #include "io/checkpoint/directory.hpp"
-#include "io/export_directory.hpp"
-#include "io/file.hpp"
-#include "io/sha256.hpp"
+#include "io/file/atomic_directory.hpp"
+#include "io/file/file.hpp"
+#include "io/file/sha256.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/fault.hpp"
 

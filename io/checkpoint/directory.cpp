@@ -7,8 +7,8 @@
 #include <filesystem>
 #include <optional>
 
-#include "io/export_directory.hpp"
-#include "io/file.hpp"
+#include "io/file/atomic_directory.hpp"
+#include "io/file/file.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

@@ -8,7 +8,7 @@
 #include <filesystem>
 #include <span>
 
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

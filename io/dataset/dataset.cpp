@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

@@ -4,8 +4,8 @@
 #include <set>
 
 #include "io/dataset/token_shard.hpp"
-#include "io/file.hpp"
-#include "io/sha256.hpp"
+#include "io/file/file.hpp"
+#include "io/file/sha256.hpp"
 #include "lib/base/check.hpp"
 #include "lib/text/json_fields.hpp"
 

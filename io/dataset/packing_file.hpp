@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "io/hdf5_file.hpp"
+#include "io/file/hdf5_file.hpp"
 #include "partition/communicator.hpp"
 
 namespace plumb {

@@ -17,7 +17,7 @@
 #include "io/dataset/prepare_shard.hpp"
 #include "io/dataset/token_shard.hpp"
 #include "io/duplicate_rows.hpp"
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "io/record_file.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"

@@ -7,8 +7,8 @@
 #include <optional>
 
 #include "io/dataset/token_shard.hpp"
-#include "io/file.hpp"
-#include "io/sha256.hpp"
+#include "io/file/file.hpp"
+#include "io/file/sha256.hpp"
 #include "io/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"

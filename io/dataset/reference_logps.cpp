@@ -5,8 +5,8 @@
 #include <optional>
 #include <type_traits>
 
-#include "io/file.hpp"
-#include "io/hdf5_draft.hpp"
+#include "io/file/atomic_hdf5_file.hpp"
+#include "io/file/file.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "io/dataset/dataset.hpp"
-#include "io/hdf5_file.hpp"
+#include "io/file/hdf5_file.hpp"
 #include "lib/model/batch.hpp"
 #include "partition/communicator.hpp"
 

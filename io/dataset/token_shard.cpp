@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

@@ -12,7 +12,7 @@
 #include <string_view>
 #include <vector>
 
-#include "io/hdf5_file.hpp"
+#include "io/file/hdf5_file.hpp"
 
 namespace plumb {
 

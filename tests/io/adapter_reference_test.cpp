@@ -5,7 +5,7 @@
 
 #include "io/adapter.hpp"
 #include "io/adapter_export.hpp"
-#include "io/export_directory.hpp"
+#include "io/file/atomic_directory.hpp"
 #include "tests/io/temporary_directory.hpp"
 #include "tests/support/reference.hpp"
 

@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "io/adapter_export.hpp"
-#include "io/export_directory.hpp"
+#include "io/file/atomic_directory.hpp"
 #include "lib/base/check.hpp"
 #include "tests/io/temporary_directory.hpp"
 #include "tests/io/tiny_model.hpp"

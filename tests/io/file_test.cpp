@@ -1,4 +1,4 @@
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>

@@ -1,4 +1,4 @@
-#include "io/hdf5_file.hpp"
+#include "io/file/hdf5_file.hpp"
 
 #include <gtest/gtest.h>
 #include <hdf5.h>

@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
-#include "io/export_directory.hpp"
+#include "io/file/atomic_directory.hpp"
 #include "io/hf_export.hpp"
 #include "tests/io/tiny_model.hpp"
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "io/hf_model.hpp"
 #include "io/tokenizer_files.hpp"
 #include "lib/base/check.hpp"

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "io/export_directory.hpp"
+#include "io/file/atomic_directory.hpp"
 #include "io/hf_model.hpp"
 #include "io/nf4_export.hpp"
 #include "lib/base/check.hpp"

@@ -7,7 +7,7 @@
 #include <filesystem>
 
 #include "io/dataset/dataset_index.hpp"
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "io/run_summary.hpp"
 #include "lib/base/check.hpp"
 #include "tests/io/markup.hpp"

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "io/hf_model.hpp"
 #include "io/safetensors_writer.hpp"
 #include "lib/model/model_config.hpp"

@@ -10,8 +10,8 @@
 
 #include "io/dataset/dataset_index.hpp"
 #include "io/dataset/token_shard.hpp"
-#include "io/file.hpp"
-#include "io/sha256.hpp"
+#include "io/file/file.hpp"
+#include "io/file/sha256.hpp"
 
 namespace plumb {
 

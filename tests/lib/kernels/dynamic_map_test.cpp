@@ -6,7 +6,7 @@
 #include <cmath>
 #include <limits>
 
-#include "io/sha256.hpp"
+#include "io/file/sha256.hpp"
 #include "lib/base/random.hpp"
 
 namespace plumb {

@@ -7,7 +7,7 @@
 #include <cstring>
 #include <limits>
 
-#include "io/sha256.hpp"
+#include "io/file/sha256.hpp"
 #include "lib/base/random.hpp"
 #include "lib/model/nf4_tensor.hpp"
 #include "tests/lib/kernels/kernel_copies.hpp"

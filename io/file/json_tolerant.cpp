@@ -1,6 +1,6 @@
-#include "io/json_tolerant.hpp"
+#include "io/file/json_tolerant.hpp"
 
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "io/report_text.hpp"
 
 namespace plumb {

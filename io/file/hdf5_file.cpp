@@ -1,4 +1,4 @@
-#include "io/hdf5_file.hpp"
+#include "io/file/hdf5_file.hpp"
 
 #include <hdf5.h>
 
@@ -7,7 +7,7 @@
 #include <mutex>
 #include <utility>
 
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 #include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
 

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 
 namespace plumb {
 

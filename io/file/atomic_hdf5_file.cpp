@@ -1,9 +1,9 @@
-#include "io/hdf5_draft.hpp"
+#include "io/file/atomic_hdf5_file.hpp"
 
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 
 namespace plumb {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "io/hdf5_file.hpp"
+#include "io/file/hdf5_file.hpp"
 
 namespace plumb {
 

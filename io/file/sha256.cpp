@@ -1,4 +1,4 @@
-#include "io/sha256.hpp"
+#include "io/file/sha256.hpp"
 
 #include <fmt/format.h>
 
@@ -7,7 +7,7 @@
 #include <cstring>
 #include <vector>
 
-#include "io/file.hpp"
+#include "io/file/file.hpp"
 
 namespace plumb {
 namespace {

@@ -1,4 +1,4 @@
-#include "io/json_lines_writer.hpp"
+#include "io/file/json_lines_writer.hpp"
 
 #include <unistd.h>
 
