@@ -9,7 +9,7 @@
 #include "apps/commands/single_rank.hpp"
 #include "apps/options/options.hpp"
 #include "io/file/file.hpp"
-#include "io/init_model.hpp"
+#include "io/huggingface/init_model.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 #include "lib/model/config_json.hpp"

@@ -14,7 +14,7 @@
 #include "apps/run_on_ranks.hpp"
 #include "io/dataset/dataset.hpp"
 #include "io/dataset/prepare.hpp"
-#include "io/tokenizer_files.hpp"
+#include "io/huggingface/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

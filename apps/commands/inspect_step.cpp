@@ -18,7 +18,7 @@
 #include "io/dataset/sampler.hpp"
 #include "io/file/file.hpp"
 #include "io/file/json_tolerant.hpp"
-#include "io/tokenizer_files.hpp"
+#include "io/huggingface/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 #include "lib/objective/objective.hpp"
 

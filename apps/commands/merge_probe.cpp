@@ -13,7 +13,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "io/tokenizer_files.hpp"
+#include "io/huggingface/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 #include "lib/model/block.hpp"
 #include "lib/model/tensor_kernels.hpp"

@@ -7,8 +7,8 @@
 #include "apps/models/model_setup.hpp"
 #include "apps/options/train_options.hpp"
 #include "apps/run/output_directory.hpp"
-#include "io/adapter.hpp"
 #include "io/file/file.hpp"
+#include "io/huggingface/peft_adapter.hpp"
 #include "io/process_memory.hpp"
 #include "lib/base/check.hpp"
 

@@ -6,7 +6,7 @@
 #include "apps/run/output_directory.hpp"
 #include "apps/run_on_ranks.hpp"
 #include "io/dataset/prepare.hpp"
-#include "io/hf_model.hpp"
+#include "io/huggingface/hf_model.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

@@ -4,7 +4,7 @@
 
 #include "apps/commands.hpp"
 #include "apps/options/options.hpp"
-#include "io/tokenizer_files.hpp"
+#include "io/huggingface/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

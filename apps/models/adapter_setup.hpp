@@ -7,8 +7,8 @@
 #include <string>
 
 #include "apps/options/lora_options.hpp"
-#include "io/adapter.hpp"
-#include "io/hf_model.hpp"
+#include "io/huggingface/hf_model.hpp"
+#include "io/huggingface/peft_adapter.hpp"
 #include "partition/adapted_model.hpp"
 
 namespace plumb {

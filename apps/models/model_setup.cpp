@@ -13,11 +13,11 @@
 #include <thread>
 #include <vector>
 
-#include "io/adapter_export.hpp"
-#include "io/export_files.hpp"
 #include "io/file/atomic_directory.hpp"
-#include "io/hf_export.hpp"
-#include "io/tokenizer_files.hpp"
+#include "io/huggingface/export_files.hpp"
+#include "io/huggingface/hf_export.hpp"
+#include "io/huggingface/peft_export.hpp"
+#include "io/huggingface/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 

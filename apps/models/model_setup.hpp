@@ -6,11 +6,11 @@
 #include <string>
 
 #include "apps/options/options.hpp"
-#include "io/export_files.hpp"
 #include "io/file/atomic_directory.hpp"
-#include "io/hf_model.hpp"
-#include "io/nf4_export.hpp"
-#include "io/peft_config.hpp"
+#include "io/huggingface/export_files.hpp"
+#include "io/huggingface/hf_model.hpp"
+#include "io/huggingface/nf4_export.hpp"
+#include "io/huggingface/peft_config.hpp"
 #include "partition/sharded_model.hpp"
 
 namespace plumb {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "io/dataset/dataset.hpp"
-#include "io/hf_model.hpp"
+#include "io/huggingface/hf_model.hpp"
 #include "partition/adapted_model.hpp"
 
 namespace plumb {

@@ -6,7 +6,7 @@
 #include <chrono>
 #include <cstring>
 
-#include "io/hf_model.hpp"
+#include "io/huggingface/hf_model.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 

@@ -5,7 +5,7 @@
 
 #include "apps/models/model_setup.hpp"
 #include "apps/options/train_options.hpp"
-#include "io/hf_model.hpp"
+#include "io/huggingface/hf_model.hpp"
 #include "lib/objective/objective.hpp"
 #include "partition/trainable_model.hpp"
 

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <sstream>
 
-#include "io/peft_targets.hpp"
+#include "io/huggingface/peft_targets.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "apps/options/options.hpp"
-#include "io/peft_config.hpp"
+#include "io/huggingface/peft_config.hpp"
 #include "lib/model/lora.hpp"
 
 namespace plumb {

@@ -6,7 +6,7 @@
 
 #include "apps/models/model_setup.hpp"
 #include "apps/models/shared_decoder.hpp"
-#include "io/tokenizer_files.hpp"
+#include "io/huggingface/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 #include "lib/text/utf8.hpp"
 

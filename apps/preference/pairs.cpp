@@ -15,8 +15,8 @@
 #include "io/dataset/dataset.hpp"
 #include "io/dataset/prepare.hpp"
 #include "io/file/json_lines_writer.hpp"
+#include "io/huggingface/tokenizer_files.hpp"
 #include "io/record_file.hpp"
-#include "io/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

@@ -12,8 +12,8 @@
 #include "apps/train/stage_data.hpp"
 #include "io/dataset/content_hash.hpp"
 #include "io/file/json_lines_writer.hpp"
-#include "io/hf_model.hpp"
-#include "io/tokenizer_files.hpp"
+#include "io/huggingface/hf_model.hpp"
+#include "io/huggingface/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

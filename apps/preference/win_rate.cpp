@@ -4,8 +4,8 @@
 
 #include "apps/models/model_setup.hpp"
 #include "apps/train/stage_data.hpp"
-#include "io/hf_model.hpp"
-#include "io/tokenizer_files.hpp"
+#include "io/huggingface/hf_model.hpp"
+#include "io/huggingface/tokenizer_files.hpp"
 
 namespace plumb {
 

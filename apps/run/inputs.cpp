@@ -9,7 +9,7 @@
 
 #include "io/dataset/content_hash.hpp"
 #include "io/file/sha256.hpp"
-#include "io/tokenizer_files.hpp"
+#include "io/huggingface/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

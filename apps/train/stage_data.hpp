@@ -11,7 +11,7 @@
 #include "io/dataset/batch_stream.hpp"
 #include "io/dataset/dataset.hpp"
 #include "io/dataset/reference_logps.hpp"
-#include "io/hf_model.hpp"
+#include "io/huggingface/hf_model.hpp"
 #include "partition/communicator.hpp"
 
 namespace plumb {

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "io/adapter.hpp"
-#include "io/hf_model.hpp"
+#include "io/huggingface/hf_model.hpp"
+#include "io/huggingface/peft_adapter.hpp"
 
 namespace plumb {
 

@@ -3,8 +3,8 @@
 #include "io/dataset/content_hash.hpp"
 #include "io/dataset/token_shard.hpp"
 #include "io/file/sha256.hpp"
+#include "io/huggingface/tokenizer_files.hpp"
 #include "io/record_file.hpp"
-#include "io/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

@@ -9,7 +9,7 @@
 #include "io/dataset/token_shard.hpp"
 #include "io/file/file.hpp"
 #include "io/file/sha256.hpp"
-#include "io/tokenizer_files.hpp"
+#include "io/huggingface/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 #include "lib/base/redact.hpp"

@@ -4,7 +4,7 @@
 #include <filesystem>
 
 #include "apps/models/model_setup.hpp"
-#include "io/adapter.hpp"
+#include "io/huggingface/peft_adapter.hpp"
 #include "lib/base/check.hpp"
 #include "tests/io/shared_directory.hpp"
 #include "tests/io/tiny_model.hpp"

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "io/peft_targets.hpp"
+#include "io/huggingface/peft_targets.hpp"
 #include "lib/base/check.hpp"
 #include "tests/io/temporary_directory.hpp"
 #include "tests/support/tiny_config.hpp"

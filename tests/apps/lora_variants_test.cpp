@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "io/safetensors.hpp"
+#include "io/huggingface/safetensors.hpp"
 #include "tests/support/trl_replay_test.hpp"
 
 namespace plumb::test {

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "io/adapter.hpp"
-#include "io/safetensors_writer.hpp"
+#include "io/huggingface/peft_adapter.hpp"
+#include "io/huggingface/safetensors_writer.hpp"
 #include "tests/io/tiny_model.hpp"
 #include "tests/support/program_test.hpp"
 

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "apps/train/trainer.hpp"
-#include "io/hf_model.hpp"
+#include "io/huggingface/hf_model.hpp"
 #include "lib/objective/dpo.hpp"
 #include "lib/objective/reward.hpp"
 #include "partition/sharded_model.hpp"

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "io/init_model.hpp"
+#include "io/huggingface/init_model.hpp"
 #include "lib/base/check.hpp"
 #include "tests/io/temporary_directory.hpp"
 

@@ -8,7 +8,7 @@
 
 #include <cmath>
 
-#include "io/hf_model.hpp"
+#include "io/huggingface/hf_model.hpp"
 #include "lib/base/check.hpp"
 #include "tests/io/tiny_model.hpp"
 

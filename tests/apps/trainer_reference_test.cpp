@@ -5,7 +5,7 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
-#include "io/hf_model.hpp"
+#include "io/huggingface/hf_model.hpp"
 #include "lib/objective/sft.hpp"
 #include "partition/sharded_model.hpp"
 #include "tests/support/reference.hpp"

@@ -1,6 +1,6 @@
 // adapter_config.json: what is accepted reads back, and names layers of a small model or is refused.
-#include "io/peft_config.hpp"
-#include "io/peft_targets.hpp"
+#include "io/huggingface/peft_config.hpp"
+#include "io/huggingface/peft_targets.hpp"
 #include "tests/fuzz/fuzz_target.hpp"
 #include "tests/support/tiny_config.hpp"
 

@@ -4,8 +4,8 @@
 #include <set>
 #include <vector>
 
-#include "io/safetensors.hpp"
-#include "io/safetensors_writer.hpp"
+#include "io/huggingface/safetensors.hpp"
+#include "io/huggingface/safetensors_writer.hpp"
 #include "tests/fuzz/fuzz_target.hpp"
 #include "tests/fuzz/input_file.hpp"
 

@@ -3,9 +3,9 @@
 
 #include <nlohmann/json.hpp>
 
-#include "io/adapter.hpp"
-#include "io/adapter_export.hpp"
 #include "io/file/atomic_directory.hpp"
+#include "io/huggingface/peft_adapter.hpp"
+#include "io/huggingface/peft_export.hpp"
 #include "tests/io/temporary_directory.hpp"
 #include "tests/support/reference.hpp"
 

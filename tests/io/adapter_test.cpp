@@ -1,4 +1,4 @@
-#include "io/adapter.hpp"
+#include "io/huggingface/peft_adapter.hpp"
 
 #include <gtest/gtest.h>
 
@@ -6,8 +6,8 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
-#include "io/adapter_export.hpp"
 #include "io/file/atomic_directory.hpp"
+#include "io/huggingface/peft_export.hpp"
 #include "lib/base/check.hpp"
 #include "tests/io/temporary_directory.hpp"
 #include "tests/io/tiny_model.hpp"

@@ -1,4 +1,4 @@
-#include "io/hf_export.hpp"
+#include "io/huggingface/hf_export.hpp"
 
 #include <gtest/gtest.h>
 

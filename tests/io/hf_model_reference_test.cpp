@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "io/file/atomic_directory.hpp"
-#include "io/hf_export.hpp"
+#include "io/huggingface/hf_export.hpp"
 #include "tests/io/tiny_model.hpp"
 
 namespace plumb {

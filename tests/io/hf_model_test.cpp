@@ -1,4 +1,4 @@
-#include "io/hf_model.hpp"
+#include "io/huggingface/hf_model.hpp"
 
 #include <gtest/gtest.h>
 

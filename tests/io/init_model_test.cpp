@@ -1,4 +1,4 @@
-#include "io/init_model.hpp"
+#include "io/huggingface/init_model.hpp"
 
 #include <gtest/gtest.h>
 
@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "io/file/file.hpp"
-#include "io/hf_model.hpp"
-#include "io/tokenizer_files.hpp"
+#include "io/huggingface/hf_model.hpp"
+#include "io/huggingface/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 #include "lib/model/initialise.hpp"
 #include "lib/text/chat_template.hpp"

@@ -1,5 +1,5 @@
 // Adapters merged into what HfModel reads, against sums in double.
-#include "io/merged_weights.hpp"
+#include "io/huggingface/merged_weights.hpp"
 
 #include <gtest/gtest.h>
 

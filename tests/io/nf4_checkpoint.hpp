@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "io/file/atomic_directory.hpp"
-#include "io/hf_model.hpp"
-#include "io/nf4_export.hpp"
+#include "io/huggingface/hf_model.hpp"
+#include "io/huggingface/nf4_export.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/random.hpp"
 #include "tests/io/temporary_directory.hpp"

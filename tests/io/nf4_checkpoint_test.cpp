@@ -4,7 +4,7 @@
 #include <set>
 #include <thread>
 
-#include "io/hf_export.hpp"
+#include "io/huggingface/hf_export.hpp"
 #include "tests/io/nf4_checkpoint.hpp"
 
 namespace plumb {

@@ -1,4 +1,4 @@
-#include "io/peft_targets.hpp"
+#include "io/huggingface/peft_targets.hpp"
 
 #include <gtest/gtest.h>
 

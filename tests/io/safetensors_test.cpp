@@ -1,4 +1,4 @@
-#include "io/safetensors.hpp"
+#include "io/huggingface/safetensors.hpp"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 #include <cstring>
 #include <limits>
 
-#include "io/safetensors_writer.hpp"
+#include "io/huggingface/safetensors_writer.hpp"
 #include "lib/base/check.hpp"
 #include "tests/io/temporary_directory.hpp"
 

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "io/file/file.hpp"
-#include "io/hf_model.hpp"
-#include "io/safetensors_writer.hpp"
+#include "io/huggingface/hf_model.hpp"
+#include "io/huggingface/safetensors_writer.hpp"
 #include "lib/model/model_config.hpp"
 #include "lib/model/parameters.hpp"
 #include "tests/io/temporary_directory.hpp"

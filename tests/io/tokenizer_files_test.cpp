@@ -1,4 +1,4 @@
-#include "io/tokenizer_files.hpp"
+#include "io/huggingface/tokenizer_files.hpp"
 
 #include <gtest/gtest.h>
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "io/hf_model.hpp"
+#include "io/huggingface/hf_model.hpp"
 #include "lib/model/batch.hpp"
 #include "lib/model/block.hpp"
 #include "lib/objective/token_loss.hpp"

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "io/hf_model.hpp"
-#include "io/tokenizer_files.hpp"
+#include "io/huggingface/hf_model.hpp"
+#include "io/huggingface/tokenizer_files.hpp"
 #include "lib/model/decode.hpp"
 #include "tests/support/reference.hpp"
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "io/safetensors_writer.hpp"
+#include "io/huggingface/safetensors_writer.hpp"
 
 namespace plumb {
 

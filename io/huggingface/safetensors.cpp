@@ -1,4 +1,4 @@
-#include "io/safetensors.hpp"
+#include "io/huggingface/safetensors.hpp"
 
 #include <algorithm>
 #include <bit>

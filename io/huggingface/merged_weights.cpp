@@ -1,4 +1,4 @@
-#include "io/merged_weights.hpp"
+#include "io/huggingface/merged_weights.hpp"
 
 #include <algorithm>
 #include <array>

@@ -1,4 +1,4 @@
-#include "io/export_files.hpp"
+#include "io/huggingface/export_files.hpp"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "io/file/file.hpp"
-#include "io/safetensors_header.hpp"
+#include "io/huggingface/safetensors_header.hpp"
 
 namespace plumb {
 

@@ -7,10 +7,10 @@
 #include <span>
 #include <string>
 
-#include "io/hf_model.hpp"
-#include "io/peft_config.hpp"
-#include "io/peft_targets.hpp"
-#include "io/safetensors.hpp"
+#include "io/huggingface/hf_model.hpp"
+#include "io/huggingface/peft_config.hpp"
+#include "io/huggingface/peft_targets.hpp"
+#include "io/huggingface/safetensors.hpp"
 #include "lib/model/lora.hpp"
 #include "lib/model/model_config.hpp"
 #include "lib/model/parameters.hpp"

@@ -1,4 +1,4 @@
-#include "io/safetensors_header.hpp"
+#include "io/huggingface/safetensors_header.hpp"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>

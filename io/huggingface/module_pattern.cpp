@@ -1,4 +1,4 @@
-#include "io/module_pattern.hpp"
+#include "io/huggingface/module_pattern.hpp"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>

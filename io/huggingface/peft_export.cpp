@@ -1,10 +1,10 @@
-#include "io/adapter_export.hpp"
+#include "io/huggingface/peft_export.hpp"
 
 #include <algorithm>
 #include <bit>
 
-#include "io/adapter.hpp"
 #include "io/file/file.hpp"
+#include "io/huggingface/peft_adapter.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

@@ -15,9 +15,9 @@
 #include <string_view>
 #include <vector>
 
-#include "io/nf4_tensors.hpp"
-#include "io/quantizing_reader.hpp"
-#include "io/safetensors.hpp"
+#include "io/huggingface/nf4_tensors.hpp"
+#include "io/huggingface/quantizing_reader.hpp"
+#include "io/huggingface/safetensors.hpp"
 #include "lib/model/model_config.hpp"
 #include "lib/model/parameters.hpp"
 

@@ -7,7 +7,7 @@
 #include <functional>
 #include <span>
 
-#include "io/adapter.hpp"
+#include "io/huggingface/peft_adapter.hpp"
 #include "lib/model/parameters.hpp"
 
 namespace plumb {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "io/peft_config.hpp"
+#include "io/huggingface/peft_config.hpp"
 #include "lib/model/lora.hpp"
 #include "lib/model/model_config.hpp"
 

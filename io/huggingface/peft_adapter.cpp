@@ -1,4 +1,4 @@
-#include "io/adapter.hpp"
+#include "io/huggingface/peft_adapter.hpp"
 
 #include <algorithm>
 #include <cmath>

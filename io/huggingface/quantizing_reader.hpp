@@ -10,7 +10,7 @@
 #include <span>
 #include <vector>
 
-#include "io/nf4_tensors.hpp"
+#include "io/huggingface/nf4_tensors.hpp"
 #include "lib/model/nf4.hpp"
 
 namespace plumb {

@@ -1,4 +1,4 @@
-#include "io/hf_export.hpp"
+#include "io/huggingface/hf_export.hpp"
 
 #include <algorithm>
 #include <map>
@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "io/file/file.hpp"
-#include "io/hf_model.hpp"
+#include "io/huggingface/hf_model.hpp"
 #include "lib/base/check.hpp"
 #include "lib/model/config_json.hpp"
 

@@ -1,4 +1,4 @@
-#include "io/nf4_tensors.hpp"
+#include "io/huggingface/nf4_tensors.hpp"
 
 #include <algorithm>
 #include <cmath>

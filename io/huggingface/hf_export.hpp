@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "io/export_files.hpp"
+#include "io/huggingface/export_files.hpp"
 #include "lib/base/dtype.hpp"
 #include "lib/model/model_config.hpp"
 #include "lib/model/parameters.hpp"

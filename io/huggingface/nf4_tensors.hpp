@@ -12,7 +12,7 @@
 #include <string_view>
 #include <vector>
 
-#include "io/safetensors.hpp"
+#include "io/huggingface/safetensors.hpp"
 #include "lib/model/nf4.hpp"
 
 namespace plumb {

@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "io/export_files.hpp"
-#include "io/hf_model.hpp"
+#include "io/huggingface/export_files.hpp"
+#include "io/huggingface/hf_model.hpp"
 #include "lib/model/parameters.hpp"
 
 namespace plumb {

@@ -1,4 +1,4 @@
-#include "io/quantizing_reader.hpp"
+#include "io/huggingface/quantizing_reader.hpp"
 
 #include "lib/base/check.hpp"
 

@@ -1,12 +1,12 @@
-#include "io/peft_targets.hpp"
+#include "io/huggingface/peft_targets.hpp"
 
 #include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
 
-#include "io/hf_model.hpp"
-#include "io/module_pattern.hpp"
+#include "io/huggingface/hf_model.hpp"
+#include "io/huggingface/module_pattern.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

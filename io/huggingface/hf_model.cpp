@@ -1,4 +1,4 @@
-#include "io/hf_model.hpp"
+#include "io/huggingface/hf_model.hpp"
 
 #include <dirent.h>
 
@@ -9,8 +9,8 @@
 #include <set>
 #include <unordered_set>
 
-#include "io/adapter.hpp"
-#include "io/merged_weights.hpp"
+#include "io/huggingface/merged_weights.hpp"
+#include "io/huggingface/peft_adapter.hpp"
 #include "lib/base/check.hpp"
 #include "lib/model/config_json.hpp"
 #include "lib/model/initialise.hpp"

@@ -1,4 +1,4 @@
-#include "io/init_model.hpp"
+#include "io/huggingface/init_model.hpp"
 
 #include <algorithm>
 #include <array>
@@ -7,8 +7,8 @@
 #include <optional>
 
 #include "io/file/file.hpp"
-#include "io/hf_export.hpp"
-#include "io/tokenizer_files.hpp"
+#include "io/huggingface/hf_export.hpp"
+#include "io/huggingface/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 #include "lib/model/initialise.hpp"
 #include "lib/model/parameters.hpp"

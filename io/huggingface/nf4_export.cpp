@@ -1,4 +1,4 @@
-#include "io/nf4_export.hpp"
+#include "io/huggingface/nf4_export.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -7,7 +7,7 @@
 #include <optional>
 
 #include "io/file/file.hpp"
-#include "io/nf4_tensors.hpp"
+#include "io/huggingface/nf4_tensors.hpp"
 #include "lib/base/check.hpp"
 #include "lib/model/config_json.hpp"
 #include "lib/model/quantization_config.hpp"

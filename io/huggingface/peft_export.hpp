@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "io/hf_export.hpp"
-#include "io/peft_config.hpp"
+#include "io/huggingface/hf_export.hpp"
+#include "io/huggingface/peft_config.hpp"
 #include "lib/model/parameters.hpp"
 
 namespace plumb {

@@ -1,4 +1,4 @@
-#include "io/peft_config.hpp"
+#include "io/huggingface/peft_config.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -1,4 +1,4 @@
-#include "io/safetensors_writer.hpp"
+#include "io/huggingface/safetensors_writer.hpp"
 
 #include <cstring>
 #include <nlohmann/json.hpp>
