@@ -8,7 +8,7 @@
 #include "apps/commands.hpp"
 #include "apps/pipeline/pipeline.hpp"
 #include "apps/run_on_ranks.hpp"
-#include "io/record_file.hpp"
+#include "io/records/record_file.hpp"
 #include "lib/base/check.hpp"
 #include "lib/text/row_format.hpp"
 

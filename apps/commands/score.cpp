@@ -16,7 +16,7 @@
 #include "apps/run_on_ranks.hpp"
 #include "io/dataset/prepare.hpp"
 #include "io/file/file.hpp"
-#include "io/record_file.hpp"
+#include "io/records/record_file.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 

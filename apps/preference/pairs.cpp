@@ -16,7 +16,7 @@
 #include "io/dataset/prepare.hpp"
 #include "io/file/json_lines_writer.hpp"
 #include "io/huggingface/tokenizer_files.hpp"
-#include "io/record_file.hpp"
+#include "io/records/record_file.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "io/record_file.hpp"
+#include "io/records/record_file.hpp"
 #include "lib/model/model_config.hpp"
 #include "lib/text/row.hpp"
 

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "apps/preference/prompts.hpp"
-#include "io/record_file.hpp"
+#include "io/records/record_file.hpp"
 #include "lib/base/check.hpp"
 #include "lib/text/pair.hpp"
 #include "lib/text/row.hpp"

@@ -4,7 +4,7 @@
 #include "io/dataset/token_shard.hpp"
 #include "io/file/sha256.hpp"
 #include "io/huggingface/tokenizer_files.hpp"
-#include "io/record_file.hpp"
+#include "io/records/record_file.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

@@ -8,8 +8,8 @@
 
 #include "io/dataset/dataset_index.hpp"
 #include "io/dataset/prepare.hpp"
-#include "io/duplicate_rows.hpp"
-#include "io/record_file.hpp"
+#include "io/records/duplicate_rows.hpp"
+#include "io/records/record_file.hpp"
 
 namespace plumb {
 

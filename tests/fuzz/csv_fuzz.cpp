@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "io/record_file.hpp"
+#include "io/records/record_file.hpp"
 #include "tests/fuzz/fuzz_target.hpp"
 #include "tests/fuzz/input_file.hpp"
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "io/record_file.hpp"
+#include "io/records/record_file.hpp"
 #include "lib/text/example.hpp"
 #include "lib/text/pair.hpp"
 #include "lib/text/row.hpp"

@@ -6,7 +6,7 @@
 #include <fstream>
 #include <string>
 
-#include "io/record_file.hpp"
+#include "io/records/record_file.hpp"
 
 namespace plumb {
 namespace {

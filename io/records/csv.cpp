@@ -1,4 +1,4 @@
-#include "io/csv.hpp"
+#include "io/records/csv.hpp"
 
 #include <algorithm>
 

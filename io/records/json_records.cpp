@@ -1,4 +1,4 @@
-#include "io/json_records.hpp"
+#include "io/records/json_records.hpp"
 
 #include <algorithm>
 #include <optional>

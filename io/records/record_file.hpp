@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "io/record_scanner.hpp"
+#include "io/records/record_scanner.hpp"
 
 namespace plumb {
 

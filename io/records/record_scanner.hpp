@@ -8,9 +8,9 @@
 #include <string_view>
 #include <vector>
 
-#include "io/csv.hpp"
-#include "io/json_records.hpp"
-#include "io/record_place.hpp"
+#include "io/records/csv.hpp"
+#include "io/records/json_records.hpp"
+#include "io/records/record_place.hpp"
 
 namespace plumb {
 

@@ -1,4 +1,4 @@
-#include "io/record_scanner.hpp"
+#include "io/records/record_scanner.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>

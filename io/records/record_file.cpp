@@ -1,4 +1,4 @@
-#include "io/record_file.hpp"
+#include "io/records/record_file.hpp"
 
 #include <algorithm>
 #include <cstring>

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
-#include "io/record_place.hpp"
+#include "io/records/record_place.hpp"
 
 namespace plumb {
 

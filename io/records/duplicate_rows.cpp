@@ -1,4 +1,4 @@
-#include "io/duplicate_rows.hpp"
+#include "io/records/duplicate_rows.hpp"
 
 #include <xxhash.h>
 

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "io/record_place.hpp"
+#include "io/records/record_place.hpp"
 
 namespace plumb {
 
