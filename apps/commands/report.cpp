@@ -4,7 +4,7 @@
 #include "apps/commands.hpp"
 #include "apps/commands/single_rank.hpp"
 #include "apps/options/options.hpp"
-#include "io/report.hpp"
+#include "io/report/report.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

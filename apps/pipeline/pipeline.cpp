@@ -11,7 +11,7 @@
 #include "apps/run/control.hpp"
 #include "apps/train/stage.hpp"
 #include "io/file/file.hpp"
-#include "io/report.hpp"
+#include "io/report/report.hpp"
 #include "io/run_lock.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/fault.hpp"

@@ -7,7 +7,7 @@
 #include "apps/run/output_directory.hpp"
 #include "io/file/file.hpp"
 #include "io/file/json_tolerant.hpp"
-#include "io/report.hpp"
+#include "io/report/report.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

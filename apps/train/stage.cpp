@@ -24,7 +24,7 @@
 #include "apps/train/step_log.hpp"
 #include "apps/train/step_loop.hpp"
 #include "io/process_memory.hpp"
-#include "io/report.hpp"
+#include "io/report/report.hpp"
 #include "io/run_lock.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/fault.hpp"

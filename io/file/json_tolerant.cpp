@@ -1,7 +1,7 @@
 #include "io/file/json_tolerant.hpp"
 
 #include "io/file/file.hpp"
-#include "io/report_text.hpp"
+#include "io/report/text.hpp"
 
 namespace plumb {
 namespace {

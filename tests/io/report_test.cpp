@@ -1,4 +1,4 @@
-#include "io/report.hpp"
+#include "io/report/report.hpp"
 
 #include <gtest/gtest.h>
 #include <utime.h>
@@ -8,7 +8,7 @@
 
 #include "io/dataset/dataset_index.hpp"
 #include "io/file/file.hpp"
-#include "io/run_summary.hpp"
+#include "io/report/run_summary.hpp"
 #include "lib/base/check.hpp"
 #include "tests/io/markup.hpp"
 #include "tests/io/temporary_directory.hpp"

@@ -1,4 +1,4 @@
-#include "io/run_summary.hpp"
+#include "io/report/run_summary.hpp"
 
 #include <dirent.h>
 #include <sys/stat.h>

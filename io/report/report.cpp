@@ -1,4 +1,4 @@
-#include "io/report.hpp"
+#include "io/report/report.hpp"
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
@@ -8,10 +8,10 @@
 #include <set>
 
 #include "io/file/file.hpp"
-#include "io/report_parts.hpp"
-#include "io/report_stage.hpp"
-#include "io/report_style.hpp"
-#include "io/report_text.hpp"
+#include "io/report/parts.hpp"
+#include "io/report/stage.hpp"
+#include "io/report/style.hpp"
+#include "io/report/text.hpp"
 
 namespace plumb {
 namespace {

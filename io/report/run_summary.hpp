@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "io/svg_plot.hpp"
+#include "io/report/svg_plot.hpp"
 
 namespace plumb {
 

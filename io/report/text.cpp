@@ -1,4 +1,4 @@
-#include "io/report_text.hpp"
+#include "io/report/text.hpp"
 
 #include <fmt/format.h>
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "io/svg_plot.hpp"
+#include "io/report/svg_plot.hpp"
 
 namespace plumb {
 

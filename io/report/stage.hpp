@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "io/report_parts.hpp"
-#include "io/run_summary.hpp"
+#include "io/report/parts.hpp"
+#include "io/report/run_summary.hpp"
 
 namespace plumb {
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "io/run_summary.hpp"
+#include "io/report/run_summary.hpp"
 
 namespace plumb {
 

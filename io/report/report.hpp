@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "io/run_summary.hpp"
+#include "io/report/run_summary.hpp"
 
 namespace plumb {
 

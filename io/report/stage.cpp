@@ -1,4 +1,4 @@
-#include "io/report_stage.hpp"
+#include "io/report/stage.hpp"
 
 #include <fmt/format.h>
 
@@ -7,8 +7,8 @@
 #include <numbers>
 #include <set>
 
-#include "io/report_text.hpp"
-#include "io/svg_plot.hpp"
+#include "io/report/svg_plot.hpp"
+#include "io/report/text.hpp"
 #include "partition/memory_plan.hpp"
 
 namespace plumb {

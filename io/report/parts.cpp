@@ -1,4 +1,4 @@
-#include "io/report_parts.hpp"
+#include "io/report/parts.hpp"
 
 #include <fmt/format.h>
 
@@ -6,8 +6,8 @@
 #include <cmath>
 
 #include "io/file/json_tolerant.hpp"
-#include "io/report_text.hpp"
-#include "io/svg_plot.hpp"
+#include "io/report/svg_plot.hpp"
+#include "io/report/text.hpp"
 
 namespace plumb {
 namespace {

@@ -1,4 +1,4 @@
-#include "io/plot_axis.hpp"
+#include "io/report/plot_axis.hpp"
 
 #include <fmt/format.h>
 

@@ -1,12 +1,12 @@
-#include "io/svg_plot.hpp"
+#include "io/report/svg_plot.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 
-#include "io/plot_axis.hpp"
-#include "io/report_text.hpp"
+#include "io/report/plot_axis.hpp"
+#include "io/report/text.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {
