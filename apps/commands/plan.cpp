@@ -9,7 +9,7 @@
 #include "apps/run/output_directory.hpp"
 #include "io/file/file.hpp"
 #include "io/huggingface/peft_adapter.hpp"
-#include "io/process_memory.hpp"
+#include "io/run/process_memory.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

@@ -11,8 +11,8 @@
 #include "apps/run/progress.hpp"
 #include "io/file/file.hpp"
 #include "io/file/json_tolerant.hpp"
-#include "io/run_lock.hpp"
-#include "io/run_status.hpp"
+#include "io/run/lock.hpp"
+#include "io/run/status.hpp"
 #include "lib/base/check.hpp"
 #include "partition/memory_plan.hpp"
 

@@ -12,7 +12,7 @@
 #include "apps/train/stage.hpp"
 #include "io/file/file.hpp"
 #include "io/report/report.hpp"
-#include "io/run_lock.hpp"
+#include "io/run/lock.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/fault.hpp"
 #include "lib/base/log.hpp"

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "apps/options/train_options.hpp"
-#include "apps/stage_notes.hpp"
+#include "io/run/notes.hpp"
 #include "partition/communicator.hpp"
 
 namespace plumb {

@@ -5,7 +5,7 @@
 #include "apps/options/train_options.hpp"
 #include "apps/preference/completions.hpp"
 #include "apps/preference/row_prompts.hpp"
-#include "apps/stage_notes.hpp"
+#include "io/run/notes.hpp"
 #include "partition/communicator.hpp"
 
 namespace plumb {

@@ -11,7 +11,7 @@
 #include "apps/run/stop_request.hpp"
 #include "apps/run/stragglers.hpp"
 #include "apps/train/trainer.hpp"
-#include "io/run_status.hpp"
+#include "io/run/status.hpp"
 #include "partition/communicator.hpp"
 
 namespace plumb {

@@ -8,8 +8,8 @@
 #include "io/checkpoint/directory.hpp"
 #include "io/file/file.hpp"
 #include "io/file/json_tolerant.hpp"
-#include "io/process_identity.hpp"
-#include "io/run_log.hpp"
+#include "io/run/metrics_log.hpp"
+#include "io/run/process_identity.hpp"
 #include "lib/base/check.hpp"
 #include "lib/kernels/kernels.hpp"
 

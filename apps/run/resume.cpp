@@ -10,7 +10,7 @@
 #include "apps/train/checkpoints.hpp"
 #include "io/checkpoint/directory.hpp"
 #include "io/file/file.hpp"
-#include "io/process_identity.hpp"
+#include "io/run/process_identity.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 

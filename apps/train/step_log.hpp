@@ -5,7 +5,7 @@
 #include <string>
 
 #include "apps/train/trainer.hpp"
-#include "io/run_log.hpp"
+#include "io/run/metrics_log.hpp"
 
 namespace plumb {
 

@@ -11,7 +11,7 @@
 #include "apps/train/bad_steps.hpp"
 #include "io/checkpoint/directory.hpp"
 #include "io/file/file.hpp"
-#include "io/process_memory.hpp"
+#include "io/run/process_memory.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/fault.hpp"
 #include "lib/base/log.hpp"

@@ -1,5 +1,5 @@
 // Two jobs on one directory: the second is refused.
-#include "io/run_lock.hpp"
+#include "io/run/lock.hpp"
 
 #include <gtest/gtest.h>
 #include <unistd.h>

@@ -4,8 +4,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "io/run_lock.hpp"
-#include "io/run_status.hpp"
+#include "io/run/lock.hpp"
+#include "io/run/status.hpp"
 #include "tests/support/pipeline_test.hpp"
 
 namespace plumb::test {

@@ -1,4 +1,4 @@
-#include "io/run_lock.hpp"
+#include "io/run/lock.hpp"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -16,7 +16,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "io/process_identity.hpp"
+#include "io/run/process_identity.hpp"
 #include "lib/base/check.hpp"
 #include "tests/io/temporary_directory.hpp"
 

@@ -1,5 +1,5 @@
 // metrics.jsonl of a run that goes on: no line twice, none that was cut off, and events to match.
-#include "io/run_log.hpp"
+#include "io/run/metrics_log.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "io/run_status.hpp"
+#include "io/run/status.hpp"
 
 #include <gtest/gtest.h>
 

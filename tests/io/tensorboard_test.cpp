@@ -1,4 +1,4 @@
-#include "io/tensorboard.hpp"
+#include "io/run/tensorboard.hpp"
 
 #include <gtest/gtest.h>
 
@@ -9,7 +9,7 @@
 #include <map>
 #include <vector>
 
-#include "io/run_log.hpp"
+#include "io/run/metrics_log.hpp"
 #include "lib/base/check.hpp"
 #include "tests/io/temporary_directory.hpp"
 

@@ -1,4 +1,4 @@
-#include "io/tensorboard.hpp"
+#include "io/run/tensorboard.hpp"
 
 #include <unistd.h>
 

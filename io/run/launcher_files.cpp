@@ -1,4 +1,4 @@
-#include "io/launcher_files.hpp"
+#include "io/run/launcher_files.hpp"
 
 #include <fmt/format.h>
 #include <sys/stat.h>

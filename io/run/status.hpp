@@ -12,7 +12,7 @@
 #include <string_view>
 #include <thread>
 
-#include "io/process_identity.hpp"
+#include "io/run/process_identity.hpp"
 
 namespace plumb {
 

@@ -1,4 +1,4 @@
-#include "io/run_log.hpp"
+#include "io/run/metrics_log.hpp"
 
 #include <unistd.h>
 

@@ -5,7 +5,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
-#include "io/process_identity.hpp"
+#include "io/run/process_identity.hpp"
 
 namespace plumb {
 

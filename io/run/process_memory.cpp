@@ -1,4 +1,4 @@
-#include "io/process_memory.hpp"
+#include "io/run/process_memory.hpp"
 
 #include <fstream>
 #include <string>

@@ -1,4 +1,4 @@
-#include "io/process_identity.hpp"
+#include "io/run/process_identity.hpp"
 
 #include <fmt/format.h>
 #include <unistd.h>

@@ -1,4 +1,4 @@
-#include "apps/stage_notes.hpp"
+#include "io/run/notes.hpp"
 
 #include <utility>
 

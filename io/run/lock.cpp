@@ -1,4 +1,4 @@
-#include "io/run_lock.hpp"
+#include "io/run/lock.hpp"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -18,8 +18,8 @@
 
 #include "io/file/file.hpp"
 #include "io/file/json_tolerant.hpp"
-#include "io/launcher_files.hpp"
-#include "io/process_identity.hpp"
+#include "io/run/launcher_files.hpp"
+#include "io/run/process_identity.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 

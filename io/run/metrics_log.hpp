@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "io/tensorboard.hpp"
+#include "io/run/tensorboard.hpp"
 
 namespace plumb {
 
