@@ -8,7 +8,7 @@
 #include "apps/models/shared_decoder.hpp"
 #include "io/huggingface/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
-#include "lib/text/utf8.hpp"
+#include "lib/base/utf8.hpp"
 
 namespace plumb {
 

@@ -20,8 +20,8 @@
 #include "io/records/duplicate_rows.hpp"
 #include "io/records/record_file.hpp"
 #include "lib/base/check.hpp"
+#include "lib/base/json_fields.hpp"
 #include "lib/base/log.hpp"
-#include "lib/text/json_fields.hpp"
 
 namespace plumb {
 namespace {

@@ -2,7 +2,7 @@
 
 #include "io/file/file.hpp"
 #include "lib/base/check.hpp"
-#include "lib/text/json_fields.hpp"
+#include "lib/base/json_fields.hpp"
 
 namespace plumb {
 namespace {

@@ -9,7 +9,7 @@
 #include <functional>
 
 #include "lib/base/check.hpp"
-#include "lib/text/utf8.hpp"
+#include "lib/base/utf8.hpp"
 
 namespace plumb {
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-#include "lib/text/utf8.hpp"
+#include "lib/base/utf8.hpp"
 
 namespace plumb {
 

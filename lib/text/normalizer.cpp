@@ -4,9 +4,9 @@
 #include <type_traits>
 
 #include "lib/base/check.hpp"
-#include "lib/text/json_fields.hpp"
+#include "lib/base/json_fields.hpp"
+#include "lib/base/utf8.hpp"
 #include "lib/text/unicode_form.hpp"
-#include "lib/text/utf8.hpp"
 
 namespace plumb {
 

@@ -5,9 +5,9 @@
 #include <utility>
 
 #include "lib/base/check.hpp"
+#include "lib/base/utf8.hpp"
 #include "lib/text/row_cells.hpp"
 #include "lib/text/text_end.hpp"
-#include "lib/text/utf8.hpp"
 
 namespace plumb {
 namespace {

@@ -7,8 +7,8 @@
 #include <array>
 
 #include "lib/base/check.hpp"
+#include "lib/base/utf8.hpp"
 #include "lib/text/regex_dialect.hpp"
-#include "lib/text/utf8.hpp"
 
 namespace plumb {
 

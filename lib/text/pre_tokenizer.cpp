@@ -3,10 +3,10 @@
 #include <algorithm>
 
 #include "lib/base/check.hpp"
+#include "lib/base/json_fields.hpp"
+#include "lib/base/utf8.hpp"
 #include "lib/text/byte_level.hpp"
-#include "lib/text/json_fields.hpp"
 #include "lib/text/normalizer.hpp"
-#include "lib/text/utf8.hpp"
 
 namespace plumb {
 

@@ -4,8 +4,8 @@
 #include <cmath>
 
 #include "lib/base/check.hpp"
-#include "lib/text/json_fields.hpp"
-#include "lib/text/utf8.hpp"
+#include "lib/base/json_fields.hpp"
+#include "lib/base/utf8.hpp"
 
 namespace plumb {
 

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "lib/base/check.hpp"
+#include "lib/base/utf8.hpp"
 #include "lib/text/tokenizer_parts.hpp"
-#include "lib/text/utf8.hpp"
 
 namespace plumb {
 

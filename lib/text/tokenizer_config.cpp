@@ -3,7 +3,7 @@
 #include <charconv>
 
 #include "lib/base/check.hpp"
-#include "lib/text/json_fields.hpp"
+#include "lib/base/json_fields.hpp"
 
 namespace plumb {
 

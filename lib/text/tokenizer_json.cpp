@@ -1,5 +1,5 @@
 #include "lib/base/check.hpp"
-#include "lib/text/json_fields.hpp"
+#include "lib/base/json_fields.hpp"
 #include "lib/text/tokenizer_parts.hpp"
 
 namespace plumb {

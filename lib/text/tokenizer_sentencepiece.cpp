@@ -3,9 +3,9 @@
 #include <numeric>
 
 #include "lib/base/check.hpp"
+#include "lib/base/utf8.hpp"
 #include "lib/text/sentencepiece_model.hpp"
 #include "lib/text/tokenizer_parts.hpp"
-#include "lib/text/utf8.hpp"
 
 namespace plumb {
 

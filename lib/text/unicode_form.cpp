@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "lib/base/check.hpp"
-#include "lib/text/utf8.hpp"
+#include "lib/base/utf8.hpp"
 
 namespace plumb {
 

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <vector>
 
+#include "lib/base/utf8.hpp"
 #include "lib/text/chat_template.hpp"
 #include "lib/text/jinja.hpp"
-#include "lib/text/utf8.hpp"
 #include "tests/fuzz/fuzz_target.hpp"
 
 namespace plumb::fuzz {

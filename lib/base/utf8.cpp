@@ -1,4 +1,4 @@
-#include "lib/text/utf8.hpp"
+#include "lib/base/utf8.hpp"
 
 #include <cstdint>
 #include <cstring>

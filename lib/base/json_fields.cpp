@@ -1,4 +1,4 @@
-#include "lib/text/json_fields.hpp"
+#include "lib/base/json_fields.hpp"
 
 #include "lib/base/check.hpp"
 #include "lib/base/strict_json.hpp"
