@@ -5,7 +5,7 @@
 #include <ctime>
 
 #include "lib/base/check.hpp"
-#include "lib/text/jinja.hpp"
+#include "lib/jinja/template.hpp"
 #include "lib/text/named_templates.hpp"
 
 namespace plumb {

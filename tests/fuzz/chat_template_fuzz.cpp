@@ -4,8 +4,8 @@
 #include <vector>
 
 #include "lib/base/utf8.hpp"
+#include "lib/jinja/template.hpp"
 #include "lib/text/chat_template.hpp"
-#include "lib/text/jinja.hpp"
 #include "tests/fuzz/fuzz_target.hpp"
 
 namespace plumb::fuzz {

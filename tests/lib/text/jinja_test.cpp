@@ -1,4 +1,4 @@
-#include "lib/text/jinja.hpp"
+#include "lib/jinja/template.hpp"
 
 #include <gtest/gtest.h>
 

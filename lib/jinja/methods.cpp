@@ -1,4 +1,4 @@
-#include "lib/text/jinja_methods.hpp"
+#include "lib/jinja/methods.hpp"
 
 #include <utf8proc.h>
 

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "lib/text/jinja_arguments.hpp"
+#include "lib/jinja/arguments.hpp"
 
 namespace plumb::jinja {
 

@@ -1,8 +1,8 @@
-#include "lib/text/jinja_filters.hpp"
-#include "lib/text/jinja_interpreter.hpp"
-#include "lib/text/jinja_methods.hpp"
-#include "lib/text/jinja_operators.hpp"
-#include "lib/text/jinja_tests.hpp"
+#include "lib/jinja/filters.hpp"
+#include "lib/jinja/interpreter.hpp"
+#include "lib/jinja/is_tests.hpp"
+#include "lib/jinja/methods.hpp"
+#include "lib/jinja/operators.hpp"
 
 namespace plumb::jinja {
 

@@ -3,10 +3,10 @@
 #include <cstdlib>
 #include <optional>
 
-#include "lib/text/jinja_filters.hpp"
-#include "lib/text/jinja_methods.hpp"
-#include "lib/text/jinja_operators.hpp"
-#include "lib/text/jinja_print.hpp"
+#include "lib/jinja/filters.hpp"
+#include "lib/jinja/methods.hpp"
+#include "lib/jinja/operators.hpp"
+#include "lib/jinja/print.hpp"
 
 namespace plumb::jinja {
 namespace {

@@ -1,4 +1,4 @@
-#include "lib/text/jinja_value.hpp"
+#include "lib/jinja/value.hpp"
 
 #include <algorithm>
 

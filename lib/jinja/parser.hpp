@@ -6,8 +6,8 @@
 #include <string_view>
 #include <vector>
 
-#include "lib/text/jinja_lexer.hpp"
-#include "lib/text/jinja_syntax.hpp"
+#include "lib/jinja/lexer.hpp"
+#include "lib/jinja/syntax.hpp"
 
 namespace plumb::jinja {
 

@@ -1,10 +1,10 @@
-#include "lib/text/jinja_filters.hpp"
+#include "lib/jinja/filters.hpp"
 
 #include <algorithm>
 #include <charconv>
 
-#include "lib/text/jinja_operators.hpp"
-#include "lib/text/jinja_tests.hpp"
+#include "lib/jinja/is_tests.hpp"
+#include "lib/jinja/operators.hpp"
 
 namespace plumb::jinja {
 namespace {

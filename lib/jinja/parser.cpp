@@ -1,8 +1,8 @@
-#include "lib/text/jinja_parser.hpp"
+#include "lib/jinja/parser.hpp"
 
 #include <algorithm>
 
-#include "lib/text/jinja_nesting.hpp"
+#include "lib/jinja/nesting.hpp"
 
 namespace plumb::jinja {
 

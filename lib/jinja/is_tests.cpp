@@ -1,7 +1,7 @@
-#include "lib/text/jinja_tests.hpp"
+#include "lib/jinja/is_tests.hpp"
 
-#include "lib/text/jinja_filters.hpp"
-#include "lib/text/jinja_operators.hpp"
+#include "lib/jinja/filters.hpp"
+#include "lib/jinja/operators.hpp"
 
 namespace plumb::jinja {
 namespace {

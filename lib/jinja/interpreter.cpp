@@ -1,7 +1,7 @@
-#include "lib/text/jinja_interpreter.hpp"
+#include "lib/jinja/interpreter.hpp"
 
-#include "lib/text/jinja.hpp"
-#include "lib/text/jinja_parser.hpp"
+#include "lib/jinja/parser.hpp"
+#include "lib/jinja/template.hpp"
 
 namespace plumb::jinja {
 

@@ -1,4 +1,4 @@
-#include "lib/text/jinja_print.hpp"
+#include "lib/jinja/print.hpp"
 
 #include <utf8proc.h>
 
@@ -6,7 +6,7 @@
 #include <charconv>
 #include <cmath>
 
-#include "lib/text/jinja_value.hpp"
+#include "lib/jinja/value.hpp"
 
 namespace plumb::jinja {
 

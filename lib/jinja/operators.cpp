@@ -1,11 +1,11 @@
-#include "lib/text/jinja_operators.hpp"
+#include "lib/jinja/operators.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <optional>
 
-#include "lib/text/jinja_methods.hpp"
+#include "lib/jinja/methods.hpp"
 
 namespace plumb::jinja {
 

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "lib/text/jinja_value.hpp"
+#include "lib/jinja/value.hpp"
 
 namespace plumb::jinja {
 

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "lib/base/check.hpp"
-#include "lib/text/jinja_text.hpp"
+#include "lib/jinja/text.hpp"
 
 namespace plumb::jinja {
 

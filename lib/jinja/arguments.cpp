@@ -1,4 +1,4 @@
-#include "lib/text/jinja_arguments.hpp"
+#include "lib/jinja/arguments.hpp"
 
 #include <algorithm>
 

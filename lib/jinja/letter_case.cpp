@@ -1,6 +1,6 @@
 #include <utf8proc.h>
 
-#include "lib/text/jinja_text.hpp"
+#include "lib/jinja/text.hpp"
 
 namespace plumb::jinja {
 

@@ -1,10 +1,10 @@
-#include "lib/text/jinja_lexer.hpp"
+#include "lib/jinja/lexer.hpp"
 
 #include <algorithm>
 #include <array>
 #include <charconv>
 
-#include "lib/text/jinja_text.hpp"
+#include "lib/jinja/text.hpp"
 
 namespace plumb::jinja {
 

@@ -4,7 +4,7 @@
 #include <optional>
 #include <string>
 
-#include "lib/text/jinja_value.hpp"
+#include "lib/jinja/value.hpp"
 
 namespace plumb::jinja {
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "lib/text/jinja_arguments.hpp"
+#include "lib/jinja/arguments.hpp"
 
 namespace plumb::jinja {
 

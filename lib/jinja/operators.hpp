@@ -2,8 +2,8 @@
 // Source: the Python language reference, "Expressions"; Jinja's Environment.getattr and getitem.
 #pragma once
 
-#include "lib/text/jinja_syntax.hpp"
-#include "lib/text/jinja_value.hpp"
+#include "lib/jinja/syntax.hpp"
+#include "lib/jinja/value.hpp"
 
 namespace plumb::jinja {
 

@@ -7,8 +7,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "lib/text/jinja_arguments.hpp"
-#include "lib/text/jinja_syntax.hpp"
+#include "lib/jinja/arguments.hpp"
+#include "lib/jinja/syntax.hpp"
 
 namespace plumb::jinja {
 

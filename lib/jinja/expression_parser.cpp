@@ -1,9 +1,9 @@
 #include <algorithm>
 #include <array>
 
-#include "lib/text/jinja_filters.hpp"
-#include "lib/text/jinja_nesting.hpp"
-#include "lib/text/jinja_tests.hpp"
+#include "lib/jinja/filters.hpp"
+#include "lib/jinja/is_tests.hpp"
+#include "lib/jinja/nesting.hpp"
 
 namespace plumb::jinja {
 

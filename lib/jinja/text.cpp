@@ -1,4 +1,4 @@
-#include "lib/text/jinja_text.hpp"
+#include "lib/jinja/text.hpp"
 
 #include <algorithm>
 #include <limits>

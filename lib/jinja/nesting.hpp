@@ -1,7 +1,7 @@
 // Counts the recursion of the parser while it lives: hostile nesting ends in an error, not in a stack overflow.
 #pragma once
 
-#include "lib/text/jinja_parser.hpp"
+#include "lib/jinja/parser.hpp"
 
 namespace plumb::jinja {
 
