@@ -10,7 +10,7 @@
 
 #include "benchmarks/timing.hpp"
 #include "lib/kernels/kernels.hpp"
-#include "lib/model/nf4_tensor.hpp"
+#include "lib/nn/nf4_tensor.hpp"
 
 int main(int argc, char** argv) {
   using namespace plumb;

@@ -11,7 +11,7 @@
 
 #include "benchmarks/timing.hpp"
 #include "lib/kernels/kernels.hpp"
-#include "lib/model/product.hpp"
+#include "lib/nn/matmul.hpp"
 
 namespace {
 

@@ -12,8 +12,8 @@
 #include <span>
 #include <vector>
 
-#include "lib/model/block.hpp"
 #include "lib/model/lora.hpp"
+#include "lib/nn/block.hpp"
 #include "lib/optim/adamw_state.hpp"
 #include "partition/frozen_base.hpp"
 #include "partition/trainable_model.hpp"

@@ -12,9 +12,9 @@
 #include <span>
 #include <vector>
 
-#include "lib/model/block.hpp"
 #include "lib/model/lora.hpp"
 #include "lib/model/nf4.hpp"
+#include "lib/nn/block.hpp"
 #include "lib/objective/token_loss.hpp"
 #include "partition/unit_exchange.hpp"
 

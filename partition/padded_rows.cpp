@@ -3,7 +3,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 
-#include "lib/model/tensor_kernels.hpp"
+#include "lib/nn/tensor_kernels.hpp"
 
 namespace plumb {
 

@@ -10,7 +10,7 @@
 #include <span>
 #include <vector>
 
-#include "lib/model/block.hpp"
+#include "lib/nn/block.hpp"
 #include "lib/optim/adamw_state.hpp"
 #include "partition/trainable_model.hpp"
 #include "partition/unit_exchange.hpp"

@@ -6,7 +6,7 @@
 
 #include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
-#include "lib/model/tensor_kernels.hpp"
+#include "lib/nn/tensor_kernels.hpp"
 
 namespace plumb {
 

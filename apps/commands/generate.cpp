@@ -19,7 +19,7 @@
 #include "io/huggingface/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
-#include "lib/model/decode.hpp"
+#include "lib/nn/decode.hpp"
 #include "lib/text/text_stream.hpp"
 
 namespace plumb {

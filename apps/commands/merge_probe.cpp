@@ -15,8 +15,8 @@
 
 #include "io/huggingface/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
-#include "lib/model/block.hpp"
-#include "lib/model/tensor_kernels.hpp"
+#include "lib/nn/block.hpp"
+#include "lib/nn/tensor_kernels.hpp"
 #include "lib/objective/reward.hpp"
 
 namespace plumb {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "apps/models/model_setup.hpp"
-#include "lib/model/decode.hpp"
+#include "lib/nn/decode.hpp"
 #include "partition/communicator.hpp"
 #include "partition/node_memory.hpp"
 

@@ -10,7 +10,7 @@
 #include <limits>
 
 #include "lib/base/check.hpp"
-#include "lib/model/tensor_kernels.hpp"
+#include "lib/nn/tensor_kernels.hpp"
 #include "lib/objective/logistic.hpp"
 
 namespace plumb {

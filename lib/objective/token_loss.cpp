@@ -9,8 +9,8 @@
 
 #include <algorithm>
 
-#include "lib/model/product.hpp"
-#include "lib/model/tensor_kernels.hpp"
+#include "lib/nn/matmul.hpp"
+#include "lib/nn/tensor_kernels.hpp"
 
 namespace plumb {
 

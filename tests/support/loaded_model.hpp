@@ -10,7 +10,7 @@
 
 #include "io/huggingface/hf_model.hpp"
 #include "lib/model/batch.hpp"
-#include "lib/model/block.hpp"
+#include "lib/nn/block.hpp"
 #include "lib/objective/token_loss.hpp"
 
 namespace plumb {

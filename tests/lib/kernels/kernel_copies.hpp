@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "lib/kernels/kernels.hpp"
-#include "lib/model/tensor_kernels.hpp"
+#include "lib/nn/tensor_kernels.hpp"
 
 namespace plumb {
 

@@ -8,7 +8,7 @@
 #include <limits>
 #include <string_view>
 
-#include "lib/model/product.hpp"
+#include "lib/nn/matmul.hpp"
 #include "tests/lib/kernels/kernel_copies.hpp"
 
 namespace plumb {

@@ -1,4 +1,4 @@
-#include "lib/model/attention.hpp"
+#include "lib/nn/attention.hpp"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/full_like.h>
@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "lib/kernels/reference.hpp"
-#include "lib/model/block_reference.hpp"
+#include "lib/nn/block_reference.hpp"
 
 namespace plumb {
 namespace {

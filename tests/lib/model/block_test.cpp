@@ -1,5 +1,5 @@
 // The hand-written forward and backward of a block against LibTorch's autograd of block_reference.hpp.
-#include "lib/model/block.hpp"
+#include "lib/nn/block.hpp"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/full.h>
@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "lib/kernels/reference.hpp"
-#include "lib/model/block_reference.hpp"
+#include "lib/nn/block_reference.hpp"
 
 namespace plumb {
 namespace {

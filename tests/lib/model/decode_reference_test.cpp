@@ -9,7 +9,7 @@
 
 #include "io/huggingface/hf_model.hpp"
 #include "io/huggingface/tokenizer_files.hpp"
-#include "lib/model/decode.hpp"
+#include "lib/nn/decode.hpp"
 #include "tests/support/reference.hpp"
 
 namespace plumb {

@@ -1,4 +1,4 @@
-#include "lib/model/decode.hpp"
+#include "lib/nn/decode.hpp"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>

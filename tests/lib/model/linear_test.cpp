@@ -1,5 +1,5 @@
 // A product with adapters, forward and backward, against LibTorch's autograd in float64 of the formulas of the papers.
-#include "lib/model/linear.hpp"
+#include "lib/nn/linear.hpp"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>

@@ -9,7 +9,7 @@
 
 #include "io/file/sha256.hpp"
 #include "lib/base/random.hpp"
-#include "lib/model/nf4_tensor.hpp"
+#include "lib/nn/nf4_tensor.hpp"
 #include "tests/lib/kernels/kernel_copies.hpp"
 
 namespace plumb {

@@ -1,4 +1,4 @@
-#include "lib/model/block.hpp"
+#include "lib/nn/block.hpp"
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
@@ -8,7 +8,7 @@
 #include <ATen/ops/zeros.h>
 
 #include "lib/base/random.hpp"
-#include "lib/model/tensor_kernels.hpp"
+#include "lib/nn/tensor_kernels.hpp"
 
 namespace plumb {
 

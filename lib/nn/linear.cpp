@@ -1,4 +1,4 @@
-#include "lib/model/linear.hpp"
+#include "lib/nn/linear.hpp"
 
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
@@ -11,9 +11,9 @@
 #include <ATen/ops/zeros_like.h>
 
 #include "lib/base/random.hpp"
-#include "lib/model/nf4_tensor.hpp"
-#include "lib/model/product.hpp"
-#include "lib/model/tensor_kernels.hpp"
+#include "lib/nn/matmul.hpp"
+#include "lib/nn/nf4_tensor.hpp"
+#include "lib/nn/tensor_kernels.hpp"
 
 namespace plumb {
 

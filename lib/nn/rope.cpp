@@ -1,4 +1,4 @@
-#include "lib/model/rope.hpp"
+#include "lib/nn/rope.hpp"
 
 #include <cmath>
 #include <numbers>

@@ -1,4 +1,4 @@
-#include "lib/model/nf4_tensor.hpp"
+#include "lib/nn/nf4_tensor.hpp"
 
 #include <ATen/Parallel.h>
 

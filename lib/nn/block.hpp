@@ -11,11 +11,11 @@
 #include <cstdint>
 #include <utility>
 
-#include "lib/model/attention.hpp"
-#include "lib/model/linear.hpp"
 #include "lib/model/model_config.hpp"
 #include "lib/model/parameters.hpp"
-#include "lib/model/rope.hpp"
+#include "lib/nn/attention.hpp"
+#include "lib/nn/linear.hpp"
+#include "lib/nn/rope.hpp"
 
 namespace plumb {
 

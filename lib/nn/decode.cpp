@@ -1,4 +1,4 @@
-#include "lib/model/decode.hpp"
+#include "lib/nn/decode.hpp"
 
 #include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h>
 #include <ATen/ops/addmm.h>
@@ -15,7 +15,7 @@
 #include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/random.hpp"
-#include "lib/model/tensor_kernels.hpp"
+#include "lib/nn/tensor_kernels.hpp"
 
 namespace plumb {
 

@@ -9,10 +9,10 @@
 #include <span>
 #include <vector>
 
-#include "lib/model/block.hpp"
 #include "lib/model/model_config.hpp"
 #include "lib/model/parameters.hpp"
 #include "lib/model/sampling.hpp"
+#include "lib/nn/block.hpp"
 
 namespace plumb {
 

@@ -1,4 +1,4 @@
-#include "lib/model/block_reference.hpp"
+#include "lib/nn/block_reference.hpp"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
@@ -13,7 +13,7 @@
 #include <limits>
 
 #include "lib/kernels/reference.hpp"
-#include "lib/model/rope.hpp"
+#include "lib/nn/rope.hpp"
 
 namespace plumb::reference {
 

@@ -1,4 +1,4 @@
-#include "lib/model/product.hpp"
+#include "lib/nn/matmul.hpp"
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/addmm.h>
@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <string_view>
 
-#include "lib/model/tensor_kernels.hpp"
+#include "lib/nn/tensor_kernels.hpp"
 
 namespace plumb {
 

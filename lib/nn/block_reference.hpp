@@ -7,9 +7,9 @@
 
 #include <span>
 
-#include "lib/model/attention.hpp"
-#include "lib/model/block.hpp"
 #include "lib/model/model_config.hpp"
+#include "lib/nn/attention.hpp"
+#include "lib/nn/block.hpp"
 
 namespace plumb::reference {
 

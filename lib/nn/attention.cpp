@@ -1,4 +1,4 @@
-#include "lib/model/attention.hpp"
+#include "lib/nn/attention.hpp"
 
 #include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h>
 #include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu_backward.h>
