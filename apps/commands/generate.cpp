@@ -20,7 +20,7 @@
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 #include "lib/nn/decode.hpp"
-#include "lib/text/text_stream.hpp"
+#include "lib/tokenizer/text_stream.hpp"
 
 namespace plumb {
 

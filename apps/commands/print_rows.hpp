@@ -4,7 +4,7 @@
 #include <string>
 
 #include "io/dataset/token_shard.hpp"
-#include "lib/text/tokenizer.hpp"
+#include "lib/tokenizer/tokenizer.hpp"
 
 namespace plumb {
 

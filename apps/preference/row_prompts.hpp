@@ -9,7 +9,7 @@
 
 #include "apps/options/options.hpp"
 #include "lib/model/model_config.hpp"
-#include "lib/text/tokenizer.hpp"
+#include "lib/tokenizer/tokenizer.hpp"
 
 namespace plumb {
 

@@ -12,9 +12,9 @@
 #include "lib/base/check.hpp"
 #include "lib/model/initialise.hpp"
 #include "lib/model/parameters.hpp"
-#include "lib/text/byte_level.hpp"
 #include "lib/text/chat_template.hpp"
 #include "lib/text/named_templates.hpp"
+#include "lib/tokenizer/byte_level.hpp"
 
 namespace plumb {
 

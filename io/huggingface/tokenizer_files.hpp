@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "lib/text/tokenizer.hpp"
+#include "lib/tokenizer/tokenizer.hpp"
 
 namespace plumb {
 

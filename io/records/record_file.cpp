@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "lib/base/check.hpp"
-#include "lib/text/tokenizer.hpp"
+#include "lib/tokenizer/tokenizer.hpp"
 
 namespace plumb {
 namespace {

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "lib/text/tokenizer.hpp"
+#include "lib/tokenizer/tokenizer.hpp"
 
 namespace plumb {
 

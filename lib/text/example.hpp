@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "lib/text/row.hpp"
-#include "lib/text/tokenizer.hpp"
+#include "lib/tokenizer/tokenizer.hpp"
 
 namespace plumb {
 

@@ -10,7 +10,7 @@
 
 #include "lib/text/chat_template.hpp"
 #include "lib/text/row_format.hpp"
-#include "lib/text/tokenizer.hpp"
+#include "lib/tokenizer/tokenizer.hpp"
 
 namespace plumb {
 

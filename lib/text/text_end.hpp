@@ -7,7 +7,7 @@
 #include <span>
 #include <string>
 
-#include "lib/text/tokenizer.hpp"
+#include "lib/tokenizer/tokenizer.hpp"
 
 namespace plumb {
 

@@ -1,7 +1,7 @@
 // tokenizer.model: what is accepted encodes and decodes a few texts.
 #include <vector>
 
-#include "lib/text/tokenizer.hpp"
+#include "lib/tokenizer/tokenizer.hpp"
 #include "tests/fuzz/fuzz_target.hpp"
 
 namespace plumb::fuzz {

@@ -2,7 +2,7 @@
 // decodes a few texts, within its limits of time and growth.
 #include <vector>
 
-#include "lib/text/tokenizer.hpp"
+#include "lib/tokenizer/tokenizer.hpp"
 #include "tests/fuzz/fuzz_target.hpp"
 
 namespace plumb::fuzz {

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "lib/text/tokenizer.hpp"
+#include "lib/tokenizer/tokenizer.hpp"
 #include "tests/fuzz/fuzz_target.hpp"
 #include "tests/lib/text/tokenizer_fixture.hpp"
 

@@ -1,4 +1,4 @@
-#include "lib/text/decoder.hpp"
+#include "lib/tokenizer/decoder.hpp"
 
 #include <gtest/gtest.h>
 

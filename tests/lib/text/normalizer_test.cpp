@@ -1,4 +1,4 @@
-#include "lib/text/normalizer.hpp"
+#include "lib/tokenizer/normalizer.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "lib/text/pre_tokenizer.hpp"
+#include "lib/tokenizer/pre_tokenizer.hpp"
 
 #include <gtest/gtest.h>
 

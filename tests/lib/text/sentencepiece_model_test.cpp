@@ -1,4 +1,4 @@
-#include "lib/text/sentencepiece_model.hpp"
+#include "lib/tokenizer/sentencepiece_model.hpp"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "lib/base/check.hpp"
-#include "lib/text/tokenizer.hpp"
+#include "lib/tokenizer/tokenizer.hpp"
 #include "tests/lib/text/tokenizer_fixture.hpp"
 
 namespace plumb {

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "lib/text/byte_level.hpp"
+#include "lib/tokenizer/byte_level.hpp"
 
 namespace plumb {
 

@@ -8,7 +8,7 @@
 #include <sstream>
 #include <string>
 
-#include "lib/text/tokenizer.hpp"
+#include "lib/tokenizer/tokenizer.hpp"
 
 namespace plumb {
 namespace {

@@ -1,4 +1,4 @@
-#include "lib/text/tokenizer.hpp"
+#include "lib/tokenizer/tokenizer.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "lib/text/text_stream.hpp"
+#include "lib/tokenizer/text_stream.hpp"
 
 #include <algorithm>
 

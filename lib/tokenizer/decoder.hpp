@@ -8,8 +8,8 @@
 #include <variant>
 #include <vector>
 
-#include "lib/text/pattern.hpp"
-#include "lib/text/pre_tokenizer.hpp"
+#include "lib/tokenizer/pattern.hpp"
+#include "lib/tokenizer/pre_tokenizer.hpp"
 
 namespace plumb {
 

@@ -1,12 +1,12 @@
-#include "lib/text/pre_tokenizer.hpp"
+#include "lib/tokenizer/pre_tokenizer.hpp"
 
 #include <algorithm>
 
 #include "lib/base/check.hpp"
 #include "lib/base/json_fields.hpp"
 #include "lib/base/utf8.hpp"
-#include "lib/text/byte_level.hpp"
-#include "lib/text/normalizer.hpp"
+#include "lib/tokenizer/byte_level.hpp"
+#include "lib/tokenizer/normalizer.hpp"
 
 namespace plumb {
 

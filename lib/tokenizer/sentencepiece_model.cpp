@@ -1,4 +1,4 @@
-#include "lib/text/sentencepiece_model.hpp"
+#include "lib/tokenizer/sentencepiece_model.hpp"
 
 #include <bit>
 #include <cmath>

@@ -4,8 +4,8 @@
 
 #include "lib/base/check.hpp"
 #include "lib/base/utf8.hpp"
-#include "lib/text/sentencepiece_model.hpp"
-#include "lib/text/tokenizer_parts.hpp"
+#include "lib/tokenizer/sentencepiece_model.hpp"
+#include "lib/tokenizer/tokenizer_parts.hpp"
 
 namespace plumb {
 

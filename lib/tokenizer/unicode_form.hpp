@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "lib/text/normalizer.hpp"
+#include "lib/tokenizer/normalizer.hpp"
 
 namespace plumb {
 

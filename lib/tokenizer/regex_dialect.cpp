@@ -1,4 +1,4 @@
-#include "lib/text/regex_dialect.hpp"
+#include "lib/tokenizer/regex_dialect.hpp"
 
 #include <algorithm>
 #include <array>

@@ -1,10 +1,10 @@
-#include "lib/text/tokenizer.hpp"
+#include "lib/tokenizer/tokenizer.hpp"
 
 #include <algorithm>
 
 #include "lib/base/check.hpp"
 #include "lib/base/utf8.hpp"
-#include "lib/text/tokenizer_parts.hpp"
+#include "lib/tokenizer/tokenizer_parts.hpp"
 
 namespace plumb {
 

@@ -1,4 +1,4 @@
-#include "lib/text/vocabulary.hpp"
+#include "lib/tokenizer/vocabulary.hpp"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>

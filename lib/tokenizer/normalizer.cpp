@@ -1,4 +1,4 @@
-#include "lib/text/normalizer.hpp"
+#include "lib/tokenizer/normalizer.hpp"
 
 #include <algorithm>
 #include <type_traits>
@@ -6,7 +6,7 @@
 #include "lib/base/check.hpp"
 #include "lib/base/json_fields.hpp"
 #include "lib/base/utf8.hpp"
-#include "lib/text/unicode_form.hpp"
+#include "lib/tokenizer/unicode_form.hpp"
 
 namespace plumb {
 

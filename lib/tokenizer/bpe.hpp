@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "lib/text/vocabulary.hpp"
+#include "lib/tokenizer/vocabulary.hpp"
 
 namespace plumb {
 

@@ -1,4 +1,4 @@
-#include "lib/text/decoder.hpp"
+#include "lib/tokenizer/decoder.hpp"
 
 #include <algorithm>
 #include <charconv>
@@ -7,8 +7,8 @@
 #include "lib/base/check.hpp"
 #include "lib/base/json_fields.hpp"
 #include "lib/base/utf8.hpp"
-#include "lib/text/byte_level.hpp"
-#include "lib/text/normalizer.hpp"
+#include "lib/tokenizer/byte_level.hpp"
+#include "lib/tokenizer/normalizer.hpp"
 
 namespace plumb {
 

@@ -1,6 +1,6 @@
 #include "lib/base/check.hpp"
 #include "lib/base/json_fields.hpp"
-#include "lib/text/tokenizer_parts.hpp"
+#include "lib/tokenizer/tokenizer_parts.hpp"
 
 namespace plumb {
 

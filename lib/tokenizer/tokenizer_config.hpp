@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "lib/text/added_tokens.hpp"
+#include "lib/tokenizer/added_tokens.hpp"
 
 namespace plumb {
 

@@ -8,12 +8,12 @@
 #include <string_view>
 #include <vector>
 
-#include "lib/text/added_tokens.hpp"
-#include "lib/text/bpe.hpp"
-#include "lib/text/decoder.hpp"
-#include "lib/text/normalizer.hpp"
-#include "lib/text/pre_tokenizer.hpp"
-#include "lib/text/tokenizer_config.hpp"
+#include "lib/tokenizer/added_tokens.hpp"
+#include "lib/tokenizer/bpe.hpp"
+#include "lib/tokenizer/decoder.hpp"
+#include "lib/tokenizer/normalizer.hpp"
+#include "lib/tokenizer/pre_tokenizer.hpp"
+#include "lib/tokenizer/tokenizer_config.hpp"
 
 namespace plumb {
 

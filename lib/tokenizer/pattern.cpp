@@ -1,4 +1,4 @@
-#include "lib/text/pattern.hpp"
+#include "lib/tokenizer/pattern.hpp"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -8,7 +8,7 @@
 
 #include "lib/base/check.hpp"
 #include "lib/base/utf8.hpp"
-#include "lib/text/regex_dialect.hpp"
+#include "lib/tokenizer/regex_dialect.hpp"
 
 namespace plumb {
 

@@ -8,7 +8,7 @@
 #include <variant>
 #include <vector>
 
-#include "lib/text/pattern.hpp"
+#include "lib/tokenizer/pattern.hpp"
 
 namespace plumb {
 

@@ -1,4 +1,4 @@
-#include "lib/text/bpe.hpp"
+#include "lib/tokenizer/bpe.hpp"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>

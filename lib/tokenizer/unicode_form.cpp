@@ -1,4 +1,4 @@
-#include "lib/text/unicode_form.hpp"
+#include "lib/tokenizer/unicode_form.hpp"
 
 #include <utf8proc.h>
 

@@ -1,4 +1,4 @@
-#include "lib/text/tokenizer_config.hpp"
+#include "lib/tokenizer/tokenizer_config.hpp"
 
 #include <charconv>
 

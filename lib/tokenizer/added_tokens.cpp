@@ -1,10 +1,10 @@
-#include "lib/text/added_tokens.hpp"
+#include "lib/tokenizer/added_tokens.hpp"
 
 #include <algorithm>
 
 #include "lib/base/check.hpp"
 #include "lib/base/utf8.hpp"
-#include "lib/text/pattern.hpp"
+#include "lib/tokenizer/pattern.hpp"
 
 namespace plumb {
 
