@@ -13,7 +13,7 @@
 #include "io/huggingface/peft_adapter.hpp"
 #include "lib/base/check.hpp"
 #include "lib/model/config_json.hpp"
-#include "lib/model/initialise.hpp"
+#include "lib/model/initialize.hpp"
 
 namespace plumb {
 

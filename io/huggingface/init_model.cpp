@@ -10,7 +10,7 @@
 #include "io/huggingface/hf_export.hpp"
 #include "io/huggingface/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
-#include "lib/model/initialise.hpp"
+#include "lib/model/initialize.hpp"
 #include "lib/model/parameters.hpp"
 #include "lib/text/chat_template.hpp"
 #include "lib/text/named_templates.hpp"

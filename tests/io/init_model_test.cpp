@@ -11,7 +11,7 @@
 #include "io/huggingface/hf_model.hpp"
 #include "io/huggingface/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
-#include "lib/model/initialise.hpp"
+#include "lib/model/initialize.hpp"
 #include "lib/text/chat_template.hpp"
 #include "tests/io/temporary_directory.hpp"
 #include "tests/io/tiny_model.hpp"

@@ -1,4 +1,4 @@
-#include "lib/model/initialise.hpp"
+#include "lib/model/initialize.hpp"
 
 #include <gtest/gtest.h>
 
