@@ -10,7 +10,7 @@
 #include "lib/text/row.hpp"
 #include "tests/fuzz/fuzz_target.hpp"
 #include "tests/fuzz/input_file.hpp"
-#include "tests/lib/text/tokenizer_fixture.hpp"
+#include "tests/lib/tokenizer/tokenizer_fixture.hpp"
 
 namespace plumb::fuzz {
 

@@ -4,7 +4,7 @@
 
 #include "lib/tokenizer/tokenizer.hpp"
 #include "tests/fuzz/fuzz_target.hpp"
-#include "tests/lib/text/tokenizer_fixture.hpp"
+#include "tests/lib/tokenizer/tokenizer_fixture.hpp"
 
 namespace plumb::fuzz {
 

@@ -13,8 +13,8 @@
 #include <thread>
 #include <vector>
 
-#include "tests/io/temporary_directory.hpp"
 #include "tests/support/run_program.hpp"
+#include "tests/support/temporary_directory.hpp"
 
 namespace plumb::test {
 

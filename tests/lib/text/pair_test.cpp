@@ -5,7 +5,7 @@
 #include <string>
 
 #include "lib/base/check.hpp"
-#include "tests/io/byte_tokenizer.hpp"
+#include "tests/io/huggingface/byte_tokenizer.hpp"
 
 namespace plumb {
 namespace {

@@ -1,0 +1,234 @@
+#include "io/huggingface/hf_export.hpp"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "io/file/atomic_directory.hpp"
+#include "lib/base/check.hpp"
+#include "tests/io/huggingface/tiny_model.hpp"
+#include "tests/support/temporary_directory.hpp"
+
+namespace plumb {
+namespace {
+
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+void expect_contains(const std::string& text, std::initializer_list<const char*> parts) {
+  for (const char* part : parts) EXPECT_NE(text.find(part), std::string::npos) << text << "\nlacks " << part;
+}
+
+/// Writes all units in ranges of `piece` elements, the last range first, as ranks in any order would.
+void write_units(const ExportPlan& plan, const std::string& temporary, const HfModel& source, int64_t piece) {
+  for (size_t u = 0; u < source.units().size(); ++u) {
+    const UnitLayout& unit = source.units()[u];
+    const int64_t num_pieces = (unit.num_elements + 50 + piece - 1) / piece;
+    for (int64_t i = num_pieces - 1; i >= 0; --i) {
+      std::vector<float> values(static_cast<size_t>(piece));
+      source.read_unit_range(unit, i * piece, (i + 1) * piece, values);
+      write_unit_range(plan, temporary, u, i * piece, (i + 1) * piece, values);
+    }
+  }
+}
+
+class Export : public testing::Test {
+ protected:
+  Export() {
+    fs::create_directory(source_path_);
+    const TemporaryDirectory made;
+    write_tiny_model(made, config_);
+    for (const char* name : {"config.json", "model.safetensors"}) fs::copy_file(made / name, source_path_ + "/" + name);
+  }
+  void add_to_source(const std::string& name, const std::string& text) { directory_.write("source/" + name, text); }
+  /// One export from begin to commit.
+  void run(Dtype dtype, int64_t max_file_bytes, int64_t piece, const std::string& source = "source") {
+    const HfModel model(source_path_);
+    const ExportPlan plan = plan_export(model.units(), dtype, max_file_bytes);
+    const std::string temporary = begin_export(target_path_);
+    create_export_files(plan, temporary);
+    write_units(plan, temporary, model, piece);
+    finish_export(plan, temporary, config_, source.empty() ? "" : directory_ / source);
+    commit_export(temporary, target_path_);
+  }
+  json exported_config() const { return json::parse(directory_.read("target/config.json")); }
+
+  const ModelConfig config_ = tiny_config(Family::kQwen3, false);
+  TemporaryDirectory directory_;
+  const std::string source_path_ = directory_ / "source", target_path_ = directory_ / "target";
+};
+
+TEST_F(Export, InFloat32IsReadBackToTheBitHoweverItWasCut) {
+  for (const int64_t piece : {37, 64, 5000})
+    for (const int64_t max_file_bytes : {int64_t{100}, int64_t{2000}, kDefaultExportFileBytes}) {
+      fs::remove_all(target_path_);
+      run(Dtype::kF32, max_file_bytes, piece);
+      const HfModel source(source_path_), target(target_path_);
+      for (const UnitLayout& unit : source.units())
+        ASSERT_EQ(read_whole_unit(target, unit), read_whole_unit(source, unit)) << piece << " " << max_file_bytes;
+    }
+  EXPECT_EQ(directory_.num_entries(), 2u);
+}
+
+TEST_F(Export, InBfloat16RoundsEveryWeight) {
+  run(Dtype::kBf16, 1500, 37);
+  const HfModel source(source_path_), target(target_path_);
+  for (const UnitLayout& unit : source.units()) {
+    std::vector<float> expected = read_whole_unit(source, unit);
+    for (float& value : expected) value = bf16_to_float(float_to_bf16(value));
+    EXPECT_EQ(read_whole_unit(target, unit), expected);
+    EXPECT_NE(expected, read_whole_unit(source, unit));
+  }
+  EXPECT_EQ(exported_config().at("dtype"), "bfloat16");
+}
+
+TEST_F(Export, OfOneFileHasNoIndex) {
+  run(Dtype::kF32, kDefaultExportFileBytes, 5000);
+  EXPECT_TRUE(fs::exists(target_path_ + "/model.safetensors"));
+  EXPECT_FALSE(fs::exists(target_path_ + "/model.safetensors.index.json"));
+  EXPECT_EQ(SafetensorsFile(target_path_ + "/model.safetensors").metadata().at("format"), "pt");
+}
+
+TEST_F(Export, OfSeveralFilesHasAnIndexThatCountsThem) {
+  run(Dtype::kF32, 2000, 5000);
+  const json index = json::parse(directory_.read("target/model.safetensors.index.json"));
+  const int64_t expected_parameters = num_parameters(unit_layouts(config_));
+  EXPECT_EQ(index.at("metadata").at("total_size"), expected_parameters * 4);
+  EXPECT_EQ(index.at("metadata").at("total_parameters"), expected_parameters);
+  EXPECT_EQ(index.at("weight_map").size(), tiny_tensors(config_).size());
+  const std::string last = index.at("weight_map").at("lm_head.weight");
+  const size_t num_files = static_cast<size_t>(std::stoi(last.substr(last.find("-of-") + 4)));
+  EXPECT_EQ(last, fmt::format("model-{0:05}-of-{0:05}.safetensors", num_files));
+  EXPECT_GT(num_files, 2u);
+}
+
+TEST_F(Export, PutsAtMostTheLimitIntoAFileUnlessOneTensorIsLarger) {
+  const std::vector<UnitLayout> units = unit_layouts(config_);
+  const int64_t limit = 600;
+  const ExportPlan plan = plan_export(units, Dtype::kF32, limit);
+  std::vector<int64_t> bytes(plan.files.size()), num_tensors(plan.files.size());
+  for (const auto& unit : plan.units)
+    for (const ExportTensor& tensor : unit) bytes[tensor.file] += tensor.num_elements * 4, ++num_tensors[tensor.file];
+  for (size_t i = 0; i < plan.files.size(); ++i) {
+    EXPECT_TRUE(bytes[i] <= limit || num_tensors[i] == 1) << plan.files[i].name;
+    EXPECT_EQ(plan.files[i].size_bytes, bytes[i] + static_cast<int64_t>(plan.files[i].header.size()));
+    EXPECT_GT(num_tensors[i], 0);
+  }
+  EXPECT_EQ(plan.tensor_bytes, num_parameters(units) * 4);
+}
+
+TEST_F(Export, KeepsKeysOfTheSourceConfigThatItDoesNotKnow) {
+  json source = json::parse(render_model_config(config_, "float32"));
+  source.erase("dtype");
+  source.update({{"torch_dtype", "float32"}, {"future_key", {{"a", 1.5}}}, {"architectures", {"Other"}}});
+  add_to_source("config.json", source.dump());
+  add_to_source("tokenizer.json", "tokens");
+  add_to_source("chat_template.jinja", "template");
+  add_to_source("optimizer.bin", "not copied");
+  run(Dtype::kBf16, kDefaultExportFileBytes, 5000);
+  const json config = exported_config();
+  EXPECT_EQ(config.at("future_key").at("a"), 1.5);
+  EXPECT_EQ(config.at("torch_dtype"), "bfloat16");
+  EXPECT_FALSE(config.contains("dtype"));
+  EXPECT_EQ(config.at("architectures"), json::array({"Qwen3ForCausalLM"}));
+  EXPECT_EQ(directory_.read("target/tokenizer.json"), "tokens");
+  EXPECT_EQ(directory_.read("target/chat_template.jinja"), "template");
+  EXPECT_FALSE(fs::exists(target_path_ + "/optimizer.bin"));
+}
+
+TEST_F(Export, WithoutASourceRendersTheConfig) {
+  run(Dtype::kF32, kDefaultExportFileBytes, 5000, "");
+  EXPECT_EQ(directory_.read("target/config.json"), render_model_config(config_, "float32"));
+}
+
+TEST_F(Export, RefusesTheConfigOfAnotherModel) {
+  ModelConfig other = config_;
+  other.rope.theta = 5.0;
+  add_to_source("config.json", render_model_config(other, "float32"));
+  expect_contains(message_of<DataError>([&] { run(Dtype::kF32, kDefaultExportFileBytes, 5000); }),
+                  {"source/config.json", "another one"});
+  EXPECT_FALSE(fs::exists(target_path_));
+}
+
+TEST_F(Export, ShowsNothingBeforeCommitAndNothingAfterAbandon) {
+  const ExportPlan plan = plan_export(unit_layouts(config_), Dtype::kF32);
+  const std::string temporary = begin_export(target_path_);
+  create_export_files(plan, temporary);
+  EXPECT_FALSE(fs::exists(target_path_));
+  EXPECT_EQ(fs::file_size(temporary + "/model.safetensors"), static_cast<uintmax_t>(plan.files[0].size_bytes));
+  abandon_export(temporary);
+  EXPECT_EQ(directory_.num_entries(), 1u);
+  abandon_export(source_path_);  // not a temporary directory
+  EXPECT_TRUE(fs::exists(source_path_));
+}
+
+TEST_F(Export, FailsBeforeAnythingIsWrittenWhenTheDiskIsTooSmall) {
+  ExportPlan plan = plan_export(unit_layouts(config_), Dtype::kF32);
+  plan.files[0].size_bytes = static_cast<int64_t>(fs::space(directory_.path()).free) + (int64_t{1} << 32);
+  const std::string temporary = begin_export(target_path_);
+  expect_contains(message_of<InputOutputError>([&] { create_export_files(plan, temporary); }), {"model.safetensors"});
+  abandon_export(temporary);
+}
+
+TEST_F(Export, OpensOnlyFilesThatRankZeroCreated) {
+  const ExportPlan plan = plan_export(unit_layouts(config_), Dtype::kF32);
+  const std::vector<float> values(4);
+  expect_contains(message_of<InputOutputError>([&] { write_unit_range(plan, directory_ / "absent", 0, 0, 4, values); }),
+                  {"absent/model.safetensors", "No such file"});
+}
+
+class ExportDirectory : public testing::Test {
+ protected:
+  std::string filled_temporary(ExistingDirectory existing) {
+    const std::string temporary = begin_export(target_path_, existing);
+    std::ofstream(temporary + "/config.json") << "new";
+    return temporary;
+  }
+  TemporaryDirectory directory_;
+  const std::string target_path_ = directory_ / "target";
+};
+
+TEST_F(ExportDirectory, ReplacesAModelOnlyWhenAllowed) {
+  fs::create_directory(target_path_);
+  directory_.write("target/config.json", "old");
+  directory_.write("target/old_file", "old");
+  expect_contains(message_of<UsageError>([&] { begin_export(target_path_); }), {"target", "new or empty"});
+  const std::string temporary = filled_temporary(ExistingDirectory::kReplace);
+  expect_contains(message_of<UsageError>([&] { commit_export(temporary, target_path_); }), {"target", "new or empty"});
+  EXPECT_EQ(directory_.read("target/config.json"), "old");
+  commit_export(temporary, target_path_ + "/", ExistingDirectory::kReplace);
+  EXPECT_EQ(directory_.read("target/config.json"), "new");
+  EXPECT_FALSE(fs::exists(target_path_ + "/old_file"));
+  EXPECT_EQ(directory_.num_entries(), 1u);
+}
+
+TEST_F(ExportDirectory, NeverReplacesWhatIsNotAModel) {
+  fs::create_directory(target_path_);
+  directory_.write("target/thesis.tex", "dear");
+  expect_contains(message_of<UsageError>([&] { begin_export(target_path_, ExistingDirectory::kReplace); }),
+                  {"target", "without config.json"});
+  const std::string file = directory_.write("file", "x");
+  expect_contains(message_of<UsageError>([&] { begin_export(file, ExistingDirectory::kReplace); }), {"got a file"});
+  EXPECT_EQ(directory_.read("target/thesis.tex"), "dear");
+}
+
+TEST_F(ExportDirectory, TakesAnEmptyDirectoryAndMakesParents) {
+  fs::create_directory(target_path_);
+  commit_export(filled_temporary(ExistingDirectory::kRefuse), target_path_);
+  EXPECT_EQ(directory_.read("target/config.json"), "new");
+  const std::string deep = directory_ / "a/b/c/";
+  commit_export(begin_export(deep), deep);
+  EXPECT_TRUE(fs::is_directory(directory_ / "a/b/c"));
+  EXPECT_NE(fs::status(deep).permissions() & fs::perms::group_read, fs::perms::none);
+}
+
+TEST_F(ExportDirectory, LosesOnlyItsOwnStaleDirectories) {
+  const std::string stale = filled_temporary(ExistingDirectory::kRefuse);
+  const std::string other = begin_export(directory_ / "target2");
+  remove_stale_exports(target_path_ + "/");
+  EXPECT_FALSE(fs::exists(stale));
+  EXPECT_TRUE(fs::exists(other));
+}
+
+}  // namespace
+}  // namespace plumb

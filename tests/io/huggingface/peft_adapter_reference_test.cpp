@@ -1,0 +1,66 @@
+// Adapters that PEFT itself wrote.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "io/file/atomic_directory.hpp"
+#include "io/huggingface/peft_adapter.hpp"
+#include "io/huggingface/peft_export.hpp"
+#include "tests/support/reference.hpp"
+#include "tests/support/temporary_directory.hpp"
+
+namespace plumb {
+namespace {
+
+class PeftReference : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override { PLUMB_NEEDS_REFERENCE(); }
+};
+
+TEST_P(PeftReference, IsReadAndWrittenBackToTheBit) {
+  const HfModel base(test::reference_file("models/stories260K"));
+  const std::string original = test::reference_file(std::string("models/") + GetParam());
+  const PeftAdapter adapter(original, base.config());
+  const UnitLayout& unit = adapter.unit();
+  std::vector<float> values(static_cast<size_t>(unit.num_elements));
+  adapter.read_range(0, unit.num_elements, values);
+  double largest_b = 0;
+  for (const Parameter& parameter : unit.parameters)
+    if (parameter.part == AdapterPart::kLoraB)
+      for (int64_t i = 0; i < parameter.num_elements(); ++i)
+        largest_b = std::max(largest_b, std::abs(double{values[static_cast<size_t>(parameter.offset + i)]}));
+  EXPECT_GT(largest_b, 0);
+
+  const TemporaryDirectory directory;
+  const std::string copy = directory / "copy";
+  const ExportPlan plan = plan_adapter_export(unit);
+  const std::string temporary = begin_export(copy);
+  create_export_files(plan, temporary);
+  write_unit_range(plan, temporary, 0, 0, unit.num_elements, values);
+  finish_adapter_export(plan, temporary, adapter.config(), unit, adapter_checksums(unit, 0, unit.num_elements, values));
+  commit_export(temporary, copy);
+
+  const SafetensorsFile expected(original + "/adapter_model.safetensors"), written(copy + "/adapter_model.safetensors");
+  ASSERT_EQ(written.entries().size(), expected.entries().size());
+  for (const SafetensorsEntry& entry : expected.entries()) {
+    const SafetensorsEntry& ours = written.at(entry.name);
+    ASSERT_EQ(ours.shape, entry.shape);
+    ASSERT_EQ(ours.dtype, entry.dtype);
+    std::vector<std::byte> a(static_cast<size_t>(entry.num_elements * 4)), b(a.size());
+    expected.read(entry, 0, std::span(a));
+    written.read(ours, 0, std::span(b));
+    EXPECT_EQ(a, b) << entry.name;
+  }
+  const auto theirs = nlohmann::json::parse(std::ifstream(original + "/adapter_config.json"));
+  const auto ours = nlohmann::json::parse(directory.read("copy/adapter_config.json"));
+  for (const auto& [key, value] : ours.items()) {
+    if (key == "target_modules") continue;  // a set: PEFT writes it in any order
+    EXPECT_EQ(value, theirs.at(key)) << key;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Adapters, PeftReference, testing::Values("stories260K-lora", "stories260K-lora-all"),
+                         [](const auto& tested) { return std::string(tested.param).size() > 16 ? "All" : "Default"; });
+
+}  // namespace
+}  // namespace plumb

@@ -1,0 +1,139 @@
+#include "io/huggingface/peft_config.hpp"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "lib/base/check.hpp"
+#include "tests/support/temporary_directory.hpp"
+
+namespace plumb {
+namespace {
+
+using nlohmann::json;
+
+LoraConfig parse(const json& object) { return parse_lora_config(object.dump(), "adapter_config.json"); }
+
+/// What PEFT itself writes, with one key changed.
+json written_by_peft(const std::string& key = "r", const json& value = 8) {
+  json object = json::parse(R"({"alora_invocation_tokens": null, "alpha_pattern": {}, "arrow_config": null,
+    "auto_mapping": null, "base_model_name_or_path": "some/base", "bias": "none", "corda_config": null,
+    "ensure_weight_tying": false, "eva_config": null, "exclude_modules": null, "fan_in_fan_out": false,
+    "inference_mode": true, "init_lora_weights": true, "kasa_config": null, "layer_replication": null,
+    "layers_pattern": null, "layers_to_transform": null, "loftq_config": {}, "lora_alpha": 16, "lora_bias": false,
+    "lora_dropout": 0.05, "lora_ga_config": null, "megatron_config": null, "megatron_core": "megatron.core",
+    "modules_to_save": null, "peft_type": "LORA", "peft_version": "0.21.2", "qalora_group_size": 16, "r": 8,
+    "rank_pattern": {}, "revision": null, "target_modules": ["q_proj", "v_proj"], "target_parameters": null,
+    "task_type": "CAUSAL_LM", "trainable_token_indices": null, "use_bdlora": null, "use_dora": false,
+    "use_qalora": false, "use_rslora": false, "a_key_of_the_future": {"x": [1]}})");
+  object[key] = value;
+  return object;
+}
+
+std::string refusal(const std::string& key, const json& value) {
+  return message_of<DataError>([&] { parse(written_by_peft(key, value)); });
+}
+
+TEST(LoraConfig, ReadsWhatPeftWrites) {
+  const LoraConfig config = parse(written_by_peft());
+  EXPECT_EQ(config.base_model, "some/base");
+  EXPECT_EQ(config.task_type, "CAUSAL_LM");
+  EXPECT_EQ(config.r, 8);
+  EXPECT_EQ(config.lora_alpha, 16);
+  EXPECT_EQ(config.lora_dropout, 0.05);
+  EXPECT_EQ(config.target_modules, (ModuleSelection{{"q_proj", "v_proj"}, ""}));
+  EXPECT_TRUE(config.exclude_modules.is_empty() && config.modules_to_save.empty());
+  EXPECT_FALSE(config.uses_dora || config.uses_rslora);
+}
+
+TEST(LoraConfig, HasPeftsDefaultsForWhatIsMissing) {
+  const LoraConfig config = parse({{"peft_type", "LORA"}});
+  EXPECT_EQ(config, (LoraConfig{.target_modules = {{"q_proj", "v_proj"}, ""}}));
+}
+
+TEST(LoraConfig, IsReadBackAsItWasWritten) {
+  const LoraConfig config = {.base_model = "b",
+                             .task_type = "SEQ_CLS",
+                             .r = 4,
+                             .lora_alpha = 2.5,
+                             .lora_dropout = 0.1,
+                             .target_modules = {{"down_proj", "q_proj"}, ""},
+                             .exclude_modules = {{}, ".*layers\\.0\\..*"},
+                             .rank_pattern = {{"q_proj", 2}},
+                             .alpha_pattern = {{"layers.1.*", 3}, {"x", 0.5}},
+                             .layers_to_transform = {0, 1},
+                             .modules_to_save = {"score"},
+                             .uses_rslora = true,
+                             .uses_dora = true};
+  const std::string text = render_lora_config(config);
+  EXPECT_EQ(parse_lora_config(text, "x"), config);
+  EXPECT_EQ(render_lora_config(parse_lora_config(text, "x")), text);
+}
+
+TEST(LoraConfig, IsWrittenWithTheKeysThatPeftKnowsSortedAndIndented) {
+  const std::string text =
+      render_lora_config({.r = 16, .lora_alpha = 32, .target_modules = {{"v_proj", "q_proj"}, ""}});
+  const json written = json::parse(text);
+  const json peft = written_by_peft();
+  for (const auto& [key, value] : written.items()) EXPECT_TRUE(peft.contains(key)) << key;
+  for (const char* key : {"peft_type", "task_type", "base_model_name_or_path", "bias", "fan_in_fan_out",
+                          "init_lora_weights", "modules_to_save", "inference_mode"})
+    EXPECT_TRUE(written.contains(key)) << key;
+  EXPECT_EQ(text, written.dump(2) + "\n");
+  EXPECT_EQ(written.at("target_modules"), json({"q_proj", "v_proj"}));
+  EXPECT_EQ(written.at("lora_alpha").dump(), "32");  // a whole number, as PEFT declares it
+  EXPECT_EQ(written.at("lora_dropout").dump(), "0.0");
+  EXPECT_TRUE(written.at("modules_to_save").is_null());
+}
+
+TEST(LoraConfig, RefusesByNameWhatItCannotDo) {
+  const std::vector<std::pair<std::string, json>> unsupported = {{"peft_type", "IA3"},
+                                                                 {"bias", "all"},
+                                                                 {"lora_bias", true},
+                                                                 {"fan_in_fan_out", true},
+                                                                 {"target_parameters", {"mlp.experts"}},
+                                                                 {"trainable_token_indices", {1, 2}},
+                                                                 {"layer_replication", {{0, 4}, {2, 5}}},
+                                                                 {"use_qalora", true},
+                                                                 {"use_bdlora", {{"nblocks", 2}}},
+                                                                 {"arrow_config", {{"top_k", 3}}},
+                                                                 {"alora_invocation_tokens", {5}},
+                                                                 {"ensure_weight_tying", true},
+                                                                 {"init_lora_weights", "pissa"},
+                                                                 {"init_lora_weights", "loftq"},
+                                                                 {"layers_pattern", "h"}};
+  for (const auto& [key, value] : unsupported) {
+    const std::string message = refusal(key, value);
+    EXPECT_NE(message.find("adapter_config.json: " + key), std::string::npos) << message;
+    EXPECT_NE(message.find("not supported"), std::string::npos) << message;
+  }
+}
+
+TEST(LoraConfig, RefusesValuesOfTheWrongKind) {
+  const std::vector<std::pair<std::string, json>> wrong = {{"r", 0},
+                                                           {"r", "8"},
+                                                           {"r", 8.5},
+                                                           {"r", int64_t{1} << 40},
+                                                           {"lora_alpha", nullptr},
+                                                           {"lora_dropout", 1.5},
+                                                           {"target_modules", 5},
+                                                           {"target_modules", {"q_proj", 5}},
+                                                           {"target_modules", {""}},
+                                                           {"rank_pattern", {"q_proj"}},
+                                                           {"rank_pattern", {{"q_proj", 0}}},
+                                                           {"alpha_pattern", {{"q_proj", "x"}}},
+                                                           {"layers_to_transform", {-1}},
+                                                           {"modules_to_save", "lm_head"},
+                                                           {"task_type", "TOKEN_CLS"},
+                                                           {"use_dora", 1}};
+  for (const auto& [key, value] : wrong) EXPECT_NE(refusal(key, value).find(key), std::string::npos);
+  json both = written_by_peft("target_modules", ".*q_proj");
+  both["layers_to_transform"] = {0};
+  EXPECT_NE(message_of<DataError>([&] { parse(both); }).find("regular expression"), std::string::npos);
+  for (const char* text : {"", "[]", "{", "{\"r\": 1, \"r\": 2}", "{}"})
+    message_of<DataError>([&] { parse_lora_config(text, "x"); });
+  message_of<DataError>([&] { parse_lora_config(std::string(100000, '['), "x"); });
+}
+
+}  // namespace
+}  // namespace plumb

@@ -1,0 +1,198 @@
+#include "io/huggingface/peft_targets.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <set>
+
+#include "lib/base/check.hpp"
+#include "tests/io/huggingface/tiny_model.hpp"
+
+namespace plumb {
+namespace {
+
+using enum ParameterKind;
+using Kinds = std::set<ParameterKind>;
+
+const Kinds kLinear = {kQ, kK, kV, kO, kGate, kUp, kDown};
+
+ModelConfig model_of(bool ties_embeddings = false, HeadKind head = HeadKind::kLanguageModel) {
+  ModelConfig config = tiny_config(Family::kLlama, ties_embeddings);
+  config.head = head;
+  return config;
+}
+
+LoraConfig lora(ModuleSelection targets) { return {.r = 2, .lora_alpha = 6, .target_modules = std::move(targets)}; }
+
+/// The kinds that are adapted in a layer.
+Kinds kinds_in(const Adapter& adapter, int64_t layer) {
+  Kinds kinds;
+  for (const LoraTarget& target : adapter.targets)
+    if (target.layer == layer) kinds.insert(target.kind);
+  return kinds;
+}
+
+void expect_contains(const std::string& text, std::initializer_list<const char*> parts) {
+  for (const char* part : parts) EXPECT_NE(text.find(part), std::string::npos) << text << "\nlacks " << part;
+}
+
+TEST(PeftTargets, AreNamedByPath) {
+  EXPECT_EQ(module_path(kQ, 3), "model.layers.3.self_attn.q_proj");
+  EXPECT_EQ(module_path(kHead, -1), "lm_head");
+  EXPECT_EQ(linear_module_names(),
+            (std::vector<std::string>{"down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"}));
+}
+
+TEST(PeftTargets, OfAListAreTheModulesWhosePathEndsWithAName) {
+  const Adapter adapter =
+      resolve_adapter(lora({{"model.layers.1.mlp.down_proj", "q_proj", "self_attn.v_proj"}, ""}), model_of());
+  EXPECT_EQ(kinds_in(adapter, 0), (Kinds{kQ, kV}));
+  EXPECT_EQ(kinds_in(adapter, 1), (Kinds{kQ, kV, kDown}));
+  EXPECT_EQ(adapter.targets.front(), (LoraTarget{kQ, 0, 2, 3.0}));
+}
+
+TEST(PeftTargets, AreOrderedByLayerAndKindWhateverTheOrderOfNames) {
+  const Adapter a = resolve_adapter(lora({{"down_proj", "q_proj", "k_proj"}, ""}), model_of());
+  EXPECT_EQ(a, resolve_adapter(lora({{"k_proj", "q_proj", "down_proj"}, ""}), model_of()));
+  for (size_t i = 1; i < a.targets.size(); ++i)
+    EXPECT_LT(std::pair(a.targets[i - 1].layer, a.targets[i - 1].kind),
+              std::pair(a.targets[i].layer, a.targets[i].kind));
+}
+
+TEST(PeftTargets, OfARegularExpressionMatchTheWholePath) {
+  const Adapter adapter = resolve_adapter(lora({{}, R"(.*layers\.1\..*\.(q_proj|up_proj))"}), model_of());
+  EXPECT_EQ(kinds_in(adapter, 0), Kinds{});
+  EXPECT_EQ(kinds_in(adapter, 1), (Kinds{kQ, kUp}));
+  message_of<UsageError>([] { resolve_adapter(lora({{}, "q_proj"}), model_of()); });  // not a whole path
+}
+
+TEST(PeftTargets, AllLinearMeansTheBlocksOnly) {
+  for (const HeadKind head : {HeadKind::kLanguageModel, HeadKind::kScore})
+    for (const char* word : {"all-linear", "All-Linear"}) {
+      const Adapter adapter = resolve_adapter(lora({{}, word}), model_of(false, head));
+      EXPECT_EQ(kinds_in(adapter, 0), kLinear);
+      EXPECT_EQ(kinds_in(adapter, 1), kLinear);
+      EXPECT_TRUE(adapter.whole.empty());
+    }
+}
+
+TEST(PeftTargets, MayBeExcludedOrLimitedToLayers) {
+  LoraConfig config = lora({{}, "all-linear"});
+  config.exclude_modules = {{"v_proj", "model.layers.0.mlp.up_proj"}, ""};
+  EXPECT_EQ(kinds_in(resolve_adapter(config, model_of()), 0), (Kinds{kQ, kK, kO, kGate, kDown}));
+  EXPECT_EQ(kinds_in(resolve_adapter(config, model_of()), 1), (Kinds{kQ, kK, kO, kGate, kUp, kDown}));
+  config.exclude_modules = {{}, ".*mlp.*"};
+  EXPECT_EQ(kinds_in(resolve_adapter(config, model_of()), 0), (Kinds{kQ, kK, kV, kO}));
+  config = lora({{"q_proj"}, ""});
+  config.layers_to_transform = {1};
+  EXPECT_EQ(kinds_in(resolve_adapter(config, model_of()), 0), Kinds{});
+  EXPECT_EQ(kinds_in(resolve_adapter(config, model_of()), 1), Kinds{kQ});
+}
+
+TEST(PeftTargets, TakeRankAndAlphaFromTheFirstPatternThatMatchesTheEndOfThePath) {
+  LoraConfig config = lora({{"q_proj", "k_proj", "v_proj"}, ""});
+  config.rank_pattern = {{"k_proj", 3}, {"layers.1.self_attn.[kv]_proj", 5}, {"_proj", 6}};  // "_proj": no whole name
+  config.alpha_pattern = {{"model.layers.0.self_attn.q_proj", 1}};
+  const Adapter adapter = resolve_adapter(config, model_of());
+  const std::vector<LoraTarget> expected = {{kQ, 0, 2, 0.5}, {kK, 0, 3, 2}, {kV, 0, 2, 3},
+                                            {kQ, 1, 2, 3},   {kK, 1, 3, 2}, {kV, 1, 5, 1.2}};
+  EXPECT_EQ(adapter.targets, expected);
+  config.uses_rslora = true;
+  EXPECT_EQ(resolve_adapter(config, model_of()).targets[1].scaling, 6 / std::sqrt(3.0));
+}
+
+TEST(PeftTargets, CarryDoraAndDropout) {
+  LoraConfig config = lora({{"q_proj"}, ""});
+  config.uses_dora = true;
+  config.lora_dropout = 0.25;
+  const Adapter adapter = resolve_adapter(config, model_of());
+  EXPECT_TRUE(adapter.has_magnitudes);
+  EXPECT_EQ(adapter.dropout, 0.25);
+}
+
+TEST(PeftTargets, OfUnknownNameAreRefusedWithThoseThatExist) {
+  expect_contains(message_of<UsageError>([] {
+                    resolve_adapter(lora({{"q_proj", "query"}, ""}), model_of());
+                  }),
+                  {"target_modules: query", "q_proj", "down_proj", "gate_proj", "all-linear"});
+  expect_contains(message_of<UsageError>([] {
+                    resolve_adapter(lora({{"q_prj"}, ""}), model_of());
+                  }),
+                  {"did you mean q_proj"});
+  expect_contains(message_of<UsageError>([] {
+                    resolve_adapter(lora({{}, ".*c_attn"}), model_of());
+                  }),
+                  {"none that matches", "q_proj"});
+  message_of<UsageError>([] { resolve_adapter(lora({}), model_of()); });
+}
+
+TEST(PeftTargets, AreNeverEmbeddingOrHead) {
+  for (const ModuleSelection& targets :
+       {ModuleSelection{{"lm_head", "q_proj"}, ""}, {{"embed_tokens"}, ""}, {{}, ".*"}, {{}, "lm_head|.*q_proj"}})
+    expect_contains(message_of<UsageError>([&] { resolve_adapter(lora(targets), model_of()); }),
+                    {"not supported", "lora_modules_to_save"});
+  LoraConfig saved = lora({{"lm_head", "q_proj"}, ""});
+  saved.modules_to_save = {"lm_head"};
+  EXPECT_EQ(kinds_in(resolve_adapter(saved, model_of()), 0), Kinds{kQ});
+}
+
+TEST(PeftTargets, OfTooHighARankAreRefusedWithTheShape) {
+  LoraConfig config = lora({{"q_proj", "k_proj"}, ""});
+  config.rank_pattern = {{"k_proj", 7}};
+  expect_contains(message_of<UsageError>([&] { resolve_adapter(config, model_of()); }),
+                  {"model.layers.0.self_attn.k_proj", "at most 6", "[6, 12]", "got 7"});
+  config.rank_pattern = {{"k_proj", 6}};
+  EXPECT_EQ(resolve_adapter(config, model_of()).targets[1].rank, 6);
+}
+
+TEST(ModulesToSave, AreEmbeddingHeadAndScore) {
+  LoraConfig config = lora({{"q_proj"}, ""});
+  config.modules_to_save = {"lm_head", "model.embed_tokens"};
+  EXPECT_EQ(resolve_adapter(config, model_of()).whole, (std::vector{kEmbedding, kHead}));
+  config.modules_to_save = {"embed_tokens"};
+  EXPECT_EQ(resolve_adapter(config, model_of()).whole, std::vector{kEmbedding});
+  config.modules_to_save = {"norm"};
+  expect_contains(message_of<UsageError>([&] { resolve_adapter(config, model_of()); }),
+                  {"norm", "embed_tokens", "lm_head", "score"});
+  config.modules_to_save = {"score"};
+  message_of<UsageError>([&] { resolve_adapter(config, model_of()); });
+}
+
+TEST(ModulesToSave, OfAClassifierHoldItsScoreAsPeftHasIt) {
+  const ModelConfig model = model_of(true, HeadKind::kScore);
+  LoraConfig config = lora({{"q_proj"}, ""});
+  config.task_type = "SEQ_CLS";
+  EXPECT_EQ(resolve_adapter(config, model).whole, std::vector{kScore});
+  config.modules_to_save = {"classifier", "score"};
+  EXPECT_EQ(resolve_adapter(config, model).whole, std::vector{kScore});
+  config.modules_to_save = {"embed_tokens"};  // shared with nothing here
+  EXPECT_EQ(resolve_adapter(config, model).whole, (std::vector{kEmbedding, kScore}));
+}
+
+TEST(ModulesToSave, NeverSplitTiedEmbeddings) {
+  LoraConfig config = lora({{"q_proj"}, ""});
+  for (const char* name : {"lm_head", "embed_tokens"}) {
+    config.modules_to_save = {name};
+    expect_contains(message_of<UsageError>([&] { resolve_adapter(config, model_of(true)); }), {name, "one matrix"});
+  }
+}
+
+TEST(HostilePatterns, End) {
+  ModelConfig deep = model_of();
+  deep.num_layers = 200;
+  for (const char* pattern : {"(.*)*(.*)*(.*)*(.*)*x", "((m+o*d*)+)+$", "(a|", "(?R)", "\\C", "(?{1})", "[[:x:]]"}) {
+    message_of<std::exception>([&] { resolve_adapter(lora({{}, pattern}), deep); });
+    LoraConfig config = lora({{"q_proj"}, ""});
+    config.exclude_modules = {{}, pattern};
+    try {
+      resolve_adapter(config, deep);
+    } catch (const DataError&) {
+    }
+  }
+  LoraConfig many = lora({{"q_proj"}, ""});
+  for (int i = 0; i < 10000; ++i) many.rank_pattern[fmt::format("(.*)*(.*)*x{}", i)] = 1;
+  expect_contains(message_of<DataError>([&] { resolve_adapter(many, deep); }), {"rank_pattern", "got 10000"});
+}
+
+}  // namespace
+}  // namespace plumb
