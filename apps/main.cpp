@@ -7,8 +7,8 @@
 #include <string_view>
 #include <vector>
 
-#include "apps/commands.hpp"
-#include "apps/run_on_ranks.hpp"
+#include "apps/commands/commands.hpp"
+#include "apps/run/run_on_ranks.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 

@@ -199,4 +199,15 @@ std::string render_plan(const PlanInput& input, const MemoryPlan& plan) {
   return text;
 }
 
+void check_fits(const PlanInput& input, const MemoryPlan& plan, int64_t available_bytes) {
+  const int64_t node_bytes = input.ranks_per_node * (plan.rank_bytes() - plan.program_bytes) +
+                             plan.node_bytes();  // the program is there already
+  if (available_bytes > 0 && node_bytes > available_bytes)
+    throw_error<UsageError>(
+        "the plan needs {} more on this node, which has {} left; use more nodes, "
+        "--gradient_checkpointing true, --dtype bfloat16, a smaller --max_length or "
+        "--per_device_train_batch_size",
+        render_bytes(node_bytes), render_bytes(available_bytes));
+}
+
 }  // namespace plumb

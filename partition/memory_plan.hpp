@@ -72,4 +72,7 @@ std::string render_plan(const PlanInput& input, const MemoryPlan& plan);
 /// "1.4 GiB"
 std::string render_bytes(int64_t bytes);
 
+/// Throws UsageError where the plan does not fit the memory that this node has left; unknown (0) always fits.
+void check_fits(const PlanInput& input, const MemoryPlan& plan, int64_t available_bytes);
+
 }  // namespace plumb

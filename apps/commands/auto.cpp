@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <map>
 
-#include "apps/commands.hpp"
+#include "apps/commands/commands.hpp"
 #include "apps/pipeline/pipeline.hpp"
-#include "apps/run_on_ranks.hpp"
+#include "apps/run/run_on_ranks.hpp"
 #include "io/records/record_file.hpp"
 #include "lib/base/check.hpp"
 #include "lib/text/row_format.hpp"

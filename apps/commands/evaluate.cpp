@@ -7,13 +7,13 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "apps/commands.hpp"
+#include "apps/commands/commands.hpp"
 #include "apps/commands/scratch_directory.hpp"
 #include "apps/models/adapter_setup.hpp"
 #include "apps/models/model_setup.hpp"
 #include "apps/models/reward_model.hpp"
 #include "apps/options/options.hpp"
-#include "apps/run_on_ranks.hpp"
+#include "apps/run/run_on_ranks.hpp"
 #include "apps/train/stage_data.hpp"
 #include "apps/train/trainer.hpp"
 #include "io/dataset/batch_stream.hpp"

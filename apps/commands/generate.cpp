@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "apps/commands.hpp"
+#include "apps/commands/commands.hpp"
 #include "apps/commands/single_rank.hpp"
 #include "apps/models/model_setup.hpp"
 #include "apps/options/options.hpp"

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "apps/commands.hpp"
+#include "apps/commands/commands.hpp"
 #include "apps/commands/single_rank.hpp"
 #include "apps/options/options.hpp"
 #include "io/file/file.hpp"

@@ -6,12 +6,12 @@
 #include <filesystem>
 #include <optional>
 
-#include "apps/commands.hpp"
+#include "apps/commands/commands.hpp"
 #include "apps/commands/inspect_step.hpp"
 #include "apps/commands/print_rows.hpp"
 #include "apps/commands/scratch_directory.hpp"
 #include "apps/options/options.hpp"
-#include "apps/run_on_ranks.hpp"
+#include "apps/run/run_on_ranks.hpp"
 #include "io/dataset/dataset.hpp"
 #include "io/dataset/prepare.hpp"
 #include "io/huggingface/tokenizer_files.hpp"

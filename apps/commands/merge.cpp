@@ -10,12 +10,12 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "apps/commands.hpp"
+#include "apps/commands/commands.hpp"
 #include "apps/commands/merge_probe.hpp"
 #include "apps/commands/scratch_directory.hpp"
 #include "apps/models/model_setup.hpp"
 #include "apps/options/options.hpp"
-#include "apps/run_on_ranks.hpp"
+#include "apps/run/run_on_ranks.hpp"
 #include "io/dataset/prepare.hpp"
 #include "io/file/atomic_directory.hpp"
 #include "io/huggingface/hf_export.hpp"

@@ -6,9 +6,9 @@
 
 #include <algorithm>
 
-#include "apps/commands.hpp"
+#include "apps/commands/commands.hpp"
+#include "apps/run/run_on_ranks.hpp"
 #include "apps/run/stop_request.hpp"
-#include "apps/run_on_ranks.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "apps/commands.hpp"
+#include "apps/commands/commands.hpp"
 #include "apps/models/model_setup.hpp"
 #include "apps/options/train_options.hpp"
 #include "apps/run/output_directory.hpp"

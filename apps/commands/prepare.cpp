@@ -1,10 +1,10 @@
 // plumb prepare: rows to HDF5 token shards, by all ranks; the training commands then find them in output_dir/data.
 #include <fmt/format.h>
 
-#include "apps/commands.hpp"
+#include "apps/commands/commands.hpp"
 #include "apps/options/options.hpp"
 #include "apps/run/output_directory.hpp"
-#include "apps/run_on_ranks.hpp"
+#include "apps/run/run_on_ranks.hpp"
 #include "io/dataset/prepare.hpp"
 #include "io/huggingface/hf_model.hpp"
 #include "lib/base/check.hpp"

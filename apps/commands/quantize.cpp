@@ -4,10 +4,10 @@
 #include <string>
 #include <vector>
 
-#include "apps/commands.hpp"
+#include "apps/commands/commands.hpp"
 #include "apps/models/model_setup.hpp"
 #include "apps/options/options.hpp"
-#include "apps/run_on_ranks.hpp"
+#include "apps/run/run_on_ranks.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 

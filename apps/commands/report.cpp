@@ -1,7 +1,7 @@
 // plumb report: the report of a run, anew from what lies in its directory, also while the run goes on.
 #include <fmt/format.h>
 
-#include "apps/commands.hpp"
+#include "apps/commands/commands.hpp"
 #include "apps/commands/single_rank.hpp"
 #include "apps/options/options.hpp"
 #include "io/report/report.hpp"

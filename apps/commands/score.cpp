@@ -8,12 +8,12 @@
 #include <optional>
 #include <utility>
 
-#include "apps/commands.hpp"
+#include "apps/commands/commands.hpp"
 #include "apps/commands/scratch_directory.hpp"
 #include "apps/models/model_setup.hpp"
 #include "apps/models/reward_model.hpp"
 #include "apps/options/options.hpp"
-#include "apps/run_on_ranks.hpp"
+#include "apps/run/run_on_ranks.hpp"
 #include "io/dataset/prepare.hpp"
 #include "io/file/file.hpp"
 #include "io/records/record_file.hpp"

@@ -1,10 +1,10 @@
 // plumb sft, plumb reward, plumb dpo: one stage of training, from rows and a model directory to a model directory.
 #include <fmt/format.h>
 
-#include "apps/commands.hpp"
+#include "apps/commands/commands.hpp"
 #include "apps/options/train_options.hpp"
 #include "apps/run/control.hpp"
-#include "apps/run_on_ranks.hpp"
+#include "apps/run/run_on_ranks.hpp"
 #include "apps/train/stage.hpp"
 #include "lib/base/check.hpp"
 

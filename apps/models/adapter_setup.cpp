@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "apps/models/model_setup.hpp"
+#include "io/huggingface/adapter_init.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

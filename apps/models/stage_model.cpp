@@ -2,7 +2,6 @@
 
 #include <optional>
 
-#include "apps/run/output_directory.hpp"
 #include "lib/base/check.hpp"
 #include "lib/objective/dpo.hpp"
 #include "lib/objective/reward.hpp"
@@ -13,6 +12,13 @@ namespace plumb {
 EngineOptions engine_options(const TrainOptions& o) {
   return {parse_dtype(o.model.dtype), o.gradient_checkpointing, o.gradient_accumulation_steps,
           parse_reduction(o.reduction), has_8bit_moments(o)};
+}
+
+ModelSource model_at_start(const TrainOptions& o) { return {o.model.model, o.lora.adapter, o.lora.quantize == "nf4"}; }
+
+ModelSource trained_model(const TrainOptions& o) {
+  if (!o.lora.is_used()) return {o.output_dir + "/model"};
+  return {o.model.model, o.output_dir + "/adapter", o.lora.quantize == "nf4"};
 }
 
 HfModel open_source(const TrainOptions& o) {

@@ -13,6 +13,11 @@ namespace plumb {
 
 EngineOptions engine_options(const TrainOptions& options);
 
+/// What training starts from, as it is run.
+ModelSource model_at_start(const TrainOptions& options);
+/// What is in output_dir once training has ended.
+ModelSource trained_model(const TrainOptions& options);
+
 /// What training starts from, with the stage's head on it. Throws as HfModel does, and UsageError where the whole of a
 /// quantised model would be trained.
 HfModel open_source(const TrainOptions& options);

@@ -189,4 +189,21 @@ bool parse_options(const std::string& usage, OptionsDescription& description, co
   return true;
 }
 
+double parse_duration(const std::string& text, std::string_view option) {
+  double seconds = 0;
+  int num_parts = 0;
+  const char* const end = text.data() + text.size();
+  for (const char* next = text.data();; ++next) {
+    int64_t part = 0;
+    const auto read = std::from_chars(next, end, part);
+    const bool is_last = read.ptr == end;
+    const bool is_part = read.ec == std::errc() && part >= 0 && (num_parts == 0 || part < 60) && ++num_parts <= 3;
+    if (!is_part || (!is_last && *read.ptr != ':'))
+      throw_error<UsageError>("--{}: expected seconds, MM:SS or HH:MM:SS, got {}", option, text);
+    seconds = seconds * 60 + static_cast<double>(part);
+    if (is_last) return seconds;
+    next = read.ptr;
+  }
+}
+
 }  // namespace plumb

@@ -74,4 +74,7 @@ std::vector<std::string> names_of(const OptionsDescription& description);
 void check_range(bool holds, std::string_view name, std::string_view expected, double got);
 void check_one_of(const std::string& value, const std::vector<std::string>& known, std::string_view name);
 
+/// Seconds of "5400", "90:00" or "1:30:00". Throws UsageError that names the option.
+double parse_duration(const std::string& text, std::string_view option);
+
 }  // namespace plumb

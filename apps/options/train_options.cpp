@@ -7,7 +7,7 @@
 #include <cmath>
 #include <sstream>
 
-#include "apps/run/stop_request.hpp"
+#include "apps/options/options.hpp"
 #include "lib/base/check.hpp"
 #include "lib/model/sampling.hpp"
 #include "lib/optim/schedule.hpp"
@@ -266,5 +266,7 @@ DpoOptions dpo_options(const DpoStageOptions& o) {
   options.uses_weighting = o.use_weighting;
   return options;
 }
+
+Reduction parse_reduction(const std::string& name) { return name == "fast" ? Reduction::kFast : Reduction::kCanonical; }
 
 }  // namespace plumb

@@ -135,4 +135,6 @@ bool has_8bit_moments(const TrainOptions& options);
 /// Throws UsageError.
 DpoOptions dpo_options(const DpoStageOptions& options);
 
+Reduction parse_reduction(const std::string& name);
+
 }  // namespace plumb

@@ -6,10 +6,10 @@
 #include <set>
 
 #include "apps/models/model_setup.hpp"
+#include "apps/models/stage_model.hpp"
 #include "apps/preference/completions.hpp"
 #include "apps/preference/pair_files.hpp"
 #include "apps/preference/pairs.hpp"
-#include "apps/train/stage_data.hpp"
 #include "io/dataset/content_hash.hpp"
 #include "io/file/json_lines_writer.hpp"
 #include "io/huggingface/hf_model.hpp"

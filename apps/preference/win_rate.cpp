@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "apps/models/model_setup.hpp"
-#include "apps/train/stage_data.hpp"
+#include "apps/models/stage_model.hpp"
 #include "io/huggingface/hf_model.hpp"
 #include "io/huggingface/tokenizer_files.hpp"
 

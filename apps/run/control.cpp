@@ -24,10 +24,11 @@ RunControl::RunControl(const Communicator& comm, const TrainOptions& options)
 
 bool RunControl::wants_stop() const { return !stop_signal().empty() || (is_first_rank_ && time_.is_near()); }
 
-void RunControl::add_step(const ProgressState& progress, const RankReports& reports, double step_seconds) {
+void RunControl::add_step(const ProgressState& progress, const std::vector<int64_t>& picoseconds_per_token,
+                          double step_seconds) {
   time_.add_step(step_seconds);
   if (!is_first_rank_) return;
-  const std::string slow = stragglers_.add_step(reports.picoseconds_per_token);
+  const std::string slow = stragglers_.add_step(picoseconds_per_token);
   if (!slow.empty()) log_warning("step {}: {}", progress.step, slow);
   status_->update([&](RunStatus& s) {
     s.step = progress.step;

@@ -5,12 +5,12 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "apps/options/train_options.hpp"
 #include "apps/run/progress.hpp"
 #include "apps/run/stop_request.hpp"
 #include "apps/run/stragglers.hpp"
-#include "apps/train/trainer.hpp"
 #include "io/run/status.hpp"
 #include "partition/communicator.hpp"
 
@@ -33,8 +33,8 @@ class RunControl {
   /// Collective: throws StoppedRun on all ranks if one wants to stop. Before the first step only; later ones ask in
   /// their sums.
   void stop_before_steps(const Communicator& comm);
-  /// After a step, with what the ranks agreed on in it.
-  void add_step(const ProgressState& progress, const RankReports& reports, double step_seconds);
+  /// After a step. picoseconds_per_token: by rank, as the ranks agreed on it.
+  void add_step(const ProgressState& progress, const std::vector<int64_t>& picoseconds_per_token, double step_seconds);
   /// The checkpoint of a step is complete, after so long.
   void add_save(int64_t step, double seconds);
   /// Throws StoppedRun, on all ranks that call this. is_saved: of the checkpoint after this step.

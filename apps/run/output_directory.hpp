@@ -42,9 +42,4 @@ void write_run_json(const TrainOptions& options, const Inputs& inputs, const Com
 /// What read_run_record() reads of a run that was carried through.
 void record_end_of_run(const std::string& directory);
 
-/// Throws UsageError where the plan does not fit the memory that this node has left; unknown (0) always fits.
-void check_fits(const PlanInput& input, const MemoryPlan& plan, int64_t available_bytes);
-
-Reduction parse_reduction(const std::string& name);
-
 }  // namespace plumb

@@ -7,7 +7,6 @@
 #include <string>
 
 #include "apps/run/output_directory.hpp"
-#include "apps/train/checkpoints.hpp"
 #include "io/checkpoint/directory.hpp"
 #include "io/file/file.hpp"
 #include "io/run/process_identity.hpp"

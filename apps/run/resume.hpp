@@ -6,7 +6,7 @@
 
 #include "apps/options/train_options.hpp"
 #include "apps/run/inputs.hpp"
-#include "apps/train/checkpoints.hpp"
+#include "apps/run/saved_run.hpp"
 #include "partition/communicator.hpp"
 
 namespace plumb {

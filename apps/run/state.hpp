@@ -7,9 +7,16 @@
 #include <optional>
 
 #include "apps/options/train_options.hpp"
-#include "apps/train/trainer.hpp"
+#include "lib/optim/spikes.hpp"
 
 namespace plumb {
+
+/// What a step leaves behind beside the model.
+struct TrainerState {
+  int64_t num_steps_done = 0;
+  int64_t num_skipped_on_end = 0;  // the last so many changed nothing
+  StepHistory history;
+};
 
 /// A model that was evaluated.
 struct EvaluatedStep {

@@ -14,9 +14,6 @@ void stop_on_signals();
 /// "SIGUSR1" or "SIGTERM" once one has come, the first that did; else "".
 std::string_view stop_signal();
 
-/// Seconds of "5400", "90:00" or "1:30:00". Throws UsageError that names the option.
-double parse_duration(const std::string& text, std::string_view option);
-
 /// The time that a job has, and what it still needs of it. Clocks are looked at once; what counts then is a steady one.
 class TimeLimit {
  public:

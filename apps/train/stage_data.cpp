@@ -82,13 +82,6 @@ std::vector<ExampleLogps> compute_reference_logps(const Communicator& comm, cons
 
 }  // namespace
 
-ModelSource model_at_start(const TrainOptions& o) { return {o.model.model, o.lora.adapter, o.lora.quantize == "nf4"}; }
-
-ModelSource trained_model(const TrainOptions& o) {
-  if (!o.lora.is_used()) return {o.output_dir + "/model"};
-  return {o.model.model, o.output_dir + "/adapter", o.lora.quantize == "nf4"};
-}
-
 SamplerOptions sampler_options(const TrainOptions& o) {
   return {.seed = static_cast<uint64_t>(o.seed),
           .shuffle = o.shuffle,

@@ -16,11 +16,6 @@
 
 namespace plumb {
 
-/// What training starts from, as it is run.
-ModelSource model_at_start(const TrainOptions& options);
-/// What is in output_dir once training has ended.
-ModelSource trained_model(const TrainOptions& options);
-
 /// One set of rows.
 struct StageRows {
   std::unique_ptr<Dataset> dataset;

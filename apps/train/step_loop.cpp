@@ -113,7 +113,7 @@ void StepLoop::log_step(const std::vector<MicroBatch>& batches, const StepStats&
                                seconds / static_cast<double>(step() - in_.start.num_steps_done()) *
                                    static_cast<double>(in_.length.num_steps - step()),
                                memory_bytes_};
-  in_.control.add_step(progress, stats.reports, step_seconds);
+  in_.control.add_step(progress, stats.reports.picoseconds_per_token, step_seconds);
   if (stats.is_skipped()) {
     progress_.finish_line();
     log_skipped_step(in_.comm, batches, stats, step(), epoch(), in_.log);

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "apps/run/state.hpp"
 #include "lib/objective/objective.hpp"
 #include "lib/optim/adamw.hpp"
 #include "lib/optim/schedule.hpp"
@@ -25,13 +26,6 @@ struct TrainerOptions {
   double spike_threshold = 0;             // of describe_spike()
   /// Whether memory is to be checked between the update of this step and the next; a rank that is to stop checks too.
   std::function<bool(int64_t step)> is_memory_checked = {};
-};
-
-/// What a step leaves behind beside the model.
-struct TrainerState {
-  int64_t num_steps_done = 0;
-  int64_t num_skipped_on_end = 0;  // the last so many changed nothing
-  StepHistory history;
 };
 
 /// What the ranks tell each other along with the sums of a step.

@@ -3,28 +3,13 @@
 // the same.
 #pragma once
 
-#include <cstdint>
-#include <map>
 #include <string>
-#include <vector>
 
 #include "io/dataset/dataset_index.hpp"
-#include "lib/text/pair.hpp"
-#include "lib/text/row.hpp"
+#include "io/dataset/prepare_options.hpp"
 #include "partition/communicator.hpp"
 
 namespace plumb {
-
-struct PrepareOptions {
-  std::vector<std::string> files;
-  std::map<std::string, std::string> columns;  // role to column, over what the first row of a file says
-  std::string template_name;                   // "": the model's own, or the default of the rows' shape
-  RowUse use = RowUse::kSft;                   // kAny: what the first row of the first file looks like
-  SftOptions sft = {};
-  PairOptions pair = {};
-  std::string model_directory;  // for the tokenizer
-  int64_t vocab_size = 0;       // rows of the embedding; 0: unknown
-};
 
 /// Collective: the index of `directory`/<key>, made now or before by any number of ranks, and the same on every rank.
 /// Throws AgreedError with the code of UsageError, InputOutputError or DataError; then nothing of a new dataset

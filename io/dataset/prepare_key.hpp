@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "io/dataset/prepare.hpp"
+#include "io/dataset/prepare_options.hpp"
 #include "partition/communicator.hpp"
 
 namespace plumb {

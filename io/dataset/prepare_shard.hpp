@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "io/dataset/dataset_index.hpp"
-#include "io/dataset/prepare.hpp"
+#include "io/dataset/prepare_options.hpp"
 #include "io/records/duplicate_rows.hpp"
 #include "io/records/record_file.hpp"
 

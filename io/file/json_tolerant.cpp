@@ -1,13 +1,11 @@
 #include "io/file/json_tolerant.hpp"
 
 #include "io/file/file.hpp"
-#include "io/report/text.hpp"
 
 namespace plumb {
 namespace {
 
 constexpr int64_t kMaxBytes = 64 << 20;
-constexpr size_t kMaxListed = 20;
 constexpr double kMaxCount = 1e18;
 
 }  // namespace
@@ -32,20 +30,6 @@ int64_t get_count(const OrderedJson& object, const char* key) {
 std::string get_text(const OrderedJson& object, const char* key) {
   const OrderedJson& value = get_or_null(object, key);
   return value.is_string() ? value.get<std::string>() : "";
-}
-
-std::string text_of(const OrderedJson& value) {
-  if (value.is_string()) return value.get<std::string>();
-  if (value.is_boolean()) return value.get<bool>() ? "yes" : "no";
-  if (value.is_number_integer()) return value.dump();
-  if (value.is_number()) return render_number(value.get<double>());
-  if (value.is_null()) return "";
-  if (!value.is_array()) return "\u2026";
-  std::string text;
-  for (size_t i = 0; i < value.size() && i < kMaxListed; ++i) {
-    text += (i == 0 ? "" : ", ") + (value[i].is_structured() ? "\u2026" : text_of(value[i]));
-  }
-  return value.size() > kMaxListed ? text + ", \u2026" : text;
 }
 
 OrderedJson read_json_file(const std::string& path, std::vector<std::string>& problems) {

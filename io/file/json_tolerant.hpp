@@ -17,9 +17,6 @@ std::optional<double> get_number(const OrderedJson& object, const char* key);
 int64_t get_count(const OrderedJson& object, const char* key);
 std::string get_text(const OrderedJson& object, const char* key);
 
-/// Strings as they are, numbers for people, lists with commas; what is nested deeper as an ellipsis.
-std::string text_of(const OrderedJson& value);
-
 /// The file's JSON; null where there is no file. What cannot be read is null too and adds a line to `problems`.
 OrderedJson read_json_file(const std::string& path, std::vector<std::string>& problems);
 

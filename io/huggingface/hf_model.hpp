@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "io/huggingface/nf4_tensors.hpp"
+#include "io/huggingface/parameter_names.hpp"
 #include "io/huggingface/quantizing_reader.hpp"
 #include "io/huggingface/safetensors.hpp"
 #include "lib/model/model_config.hpp"
@@ -24,12 +25,6 @@
 namespace plumb {
 
 class PeftAdapter;
-
-/// "model.layers.3.self_attn.q_proj.weight"
-std::string hf_parameter_name(const Parameter& parameter);
-
-/// "a, b, c and 7 more"
-std::string list_some(const std::vector<std::string>& names);
 
 struct HfModelOptions {
   /// Which head is wanted; by default the one that config.json names. A score head can be put on any language model:

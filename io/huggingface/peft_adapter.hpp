@@ -7,7 +7,7 @@
 #include <span>
 #include <string>
 
-#include "io/huggingface/hf_model.hpp"
+#include "io/huggingface/parameter_names.hpp"
 #include "io/huggingface/peft_config.hpp"
 #include "io/huggingface/peft_targets.hpp"
 #include "io/huggingface/safetensors.hpp"
@@ -64,11 +64,5 @@ bool trains_whole(const Adapter& adapter, ParameterKind kind);
 
 /// The config of an adapter directory alone. Throws as PeftAdapter.
 LoraConfig read_lora_config(const std::string& directory);
-
-/// What training starts from, elements [begin, end) of `unit` = adapter_layout(base's config, adapter): A uniform in
-/// +-1/sqrt(in), B zero, magnitudes the row norms of the base's matrices, whole parameters as the base has them. A pure
-/// function of base, seed and index, however it is cut. Throws as HfModel::read_unit_range().
-void initial_adapter_range(const HfModel& base, const Adapter& adapter, const UnitLayout& unit, uint64_t seed,
-                           int64_t begin, int64_t end, std::span<float> values);
 
 }  // namespace plumb

@@ -4,9 +4,12 @@
 #include <string>
 #include <vector>
 
-#include "io/report/svg_plot.hpp"
-
 namespace plumb {
+
+struct PlotPoint {
+  double x = 0;
+  double y = 0;  // not finite: a gap in the line
+};
 
 /// Finite and small enough that differences of two stay finite.
 bool is_drawable(double value);

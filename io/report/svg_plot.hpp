@@ -6,12 +6,9 @@
 #include <string>
 #include <vector>
 
-namespace plumb {
+#include "io/report/plot_axis.hpp"
 
-struct PlotPoint {
-  double x = 0;
-  double y = 0;  // not finite: a gap in the line
-};
+namespace plumb {
 
 struct PlotSeries {
   std::string name;

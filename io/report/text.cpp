@@ -115,4 +115,18 @@ std::string readable_name(std::string_view key) {
   return name;
 }
 
+std::string text_of(const OrderedJson& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_boolean()) return value.get<bool>() ? "yes" : "no";
+  if (value.is_number_integer()) return value.dump();
+  if (value.is_number()) return render_number(value.get<double>());
+  if (value.is_null()) return "";
+  if (!value.is_array()) return "\u2026";
+  std::string text;
+  for (size_t i = 0; i < value.size() && i < kMaxListed; ++i) {
+    text += (i == 0 ? "" : ", ") + (value[i].is_structured() ? "\u2026" : text_of(value[i]));
+  }
+  return value.size() > kMaxListed ? text + ", \u2026" : text;
+}
+
 }  // namespace plumb

@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "io/file/json_tolerant.hpp"
+
 namespace plumb {
 
 /// Safe between tags and within quoted attributes: & < > " ' are escaped, bytes that are not UTF-8 and control
@@ -25,5 +27,8 @@ std::string render_share(double share);
 std::string render_seconds(double seconds);
 /// "rewards/margins" as "Rewards / margins", "eval_mean_token_accuracy" as "Eval mean token accuracy"
 std::string readable_name(std::string_view key);
+
+/// Strings as they are, numbers for people, lists with commas; what is nested deeper as an ellipsis.
+std::string text_of(const OrderedJson& value);
 
 }  // namespace plumb

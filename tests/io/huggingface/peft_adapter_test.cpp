@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "io/file/atomic_directory.hpp"
+#include "io/huggingface/adapter_init.hpp"
 #include "io/huggingface/peft_export.hpp"
 #include "lib/base/check.hpp"
 #include "tests/io/huggingface/tiny_model.hpp"

@@ -1,4 +1,4 @@
-#include "apps/run_on_ranks.hpp"
+#include "apps/run/run_on_ranks.hpp"
 
 #include <cstdlib>
 #include <optional>

@@ -1,0 +1,25 @@
+// What a dataset is prepared from: files, and how their rows are read and tokenized.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "lib/text/pair.hpp"
+#include "lib/text/row.hpp"
+
+namespace plumb {
+
+struct PrepareOptions {
+  std::vector<std::string> files;
+  std::map<std::string, std::string> columns;  // role to column, over what the first row of a file says
+  std::string template_name;                   // "": the model's own, or the default of the rows' shape
+  RowUse use = RowUse::kSft;                   // kAny: what the first row of the first file looks like
+  SftOptions sft = {};
+  PairOptions pair = {};
+  std::string model_directory;  // for the tokenizer
+  int64_t vocab_size = 0;       // rows of the embedding; 0: unknown
+};
+
+}  // namespace plumb
