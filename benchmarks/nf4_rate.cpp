@@ -18,11 +18,11 @@ int main(int argc, char** argv) {
   const int64_t count = int64_t{argc > 2 ? std::atoi(argv[2]) : 64} << 20;
   constexpr int kPairs = 15;
   at::set_num_threads(threads);
-  std::vector<float> values(static_cast<size_t>(count));
+  std::vector<float> values(count);
   for (size_t i = 0; i < values.size(); ++i)  // only the spread matters: cheap bits instead of a good generator
     values[i] = static_cast<float>(static_cast<int32_t>(static_cast<uint32_t>(i) * 2654435761u)) * 0x1p-36f;
   Nf4View matrix{nf4_layout(count, true), nullptr, Dtype::kBf16};
-  std::vector<std::byte> bytes(static_cast<size_t>(matrix.layout.num_bytes));
+  std::vector<std::byte> bytes(matrix.layout.num_bytes);
   const double quantise_seconds = seconds_of([&] { nf4_quantize(values, matrix.layout, bytes); });
   matrix.data = bytes.data();
   fmt::print("{} elements, {} thread(s), {}; quantised at {:.2f} Gelem/s on one thread\n", count, threads,
@@ -34,7 +34,7 @@ int main(int argc, char** argv) {
     std::vector<char> source(out.nbytes(), 1), target(out.nbytes());
     const auto copy = [&] {
       at::parallel_for(0, std::ssize(source), 1 << 20, [&](int64_t begin, int64_t end) {
-        std::memcpy(target.data() + begin, source.data() + begin, static_cast<size_t>(end - begin));
+        std::memcpy(target.data() + begin, source.data() + begin, end - begin);
       });
     };
     const auto dequantize = [&] { nf4_dequantize(matrix, 0, out); };

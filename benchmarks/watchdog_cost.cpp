@@ -43,7 +43,7 @@ MicroBatch batch_of(int64_t num_tokens, int rank) {
   MicroBatch batch;
   batch.document_begin = {0, num_tokens};
   for (int64_t i = 0; i < num_tokens; ++i) batch.token_ids.push_back((i * 7919 + rank) % 2048);
-  batch.loss_mask.assign(static_cast<size_t>(num_tokens), 1);
+  batch.loss_mask.assign(num_tokens, 1);
   return batch;
 }
 
@@ -74,9 +74,9 @@ int main(int argc, char** argv) {
   model.load([&](int unit, ElementRange range, std::span<float> out) {
     for (int64_t i = range.begin; i < range.end; ++i) {
       const auto element = static_cast<uint32_t>(i), unit_word = static_cast<uint32_t>(unit);
-      const bool is_padding = i >= model.units()[static_cast<size_t>(unit)].unit().num_elements;
+      const bool is_padding = i >= model.units()[unit].unit().num_elements;
       const auto word = static_cast<float>(philox({element, unit_word, 0, 0}, 1)[0]);
-      out[static_cast<size_t>(i - range.begin)] = is_padding ? 0.0f : (word * 0x1p-32f - 0.5f) * 0.04f;
+      out[i - range.begin] = is_padding ? 0.0f : (word * 0x1p-32f - 0.5f) * 0.04f;
     }
   });
   SftObjective objective(config.rms_norm_eps, TokenLoss::kNll);
@@ -94,7 +94,7 @@ int main(int argc, char** argv) {
     for (const bool is_watched : {is_watched_first, !is_watched_first}) {
       const Watchdog watchdog(comm, is_watched ? limit_seconds : 0);
       step_seconds();  // after a pause for the watchdog to start or the one before to end
-      std::vector<double> seconds(static_cast<size_t>(num_steps));
+      std::vector<double> seconds(num_steps);
       const double others_before = other_threads_seconds();
       for (double& s : seconds) s = step_seconds();
       Runs& runs = is_watched ? watched : unwatched;

@@ -48,12 +48,12 @@ AdaptedModel::AdaptedModel(const ModelConfig& config, const Adapter& adapter, st
       base_(config, comm, options.dtype, std::move(base), lowest_layer_),
       exchange_(comm, layouts_, plan_adapter_buffers(layouts_.front(), options), options.dtype,
                 options.accumulation_steps, options.reduction),
-      squared_norms_(static_cast<size_t>(config.num_layers)) {
+      squared_norms_(config.num_layers) {
   check(!options.is_trained || unit().unit().num_elements > 0, "an adapter has something to train");
   const auto new_span = [this] {
     const int64_t elements = unit().shard_elements();
     memory_.push_back(at::zeros({elements}, at::TensorOptions().dtype(at::kFloat)));
-    return std::span(memory_.back().data_ptr<float>(), static_cast<size_t>(elements));
+    return std::span(memory_.back().data_ptr<float>(), elements);
   };
   parameters_ = new_span();
   if (!options.is_trained) return;
@@ -86,7 +86,7 @@ BlockParameters AdaptedModel::block_parameters(int unit_index, const at::Tensor&
   std::array<LoraGroup, kNumProducts> groups = lora_groups(config_, adapter_, unit().unit(), layer, adapter_flat);
   for (size_t product = 0; product < kNumProducts; ++product) {
     LoraGroup& group = groups[product];
-    std::vector<at::Tensor>& norms = squared_norms_[static_cast<size_t>(layer)][product];
+    std::vector<at::Tensor>& norms = squared_norms_[layer][product];
     if (adapter_.has_magnitudes && !group.modules.empty() && norms.empty()) {
       const at::Tensor weight = parameters.linear[product].weight();
       for (const LoraGroup::Module& module : group.modules)

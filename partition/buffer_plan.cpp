@@ -48,9 +48,7 @@ BufferPlan plan_buffers(const std::vector<ShardLayout>& units, bool is_tied, int
   for (int unit = num_blocks; unit >= 1; --unit) gathered.push_back(unit);
   if (!is_tied) reduced.push_back(head);
   for (int unit = num_blocks; unit >= 0; --unit) reduced.push_back(unit);
-  const auto unit_bytes = [&](int unit, int64_t bytes) {
-    return units[static_cast<size_t>(unit)].padded_elements() * bytes;
-  };
+  const auto unit_bytes = [&](int unit, int64_t bytes) { return units[unit].padded_elements() * bytes; };
 
   BufferPlan plan;
   plan.num_forward_gathers = num_blocks + 2;
@@ -61,13 +59,12 @@ BufferPlan plan_buffers(const std::vector<ShardLayout>& units, bool is_tied, int
       if (element_bytes != 4) plan.slot_bytes += layout.padded_elements() * element_bytes;
     }
     for (const int unit : gathered)
-      plan.gathers.push_back(
-          {unit, {offsets[static_cast<size_t>(unit)], unit_bytes(unit, element_bytes)}, element_bytes == 4});
+      plan.gathers.push_back({unit, {offsets[unit], unit_bytes(unit, element_bytes)}, element_bytes == 4});
   } else {
     // a gather is under way while the one before it is in use
     std::vector<TimedBuffer> slots;
     for (int64_t i = 0; i < std::ssize(gathered); ++i)
-      slots.push_back({unit_bytes(gathered[static_cast<size_t>(i)], element_bytes), std::max<int64_t>(i - 1, 0), i});
+      slots.push_back({unit_bytes(gathered[i], element_bytes), std::max<int64_t>(i - 1, 0), i});
     plan.slot_bytes = place_buffers(slots);
     for (size_t i = 0; i < gathered.size(); ++i)
       plan.gathers.push_back({gathered[i], {slots[i].offset_bytes, slots[i].bytes}});
@@ -76,7 +73,7 @@ BufferPlan plan_buffers(const std::vector<ShardLayout>& units, bool is_tied, int
   // a reduce-scatter is under way while the next unit computes; a tied embedding collects from the head to the end
   std::vector<TimedBuffer> gradients;
   for (int64_t i = 0; i < std::ssize(reduced); ++i) {
-    const int unit = reduced[static_cast<size_t>(i)];
+    const int unit = reduced[i];
     const bool is_vocabulary = unit == 0 || unit == head;
     const int64_t bytes = unit_bytes(unit, is_vocabulary ? 4 : element_bytes);
     // heads write their gradients and do not add them; bfloat16 is added to float32 afterwards

@@ -20,7 +20,7 @@ void check_mpi(int code, const char* what) {
   char text[MPI_MAX_ERROR_STRING];
   int length = 0;
   MPI_Error_string(code, text, &length);
-  throw_error<CommError>("{}: {}", what, std::string_view(text, static_cast<size_t>(length)));
+  throw_error<CommError>("{}: {}", what, std::string_view(text, length));
 }
 
 bool is_job_aborting = false;
@@ -74,11 +74,9 @@ Communicator::Communicator(int ranks_per_node, MPI_Comm parent) {
   MPI_Bcast(&leader, 1, MPI_INT, 0, node_comm_);
   int world_size = 1;
   MPI_Comm_size(parent, &world_size);
-  std::vector<int> leaders(static_cast<size_t>(world_size));
+  std::vector<int> leaders(world_size);
   MPI_Allgather(&leader, 1, MPI_INT, leaders.data(), 1, MPI_INT, parent);
-  const auto before_me = [&](int other) {
-    return std::pair(leaders[static_cast<size_t>(other)], other) < std::pair(leader, world_rank);
-  };
+  const auto before_me = [&](int other) { return std::pair(leaders[other], other) < std::pair(leader, world_rank); };
   int position = 0;
   for (int other = 0; other < world_size; ++other) position += before_me(other) ? 1 : 0;
   check_mpi(MPI_Comm_split(parent, 0, position, &world_), "MPI_Comm_split");
@@ -134,7 +132,7 @@ void Communicator::broadcast_from(int root, std::string& bytes) const {
   auto size = static_cast<int64_t>(bytes.size());
   const WatchedOperation wait("broadcast");
   check_mpi(MPI_Bcast(&size, 1, MPI_INT64_T, root, world_), "broadcast of a size");
-  bytes.resize(static_cast<size_t>(size));
+  bytes.resize(size);
   for (int64_t begin = 0; begin < size; begin += message_piece_bytes)
     check_mpi(MPI_Bcast(bytes.data() + begin, static_cast<int>(std::min(message_piece_bytes, size - begin)), MPI_BYTE,
                         root, world_),
@@ -142,7 +140,7 @@ void Communicator::broadcast_from(int root, std::string& bytes) const {
 }
 
 std::vector<int64_t> Communicator::all_gather(int64_t value) const {
-  std::vector<int64_t> values(static_cast<size_t>(size_));
+  std::vector<int64_t> values(size_);
   const WatchedOperation wait("all-gather");
   check_mpi(MPI_Allgather(&value, 1, MPI_INT64_T, values.data(), 1, MPI_INT64_T, world_), "all-gather");
   return values;
@@ -157,7 +155,7 @@ std::vector<std::vector<double>> Communicator::all_gather(const std::vector<doub
     begins.push_back(total);
     total += counts.back();
   }
-  std::vector<double> all(static_cast<size_t>(total));
+  std::vector<double> all(total);
   const WatchedOperation wait("all-gather of numbers", OperationKind::kCollective, -1, std::ssize(all) * 8);
   check_mpi(MPI_Allgatherv(values.data(), static_cast<int>(values.size()), MPI_DOUBLE, all.data(), counts.data(),
                            begins.data(), MPI_DOUBLE, world_),
@@ -169,9 +167,9 @@ std::vector<std::vector<double>> Communicator::all_gather(const std::vector<doub
 }
 
 std::vector<std::string> Communicator::all_gather(const std::string& bytes) const {
-  std::vector<std::string> by_rank(static_cast<size_t>(size_));
-  by_rank[static_cast<size_t>(rank_)] = bytes;
-  for (int root = 0; root < size_; ++root) broadcast_from(root, by_rank[static_cast<size_t>(root)]);
+  std::vector<std::string> by_rank(size_);
+  by_rank[rank_] = bytes;
+  for (int root = 0; root < size_; ++root) broadcast_from(root, by_rank[root]);
   return by_rank;
 }
 
@@ -194,7 +192,7 @@ void Communicator::run_agreed(const std::function<void()>& body) const {
   auto size = static_cast<int>(message.size());
   MPI_Bcast(&code, 1, MPI_INT, first, world_);
   MPI_Bcast(&size, 1, MPI_INT, first, world_);
-  message.resize(static_cast<size_t>(size));
+  message.resize(size);
   MPI_Bcast(message.data(), size, MPI_CHAR, first, world_);
   if (!own_message.empty() && own_message != message) log_error("{}", own_message);  // else said once, by rank 0
   throw AgreedError(message, code);

@@ -50,11 +50,11 @@ class Communicator {
 
   int rank() const { return rank_; }
   int size() const { return size_; }
-  int node() const { return node_of_[static_cast<size_t>(rank_)]; }
+  int node() const { return node_of_[rank_]; }
   int num_nodes() const { return static_cast<int>(node_begin_.size()) - 1; }
-  int node_of(int rank) const { return node_of_[static_cast<size_t>(rank)]; }
+  int node_of(int rank) const { return node_of_[rank]; }
   /// Ranks of a node: [node_begin(node), node_begin(node + 1)).
-  int node_begin(int node) const { return node_begin_[static_cast<size_t>(node)]; }
+  int node_begin(int node) const { return node_begin_[node]; }
   int node_size(int node) const { return node_begin(node + 1) - node_begin(node); }
   int local_index(int rank) const { return rank - node_begin(node_of(rank)); }
 

@@ -37,8 +37,7 @@ BufferPlan plan_slots(const std::vector<int>& order, const std::vector<ShardLayo
   plan.gradient_bytes = 0;
   std::vector<TimedBuffer> slots;  // a gather is under way while the one before it is in use
   for (int64_t i = 0; i < std::ssize(order); ++i)
-    slots.push_back({layouts[static_cast<size_t>(order[static_cast<size_t>(i)])].padded_elements(),
-                     std::max<int64_t>(i - 1, 0), i});
+    slots.push_back({layouts[order[i]].padded_elements(), std::max<int64_t>(i - 1, 0), i});
   plan.slot_bytes = place_buffers(slots);
   for (size_t i = 0; i < order.size(); ++i) plan.gathers.push_back({order[i], {slots[i].offset_bytes, slots[i].bytes}});
   return plan;
@@ -50,7 +49,7 @@ int64_t scratch_elements(const std::vector<FrozenUnit>& units) {
   for (const FrozenUnit& unit : units) {
     std::array<int64_t, kNumProducts> elements{};
     for (const FrozenUnit::Quantized& matrix : unit.quantized)
-      elements[static_cast<size_t>(product_of(matrix.parameter.kind))] += matrix.parameter.num_elements();
+      elements[product_of(matrix.parameter.kind)] += matrix.parameter.num_elements();
     most = std::max(most, *std::max_element(elements.begin(), elements.end()));
   }
   return most;
@@ -69,7 +68,7 @@ void read_bytes(const FrozenUnit& unit, const FrozenSource& source, at::ScalarTy
   const int64_t last = std::min(end / element_bytes, unit.plain.num_elements);
   std::vector<float> values;
   for (int64_t first = begin / element_bytes; first < last; first += kConvertedAtOnce) {
-    values.resize(static_cast<size_t>(std::min(kConvertedAtOnce, last - first)));
+    values.resize(std::min(kConvertedAtOnce, last - first));
     source.read_plain(unit.plain, first, first + std::ssize(values), values);
     with_element_type(dtype, [&]<class T>(T*) {
       activation_kernels<T>().from_float(values.data(), reinterpret_cast<T*>(out + first * element_bytes - begin),
@@ -86,7 +85,7 @@ void read_bytes(const FrozenUnit& unit, const FrozenSource& source, at::ScalarTy
       source.read_nf4(matrix.parameter, {out + from - begin, static_cast<size_t>(to - from)});
       continue;
     }
-    whole.resize(static_cast<size_t>(matrix.format.layout.num_bytes));
+    whole.resize(matrix.format.layout.num_bytes);
     source.read_nf4(matrix.parameter, whole);
     std::copy(whole.data() + (from - matrix.offset_bytes), whole.data() + (to - matrix.offset_bytes),
               out + from - begin);
@@ -104,13 +103,13 @@ std::vector<FrozenUnit> frozen_units(const ModelConfig& config, const Adapter& a
     std::array<bool, kNumProducts> is_quantized;  // a product is in NF4 if all its layers are
     is_quantized.fill(true);
     for (const Parameter& p : layout.parameters)
-      if (is_block_matrix(p.kind) && !nf4_format(p)) is_quantized[static_cast<size_t>(product_of(p.kind))] = false;
+      if (is_block_matrix(p.kind) && !nf4_format(p)) is_quantized[product_of(p.kind)] = false;
     int64_t end_in_model = 0;  // of the parameter before, to see which follow each other without a gap
     for (const Parameter& p : layout.parameters) {
       const bool is_fused = p.offset == end_in_model;
       end_in_model = p.offset + p.num_elements();
       if (is_trained_whole(adapter, p)) continue;
-      if (is_block_matrix(p.kind) && is_quantized[static_cast<size_t>(product_of(p.kind))]) {
+      if (is_block_matrix(p.kind) && is_quantized[product_of(p.kind)]) {
         unit.quantized.push_back({p, *nf4_format(p), 0});
         continue;
       }
@@ -165,7 +164,7 @@ FrozenBase::FrozenBase(const ModelConfig& config, const Communicator& comm, at::
   if (is_resident) {
     resident_ = std::make_unique<NodeMemory>(comm, num_bytes);
   } else {
-    shards_.resize(static_cast<size_t>(num_bytes));
+    shards_.resize(num_bytes);
     exchange_ = std::make_unique<UnitExchange>(
         comm, layouts_, plan_slots(operations_, layouts_, static_cast<int>(config.num_layers) + 2), at::kByte,
         /*accumulation_steps=*/1, Reduction::kCanonical);
@@ -190,12 +189,12 @@ void FrozenBase::load(const FrozenSource& source) {
 
 void FrozenBase::start(int operation) {
   if (resident_ || operation >= std::ssize(operations_)) return;
-  exchange_->start_gather(operation, shard(static_cast<size_t>(operations_[static_cast<size_t>(operation)])));
+  exchange_->start_gather(operation, shard(operations_[operation]));
 }
 
 at::Tensor FrozenBase::finish(int operation) {
   if (exchange_) return exchange_->finish_gather(operation);
-  const auto unit = static_cast<size_t>(operations_[static_cast<size_t>(operation)]);
+  const auto unit = static_cast<size_t>(operations_[operation]);
   return at::from_blob(resident_->data() + offset_bytes_[unit], {layouts_[unit].padded_elements()},
                        at::TensorOptions().dtype(at::kByte));
 }
@@ -205,15 +204,14 @@ void FrozenBase::release() {
 }
 
 at::Tensor FrozenBase::plain(int unit, const at::Tensor& bytes) const {
-  return at::from_blob(bytes.data_ptr(), {units_[static_cast<size_t>(unit)].plain.num_elements},
-                       at::TensorOptions().dtype(dtype_));
+  return at::from_blob(bytes.data_ptr(), {units_[unit].plain.num_elements}, at::TensorOptions().dtype(dtype_));
 }
 
 BlockParameters FrozenBase::block(int unit, const at::Tensor& bytes) const {
-  const FrozenUnit& frozen = units_[static_cast<size_t>(unit)];
+  const FrozenUnit& frozen = units_[unit];
   BlockParameters parameters(block_tensors(frozen.plain, plain(unit, bytes)));
   for (const FrozenUnit::Quantized& matrix : frozen.quantized) {
-    QuantizedRows& rows = parameters.linear[static_cast<size_t>(product_of(matrix.parameter.kind))].quantized;
+    QuantizedRows& rows = parameters.linear[product_of(matrix.parameter.kind)].quantized;
     rows.layers.push_back({matrix.format.layout, static_cast<const std::byte*>(bytes.data_ptr()) + matrix.offset_bytes,
                            matrix.format.original_dtype});
     rows.num_rows += matrix.parameter.shape[0];
@@ -226,7 +224,7 @@ BlockParameters FrozenBase::block(int unit, const at::Tensor& bytes) const {
 HeadTensors FrozenBase::head(int unit, const at::Tensor& bytes) const {
   const at::Tensor flat = plain(unit, bytes);
   HeadTensors head;
-  for (const Parameter& p : units_[static_cast<size_t>(unit)].plain.parameters) {
+  for (const Parameter& p : units_[unit].plain.parameters) {
     const at::Tensor view = flat.narrow(0, p.offset, p.num_elements()).view(p.shape);
     (p.kind == ParameterKind::kFinalNorm ? head.norm_D : head.head_VD) = view;
   }

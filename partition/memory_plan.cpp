@@ -42,7 +42,7 @@ BlockBytes adapter_block_bytes(const ModelConfig& config, const Adapter& adapter
       const std::vector<int64_t> shape = target_shape(config, target.kind);
       const int64_t outputs = adapter.has_magnitudes ? shape[0] : 0;
       kept += target.rank + outputs;
-      int64_t& of_product = working[static_cast<size_t>(product_of(target.kind))];
+      int64_t& of_product = working[product_of(target.kind)];
       if (of_product == 0 && adapter.dropout > 0) of_product += shape[1];
       of_product += target.rank + 2 * outputs;
     }

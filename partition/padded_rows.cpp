@@ -11,7 +11,7 @@ PaddedRows::PaddedRows(const MicroBatch& batch, at::ScalarType dtype)
     : token_ids(batch.token_ids), document_begin(batch.document_begin), prefix_length(batch.prefix_length) {
   const int64_t num_rows = round_up_rows(batch.num_tokens(), dtype == at::kFloat ? 4 : 2);
   if (num_rows == batch.num_tokens()) return;
-  token_ids.resize(static_cast<size_t>(num_rows), 0);
+  token_ids.resize(num_rows, 0);
   document_begin.push_back(num_rows);
   if (!prefix_length.empty()) prefix_length.push_back(0);
 }
@@ -40,8 +40,8 @@ void add_embedding_gradient(const at::Tensor& gradient_TD, const std::vector<int
   with_element_type(gradient_TD.scalar_type(), [&]<class T>(T*) {
     float* vocabulary_rows = data_of<float>(gradient_VD);
     for (int64_t t = 0; t < num_tokens; ++t)
-      activation_kernels<T>().add_to_float(data_of<T>(gradient_TD) + t * dim,
-                                           vocabulary_rows + token_ids[static_cast<size_t>(t)] * dim, dim);
+      activation_kernels<T>().add_to_float(data_of<T>(gradient_TD) + t * dim, vocabulary_rows + token_ids[t] * dim,
+                                           dim);
   });
 }
 

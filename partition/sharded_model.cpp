@@ -31,7 +31,7 @@ ShardedModel::ShardedModel(const ModelConfig& config, const Communicator& comm, 
   const int64_t num_levels = max_open_subtrees(comm.size(), options.accumulation_steps, options.reduction);
   const auto new_span = [this](int64_t elements) {
     memory_.push_back(at::zeros({elements}, at::TensorOptions().dtype(at::kFloat)));
-    return std::span(memory_.back().data_ptr<float>(), static_cast<size_t>(elements));
+    return std::span(memory_.back().data_ptr<float>(), elements);
   };
   for (const ShardLayout& layout : units_) {
     UnitShard& shard = shards_.emplace_back();
@@ -53,9 +53,7 @@ void ShardedModel::load(const std::function<void(int, ElementRange, std::span<fl
 
 void ShardedModel::prefetch(int operation) {
   if (operation < std::ssize(exchange_.plan().gathers))
-    exchange_.start_gather(
-        operation,
-        shards_[static_cast<size_t>(exchange_.plan().gathers[static_cast<size_t>(operation)].unit)].parameters);
+    exchange_.start_gather(operation, shards_[exchange_.plan().gathers[operation].unit].parameters);
 }
 
 HeadTensors ShardedModel::head_tensors(const at::Tensor& flat) const {
@@ -82,8 +80,7 @@ at::Tensor ShardedModel::run_forward(const BlockContext& context, const std::vec
   exchange_.release_gather();
   for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
     const int unit = static_cast<int>(layer) + 1;
-    const BlockTensors parameters =
-        block_tensors(units_[static_cast<size_t>(unit)].unit(), exchange_.finish_gather(unit));
+    const BlockTensors parameters = block_tensors(units_[unit].unit(), exchange_.finish_gather(unit));
     prefetch(unit + 1);
     BlockKept block_kept;
     if (inputs) inputs->push_back(x_TD);
@@ -97,14 +94,14 @@ at::Tensor ShardedModel::run_forward(const BlockContext& context, const std::vec
 /// Where a unit's gradient is to be written or, in place, added.
 at::Tensor ShardedModel::gradient_target(int reduce) {
   if (!exchange_.is_reduced_in_place(reduce)) return exchange_.gradient_buffer(reduce);
-  const auto unit = static_cast<size_t>(exchange_.plan().reduces[static_cast<size_t>(reduce)].unit);
+  const auto unit = static_cast<size_t>(exchange_.plan().reduces[reduce].unit);
   return at::from_blob(shards_[unit].gradients.data(), {units_[unit].padded_elements()},
                        at::TensorOptions().dtype(at::kFloat));
 }
 
 void ShardedModel::finish_reduce(int reduce, int64_t accumulation) {
-  const int unit = exchange_.plan().reduces[static_cast<size_t>(reduce)].unit;
-  exchange_.finish_reduce(reduce, accumulation, shards_[static_cast<size_t>(unit)].levels);
+  const int unit = exchange_.plan().reduces[reduce].unit;
+  exchange_.finish_reduce(reduce, accumulation, shards_[unit].levels);
 }
 
 void ShardedModel::accumulate(const MicroBatch& batch, int64_t accumulation, const ReadRows& read_rows,
@@ -134,15 +131,15 @@ void ShardedModel::accumulate(const MicroBatch& batch, int64_t accumulation, con
 
   for (int64_t layer = config_.num_layers - 1; layer >= 0; --layer) {
     const int operation = head_gather + static_cast<int>(config_.num_layers - layer);
-    const UnitLayout& unit = units_[static_cast<size_t>(layer) + 1].unit();
+    const UnitLayout& unit = units_[layer + 1].unit();
     const BlockTensors parameters = block_tensors(unit, exchange_.finish_gather(operation));
     prefetch(operation + 1);
     BlockKept block_kept;
     if (keeps_blocks) {
-      block_kept = std::move(kept[static_cast<size_t>(layer)]);
+      block_kept = std::move(kept[layer]);
     } else {
-      block_recompute(context, layer, parameters, inputs[static_cast<size_t>(layer)], block_kept);
-      inputs[static_cast<size_t>(layer)].reset();
+      block_recompute(context, layer, parameters, inputs[layer], block_kept);
+      inputs[layer].reset();
     }
     const BlockTensors gradients = block_tensors(unit, gradient_target(reduce + 1));
     const bool adds = exchange_.is_reduced_in_place(reduce + 1) && accumulation > 0;

@@ -37,8 +37,8 @@ class ShardedModel : public TrainableModel {
   void take_restored(int64_t) override { exchange_.forget_converted(); }
 
   const std::vector<ShardLayout>& units() const { return units_; }
-  std::span<float> parameter_shard(int unit) { return shards_[static_cast<size_t>(unit)].parameters; }
-  std::span<const float> gradient_shard(int unit) const { return shards_[static_cast<size_t>(unit)].gradients; }
+  std::span<float> parameter_shard(int unit) { return shards_[unit].parameters; }
+  std::span<const float> gradient_shard(int unit) const { return shards_[unit].gradients; }
   UnitExchange& exchange() { return exchange_; }
 
  private:

@@ -56,7 +56,7 @@ at::Tensor UnitExchange::tensor_at(std::byte* data, int64_t elements, at::Scalar
 }
 
 at::ScalarType UnitExchange::gradient_dtype(const UnitOperation& operation) const {
-  const int64_t elements = units_[static_cast<size_t>(operation.unit)].padded_elements();
+  const int64_t elements = units_[operation.unit].padded_elements();
   return operation.buffer.bytes == elements * 4 ? at::kFloat : at::kBFloat16;
 }
 
@@ -68,15 +68,15 @@ void UnitExchange::record(CollectiveRecord::Kind kind, const UnitOperation& oper
 std::vector<CollectiveRecord> UnitExchange::take_records() { return std::exchange(records_, {}); }
 
 std::span<std::byte> UnitExchange::slot_part(int gather, int rank) const {
-  const UnitOperation& operation = plan_.gathers[static_cast<size_t>(gather)];
-  const int64_t shard_bytes = units_[static_cast<size_t>(operation.unit)].shard_elements() * element_bytes(dtype_);
+  const UnitOperation& operation = plan_.gathers[gather];
+  const int64_t shard_bytes = units_[operation.unit].shard_elements() * element_bytes(dtype_);
   return {memory_.data() + operation.buffer.offset_bytes + rank * shard_bytes, static_cast<size_t>(shard_bytes)};
 }
 
 void UnitExchange::wait_for_slot(int gather) {
-  record(CollectiveRecord::Kind::kGather, plan_.gathers[static_cast<size_t>(gather)]);
+  record(CollectiveRecord::Kind::kGather, plan_.gathers[gather]);
   // the slot may be written once every rank of the node has released what was there: all that I have released
-  const UnitWait wait("a slot to gather into", plan_.gathers[static_cast<size_t>(gather)]);
+  const UnitWait wait("a slot to gather into", plan_.gathers[gather]);
   memory_.wait_for_all(&RankProgress::gathers_released, memory_.mine().gathers_released.load());
 }
 
@@ -93,7 +93,7 @@ void UnitExchange::post_gather(int gather) {
 
 void UnitExchange::start_gather(int gather, std::span<const float> master_shard) {
   wait_for_slot(gather);
-  const UnitOperation& operation = plan_.gathers[static_cast<size_t>(gather)];
+  const UnitOperation& operation = plan_.gathers[gather];
   const auto unit = static_cast<size_t>(operation.unit);
   masters_[unit] = master_shard.data();
   if (!operation.is_in_place && !is_converted_[unit])
@@ -112,7 +112,7 @@ void UnitExchange::start_gather(int gather, std::span<const std::byte> shard) {
 }
 
 at::Tensor UnitExchange::finish_gather(int gather) {
-  const UnitOperation& operation = plan_.gathers[static_cast<size_t>(gather)];
+  const UnitOperation& operation = plan_.gathers[gather];
   const UnitWait wait("gather", operation);
   if (!gather_messages_.empty()) {
     gather_messages_.front().wait();
@@ -129,8 +129,8 @@ at::Tensor UnitExchange::finish_gather(int gather) {
 void UnitExchange::release_gather() { memory_.mine().gathers_released.fetch_add(1, std::memory_order_release); }
 
 at::Tensor UnitExchange::gradient_buffer(int reduce) {
-  const UnitOperation& operation = plan_.reduces[static_cast<size_t>(reduce)];
-  const ShardLayout& layout = units_[static_cast<size_t>(operation.unit)];
+  const UnitOperation& operation = plan_.reduces[reduce];
+  const ShardLayout& layout = units_[operation.unit];
   // peers may still read what was here: wait until they have consumed all that I have
   {
     const UnitWait wait("a buffer for the gradient", operation);
@@ -143,7 +143,7 @@ at::Tensor UnitExchange::gradient_buffer(int reduce) {
 }
 
 void UnitExchange::start_reduce(int reduce) {
-  record(CollectiveRecord::Kind::kReduceScatter, plan_.reduces[static_cast<size_t>(reduce)]);
+  record(CollectiveRecord::Kind::kReduceScatter, plan_.reduces[reduce]);
   memory_.mine().reduces_posted.fetch_add(1, std::memory_order_release);
 }
 
@@ -160,8 +160,8 @@ std::vector<UnitExchange::LeafGroup> UnitExchange::leaf_groups(int node, int64_t
 }
 
 void UnitExchange::finish_reduce(int reduce, int64_t accumulation, std::span<float* const> levels) {
-  const UnitOperation& operation = plan_.reduces[static_cast<size_t>(reduce)];
-  const ShardLayout& layout = units_[static_cast<size_t>(operation.unit)];
+  const UnitOperation& operation = plan_.reduces[reduce];
+  const ShardLayout& layout = units_[operation.unit];
   const int64_t shard = layout.shard_elements();
   const bool is_bfloat16 = gradient_dtype(operation) == at::kBFloat16;
   if (operation.is_in_place) {

@@ -49,7 +49,7 @@ class UnitExchange {
   // Reduce-scatters: index into plan.reduces. Started in order; the one before is finished after the next is started.
 
   /// True where no buffer is: the gradient is to be added to the accumulator itself, before start_reduce().
-  bool is_reduced_in_place(int reduce) const { return plan_.reduces[static_cast<size_t>(reduce)].is_in_place; }
+  bool is_reduced_in_place(int reduce) const { return plan_.reduces[reduce].is_in_place; }
   /// The flat padded buffer to write a unit's gradient into, gaps already zero: float32 for vocabulary units.
   at::Tensor gradient_buffer(int reduce);
   void start_reduce(int reduce);

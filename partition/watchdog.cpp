@@ -34,7 +34,7 @@ void write_error(std::string_view text) {
   while (!text.empty()) {
     const ssize_t n = ::write(STDERR_FILENO, text.data(), text.size());
     if (n <= 0) return;
-    text.remove_prefix(static_cast<size_t>(n));
+    text.remove_prefix(n);
   }
 }
 

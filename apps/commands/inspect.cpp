@@ -53,7 +53,7 @@ void print_statistics(const PrepareStatistics& s) {
     const int64_t count = s.length_histogram[bin];
     if (count > 0)
       fmt::print("  {:>8}-{:<8} {:>8} {}\n", int64_t{1} << bin, (int64_t{2} << bin) - 1, count,
-                 std::string(static_cast<size_t>(1 + 40 * count / most), '#'));
+                 std::string(1 + 40 * count / most, '#'));
   }
 }
 

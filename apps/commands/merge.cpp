@@ -94,7 +94,7 @@ void write_share(const Communicator& comm, const MergeModels& models, const Expo
     const ElementRange range = layout.shard(comm.rank());
     for (int64_t begin = range.begin; begin < range.end; begin += kPieceElements) {
       const int64_t end = std::min(begin + kPieceElements, range.end);
-      base.resize(static_cast<size_t>(end - begin));
+      base.resize(end - begin);
       merged.resize(base.size());
       models.base->read_unit_range(layout.unit(), begin, end, base);
       models.merged->read_unit_range(layout.unit(), begin, end, merged);

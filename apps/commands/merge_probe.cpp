@@ -37,7 +37,7 @@ constexpr const char* kProbeTexts[] = {
 
 void append_document(std::vector<int32_t> ids, MicroBatch& batch) {
   const int64_t room = std::min(kDocumentTokens, kProbeTokens - batch.num_tokens());
-  if (std::ssize(ids) > room) ids.resize(static_cast<size_t>(room));
+  if (std::ssize(ids) > room) ids.resize(room);
   if (ids.empty()) return;
   batch.token_ids.insert(batch.token_ids.end(), ids.begin(), ids.end());
   batch.document_begin.push_back(batch.num_tokens());
@@ -66,7 +66,7 @@ at::Tensor outputs_of(const ModelConfig& config, const MicroBatch& batch, const 
   at::Tensor hidden_TD = at::index_select(view_of(units.front(), flat, ParameterKind::kEmbedding), 0, ids);
   const BlockContext context(config, {batch.document_begin, batch.prefix_length});
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    const UnitLayout& unit = units[static_cast<size_t>(layer) + 1];
+    const UnitLayout& unit = units[layer + 1];
     flat.reset();
     flat = read_flat(unit, read);
     BlockKept kept;

@@ -35,8 +35,8 @@ void print_tokens(const Tokenizer& tokenizer, std::span<const int32_t> tokens, s
 void print_row(const Tokenizer& tokenizer, const TokenRows& row, const std::string& heading) {
   const bool is_pair = row.documents_per_row == 2;
   for (int64_t document = 0; document < row.num_documents(); ++document) {
-    const auto begin = static_cast<size_t>(row.offsets[static_cast<size_t>(document)]);
-    const auto size = static_cast<size_t>(row.offsets[static_cast<size_t>(document) + 1]) - begin;
+    const auto begin = static_cast<size_t>(row.offsets[document]);
+    const auto size = static_cast<size_t>(row.offsets[document + 1]) - begin;
     const auto mask = std::span(row.loss_mask).subspan(begin, size);
     const std::string margin =
         row.margins.empty() || document > 0 ? "" : fmt::format(", margin {}", row.margins.front());

@@ -39,8 +39,7 @@ void fill_adapter(const HfModel& base, const AdapterStart& start, const UnitLayo
   for (const Parameter& p : unit.parameters) {
     const int64_t begin = std::max(range.begin, p.offset), end = std::min(range.end, p.offset + p.num_elements());
     if (begin >= end) continue;
-    fill_parameter(base, start, unit, seed, p, begin, end,
-                   out.subspan(static_cast<size_t>(begin - range.begin), static_cast<size_t>(end - begin)));
+    fill_parameter(base, start, unit, seed, p, begin, end, out.subspan(begin - range.begin, end - begin));
   }
 }
 

@@ -72,7 +72,7 @@ int32_t padding_id(const std::string& model_directory) {
 void load_weights(const Communicator& comm, ShardedModel& model, const HfModel& source) {
   comm.run_agreed([&] {
     model.load([&](int unit, ElementRange range, std::span<float> out) {
-      source.read_unit_range(model.units()[static_cast<size_t>(unit)].unit(), range.begin, range.end, out);
+      source.read_unit_range(model.units()[unit].unit(), range.begin, range.end, out);
     });
   });
 }
@@ -126,7 +126,7 @@ void export_as_read(const Communicator& comm, const HfModel& model, ModelConfig 
       const ElementRange range = layout.shard(comm.rank());
       for (int64_t begin = range.begin; begin < range.end; begin += kPieceElements) {
         const int64_t end = std::min(begin + kPieceElements, range.end);
-        values.resize(static_cast<size_t>(end - begin));
+        values.resize(end - begin);
         model.read_unit_range(layout.unit(), begin, end, values);
         write_unit_range(plan, temporary, unit, begin, end, values);
       }

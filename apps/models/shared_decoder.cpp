@@ -30,7 +30,7 @@ void read_part(const HfModel& source, const UnitLayout& unit, const at::Tensor& 
   std::vector<float> piece;
   for (int64_t first = begin; first < end; first += kPieceElements) {
     const int64_t last = std::min(first + kPieceElements, end);
-    piece.resize(static_cast<size_t>(last - first));
+    piece.resize(last - first);
     source.read_unit_range(unit, first, last, piece);
     flat.narrow(0, first, last - first).copy_(at::from_blob(piece.data(), {last - first}, at::kFloat));
   }
@@ -48,7 +48,7 @@ Completion take_from_bytes(const std::string& bytes, size_t& offset) {
   check(offset + sizeof size <= bytes.size(), "every completion has arrived");
   std::memcpy(&size, bytes.data() + offset, sizeof size);
   offset += sizeof size;
-  Completion completion(static_cast<size_t>(size));
+  Completion completion(size);
   check(offset + completion.size() * sizeof(int32_t) <= bytes.size(), "every completion has arrived whole");
   if (size > 0) std::memcpy(completion.data(), bytes.data() + offset, completion.size() * sizeof(int32_t));
   offset += completion.size() * sizeof(int32_t);
@@ -94,7 +94,7 @@ std::vector<std::vector<Completion>> sample_completions(const Communicator& comm
       for (int64_t batch = first + comm.rank(); batch < end; batch += comm.size()) {
         std::vector<std::vector<int32_t>> rows;
         for (int64_t row = batch * kRowsAtOnce; row < std::min(num_rows, (batch + 1) * kRowsAtOnce); ++row)
-          rows.push_back(prompts[static_cast<size_t>(row / num_generations)]);
+          rows.push_back(prompts[row / num_generations]);
         for (const Completion& completion :
              generate(decoder, rows, options, static_cast<uint64_t>(batch * kRowsAtOnce)))
           append_bytes(completion, mine);
@@ -104,7 +104,7 @@ std::vector<std::vector<Completion>> sample_completions(const Communicator& comm
     std::vector<size_t> offsets(parts.size(), 0);
     for (int64_t row = first * kRowsAtOnce; row < std::min(num_rows, end * kRowsAtOnce); ++row) {
       const auto rank = static_cast<size_t>((row / kRowsAtOnce - first) % comm.size());
-      completions[static_cast<size_t>(row / num_generations)].push_back(take_from_bytes(parts[rank], offsets[rank]));
+      completions[row / num_generations].push_back(take_from_bytes(parts[rank], offsets[rank]));
     }
     if (comm.rank() != 0 || std::chrono::steady_clock::now() < next_report) continue;
     next_report = std::chrono::steady_clock::now() + std::chrono::seconds(10);

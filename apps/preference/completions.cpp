@@ -97,7 +97,7 @@ std::vector<std::vector<double>> score_answers(const Communicator& comm, RewardM
     comm.run_agreed([&] { encoder.emplace(reward_model.directory(), prompts.prompts[0].holds_messages(), data); });
   const int64_t vocab_size = reward_model.config().vocab_size;
   const std::vector<double> rewards = reward_model.score(std::ssize(places), kTextsPerMicroBatch, [&](int64_t i) {
-    const Place place = places[static_cast<size_t>(i)];
+    const Place place = places[i];
     std::vector<int32_t> ids = encoder->encode(prompts.prompts[place.prompt], answers[place.prompt][place.answer]);
     for (const int32_t id : ids)
       if (id >= vocab_size)

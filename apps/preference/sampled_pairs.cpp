@@ -39,9 +39,7 @@ std::optional<ordered_json> make_pair(const AskedPrompt& prompt, const std::vect
   const auto best = std::max_element(rewards.begin(), rewards.end());
   const auto worst = std::min_element(rewards.begin(), rewards.end());
   if (*best == *worst) return std::nullopt;
-  const auto cell = [&](auto reward) {
-    return prompt.answer_cell(answers[static_cast<size_t>(reward - rewards.begin())]);
-  };
+  const auto cell = [&](auto reward) { return prompt.answer_cell(answers[reward - rewards.begin()]); };
   return ordered_json{{"prompt", prompt.prompt},         {"chosen", cell(best)},   {"rejected", cell(worst)},
                       {"source_row", prompt.source_row}, {"chosen_reward", *best}, {"rejected_reward", *worst}};
 }

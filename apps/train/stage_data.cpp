@@ -29,7 +29,7 @@ std::vector<int64_t> reference_micro_batches(const Dataset& dataset) {
     const int64_t end = std::min(first + kExamplesAtOnce, dataset.num_examples());
     const std::vector<int64_t> lengths = dataset.example_tokens(first, end);
     for (int64_t example = first; example < end; ++example) {
-      const int64_t length = lengths[static_cast<size_t>(example - first)];
+      const int64_t length = lengths[example - first];
       if (tokens > 0 && tokens + length > kReferenceTokens) {
         begins.push_back(example);
         tokens = 0;
@@ -59,8 +59,8 @@ std::vector<ExampleLogps> compute_reference_logps(const Communicator& comm, cons
   for (int64_t first = 0; first < num_micro_batches; first += comm.size()) {
     const int64_t number = first + comm.rank();
     const bool has_work = number < num_micro_batches;
-    const int64_t begin = has_work ? begins[static_cast<size_t>(number)] : 0;
-    const int64_t end = has_work ? begins[static_cast<size_t>(number) + 1] : 0;
+    const int64_t begin = has_work ? begins[number] : 0;
+    const int64_t end = has_work ? begins[number + 1] : 0;
     MicroBatch batch;
     comm.run_agreed([&] {
       if (!has_work) batch = MicroBatch::empty();

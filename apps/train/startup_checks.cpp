@@ -133,8 +133,8 @@ class StartupChecks {
     // the first text by itself, and with padding behind it
     MicroBatch plain = singles_.front();
     const auto end = static_cast<std::ptrdiff_t>(plain.document_begin[1]);
-    plain.token_ids.resize(static_cast<size_t>(end));
-    plain.loss_mask.resize(static_cast<size_t>(end));
+    plain.token_ids.resize(end);
+    plain.loss_mask.resize(end);
     plain.document_begin = {0, end};
     plain.row_ids.resize(1);
     plain.prefix_length.clear();

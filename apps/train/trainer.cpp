@@ -38,7 +38,7 @@ void sum_over_ranks(const Communicator& comm, ObjectiveSums& sums, std::span<int
 RankReports sum_step(const Communicator& comm, ObjectiveSums& sums, int64_t compute_ns, const RankReport& report) {
   std::vector<int64_t> numbers = {report.wants_stop, report.is_memory_damaged};
   numbers.resize(static_cast<size_t>(comm.size()) + 2);
-  if (sums.num_tokens > 0) numbers[static_cast<size_t>(comm.rank()) + 2] = compute_ns * 1000 / sums.num_tokens;
+  if (sums.num_tokens > 0) numbers[comm.rank() + 2] = compute_ns * 1000 / sums.num_tokens;
   sum_over_ranks(comm, sums, numbers);
   return {numbers[0] > 0, numbers[1] > 0, {numbers.begin() + 2, numbers.end()}};
 }
@@ -127,7 +127,7 @@ void Trainer::take_checksums(bool is_to_stop) {
 void Trainer::verify_memory() const {
   const std::vector<std::string> changed = comm_.all_gather(checksums_.find_changed(model_.trained_shards()));
   for (int rank = 0; rank < comm_.size(); ++rank)
-    if (const std::string& what = changed[static_cast<size_t>(rank)]; !what.empty())
+    if (const std::string& what = changed[rank]; !what.empty())
       throw AgreedError(
           fmt::format("rank {}: {} are not what step {} left in memory; the same command goes on from the last "
                       "checkpoint, better without that machine",

@@ -80,7 +80,7 @@ std::vector<std::span<const std::byte>> stored_pieces(std::span<const Checkpoint
     const std::vector<MomentPiece> arrays = arrays_of(units[unit]);
     const std::vector<std::span<std::byte>> bytes = bytes_of(shards[unit]);
     for (size_t array = 0; array < arrays.size(); ++array)
-      pieces.push_back(bytes[array].first(static_cast<size_t>(arrays[array].num_bytes(elements))));
+      pieces.push_back(bytes[array].first(arrays[array].num_bytes(elements)));
   }
   return pieces;
 }
@@ -131,11 +131,11 @@ std::string read_committed_manifest(const std::string& path) {
 
 /// The blocks of all files, dealt to the ranks in turn.
 void verify_files(const Communicator& comm, const Checkpoint& checkpoint) {
-  std::vector<std::byte> buffer(static_cast<size_t>(kCheckpointBlockBytes));
+  std::vector<std::byte> buffer(kCheckpointBlockBytes);
   const CheckpointManifest& manifest = checkpoint.manifest;
   int64_t number = 0;
   for (int writer = 0; writer < manifest.num_ranks(); ++writer) {
-    const CheckpointFile& expected = manifest.files[static_cast<size_t>(writer)];
+    const CheckpointFile& expected = manifest.files[writer];
     const std::string path = join_path(checkpoint.path, checkpoint_file_name(writer, manifest.num_ranks()));
     const File file = File::open_for_reading(path);
     if (file.size_bytes() != expected.num_bytes)
@@ -143,8 +143,7 @@ void verify_files(const Communicator& comm, const Checkpoint& checkpoint) {
     for (size_t block = 0; block < expected.checksums.size(); ++block) {
       if (number++ % comm.size() != comm.rank()) continue;
       const int64_t begin = static_cast<int64_t>(block) * kCheckpointBlockBytes;
-      const auto bytes =
-          std::span(buffer).first(static_cast<size_t>(std::min(kCheckpointBlockBytes, expected.num_bytes - begin)));
+      const auto bytes = std::span(buffer).first(std::min(kCheckpointBlockBytes, expected.num_bytes - begin));
       file.pread_exact(bytes, begin);
       const std::string got = render_hash(XXH3_128bits(bytes.data(), bytes.size()));
       if (got != expected.checksums[block])
@@ -173,15 +172,12 @@ class ShardReader {
   /// Elements of a unit into arrays that begin with the first of them.
   void read(size_t unit, ElementRange range, std::span<const std::span<std::byte>> into) {
     for (const CheckpointPiece& piece : pieces_of(checkpoint_.manifest.units, unit, range))
-      file(piece.writer)
-          .pread_exact(
-              into[piece.array].subspan(static_cast<size_t>(piece.into_offset), static_cast<size_t>(piece.num_bytes)),
-              piece.file_offset);
+      file(piece.writer).pread_exact(into[piece.array].subspan(piece.into_offset, piece.num_bytes), piece.file_offset);
   }
 
  private:
   const File& file(int writer) {
-    std::optional<File>& file = files_[static_cast<size_t>(writer)];
+    std::optional<File>& file = files_[writer];
     if (!file)
       file.emplace(File::open_for_reading(
           join_path(checkpoint_.path, checkpoint_file_name(writer, checkpoint_.manifest.num_ranks()))));
@@ -213,7 +209,7 @@ CheckpointSave::CheckpointSave(const Communicator& comm, const std::string& dire
     comm.run_agreed([&] {
       if (buffer == nullptr) return;
       buffer->clear();
-      buffer->reserve(static_cast<size_t>(checkpoint_file_bytes(manifest_.units, comm.rank())));
+      buffer->reserve(checkpoint_file_bytes(manifest_.units, comm.rank()));
       for (const std::span<const std::byte> piece : pieces) buffer->insert(buffer->end(), piece.begin(), piece.end());
     });
   } catch (const AgreedError&) {

@@ -121,7 +121,7 @@ std::string render_manifest(const CheckpointManifest& manifest) {
   }
   json["files"] = ordered_json::array();
   for (int rank = 0; rank < manifest.num_ranks(); ++rank) {
-    const CheckpointFile& file = manifest.files[static_cast<size_t>(rank)];
+    const CheckpointFile& file = manifest.files[rank];
     json["files"].push_back({{"name", checkpoint_file_name(rank, manifest.num_ranks())},
                              {"bytes", file.num_bytes},
                              {"checksums", file.checksums}});
@@ -146,8 +146,7 @@ CheckpointManifest parse_manifest(const std::string& text, const std::string& pa
   const ordered_json& files = reader.array(json, "files");
   if (std::ssize(files) != num_ranks) reader.fail("files", fmt::format("{} of them", num_ranks));
   for (int rank = 0; rank < num_ranks; ++rank)
-    manifest.files.push_back(parse_file(reader, files[static_cast<size_t>(rank)],
-                                        checkpoint_file_name(rank, static_cast<int>(num_ranks)),
+    manifest.files.push_back(parse_file(reader, files[rank], checkpoint_file_name(rank, static_cast<int>(num_ranks)),
                                         checkpoint_file_bytes(manifest.units, rank)));
   return manifest;
 }

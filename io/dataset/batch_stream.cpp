@@ -16,8 +16,8 @@ void append_rows(MicroBatch& batch, const TokenRows& rows) {
   const bool has_pairs = rows.documents_per_row == 2;
   for (int64_t document = 0; document < rows.num_documents(); ++document) {
     const auto row = static_cast<size_t>(document / rows.documents_per_row);
-    const int64_t begin = rows.offsets[static_cast<size_t>(document)];
-    const int64_t end = rows.offsets[static_cast<size_t>(document) + 1];
+    const int64_t begin = rows.offsets[document];
+    const int64_t end = rows.offsets[document + 1];
     const int64_t prefix = has_pairs && document % 2 == 1 ? rows.prompt_lengths[row] : 0;
     batch.token_ids.insert(batch.token_ids.end(), rows.tokens.begin() + begin + prefix, rows.tokens.begin() + end);
     batch.loss_mask.insert(batch.loss_mask.end(), rows.loss_mask.begin() + begin + prefix,

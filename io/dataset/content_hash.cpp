@@ -42,13 +42,13 @@ nlohmann::json describe_files(const Communicator& comm, const std::vector<std::s
   }
   std::vector<int64_t> hashes(first_block.back(), 0);
   comm.run_agreed([&] {
-    std::vector<std::byte> buffer(static_cast<size_t>(kBlockBytes));
+    std::vector<std::byte> buffer(kBlockBytes);
     for (size_t i = 0; i < paths.size(); ++i) {
       const File file = File::open_for_reading(paths[i]);
       for (size_t block = first_block[i]; block < first_block[i + 1]; ++block) {
         if (block % static_cast<size_t>(comm.size()) != static_cast<size_t>(comm.rank())) continue;
         const int64_t begin = static_cast<int64_t>(block - first_block[i]) * kBlockBytes;
-        const auto bytes = std::span(buffer).first(static_cast<size_t>(std::min(kBlockBytes, sizes[i] - begin)));
+        const auto bytes = std::span(buffer).first(std::min(kBlockBytes, sizes[i] - begin));
         file.pread_exact(bytes, begin);
         hashes[block] = std::bit_cast<int64_t>(XXH3_64bits(bytes.data(), bytes.size()));
       }

@@ -14,7 +14,7 @@ std::vector<int64_t> order_by_length(std::span<const int64_t> example_tokens) {
   std::vector<int64_t> order(example_tokens.size());
   std::iota(order.begin(), order.end(), 0);
   std::sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
-    const int64_t a_tokens = example_tokens[static_cast<size_t>(a)], b_tokens = example_tokens[static_cast<size_t>(b)];
+    const int64_t a_tokens = example_tokens[a], b_tokens = example_tokens[b];
     return a_tokens != b_tokens ? a_tokens > b_tokens : a < b;
   });
   return order;
@@ -23,13 +23,13 @@ std::vector<int64_t> order_by_length(std::span<const int64_t> example_tokens) {
 /// The row of each example, rows numbered as they were opened.
 std::vector<int64_t> assign_rows(std::span<const int64_t> example_tokens, int64_t capacity_tokens) {
   const std::vector<int64_t> order = order_by_length(example_tokens);
-  const int64_t shortest = example_tokens.empty() ? 0 : example_tokens[static_cast<size_t>(order.back())];
+  const int64_t shortest = example_tokens.empty() ? 0 : example_tokens[order.back()];
   check(example_tokens.empty() || shortest > 0, "an example has tokens");
   std::vector<int64_t> row_of(example_tokens.size());
   std::map<int64_t, std::vector<int64_t>> rows_by_space;  // rows that may take another example, by their free tokens
   int64_t num_rows = 0;
   for (const int64_t example : order) {
-    const int64_t tokens = example_tokens[static_cast<size_t>(example)];
+    const int64_t tokens = example_tokens[example];
     int64_t row = num_rows, space = capacity_tokens;
     if (const auto best = rows_by_space.lower_bound(tokens); best != rows_by_space.end()) {
       space = best->first;
@@ -39,7 +39,7 @@ std::vector<int64_t> assign_rows(std::span<const int64_t> example_tokens, int64_
     } else {
       ++num_rows;
     }
-    row_of[static_cast<size_t>(example)] = row;
+    row_of[example] = row;
     if (space - tokens >= shortest) rows_by_space[space - tokens].push_back(row);
   }
   return row_of;
@@ -49,8 +49,8 @@ std::vector<int64_t> assign_rows(std::span<const int64_t> example_tokens, int64_
 
 std::span<const int64_t> PackingPlan::row(int64_t row) const {
   check(row >= 0 && row < num_rows(), "a row lies within its plan");
-  const int64_t begin = offsets[static_cast<size_t>(row)], end = offsets[static_cast<size_t>(row) + 1];
-  return std::span(examples).subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+  const int64_t begin = offsets[row], end = offsets[row + 1];
+  return std::span(examples).subspan(begin, end - begin);
 }
 
 PackingPlan pack_best_fit(std::span<const int64_t> example_tokens, int64_t capacity_tokens) {
@@ -62,21 +62,21 @@ PackingPlan pack_best_fit(std::span<const int64_t> example_tokens, int64_t capac
   std::vector<int64_t> names(row_of.size(), kUnnamed);
   PackingPlan plan;
   for (int64_t& row : row_of) {
-    int64_t& name = names[static_cast<size_t>(row)];
+    int64_t& name = names[row];
     if (name == kUnnamed) {
       name = plan.num_rows();
       plan.offsets.push_back(0);
     }
     row = name;
-    ++plan.offsets[static_cast<size_t>(row) + 1];
+    ++plan.offsets[row + 1];
   }
   std::partial_sum(plan.offsets.begin(), plan.offsets.end(), plan.offsets.begin());
 
   plan.examples.resize(row_of.size());
   std::vector<int64_t> next = plan.offsets;
   for (size_t example = 0; example < row_of.size(); ++example) {
-    const int64_t place = next[static_cast<size_t>(row_of[example])]++;
-    plan.examples[static_cast<size_t>(place)] = static_cast<int64_t>(example);
+    const int64_t place = next[row_of[example]]++;
+    plan.examples[place] = static_cast<int64_t>(example);
   }
   return plan;
 }

@@ -40,7 +40,7 @@ int64_t find_max_row_tokens(const PackingPlan& plan, std::span<const int64_t> ex
   int64_t most = 0;
   for (int64_t row = 0; row < plan.num_rows(); ++row) {
     int64_t tokens = 0;
-    for (const int64_t example : plan.row(row)) tokens += example_tokens[static_cast<size_t>(example)];
+    for (const int64_t example : plan.row(row)) tokens += example_tokens[example];
     most = std::max(most, tokens);
   }
   return most;
@@ -73,7 +73,7 @@ PackingFile::PackingFile(const Dataset& dataset, int64_t capacity_tokens)
 }
 
 std::vector<int64_t> PackingFile::read_offsets(int64_t begin, int64_t end) const {
-  std::vector<int64_t> offsets(static_cast<size_t>(end - begin + 1));
+  std::vector<int64_t> offsets(end - begin + 1);
   offsets_.read(begin, std::span(offsets));
   for (size_t i = 0; i < offsets.size(); ++i) {
     const int64_t least = i == 0 ? 0 : offsets[i - 1] + 1;  // a row has examples
@@ -86,7 +86,7 @@ std::vector<int64_t> PackingFile::read_offsets(int64_t begin, int64_t end) const
 }
 
 std::vector<int64_t> PackingFile::read_examples(const std::vector<int64_t>& offsets, int64_t first_row) const {
-  std::vector<int64_t> examples(static_cast<size_t>(offsets.back() - offsets.front()));
+  std::vector<int64_t> examples(offsets.back() - offsets.front());
   examples_.read(offsets.front(), std::span(examples));
   size_t i = 0;
   for (size_t row = 1; row < offsets.size(); ++row) {
@@ -101,16 +101,16 @@ std::vector<int64_t> PackingFile::read_examples(const std::vector<int64_t>& offs
 
 void PackingFile::check_all() const {
   require(examples_.size() == num_examples_ && offsets_.size() > 1, file_.path(), "all examples of the dataset");
-  std::vector<bool> is_seen(static_cast<size_t>(num_examples_));
+  std::vector<bool> is_seen(num_examples_);
   int64_t num_seen = 0;
   for (int64_t begin = 0; begin < num_rows(); begin += kRowsPerPiece) {
     const std::vector<int64_t> offsets = read_offsets(begin, std::min(begin + kRowsPerPiece, num_rows()));
     require(offsets.front() == num_seen, file_.path(), "offsets from 0 on");
     for (const int64_t example : read_examples(offsets, begin)) {
-      if (is_seen[static_cast<size_t>(example)]) {
+      if (is_seen[example]) {
         throw_error<DataError>("{}: expected every example once, got {} again", file_.path(), example);
       }
-      is_seen[static_cast<size_t>(example)] = true;
+      is_seen[example] = true;
       ++num_seen;
     }
   }

@@ -49,10 +49,10 @@ std::vector<std::string> gather_texts(const Communicator& comm, const std::strin
   std::vector<std::string> texts;
   MessageBatch messages(comm.mpi());
   if (comm.rank() == 0) {
-    for (const int64_t size : sizes) texts.emplace_back(static_cast<size_t>(size), '\0');
+    for (const int64_t size : sizes) texts.emplace_back(size, '\0');
     texts[0] = text;
     for (int rank = 1; rank < comm.size(); ++rank) {
-      messages.receive(std::as_writable_bytes(std::span(texts[static_cast<size_t>(rank)])), rank, kTag);
+      messages.receive(std::as_writable_bytes(std::span(texts[rank])), rank, kTag);
     }
   } else {
     messages.send(std::as_bytes(std::span(text)), 0, kTag);

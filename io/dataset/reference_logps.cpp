@@ -98,10 +98,10 @@ std::vector<ExampleLogps> gather(const Communicator& comm, std::span<const Examp
     all.assign(values.begin(), values.end());
     int64_t num_values = 0;
     for (const int64_t count : counts) num_values += count;
-    all.resize(static_cast<size_t>(num_values));
+    all.resize(num_values);
     auto free_part = std::span(all).subspan(values.size());
     for (int rank = 1; rank < comm.size(); ++rank) {
-      const auto count = static_cast<size_t>(counts[static_cast<size_t>(rank)]);
+      const auto count = static_cast<size_t>(counts[rank]);
       messages.receive(std::as_writable_bytes(free_part.first(count)), rank, kTag);
       free_part = free_part.subspan(count);
     }
@@ -126,7 +126,7 @@ ReferenceLogps::ReferenceLogps(const Dataset& dataset, const std::string& model)
 
 std::vector<SequenceLogps> ReferenceLogps::read(int64_t begin, int64_t end) const {
   check(begin >= 0 && begin <= end && end <= num_examples_, "examples to read lie within the dataset");
-  std::vector<double> numbers(static_cast<size_t>(kValuesPerExample * (end - begin)));
+  std::vector<double> numbers(kValuesPerExample * (end - begin));
   logps_.read(kValuesPerExample * begin, std::span(numbers));
   std::vector<SequenceLogps> logps;
   logps.reserve(numbers.size() / 2);

@@ -64,7 +64,7 @@ void TokenRows::add_pair(std::span<const int32_t> chosen, std::span<const int32_
   for (const std::span<const int32_t> text : {chosen, rejected}) {
     check(prompt_length >= 0 && prompt_length < std::ssize(text), "a text goes on behind its prompt");
     tokens.insert(tokens.end(), text.begin(), text.end());
-    loss_mask.insert(loss_mask.end(), static_cast<size_t>(prompt_length), 0);
+    loss_mask.insert(loss_mask.end(), prompt_length, 0);
     loss_mask.resize(tokens.size(), 1);
     offsets.push_back(num_tokens());
   }
@@ -190,7 +190,7 @@ TokenShardReader::TokenShardReader(const std::string& path, int64_t vocab_size)
 
 std::vector<int64_t> TokenShardReader::read_offsets(int64_t begin, int64_t end) const {
   const int64_t documents_per_row = format_.documents_per_row();
-  std::vector<int64_t> offsets(static_cast<size_t>(documents_per_row * (end - begin) + 1));
+  std::vector<int64_t> offsets(documents_per_row * (end - begin) + 1);
   offsets_.read(documents_per_row * begin, std::span(offsets));
   for (size_t i = 0; i < offsets.size(); ++i) {
     const int64_t least = i == 0 ? 0 : offsets[i - 1] + 1;  // a document has tokens
@@ -210,10 +210,10 @@ void TokenShardReader::check_offsets() const {
 
 std::vector<int64_t> TokenShardReader::read_row_tokens(int64_t begin, int64_t end) const {
   check(begin >= 0 && begin <= end && end <= num_rows(), "rows to read lie within the shard");
-  std::vector<int64_t> row_tokens(static_cast<size_t>(end - begin));
+  std::vector<int64_t> row_tokens(end - begin);
   if (row_tokens.empty()) return row_tokens;
   const int64_t documents_per_row = (offsets_.size() - 1) / num_rows();
-  std::vector<int64_t> offsets(static_cast<size_t>((end - begin) * documents_per_row + 1));
+  std::vector<int64_t> offsets((end - begin) * documents_per_row + 1);
   offsets_.read(begin * documents_per_row, std::span(offsets));
   for (size_t i = 0; i < row_tokens.size(); ++i) {
     const size_t first = i * static_cast<size_t>(documents_per_row);
@@ -236,7 +236,7 @@ TokenRows TokenShardReader::read(int64_t begin, int64_t end) const {
   for (int64_t& offset : rows.offsets) offset -= first_token;
   rows.tokens.resize(num_tokens);
   rows.loss_mask.resize(num_tokens);
-  rows.row_ids.resize(static_cast<size_t>(end - begin));
+  rows.row_ids.resize(end - begin);
   tokens_.read(first_token, std::span(rows.tokens));
   loss_mask_.read(first_token, std::span(rows.loss_mask));
   row_id_.read(begin, std::span(rows.row_ids));
@@ -246,7 +246,7 @@ TokenRows TokenShardReader::read(int64_t begin, int64_t end) const {
     const auto document = (after - rows.offsets.begin()) - 1;
     return fmt::format("{}: row {}: {}token {}", path(), begin + document / rows.documents_per_row,
                        rows.documents_per_row == 1 ? "" : (document % 2 == 0 ? "chosen: " : "rejected: "),
-                       static_cast<int64_t>(token) - rows.offsets[static_cast<size_t>(document)]);
+                       static_cast<int64_t>(token) - rows.offsets[document]);
   };
   for (size_t i = 0; i < num_tokens; ++i) {
     const int32_t id = rows.tokens[i];
@@ -291,7 +291,7 @@ void TokenShardReader::read_pairs(int64_t begin, TokenRows& rows) const {
     }
     for (int64_t token = chosen; token < end; ++token) {
       const bool is_trained = token - (token < rejected ? chosen : rejected) >= prompt_length;
-      if (rows.loss_mask[static_cast<size_t>(token)] == uint8_t{is_trained}) continue;
+      if (rows.loss_mask[token] == uint8_t{is_trained}) continue;
       throw_error<DataError>("{}: expected a loss_mask of what is behind the prompt, got another", where());
     }
     if (margin_ && !std::isfinite(rows.margins[i])) {

@@ -81,7 +81,7 @@ void File::pread_exact(std::span<std::byte> bytes, int64_t offset_bytes) const {
     if (n == 0)
       throw_error<DataError>("{}: offset {}: expected {} more bytes, got the end of the file; was it truncated?", path_,
                              offset_bytes, bytes.size());
-    bytes = bytes.subspan(static_cast<size_t>(n));
+    bytes = bytes.subspan(n);
     offset_bytes += n;
   }
 }
@@ -92,7 +92,7 @@ void File::pwrite_exact(std::span<const std::byte> bytes, int64_t offset_bytes) 
     const ssize_t n =
         retry_interrupted([&] { return ::pwrite(descriptor_, bytes.data(), bytes.size(), offset_bytes); });
     if (n < 0) throw_errno(path_, fmt::format("write {} bytes at offset {}", bytes.size(), offset_bytes));
-    bytes = bytes.subspan(static_cast<size_t>(n));
+    bytes = bytes.subspan(n);
     offset_bytes += n;
   }
 }
@@ -131,7 +131,7 @@ std::string read_text_file(const std::string& path, int64_t max_bytes) {
   const int64_t size_bytes = file.size_bytes();
   if (size_bytes > max_bytes)
     throw_error<DataError>("{}: expected at most {} bytes, got {}", path, max_bytes, size_bytes);
-  std::string text(static_cast<size_t>(size_bytes), '\0');
+  std::string text(size_bytes, '\0');
   file.pread_exact(std::as_writable_bytes(std::span(text)), 0);
   return text;
 }
@@ -160,9 +160,9 @@ void copy_file(const std::string& from, const std::string& to) {
   const File source = File::open_for_reading(from);
   File target = File::create(to);
   const int64_t size_bytes = source.size_bytes();
-  std::vector<std::byte> buffer(static_cast<size_t>(std::min(size_bytes, kCopyBytes)));
+  std::vector<std::byte> buffer(std::min(size_bytes, kCopyBytes));
   for (int64_t done = 0; done < size_bytes;) {
-    const auto piece = std::span(buffer).first(static_cast<size_t>(std::min(size_bytes - done, kCopyBytes)));
+    const auto piece = std::span(buffer).first(std::min(size_bytes - done, kCopyBytes));
     source.pread_exact(piece, done);
     target.pwrite_exact(piece, done);
     done += static_cast<int64_t>(piece.size());

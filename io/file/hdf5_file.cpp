@@ -128,7 +128,7 @@ void check_superblock(const File& file) {
 /// One chunk is kept: rows are read in file order or at random, never back and forth.
 Hdf5Handle dataset_access(int64_t chunk_bytes) {
   Hdf5Handle plist = new_plist(H5P_DATASET_ACCESS);
-  H5Pset_chunk_cache(plist.id(), 1, static_cast<size_t>(chunk_bytes), 1.0);
+  H5Pset_chunk_cache(plist.id(), 1, chunk_bytes, 1.0);
   return plist;
 }
 

@@ -86,10 +86,10 @@ std::string sha256_of_file(const std::string& path) {
   constexpr int64_t kPieceBytes = 1 << 20;
   const File file = File::open_for_reading(path);
   const int64_t size_bytes = file.size_bytes();
-  std::vector<std::byte> buffer(static_cast<size_t>(std::min(size_bytes, kPieceBytes)));
+  std::vector<std::byte> buffer(std::min(size_bytes, kPieceBytes));
   Sha256 sum;
   for (int64_t done = 0; done < size_bytes;) {
-    const auto piece = std::span(buffer).first(static_cast<size_t>(std::min(size_bytes - done, kPieceBytes)));
+    const auto piece = std::span(buffer).first(std::min(size_bytes - done, kPieceBytes));
     file.pread_exact(piece, done);
     sum.update(piece);
     done += static_cast<int64_t>(piece.size());

@@ -45,15 +45,14 @@ void fill_row_norms(const HfModel& base, const Parameter& magnitude, int64_t fir
   std::vector<float> rows;
   for (int64_t row = first; row < last; row += rows_at_once) {
     const int64_t num_rows = std::min(rows_at_once, last - row);
-    rows.resize(static_cast<size_t>(num_rows * row_elements));
+    rows.resize(num_rows * row_elements);
     const int64_t begin = matrix->offset + row * row_elements;
     base.read_unit_range(*unit, begin, begin + num_rows * row_elements, rows);
     for (int64_t i = 0; i < num_rows; ++i) {
       double sum = 0;
-      for (const float x :
-           std::span(rows).subspan(static_cast<size_t>(i * row_elements), static_cast<size_t>(row_elements)))
+      for (const float x : std::span(rows).subspan(i * row_elements, row_elements))
         sum += static_cast<double>(x) * static_cast<double>(x);
-      norms[static_cast<size_t>(row - first + i)] = static_cast<float>(std::sqrt(sum));
+      norms[row - first + i] = static_cast<float>(std::sqrt(sum));
     }
   }
 }

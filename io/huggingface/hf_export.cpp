@@ -110,7 +110,7 @@ void write_unit_range(const ExportPlan& plan, const std::string& temporary, size
       open_file = tensor.file;
     }
     write_converted(*file, plan.dtype, tensor.offset_bytes + (first - tensor.unit_offset) * size_bytes(plan.dtype),
-                    values.subspan(static_cast<size_t>(first - begin), static_cast<size_t>(last - first)));
+                    values.subspan(first - begin, last - first));
   }
   if (file) file->close();
 }

@@ -256,7 +256,7 @@ void HfModel::read_base_range(const UnitLayout& unit, int64_t begin, int64_t end
     const int64_t last = std::min(end, parameter.offset + parameter.num_elements());
     if (first >= last) continue;
     const std::string name = hf_parameter_name(parameter);
-    const auto piece = values.subspan(static_cast<size_t>(first - begin), static_cast<size_t>(last - first));
+    const auto piece = values.subspan(first - begin, last - first);
     if (parameter.kind == ParameterKind::kScore && !has_tensor(name)) {
       UnitLayout score{"score", {parameter}, parameter.num_elements()};
       score.parameters[0].offset = 0;

@@ -95,12 +95,12 @@ NewTokenizer describe(std::vector<TextFile> files, const Tokenizer& tokenizer) {
 
 void write_weights(const ExportPlan& plan, const std::string& temporary, const std::vector<UnitLayout>& units,
                    double standard_deviation, uint64_t seed) {
-  std::vector<float> chunk(static_cast<size_t>(kChunkElements));
+  std::vector<float> chunk(kChunkElements);
   for (size_t unit = 0; unit < units.size(); ++unit) {
     const int64_t size = units[unit].num_elements;
     for (int64_t begin = 0; begin < size; begin += kChunkElements) {
       const int64_t end = std::min(begin + kChunkElements, size);
-      const auto values = std::span(chunk).first(static_cast<size_t>(end - begin));
+      const auto values = std::span(chunk).first(end - begin);
       initialise_unit_range(units[unit], standard_deviation, seed, begin, end, values);
       write_unit_range(plan, temporary, unit, begin, end, values);
     }

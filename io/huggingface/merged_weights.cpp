@@ -18,7 +18,7 @@ constexpr int64_t kRowsAtOnce = 64;
 std::vector<float> read_rows(const PeftAdapter& adapter, const Parameter& parameter, int64_t first_row,
                              int64_t num_rows) {
   const int64_t row_elements = parameter.num_elements() / parameter.shape[0];
-  std::vector<float> values(static_cast<size_t>(num_rows * row_elements));
+  std::vector<float> values(num_rows * row_elements);
   const int64_t begin = parameter.offset + first_row * row_elements;
   adapter.read_range(begin, begin + num_rows * row_elements, values);
   return values;
@@ -35,12 +35,12 @@ void add_low_rank(std::span<const float> b, std::span<const float> a, int64_t nu
       const float factor = b[r];
       const float* x = a.data() + static_cast<int64_t>(r) * num_columns + first_column + begin;
       if (n == kBlock) {
-        for (int64_t i = 0; i < kBlock; ++i) sum[static_cast<size_t>(i)] += factor * x[i];
+        for (int64_t i = 0; i < kBlock; ++i) sum[i] += factor * x[i];
       } else {
-        for (int64_t i = 0; i < n; ++i) sum[static_cast<size_t>(i)] += factor * x[i];
+        for (int64_t i = 0; i < n; ++i) sum[i] += factor * x[i];
       }
     }
-    for (int64_t i = 0; i < n; ++i) row[static_cast<size_t>(begin + i)] += scaling * sum[static_cast<size_t>(i)];
+    for (int64_t i = 0; i < n; ++i) row[begin + i] += scaling * sum[i];
   }
 }
 
@@ -79,17 +79,16 @@ class MatrixMerge {
         if (magnitude_ != nullptr) magnitudes = read_rows(adapter_, *magnitude_, row, num_rows);
       }
       const auto index = static_cast<size_t>(row - row_of_b);
-      const std::span<const float> factors =
-          std::span(b).subspan(index * static_cast<size_t>(rank), static_cast<size_t>(rank));
+      const std::span<const float> factors = std::span(b).subspan(index * static_cast<size_t>(rank), rank);
       const int64_t from = std::max(first, row * columns), to = std::min(last, (row + 1) * columns);
-      const auto part = piece.subspan(static_cast<size_t>(from - first), static_cast<size_t>(to - from));
+      const auto part = piece.subspan(from - first, to - from);
       if (magnitude_ == nullptr) {
         add_low_rank(factors, a_values_, columns, scaling_, from - row * columns, part);
       } else if (to - from == columns) {
         add_low_rank(factors, a_values_, columns, scaling_, 0, part);
         set_length(magnitudes[index], part);
       } else {
-        whole_row.resize(static_cast<size_t>(columns));
+        whole_row.resize(columns);
         read_base(matrix_.offset + row * columns, matrix_.offset + (row + 1) * columns, whole_row);
         add_low_rank(factors, a_values_, columns, scaling_, 0, whole_row);
         set_length(magnitudes[index], whole_row);
@@ -115,7 +114,7 @@ void merge_adapter(const PeftAdapter& adapter, const UnitLayout& unit, int64_t b
     const int64_t first = std::max(begin, parameter.offset);
     const int64_t last = std::min(end, parameter.offset + parameter.num_elements());
     if (first >= last) continue;
-    const auto piece = values.subspan(static_cast<size_t>(first - begin), static_cast<size_t>(last - first));
+    const auto piece = values.subspan(first - begin, last - first);
     if (const Parameter* whole = adapter.find(parameter.kind, parameter.layer, AdapterPart::kWhole)) {
       const int64_t shift = whole->offset - parameter.offset;
       adapter.read_range(first + shift, last + shift, piece);

@@ -64,15 +64,14 @@ std::vector<SafetensorsSpec> quantized_specs(const HfModel& model, const Paramet
 void write_quantized(const HfModel& model, const Nf4ExportPlan::PlannedParameter& planned,
                      const std::function<void(size_t, std::span<const std::byte>)>& write) {
   const Nf4Layout layout = model.nf4_layout_of(planned.parameter);
-  std::vector<std::byte> bytes(static_cast<size_t>(layout.num_bytes));
+  std::vector<std::byte> bytes(layout.num_bytes);
   model.read_nf4(planned.parameter, bytes);
   float mean = 0;
   if (layout.is_nested) std::memcpy(&mean, bytes.data() + layout.nested_mean_offset, sizeof(mean));
   const std::string state =
       render_state(planned.parameter, model.original_dtype_of(planned.parameter), layout.is_nested, mean);
   const auto part = [&](size_t index, int64_t offset) {
-    write(index, std::span(bytes).subspan(static_cast<size_t>(offset),
-                                          static_cast<size_t>(planned.tensors.at(index).num_bytes)));
+    write(index, std::span(bytes).subspan(offset, planned.tensors.at(index).num_bytes));
   };
   part(0, layout.codes_offset);
   part(1, layout.absmax_offset);

@@ -44,7 +44,7 @@ void require_form(const StoredTensor& tensor, Dtype dtype, int64_t size) {
 }
 
 std::vector<float> read_floats(const StoredTensor& tensor) {
-  std::vector<float> values(static_cast<size_t>(tensor.entry->num_elements));
+  std::vector<float> values(tensor.entry->num_elements);
   tensor.file->read(*tensor.entry, 0, std::span(values));
   tensor.file->check_finite(*tensor.entry, 0, values);
   return values;
@@ -54,7 +54,7 @@ json read_state(const StoredTensor& tensor) {
   const SafetensorsEntry& entry = *tensor.entry;
   if (entry.dtype != Dtype::kU8 || entry.shape.size() != 1 || entry.num_elements > kMaxStateBytes)
     fail(tensor, fmt::format("at most {} bytes of JSON", kMaxStateBytes), describe(entry));
-  std::string text(static_cast<size_t>(entry.num_elements), '\0');
+  std::string text(entry.num_elements, '\0');
   tensor.file->read(entry, 0, std::as_writable_bytes(std::span(text)));
   return parse_config_object(text, fmt::format("{}: tensor {}", tensor.file->path(), entry.name));
 }
@@ -102,7 +102,7 @@ void check_codes(const StoredTensor& tensor, int64_t num_code_bytes) {
 }
 
 std::span<std::byte> part_of(std::span<std::byte> bytes, int64_t offset, int64_t size) {
-  return bytes.subspan(static_cast<size_t>(offset), static_cast<size_t>(size));
+  return bytes.subspan(offset, size);
 }
 
 void read_finite(const StoredTensor& tensor, int64_t begin, std::span<std::byte> bytes) {
@@ -136,9 +136,9 @@ const std::array<float, kNf4Codes>& nf4_code_values() {
   // a matrix of the codes 0 to 15 under a scale of 1
   static const std::array<float, kNf4Codes> values = [] {
     const Nf4Layout layout = nf4_layout(kNf4Codes, false);
-    std::vector<std::byte> bytes(static_cast<size_t>(layout.num_bytes));
+    std::vector<std::byte> bytes(layout.num_bytes);
     for (size_t i = 0; i < kNf4Codes / 2; ++i)
-      bytes[static_cast<size_t>(layout.codes_offset) + i] = static_cast<std::byte>(2 * i << 4 | (2 * i + 1));
+      bytes[layout.codes_offset + i] = static_cast<std::byte>(2 * i << 4 | (2 * i + 1));
     const float scale = 1;
     std::memcpy(bytes.data() + layout.absmax_offset, &scale, sizeof(scale));
     std::array<float, kNf4Codes> codes{};
@@ -200,7 +200,7 @@ void read_stored_nf4(const StoredNf4& matrix, int64_t begin, std::span<float> va
     const int64_t wanted_end = (begin + std::ssize(values) + kPieceAlignment - 1) / kPieceAlignment * kPieceAlignment;
     const int64_t piece_end = std::min({matrix.layout.num_elements, wanted_end, piece_begin + kPieceElements});
     const Nf4Layout layout = nf4_layout(piece_end - piece_begin, matrix.layout.is_nested);
-    bytes.resize(static_cast<size_t>(layout.num_bytes));
+    bytes.resize(layout.num_bytes);
     read_piece(matrix, piece_begin, layout, bytes);
     const auto out = values.first(std::min(values.size(), static_cast<size_t>(piece_end - begin)));
     nf4_dequantize({layout, bytes.data(), matrix.original_dtype}, begin - piece_begin, out);

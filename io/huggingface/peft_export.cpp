@@ -36,7 +36,7 @@ std::vector<int64_t> adapter_checksums(const UnitLayout& unit, int64_t begin, in
     const int64_t last = std::min(end, parameter.offset + parameter.num_elements());
     uint64_t sum = 0;
     for (int64_t i = first; i < last; ++i) {
-      const auto bits = std::bit_cast<uint32_t>(values[static_cast<size_t>(i - begin)]);
+      const auto bits = std::bit_cast<uint32_t>(values[i - begin]);
       sum += (uint64_t{bits} + 1) * weight_of_place(i - parameter.offset);
     }
     sums.push_back(static_cast<int64_t>(sum & kChecksumMask));
@@ -55,7 +55,7 @@ void finish_adapter_export(const ExportPlan& plan, const std::string& temporary,
   std::vector<float> values;
   for (int64_t begin = 0; begin < unit.num_elements; begin += kReadElements) {
     const int64_t end = std::min(begin + kReadElements, unit.num_elements);
-    values.resize(static_cast<size_t>(end - begin));
+    values.resize(end - begin);
     read_adapter_range(file, unit, begin, end, values);
     const std::vector<int64_t> sums = adapter_checksums(unit, begin, end, values);
     for (size_t i = 0; i < sums.size(); ++i) found[i] += sums[i];

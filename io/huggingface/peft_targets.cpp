@@ -176,7 +176,7 @@ std::vector<ParameterKind> resolve_whole(const LoraConfig& config, const ModelCo
           "modules_to_save: {}: embedding and head of this model are one matrix, which an adapter would split in two; "
           "leave it out, or untie them first (tie_word_embeddings false, with a lm_head.weight)",
           name);
-    is_whole[static_cast<size_t>(found - kinds.begin())] = true;
+    is_whole[found - kinds.begin()] = true;
   }
   std::vector<ParameterKind> whole;
   for (size_t i = 0; i < kinds.size(); ++i)

@@ -11,7 +11,7 @@ Nf4Layout QuantizingReader::layout_of(const StoredTensor& matrix) const {
 void QuantizingReader::read(const StoredTensor& matrix, std::span<std::byte> bytes) const {
   const Nf4Layout layout = layout_of(matrix);
   check(static_cast<int64_t>(bytes.size()) == layout.num_bytes, "a quantised matrix fills its bytes");
-  std::vector<float> values(static_cast<size_t>(layout.num_elements));
+  std::vector<float> values(layout.num_elements);
   matrix.file->read(*matrix.entry, 0, std::span(values));
   matrix.file->check_finite(*matrix.entry, 0, values);
   nf4_quantize(values, layout, bytes);
@@ -30,7 +30,7 @@ std::shared_ptr<const QuantizingReader::Quantized> QuantizingReader::quantized(c
   // two threads may do the same work here, but neither waits for the other's matrix
   const auto made = std::make_shared<Quantized>();
   made->entry = matrix.entry;
-  made->bytes.resize(static_cast<size_t>(layout_of(matrix).num_bytes));
+  made->bytes.resize(layout_of(matrix).num_bytes);
   read(matrix, made->bytes);
   const std::lock_guard lock(mutex_);
   last_ = made;

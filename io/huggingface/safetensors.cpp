@@ -80,7 +80,7 @@ void SafetensorsFile::read(const SafetensorsEntry& entry, int64_t begin, std::sp
 void SafetensorsFile::check_finite(const SafetensorsEntry& entry, int64_t begin, std::span<const float> values) const {
   if (const std::optional<int64_t> index = find_non_finite(values))
     throw_error<DataError>("{}: tensor {}: element {}: expected a finite number, got {}; the weights are damaged",
-                           path(), entry.name, begin + *index, values[static_cast<size_t>(*index)]);
+                           path(), entry.name, begin + *index, values[*index]);
 }
 
 std::optional<int64_t> find_non_finite(std::span<const float> values) {

@@ -20,8 +20,7 @@ void for_each_piece(const UnitLayout& unit, int64_t begin, int64_t end, std::spa
     const int64_t first = std::max(begin, parameter.offset);
     const int64_t last = std::min(end, parameter.offset + parameter.num_elements());
     if (first >= last) continue;
-    use(parameter, first - parameter.offset, last - parameter.offset,
-        values.subspan(static_cast<size_t>(first - begin), static_cast<size_t>(last - first)));
+    use(parameter, first - parameter.offset, last - parameter.offset, values.subspan(first - begin, last - first));
   }
 }
 

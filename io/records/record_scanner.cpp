@@ -34,7 +34,7 @@ bool is_json_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '
 
 std::string_view name_of(RecordFormat format) {
   constexpr std::string_view kNames[] = {"CSV", "TSV", "JSON Lines", "JSON array"};
-  return kNames[static_cast<size_t>(format)];
+  return kNames[format];
 }
 
 FileWindow::FileWindow(std::string path) : path_(std::move(path)) {
@@ -66,7 +66,7 @@ FileWindow::FileWindow(FileWindow&& other) noexcept
 
 void FileWindow::seek(int64_t offset) {
   const int64_t held_end = offset_ + static_cast<int64_t>(end_ - begin_);
-  if (offset >= offset_ && offset <= held_end) return consume(static_cast<size_t>(offset - offset_));
+  if (offset >= offset_ && offset <= held_end) return consume(offset - offset_);
   offset_ = offset;
   begin_ = end_ = 0;
 }

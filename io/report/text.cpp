@@ -67,8 +67,7 @@ std::string escape_html(std::string_view text, size_t max_bytes) {
 std::string render_count(int64_t count) {
   std::string digits = fmt::format("{}", count);
   const std::ptrdiff_t sign = count < 0 ? 1 : 0;
-  for (auto i = static_cast<std::ptrdiff_t>(digits.size()) - 3; i > sign; i -= 3)
-    digits.insert(static_cast<size_t>(i), 1, ',');
+  for (auto i = static_cast<std::ptrdiff_t>(digits.size()) - 3; i > sign; i -= 3) digits.insert(i, 1, ',');
   return digits;
 }
 

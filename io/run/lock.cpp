@@ -53,10 +53,10 @@ std::optional<HeldLock> read_lock(const std::string& path) {
   struct stat status = {};
   ::fstat(descriptor, &status);
   lock.modified = status.st_mtim;
-  lock.text.resize(static_cast<size_t>(kMaxLockBytes));
+  lock.text.resize(kMaxLockBytes);
   const ssize_t size = ::read(descriptor, lock.text.data(), lock.text.size());
   ::close(descriptor);
-  lock.text.resize(static_cast<size_t>(std::max<ssize_t>(size, 0)));
+  lock.text.resize(std::max<ssize_t>(size, 0));
   lock.owner = nlohmann::ordered_json::parse(lock.text, nullptr, /*allow_exceptions=*/false);
   return lock;
 }

@@ -118,7 +118,7 @@ Interpreter::Flow Interpreter::execute_for(const Statement& statement, const Sco
     runtime_.charge(4);
     const ScopePtr inner = inner_scope(scope);
     inner->names["loop"] = Value(&loop);
-    assign(statement.targets[0], loop.items[static_cast<size_t>(loop.index0)], inner);
+    assign(statement.targets[0], loop.items[loop.index0], inner);
     flow = execute(statement.blocks[0], inner, out);
   }
   loop.items.clear();  // `loop` may have been stored somewhere, but its neighbours are gone

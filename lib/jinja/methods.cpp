@@ -60,8 +60,8 @@ Value split_by(const Call& call, bool from_right) {
   const int64_t limit = integer_argument(call.runtime, "maxsplit", call.arguments.find(1, "maxsplit"), -1);
   const std::string& bytes = call.text().bytes;
   if (!separator) {
-    call.runtime.charge_values(static_cast<size_t>(
-        std::count_if(bytes.begin(), bytes.end(), [](char c) { return static_cast<unsigned char>(c) - 33u > 94u; })));
+    call.runtime.charge_values(
+        std::count_if(bytes.begin(), bytes.end(), [](char c) { return static_cast<unsigned char>(c) - 33u > 94u; }));
     return list_of(call.runtime, split_whitespace(call.text(), limit, from_right));
   }
   if (separator->size() == 0) call.runtime.fail("split: the separator is empty");

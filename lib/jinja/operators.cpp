@@ -200,7 +200,7 @@ static Value loop_attribute(const Loop& loop, std::string_view name) {
   const auto item_at = [&](int64_t index, std::string_view what) {
     if (index < 0 || index >= static_cast<int64_t>(loop.items.size()))
       return Runtime::make_undefined(fmt::format("there is no {} item", what));
-    return loop.items[static_cast<size_t>(index)];
+    return loop.items[index];
   };
   if (name == "index") return Value(loop.index0 + 1);
   if (name == "index0") return Value(loop.index0);
@@ -293,7 +293,7 @@ Value get_slice(Runtime& runtime, const Value& object, const Value& start, const
     const auto index = static_cast<size_t>(i);
     runtime.charge(stride == 1 && object.text() ? 0 : 1);
     if (object.text() && stride == 1) {
-      out = object.text()->part(offsets[index], offsets[static_cast<size_t>(end)]);
+      out = object.text()->part(offsets[index], offsets[end]);
       break;
     }
     if (object.text())

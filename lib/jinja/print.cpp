@@ -16,7 +16,7 @@ std::string float_text(double value) {
   // Shortest digits that read back the same, laid out by Python's rule: exponents from -4 to 15 without "e".
   char buffer[64];
   const auto end = std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::scientific).ptr;
-  const std::string_view shortest(buffer, static_cast<size_t>(end - buffer));
+  const std::string_view shortest(buffer, end - buffer);
   const size_t e = shortest.find('e');
   std::string digits;
   for (const char c : shortest.substr(0, e))

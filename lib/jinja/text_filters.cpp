@@ -49,7 +49,7 @@ Value indent_filter(Runtime& runtime, const Value& input, const Arguments& argum
   if (width && width->text())
     indention = *width->text();
   else
-    indention = Text(std::string(static_cast<size_t>(width_argument(runtime, "width", width, 4)), ' '));
+    indention = Text(std::string(width_argument(runtime, "width", width, 4), ' '));
   const bool indents_blank = flag_argument(arguments.find(2, "blank"), false);
   if (!input.text()) expect_defined(runtime, input);
   if (!input.text()) runtime.fail("indent: expected a string, not {}", type_name(input));
@@ -91,7 +91,7 @@ Value truncate_filter(Runtime& runtime, const Value& input, const Arguments& arg
   if (length < end_length || leeway < 0) runtime.fail("truncate: expected length >= {} and leeway >= 0", end_length);
   const auto text_length = static_cast<int64_t>(offsets.size()) - 1;
   if (text_length <= length || text_length - length <= leeway) return runtime.make_text(text);
-  Text out = text.part(0, offsets[static_cast<size_t>(length - end_length)]);
+  Text out = text.part(0, offsets[length - end_length]);
   if (!flag_argument(arguments.find(1, "killwords"), false)) {
     const size_t space = out.bytes.rfind(' ');
     if (space != std::string::npos) out = out.part(0, space);
@@ -211,9 +211,8 @@ Value tojson_filter(Runtime& runtime, const Value& input, const Arguments& argum
   style.is_ascii = flag_argument(arguments.find(0, "ensure_ascii"), false);
   const Value* indent = arguments.find(1, "indent");
   if (indent && !indent->is<None>()) {
-    style.indent = indent->text()
-                       ? *indent->text()
-                       : Text(std::string(static_cast<size_t>(width_argument(runtime, "indent", indent, 0)), ' '));
+    style.indent =
+        indent->text() ? *indent->text() : Text(std::string(width_argument(runtime, "indent", indent, 0), ' '));
     style.item_separator = Text(",");
   }
   const Value* separators = arguments.find(2, "separators");

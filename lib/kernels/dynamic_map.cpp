@@ -16,10 +16,10 @@ constexpr int kDecades = 7;
 /// As torch.linspace(0.1, 1, count) gives it: from either end to the middle, each product and sum rounded as one.
 std::vector<float> boundaries_of_decade(int count) {
   const float step = (1.0f - 0.1f) / static_cast<float>(count - 1);
-  std::vector<float> boundaries(static_cast<size_t>(count));
+  std::vector<float> boundaries(count);
   for (int i = 0; i < count; ++i)
-    boundaries[static_cast<size_t>(i)] = i < count / 2 ? std::fma(step, static_cast<float>(i), 0.1f)
-                                                       : std::fma(-step, static_cast<float>(count - 1 - i), 1.0f);
+    boundaries[i] = i < count / 2 ? std::fma(step, static_cast<float>(i), 0.1f)
+                                  : std::fma(-step, static_cast<float>(count - 1 - i), 1.0f);
   return boundaries;
 }
 

@@ -46,14 +46,11 @@ struct MicroBatch {
 
   int64_t num_tokens() const { return static_cast<int64_t>(token_ids.size()); }
   int64_t num_documents() const { return static_cast<int64_t>(document_begin.size()) - 1; }
-  int64_t prefix_of(int64_t document) const {
-    return prefix_length.empty() ? 0 : prefix_length[static_cast<size_t>(document)];
-  }
+  int64_t prefix_of(int64_t document) const { return prefix_length.empty() ? 0 : prefix_length[document]; }
   /// The token of the micro-batch that stands at `position` of a document.
   int64_t token_at(int64_t document, int64_t position) const {
     const int64_t prefix = prefix_of(document);
-    return position < prefix ? document_begin[static_cast<size_t>(document) - 1] + position
-                             : document_begin[static_cast<size_t>(document)] + position - prefix;
+    return position < prefix ? document_begin[document - 1] + position : document_begin[document] + position - prefix;
   }
   int64_t document_tokens(int64_t document) const {
     const auto index = static_cast<size_t>(document);

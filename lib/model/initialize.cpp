@@ -30,7 +30,7 @@ void initialise_unit_range(const UnitLayout& unit, double standard_deviation, ui
     const int64_t last = std::min(end, parameter.offset + parameter.num_elements());
     const uint64_t stream = stream_of(parameter);
     for (int64_t i = first; i < last; ++i) {
-      float& value = values[static_cast<size_t>(i - begin)];
+      float& value = values[i - begin];
       if (is_norm(parameter.kind)) {
         value = 1.0f;
       } else if (parameter.is_decayed()) {

@@ -54,7 +54,7 @@ void dequantize(const Nf4View& matrix, int64_t begin, std::span<T> out, Kernel k
     const int64_t block = i / kNf4BlockElements;
     const int64_t piece_end = std::min(end, (block + kPieceBlocks) * kNf4BlockElements);
     const int64_t num_blocks = (piece_end - 1) / kNf4BlockElements - block + 1;
-    read_scales(matrix, block, std::span(scales, static_cast<size_t>(num_blocks)));
+    read_scales(matrix, block, std::span(scales, num_blocks));
     kernel(codes, scales, i, piece_end - i, matrix.original_dtype, out.data() + (i - begin));
     i = piece_end;
   }
@@ -71,8 +71,8 @@ void quantize_scales(std::span<const float> scales, const Nf4Layout& layout, std
     const int64_t first = nested * kNf4NestedElements;
     const int64_t count = std::min(kNf4NestedElements, layout.num_blocks() - first);
     float centred[kNf4NestedElements];
-    for (int64_t i = 0; i < count; ++i) centred[i] = scales[static_cast<size_t>(first + i)] - mean;
-    const float absmax = quantize_block(map, std::span(centred, static_cast<size_t>(count)), codes + first);
+    for (int64_t i = 0; i < count; ++i) centred[i] = scales[first + i] - mean;
+    const float absmax = quantize_block(map, std::span(centred, count), codes + first);
     std::memcpy(bytes.data() + layout.nested_absmax_offset + nested * 4, &absmax, sizeof absmax);
   }
   std::memcpy(bytes.data() + layout.nested_map_offset, map.values.data(), sizeof map.values);
@@ -102,7 +102,7 @@ void nf4_quantize(std::span<const float> values, const Nf4Layout& layout, std::s
         "a matrix is quantised into as many bytes as its layout has");
   std::fill(bytes.begin(), bytes.end(), std::byte{0});  // gaps between the parts are part of the result
   std::vector<float> scales;
-  scales.reserve(static_cast<size_t>(layout.num_blocks()));
+  scales.reserve(layout.num_blocks());
   auto* codes = reinterpret_cast<uint8_t*>(bytes.data() + layout.codes_offset);
   for (int64_t begin = 0; begin < layout.num_elements; begin += kNf4BlockElements) {
     const int64_t count = std::min(kNf4BlockElements, layout.num_elements - begin);

@@ -30,28 +30,28 @@ int32_t greedy_token(std::span<const float> logits) {
 int32_t sample_token(std::span<const float> logits, const SamplingOptions& options, double uniform) {
   const int32_t likeliest = greedy_token(logits);
   if (options.temperature == 0) return likeliest;
-  const double largest = logits[static_cast<size_t>(likeliest)];
+  const double largest = logits[likeliest];
   if (std::isinf(largest)) throw_error<NumericError>("logit of token {}: expected a finite number", likeliest);
 
   std::vector<int32_t> tokens(logits.size());
   std::iota(tokens.begin(), tokens.end(), 0);
   std::sort(tokens.begin(), tokens.end(), [&](int32_t a, int32_t b) {
-    const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
+    const float x = logits[a], y = logits[b];
     return x != y ? x > y : a < b;
   });
-  if (options.top_k > 0 && options.top_k < std::ssize(tokens)) tokens.resize(static_cast<size_t>(options.top_k));
+  if (options.top_k > 0 && options.top_k < std::ssize(tokens)) tokens.resize(options.top_k);
 
   std::vector<double> reached;  // probability of this token and all before it, times a constant
   double sum = 0;
   for (const int32_t token : tokens) {
-    sum += std::exp((logits[static_cast<size_t>(token)] - largest) / options.temperature);
+    sum += std::exp((logits[token] - largest) / options.temperature);
     reached.push_back(sum);
   }
   const auto enough = std::lower_bound(reached.begin(), reached.end(), options.top_p * sum);
   const size_t num_kept = std::min<size_t>(static_cast<size_t>(enough - reached.begin()) + 1, reached.size());
   const auto end = reached.begin() + static_cast<std::ptrdiff_t>(num_kept);
   const auto chosen = std::upper_bound(reached.begin(), end, uniform * reached[num_kept - 1]);
-  return tokens[std::min<size_t>(static_cast<size_t>(chosen - reached.begin()), num_kept - 1)];
+  return tokens[std::min<size_t>(chosen - reached.begin(), num_kept - 1)];
 }
 
 }  // namespace plumb

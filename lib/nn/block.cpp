@@ -71,7 +71,7 @@ at::Tensor normalise_backward(const at::Tensor& dy, const at::Tensor& x, const a
 }
 
 AttentionShape attention_shape(const ModelConfig& config, int64_t layer) {
-  return {config.num_heads, config.num_kv_heads, config.head_dim, config.sliding_window[static_cast<size_t>(layer)]};
+  return {config.num_heads, config.num_kv_heads, config.head_dim, config.sliding_window[layer]};
 }
 
 void rotate(const BlockContext& context, const at::Tensor& qkv, float direction) {
@@ -151,8 +151,7 @@ Dropout dropout_of(const BlockContext& context, int64_t layer, Product product) 
 
 at::Tensor project(const BlockContext& context, int64_t layer, const BlockParameters& p, Product product,
                    const at::Tensor& x, BlockKept& kept, const at::Tensor& residual = {}) {
-  return linear_forward(p[product], x, residual, dropout_of(context, layer, product),
-                        kept.linear[static_cast<size_t>(product)]);
+  return linear_forward(p[product], x, residual, dropout_of(context, layer, product), kept.linear[product]);
 }
 
 /// Which rows the block computes behind attention; undefined: all.
@@ -271,7 +270,7 @@ void block_recompute(const BlockContext& context, int64_t layer, const BlockPara
   forward_to_gate_up(context, layer, parameters, input_TD, kept);
   if (!parameters[Product::kDown].lora.modules.empty())
     linear_recompute(parameters[Product::kDown], swiglu(kept.gate_up_RE), dropout_of(context, layer, Product::kDown),
-                     kept.linear[static_cast<size_t>(Product::kDown)]);
+                     kept.linear[Product::kDown]);
 }
 
 at::Tensor block_backward(const BlockContext& context, int64_t layer, const BlockParameters& p, BlockKept& kept,
@@ -284,7 +283,7 @@ at::Tensor block_backward(const BlockContext& context, int64_t layer, const Bloc
   // the gradients of a product's own matrices; x() makes its input again, where anything needs it
   const auto backward_matrices = [&](Product product, const at::Tensor& dy, const LinearInputGradient& backward,
                                      const at::Tensor& dweight, const auto& x) {
-    const LoraGroup& lora = gradients.lora[static_cast<size_t>(product)];
+    const LoraGroup& lora = gradients.lora[product];
     if (!gradients.has_base && lora.modules.empty()) return;
     const at::Tensor input = x();
     at::Tensor target = dweight;

@@ -46,7 +46,7 @@ struct BlockParameters {
 
   /// Implicit: plain matrices without adapters.
   BlockParameters(const BlockTensors& tensors);
-  const Linear& operator[](Product product) const { return linear[static_cast<size_t>(product)]; }
+  const Linear& operator[](Product product) const { return linear[product]; }
 };
 
 /// Where gradients go.

@@ -71,7 +71,7 @@ at::Tensor block(const ModelConfig& config, int64_t layer, const BlockTensors& p
   const at::Tensor cos = angles.cos().to(input_TD.scalar_type()), sin = angles.sin().to(input_TD.scalar_type());
   const at::Tensor rotated =
       at::cat({rope(q, cos, sin), rope(keys, cos, sin), heads.narrow(1, h + g, g)}, 1).view({tokens, -1});
-  const AttentionShape shape{h, g, k, config.sliding_window[static_cast<size_t>(layer)]};
+  const AttentionShape shape{h, g, k, config.sliding_window[layer]};
   const at::Tensor middle = input_TD + project(attention(shape, rotated, document_begin), p.o_DO, p.o_bias_D);
   const at::Tensor gate_up = project(rms_norm(middle, p.post_norm_D, epsilon), p.gate_up_ED, {});
   return middle + project(swiglu(gate_up), p.down_DF, {});

@@ -41,7 +41,7 @@ at::Tensor normalise(const at::Tensor& x, const at::Tensor& weight, double epsil
 void normalise_heads(const ModelConfig& config, const BlockTensors& p, const at::Tensor& qkv) {
   const int64_t h = config.num_heads, g = config.num_kv_heads, k = config.head_dim;
   const auto epsilon = static_cast<float>(config.rms_norm_eps);
-  std::vector<float> rstd(static_cast<size_t>(h + g));
+  std::vector<float> rstd(h + g);
   with_element_type(qkv.scalar_type(), [&]<class T>(T*) {
     const auto& kernels = activation_kernels<T>();
     for (int64_t row = 0; row < qkv.size(0); ++row) {
@@ -101,7 +101,7 @@ at::Tensor Decoder::head(const at::Tensor& hidden_BD) const {
 }
 
 void Decoder::append(Sequence& sequence, int64_t layer, const at::Tensor& keys_values) const {
-  Cache& cache = sequence.layers[static_cast<size_t>(layer)];
+  Cache& cache = sequence.layers[layer];
   const int64_t num_needed = sequence.num_tokens + keys_values.size(0);
   const int64_t capacity = cache.defined() ? cache.size(0) : 0;
   if (num_needed > capacity) {
@@ -127,7 +127,7 @@ at::Tensor Decoder::start(std::span<const std::vector<int32_t>> prompts) {
   at::Tensor x_TD = embed(token_ids);
   for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
     BlockKept kept;
-    x_TD = block_forward(context, layer, blocks_[static_cast<size_t>(layer)], x_TD, kept);
+    x_TD = block_forward(context, layer, blocks_[layer], x_TD, kept);
     for (size_t i = 0; i < sequences_.size(); ++i)
       append(sequences_[i], layer,
              kept.qkv_TQ.slice(0, document_begin[i], document_begin[i + 1]).slice(1, query_columns));
@@ -141,14 +141,14 @@ at::Tensor Decoder::start(std::span<const std::vector<int32_t>> prompts) {
 /// Each row of qkv sees its own sequence, which it has just joined.
 at::Tensor Decoder::attend(int64_t layer, const at::Tensor& qkv_BQ) {
   const int64_t h = config_.num_heads, g = config_.num_kv_heads, k = config_.head_dim, q_columns = h * k;
-  const int64_t window = config_.sliding_window[static_cast<size_t>(layer)];
+  const int64_t window = config_.sliding_window[layer];
   const at::Tensor out = at::empty({qkv_BQ.size(0), q_columns}, qkv_BQ.options());
   for (int64_t row = 0; row < qkv_BQ.size(0); ++row) {
-    Sequence& sequence = sequences_[static_cast<size_t>(row)];
+    Sequence& sequence = sequences_[row];
     append(sequence, layer, qkv_BQ.narrow(0, row, 1).slice(1, q_columns));
     const int64_t num_tokens = sequence.num_tokens + 1;
     const int64_t first = window > 0 ? std::max<int64_t>(0, num_tokens - window) : 0;
-    const Cache& cache = sequence.layers[static_cast<size_t>(layer)];
+    const Cache& cache = sequence.layers[layer];
     const auto heads = [&](int64_t begin) {  // [1, G, tokens, K]
       return cache.as_strided({1, g, num_tokens - first, k}, {0, k, cache.size(1), 1},
                               cache.storage_offset() + first * cache.size(1) + begin * k);
@@ -162,7 +162,7 @@ at::Tensor Decoder::attend(int64_t layer, const at::Tensor& qkv_BQ) {
 }
 
 at::Tensor Decoder::step_block(int64_t layer, const RopeTable& rope, const at::Tensor& input_BD) {
-  const BlockTensors& p = blocks_[static_cast<size_t>(layer)];
+  const BlockTensors& p = blocks_[layer];
   const double epsilon = config_.rms_norm_eps;
   const at::Tensor qkv_BQ = project(normalise(input_BD, p.input_norm_D, epsilon), p.qkv_QD, p.qkv_bias_Q);
   if (config_.has_qk_norm) normalise_heads(config_, p, qkv_BQ);
@@ -189,7 +189,7 @@ at::Tensor Decoder::step(std::span<const int32_t> tokens) {
 
 void Decoder::keep(std::span<const int64_t> rows) {
   std::vector<Sequence> kept;
-  for (const int64_t row : rows) kept.push_back(std::move(sequences_[static_cast<size_t>(row)]));
+  for (const int64_t row : rows) kept.push_back(std::move(sequences_[row]));
   sequences_ = std::move(kept);
 }
 
@@ -211,8 +211,7 @@ std::vector<std::vector<int32_t>> generate(Decoder& decoder, std::span<const std
     std::vector<int32_t> tokens;
     for (size_t row = 0; row < active.size(); ++row) {
       const size_t prompt = active[row];
-      const std::span logits(logits_BV.data_ptr<float>() + static_cast<int64_t>(row) * config.vocab_size,
-                             static_cast<size_t>(num_choices));
+      const std::span logits(logits_BV.data_ptr<float>() + static_cast<int64_t>(row) * config.vocab_size, num_choices);
       const size_t position = prompts[prompt].size() + texts[prompt].size();
       const int32_t token =
           sample_token(logits, options.sampling, random_uniform(options.seed, first_row + prompt, position));

@@ -189,7 +189,7 @@ at::Tensor squared_row_norms(const at::Tensor& weight_OI) {
   const int64_t num_rows = weight_OI.size(0), num_columns = weight_OI.size(1);
   at::Tensor squares = at::empty({num_rows}, at::TensorOptions().dtype(at::kFloat));
   at::parallel_for(0, num_rows, 16, [&](int64_t begin, int64_t end) {
-    std::vector<float> row(static_cast<size_t>(num_columns));
+    std::vector<float> row(num_columns);
     for (int64_t i = begin; i < end; ++i) {
       with_element_type(weight_OI.scalar_type(), [&]<class T>(T*) {
         activation_kernels<T>().to_float(data_of<T>(weight_OI) + i * num_columns, row.data(), num_columns);
@@ -207,7 +207,7 @@ std::array<LoraGroup, kNumProducts> lora_groups(const ModelConfig& config, const
   std::array<LoraGroup, kNumProducts> groups;
   for (const LoraTarget& target : adapter.targets) {
     if (target.layer != layer) continue;
-    LoraGroup& group = groups[static_cast<size_t>(product_of(target.kind))];
+    LoraGroup& group = groups[product_of(target.kind)];
     LoraGroup::Module module{0, target_shape(config, target.kind)[0], 0, target.rank, target.scaling, {}, {}};
     for (const ParameterKind before : {kQ, kK, kV, kGate, kUp}) {  // rows of the product's matrix that come first
       if (before == target.kind) break;

@@ -183,9 +183,9 @@ at::Tensor DpoObjective::apply(const at::Tensor& hidden_TD, const MicroBatch& ba
     pairs = pair_logps(options_, batch, answers, stats);
     if (needs_survey()) {
       check(batch.is_empty() || (static_cast<size_t>(batch.number) < surveyed_.size() &&
-                                 surveyed_[static_cast<size_t>(batch.number)].size() == pairs.size()),
+                                 surveyed_[batch.number].size() == pairs.size()),
             "a micro-batch of a loss of all pairs was surveyed");
-      if (!batch.is_empty()) losses = surveyed_[static_cast<size_t>(batch.number)];
+      if (!batch.is_empty()) losses = surveyed_[batch.number];
     } else {
       for (const PairLogps& pair : pairs) losses.push_back(pair_loss(options_, pair));
     }

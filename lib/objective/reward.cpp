@@ -61,7 +61,7 @@ class ScoredRows {
     float* dscore = data_of<float>(gradients.head_VD);  // null where the head is frozen
     const at::Tensor dnorm = gradients.norm_D.defined() ? gradients.norm_D : at::zeros_like(norm_);
     for (int64_t row = 0; row < num_rows_; ++row) {
-      const float d = drewards[static_cast<size_t>(row)];
+      const float d = drewards[row];
       const float *x = data_of<float>(normed_) + row * dim_, *score = data_of<float>(score_);
       float* dx = data_of<float>(dnormed) + row * dim_;
       for (int64_t i = 0; i < dim_; ++i) {
@@ -86,9 +86,7 @@ std::vector<int64_t> scored_positions(const MicroBatch& batch, std::optional<int
   std::vector<int64_t> positions;
   for (int64_t document = 0; document < batch.num_documents(); ++document) {
     int64_t position = batch.document_tokens(document) - 1;
-    const auto is_padding = [&] {
-      return batch.token_ids[static_cast<size_t>(batch.token_at(document, position))] == *pad_token_id;
-    };
+    const auto is_padding = [&] { return batch.token_ids[batch.token_at(document, position)] == *pad_token_id; };
     while (pad_token_id && position > 0 && is_padding()) --position;
     positions.push_back(batch.token_at(document, position));
   }

@@ -164,13 +164,12 @@ Targets find_targets(const MicroBatch& batch) {
     }
     targets.document_begin.push_back(targets.labels.size());
     // the document before has the same position among its own targets, if it trains the token behind the prefix
-    const size_t first = targets.document_begin[static_cast<size_t>(document)];
+    const size_t first = targets.document_begin[document];
     if (prefix == 0 || first == targets.labels.size()) continue;
     const auto begin = targets.positions.begin();
     const auto end = begin + static_cast<std::ptrdiff_t>(first);
-    const auto twin =
-        std::find(begin + static_cast<std::ptrdiff_t>(targets.document_begin[static_cast<size_t>(document) - 1]), end,
-                  targets.positions[first]);
+    const auto twin = std::find(begin + static_cast<std::ptrdiff_t>(targets.document_begin[document - 1]), end,
+                                targets.positions[first]);
     if (twin != end) targets.twins.push_back({twin - begin, static_cast<int64_t>(first)});
   }
   return targets;

@@ -71,7 +71,7 @@ void AddedTokenMatcher::add(std::string_view spelling, int32_t id, const AddedTo
   int32_t node = 0;
   for (const char character : spelling) {
     const auto byte = static_cast<unsigned char>(character);
-    auto& children = nodes_[static_cast<size_t>(node)].children;
+    auto& children = nodes_[node].children;
     const auto child = std::find_if(children.begin(), children.end(), [&](const auto& c) { return c.first == byte; });
     if (child != children.end()) {
       node = child->second;
@@ -83,7 +83,7 @@ void AddedTokenMatcher::add(std::string_view spelling, int32_t id, const AddedTo
     nodes_.emplace_back();
     node = added;
   }
-  nodes_[static_cast<size_t>(node)].token = static_cast<int32_t>(tokens_.size());
+  nodes_[node].token = static_cast<int32_t>(tokens_.size());
   tokens_.push_back({id, token});
   has_special_ |= token.is_special;
 }
@@ -96,9 +96,9 @@ AddedTokenMatcher::Found AddedTokenMatcher::longest_at(std::string_view text, si
   for (size_t end = at; node >= 0;) {
     touches_user |= user_flags != nullptr && (*user_flags)[end] != '\0';
     ++end;
-    const Node& here = nodes_[static_cast<size_t>(node)];
+    const Node& here = nodes_[node];
     if (here.token >= 0) {
-      const Entry& entry = tokens_[static_cast<size_t>(here.token)];
+      const Entry& entry = tokens_[here.token];
       if (!(touches_user && entry.token.is_special)) found = {end, &entry};
     }
     if (end == text.size()) break;

@@ -82,7 +82,7 @@ Bpe::Bpe(Vocabulary vocabulary, const std::vector<Merge>& merges, BpeOptions opt
     : vocabulary_(std::move(vocabulary)), merges_(merges), options_(std::move(options)), identity_(next_identity()) {
   for (const Merge& merge : merges) {
     if (static_cast<size_t>(merge.rank) >= results_.size()) results_.resize(static_cast<size_t>(merge.rank) + 1, -1);
-    results_[static_cast<size_t>(merge.rank)] = merge.result;
+    results_[merge.rank] = merge.result;
   }
   for (size_t byte = 0; byte < byte_ids_.size(); ++byte) {
     byte_ids_[byte] = vocabulary_.find(fmt::format("<0x{:02X}>", byte));
@@ -148,10 +148,10 @@ void Bpe::merge(Scratch& scratch) const {
   }
   std::make_heap(queue.begin(), queue.end(), std::greater<>());
   const auto consider = [&](int32_t position) {
-    const Scratch::Symbol& left = symbols[static_cast<size_t>(position)];
-    const MergeTable::Entry* found = merges_.find(left.id, symbols[static_cast<size_t>(left.next)].id);
+    const Scratch::Symbol& left = symbols[position];
+    const MergeTable::Entry* found = merges_.find(left.id, symbols[left.next].id);
     if (found == nullptr) return;
-    queue.push_back(entry_of(*found, static_cast<size_t>(position)));
+    queue.push_back(entry_of(*found, position));
     std::push_heap(queue.begin(), queue.end(), std::greater<>());
   };
   while (!queue.empty()) {
@@ -159,16 +159,16 @@ void Bpe::merge(Scratch& scratch) const {
     std::pop_heap(queue.begin(), queue.end(), std::greater<>());
     queue.pop_back();
     const auto position = static_cast<int32_t>(top & UINT32_MAX);
-    Scratch::Symbol& left = symbols[static_cast<size_t>(position)];
+    Scratch::Symbol& left = symbols[position];
     if (left.next < 0) continue;
-    Scratch::Symbol& right = symbols[static_cast<size_t>(left.next)];
+    Scratch::Symbol& right = symbols[left.next];
     const int32_t result = results_[top >> 32];
     const MergeTable::Entry* current = merges_.find(left.id, right.id);
     if (current == nullptr || current->result != result) continue;
     left.id = result;
     left.next = right.next;
     right.next = Scratch::kRemoved;
-    if (left.next >= 0) symbols[static_cast<size_t>(left.next)].previous = position;
+    if (left.next >= 0) symbols[left.next].previous = position;
     if (left.previous >= 0) consider(left.previous);
     if (left.next >= 0) consider(position);
   }

@@ -59,7 +59,7 @@ void parse_merges(const Json& model, TokenizerParts& parts) {
   int32_t rank = 0;
   for (const Json& merge : merges) {
     if (merge.is_string() && merge.get_ref<const std::string&>().starts_with("#version")) continue;
-    const MergeSides sides = parse_sides(merge, static_cast<size_t>(rank));
+    const MergeSides sides = parse_sides(merge, rank);
     joined.assign(sides.left).append(sides.right);
     const auto at = static_cast<size_t>(rank);
     parts.merges.push_back({id_of(sides.left, at), id_of(sides.right, at), id_of(joined, at), rank});

@@ -26,16 +26,16 @@ std::vector<Merge> make_merges(const SentencePieceModel& model, const Vocabulary
   for (size_t id = 0; id < pieces.size(); ++id) {
     if (pieces[id].type == PieceType::kNormal) by_score.push_back(static_cast<int32_t>(id));
   }
-  const auto score = [&](int32_t id) { return pieces[static_cast<size_t>(id)].score; };
+  const auto score = [&](int32_t id) { return pieces[id].score; };
   std::stable_sort(by_score.begin(), by_score.end(), [&](int32_t a, int32_t b) { return score(a) > score(b); });
   const auto half = [&](std::string_view text) {
     const int32_t id = vocabulary.find(text);
-    return id >= 0 && can_merge(pieces[static_cast<size_t>(id)]) ? id : -1;
+    return id >= 0 && can_merge(pieces[id]) ? id : -1;
   };
   std::vector<Merge> merges;
   int32_t rank = 0;
   for (const int32_t id : by_score) {
-    const std::string_view text = pieces[static_cast<size_t>(id)].text;
+    const std::string_view text = pieces[id].text;
     if (text.size() > kMaxPieceBytes) {
       throw_error<DataError>("{}: piece {}: {} bytes long, at most {} are allowed", kFile, id, text.size(),
                              kMaxPieceBytes);
@@ -113,7 +113,7 @@ TokenizerParts parse_sentencepiece(std::string_view bytes, TokenizerConfig& conf
                              *id);
     }
     token.emplace();
-    token->content = model.pieces[static_cast<size_t>(*id)].text;
+    token->content = model.pieces[*id].text;
     token->is_special = true;
     return token;
   };

@@ -37,20 +37,18 @@ void Vocabulary::add(std::string_view token, int32_t id, std::string_view where)
   if (static_cast<size_t>(id) >= entries_.size()) entries_.resize(static_cast<size_t>(id) + 1);
   const auto begin = static_cast<uint32_t>(text_.size());
   text_ += token;
-  entries_[static_cast<size_t>(id)] = {begin, static_cast<uint32_t>(text_.size())};
+  entries_[id] = {begin, static_cast<uint32_t>(text_.size())};
   slots_[slot] = id;
   ++count_;
 }
 
 int32_t Vocabulary::find(std::string_view token) const { return slots_.empty() ? -1 : slots_[slot_of(token)]; }
 
-bool Vocabulary::contains(int32_t id) const {
-  return id >= 0 && id < size() && entries_[static_cast<size_t>(id)].begin != kAbsent;
-}
+bool Vocabulary::contains(int32_t id) const { return id >= 0 && id < size() && entries_[id].begin != kAbsent; }
 
 std::string_view Vocabulary::token(int32_t id) const {
   if (!contains(id)) return {};
-  const Entry entry = entries_[static_cast<size_t>(id)];
+  const Entry entry = entries_[id];
   return std::string_view(text_).substr(entry.begin, entry.end - entry.begin);
 }
 

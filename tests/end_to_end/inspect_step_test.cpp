@@ -36,7 +36,7 @@ class InspectStep : public ResumeTest, public testing::WithParamInterface<StepCa
                             &row.rank, &row.source_row, &row.loss, &end),
                 4)
           << line;
-      const std::string counts = line.substr(line.find(": ", static_cast<size_t>(end)));
+      const std::string counts = line.substr(line.find(": ", end));
       EXPECT_EQ(std::sscanf(counts.c_str(), ": %d tokens, %d trained", &row.num_tokens, &row.num_trained), 2) << line;
       row.is_rejected = line.find(", rejected: ") != std::string::npos;
       rows.push_back(row);
@@ -89,7 +89,7 @@ TEST_F(InspectRun, RowsAreThoseOfTheStepAndAnyModelCanBeAsked) {
   EXPECT_NE(shown.out.find("What is 576 and one?"), std::string::npos);
   const std::vector<ShownRow> rows = rows_of(shown.out);
   ASSERT_EQ(rows.size(), 24u);
-  for (int i = 0; i < 24; ++i) EXPECT_EQ(rows[static_cast<size_t>(i)].source_row, 24 + i);
+  for (int i = 0; i < 24; ++i) EXPECT_EQ(rows[i].source_row, 24 + i);
   const RunResult before = run(0, {"inspect", "--run", "out", "--step", "2", "--model", "model"});
   EXPECT_NE(rows_of(before.out).front().loss, rows.front().loss);
 

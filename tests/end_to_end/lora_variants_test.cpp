@@ -29,7 +29,7 @@ class LoraVariants : public TrlReplayTest {
     for (const auto& [name, norm] : norms.items()) {
       const SafetensorsEntry* entry = file.find(name);
       ASSERT_NE(entry, nullptr) << name;
-      std::vector<float> values(static_cast<size_t>(entry->num_elements));
+      std::vector<float> values(entry->num_elements);
       file.read(*entry, 0, std::span<float>(values));
       double sum = 0;
       for (const float value : values) sum += static_cast<double>(value) * value;

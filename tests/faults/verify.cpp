@@ -45,8 +45,7 @@ nlohmann::json in_child(const std::function<nlohmann::json()>& body) {
   ::close(ends[1]);
   std::string text;
   std::array<char, 4096> buffer = {};
-  for (ssize_t n; (n = ::read(ends[0], buffer.data(), buffer.size())) > 0;)
-    text.append(buffer.data(), static_cast<size_t>(n));
+  for (ssize_t n; (n = ::read(ends[0], buffer.data(), buffer.size())) > 0;) text.append(buffer.data(), n);
   ::close(ends[0]);
   int status = 0;
   ::waitpid(child, &status, 0);

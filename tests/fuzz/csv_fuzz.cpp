@@ -38,7 +38,7 @@ std::vector<Record> read_all(const std::string& path, const RecordIndex& index) 
   require(std::ssize(records) == index.num_records, "as many records as were counted");
   const int64_t middle = index.num_records / 2;
   reader.seek(middle);
-  require(reader.next()->object == records[static_cast<size_t>(middle)].object, "a record is found again");
+  require(reader.next()->object == records[middle].object, "a record is found again");
   return records;
 }
 

@@ -20,8 +20,7 @@ bool accepts(std::string_view input) {
     require(end == unit.num_elements, "ranks cover the unit");
   }
   for (int rank = 0; rank < manifest.num_ranks(); ++rank)
-    require(manifest.files[static_cast<size_t>(rank)].num_bytes == checkpoint_file_bytes(manifest.units, rank),
-            "files hold the units");
+    require(manifest.files[rank].num_bytes == checkpoint_file_bytes(manifest.units, rank), "files hold the units");
   const std::string rendered = render_manifest(manifest);
   require(render_manifest(parse_manifest(rendered, "again")) == rendered, "a manifest reads back");
   return true;

@@ -35,7 +35,7 @@ void check_header(const SafetensorsHeader& header, int64_t buffer_bytes) {
 void read_file(std::string_view bytes) {
   const SafetensorsFile file(input_directory().write("input.safetensors", bytes));
   for (const SafetensorsEntry& entry : file.entries()) {
-    std::vector<std::byte> contents(static_cast<size_t>(entry.num_bytes()));
+    std::vector<std::byte> contents(entry.num_bytes());
     require(contents.size() <= bytes.size(), "a tensor is no larger than its file");
     file.read(entry, 0, std::span(contents));
   }

@@ -53,7 +53,7 @@ void fill_base(const UnitLayout& layout, int64_t begin, int64_t end, std::span<f
   std::fill(out.begin(), out.end(), 0.0f);
   for (const Parameter& p : layout.parameters)
     for (int64_t i = std::max(begin, p.offset); i < std::min(end, p.offset + p.num_elements()); ++i)
-      out[static_cast<size_t>(i - begin)] = base_value(p, i - p.offset);
+      out[i - begin] = base_value(p, i - p.offset);
 }
 
 std::vector<float> values_of(const Parameter& p) {
@@ -77,11 +77,10 @@ std::optional<Nf4Format> nothing_quantized(const Parameter&) { return std::nullo
 void fill_adapter(const UnitLayout& layout, ElementRange range, std::span<float> out) {
   for (const Parameter& p : layout.parameters)
     for (int64_t i = std::max(range.begin, p.offset); i < std::min(range.end, p.offset + p.num_elements()); ++i)
-      out[static_cast<size_t>(i - range.begin)] =
-          p.part == AdapterPart::kWhole ? base_value(p, i - p.offset)
-          : p.part == AdapterPart::kMagnitude
-              ? 1.0f
-              : static_cast<float>(random_normal(11, 0, static_cast<uint64_t>(i)) * 0.1);
+      out[i - range.begin] = p.part == AdapterPart::kWhole ? base_value(p, i - p.offset)
+                             : p.part == AdapterPart::kMagnitude
+                                 ? 1.0f
+                                 : static_cast<float>(random_normal(11, 0, static_cast<uint64_t>(i)) * 0.1);
 }
 
 struct Outcome {
@@ -119,13 +118,13 @@ Outcome train(const Communicator& comm, const Case& given) {
     model.update({.weight_decay = 0.1}, 1e-2, static_cast<int64_t>(step) + 1, 0.5);
   }
   const ShardLayout& layout = model.unit();
-  outcome.parameters.resize(static_cast<size_t>(layout.padded_elements()));
+  outcome.parameters.resize(layout.padded_elements());
   const std::span<const float> mine = model.parameter_shard();
   MPI_Allgather(mine.data(), static_cast<int>(mine.size()), MPI_FLOAT, outcome.parameters.data(),
                 static_cast<int>(mine.size()), MPI_FLOAT, comm.mpi());
   for (size_t i = static_cast<size_t>(layout.unit().num_elements); i < outcome.parameters.size(); ++i)
     EXPECT_EQ(outcome.parameters[i], 0.0f) << "padding";
-  outcome.parameters.resize(static_cast<size_t>(layout.unit().num_elements));
+  outcome.parameters.resize(layout.unit().num_elements);
   return outcome;
 }
 
@@ -182,16 +181,16 @@ TEST(AdaptedModel, HasTheLossOfTheMergedModel) {
     model.load_adapter(
         [&](ElementRange range, std::span<float> out) { fill_adapter(model.unit().unit(), range, out); });
     const UnitLayout& unit = model.unit().unit();
-    std::vector<float> flat(static_cast<size_t>(unit.num_elements));
+    std::vector<float> flat(unit.num_elements);
     fill_adapter(unit, {0, unit.num_elements}, flat);
 
     ShardedModel merged(config, comm, {});
     merged.load([&](int index, ElementRange range, std::span<float> out) {
-      for (const Parameter& p : merged.units()[static_cast<size_t>(index)].unit().parameters) {
+      for (const Parameter& p : merged.units()[index].unit().parameters) {
         std::vector<float> values = values_of(p);
         if (is_quantized && is_matrix(p)) {
           const Nf4Layout layout = nf4_layout(p.num_elements(), true);
-          std::vector<std::byte> bytes(static_cast<size_t>(layout.num_bytes));
+          std::vector<std::byte> bytes(layout.num_bytes);
           nf4_quantize(values, layout, bytes);
           nf4_dequantize({layout, bytes.data(), Dtype::kF32}, 0, values);
         }
@@ -202,11 +201,10 @@ TEST(AdaptedModel, HasTheLossOfTheMergedModel) {
             const int64_t rank = a.shape[0], columns = a.shape[1];
             for (int64_t i = 0; i < p.num_elements(); ++i)
               for (int64_t r = 0; r < rank; ++r)
-                values[static_cast<size_t>(i)] += 1.5f * flat[static_cast<size_t>(b.offset + i / columns * rank + r)] *
-                                                  flat[static_cast<size_t>(a.offset + r * columns + i % columns)];
+                values[i] +=
+                    1.5f * flat[b.offset + i / columns * rank + r] * flat[a.offset + r * columns + i % columns];
           }
-        for (int64_t i = 0; i < p.num_elements(); ++i)
-          out[static_cast<size_t>(p.offset + i - range.begin)] = values[static_cast<size_t>(i)];
+        for (int64_t i = 0; i < p.num_elements(); ++i) out[p.offset + i - range.begin] = values[i];
       }
     });
     const MicroBatch batch = test::random_batch(0, 0, config.vocab_size);

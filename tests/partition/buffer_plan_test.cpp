@@ -52,7 +52,7 @@ TEST(BufferPlan, OfAWorldOfOneHasNoBuffersForWhatIsUsedInPlace) {
   EXPECT_EQ(fast.gradient_bytes, bytes(4)) << "the head's";
   for (const UnitOperation& reduce : fast.reduces) {
     EXPECT_EQ(reduce.is_in_place, reduce.unit != 4);
-    EXPECT_EQ(reduce.buffer.bytes, bytes(static_cast<size_t>(reduce.unit))) << "as counted of any rank";
+    EXPECT_EQ(reduce.buffer.bytes, bytes(reduce.unit)) << "as counted of any rank";
   }
   const auto canonical = plan_buffers(units, false, 4, in_place(1, 8, Reduction::kCanonical));
   EXPECT_EQ(canonical.slot_bytes, 0);

@@ -12,7 +12,7 @@ namespace {
 constexpr int64_t kElements = 5000;  // more than two blocks, and not a multiple of one
 
 std::vector<std::vector<float>> random_leaves(int64_t count) {
-  std::vector<std::vector<float>> leaves(static_cast<size_t>(count), std::vector<float>(kElements));
+  std::vector<std::vector<float>> leaves(count, std::vector<float>(kElements));
   for (size_t m = 0; m < leaves.size(); ++m)
     for (size_t i = 0; i < kElements; ++i) leaves[m][i] = static_cast<float>(random_normal(1, m, i));
   return leaves;
@@ -23,7 +23,7 @@ std::vector<float> total(const std::vector<std::vector<float>>& leaves, int64_t 
                          Reduction reduction = Reduction::kCanonical) {
   const auto count = static_cast<int64_t>(leaves.size());
   const int64_t rounds = count / per_round;
-  std::vector<std::vector<float>> memory(static_cast<size_t>(max_open_subtrees(per_round, rounds, reduction)),
+  std::vector<std::vector<float>> memory(max_open_subtrees(per_round, rounds, reduction),
                                          std::vector<float>(kElements));
   std::vector<float*> levels;
   for (auto& level : memory) levels.push_back(level.data());
@@ -36,7 +36,7 @@ std::vector<float> total(const std::vector<std::vector<float>>& leaves, int64_t 
       const int64_t end = leaf + std::min(per_node, per_round - first);
       for (int64_t size : aligned_subtrees(leaf, end)) {
         std::vector<Summand> group;
-        for (int64_t i = 0; i < size; ++i) group.push_back({1, leaves[static_cast<size_t>(leaf++)].data(), false});
+        for (int64_t i = 0; i < size; ++i) group.push_back({1, leaves[leaf++].data(), false});
         float* const out = sums.emplace_back(kElements).data();
         push_summands({&out, 1}, 0, group, kElements, true, reduction);
         summands.push_back({size, out, false});

@@ -72,11 +72,11 @@ TEST(Communicator, BroadcastsBytesInPieces) {
 TEST(Communicator, GathersBytesOfDifferentLengthsInPieces) {
   const Communicator comm;
   message_piece_bytes = 7;
-  const auto bytes_of = [](int rank) { return std::string(static_cast<size_t>(10 * rank), static_cast<char>(rank)); };
+  const auto bytes_of = [](int rank) { return std::string(10 * rank, static_cast<char>(rank)); };
   const std::vector<std::string> gathered = comm.all_gather(bytes_of(comm.rank()));
   message_piece_bytes = int64_t{1} << 30;
   ASSERT_EQ(std::ssize(gathered), comm.size());
-  for (int rank = 0; rank < comm.size(); ++rank) EXPECT_EQ(gathered[static_cast<size_t>(rank)], bytes_of(rank));
+  for (int rank = 0; rank < comm.size(); ++rank) EXPECT_EQ(gathered[rank], bytes_of(rank));
 }
 
 TEST(MessageBatch, CutsLongMessagesAndKeepsTheirOrder) {

@@ -17,7 +17,7 @@ TEST(ShardChecksums, AnyFlippedBitIsFoundAndNamed) {
     std::vector<std::vector<float>> parameters;
     std::vector<AdamWState> moments;
     for (const ShardLayout& layout : layouts) {
-      parameters.emplace_back(static_cast<size_t>(layout.shard_elements()), 0.5F);
+      parameters.emplace_back(layout.shard_elements(), 0.5F);
       moments.emplace_back(layout.shard_elements(), is_8bit);
     }
     std::vector<TrainedShard> shards;

@@ -27,9 +27,9 @@ TEST(ShardLayout, EveryElementHasExactlyOneOwner) {
 TEST(ShardLayout, ParametersAndGapsCoverTheUnitOnce) {
   for (const UnitLayout& unit : unit_layouts(test::tiny_config())) {
     const ShardLayout layout(unit, 3);
-    std::vector<int> covered(static_cast<size_t>(layout.padded_elements()));
+    std::vector<int> covered(layout.padded_elements());
     const auto cover = [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) ++covered[static_cast<size_t>(i)];
+      for (int64_t i = begin; i < end; ++i) ++covered[i];
     };
     for (const Parameter& p : unit.parameters) cover(p.offset, p.offset + p.num_elements());
     for (const ElementRange& gap : layout.gaps()) cover(gap.begin, gap.end);

@@ -27,11 +27,11 @@ Outcome train(const Communicator& comm, const ModelConfig& config, EngineOptions
   options.accumulation_steps = kMicroBatches / comm.size();
   ShardedModel model(config, comm, options);
   model.load([&](int unit, ElementRange range, std::span<float> out) {
-    const UnitLayout& layout = model.units()[static_cast<size_t>(unit)].unit();
+    const UnitLayout& layout = model.units()[unit].unit();
     for (const Parameter& p : layout.parameters)
       for (int64_t i = std::max(range.begin, p.offset); i < std::min(range.end, p.offset + p.num_elements()); ++i) {
         const double value = random_normal(9, static_cast<uint64_t>(unit), static_cast<uint64_t>(i)) * 0.2;
-        out[static_cast<size_t>(i - range.begin)] = static_cast<float>(p.shape.size() > 1 ? value : 1.0 + value);
+        out[i - range.begin] = static_cast<float>(p.shape.size() > 1 ? value : 1.0 + value);
       }
   });
   Outcome outcome;
@@ -54,13 +54,13 @@ Outcome train(const Communicator& comm, const ModelConfig& config, EngineOptions
   }
   for (size_t unit = 0; unit < model.units().size(); ++unit) {
     const ShardLayout& layout = model.units()[unit];
-    std::vector<float> whole(static_cast<size_t>(layout.padded_elements()));
+    std::vector<float> whole(layout.padded_elements());
     const std::span<float> mine = model.parameter_shard(static_cast<int>(unit));
     MPI_Allgather(mine.data(), static_cast<int>(mine.size()), MPI_FLOAT, whole.data(), static_cast<int>(mine.size()),
                   MPI_FLOAT, comm.mpi());
     for (size_t i = static_cast<size_t>(layout.unit().num_elements); i < whole.size(); ++i)
       EXPECT_EQ(whole[i], 0.0f) << "padding of unit " << unit;
-    whole.resize(static_cast<size_t>(layout.unit().num_elements));
+    whole.resize(layout.unit().num_elements);
     outcome.parameters.push_back(std::move(whole));
   }
   return outcome;
@@ -179,7 +179,7 @@ TEST(ShardedModel, RunsTheCollectivesOfTheScheduleAndNoOther) {
       const CollectiveRecord& record = outcome.records[i];
       EXPECT_EQ(record.kind, once[i % once.size()].first) << "operation " << i;
       EXPECT_EQ(record.unit, once[i % once.size()].second) << "operation " << i;
-      EXPECT_EQ(record.bytes, units[static_cast<size_t>(record.unit)].padded_elements() * 4);
+      EXPECT_EQ(record.bytes, units[record.unit].padded_elements() * 4);
       EXPECT_EQ(record.sequence, static_cast<int64_t>(i));
     }
   }

@@ -8,11 +8,11 @@ failed=0
 
 fresh_tree() {
   rm -rf "${tree:?}"/*
-  mkdir -p "$tree"/{lib/base,partition,io,apps,tests/partition}
+  mkdir -p "$tree"/{lib/base,partition,io/file,apps/run,tests/partition}
   printf '%s\n' '#include <vector>' '// #include "apps/x.hpp"' >"$tree/lib/base/a.hpp"
   printf '%s\n' '#include <mpi.h>' '#include "lib/base/a.hpp"' >"$tree/partition/b.cpp"
-  printf '%s\n' '#include <hdf5.h>' '#include <filesystem>' '#include "partition/b.hpp"' >"$tree/io/c.cpp"
-  printf '%s\n' '#include <fstream>' '#include "io/c.hpp"' '#include "lib/base/a.hpp"' >"$tree/apps/d.cpp"
+  printf '%s\n' '#include <hdf5.h>' '#include <filesystem>' '#include "partition/b.hpp"' >"$tree/io/file/c.cpp"
+  printf '%s\n' '#include <fstream>' '#include "io/file/c.hpp"' '#include "lib/base/a.hpp"' >"$tree/apps/run/d.cpp"
   printf '%s\n' '#include <mpi.h>' '#include "partition/b.hpp"' >"$tree/tests/partition/b_test.cpp"
 }
 
@@ -42,23 +42,29 @@ expect_violation() {
 fresh_tree
 expect_pass
 expect_violation lib/base/a.hpp '#include "partition/b.hpp"'
-expect_violation lib/base/a.hpp '#include "io/c.hpp"'
-expect_violation lib/text/new.cpp '  #  include "apps/d.hpp"  // indented'
-expect_violation partition/b.cpp '#include "io/c.hpp"'
-expect_violation partition/b.cpp '#include <apps/d.hpp>'
-expect_violation io/c.cpp '#include "apps/d.hpp"'
-expect_violation io/c.cpp '#include "../apps/d.hpp"'
+expect_violation lib/base/a.hpp '#include "io/file/c.hpp"'
+expect_violation lib/text/new.cpp '  #  include "apps/run/d.hpp"  // indented'
+expect_violation partition/b.cpp '#include "io/file/c.hpp"'
+expect_violation partition/b.cpp '#include <apps/run/d.hpp>'
+expect_violation io/file/c.cpp '#include "apps/run/d.hpp"'
+expect_violation io/file/c.cpp '#include "../apps/d.hpp"'
+expect_violation lib/base/a.hpp '#include "lib/model/m.hpp"'
+expect_violation lib/model/m.hpp '#include "lib/text/t.hpp"'
+expect_violation io/file/c.cpp '#include "io/report/r.hpp"'
+expect_violation io/dataset/n.cpp '#include "io/checkpoint/r.hpp"'
+expect_violation apps/run/d.cpp '#include "apps/train/t.hpp"'
+expect_violation apps/attic/e.cpp '#include <vector>'
 expect_violation lib/base/a.hpp '#include "sibling.hpp"'
 expect_violation lib/base/a.hpp '#include <mpi.h>'
-expect_violation io/c.cpp '#include <mpi.h>'
-expect_violation apps/d.cpp '#include <mpi.h>'
+expect_violation io/file/c.cpp '#include <mpi.h>'
+expect_violation apps/run/d.cpp '#include <mpi.h>'
 expect_violation lib/kernels/k.cu '#include <nccl.h>'
 expect_violation lib/base/a.hpp '#include <hdf5.h>'
 expect_violation partition/b.cpp '#include <hdf5.h>'
-expect_violation apps/d.cpp '#include <H5Cpp.h>'
+expect_violation apps/run/d.cpp '#include <H5Cpp.h>'
 expect_violation lib/base/a.hpp '#include <fstream>'
 expect_violation partition/b.cpp '#include <filesystem>'
-expect_violation apps/d.cpp '#include <torch/torch.h>'
+expect_violation apps/run/d.cpp '#include <torch/torch.h>'
 expect_violation tests/partition/b_test.cpp '#include <torch/torch.h>'
 
 rm -rf "${tree:?}"/*

@@ -48,7 +48,7 @@ class MemoryFile {
     while (!text.empty()) {
       const ssize_t n = ::write(descriptor_, text.data(), text.size());
       if (n <= 0) throw std::runtime_error("cannot keep the standard input of a program");
-      text.remove_prefix(static_cast<size_t>(n));
+      text.remove_prefix(n);
     }
     ::lseek(descriptor_, 0, SEEK_SET);
   }
@@ -57,7 +57,7 @@ class MemoryFile {
     ::fstat(descriptor_, &status);
     std::string text(static_cast<size_t>(status.st_size) - from, '\0');
     const ssize_t n = ::pread(descriptor_, text.data(), text.size(), static_cast<off_t>(from));
-    text.resize(static_cast<size_t>(n < 0 ? 0 : n));
+    text.resize(n < 0 ? 0 : n);
     return text;
   }
 

@@ -17,11 +17,11 @@ LoraConfig some_config() {
 }
 
 std::vector<float> values_of(const UnitLayout& unit, ElementRange range) {
-  std::vector<float> values(static_cast<size_t>(range.size()), 0.0f);
+  std::vector<float> values(range.size(), 0.0f);
   for (const Parameter& parameter : unit.parameters)
     for (int64_t i = std::max(range.begin, parameter.offset);
          i < std::min(range.end, parameter.offset + parameter.num_elements()); ++i)
-      values[static_cast<size_t>(i - range.begin)] = 0.5f + static_cast<float>(i);
+      values[i - range.begin] = 0.5f + static_cast<float>(i);
   return values;
 }
 
@@ -37,7 +37,7 @@ TEST(ExportAdapter, HoldsTheShardsOfAllRanks) {
   const PeftAdapter adapter(path, model);
   EXPECT_EQ(adapter.config(), some_config());
   const ElementRange whole = {0, unit.unit().num_elements};
-  std::vector<float> values(static_cast<size_t>(whole.size()));
+  std::vector<float> values(whole.size());
   adapter.read_range(whole.begin, whole.end, values);
   EXPECT_EQ(values, values_of(unit.unit(), whole));
   // the bytes that one rank writes

@@ -25,8 +25,7 @@ class Sampling : public testing::Test {
     for (auto& [name, tensor] : tensors)
       for (float& value : tensor.values) value = std::sin(value);
     write_tiny_weights(directory_ / "model.safetensors", tensors);
-    for (int32_t i = 0; i < 37; ++i)
-      prompts_.push_back(std::vector<int32_t>(static_cast<size_t>(1 + i % 4), 3 + i % 8));
+    for (int32_t i = 0; i < 37; ++i) prompts_.push_back(std::vector<int32_t>(1 + i % 4, 3 + i % 8));
   }
 
   const ModelConfig config_ = tiny_config(Family::kLlama, false);

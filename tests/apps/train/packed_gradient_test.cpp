@@ -112,11 +112,11 @@ class PackedGradient : public testing::TestWithParam<Case> {
     }
     ShardedModel model(config(), comm_, {.dtype = at::kFloat, .accumulation_steps = rounds});
     model.load([&](int unit, ElementRange range, std::span<float> out) {
-      const UnitLayout& layout = model.units()[static_cast<size_t>(unit)].unit();
+      const UnitLayout& layout = model.units()[unit].unit();
       for (const Parameter& p : layout.parameters)
         for (int64_t i = std::max(range.begin, p.offset); i < std::min(range.end, p.offset + p.num_elements()); ++i) {
           const double value = random_normal(9, static_cast<uint64_t>(unit), static_cast<uint64_t>(i)) * 0.2;
-          out[static_cast<size_t>(i - range.begin)] = static_cast<float>(p.shape.size() > 1 ? value : 1.0 + value);
+          out[i - range.begin] = static_cast<float>(p.shape.size() > 1 ? value : 1.0 + value);
         }
     });
     const std::unique_ptr<Objective> objective = GetParam().make_objective();

@@ -40,7 +40,7 @@ class Record {
         accumulation_((kPairsPerStep + comm.size() - 1) / comm.size()),
         model(source_.config(), comm, {.accumulation_steps = accumulation_}) {
     model.load([&](int unit, ElementRange range, std::span<float> out) {
-      source_.read_unit_range(model.units()[static_cast<size_t>(unit)].unit(), range.begin, range.end, out);
+      source_.read_unit_range(model.units()[unit].unit(), range.begin, range.end, out);
     });
   }
 
@@ -55,7 +55,7 @@ class Record {
       const int64_t number = a * comm_.size() + comm_.rank(), row = step * kPairsPerStep + number;
       MicroBatch batch;
       if (number < kPairsPerStep) {
-        const json& pair = json_["rows"][static_cast<size_t>(row)];
+        const json& pair = json_["rows"][row];
         const json prompt = pair.value("prompt_ids", json::array());
         batch.document_begin = {0};
         for (const char* side : {"chosen_ids", "rejected_ids"})
@@ -154,7 +154,7 @@ TEST_P(GoldenDpo, EveryStepAgreesWithTrl) {
     }
   }
   record.replay(objective, [&](std::vector<MicroBatch>& batches, int64_t step) {
-    for (size_t i = 0; i < batches.size(); ++i) batches[i].reference_logps = reference[static_cast<size_t>(step)][i];
+    for (size_t i = 0; i < batches.size(); ++i) batches[i].reference_logps = reference[step][i];
   });
 }
 

@@ -66,10 +66,10 @@ Outcome train(const Communicator& comm, const ModelConfig& config, at::ScalarTyp
               const MicroBatch& batch) {
   ShardedModel model(config, comm, {.dtype = dtype});
   model.load([&](int unit, ElementRange range, std::span<float> out) {
-    for (const Parameter& p : model.units()[static_cast<size_t>(unit)].unit().parameters)
+    for (const Parameter& p : model.units()[unit].unit().parameters)
       for (int64_t i = std::max(range.begin, p.offset); i < std::min(range.end, p.offset + p.num_elements()); ++i) {
         const double value = random_normal(9, static_cast<uint64_t>(unit), static_cast<uint64_t>(i)) * 0.2;
-        out[static_cast<size_t>(i - range.begin)] = static_cast<float>(p.shape.size() > 1 ? value : 1.0 + value);
+        out[i - range.begin] = static_cast<float>(p.shape.size() > 1 ? value : 1.0 + value);
       }
   });
   const BatchGradient gradient = accumulate_global_batch(model, comm, objective, {batch});

@@ -18,7 +18,7 @@ MicroBatch micro_batch(const nlohmann::json& rows, int64_t first, int64_t last) 
   MicroBatch batch;
   batch.document_begin.push_back(0);
   for (int64_t i = first; i < last; ++i) {
-    const nlohmann::json& row = rows[static_cast<size_t>(i)];
+    const nlohmann::json& row = rows[i];
     for (const auto& id : row["input_ids"]) batch.token_ids.push_back(id.get<int64_t>());
     for (const auto& label : row["labels"]) batch.loss_mask.push_back(label.get<int64_t>() == -100 ? 0 : 1);
     batch.document_begin.push_back(batch.num_tokens());
@@ -64,7 +64,7 @@ TEST_P(GoldenSft, EveryStepAgreesWithTrl) {
   const int64_t accumulation = (kRowsPerStep + comm.size() - 1) / comm.size();
   ShardedModel model(source.config(), comm, {.accumulation_steps = accumulation});
   model.load([&](int unit, ElementRange range, std::span<float> out) {
-    source.read_unit_range(model.units()[static_cast<size_t>(unit)].unit(), range.begin, range.end, out);
+    source.read_unit_range(model.units()[unit].unit(), range.begin, range.end, out);
   });
   const auto text = [&](const char* key) { return args[key].get<std::string>(); };
   SftObjective objective(source.config().rms_norm_eps, text("loss_type") == "dft" ? TokenLoss::kDft : TokenLoss::kNll);

@@ -29,7 +29,7 @@ class Shards {
     for (UnitLayout& unit : unit_layouts(test::tiny_config()))
       layouts_.push_back(std::make_unique<ShardLayout>(std::move(unit), num_ranks));
     for (const auto& layout : layouts_) {
-      parameters_.emplace_back(static_cast<size_t>(layout->shard_elements()));
+      parameters_.emplace_back(layout->shard_elements());
       moments_.push_back(std::make_unique<AdamWState>(layout->shard_elements(), is_8bit));
       shards_.push_back({layout.get(), parameters_.back(), moments_.back().get()});
       if (is_filled) fill(shards_.back(), layout->shard(rank), layout->unit().num_elements);
@@ -54,15 +54,13 @@ class Shards {
   }
   static void fill(const TrainedShard& shard, ElementRange range, int64_t num_elements) {
     const int64_t count = std::max<int64_t>(0, std::min(range.end, num_elements) - range.begin);
-    for (int64_t i = 0; i < count; ++i)
-      shard.parameters[static_cast<size_t>(i)] = static_cast<float>(range.begin + i) + 0.5f;
+    for (int64_t i = 0; i < count; ++i) shard.parameters[i] = static_cast<float>(range.begin + i) + 0.5f;
     const std::vector<MomentPiece> pieces = moment_pieces(shard.moments->is_8bit());
     const auto arrays = shard.moments->bytes();
     for (size_t a = 0; a < arrays.size(); ++a) {
       const int64_t first = pieces[a].num_bytes(range.begin);
       for (int64_t i = 0; i < pieces[a].num_bytes(count); ++i)
-        arrays[a][static_cast<size_t>(i)] =
-            static_cast<std::byte>(random_bits(7, a, static_cast<uint64_t>(first + i)) & 0xff);
+        arrays[a][i] = static_cast<std::byte>(random_bits(7, a, static_cast<uint64_t>(first + i)) & 0xff);
     }
   }
 

@@ -27,8 +27,7 @@ SamplerOptions options_of(int64_t rows_per_micro_batch, int64_t accumulation_ste
 using Steps = std::vector<std::vector<std::vector<int64_t>>>;
 
 Steps read_steps(const Dataset& dataset, int num_ranks, int64_t micro_batches_per_step, int64_t begin, int64_t end) {
-  Steps steps(static_cast<size_t>(end - begin),
-              std::vector<std::vector<int64_t>>(static_cast<size_t>(micro_batches_per_step)));
+  Steps steps(end - begin, std::vector<std::vector<int64_t>>(micro_batches_per_step));
   for (int rank = 0; rank < num_ranks; ++rank) {
     BatchStream stream(dataset, options_of(2, micro_batches_per_step / num_ranks), rank, num_ranks, begin);
     for (auto& step : steps) {
@@ -96,7 +95,7 @@ TEST(BatchStream, AnEpochHasEveryRowOnce) {
   }
   std::sort(rows.begin(), rows.end());
   ASSERT_EQ(rows.size(), 71u);
-  for (int64_t i = 0; i < 71; ++i) EXPECT_EQ(rows[static_cast<size_t>(i)], 2 * i);
+  for (int64_t i = 0; i < 71; ++i) EXPECT_EQ(rows[i], 2 * i);
 }
 
 TEST(BatchStream, MicroBatchesHoldWholeRows) {

@@ -22,7 +22,7 @@ Lengths random_lengths(size_t num_examples, int64_t least, int64_t most, unsigne
 
 int64_t tokens_of(std::span<const int64_t> row, const Lengths& lengths) {
   return std::accumulate(row.begin(), row.end(), int64_t{0},
-                         [&](int64_t sum, int64_t example) { return sum + lengths[static_cast<size_t>(example)]; });
+                         [&](int64_t sum, int64_t example) { return sum + lengths[example]; });
 }
 
 /// What holds for every plan, whatever the lengths; the first thing that does not.

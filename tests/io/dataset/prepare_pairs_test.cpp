@@ -18,7 +18,7 @@ std::string numbered_pairs(int begin, int end) {
   std::string text;
   for (int i = begin; i < end; ++i) {
     text += fmt::format(R"({{"prompt": "p{:02}", "chosen": "{}", "rejected": "rr", "margin": {}.5}})", i,
-                        std::string(static_cast<size_t>(1 + i % 4), 'c'), i);
+                        std::string(1 + i % 4, 'c'), i);
     text += "\n";
   }
   return text;
@@ -35,8 +35,7 @@ TokenRows expected_numbered_pairs(int end, size_t max_length) {
   TokenRows rows;
   for (int i = 0; i < end; ++i) {
     const std::string prompt = fmt::format("p{:02}", i);
-    rows.add_pair(ids_of(prompt + std::string(static_cast<size_t>(1 + i % 4), 'c')), ids_of(prompt + "rr"), 3, i + 0.5,
-                  i);
+    rows.add_pair(ids_of(prompt + std::string(1 + i % 4, 'c')), ids_of(prompt + "rr"), 3, i + 0.5, i);
   }
   return rows;
 }

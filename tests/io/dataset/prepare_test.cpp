@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
 TokenRows expected_numbered_rows(int end) {
   TokenRows rows;
   for (int i = 0; i < end; ++i) {
-    const std::string prompt = fmt::format("p{}", i), text = prompt + std::string(static_cast<size_t>(i % 5), 'c');
+    const std::string prompt = fmt::format("p{}", i), text = prompt + std::string(i % 5, 'c');
     std::vector<int32_t> tokens;
     for (const char c : text) tokens.push_back(byte_id(c));
     tokens.push_back(kEosId);

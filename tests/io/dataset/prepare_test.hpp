@@ -84,7 +84,7 @@ class PrepareTest : public testing::Test {
 inline std::string numbered_rows(int begin, int end) {
   std::string text;
   for (int i = begin; i < end; ++i) {
-    text += fmt::format(R"({{"prompt": "p{}", "completion": "{}"}})", i, std::string(static_cast<size_t>(i % 5), 'c'));
+    text += fmt::format(R"({{"prompt": "p{}", "completion": "{}"}})", i, std::string(i % 5, 'c'));
     text += "\n";
   }
   return text;

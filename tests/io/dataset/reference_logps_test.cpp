@@ -118,7 +118,7 @@ TEST_F(ReferenceLogpsTest, ValuesThatAreNotFiniteOrOfOtherDataAreRefused) {
       file.set_attribute("kind", "reference_logps");
       file.set_attribute("dataset_key", key);
       file.set_attribute("model", kModel);
-      std::vector<double> values(static_cast<size_t>(num_values), -1.0);
+      std::vector<double> values(num_values, -1.0);
       values[4 * 11 + 2] = std::nan("");
       Hdf5Dataset array = file.create_dataset<double>("logps", {512, 0});
       array.append(std::span<const double>(values));

@@ -26,7 +26,7 @@ std::vector<int64_t> epoch_order(const SamplerOptions& options, int64_t epoch, i
 }
 
 std::vector<int64_t> counting(int64_t size) {
-  std::vector<int64_t> values(static_cast<size_t>(size));
+  std::vector<int64_t> values(size);
   std::iota(values.begin(), values.end(), 0);
   return values;
 }

@@ -19,7 +19,7 @@ namespace plumb {
 namespace {
 
 std::vector<int32_t> counting(int32_t size, int32_t from = 0) {
-  std::vector<int32_t> values(static_cast<size_t>(size));
+  std::vector<int32_t> values(size);
   std::iota(values.begin(), values.end(), from);
   return values;
 }
@@ -88,7 +88,7 @@ TEST(Hdf5File, AppendedPiecesReadBackFromAnyPlace) {
   const Hdf5Dataset dataset = file.open_dataset<int32_t>("x");
   EXPECT_EQ(dataset.size(), 1000);
   for (const auto& [begin, size] : {std::pair(0, 1000), std::pair(63, 2), std::pair(999, 1), std::pair(1000, 0)}) {
-    std::vector<int32_t> values(static_cast<size_t>(size));
+    std::vector<int32_t> values(size);
     dataset.read(begin, std::span(values));
     EXPECT_EQ(values, counting(size, begin));
   }

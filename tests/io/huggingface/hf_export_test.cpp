@@ -25,7 +25,7 @@ void write_units(const ExportPlan& plan, const std::string& temporary, const HfM
     const UnitLayout& unit = source.units()[u];
     const int64_t num_pieces = (unit.num_elements + 50 + piece - 1) / piece;
     for (int64_t i = num_pieces - 1; i >= 0; --i) {
-      std::vector<float> values(static_cast<size_t>(piece));
+      std::vector<float> values(piece);
       source.read_unit_range(unit, i * piece, (i + 1) * piece, values);
       write_unit_range(plan, temporary, u, i * piece, (i + 1) * piece, values);
     }

@@ -64,8 +64,7 @@ TEST_P(ReferenceModels, HaveTheNumbersOfTheirConfig) {
   EXPECT_EQ(config.head_dim, GetParam().head_dim);
   EXPECT_EQ(config.rope.kind, GetParam().rope_kind);
   EXPECT_EQ(config.rope.theta, GetParam().rope_theta);
-  EXPECT_EQ(config.sliding_window,
-            std::vector<int64_t>(static_cast<size_t>(config.num_layers), GetParam().sliding_window));
+  EXPECT_EQ(config.sliding_window, std::vector<int64_t>(config.num_layers, GetParam().sliding_window));
   EXPECT_EQ(config.has_qkv_bias, config.family == Family::kQwen2);
   EXPECT_EQ(config.has_qk_norm, config.family == Family::kQwen3);
   EXPECT_FALSE(config.has_o_bias);

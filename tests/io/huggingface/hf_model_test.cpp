@@ -87,7 +87,7 @@ TEST(HfModel, ReadsEveryRangeOfEveryUnitWithZerosInTheGaps) {
         for (const int64_t piece : {1, 7, 64, 97, 5000})
           for (int64_t begin = 0; begin < static_cast<int64_t>(expected.size()); begin += piece) {
             const int64_t end = std::min(begin + piece, static_cast<int64_t>(expected.size()));
-            std::vector<float> values(static_cast<size_t>(end - begin), -1.0f);
+            std::vector<float> values(end - begin, -1.0f);
             model.read_unit_range(unit, begin, end, values);
             ASSERT_TRUE(std::equal(values.begin(), values.end(), expected.begin() + begin))
                 << unit.name << " " << begin;
@@ -178,7 +178,7 @@ TEST(HfModel, IgnoresTheHeadOfATiedModelOnly) {
 TEST_F(HfModelDirectory, OfARewardModelHasAScoreInPlaceOfTheHead) {
   tensors_.erase("lm_head.weight");
   const int64_t size = config_.hidden_size;
-  tensors_["score.weight"] = {{1, size}, std::vector<float>(static_cast<size_t>(size), 4.0f)};
+  tensors_["score.weight"] = {{1, size}, std::vector<float>(size, 4.0f)};
   write();
   const HfModel model(directory_.path(), {.head = HeadKind::kScore});
   const UnitLayout& head = model.units().back();

@@ -44,8 +44,7 @@ class MergedWeights : public testing::Test {
     const TinyTensor& b = tensors_.at("base_model.model." + module + ".lora_B.weight");
     double sum = 0;
     for (int64_t r = 0; r < a.shape[0]; ++r)
-      sum += double{b.values[static_cast<size_t>(row * a.shape[0] + r)]} *
-             double{a.values[static_cast<size_t>(r * a.shape[1] + column)]};
+      sum += double{b.values[row * a.shape[0] + r]} * double{a.values[r * a.shape[1] + column]};
     return w + scaling * sum;
   }
   /// Calls expect(parameter, values of the merged model, values of the base).
@@ -54,11 +53,8 @@ class MergedWeights : public testing::Test {
     for (const UnitLayout& unit : model.units()) {
       const std::vector<float> values = read_whole_unit(model, unit), base_values = read_whole_unit(base, unit);
       for (const Parameter& parameter : unit.parameters)
-        expect(parameter,
-               std::span(values).subspan(static_cast<size_t>(parameter.offset),
-                                         static_cast<size_t>(parameter.num_elements())),
-               std::span(base_values)
-                   .subspan(static_cast<size_t>(parameter.offset), static_cast<size_t>(parameter.num_elements())));
+        expect(parameter, std::span(values).subspan(parameter.offset, parameter.num_elements()),
+               std::span(base_values).subspan(parameter.offset, parameter.num_elements()));
     }
   }
 
@@ -114,12 +110,11 @@ TEST_F(MergedWeights, OfDoraHaveRowsOfTheLengthOfTheMagnitude) {
       std::vector<double> sum;
       double norm = 0;
       for (int64_t i = 0; i < columns; ++i) {
-        sum.push_back(low_rank_sum(module, base_values[static_cast<size_t>(row * columns + i)], scaling, row, i));
+        sum.push_back(low_rank_sum(module, base_values[row * columns + i], scaling, row, i));
         norm += sum.back() * sum.back();
       }
-      const double factor = magnitude.values[static_cast<size_t>(row)] / std::sqrt(norm);
-      for (int64_t i = 0; i < columns; ++i)
-        ASSERT_NEAR(values[static_cast<size_t>(row * columns + i)], factor * sum[static_cast<size_t>(i)], 2e-6);
+      const double factor = magnitude.values[row] / std::sqrt(norm);
+      for (int64_t i = 0; i < columns; ++i) ASSERT_NEAR(values[row * columns + i], factor * sum[i], 2e-6);
     }
   });
 }
@@ -135,7 +130,7 @@ TEST_F(MergedWeights, AreTheSameWhereverARangeBegins) {
       for (const int64_t piece : {1, 7, 53, 130})
         for (int64_t begin = 0; begin < unit.num_elements; begin += piece) {
           const int64_t end = std::min(begin + piece, unit.num_elements);
-          std::vector<float> part(static_cast<size_t>(end - begin), -1.0f);
+          std::vector<float> part(end - begin, -1.0f);
           model.read_unit_range(unit, begin, end, part);
           ASSERT_TRUE(std::equal(part.begin(), part.end(), whole.begin() + begin)) << unit.name << " " << begin;
         }
@@ -157,7 +152,7 @@ TEST_F(MergedWeights, OfWideRowsAreTheSameWhereverARangeBegins) {
   EXPECT_NE(whole, read_whole_unit(base, unit));
   for (int64_t begin = 0; begin < unit.num_elements; begin += 97) {
     const int64_t end = std::min(begin + 97, unit.num_elements);
-    std::vector<float> part(static_cast<size_t>(end - begin));
+    std::vector<float> part(end - begin);
     model.read_unit_range(unit, begin, end, part);
     ASSERT_TRUE(std::equal(part.begin(), part.end(), whole.begin() + begin)) << begin;
   }

@@ -38,7 +38,7 @@ inline RawTensors read_raw(const std::string& path) {
   const SafetensorsFile file(path);
   RawTensors tensors;
   for (const SafetensorsEntry& entry : file.entries()) {
-    std::vector<std::byte> bytes(static_cast<size_t>(entry.num_bytes()));
+    std::vector<std::byte> bytes(entry.num_bytes());
     file.read(entry, 0, std::span(bytes));
     tensors[entry.name] = {{entry.name, entry.dtype, entry.shape}, bytes};
   }
@@ -64,7 +64,7 @@ inline void write_source(const TemporaryDirectory& directory, const std::string&
     for (const Parameter& parameter : unit.parameters) {
       RawTensor& tensor = tensors[hf_parameter_name(parameter)];
       tensor.spec = {hf_parameter_name(parameter), dtype, parameter.shape};
-      tensor.bytes.resize(static_cast<size_t>(tensor.spec.num_bytes()));
+      tensor.bytes.resize(tensor.spec.num_bytes());
       for (int64_t i = 0; i < parameter.num_elements(); ++i) {
         const double uniform = random_uniform(3, ++serial, 0);
         const float value = i >= 64 && i < 128 ? 0.0f : static_cast<float>(uniform - 0.5) * 0.1f;
@@ -94,7 +94,7 @@ inline void write_quantized(const HfModel& model, const std::string& target,
 }
 
 inline std::vector<std::byte> read_nf4(const HfModel& model, const Parameter& parameter) {
-  std::vector<std::byte> bytes(static_cast<size_t>(model.nf4_layout_of(parameter).num_bytes), std::byte{1});
+  std::vector<std::byte> bytes(model.nf4_layout_of(parameter).num_bytes, std::byte{1});
   model.read_nf4(parameter, bytes);
   return bytes;
 }
@@ -107,7 +107,7 @@ void for_each_parameter(const HfModel& model, Test test) {
 }
 
 inline std::vector<float> read_values(const HfModel& model, const UnitLayout& unit, const Parameter& parameter) {
-  std::vector<float> values(static_cast<size_t>(parameter.num_elements()));
+  std::vector<float> values(parameter.num_elements());
   model.read_unit_range(unit, parameter.offset, parameter.offset + parameter.num_elements(), values);
   return values;
 }
@@ -148,7 +148,7 @@ class Nf4Checkpoint : public testing::Test {
   void resize(const std::string& suffix, int64_t size) {
     RawTensor& tensor = part(suffix);
     tensor.spec.shape = {size};
-    tensor.bytes.resize(static_cast<size_t>(tensor.spec.num_bytes()));
+    tensor.bytes.resize(tensor.spec.num_bytes());
   }
   nlohmann::json config_of(const std::string& name) const {
     return nlohmann::json::parse(directory_.read(name + "/config.json"));

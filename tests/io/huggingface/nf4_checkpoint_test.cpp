@@ -33,7 +33,7 @@ TEST_F(Nf4Checkpoint, IsReadBackToTheBit) {
         }
         ++num_quantized;
         const Nf4Layout layout = nf4_layout(parameter.num_elements(), is_nested);
-        std::vector<std::byte> expected(static_cast<size_t>(layout.num_bytes));
+        std::vector<std::byte> expected(layout.num_bytes);
         nf4_quantize(original, layout, expected);
         std::vector<float> dequantized(original.size());
         nf4_dequantize({layout, expected.data(), dtype}, 0, dequantized);
@@ -60,7 +60,7 @@ TEST_F(Nf4Checkpoint, GivesEveryRangeOfAUnitDequantised) {
         for (const int64_t piece : {127, 5000, 16384, 40000})
           for (int64_t begin = 0; begin < unit.num_elements; begin += piece) {
             const int64_t end = std::min(begin + piece, unit.num_elements);
-            std::vector<float> values(static_cast<size_t>(end - begin), -1.0f);
+            std::vector<float> values(end - begin, -1.0f);
             model->read_unit_range(unit, begin, end, values);
             ASSERT_TRUE(std::equal(values.begin(), values.end(), whole.begin() + begin)) << unit.name << " " << begin;
           }

@@ -22,13 +22,13 @@ TEST_P(PeftReference, IsReadAndWrittenBackToTheBit) {
   const std::string original = test::reference_file(std::string("models/") + GetParam());
   const PeftAdapter adapter(original, base.config());
   const UnitLayout& unit = adapter.unit();
-  std::vector<float> values(static_cast<size_t>(unit.num_elements));
+  std::vector<float> values(unit.num_elements);
   adapter.read_range(0, unit.num_elements, values);
   double largest_b = 0;
   for (const Parameter& parameter : unit.parameters)
     if (parameter.part == AdapterPart::kLoraB)
       for (int64_t i = 0; i < parameter.num_elements(); ++i)
-        largest_b = std::max(largest_b, std::abs(double{values[static_cast<size_t>(parameter.offset + i)]}));
+        largest_b = std::max(largest_b, std::abs(double{values[parameter.offset + i]}));
   EXPECT_GT(largest_b, 0);
 
   const TemporaryDirectory directory;
@@ -46,7 +46,7 @@ TEST_P(PeftReference, IsReadAndWrittenBackToTheBit) {
     const SafetensorsEntry& ours = written.at(entry.name);
     ASSERT_EQ(ours.shape, entry.shape);
     ASSERT_EQ(ours.dtype, entry.dtype);
-    std::vector<std::byte> a(static_cast<size_t>(entry.num_elements * 4)), b(a.size());
+    std::vector<std::byte> a(entry.num_elements * 4), b(a.size());
     expected.read(entry, 0, std::span(a));
     written.read(ours, 0, std::span(b));
     EXPECT_EQ(a, b) << entry.name;

@@ -36,11 +36,11 @@ LoraConfig every_part() {
 
 /// Not zero, and different everywhere but in the gaps.
 std::vector<float> some_values(const UnitLayout& unit, int64_t begin, int64_t end) {
-  std::vector<float> values(static_cast<size_t>(end - begin), 0.0f);
+  std::vector<float> values(end - begin, 0.0f);
   for (const Parameter& parameter : unit.parameters)
     for (int64_t i = std::max(begin, parameter.offset); i < std::min(end, parameter.offset + parameter.num_elements());
          ++i)
-      values[static_cast<size_t>(i - begin)] = 1.0001f * static_cast<float>(i + 1);
+      values[i - begin] = 1.0001f * static_cast<float>(i + 1);
   return values;
 }
 
@@ -71,7 +71,7 @@ class AdapterFiles : public testing::Test {
     for (const Parameter& parameter : adapter.unit().parameters) {
       TinyTensor& tensor = result[peft_tensor_name(parameter)];
       tensor.shape = parameter.shape;
-      tensor.values.resize(static_cast<size_t>(parameter.num_elements()));
+      tensor.values.resize(parameter.num_elements());
       adapter.read_range(parameter.offset, parameter.offset + parameter.num_elements(), tensor.values);
     }
     return result;
@@ -82,7 +82,7 @@ class AdapterFiles : public testing::Test {
   std::string refusal() const {
     return message_of<DataError>([&] {
       const PeftAdapter adapter(path_, model_);
-      std::vector<float> values(static_cast<size_t>(adapter.unit().num_elements));
+      std::vector<float> values(adapter.unit().num_elements);
       adapter.read_range(0, adapter.unit().num_elements, values);
     });
   }
@@ -99,7 +99,7 @@ TEST_F(AdapterFiles, AreReadBackToTheBitHoweverTheyWereCut) {
     const PeftAdapter adapter(path_, model_);
     EXPECT_EQ(adapter.config(), every_part());
     const UnitLayout unit = unit_of(every_part());
-    std::vector<float> values(static_cast<size_t>(unit.num_elements + 64), -1.0f);
+    std::vector<float> values(unit.num_elements + 64, -1.0f);
     adapter.read_range(0, unit.num_elements + 64, values);
     EXPECT_EQ(values, some_values(unit, 0, unit.num_elements + 64));
     for (int64_t begin = 0; begin < unit.num_elements; begin += 53) {
@@ -259,7 +259,7 @@ class NewAdapter : public AdapterFiles {
     std::vector<float> values;
     for (int64_t begin = 0; begin < unit.num_elements; begin += piece) {
       const int64_t end = std::min(begin + piece, unit.num_elements);
-      std::vector<float> part(static_cast<size_t>(end - begin), -1.0f);
+      std::vector<float> part(end - begin, -1.0f);
       initial_adapter_range(base, adapter, unit, seed, begin, end, part);
       values.insert(values.end(), part.begin(), part.end());
     }
@@ -285,7 +285,7 @@ TEST_F(NewAdapter, StartsFromTheBaseItself) {
     const TinyTensor& tensor = base.at(hf_parameter_name({parameter.kind, parameter.layer, {}, 0}));
     double sum = 0, sum_of_squares = 0;
     for (int64_t i = 0; i < parameter.num_elements(); ++i) {
-      const float value = values[static_cast<size_t>(parameter.offset + i)];
+      const float value = values[parameter.offset + i];
       sum += value;
       sum_of_squares += static_cast<double>(value) * value;
       if (parameter.part == AdapterPart::kLoraA) {
@@ -296,12 +296,12 @@ TEST_F(NewAdapter, StartsFromTheBaseItself) {
         EXPECT_EQ(value, 0.0f);
       }
       if (parameter.part == AdapterPart::kWhole) {
-        EXPECT_EQ(value, tensor.values[static_cast<size_t>(i)]);
+        EXPECT_EQ(value, tensor.values[i]);
       }
       if (parameter.part == AdapterPart::kMagnitude) {
         double norm = 0;
         for (int64_t j = 0; j < tensor.shape[1]; ++j)
-          norm += std::pow(static_cast<double>(tensor.values[static_cast<size_t>(i * tensor.shape[1] + j)]), 2);
+          norm += std::pow(static_cast<double>(tensor.values[i * tensor.shape[1] + j]), 2);
         EXPECT_NEAR(value, std::sqrt(norm), 1e-6 * std::sqrt(norm));
       }
     }

@@ -63,7 +63,7 @@ TEST(SafetensorsFile, AcceptsWhatTheFormatAllows) {
   for (const DtypeInfo& info : kDtypes)
     EXPECT_EQ(refusal(header_of_a(fmt::format("\"{}\"", info.name).c_str(), "[1]",
                                   fmt::format("[0,{}]", info.size_bytes).c_str()),
-                      static_cast<size_t>(info.size_bytes)),
+                      info.size_bytes),
               "accepted");
 }
 
@@ -275,7 +275,7 @@ TEST(FloatToBf16, RoundsToNearestEven) {
 
 TEST(SafetensorsHeader, StartsTheBufferAtAMultipleOfEight) {
   for (int size = 1; size < 20; ++size) {
-    const SafetensorsSpec specs[] = {{std::string(static_cast<size_t>(size), 'n'), Dtype::kU8, {1}}};
+    const SafetensorsSpec specs[] = {{std::string(size, 'n'), Dtype::kU8, {1}}};
     EXPECT_EQ(render_safetensors_header(specs, {}).size() % 8, 0u);
   }
 }

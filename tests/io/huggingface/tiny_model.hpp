@@ -68,7 +68,7 @@ inline void write_tiny_model(const TemporaryDirectory& directory, const ModelCon
 }
 
 inline std::vector<float> read_whole_unit(const HfModel& model, const UnitLayout& unit) {
-  std::vector<float> values(static_cast<size_t>(unit.num_elements), -1.0f);
+  std::vector<float> values(unit.num_elements, -1.0f);
   model.read_unit_range(unit, 0, unit.num_elements, values);
   return values;
 }

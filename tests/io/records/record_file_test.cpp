@@ -167,7 +167,7 @@ TEST_P(RecordReaderTest, ReadsTheSameFromAnyRecordOn) {
       const std::optional<Record> record = reader.next();
       ASSERT_TRUE(record);
       EXPECT_EQ(record->record, i);
-      EXPECT_EQ(record->line, lines[static_cast<size_t>(i)]);
+      EXPECT_EQ(record->line, lines[i]);
       EXPECT_EQ(record->object.at("id"), std::to_string(i));
     }
   }

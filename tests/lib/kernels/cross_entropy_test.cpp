@@ -28,12 +28,12 @@ class CrossEntropy : public Kernels<T> {
   /// Overwrites the logits with their gradient if gradient_scale, that of every row, is not 0.
   static std::vector<TokenStats> run(const ActivationKernels<T>& kernels, const at::Tensor& logits,
                                      const at::Tensor& labels, TokenLoss kind, float gradient_scale) {
-    const std::vector<float> scales(static_cast<size_t>(logits.size(0)), gradient_scale);
+    const std::vector<float> scales(logits.size(0), gradient_scale);
     return run(kernels, logits, labels, kind, gradient_scale != 0 ? scales.data() : nullptr);
   }
   static std::vector<TokenStats> run(const ActivationKernels<T>& kernels, const at::Tensor& logits,
                                      const at::Tensor& labels, TokenLoss kind, const float* gradient_scales) {
-    std::vector<TokenStats> stats(static_cast<size_t>(logits.size(0)));
+    std::vector<TokenStats> stats(logits.size(0));
     kernels.cross_entropy(data_of<T>(logits), data_of<int64_t>(labels), logits.size(0), logits.size(1), kind,
                           gradient_scales, stats.data());
     return stats;
@@ -54,7 +54,7 @@ TYPED_TEST(CrossEntropy, EqualsTheReference) {
         this->for_each_copy([&](const auto& kernels) {
           const auto stats = this->run(kernels, logits, labels, kind, 0.0f);
           for (int64_t row = 0; row < rows; ++row) {
-            const TokenStats& token = stats[static_cast<size_t>(row)];
+            const TokenStats& token = stats[row];
             const double log_probability = expected.log_probability[row].template item<double>();
             EXPECT_NEAR(token.loss, expected.loss[row].template item<double>(), kError) << vocab;
             EXPECT_NEAR(token.log_probability, log_probability, kError) << vocab;
@@ -134,9 +134,9 @@ TYPED_TEST(CrossEntropy, OfEqualLogitsTheFirstIsThePrediction) {
       const auto of_first = this->run(kernels, logits, first, TokenLoss::kNll, 0.0f);
       const auto of_any = this->run(kernels, logits, labels, TokenLoss::kNll, 0.0f);
       for (int64_t row = 0; row < 60; ++row) {
-        EXPECT_TRUE(of_first[static_cast<size_t>(row)].is_correct);
+        EXPECT_TRUE(of_first[row].is_correct);
         const bool is_first = labels[row].template item<int64_t>() == first[row].template item<int64_t>();
-        EXPECT_EQ(of_any[static_cast<size_t>(row)].is_correct, is_first);
+        EXPECT_EQ(of_any[row].is_correct, is_first);
       }
     });
   }
@@ -173,9 +173,8 @@ TYPED_TEST(CrossEntropy, StandsLogitsOfAnySize) {
       const at::Tensor gradient = logits.clone();
       const auto stats = this->run(kernels, gradient, labels, TokenLoss::kNll, 1.0f);
       for (int64_t row = 0; row < 2; ++row) {
-        EXPECT_NEAR(stats[static_cast<size_t>(row)].loss, expected.loss[row].template item<double>(), kError) << size;
-        EXPECT_NEAR(stats[static_cast<size_t>(row)].entropy, expected.entropy[row].template item<double>(), kError)
-            << size;
+        EXPECT_NEAR(stats[row].loss, expected.loss[row].template item<double>(), kError) << size;
+        EXPECT_NEAR(stats[row].entropy, expected.entropy[row].template item<double>(), kError) << size;
       }
       EXPECT_TRUE(gradient.isfinite().all().template item<bool>());
     });

@@ -26,7 +26,7 @@ ModelConfig biased_config() {
 }
 
 std::vector<float> whole(const UnitLayout& unit, uint64_t seed = 42) {
-  std::vector<float> values(static_cast<size_t>(unit.num_elements));
+  std::vector<float> values(unit.num_elements);
   initialise_unit_range(unit, 0.02, seed, 0, unit.num_elements, values);
   return values;
 }
@@ -38,8 +38,7 @@ TEST(InitialiseUnitRange, PiecesMakeTheWhole) {
     const int64_t piece = 997;
     for (int64_t begin = 0; begin < unit.num_elements; begin += piece) {
       const int64_t end = std::min(begin + piece, unit.num_elements);
-      initialise_unit_range(unit, 0.02, 42, begin, end,
-                            std::span(got).subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)));
+      initialise_unit_range(unit, 0.02, 42, begin, end, std::span(got).subspan(begin, end - begin));
     }
     EXPECT_EQ(got, expected) << unit.name;
   }
@@ -79,8 +78,7 @@ TEST(InitialiseUnitRange, NoTwoParametersOrSeedsAreAlike) {
     if (!a.is_decayed()) continue;
     const auto at = static_cast<size_t>(a.offset);
     EXPECT_NE(first[at], second[at]);  // the same parameter of another layer
-    for (const Parameter& b : units[1].parameters)
-      EXPECT_TRUE(b.offset == a.offset || first[at] != first[static_cast<size_t>(b.offset)]);
+    for (const Parameter& b : units[1].parameters) EXPECT_TRUE(b.offset == a.offset || first[at] != first[b.offset]);
   }
   EXPECT_NE(whole(units[0], 1), whole(units[0], 2));
 }

@@ -22,7 +22,7 @@ constexpr float kThresholds[] = {
     0.2920137718319893f,   0.3893125355243683f,    0.5016634166240692f,  0.6427869200706482f,   0.8614784181118011f};
 
 std::vector<float> random_values(int64_t count, float scale = 1) {
-  std::vector<float> values(static_cast<size_t>(count));
+  std::vector<float> values(count);
   for (size_t i = 0; i < values.size(); ++i)
     values[i] = static_cast<float>(random_uniform(7, i, 0) + random_uniform(7, i, 1) - 1) * scale;
   return values;
@@ -34,7 +34,7 @@ struct Quantized {
 
   Quantized(std::span<const float> values, bool is_nested, Dtype original = Dtype::kF32) {
     view.layout = nf4_layout(std::ssize(values), is_nested);
-    bytes.assign(static_cast<size_t>(view.layout.num_bytes), std::byte{0xff});
+    bytes.assign(view.layout.num_bytes, std::byte{0xff});
     nf4_quantize(values, view.layout, bytes);
     view.data = bytes.data();
     view.original_dtype = original;
@@ -57,7 +57,7 @@ struct Quantized {
     return product + part<float>(l.nested_mean_offset, 0);
   }
   std::vector<float> all() const {
-    std::vector<float> out(static_cast<size_t>(view.layout.num_elements));
+    std::vector<float> out(view.layout.num_elements);
     nf4_dequantize(view, 0, out);
     return out;
   }
@@ -120,9 +120,9 @@ TEST(Nf4, CodesAreTheNearestOfTheScaledValue) {
     for (int64_t i = 0; i < count; ++i) {
       const int64_t begin = i / 64 * 64, end = std::min(count, begin + 64);
       float absmax = 0;
-      for (int64_t k = begin; k < end; ++k) absmax = std::max(absmax, std::abs(values[static_cast<size_t>(k)]));
+      for (int64_t k = begin; k < end; ++k) absmax = std::max(absmax, std::abs(values[k]));
       EXPECT_EQ(matrix.scale(i / 64), absmax);
-      const float x = values[static_cast<size_t>(i)] * (1 / absmax);
+      const float x = values[i] * (1 / absmax);
       int code = 0;
       for (const float threshold : kThresholds) code += x > threshold;
       ASSERT_EQ(matrix.code(i), code) << count << ": element " << i;
@@ -137,8 +137,7 @@ TEST(Nf4, NestedScalesAreNearToThePlainOnes) {
   for (const int64_t count : kCounts) {
     const std::vector<float> values = random_values(count, 3);
     const Quantized nested(values, true), plain(values, false);
-    EXPECT_EQ(std::memcmp(nested.view.data, plain.view.data, static_cast<size_t>(nested.view.layout.num_code_bytes())),
-              0);
+    EXPECT_EQ(std::memcmp(nested.view.data, plain.view.data, nested.view.layout.num_code_bytes()), 0);
     const auto mean = nested.part<float>(nested.view.layout.nested_mean_offset, 0);
     for (int64_t block = 0; block < nested.view.layout.num_blocks(); ++block) {
       const int64_t first = block / 256 * 256, end = std::min(first + 256, nested.view.layout.num_blocks());
@@ -156,11 +155,11 @@ TEST(Nf4, DequantizesToCodeTimesScaleRoundedOnce) {
     for (const bool is_nested : {true, false})
       for (const int64_t count : kCounts) {
         const Quantized matrix(random_values(count, 0.1f), is_nested, original);
-        std::vector<float> expected(static_cast<size_t>(count)), expected_bf16(expected.size());
+        std::vector<float> expected(count), expected_bf16(expected.size());
         for (int64_t i = 0; i < count; ++i) {
           const float value = rounded(kNf4Values[matrix.code(i)] * matrix.scale(i / 64), original);
-          expected[static_cast<size_t>(i)] = value;
-          expected_bf16[static_cast<size_t>(i)] = rounded(value, Dtype::kBf16);
+          expected[i] = value;
+          expected_bf16[i] = rounded(value, Dtype::kBf16);
         }
         EXPECT_TRUE(same_bits(matrix.all(), expected)) << count;
         std::vector<uint16_t> bits(expected.size());
@@ -227,15 +226,15 @@ TEST(Nf4, GivesTheSameBitsOnEveryInstructionSet) {
     for (const Dtype original : {Dtype::kF32, Dtype::kBf16, Dtype::kF16})
       for (const int64_t begin : {0, 1, 64, 101}) {
         const int64_t count = kCount - begin;
-        std::vector<float> got(static_cast<size_t>(count)), expected(got.size());
+        std::vector<float> got(count), expected(got.size());
         std::vector<BFloat16> got_bf16(got.size());
         copy.nf4->to_float(codes.data(), scales.data() + begin / 64, begin, count, original, got.data());
         copy.nf4->to_bfloat16(codes.data(), scales.data() + begin / 64, begin, count, original, got_bf16.data());
         for (int64_t i = begin; i < kCount; ++i) {
-          const int code = codes[static_cast<size_t>(i / 2)] >> (i % 2 == 0 ? 4 : 0) & 0xf;
-          const float value = rounded(kNf4Values[code] * scales[static_cast<size_t>(i / 64)], original);
-          expected[static_cast<size_t>(i - begin)] = value;
-          EXPECT_EQ(got_bf16[static_cast<size_t>(i - begin)].bits, float_to_bf16(value));
+          const int code = codes[i / 2] >> (i % 2 == 0 ? 4 : 0) & 0xf;
+          const float value = rounded(kNf4Values[code] * scales[i / 64], original);
+          expected[i - begin] = value;
+          EXPECT_EQ(got_bf16[i - begin].bits, float_to_bf16(value));
         }
         EXPECT_TRUE(same_bits(got, expected)) << begin;
       }

@@ -20,7 +20,7 @@ ModelConfig config_of(Family family, int64_t vocab, int64_t hidden, int64_t inte
   config.num_heads = heads;
   config.num_kv_heads = kv_heads;
   config.head_dim = head_dim;
-  config.sliding_window.assign(static_cast<size_t>(layers), 0);
+  config.sliding_window.assign(layers, 0);
   config.ties_embeddings = ties_embeddings;
   config.has_qkv_bias = family == Family::kQwen2;
   config.has_qk_norm = family == Family::kQwen3;

@@ -117,7 +117,7 @@ float incremental_error(const ModelConfig& config, at::ScalarType dtype) {
     for (size_t i = 0; i < texts.size(); ++i) {
       const int64_t fed = prompt_lengths[i] + step;
       error = std::max(error, largest_difference(logits[static_cast<int64_t>(i)], expected[i][fed - 1]));
-      if (step < kNewTokens) next.push_back(texts[i][static_cast<size_t>(fed)]);
+      if (step < kNewTokens) next.push_back(texts[i][fed]);
     }
     if (step == kNewTokens) return error;
     logits = decoder.step(next);

@@ -164,14 +164,14 @@ TEST(Linear, WithNf4EqualsItsDequantisedSelf) {
   linear.quantized = {{}, 11, 33, at::empty({11 * 33})};
   const at::Tensor weights[] = {first, second};
   for (size_t i = 0; i < 2; ++i) {
-    bytes.emplace_back(static_cast<size_t>(layouts[i].num_bytes));
+    bytes.emplace_back(layouts[i].num_bytes);
     nf4_quantize({weights[i].data_ptr<float>(), static_cast<size_t>(weights[i].numel())}, layouts[i], bytes[i]);
   }
   for (size_t i = 0; i < 2; ++i) linear.quantized.layers.push_back({layouts[i], bytes[i].data(), Dtype::kF32});
   const at::Tensor plain = linear.weight().clone();
   EXPECT_LT((plain - at::cat({first, second})).abs().max().item<double>(), 0.5) << "close to what was quantised";
   for (size_t i = 0; i < 2; ++i) {
-    std::vector<float> values(static_cast<size_t>(weights[i].numel()));
+    std::vector<float> values(weights[i].numel());
     nf4_dequantize(linear.quantized.layers[i], 0, values);
     for (size_t k = 0; k < values.size(); ++k)
       ASSERT_EQ(plain.data_ptr<float>()[(i == 0 ? 0 : 6 * 33) + static_cast<int64_t>(k)], values[k]);

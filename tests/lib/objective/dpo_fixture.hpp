@@ -92,9 +92,9 @@ inline DpoOutput plain_dpo(const DpoInput& input, const DpoOptions& options) {
   std::vector<std::vector<int64_t>> positions(num_documents), labels(num_documents);
   for (size_t i = 0; i < num_documents; ++i)
     for (int64_t t = begin[i] + 1; t < begin[i + 1]; ++t)
-      if (input.batch.loss_mask[static_cast<size_t>(t)]) {
+      if (input.batch.loss_mask[t]) {
         positions[i].push_back(t - 1);
-        labels[i].push_back(input.batch.token_ids[static_cast<size_t>(t)]);
+        labels[i].push_back(input.batch.token_ids[t]);
       }
   std::vector<at::Tensor> sums[2], nll;           // of the chosen and the rejected
   std::vector<double> references[2], lengths[2];  // likewise

@@ -188,7 +188,7 @@ TEST(Dpo, WithoutGradientsHasTheSameMetrics) {
 TEST(Dpo, OfAnAnswerWithoutTokensIsFinite) {
   at::manual_seed(8);
   DpoInput input(3, 10, 50, 24, at::kFloat);
-  for (int64_t t = 0; t < input.batch.document_begin[1]; ++t) input.batch.loss_mask[static_cast<size_t>(t)] = 0;
+  for (int64_t t = 0; t < input.batch.document_begin[1]; ++t) input.batch.loss_mask[t] = 0;
   for (const DpoOptions& options : all_kinds()) {
     const DpoOutput got = run_dpo(input, options);
     EXPECT_TRUE(std::isfinite(got.metrics.at("loss")) && got.dhidden.isfinite().all().item<bool>());

@@ -36,7 +36,7 @@ struct Input {
     }
     if (has_margins)
       for (int64_t i = 0; i < num_pairs; ++i) batch.margins.push_back(0.3 * static_cast<double>(i) - 0.5);
-    batch.token_ids.assign(static_cast<size_t>(batch.document_begin.back()), 1);
+    batch.token_ids.assign(batch.document_begin.back(), 1);
     batch.loss_mask.assign(batch.token_ids.size(), 1);
     hidden_TD = at::randn({batch.num_tokens(), dim}).to(dtype);
     head = {(1 + 0.2 * at::randn({dim})).to(dtype), (at::randn({1, dim}) / std::sqrt(double(dim))).to(dtype)};
@@ -46,8 +46,8 @@ struct Input {
     Input part = *this;
     const auto begin = static_cast<size_t>(2 * first), end = static_cast<size_t>(2 * (first + count));
     const int64_t token = batch.document_begin[begin], last = batch.document_begin[end];
-    part.batch.token_ids.resize(static_cast<size_t>(last - token));
-    part.batch.loss_mask.resize(static_cast<size_t>(last - token));
+    part.batch.token_ids.resize(last - token);
+    part.batch.loss_mask.resize(last - token);
     part.batch.document_begin.clear();
     for (size_t i = begin; i <= end; ++i) part.batch.document_begin.push_back(batch.document_begin[i] - token);
     part.batch.row_ids = {batch.row_ids.begin() + 2 * first, batch.row_ids.begin() + 2 * (first + count)};
@@ -140,8 +140,7 @@ TEST(Reward, OnlyLastTokensHaveAGradient) {
   const Input input(4, 40, at::kFloat, false);
   const at::Tensor has_gradient = run_reward({input}, {}).dhidden.ne(0).any(1);
   std::vector<bool> is_last(input.batch.token_ids.size());
-  for (size_t i = 1; i < input.batch.document_begin.size(); ++i)
-    is_last[static_cast<size_t>(input.batch.document_begin[i]) - 1] = true;
+  for (size_t i = 1; i < input.batch.document_begin.size(); ++i) is_last[(input.batch.document_begin[i]) - 1] = true;
   for (size_t t = 0; t < is_last.size(); ++t)
     EXPECT_EQ(has_gradient[static_cast<int64_t>(t)].item<bool>(), is_last[t]) << t;
 }
@@ -189,7 +188,7 @@ TEST(DocumentRewards, HaveTheSameBitsAloneAndAmongOthers) {
       for (size_t i = 0; i < rewards.size(); ++i) {
         const int64_t begin = input.batch.document_begin[i], end = input.batch.document_begin[i + 1];
         MicroBatch alone;
-        alone.token_ids.assign(static_cast<size_t>(end - begin), 1);
+        alone.token_ids.assign(end - begin, 1);
         alone.document_begin = {0, end - begin};
         alone.row_ids = {0};
         const at::Tensor hidden = input.hidden_TD.narrow(0, begin, end - begin);

@@ -16,7 +16,7 @@ constexpr AdamWOptions kOptions{.epsilon = 1e-6, .weight_decay = 0.1};
 constexpr int64_t kCount = 256 * 7 + 100;
 
 std::vector<float> random_values(int64_t count, uint64_t stream, double scale = 1) {
-  std::vector<float> values(static_cast<size_t>(count));
+  std::vector<float> values(count);
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(random_normal(5, stream, i) * scale);
   return values;
 }
@@ -26,10 +26,7 @@ struct Moments {
   std::vector<float> scales1, scales2;
 
   explicit Moments(int64_t count)
-      : codes1(static_cast<size_t>(count)),
-        codes2(codes1.size()),
-        scales1((codes1.size() + 255) / 256),
-        scales2(scales1.size()) {
+      : codes1(count), codes2(codes1.size()), scales1((codes1.size() + 255) / 256), scales2(scales1.size()) {
     set_to_zero(view());
   }
   Moments8Bit view() { return {codes1, codes2, scales1, scales2}; }
@@ -105,7 +102,7 @@ TEST(AdamW8Bit, GivesTheSameBitsWhereverTheSpanIsCutBetweenBlocks) {
 
 TEST(AdamW8Bit, DecaysWhatTheRunsSayEvenWithinABlock) {
   const DecayRun runs[] = {{0, 100, true}, {100, 300, false}, {300, kCount, true}};
-  const std::vector<float> start = random_values(kCount, 0), zeros(static_cast<size_t>(kCount));
+  const std::vector<float> start = random_values(kCount, 0), zeros(kCount);
   std::vector<float> parameters = start;
   Moments moments(kCount);
   adamw_update_8bit(parameters, zeros, moments.view(), runs, kOptions, 0.5, 1, 1);
@@ -117,7 +114,7 @@ TEST(AdamW8Bit, DecaysWhatTheRunsSayEvenWithinABlock) {
 double loss_after_training(bool is_8bit) {
   AdamWState state(kCount, is_8bit);
   EXPECT_EQ(state.is_8bit(), is_8bit);
-  std::vector<float> x(static_cast<size_t>(kCount)), gradients(x.size());
+  std::vector<float> x(kCount), gradients(x.size());
   const std::vector<float> target = random_values(kCount, 1);
   const auto curvature = [](size_t i) { return std::pow(10.0f, static_cast<float>(i % 20) / 10.0f); };
   constexpr int64_t kSteps = 300;
