@@ -116,12 +116,12 @@ print("| dtype | adapted | base | program | tokens/s (median) | peak RSS, MB | p
 print("|---|---|---|---|---|---|---|---|---|---|")
 for (dtype, targets, quantize, program), group in sorted(runs.items()):
     ours = runs.get((dtype, targets, quantize, "plumb"), [])
-    unquantised = runs.get((dtype, targets, "none", program), [])
+    unquantized = runs.get((dtype, targets, "none", program), [])
     speed = [run["tokens_per_second"] for run in group]
     print(f"| {dtype} | {targets} | {'as it is' if quantize == 'none' else quantize} | {program}"
           f" | {statistics.median(speed):.0f} ({min(speed):.0f}-{max(speed):.0f})"
           f" | {statistics.median(run['peak_rss_mb'] for run in group):.0f}"
           f" | {ratio(ours, group, 'tokens_per_second')} | {ratio(ours, group, 'peak_rss_mb')}"
-          f" | {ratio(group, unquantised, 'tokens_per_second') if quantize != 'none' else ''}"
+          f" | {ratio(group, unquantized, 'tokens_per_second') if quantize != 'none' else ''}"
           f" | {group[0]['first_loss']:.4f} |")
 PYTHON

@@ -23,10 +23,10 @@ int main(int argc, char** argv) {
     values[i] = static_cast<float>(static_cast<int32_t>(static_cast<uint32_t>(i) * 2654435761u)) * 0x1p-36f;
   Nf4View matrix{nf4_layout(count, true), nullptr, Dtype::kBf16};
   std::vector<std::byte> bytes(matrix.layout.num_bytes);
-  const double quantise_seconds = seconds_of([&] { nf4_quantize(values, matrix.layout, bytes); });
+  const double quantize_seconds = seconds_of([&] { nf4_quantize(values, matrix.layout, bytes); });
   matrix.data = bytes.data();
-  fmt::print("{} elements, {} thread(s), {}; quantised at {:.2f} Gelem/s on one thread\n", count, threads,
-             kernel_instruction_set(), static_cast<double>(count) / quantise_seconds * 1e-9);
+  fmt::print("{} elements, {} thread(s), {}; quantized at {:.2f} Gelem/s on one thread\n", count, threads,
+             kernel_instruction_set(), static_cast<double>(count) / quantize_seconds * 1e-9);
 
   for (const at::ScalarType dtype : {at::kBFloat16, at::kFloat}) {
     const at::Tensor out = at::empty({count}, dtype);

@@ -102,7 +102,7 @@ BlockParameters AdaptedModel::block_parameters(int unit_index, const at::Tensor&
 /// lowest trained one on: what lies below has no backward pass.
 at::Tensor AdaptedModel::run_forward(const BlockContext& context, const std::vector<int64_t>& token_ids,
                                      const at::Tensor& adapter_flat, std::vector<at::Tensor>* inputs,
-                                     std::vector<BlockKept>* kept) {
+                                     std::vector<BlockActivations>* kept) {
   const at::Tensor ids = at::from_blob(const_cast<int64_t*>(token_ids.data()), {std::ssize(token_ids)},
                                        at::TensorOptions().dtype(at::kLong));
   base_.start(0);
@@ -116,7 +116,7 @@ at::Tensor AdaptedModel::run_forward(const BlockContext& context, const std::vec
     const int unit_index = static_cast<int>(layer) + 1;
     const at::Tensor bytes = base_.finish(unit_index);
     base_.start(unit_index + 1);
-    BlockKept block_kept;
+    BlockActivations block_kept;
     if (inputs && layer >= lowest_layer_) inputs->push_back(x_TD);
     x_TD = block_forward(context, layer, block_parameters(unit_index, bytes, adapter_flat), x_TD, block_kept);
     if (kept && layer >= lowest_layer_) kept->push_back(std::move(block_kept));
@@ -143,7 +143,7 @@ void AdaptedModel::accumulate(const MicroBatch& batch, int64_t accumulation, con
   exchange_.start_gather(0, std::span<const float>(parameters_));
   const at::Tensor adapter_flat = exchange_.finish_gather(0);
   std::vector<at::Tensor> inputs;
-  std::vector<BlockKept> kept;
+  std::vector<BlockActivations> kept;
   const bool keeps_blocks = !options_.has_gradient_checkpointing;
   at::Tensor hidden_TD = run_forward(context, rows.token_ids, adapter_flat, keeps_blocks ? nullptr : &inputs,
                                      keeps_blocks ? &kept : nullptr);
@@ -166,7 +166,7 @@ void AdaptedModel::accumulate(const MicroBatch& batch, int64_t accumulation, con
     const at::Tensor bytes = base_.finish(operation);
     base_.start(operation + 1);
     const BlockParameters parameters = block_parameters(static_cast<int>(layer) + 1, bytes, adapter_flat);
-    BlockKept block_kept;
+    BlockActivations block_kept;
     const auto index = static_cast<size_t>(layer - lowest_layer_);
     if (keeps_blocks) {
       block_kept = std::move(kept[index]);

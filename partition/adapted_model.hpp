@@ -43,7 +43,7 @@ class AdaptedModel : public TrainableModel {
   void update(const AdamWOptions& options, double learning_rate, int64_t step, double gradient_scale) override;
   const ModelConfig& config() const override { return config_; }
   std::vector<TrainedShard> trained_shards() override { return {{&layouts_.front(), parameters_, &moments_}}; }
-  void take_restored(int64_t num_steps_done) override { num_updates_ = num_steps_done; }
+  void on_restore(int64_t num_steps_done) override { num_updates_ = num_steps_done; }
 
   const ShardLayout& unit() const { return layouts_.front(); }
   std::span<const float> parameter_shard() const { return parameters_; }
@@ -54,7 +54,8 @@ class AdaptedModel : public TrainableModel {
  private:
   BlockParameters block_parameters(int unit, const at::Tensor& bytes, const at::Tensor& adapter_flat);
   at::Tensor run_forward(const BlockContext& context, const std::vector<int64_t>& token_ids,
-                         const at::Tensor& adapter_flat, std::vector<at::Tensor>* inputs, std::vector<BlockKept>* kept);
+                         const at::Tensor& adapter_flat, std::vector<at::Tensor>* inputs,
+                         std::vector<BlockActivations>* kept);
   HeadTensors head_parameters(const at::Tensor& bytes, const at::Tensor& adapter_flat) const;
   /// The parameter of this kind that the adapter holds whole, in its flat buffer or in that of its gradient.
   at::Tensor whole(ParameterKind kind, const at::Tensor& flat) const;

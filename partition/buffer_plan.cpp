@@ -76,7 +76,7 @@ BufferPlan plan_buffers(const std::vector<ShardLayout>& units, bool is_tied, int
     const int unit = reduced[i];
     const bool is_vocabulary = unit == 0 || unit == head;
     const int64_t bytes = unit_bytes(unit, is_vocabulary ? 4 : element_bytes);
-    // heads write their gradients and do not add them; bfloat16 is added to float32 afterwards
+    // heads write their gradients and do not add them; bfloat16 is added to float32 afterward
     const bool is_in_place = in_place.gradients && unit != head && (is_vocabulary || element_bytes == 4);
     gradients.push_back({is_in_place ? 0 : bytes, is_tied && unit == 0 ? 0 : i, i + 1});
     plan.reduces.push_back({unit, {0, bytes}, is_in_place});

@@ -43,7 +43,7 @@ BufferPlan plan_slots(const std::vector<int>& order, const std::vector<ShardLayo
   return plan;
 }
 
-/// Of the largest product that has quantised layers.
+/// Of the largest product that has quantized layers.
 int64_t scratch_elements(const std::vector<FrozenUnit>& units) {
   int64_t most = 0;
   for (const FrozenUnit& unit : units) {

@@ -26,7 +26,7 @@ struct Nf4Format {
   Dtype original_dtype = Dtype::kF32;
 };
 
-/// One unit as bytes: the plain parameters as a flat buffer of their own, and behind it the quantised matrices.
+/// One unit as bytes: the plain parameters as a flat buffer of their own, and behind it the quantized matrices.
 struct FrozenUnit {
   struct Quantized {
     Parameter parameter;
@@ -39,11 +39,11 @@ struct FrozenUnit {
 };
 
 /// What is frozen under `adapter`: all units of the model without the parameters that the adapter trains whole.
-/// nf4_format: of a parameter that is quantised; a product of which only some layers are is kept plain.
+/// nf4_format: of a parameter that is quantized; a product of which only some layers are is kept plain.
 std::vector<FrozenUnit> frozen_units(const ModelConfig& config, const Adapter& adapter, int64_t element_bytes,
                                      const std::function<std::optional<Nf4Format>(const Parameter&)>& nf4_format);
 
-/// Of every matrix of a block: NF4 whose scales are quantised again.
+/// Of every matrix of a block: NF4 whose scales are quantized again.
 std::optional<Nf4Format> nested_nf4(const Parameter& parameter);
 
 /// What a FrozenBase takes, and has on the wire per micro-batch.
@@ -51,7 +51,7 @@ struct FrozenBaseBytes {
   int64_t resident = 0;  // per node: all units, if there is one node
   int64_t shards = 0;    // per rank, if there are several
   int64_t slots = 0;     // per node, if there are several
-  int64_t scratch = 0;   // per rank: the largest quantised product, dequantised
+  int64_t scratch = 0;   // per rank: the largest quantized product, dequantized
   int64_t num_gathers = 0;
   int64_t gathered = 0;
 };
@@ -81,7 +81,7 @@ class FrozenBase {
   at::Tensor finish(int operation);
   void release();
 
-  /// Parameters of the block whose unit these bytes are, without adapters. Quantised matrices share one scratch.
+  /// Parameters of the block whose unit these bytes are, without adapters. Quantized matrices share one scratch.
   BlockParameters block(int unit, const at::Tensor& bytes) const;
   /// Head or embedding, whichever of them the unit holds frozen; others undefined.
   HeadTensors head(int unit, const at::Tensor& bytes) const;
@@ -103,7 +103,7 @@ class FrozenBase {
   std::unique_ptr<NodeMemory> resident_;    // one node: whole units
   std::vector<std::byte> shards_;           // several nodes: this rank's shards
   std::unique_ptr<UnitExchange> exchange_;  // several nodes
-  at::Tensor scratch_;                      // of dequantised matrices
+  at::Tensor scratch_;                      // of dequantized matrices
 };
 
 }  // namespace plumb

@@ -13,7 +13,7 @@ namespace plumb {
 
 namespace {
 
-/// Bytes per token that block_forward() keeps (see BlockKept), and the most that block_backward() holds besides.
+/// Bytes per token that block_forward() keeps (see BlockActivations), and the most that block_backward() holds besides.
 struct BlockBytes {
   int64_t kept;
   int64_t working;

@@ -41,7 +41,7 @@ struct MemoryPlan {
   int64_t program_bytes = 0;
   int64_t parameter_bytes = 0;   // of what is trained
   int64_t base_shard_bytes = 0;  // of a frozen base on several nodes
-  int64_t scratch_bytes = 0;     // one dequantised matrix
+  int64_t scratch_bytes = 0;     // one dequantized matrix
   int64_t moment_bytes = 0;
   int64_t save_bytes = 0;      // the copy that an asynchronous save writes
   int64_t gradient_bytes = 0;  // this rank's shard, with the open subtrees of canonical sums

@@ -68,7 +68,7 @@ HeadTensors ShardedModel::head_tensors(const at::Tensor& flat) const {
 
 /// Embedding and blocks. Operation u of the plan gathers unit u; the head's gather is under way on return.
 at::Tensor ShardedModel::run_forward(const BlockContext& context, const std::vector<int64_t>& token_ids,
-                                     std::vector<at::Tensor>* inputs, std::vector<BlockKept>* kept) {
+                                     std::vector<at::Tensor>* inputs, std::vector<BlockActivations>* kept) {
   const at::Tensor ids = at::from_blob(const_cast<int64_t*>(token_ids.data()), {std::ssize(token_ids)},
                                        at::TensorOptions().dtype(at::kLong));
   prefetch(0);
@@ -82,7 +82,7 @@ at::Tensor ShardedModel::run_forward(const BlockContext& context, const std::vec
     const int unit = static_cast<int>(layer) + 1;
     const BlockTensors parameters = block_tensors(units_[unit].unit(), exchange_.finish_gather(unit));
     prefetch(unit + 1);
-    BlockKept block_kept;
+    BlockActivations block_kept;
     if (inputs) inputs->push_back(x_TD);
     x_TD = block_forward(context, layer, parameters, x_TD, block_kept);
     if (kept) kept->push_back(std::move(block_kept));
@@ -110,7 +110,7 @@ void ShardedModel::accumulate(const MicroBatch& batch, int64_t accumulation, con
   const BlockContext context(config_, {rows.document_begin, rows.prefix_length},
                              rows_to_compute(read_rows, std::ssize(rows.token_ids), options_.dtype));
   std::vector<at::Tensor> inputs;
-  std::vector<BlockKept> kept;
+  std::vector<BlockActivations> kept;
   const bool keeps_blocks = !options_.has_gradient_checkpointing;
   at::Tensor hidden_TD =
       run_forward(context, rows.token_ids, keeps_blocks ? nullptr : &inputs, keeps_blocks ? &kept : nullptr);
@@ -134,7 +134,7 @@ void ShardedModel::accumulate(const MicroBatch& batch, int64_t accumulation, con
     const UnitLayout& unit = units_[layer + 1].unit();
     const BlockTensors parameters = block_tensors(unit, exchange_.finish_gather(operation));
     prefetch(operation + 1);
-    BlockKept block_kept;
+    BlockActivations block_kept;
     if (keeps_blocks) {
       block_kept = std::move(kept[layer]);
     } else {

@@ -34,7 +34,7 @@ class ShardedModel : public TrainableModel {
 
   const ModelConfig& config() const override { return config_; }
   std::vector<TrainedShard> trained_shards() override;
-  void take_restored(int64_t) override { exchange_.forget_converted(); }
+  void on_restore(int64_t) override { exchange_.forget_converted(); }
 
   const std::vector<ShardLayout>& units() const { return units_; }
   std::span<float> parameter_shard(int unit) { return shards_[unit].parameters; }
@@ -50,7 +50,7 @@ class ShardedModel : public TrainableModel {
   };
   void prefetch(int operation);
   at::Tensor run_forward(const BlockContext& context, const std::vector<int64_t>& token_ids,
-                         std::vector<at::Tensor>* inputs, std::vector<BlockKept>* kept);
+                         std::vector<at::Tensor>* inputs, std::vector<BlockActivations>* kept);
   HeadTensors head_tensors(const at::Tensor& flat) const;
   at::Tensor gradient_target(int reduce);
   void finish_reduce(int reduce, int64_t accumulation);

@@ -64,7 +64,7 @@ class TrainableModel {
   /// What this rank owns of each trained unit: all that a step changes. Valid as long as the model.
   virtual std::vector<TrainedShard> trained_shards() = 0;
   /// Local: to be called when trained_shards() have been filled with what they were after this many steps.
-  virtual void take_restored(int64_t num_steps_done) = 0;
+  virtual void on_restore(int64_t num_steps_done) = 0;
 };
 
 }  // namespace plumb

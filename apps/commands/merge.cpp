@@ -1,6 +1,6 @@
-// plumb merge: a model with the adapter in its weights, as an unquantised Hugging Face directory. The sum of
-// dequantised base and adapter is made in float32 and rounded once; what the rounding costs is measured and printed.
-// Only where it is asked for is the result quantised again, and what that costs is printed too.
+// plumb merge: a model with the adapter in its weights, as an unquantized Hugging Face directory. The sum of
+// dequantized base and adapter is made in float32 and rounded once; what the rounding costs is measured and printed.
+// Only where it is asked for is the result quantized again, and what that costs is printed too.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -174,7 +174,7 @@ int merge(const Communicator& comm, const MergeOptions& o) {
   const bool quantizes = o.quantize != "none";
   std::string output = o.output_dir;
   while (output.size() > 1 && output.ends_with('/')) output.pop_back();
-  // what is quantised again is written whole before, beside the place of the result
+  // what is quantized again is written whole before, beside the place of the result
   const std::string merged_directory = quantizes ? output + ".tmp-merged" : output;
   if (quantizes)
     comm.run_on_rank0([&] {
@@ -210,13 +210,13 @@ int run_merge(const std::vector<std::string>& arguments) {
   MergeOptions o;
   OptionsDescription description("options of plumb merge");
   auto add = description.add_options();
-  add("model", po::value(&o.model), "directory of the base model, quantised or not");
+  add("model", po::value(&o.model), "directory of the base model, quantized or not");
   add("adapter", po::value(&o.adapter), "PEFT adapter directory");
   add("output_dir", po::value(&o.output_dir), "where the merged model is written");
   add("dtype", with_default(o.dtype), "float32 or bfloat16: of the merged weights");
   add("probe", po::value(&o.probe)->multitoken(),
       "files of rows on which to measure what rounding costs; none: a few texts of plumb's own");
-  add("quantize", with_default(o.quantize), "none or nf4: quantise the merged model again, which loses precision");
+  add("quantize", with_default(o.quantize), "none or nf4: quantize the merged model again, which loses precision");
   declare_threads(description, o.threads);
   add("overwrite_output_dir", with_default(o.overwrite_output_dir), "replace a model that is there");
   if (!parse_options("plumb merge --model DIR --adapter DIR --output_dir DIR", description,

@@ -69,7 +69,7 @@ at::Tensor outputs_of(const ModelConfig& config, const MicroBatch& batch, const 
     const UnitLayout& unit = units[layer + 1];
     flat.reset();
     flat = read_flat(unit, read);
-    BlockKept kept;
+    BlockActivations kept;
     hidden_TD = block_forward(context, layer, block_tensors(unit, flat), hidden_TD, kept);
   }
   const UnitLayout& head = config.shares_head() ? units.front() : units.back();

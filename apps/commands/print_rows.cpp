@@ -13,14 +13,14 @@ namespace plumb {
 namespace {
 
 void print_tokens(const Tokenizer& tokenizer, std::span<const int32_t> tokens, std::span<const uint8_t> loss_mask) {
-  const bool has_colour = isatty(STDOUT_FILENO) != 0;
+  const bool has_color = isatty(STDOUT_FILENO) != 0;
   for (size_t begin = 0; begin < tokens.size();) {
     size_t end = begin;
     while (end < tokens.size() && loss_mask[end] == loss_mask[begin]) ++end;
     const std::string text = tokenizer.decode(tokens.subspan(begin, end - begin));
     if (!loss_mask[begin]) {
       fmt::print("{}", text);
-    } else if (has_colour) {
+    } else if (has_color) {
       fmt::print(fg(fmt::terminal_color::green), "{}", text);
     } else {
       fmt::print("[[{}]]", text);

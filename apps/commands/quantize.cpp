@@ -1,5 +1,5 @@
 // plumb quantize: a copy of a model whose matrices are NF4, as bitsandbytes and transformers store and load them. Each
-// rank quantises its share of the matrices, one at a time.
+// rank quantizes its share of the matrices, one at a time.
 #include <optional>
 #include <string>
 #include <vector>
@@ -27,7 +27,7 @@ int quantize(const Communicator& comm, const QuantizeOptions& o) {
   comm.run_agreed([&] {
     source.emplace(o.model, HfModelOptions{.quantizes = true, .quantizes_scales = o.double_quant});
     if (source->config().is_quantized)
-      throw_error<UsageError>("--model {}: expected a model to quantise, got one that is NF4 already", o.model);
+      throw_error<UsageError>("--model {}: expected a model to quantize, got one that is NF4 already", o.model);
   });
   const Nf4ExportPlan plan = export_quantized(
       comm, *source, o.output_dir, o.overwrite_output_dir ? ExistingDirectory::kReplace : ExistingDirectory::kRefuse);
@@ -45,8 +45,8 @@ int run_quantize(const std::vector<std::string>& arguments) {
   OptionsDescription description("options of plumb quantize");
   auto add = description.add_options();
   add("model", po::value(&o.model), "directory of the model, in float32, bfloat16 or float16");
-  add("output_dir", po::value(&o.output_dir), "where the quantised model is written");
-  add("double_quant", po::value(&o.double_quant)->default_value(true, "true"), "quantise the scales too, to 8 bits");
+  add("output_dir", po::value(&o.output_dir), "where the quantized model is written");
+  add("double_quant", po::value(&o.double_quant)->default_value(true, "true"), "quantize the scales too, to 8 bits");
   add("overwrite_output_dir", po::value(&o.overwrite_output_dir)->default_value(false, "false"),
       "replace a model that is there");
   if (!parse_options("plumb quantize --model DIR --output_dir DIR", description, {"model", "output_dir"}, arguments))

@@ -33,7 +33,7 @@ std::unique_ptr<AdaptedModel> load_adapted_model(const Communicator& comm, const
                                                  const EngineOptions& options, uint64_t seed);
 
 /// Collective: a model that is only evaluated, without gradients or moments; with the adapter of a directory unless
-/// that is "". `options` of `base` are those of the model, so that it may be quantised.
+/// that is "". `options` of `base` are those of the model, so that it may be quantized.
 std::unique_ptr<AdaptedModel> load_frozen_model(const Communicator& comm, const ModelConfig& config,
                                                 const HfModel& base, const std::string& adapter_directory,
                                                 at::ScalarType dtype);

@@ -58,7 +58,7 @@ void export_by_all(const Communicator& comm, std::span<const ExportFile> files, 
 void export_model(const Communicator& comm, ShardedModel& model, const std::string& directory,
                   const std::string& source_directory, const std::string& dtype);
 
-/// Collective: the same of a model as it is read, dequantised and with its adapter, a piece at a time. config: of what
+/// Collective: the same of a model as it is read, dequantized and with its adapter, a piece at a time. config: of what
 /// is written.
 void export_as_read(const Communicator& comm, const HfModel& model, ModelConfig config, const std::string& directory,
                     const std::string& dtype);

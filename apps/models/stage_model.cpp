@@ -27,7 +27,7 @@ HfModel open_source(const TrainOptions& o) {
                                  .seed = static_cast<uint64_t>(o.seed),
                                  .quantizes = o.lora.quantize == "nf4"});
   if (source.is_quantized() && !o.lora.is_used())
-    throw_error<UsageError>("{}: a quantised model is frozen; give --lora_r to train an adapter beside it",
+    throw_error<UsageError>("{}: a quantized model is frozen; give --lora_r to train an adapter beside it",
                             o.model.model);
   return source;
 }
@@ -38,8 +38,8 @@ std::unique_ptr<Objective> make_objective(const TrainOptions& o, const ModelConf
       return std::make_unique<SftObjective>(config.rms_norm_eps,
                                             o.sft.loss_type == "dft" ? TokenLoss::kDft : TokenLoss::kNll);
     case Stage::kReward: {
-      const double centre = o.reward.center_rewards_coefficient;
-      return std::make_unique<RewardObjective>(config.rms_norm_eps, centre > 0 ? std::optional(centre) : std::nullopt,
+      const double center = o.reward.center_rewards_coefficient;
+      return std::make_unique<RewardObjective>(config.rms_norm_eps, center > 0 ? std::optional(center) : std::nullopt,
                                                config.pad_token_id);
     }
     case Stage::kDpo:

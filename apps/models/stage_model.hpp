@@ -19,7 +19,7 @@ ModelSource model_at_start(const TrainOptions& options);
 ModelSource trained_model(const TrainOptions& options);
 
 /// What training starts from, with the stage's head on it. Throws as HfModel does, and UsageError where the whole of a
-/// quantised model would be trained.
+/// quantized model would be trained.
 HfModel open_source(const TrainOptions& options);
 
 /// config: of the model, with the padding token where it has a score head.

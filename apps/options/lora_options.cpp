@@ -100,7 +100,7 @@ void validate(const LoraOptions& o) {
   check_range(o.lora_dropout >= 0 && o.lora_dropout < 1, "lora_dropout", "0 to below 1", o.lora_dropout);
   check_one_of(o.quantize, {"none", "nf4"}, "quantize");
   if (o.quantize != "none" && !o.is_used())
-    throw_error<UsageError>("--quantize {}: a quantised model is frozen; give --lora_r to train an adapter",
+    throw_error<UsageError>("--quantize {}: a quantized model is frozen; give --lora_r to train an adapter",
                             o.quantize);
   if (o.lora_r > 0 && !o.adapter.empty())
     throw_error<UsageError>("--adapter {}: rank and modules are the adapter's own; leave out --lora_r", o.adapter);

@@ -25,7 +25,7 @@ bool is_boolean_word(const std::string& word) {
 }
 
 /// `--some-option` is `--some_option`; a boolean without a value means true.
-std::vector<std::string> normalise(const OptionsDescription& description, std::vector<std::string> arguments) {
+std::vector<std::string> normalize(const OptionsDescription& description, std::vector<std::string> arguments) {
   std::vector<std::string> result;
   for (size_t i = 0; i < arguments.size(); ++i) {
     std::string& argument = arguments[i];
@@ -62,7 +62,7 @@ struct OpenedError : po::error_with_option_name {
 };
 
 /// Boost's message. Boost fills in placeholders until none is left, for ever where what it fills in holds one: such
-/// texts are filled in afterwards.
+/// texts are filled in afterward.
 std::string message_of(po::error_with_option_name& error) {
   std::vector<std::string> texts;
   for (const auto& [name, text] : std::map(error.*OpenedError::kSubstitutions)) {
@@ -151,7 +151,7 @@ bool parse_options(const std::string& usage, OptionsDescription& description, co
   description.add_options()("config", po::value(&config_file), "INI file of further options")("help", "this text");
   po::variables_map values;
   try {
-    const auto parsed = po::command_line_parser(normalise(description, std::move(arguments)))
+    const auto parsed = po::command_line_parser(normalize(description, std::move(arguments)))
                             .options(description)
                             .positional({})
                             .style(po::command_line_style::allow_long | po::command_line_style::long_allow_adjacent |

@@ -24,7 +24,7 @@ void declare_sft(OptionsDescription& description, SftStageOptions& o) {
 
 void declare_reward(OptionsDescription& description, RewardStageOptions& o) {
   description.add_options()("center_rewards_coefficient", with_default(o.center_rewards_coefficient),
-                            "pulls rewards towards a mean of zero; 0: not at all");
+                            "pulls rewards toward a mean of zero; 0: not at all");
 }
 
 void declare_dpo(OptionsDescription& description, DpoStageOptions& o) {
@@ -39,7 +39,7 @@ void declare_dpo(OptionsDescription& description, DpoStageOptions& o) {
       "reverse_kl, forward_kl, js_divergence or alpha_divergence");
   add("f_alpha_divergence_coef", with_default(o.f_alpha_divergence_coef), "alpha of alpha_divergence");
   add("ld_alpha", po::value<double>()->notifier([&o](double value) { o.ld_alpha = value; }),
-      "weight of the tokens that the longer answer has beyond the shorter (length-desensitised DPO)");
+      "weight of the tokens that the longer answer has beyond the shorter (length-desensitized DPO)");
   add("discopop_tau", with_default(o.discopop_tau), "temperature of discopop");
   add("use_weighting", with_default(o.use_weighting), "pairs that the model itself would write count more (WPO)");
   add("ref_model", with_default(o.ref_model), "reference model; none: the model that training starts from");

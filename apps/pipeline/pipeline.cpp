@@ -60,24 +60,24 @@ double watchdog_seconds(const std::vector<PlannedStage>& stages) {
   return seconds;
 }
 
-enum class StageWay : int64_t {
+enum class StageStart : int64_t {
   kDone,
   kGoesOn,  // from where an unfinished try left off, unless its inputs were others
   kAnew,
 };
 
 /// Collective: what rank 0 found.
-StageWay way_of_stage(const Communicator& comm, const PipelineState* state, size_t stage, const TrainOptions& o,
-                      const Inputs& inputs) {
-  auto way = static_cast<int64_t>(StageWay::kDone);
+StageStart start_of_stage(const Communicator& comm, const PipelineState* state, size_t stage, const TrainOptions& o,
+                          const Inputs& inputs) {
+  auto way = static_cast<int64_t>(StageStart::kDone);
   comm.run_on_rank0([&] {
     const std::string reason = state->reason_to_run(stage, inputs);
     if (reason.empty()) return log_info("pipeline: {} is done: {}/model", name_of(o.stage), o.output_dir);
     log_info("pipeline: {} runs: {}", name_of(o.stage), reason);
-    way = static_cast<int64_t>(state->has_begun(stage) ? StageWay::kGoesOn : StageWay::kAnew);
+    way = static_cast<int64_t>(state->has_begun(stage) ? StageStart::kGoesOn : StageStart::kAnew);
   });
   comm.max(std::span(&way, 1));
-  return static_cast<StageWay>(way);
+  return static_cast<StageStart>(way);
 }
 
 }  // namespace
@@ -100,14 +100,14 @@ void run_stages(const Communicator& comm, const PipelineFile& file) {
     comm.max({&accumulation, 1});
     o.gradient_accumulation_steps = accumulation;
     const Inputs inputs = describe_inputs(comm, o);
-    const StageWay way = way_of_stage(comm, state ? &*state : nullptr, i, o, inputs);
-    if (way == StageWay::kDone) continue;
+    const StageStart way = start_of_stage(comm, state ? &*state : nullptr, i, o, inputs);
+    if (way == StageStart::kDone) continue;
     const auto start = std::chrono::steady_clock::now();
     comm.run_on_rank0([&] {
       log_info("pipeline: stage {} of {}: {}", i + 1, stages.size(), name_of(o.stage));
       state->set(i, "running", 0, inputs);
     });
-    o.overwrite_output_dir = way == StageWay::kAnew || o.resume == "never";
+    o.overwrite_output_dir = way == StageStart::kAnew || o.resume == "never";
     o.replaces_changed_run = true;
     const auto set_aside = [&](const char* status) {
       try {
@@ -127,9 +127,9 @@ void run_stages(const Communicator& comm, const PipelineFile& file) {
     }
     release_freed_memory();  // the next stage plans with the memory that is left
     const auto num_ended = static_cast<int64_t>(i) + 1;
-    pass_fault_point("stage-ended", num_ended, comm.rank());
+    fault_point("stage-ended", num_ended, comm.rank());
     comm.run_on_rank0([&] { state->set(i, "done", seconds_since(start), inputs); });
-    pass_fault_point("stage-recorded", num_ended, comm.rank());
+    fault_point("stage-recorded", num_ended, comm.rank());
   }
   comm.run_on_rank0([&] {
     state->write();

@@ -44,7 +44,7 @@ PipelineState::PipelineState(const std::string& directory, std::vector<PlannedSt
             if (candidate.contains(key)) entry[key] = candidate[key];
           const Inputs first_start = inputs_from_json(get_or_null(candidate, "first_start"));
           if (entry["status"] != "done") check_ranks_share_steps(first_start, stage.options, num_ranks);
-          stage.options.gradient_accumulation_steps = accumulation_to_go_on_with(first_start, stage.options, num_ranks);
+          stage.options.gradient_accumulation_steps = accumulation_for_resume(first_start, stage.options, num_ranks);
         }
     entry["first_start"] = inputs_to_json(describe_step(stage.options, num_ranks));
     if (entry["status"] == "running") entry["status"] = "unfinished";  // its job is gone

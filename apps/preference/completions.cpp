@@ -44,7 +44,7 @@ class TextEncoder {
     options_.parses_special_tokens = data.parse_special_tokens;
   }
 
-  std::vector<int32_t> encode(const AskedPrompt& prompt, const std::string& answer) const {
+  std::vector<int32_t> encode(const RowPrompt& prompt, const std::string& answer) const {
     const nlohmann::json cell = prompt.answer_cell(answer);
     const nlohmann::json row = {{"prompt", prompt.prompt}, {"chosen", cell}, {"rejected", cell}};
     const std::string where = fmt::format("an answer to row {}", prompt.source_row);
@@ -61,7 +61,7 @@ class TextEncoder {
 
 }  // namespace
 
-Answers answer_prompts(const Communicator& comm, const ModelSource& model, const AskedPrompts& prompts,
+Answers answer_prompts(const Communicator& comm, const ModelSource& model, const RowPrompts& prompts,
                        const AnswerOptions& o) {
   std::optional<Tokenizer> tokenizer;
   comm.run_agreed([&] { tokenizer.emplace(load_tokenizer(model.model)); });
@@ -83,7 +83,7 @@ Answers answer_prompts(const Communicator& comm, const ModelSource& model, const
 }
 
 std::vector<std::vector<double>> score_answers(const Communicator& comm, RewardModel& reward_model,
-                                               const AskedPrompts& prompts,
+                                               const RowPrompts& prompts,
                                                const std::vector<std::vector<std::string>>& answers,
                                                const DataOptions& data) {
   struct Place {

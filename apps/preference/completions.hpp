@@ -27,13 +27,13 @@ struct Answers {
 };
 
 /// Collective: the prompts are rendered for this model. No model is in memory when this returns.
-Answers answer_prompts(const Communicator& comm, const ModelSource& model, const AskedPrompts& prompts,
+Answers answer_prompts(const Communicator& comm, const ModelSource& model, const RowPrompts& prompts,
                        const AnswerOptions& options);
 
 /// Collective: the rewards of prompt and answer as one text, with the end that preparing pairs gives it, [prompt]
 /// [answer] on every rank.
 std::vector<std::vector<double>> score_answers(const Communicator& comm, RewardModel& reward_model,
-                                               const AskedPrompts& prompts,
+                                               const RowPrompts& prompts,
                                                const std::vector<std::vector<std::string>>& answers,
                                                const DataOptions& data);
 

@@ -102,7 +102,7 @@ class PromptEncoder {
     options_.parses_special_tokens = data.parse_special_tokens;
   }
 
-  std::vector<int32_t> encode(const AskedPrompt& prompt, const std::string& where) const {
+  std::vector<int32_t> encode(const RowPrompt& prompt, const std::string& where) const {
     const json row = {{"prompt", prompt.prompt}, {"completion", prompt.answer_cell("")}};
     const SftText text = render_sft(row, format_, template_ ? &*template_ : nullptr, options_, where);
     return tokenizer_.encode(*text.prompt, text.adds_special_tokens);
@@ -117,12 +117,12 @@ class PromptEncoder {
 
 }  // namespace
 
-json AskedPrompt::answer_cell(const std::string& text) const {
+json RowPrompt::answer_cell(const std::string& text) const {
   if (!holds_messages()) return text;
   return json::array({{{"role", "assistant"}, {"content", text}}});
 }
 
-std::string AskedPrompt::text() const {
+std::string RowPrompt::text() const {
   if (!holds_messages()) return prompt.get<std::string>();
   if (prompt.size() == 1) return prompt[0].at("content").get<std::string>();
   std::string text;
@@ -135,19 +135,19 @@ std::string AskedPrompt::text() const {
   return text;
 }
 
-std::vector<std::vector<int32_t>> AskedPrompts::token_ids() const {
+std::vector<std::vector<int32_t>> RowPrompts::token_ids() const {
   std::vector<std::vector<int32_t>> ids;
   ids.reserve(prompts.size());
-  for (const AskedPrompt& prompt : prompts) ids.push_back(prompt.token_ids);
+  for (const RowPrompt& prompt : prompts) ids.push_back(prompt.token_ids);
   return ids;
 }
 
-AskedPrompts read_asked_prompts(const std::vector<std::string>& files, const DataOptions& data,
-                                const Tokenizer& tokenizer, const ModelConfig& config, int64_t max_rows) {
+RowPrompts read_row_prompts(const std::vector<std::string>& files, const DataOptions& data, const Tokenizer& tokenizer,
+                            const ModelConfig& config, int64_t max_rows) {
   const std::map<std::string, std::string> columns = parse_columns_option(data.columns);
   const int64_t max_tokens =
       data.max_length > 0 ? std::min(data.max_length, config.max_position_embeddings) : config.max_position_embeddings;
-  AskedPrompts asked;
+  RowPrompts asked;
   std::optional<PromptEncoder> encoder;
   bool holds_messages = false;
   for (const std::string& path : files) {
@@ -158,7 +158,7 @@ AskedPrompts read_asked_prompts(const std::vector<std::string>& files, const Dat
       const std::string where = reader.where(*record);
       add_missing_answer(record->object, columns);
       if (!form) form.emplace(record->object, columns, data, tokenizer, where);
-      AskedPrompt prompt{asked.num_rows++, form->prompt_of(record->object, where), {}};
+      RowPrompt prompt{asked.num_rows++, form->prompt_of(record->object, where), {}};
       if (prompt.prompt.empty() || prompt.prompt == "") {
         ++asked.num_empty;
         continue;

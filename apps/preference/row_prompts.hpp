@@ -13,7 +13,7 @@
 
 namespace plumb {
 
-struct AskedPrompt {
+struct RowPrompt {
   int64_t source_row = 0;          // among the rows of all files
   nlohmann::json prompt;           // text, or a list of messages
   std::vector<int32_t> token_ids;  // with the header of the answer's turn
@@ -25,8 +25,8 @@ struct AskedPrompt {
   std::string text() const;
 };
 
-struct AskedPrompts {
-  std::vector<AskedPrompt> prompts;
+struct RowPrompts {
+  std::vector<RowPrompt> prompts;
   int64_t num_rows = 0;      // read
   int64_t num_empty = 0;     // left out: rows that ask nothing
   int64_t num_too_long = 0;  // left out: no place for an answer
@@ -38,7 +38,7 @@ struct AskedPrompts {
 /// prompt, what both texts begin with; of a conversation, what comes before the assistant's last turn. Instructions and
 /// questions become messages where a chat template renders them, else text. Rows need no answer. Throws DataError
 /// naming the row, also where some rows are conversations and others text; UsageError.
-AskedPrompts read_asked_prompts(const std::vector<std::string>& files, const DataOptions& data,
-                                const Tokenizer& tokenizer, const ModelConfig& config, int64_t max_rows);
+RowPrompts read_row_prompts(const std::vector<std::string>& files, const DataOptions& data, const Tokenizer& tokenizer,
+                            const ModelConfig& config, int64_t max_rows);
 
 }  // namespace plumb

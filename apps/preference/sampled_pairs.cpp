@@ -33,7 +33,7 @@ std::vector<std::string> different_answers(const std::vector<std::string>& answe
 }
 
 /// Rank 0 only: the first of the best and the first of the worst; nothing where all have the same reward.
-std::optional<ordered_json> make_pair(const AskedPrompt& prompt, const std::vector<std::string>& answers,
+std::optional<ordered_json> make_pair(const RowPrompt& prompt, const std::vector<std::string>& answers,
                                       const std::vector<double>& rewards) {
   if (answers.size() < 2) return std::nullopt;
   const auto best = std::max_element(rewards.begin(), rewards.end());
@@ -46,10 +46,10 @@ std::optional<ordered_json> make_pair(const AskedPrompt& prompt, const std::vect
 
 /// Collective.
 PairFiles sample_and_score(const Communicator& comm, const TrainOptions& o, const std::string& prefix) {
-  AskedPrompts asked;
+  RowPrompts asked;
   comm.run_agreed([&] {
     const ModelConfig config = HfModel(o.model.model, {.head = HeadKind::kLanguageModel}).config();
-    asked = read_asked_prompts(o.data.data, o.data, load_tokenizer(o.model.model), config, /*max_rows=*/-1);
+    asked = read_row_prompts(o.data.data, o.data, load_tokenizer(o.model.model), config, /*max_rows=*/-1);
     if (asked.prompts.empty())
       throw_error<DataError>("--pairs sampled: expected prompts, got none: {} of {} rows ask nothing, {} are too long",
                              asked.num_empty, asked.num_rows, asked.num_too_long);

@@ -23,7 +23,7 @@ WinRate::WinRate(const Communicator& comm, const TrainOptions& o) : comm_(comm),
   if (o.eval_data.empty() || o.dpo.reward_model.empty() || o.dpo.num_win_rate_prompts == 0) return;
   comm.run_agreed([&] {
     const ModelConfig config = HfModel(o.model.model, {.head = HeadKind::kLanguageModel}).config();
-    asked_ = read_asked_prompts(o.eval_data, o.data, load_tokenizer(o.model.model), config, o.dpo.num_win_rate_prompts);
+    asked_ = read_row_prompts(o.eval_data, o.data, load_tokenizer(o.model.model), config, o.dpo.num_win_rate_prompts);
   });
   if (!asked_.prompts.empty()) before_ = answer_prompts(comm, model_at_start(o), asked_, greedy(o));
   release_freed_memory();

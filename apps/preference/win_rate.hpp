@@ -24,7 +24,7 @@ class WinRate {
  private:
   const Communicator& comm_;
   const TrainOptions& options_;
-  AskedPrompts asked_;
+  RowPrompts asked_;
   Answers before_;
 };
 

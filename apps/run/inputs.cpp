@@ -116,7 +116,7 @@ int64_t micro_batches_to_keep(const Inputs& before, const TrainOptions& o) {
 
 }  // namespace
 
-int64_t accumulation_to_go_on_with(const Inputs& before, const TrainOptions& o, int num_ranks) {
+int64_t accumulation_for_resume(const Inputs& before, const TrainOptions& o, int num_ranks) {
   const int64_t micro_batches = micro_batches_to_keep(before, o);
   return micro_batches > 0 && micro_batches % num_ranks == 0 ? micro_batches / num_ranks
                                                              : o.gradient_accumulation_steps;

@@ -25,7 +25,7 @@ int64_t micro_batches_per_step(const Inputs& inputs);
 /// The gradient_accumulation_steps with which steps keep their rows: where the option is what it was in `before`, as
 /// many as this number of ranks needs for the micro-batches that a step had, if it can share them; else the option
 /// itself.
-int64_t accumulation_to_go_on_with(const Inputs& before, const TrainOptions& options, int num_ranks);
+int64_t accumulation_for_resume(const Inputs& before, const TrainOptions& options, int num_ranks);
 /// For a run that is to go on: throws UsageError naming the numbers of ranks that can share the micro-batches of a
 /// step, if this one cannot.
 void check_ranks_share_steps(const Inputs& before, const TrainOptions& options, int num_ranks);

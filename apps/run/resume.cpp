@@ -42,7 +42,7 @@ bool is_this_job(const RunRecord& run) {
 }
 
 /// Of what is there, when the same command is given once more.
-Way way_of_existing_run(const TrainOptions& o, const RunRecord& run, const Inputs& inputs) {
+Way decide_start(const TrainOptions& o, const RunRecord& run, const Inputs& inputs) {
   const std::string changes = run.inputs.empty() ? "" : describe_changes(run.inputs, inputs);
   const bool is_same = !run.inputs.empty() && changes.empty();
   if (is_same) return run.has_ended && is_exported(o) ? Way::kDone : Way::kGoOn;
@@ -77,7 +77,7 @@ void log_resume(const RunStart& start) {
 /// Collective. before: rank 0's.
 void keep_rows_of_steps(const Communicator& comm, const Inputs& before, TrainOptions& o) {
   int64_t accumulation = 0;
-  comm.run_on_rank0([&] { accumulation = accumulation_to_go_on_with(before, o, comm.size()); });
+  comm.run_on_rank0([&] { accumulation = accumulation_for_resume(before, o, comm.size()); });
   comm.max({&accumulation, 1});
   if (comm.rank() == 0 && accumulation != o.gradient_accumulation_steps)
     log_info("resume: gradient_accumulation_steps is {} on {} ranks, so that a step keeps its rows", accumulation,
@@ -108,7 +108,7 @@ RunStart claim_run(const Communicator& comm, TrainOptions& o) {
     comm.run_on_rank0([&] { before = names_checkpoint ? SavedRun(*start.checkpoint).inputs : run->inputs; });
     keep_rows_of_steps(comm, before, o);
     start.inputs = describe_inputs(comm, o);
-    if (way == Way::kGoOn) way = decide(comm, [&] { return way_of_existing_run(o, *run, start.inputs); });
+    if (way == Way::kGoOn) way = decide(comm, [&] { return decide_start(o, *run, start.inputs); });
     if (way == Way::kGoOn || names_checkpoint)
       comm.run_on_rank0([&] { check_ranks_share_steps(before, o, comm.size()); });
     if (names_checkpoint) {

@@ -24,7 +24,7 @@ static int ranks_per_node_in_environment() {
 
 int run_on_ranks(const std::function<int(const Communicator&)>& body) {
   int rank = rank_in_environment();
-  pass_fault_point("start", 0, rank);
+  fault_point("start", 0, rank);
   MpiRuntime runtime;
   try {
     std::optional<Deadline> deadline(std::in_place, "the ranks to meet");
@@ -33,7 +33,7 @@ int run_on_ranks(const std::function<int(const Communicator&)>& body) {
     rank = comm.rank();
     set_log_rank(comm.rank(), comm.size());
     const int code = body(comm);
-    pass_fault_point("end", 0, rank);
+    fault_point("end", 0, rank);
     deadline.emplace("the ranks to part");
     return code;
   } catch (const StoppedRun& stop) {

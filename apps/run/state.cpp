@@ -17,7 +17,7 @@ nlohmann::ordered_json to_json(const RunState& state) {
   nlohmann::ordered_json best;  // null
   if (state.best) best = {{"step", state.best->step}, {"metric", state.best->metric}};
   return {{"total_tokens", state.total_tokens},
-          {"num_skipped_on_end", state.trainer.num_skipped_on_end},
+          {"num_consecutive_skips", state.trainer.num_consecutive_skips},
           {"rollback_step", state.rollback_step},
           {"rollback_num_steps", state.rollback_num_steps},
           {"num_rollbacks", state.num_rollbacks},
@@ -33,7 +33,8 @@ RunState run_state_from_json(const nlohmann::ordered_json& json, int64_t num_ste
   RunState state;
   state.trainer.num_steps_done = num_steps_done;
   state.total_tokens = get_count(json, "total_tokens");
-  state.trainer.num_skipped_on_end = get_count(json, "num_skipped_on_end");
+  state.trainer.num_consecutive_skips =
+      get_count(json, json.contains("num_consecutive_skips") ? "num_consecutive_skips" : "num_skipped_on_end");
   state.rollback_step = get_count(json, "rollback_step");
   state.rollback_num_steps = get_count(json, "rollback_num_steps");
   state.num_rollbacks = get_count(json, "num_rollbacks");

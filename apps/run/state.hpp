@@ -14,7 +14,7 @@ namespace plumb {
 /// What a step leaves behind beside the model.
 struct TrainerState {
   int64_t num_steps_done = 0;
-  int64_t num_skipped_on_end = 0;  // the last so many changed nothing
+  int64_t num_consecutive_skips = 0;  // the last so many changed nothing
   StepHistory history;
 };
 

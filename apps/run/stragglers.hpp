@@ -1,4 +1,4 @@
-// Which ranks are slower than they should be: a node that throttles, a neighbour on it, a dying disk. What counts is
+// Which ranks are slower than they should be: a node that throttles, a neighbor on it, a dying disk. What counts is
 // the time that a rank computes for each of its tokens, without waiting for others.
 // Source: the straggler scores of NVIDIA's resiliency extension.
 #pragma once

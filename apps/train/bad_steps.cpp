@@ -28,7 +28,7 @@ void log_skipped_step(const Communicator& comm, const std::vector<MicroBatch>& b
   log->write_skipped(step, epoch, rows, stats.skip_reason);
 }
 
-void spoil_on_purpose(std::vector<MicroBatch>& batches, int64_t step, int rank) {
+void inject_batch_fault(std::vector<MicroBatch>& batches, int64_t step, int rank) {
   const bool is_nan = is_fault_due("batch", step, rank, "nan");
   if (!is_nan && !is_fault_due("batch", step, rank, "spike")) return;
   const double wrong =

@@ -13,7 +13,7 @@
 namespace plumb {
 
 /// How many on end are skipped; one more is not its rows' fault.
-inline constexpr int64_t kMaxSkippedOnEnd = 2;
+inline constexpr int64_t kMaxConsecutiveSkips = 2;
 /// To the same checkpoint; once more would not help.
 inline constexpr int64_t kMaxRollbacks = 3;
 
@@ -24,6 +24,6 @@ void log_skipped_step(const Communicator& comm, const std::vector<MicroBatch>& b
 
 /// Spoils pairs where a fault asks for it, batch:STEP:RANK:nan or :spike (lib/base/fault.hpp): makes their losses not
 /// finite, or large.
-void spoil_on_purpose(std::vector<MicroBatch>& batches, int64_t step, int rank);
+void inject_batch_fault(std::vector<MicroBatch>& batches, int64_t step, int rank);
 
 }  // namespace plumb

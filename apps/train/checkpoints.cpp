@@ -37,7 +37,7 @@ void Checkpoints::save(int64_t step, const std::optional<EvaluatedStep>& evaluat
   finish();
   saved_ = state_;
   const int64_t num_steps = state_.trainer.history.num_steps;
-  if (is_due(step) && state_.trainer.num_skipped_on_end == 0 && num_steps > state_.rollback_num_steps) {
+  if (is_due(step) && state_.trainer.num_consecutive_skips == 0 && num_steps > state_.rollback_num_steps) {
     saved_.rollback_step = step;  // not where a run was stopped: one that was not would go back to another model
     saved_.rollback_num_steps = num_steps;
     saved_.num_rollbacks = 0;
@@ -108,7 +108,7 @@ void Checkpoints::prune(int64_t step) const {
   if (parse_on_bad_steps(options_.on_bad_steps) == OnBadSteps::kRollback) kept_steps.push_back(state_.rollback_step);
   if (state_.best) kept_steps.push_back(state_.best->step);
   try {
-    pass_fault_point("checkpoint-pruning", step, 0);
+    fault_point("checkpoint-pruning", step, 0);
     prune_checkpoints(directory_, step, options_.save_total_limit, kept_steps);
   } catch (const InputOutputError& error) {
     log_warning("old checkpoints stay: {}", error.what());

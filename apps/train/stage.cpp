@@ -106,7 +106,7 @@ void train(const TrainOptions& o, const Communicator& comm, TrainableModel& mode
   if (o.startup_checks) run_startup_checks(comm, o, model, *objective, train_rows);
   at_start();
   std::optional<StepLog> log;
-  pass_fault_point("load", start.num_steps_done(), comm.rank());
+  fault_point("load", start.num_steps_done(), comm.rank());
   if (start.checkpoint) restore_model(comm, *start.checkpoint, model);
   comm.run_on_rank0([&] {
     if (start.saved) log.emplace(o.output_dir, start.num_steps_done(), start.saved->log);
@@ -159,7 +159,7 @@ void train_stage(const Communicator& comm, const TrainOptions& given, bool is_wa
   const Watchdog watchdog(comm, is_watched ? 0 : o.watchdog_seconds);
   std::optional<RunLock> lock;
   comm.run_on_rank0([&] { lock.emplace(o.output_dir); });
-  pass_fault_point("init", 0, comm.rank());
+  fault_point("init", 0, comm.rank());
   RunStart start = claim_run(comm, o);
   if (start.is_done) {
     if (comm.rank() == 0) log_info("{} was carried through already", o.output_dir);
@@ -190,7 +190,7 @@ void train_stage(const Communicator& comm, const TrainOptions& given, bool is_wa
     win_rate.emplace(comm, o);
     write_notes();
   }
-  pass_fault_point("prepare", 0, comm.rank());
+  fault_point("prepare", 0, comm.rank());
   StageRows train_rows = open_rows(comm, train_options, train_options.data.data, config);
   std::optional<StageRows> eval_rows;
   if (!o.eval_data.empty()) eval_rows.emplace(open_rows(comm, o, o.eval_data, config));
@@ -212,7 +212,7 @@ void train_stage(const Communicator& comm, const TrainOptions& given, bool is_wa
   } else {
     train_whole(o, comm, *source, config, train_rows, eval_rows ? &*eval_rows : nullptr, length, start, control);
   }
-  pass_fault_point("stage-exported", length.num_steps, comm.rank());
+  fault_point("stage-exported", length.num_steps, comm.rank());
   if (win_rate) win_rate->add_to(notes);
   write_notes();
   comm.run_on_rank0([&] {

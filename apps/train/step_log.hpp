@@ -21,7 +21,7 @@ class StepLog {
   /// Returns after all lines are on the device.
   void sync() const { metrics_.sync(); }
 
-  /// Counts towards the next line.
+  /// Counts toward the next line.
   void add(const StepStats& stats, double seconds);
 
   /// One line: the means over the steps since the last one, as TRL logs them; norm, learning rate and the number of

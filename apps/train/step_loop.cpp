@@ -39,7 +39,7 @@ TrainerOptions trainer_options(const TrainOptions& o, int64_t num_steps, const R
 }
 
 /// Where a fault asks for it, POINT:STEP:RANK:flip, memory loses a bit of a parameter.
-void flip_on_purpose(const StepLoopInput& in, std::string_view point, int64_t step) {
+void inject_memory_fault(const StepLoopInput& in, std::string_view point, int64_t step) {
   if (!is_fault_due(point, step, in.comm.rank(), "flip")) return;
   const std::span<float> parameters = in.model.trained_shards().front().parameters;
   float& parameter = parameters[parameters.size() / 3];
@@ -75,10 +75,10 @@ void StepLoop::run() {
 void StepLoop::take_step() {
   const TrainOptions& o = in_.options;
   const double step_start = seconds_now();
-  pass_fault_point("data", step() + 1, in_.comm.rank());
+  fault_point("data", step() + 1, in_.comm.rank());
   std::vector<MicroBatch> batches = stream_->next();
-  spoil_on_purpose(batches, step() + 1, in_.comm.rank());
-  flip_on_purpose(in_, "memory", step() + 1);
+  inject_batch_fault(batches, step() + 1, in_.comm.rank());
+  inject_memory_fault(in_, "memory", step() + 1);
   const StepStats stats = trainer_.step(batches);
   state_.total_tokens += stats.num_tokens;
   log_step(batches, stats, seconds_now() - step_start);
@@ -91,11 +91,11 @@ void StepLoop::take_step() {
   if (checkpoints_.is_due(step()) || is_to_stop) {
     progress_.finish_line();
     state_.trainer = trainer_.state();
-    flip_on_purpose(in_, "memory-before-save", step());
+    inject_memory_fault(in_, "memory-before-save", step());
     trainer_.verify_memory();
     checkpoints_.save(step(), evaluated_, in_.log);
   }
-  pass_fault_point("step", step(), in_.comm.rank());
+  fault_point("step", step(), in_.comm.rank());
   if (is_to_stop) in_.control.stop(step(), checkpoints_.finish() == step());
 }
 
@@ -141,8 +141,8 @@ void StepLoop::evaluate() {
 /// Collective: after a step that was skipped.
 void StepLoop::refuse_or_roll_back(const StepStats& stats) {
   const OnBadSteps way = parse_on_bad_steps(in_.options.on_bad_steps);
-  const int64_t num_on_end = trainer_.state().num_skipped_on_end;
-  if (num_on_end <= (way == OnBadSteps::kStop ? 0 : kMaxSkippedOnEnd)) return;
+  const int64_t num_on_end = trainer_.state().num_consecutive_skips;
+  if (num_on_end <= (way == OnBadSteps::kStop ? 0 : kMaxConsecutiveSkips)) return;
   const std::string what =
       fmt::format("step {}: {}, so nothing was updated{}", step(), stats.skip_reason,
                   way == OnBadSteps::kStop ? "" : fmt::format(", as for {} steps on end", num_on_end));
@@ -163,7 +163,7 @@ void StepLoop::roll_back() {
       open_newest_checkpoint(in_.comm, in_.options.output_dir, in_.start.inputs, state_.rollback_step);
   if (!checkpoint) throw AgreedError("no checkpoint to go back to can be used", kExitData);
   restore_model(in_.comm, *checkpoint, in_.model);
-  trainer_.go_on_with({step(), 0, SavedRun(*checkpoint).state.trainer.history});
+  trainer_.resume_from({step(), 0, SavedRun(*checkpoint).state.trainer.history});
   ++state_.num_rollbacks;
   if (!in_.log) return;
   log_warning("step {}: the model is again that after step {}; training goes on with the rows of step {}", step(),
@@ -178,7 +178,7 @@ void StepLoop::find_best_so_far() {
   int64_t is_missing = 0;
   in_.comm.run_on_rank0([&] {
     std::vector<std::string> names;
-    for (const Metric& metric : in_.objective.metrics(in_.objective.no_sums(), /*is_evaluation=*/true))
+    for (const Metric& metric : in_.objective.metrics(in_.objective.empty_sums(), /*is_evaluation=*/true))
       names.push_back(metric.name);
     check_one_of(best->name, names, "metric_for_best_model");
     if (!state_.best || is_directory(checkpoint_path(state_.best->step))) return;

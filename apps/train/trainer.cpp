@@ -44,8 +44,8 @@ RankReports sum_step(const Communicator& comm, ObjectiveSums& sums, int64_t comp
 }
 
 /// Collective: what every micro-batch tells the others, by its number.
-void survey_global_batch(TrainableModel& model, const Communicator& comm, Objective& objective, int64_t num_rounds,
-                         const NextMicroBatches& next) {
+void gather_global_statistics(TrainableModel& model, const Communicator& comm, Objective& objective, int64_t num_rounds,
+                              const NextMicroBatches& next) {
   std::vector<std::vector<double>> surveys;
   for (int64_t round = 0; round < num_rounds; ++round)
     for (const MicroBatch& batch : next()) {
@@ -57,7 +57,7 @@ void survey_global_batch(TrainableModel& model, const Communicator& comm, Object
                      });
       for (std::vector<double>& survey : comm.all_gather(mine)) surveys.push_back(std::move(survey));
     }
-  objective.take_surveys(surveys);
+  objective.set_global_statistics(surveys);
 }
 
 /// As torch.nn.utils.clip_grad_norm_.
@@ -91,21 +91,22 @@ BatchGradient accumulate_global_batch(TrainableModel& model, const Communicator&
   gradient.weight = {weights[0], weights[1]};
   check(gradient.weight.items > 0, "every step has something to learn");
 
-  if (objective.needs_survey()) survey_global_batch(model, comm, objective, 1, [&] { return micro_batches; });
+  if (objective.needs_global_statistics())
+    gather_global_statistics(model, comm, objective, 1, [&] { return micro_batches; });
 
-  gradient.sums = objective.no_sums();
+  gradient.sums = objective.empty_sums();
   for (size_t i = 0; i < micro_batches.size(); ++i) {
     const MicroBatch& batch = micro_batches[i];
     model.accumulate(batch, static_cast<int64_t>(i), objective.read_rows(batch),
                      [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors* gradients) {
-                       pass_fault_point("forward", step, comm.rank());
+                       fault_point("forward", step, comm.rank());
                        at::Tensor gradient_TD =
                            objective.apply(hidden_TD, batch, parameters, gradients, gradient.weight, gradient.sums);
-                       pass_fault_point("backward", step, comm.rank());
+                       fault_point("backward", step, comm.rank());
                        return gradient_TD;
                      });
   }
-  pass_fault_point("reduce", step, comm.rank());
+  fault_point("reduce", step, comm.rank());
   const int64_t compute_ns = steady_now_ns() - collective_wait_ns() - start_ns;
   gradient.reports = sum_step(comm, gradient.sums, compute_ns, report ? report() : RankReport());
   gradient.norm = model.gradient_norm();
@@ -153,13 +154,13 @@ StepStats Trainer::step(const std::vector<MicroBatch>& micro_batches) {
                           ? describe_spike(state_.history, stats.loss(), stats.grad_norm, options_.spike_threshold)
                           : fmt::format("loss {} or gradient norm {} is not finite", stats.loss(), stats.grad_norm);
   ++state_.num_steps_done;
-  pass_fault_point("update", state_.num_steps_done, comm_.rank());
+  fault_point("update", state_.num_steps_done, comm_.rank());
   if (stats.is_skipped()) {
-    ++state_.num_skipped_on_end;
-    model_.take_restored(state_.num_steps_done);  // the same parameters are those after one more step
+    ++state_.num_consecutive_skips;
+    model_.on_restore(state_.num_steps_done);  // the same parameters are those after one more step
     return stats;
   }
-  state_.num_skipped_on_end = 0;
+  state_.num_consecutive_skips = 0;
   add_step(state_.history, stats.loss(), stats.grad_norm);
   model_.update(options_.adamw, stats.learning_rate, state_.num_steps_done,
                 clip_scale(stats.grad_norm, options_.max_grad_norm));
@@ -167,16 +168,16 @@ StepStats Trainer::step(const std::vector<MicroBatch>& micro_batches) {
   return stats;
 }
 
-void Trainer::go_on_with(TrainerState state) {
+void Trainer::resume_from(TrainerState state) {
   state_ = std::move(state);
-  model_.take_restored(state_.num_steps_done);
+  model_.on_restore(state_.num_steps_done);
   take_checksums(false);
 }
 
 EvaluationStats evaluate_model(TrainableModel& model, const Communicator& comm, Objective& objective,
                                int64_t num_rounds, const std::function<NextMicroBatches()>& start) {
-  if (objective.needs_survey()) survey_global_batch(model, comm, objective, num_rounds, start());
-  ObjectiveSums sums = objective.no_sums();
+  if (objective.needs_global_statistics()) gather_global_statistics(model, comm, objective, num_rounds, start());
+  ObjectiveSums sums = objective.empty_sums();
   int64_t num_items = 0;
   const NextMicroBatches next = start();
   int64_t number = comm.rank();

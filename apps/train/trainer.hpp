@@ -72,7 +72,7 @@ class Trainer {
   const TrainerState& state() const { return state_; }
   int64_t num_steps_done() const { return state_.num_steps_done; }
   /// Local: the model has been restored; state: with what it goes on.
-  void go_on_with(TrainerState state);
+  void resume_from(TrainerState state);
 
   /// Collective: throws AgreedError (transient) that names a rank on which parameters or moments are not what the last
   /// update left, if that was a step to be checked.

@@ -2,11 +2,11 @@
 
 nf4_round_trip.py PLUMB WORK_DIRECTORY
 
-For a random Llama in float32 and in bfloat16, with and without quantised scales:
-  theirs -> plumb   what transformers writes has, dequantised by plumb, the bits that bitsandbytes gives it
+For a random Llama in float32 and in bfloat16, with and without quantized scales:
+  theirs -> plumb   what transformers writes has, dequantized by plumb, the bits that bitsandbytes gives it
   plumb -> theirs   what `plumb quantize` writes has, loaded by transformers, the bits that plumb gives it
   codes             how many 4-bit codes and 8-bit scales of the two differ
-plumb's own dequantised weights are those that a step of learning rate 0 exports. Prints one line per case and direction.
+plumb's own dequantized weights are those that a step of learning rate 0 exports. Prints one line per case and direction.
 """
 
 import json
@@ -43,7 +43,7 @@ def exported_by_plumb(plumb: pathlib.Path, model: pathlib.Path, work: pathlib.Pa
     return load_file(out / "numbers" / "model.safetensors")
 
 
-def dequantised(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+def dequantized(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """All weights as bitsandbytes has them, in float32, without any of its inference-only repacking."""
     values = {}
     for name, module in model.named_modules():
@@ -119,7 +119,7 @@ def main() -> None:
             model.save_pretrained(theirs)
             for name in ("tokenizer.json", "tokenizer_config.json"):
                 shutil.copy(source / name, theirs / name)
-            different, total = count_different(exported_by_plumb(plumb, theirs, work), dequantised(model))
+            different, total = count_different(exported_by_plumb(plumb, theirs, work), dequantized(model))
             print(f"{case}: theirs -> plumb: {different} of {total} values differ")
 
             run(plumb, "quantize", "--model", source, "--output_dir", ours, "--overwrite_output_dir", "true",
@@ -127,8 +127,8 @@ def main() -> None:
             loaded = AutoModelForCausalLM.from_pretrained(ours, dtype=getattr(torch, dtype))
             kinds = {type(m).__name__ for m in loaded.modules()}
             if "Linear4bit" not in kinds:
-                raise SystemExit("transformers did not load the quantised model as such")
-            different, total = count_different(exported_by_plumb(plumb, ours, work), dequantised(loaded))
+                raise SystemExit("transformers did not load the quantized model as such")
+            different, total = count_different(exported_by_plumb(plumb, ours, work), dequantized(loaded))
             print(f"{case}: plumb -> theirs: {different} of {total} values differ")
             print(f"{case}: {compare_parts(load_file(ours / 'model.safetensors'), load_file(theirs / 'model.safetensors'))}")
             configs = [json.loads((d / "config.json").read_text())["quantization_config"] for d in (ours, theirs)]

@@ -38,7 +38,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--dtype", choices=list(DTYPES), default="float32", help="of the base and of the products")
     parser.add_argument("--adapter_dtype", choices=list(DTYPES), default="float32", help="plain loop only")
     parser.add_argument("--autocast", action="store_true", help="bfloat16 as autocast over a float32 model")
-    parser.add_argument("--quantize", choices=["none", "nf4"], default="none", help="nf4: with double quantisation")
+    parser.add_argument("--quantize", choices=["none", "nf4"], default="none", help="nf4: with double quantization")
     parser.add_argument("--targets", nargs="+", default=["q_proj", "k_proj", "v_proj", "o_proj"])
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--batching", choices=["padded", "padding_free", "one_by_one"], default="padded")

@@ -95,10 +95,10 @@ CheckpointFile write_file(const std::string& path, std::span<const std::span<con
   BlockWriter writer(file);
   for (const std::span<const std::byte> piece : pieces) writer.append(piece);
   const CheckpointFile written = writer.finish();
-  pass_fault_point("checkpoint-written", step, rank);
+  fault_point("checkpoint-written", step, rank);
   file.sync();
   file.close();
-  pass_fault_point("checkpoint-synced", step, rank);
+  fault_point("checkpoint-synced", step, rank);
   return written;
 }
 
@@ -203,7 +203,7 @@ CheckpointSave::CheckpointSave(const Communicator& comm, const std::string& dire
   try {
     comm.run_on_rank0([&] {
       temporary_ = begin_checkpoint(directory_, step, total_bytes);
-      pass_fault_point("checkpoint-begun", step, 0);
+      fault_point("checkpoint-begun", step, 0);
     });
     comm.broadcast(temporary_);
     comm.run_agreed([&] {
@@ -243,12 +243,12 @@ void CheckpointSave::finish() {
     comm_.run_on_rank0([&] {
       const std::string text = render_manifest(manifest_);
       write_new_file(join_path(temporary_, kManifest), text);
-      pass_fault_point("checkpoint-described", step(), 0);
+      fault_point("checkpoint-described", step(), 0);
       write_new_file(join_path(temporary_, kCommit), sha256_of(text) + "\n");
       sync_directory(temporary_);
-      pass_fault_point("checkpoint-committed", step(), 0);
+      fault_point("checkpoint-committed", step(), 0);
       publish_checkpoint(temporary_, directory_, step());
-      pass_fault_point("checkpoint-renamed", step(), 0);
+      fault_point("checkpoint-renamed", step(), 0);
       sync_directory(directory_);
     });
   } catch (const AgreedError&) {

@@ -159,7 +159,7 @@ std::string find_prepared_text(const Communicator& comm, const std::string& targ
 
 /// Rank 0 only.
 RowTally tally_duplicates(const std::vector<SourceFile>& files, const std::vector<std::string>& prints_of_parts) {
-  std::vector<RowPrint> prints;
+  std::vector<RowFingerprint> prints;
   for (const std::string& bytes : prints_of_parts) add_from_bytes(bytes, prints);
   const std::vector<int64_t> rows = find_duplicates(std::move(prints));
   RowTally tally;

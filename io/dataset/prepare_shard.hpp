@@ -23,7 +23,7 @@ struct SourceFile {
 struct ShardPart {
   ShardEntry entry;
   PrepareStatistics statistics;
-  std::vector<RowPrint> prints;  // of the kept rows, if they are pairs
+  std::vector<RowFingerprint> prints;  // of the kept rows, if they are pairs
 };
 
 /// Pairs or rows to fine-tune on, as the first row of the first file says.

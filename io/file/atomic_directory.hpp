@@ -12,7 +12,7 @@ enum class ExistingDirectory { kRefuse, kReplace };
 /// exists and is not empty, unless it is a model directory and may be replaced.
 std::string begin_export(const std::string& directory, ExistingDirectory existing = ExistingDirectory::kRefuse);
 
-/// Rank 0 only: the temporary directory takes the final name; a model that was there is removed afterwards.
+/// Rank 0 only: the temporary directory takes the final name; a model that was there is removed afterward.
 void commit_export(const std::string& temporary, const std::string& directory,
                    ExistingDirectory existing = ExistingDirectory::kRefuse);
 

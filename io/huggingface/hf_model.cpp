@@ -212,19 +212,19 @@ bool HfModel::is_quantized(const Parameter& parameter) const {
 }
 
 Nf4Layout HfModel::nf4_layout_of(const Parameter& parameter) const {
-  check(is_quantized(parameter), "only a quantised parameter has a layout of NF4");
+  check(is_quantized(parameter), "only a quantized parameter has a layout of NF4");
   const StoredNf4* matrix = find_stored_nf4(parameter);
   return matrix != nullptr ? matrix->layout : quantizing_reader_->layout_of(stored_tensor(parameter));
 }
 
 Dtype HfModel::original_dtype_of(const Parameter& parameter) const {
-  check(is_quantized(parameter), "only a quantised parameter had another dtype");
+  check(is_quantized(parameter), "only a quantized parameter had another dtype");
   const StoredNf4* matrix = find_stored_nf4(parameter);
   return matrix != nullptr ? matrix->original_dtype : stored_tensor(parameter).entry->dtype;
 }
 
 void HfModel::read_nf4(const Parameter& parameter, std::span<std::byte> bytes) const {
-  check(is_quantized(parameter), "only a quantised parameter is read as NF4");
+  check(is_quantized(parameter), "only a quantized parameter is read as NF4");
   if (const StoredNf4* matrix = find_stored_nf4(parameter)) return read_stored_nf4(*matrix, bytes);
   quantizing_reader_->read(stored_tensor(parameter), bytes);
 }
@@ -260,7 +260,7 @@ void HfModel::read_base_range(const UnitLayout& unit, int64_t begin, int64_t end
     if (parameter.kind == ParameterKind::kScore && !has_tensor(name)) {
       UnitLayout score{"score", {parameter}, parameter.num_elements()};
       score.parameters[0].offset = 0;
-      initialise_unit_range(score, config_.initializer_range, options_.seed, first - parameter.offset,
+      initialize_unit_range(score, config_.initializer_range, options_.seed, first - parameter.offset,
                             last - parameter.offset, piece);
       continue;
     }

@@ -1,7 +1,7 @@
 // A model directory as Hugging Face writes it: config.json and safetensors weights, one file or several with an index.
 // Every tensor is checked against the config when the directory is opened; weights are then read by ranges of a unit's
 // flat buffer, so that a rank loads its shard and nothing else. Matrices of blocks may be NF4, in the files or by
-// quantising what is read; whoever does not ask for the NF4 itself gets dequantised values. A low-rank adapter can be
+// quantizing what is read; whoever does not ask for the NF4 itself gets dequantized values. A low-rank adapter can be
 // merged into what is read.
 #pragma once
 
@@ -33,7 +33,7 @@ struct HfModelOptions {
   uint64_t seed = 42;
   /// Matrices of blocks that the directory holds as numbers become NF4 when they are read, as bitsandbytes makes it.
   bool quantizes = false;
-  bool quantizes_scales = true;  // in what it makes NF4, the scales as well (double quantisation)
+  bool quantizes_scales = true;  // in what it makes NF4, the scales as well (double quantization)
   /// A PEFT adapter directory; "": none. Whoever reads gets the model with the adapter in its weights.
   std::string adapter = {};
 };
@@ -50,7 +50,7 @@ class HfModel {
   const std::vector<UnitLayout>& units() const { return units_; }
 
   /// Fills `values` with elements [begin, end) of the unit's flat buffer, reading only those; gaps of alignment and
-  /// what lies past num_elements are zero. NF4 is dequantised. Throws DataError on a weight that is NaN or infinite.
+  /// what lies past num_elements are zero. NF4 is dequantized. Throws DataError on a weight that is NaN or infinite.
   /// With an adapter, its weights are merged in float32, whatever the format of the base.
   void read_unit_range(const UnitLayout& unit, int64_t begin, int64_t end, std::span<float> values) const;
 
@@ -60,11 +60,11 @@ class HfModel {
   bool is_quantized() const { return options_.quantizes || config_.is_quantized; }
   /// Only matrices of blocks ever are. A directory may leave some of them as numbers.
   bool is_quantized(const Parameter& parameter) const;
-  /// Of a quantised parameter.
+  /// Of a quantized parameter.
   Nf4Layout nf4_layout_of(const Parameter& parameter) const;
-  /// Of a quantised parameter: what its matrix was before.
+  /// Of a quantized parameter: what its matrix was before.
   Dtype original_dtype_of(const Parameter& parameter) const;
-  /// Of a quantised parameter: fills its bytes, as many as nf4_layout_of() says. Where it has to be quantised now, the
+  /// Of a quantized parameter: fills its bytes, as many as nf4_layout_of() says. Where it has to be quantized now, the
   /// matrix is in memory as float32 meanwhile. Throws DataError on what is NaN or infinite.
   void read_nf4(const Parameter& parameter, std::span<std::byte> bytes) const;
 

@@ -101,7 +101,7 @@ void write_weights(const ExportPlan& plan, const std::string& temporary, const s
     for (int64_t begin = 0; begin < size; begin += kChunkElements) {
       const int64_t end = std::min(begin + kChunkElements, size);
       const auto values = std::span(chunk).first(end - begin);
-      initialise_unit_range(units[unit], standard_deviation, seed, begin, end, values);
+      initialize_unit_range(units[unit], standard_deviation, seed, begin, end, values);
       write_unit_range(plan, temporary, unit, begin, end, values);
     }
   }

@@ -30,7 +30,7 @@ const char* torch_name(Dtype dtype) {
 }
 
 /// The JSON beside a matrix. Its size depends on the shape only, as readers skip the spaces at its end: so the place of
-/// every tensor is known before any is quantised.
+/// every tensor is known before any is quantized.
 std::string render_state(const Parameter& parameter, Dtype original_dtype, bool is_nested, float nested_mean) {
   ordered_json state = {{"quant_type", "nf4"},
                         {"blocksize", kNf4BlockElements},
@@ -45,7 +45,7 @@ std::string render_state(const Parameter& parameter, Dtype original_dtype, bool 
   return text + ",\"nested_offset\":" + mean + "}" + std::string(kNumberChars - mean.size(), ' ');
 }
 
-/// The tensors of a quantised matrix, in the order of `quantized_parts`.
+/// The tensors of a quantized matrix, in the order of `quantized_parts`.
 std::vector<SafetensorsSpec> quantized_specs(const HfModel& model, const Parameter& parameter) {
   const Nf4Layout layout = model.nf4_layout_of(parameter);
   const std::string name = hf_parameter_name(parameter);

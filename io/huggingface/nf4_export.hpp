@@ -20,7 +20,7 @@
 namespace plumb {
 
 struct Nf4ExportPlan {
-  /// A tensor of the files: a parameter as it is, or a part of one that is quantised.
+  /// A tensor of the files: a parameter as it is, or a part of one that is quantized.
   struct Tensor {
     std::string name;
     ExportFiles::Place place;
@@ -40,11 +40,11 @@ struct Nf4ExportPlan {
   Dtype compute_dtype = Dtype::kF32;  // what bitsandbytes is told to multiply in
 };
 
-/// `model`: one of which HfModel says that it is quantised. The same on every rank. Throws DataError where a parameter
+/// `model`: one of which HfModel says that it is quantized. The same on every rank. Throws DataError where a parameter
 /// is in no file.
 Nf4ExportPlan plan_nf4_export(const HfModel& model, int64_t max_file_bytes = kDefaultExportFileBytes);
 
-/// Any rank: reads plan.parameters[index], quantised or not, and writes it. Throws DataError on what is not finite,
+/// Any rank: reads plan.parameters[index], quantized or not, and writes it. Throws DataError on what is not finite,
 /// InputOutputError.
 void write_nf4_parameter(const Nf4ExportPlan& plan, const std::string& temporary, const HfModel& model, size_t index);
 

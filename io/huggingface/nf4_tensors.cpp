@@ -67,7 +67,7 @@ Dtype parse_original_dtype(const ConfigReader& state) {
   state.fail("dtype", "float32, bfloat16 or float16");
 }
 
-/// What the JSON must say of a matrix of this shape, whose scales are quantised or not as the tensors have it.
+/// What the JSON must say of a matrix of this shape, whose scales are quantized or not as the tensors have it.
 void check_state(const ConfigReader& state, const std::vector<int64_t>& shape, bool is_nested) {
   if (state.string("quant_type") != "nf4") state.fail("quant_type", "nf4, the only type supported");
   if (state.integer("blocksize", 1, 1 << 30) != kNf4BlockElements)
@@ -188,7 +188,7 @@ StoredNf4 open_nf4(const std::string& name, const std::vector<int64_t>& shape, c
 }
 
 void read_stored_nf4(const StoredNf4& matrix, std::span<std::byte> bytes) {
-  check(static_cast<int64_t>(bytes.size()) == matrix.layout.num_bytes, "a quantised matrix fills its bytes");
+  check(static_cast<int64_t>(bytes.size()) == matrix.layout.num_bytes, "a quantized matrix fills its bytes");
   read_piece(matrix, 0, matrix.layout, bytes);
 }
 

@@ -1,5 +1,5 @@
 // Matrices in NF4 as bitsandbytes stores them in safetensors: beside NAME, which holds the codes, NAME.absmax,
-// NAME.quant_map, NAME.quant_state.bitsandbytes__nf4 (bytes of JSON) and, where the scales are quantised too,
+// NAME.quant_map, NAME.quant_state.bitsandbytes__nf4 (bytes of JSON) and, where the scales are quantized too,
 // NAME.nested_absmax and NAME.nested_quant_map. Source: bitsandbytes, functional.py, QuantState.
 #pragma once
 
@@ -41,7 +41,7 @@ struct StoredNf4 {
   std::vector<std::string> part_names;  // of all tensors but the codes
 };
 
-/// Whether the directory says anything of a quantised tensor of this name.
+/// Whether the directory says anything of a quantized tensor of this name.
 bool has_nf4_parts(const std::string& name, const FindTensor& find);
 
 /// Checks every part of the matrix `name` of `shape` [out, in] but its scales' values. Throws DataError, naming file,
@@ -51,7 +51,7 @@ StoredNf4 open_nf4(const std::string& name, const std::vector<int64_t>& shape, c
 /// Fills `bytes`, matrix.layout.num_bytes of them. Throws DataError where a scale is not finite.
 void read_stored_nf4(const StoredNf4& matrix, std::span<std::byte> bytes);
 
-/// Elements [begin, begin + values.size()) dequantised, reading only the blocks that they are in. Throws DataError
+/// Elements [begin, begin + values.size()) dequantized, reading only the blocks that they are in. Throws DataError
 /// where one is not finite.
 void read_stored_nf4(const StoredNf4& matrix, int64_t begin, std::span<float> values);
 

@@ -10,7 +10,7 @@ Nf4Layout QuantizingReader::layout_of(const StoredTensor& matrix) const {
 
 void QuantizingReader::read(const StoredTensor& matrix, std::span<std::byte> bytes) const {
   const Nf4Layout layout = layout_of(matrix);
-  check(static_cast<int64_t>(bytes.size()) == layout.num_bytes, "a quantised matrix fills its bytes");
+  check(static_cast<int64_t>(bytes.size()) == layout.num_bytes, "a quantized matrix fills its bytes");
   std::vector<float> values(layout.num_elements);
   matrix.file->read(*matrix.entry, 0, std::span(values));
   matrix.file->check_finite(*matrix.entry, 0, values);

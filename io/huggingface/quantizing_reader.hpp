@@ -1,4 +1,4 @@
-// Reads matrices that a model directory holds as numbers and makes NF4 of them on the way. A matrix is quantised as a
+// Reads matrices that a model directory holds as numbers and makes NF4 of them on the way. A matrix is quantized as a
 // whole, because the mean of all its scales takes part; ranges of one matrix are usually read in turn, so the last one
 // is kept.
 #pragma once
@@ -26,7 +26,7 @@ class QuantizingReader {
   /// where an element is not finite.
   void read(const StoredTensor& matrix, std::span<std::byte> bytes) const;
 
-  /// Elements [begin, begin + values.size()) of what read() gives, dequantised.
+  /// Elements [begin, begin + values.size()) of what read() gives, dequantized.
   void read(const StoredTensor& matrix, int64_t begin, std::span<float> values) const;
 
  private:

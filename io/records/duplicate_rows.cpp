@@ -11,7 +11,7 @@
 
 namespace plumb {
 
-RowPrint print_of(const PairText& pair, int64_t row) {
+RowFingerprint print_of(const PairText& pair, int64_t row) {
   std::array<XXH128_hash_t, 3> parts;
   const std::array<const std::string*, 3> texts = {&pair.prompt.text, &pair.chosen.text, &pair.rejected.text};
   std::transform(texts.begin(), texts.end(), parts.begin(),
@@ -20,9 +20,10 @@ RowPrint print_of(const PairText& pair, int64_t row) {
   return {hash.high64, hash.low64, row};
 }
 
-std::vector<int64_t> find_duplicates(std::vector<RowPrint> prints) {
-  const auto order = [](const RowPrint& print) { return std::tuple(print.high, print.low, print.row); };
-  std::sort(prints.begin(), prints.end(), [&](const RowPrint& a, const RowPrint& b) { return order(a) < order(b); });
+std::vector<int64_t> find_duplicates(std::vector<RowFingerprint> prints) {
+  const auto order = [](const RowFingerprint& print) { return std::tuple(print.high, print.low, print.row); };
+  std::sort(prints.begin(), prints.end(),
+            [&](const RowFingerprint& a, const RowFingerprint& b) { return order(a) < order(b); });
   std::vector<int64_t> rows;
   for (size_t i = 1; i < prints.size(); ++i) {
     if (prints[i].high == prints[i - 1].high && prints[i].low == prints[i - 1].low) rows.push_back(prints[i].row);
@@ -31,14 +32,14 @@ std::vector<int64_t> find_duplicates(std::vector<RowPrint> prints) {
   return rows;
 }
 
-std::string to_bytes(std::span<const RowPrint> prints) {
+std::string to_bytes(std::span<const RowFingerprint> prints) {
   return {reinterpret_cast<const char*>(prints.data()), prints.size_bytes()};
 }
 
-void add_from_bytes(const std::string& bytes, std::vector<RowPrint>& prints) {
-  check(bytes.size() % sizeof(RowPrint) == 0, "bytes are those of whole prints");
+void add_from_bytes(const std::string& bytes, std::vector<RowFingerprint>& prints) {
+  check(bytes.size() % sizeof(RowFingerprint) == 0, "bytes are those of whole prints");
   const size_t size = prints.size();
-  prints.resize(size + bytes.size() / sizeof(RowPrint));
+  prints.resize(size + bytes.size() / sizeof(RowFingerprint));
   if (!bytes.empty()) std::memcpy(prints.data() + size, bytes.data(), bytes.size());
 }
 

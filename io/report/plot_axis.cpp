@@ -133,7 +133,7 @@ std::vector<PlotPoint> smoothed(const std::vector<PlotPoint>& points) {
     const auto count = static_cast<double>(window);
     const double middle = static_cast<double>(begin) + (count - 1) / 2;
     const double sum = sum_before[end] - sum_before[begin];
-    // least squares over neighbours: the slope matters at the ends only, where the window is not centred
+    // least squares over neighbors: the slope matters at the ends only, where the window is not centered
     const double spread = count * (count * count - 1) / 12;
     const double slope = spread > 0 ? (moment_before[end] - moment_before[begin] - middle * sum) / spread : 0;
     result.push_back({drawable[i].x, sum / count + slope * (static_cast<double>(i) - middle)});

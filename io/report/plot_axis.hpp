@@ -45,7 +45,7 @@ Axis make_axis(Range range, const AxisStyle& style);
 
 /// Round values of 1, 2 or 5 times a power of ten within [low, high], about `count` of them.
 std::vector<double> axis_ticks(double low, double high, int count);
-/// The drawable values, each replaced by a line through its neighbours: a twelfth of all, at least 7. A point of a
+/// The drawable values, each replaced by a line through its neighbors: a twelfth of all, at least 7. A point of a
 /// straight line stays where it is, also at both ends.
 std::vector<PlotPoint> smoothed(const std::vector<PlotPoint>& points);
 /// At most about max_points, keeping the first and last and, of each stretch, the lowest, the highest and a gap.

@@ -86,7 +86,7 @@ LinePlot plot_of(const StageSummary& stage, const PlotRecipe& recipe, std::set<s
     const std::string key = "eval_" + recipe.metrics[i].first;
     shown.insert(key);
     if (!has_finite(stage.metric(key))) continue;
-    // of several curves, each shares its colour with its evaluation
+    // of several curves, each shares its color with its evaluation
     const bool is_companion = recipe.metrics.size() > 1 && num_training == recipe.metrics.size();
     plot.series.push_back({is_companion ? "held out" : "evaluation", stage.metric(key), true,
                            is_companion ? std::optional(i) : std::nullopt});
@@ -237,7 +237,7 @@ std::string first_remark(const std::vector<PlotPoint>& points, bool is_share) {
 std::string stage_title(const std::string& stage_name) {
   if (stage_name == "sft") return "Supervised fine-tuning";
   if (stage_name == "reward") return "Reward model";
-  if (stage_name == "dpo") return "Direct preference optimisation";
+  if (stage_name == "dpo") return "Direct preference optimization";
   return stage_name.empty() ? "Run" : readable_name(stage_name);
 }
 

@@ -15,10 +15,10 @@ namespace {
 constexpr size_t kMaxPoints = 400;
 constexpr size_t kMinPointsToSmooth = 20;
 constexpr size_t kMaxReadings = 60;
-constexpr size_t kNumColours = 5;
+constexpr size_t kNumColors = 5;
 
-std::string colour_class(const LinePlot& plot, size_t series) {
-  return fmt::format("s{}", plot.series[series].companion_of.value_or(series) % kNumColours);
+std::string color_class(const LinePlot& plot, size_t series) {
+  return fmt::format("s{}", plot.series[series].companion_of.value_or(series) % kNumColors);
 }
 
 /// The rectangle that the data fills, in units of the view box.
@@ -50,9 +50,9 @@ std::string line_path(const Canvas& canvas, const std::vector<PlotPoint>& points
   return path;
 }
 
-std::string render_series(const Canvas& canvas, const PlotSeries& series, const std::string& colour, bool is_noisy) {
+std::string render_series(const Canvas& canvas, const PlotSeries& series, const std::string& color, bool is_noisy) {
   const auto path = [&](const std::vector<PlotPoint>& points, const char* kind) {
-    return fmt::format("<path class=\"line {} {}\" d=\"{}\"/>", kind, colour, line_path(canvas, points));
+    return fmt::format("<path class=\"line {} {}\" d=\"{}\"/>", kind, color, line_path(canvas, points));
   };
   const auto num_drawable = std::count_if(series.points.begin(), series.points.end(),
                                           [](const PlotPoint& point) { return is_drawable(point.y); });
@@ -62,7 +62,7 @@ std::string render_series(const Canvas& canvas, const PlotSeries& series, const 
   if (!series.has_markers && num_drawable > 1) return out;
   for (const PlotPoint& point : thinned(series.points, kMaxPoints)) {
     if (!is_drawable(point.y)) continue;
-    out += fmt::format("<circle class=\"dot {}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\"/>", colour, canvas.at_x(point.x),
+    out += fmt::format("<circle class=\"dot {}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\"/>", color, canvas.at_x(point.x),
                        canvas.at_y(point.y));
   }
   return out;
@@ -159,7 +159,7 @@ std::string render_legend(const LinePlot& plot) {
   for (size_t i = 0; i < plot.series.size(); ++i) {
     if (plot.series[i].companion_of) continue;
     out += fmt::format("<li><i class=\"{}{}\"></i>{}</li>", plot.series[i].has_markers ? "dot " : "",
-                       colour_class(plot, i), escape_html(plot.series[i].name, 80));
+                       color_class(plot, i), escape_html(plot.series[i].name, 80));
   }
   const auto is_companion = [](const PlotSeries& series) { return series.companion_of.has_value(); };
   const auto companion = std::find_if(plot.series.begin(), plot.series.end(), is_companion);
@@ -213,7 +213,7 @@ std::string render_line_plot(const LinePlot& plot) {
                        frame.right());
   }
   for (size_t i = 0; i < plot.series.size(); ++i)
-    out += render_series(canvas, plot.series[i], colour_class(plot, i), plot.is_noisy);
+    out += render_series(canvas, plot.series[i], color_class(plot, i), plot.is_noisy);
   return out + render_readings(plot, canvas) + "</svg></figure>\n";
 }
 

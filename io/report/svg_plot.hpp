@@ -1,4 +1,4 @@
-// Plots as inline SVG for the report. Colours are classes (s0, s1, ...) and CSS variables of the page that holds them,
+// Plots as inline SVG for the report. Colors are classes (s0, s1, ...) and CSS variables of the page that holds them,
 // so one plot reads in light and dark; what a pointer reads off appears by CSS alone. Pure functions of their input.
 #pragma once
 
@@ -14,7 +14,7 @@ struct PlotSeries {
   std::string name;
   std::vector<PlotPoint> points;  // x never falls
   bool has_markers = false;       // few points that each count, such as evaluations: never smoothed
-  /// Index of another series that this one belongs to: it takes that one's colour, and all
+  /// Index of another series that this one belongs to: it takes that one's color, and all
   /// companions together one place in the legend, under the name of the first.
   std::optional<size_t> companion_of = {};
 };
@@ -25,7 +25,7 @@ struct LinePlot {
   std::string title;
   std::string unit;  // of y; may be empty
   std::string x_name = "step";
-  std::vector<PlotSeries> series;  // of which 5 have colours of their own
+  std::vector<PlotSeries> series;  // of which 5 have colors of their own
   bool has_log_y = false;          // ignored unless all values are above 0
   bool is_share = false;           // y lies in [0, 1] and is shown in percent
   PlotSize size = PlotSize::kHalf;

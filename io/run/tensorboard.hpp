@@ -17,10 +17,10 @@ uint32_t crc32c(std::string_view bytes);
 /// Length, masked CRC of the length, bytes, masked CRC of the bytes.
 std::string tfrecord_frame(std::string_view bytes);
 
-/// The serialised Event that opens a file.
+/// The serialized Event that opens a file.
 std::string version_event(double wall_seconds);
 
-/// The serialised Event with one scalar per number in `metrics`, "step" and nested values left out; null, which is how
+/// The serialized Event with one scalar per number in `metrics`, "step" and nested values left out; null, which is how
 /// JSON holds what is not finite, becomes NaN. "eval_loss" becomes eval/loss and "loss" train/loss, as with
 /// transformers. Bytes that are not UTF-8 in a name become '?'.
 std::string scalars_event(double wall_seconds, int64_t step, const nlohmann::ordered_json& metrics);

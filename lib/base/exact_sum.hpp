@@ -19,7 +19,7 @@ class ExactSum {
   double value() const;
 
   /// The state as integers: adding two states element by element adds the sums, so one integer all-reduce over ranks is
-  /// exact. Call carry() first; afterwards up to 2^30 states may be added.
+  /// exact. Call carry() first; afterward up to 2^30 states may be added.
   std::span<int64_t> bins() { return bins_; }
   void carry();
 

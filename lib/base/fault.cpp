@@ -38,7 +38,7 @@ bool is_fault_due(std::string_view point, int64_t step, int rank, std::string_vi
   return action_at(point, step, rank) == action;
 }
 
-void pass_fault_point(std::string_view point, int64_t step, int rank) {
+void fault_point(std::string_view point, int64_t step, int rank) {
   const std::string_view action = action_at(point, step, rank);
   if (action.empty()) return;
   // past the log and its lock, and whole: what comes next may be the end of the process

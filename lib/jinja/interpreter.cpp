@@ -121,7 +121,7 @@ Interpreter::Flow Interpreter::execute_for(const Statement& statement, const Sco
     assign(statement.targets[0], loop.items[loop.index0], inner);
     flow = execute(statement.blocks[0], inner, out);
   }
-  loop.items.clear();  // `loop` may have been stored somewhere, but its neighbours are gone
+  loop.items.clear();  // `loop` may have been stored somewhere, but its neighbors are gone
   return Flow::kNormal;
 }
 

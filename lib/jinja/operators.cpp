@@ -55,7 +55,7 @@ static int64_t apply_to_integers(Runtime& runtime, Operator op, int64_t left, in
         if (exponent > 1) overflows = __builtin_mul_overflow(base, base, &base) || overflows;
       }
       break;
-    default: {  // floor division and modulo round towards minus infinity
+    default: {  // floor division and modulo round toward minus infinity
       if (right == 0) runtime.fail("division by zero");
       if (right == -1) return op == Operator::kModulo ? 0 : apply_to_integers(runtime, Operator::kSubtract, 0, left);
       const int64_t remainder = left % right;

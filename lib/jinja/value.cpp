@@ -128,7 +128,7 @@ static int compare_numbers(const Value& a, const Value& b) {
   if (y != y) return -2;
   if (y >= 0x1p63) return -1;
   if (y < -0x1p63) return 1;
-  const auto floor = static_cast<int64_t>(y);  // towards zero; the rest decides ties
+  const auto floor = static_cast<int64_t>(y);  // toward zero; the rest decides ties
   if (a.integer() != floor) return a.integer() < floor ? -1 : 1;
   const double rest = y - static_cast<double>(floor);
   return rest > 0 ? -1 : rest < 0;

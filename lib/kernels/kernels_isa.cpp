@@ -189,10 +189,10 @@ void cross_entropy(T* logits, const int64_t* labels, int64_t num_rows, int64_t v
       if (load_some(logits + i, 1)[0] == most) is_correct = false;
     Floats exps{}, weighted{}, squares{};
     for_lanes(vocab, [&](auto get, [[maybe_unused]] auto put, int64_t i) {
-      const Floats centred = max_of(get(logits + i, kLowest) - most, broadcast(-1.0e4f));
-      const Floats e = exp_of(centred);
+      const Floats centered = max_of(get(logits + i, kLowest) - most, broadcast(-1.0e4f));
+      const Floats e = exp_of(centered);
       exps += e;
-      weighted += e * centred;
+      weighted += e * centered;
       squares += e * e;
       if constexpr (std::is_same_v<T, float>) {
         if (gradient_scale != 0) put(logits + i, e);

@@ -9,7 +9,7 @@
 namespace plumb {
 
 /// Log-probability of the trained tokens of one document of a pair, in two parts: the first as many tokens as the
-/// shorter answer of the pair has, and what the longer one has beyond them. Length-desensitised DPO weighs them apart.
+/// shorter answer of the pair has, and what the longer one has beyond them. Length-desensitized DPO weighs them apart.
 struct SequenceLogps {
   double shared = 0;
   double tail = 0;
@@ -19,7 +19,7 @@ struct SequenceLogps {
 struct MicroBatch {
   std::vector<int64_t> token_ids;       // [T]
   std::vector<int64_t> document_begin;  // first token of each document, then T
-  std::vector<uint8_t> loss_mask;       // [T], 1 where the token is to be learnt
+  std::vector<uint8_t> loss_mask;       // [T], 1 where the token is to be learned
   std::vector<int64_t> row_ids;         // the source row of each document
 
   /// Of each document, how many tokens it begins with that stand at the start of the document before it and not again;

@@ -21,7 +21,7 @@ uint64_t stream_of(const Parameter& parameter) {
 
 }  // namespace
 
-void initialise_unit_range(const UnitLayout& unit, double standard_deviation, uint64_t seed, int64_t begin, int64_t end,
+void initialize_unit_range(const UnitLayout& unit, double standard_deviation, uint64_t seed, int64_t begin, int64_t end,
                            std::span<float> values) {
   check(begin >= 0 && begin <= end && std::ssize(values) == end - begin, "a range of a unit fills its values");
   std::fill(values.begin(), values.end(), 0.0f);

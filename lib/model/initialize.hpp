@@ -12,7 +12,7 @@ namespace plumb {
 
 /// Fills `values` with elements [begin, end) of the unit's flat buffer; gaps of alignment and what lies past
 /// num_elements are zero.
-void initialise_unit_range(const UnitLayout& unit, double standard_deviation, uint64_t seed, int64_t begin, int64_t end,
+void initialize_unit_range(const UnitLayout& unit, double standard_deviation, uint64_t seed, int64_t begin, int64_t end,
                            std::span<float> values);
 
 }  // namespace plumb

@@ -55,7 +55,7 @@ struct ModelConfig {
 };
 
 /// Parses the text of a config.json, whose architecture decides the head; `where` names it in messages. Throws
-/// DataError for missing or absurd numbers and for a family, activation, RoPE scaling or quantisation that is not
+/// DataError for missing or absurd numbers and for a family, activation, RoPE scaling or quantization that is not
 /// supported, naming those that are.
 ModelConfig parse_model_config(std::string_view json_text, std::string_view where);
 

@@ -47,7 +47,7 @@ template <class T, class Kernel>
 void dequantize(const Nf4View& matrix, int64_t begin, std::span<T> out, Kernel kernel) {
   constexpr int64_t kPieceBlocks = 512;
   const int64_t end = begin + std::ssize(out);
-  check(begin >= 0 && end <= matrix.layout.num_elements, "elements of a quantised matrix lie within it");
+  check(begin >= 0 && end <= matrix.layout.num_elements, "elements of a quantized matrix lie within it");
   const auto* codes = reinterpret_cast<const uint8_t*>(matrix.data + matrix.layout.codes_offset);
   float scales[kPieceBlocks];
   for (int64_t i = begin; i < end;) {
@@ -70,9 +70,9 @@ void quantize_scales(std::span<const float> scales, const Nf4Layout& layout, std
   for (int64_t nested = 0; nested < layout.num_nested_blocks(); ++nested) {
     const int64_t first = nested * kNf4NestedElements;
     const int64_t count = std::min(kNf4NestedElements, layout.num_blocks() - first);
-    float centred[kNf4NestedElements];
-    for (int64_t i = 0; i < count; ++i) centred[i] = scales[first + i] - mean;
-    const float absmax = quantize_block(map, std::span(centred, count), codes + first);
+    float centered[kNf4NestedElements];
+    for (int64_t i = 0; i < count; ++i) centered[i] = scales[first + i] - mean;
+    const float absmax = quantize_block(map, std::span(centered, count), codes + first);
     std::memcpy(bytes.data() + layout.nested_absmax_offset + nested * 4, &absmax, sizeof absmax);
   }
   std::memcpy(bytes.data() + layout.nested_map_offset, map.values.data(), sizeof map.values);
@@ -99,7 +99,7 @@ Nf4Layout nf4_layout(int64_t num_elements, bool is_nested) {
 
 void nf4_quantize(std::span<const float> values, const Nf4Layout& layout, std::span<std::byte> bytes) {
   check(std::ssize(values) == layout.num_elements && std::ssize(bytes) == layout.num_bytes,
-        "a matrix is quantised into as many bytes as its layout has");
+        "a matrix is quantized into as many bytes as its layout has");
   std::fill(bytes.begin(), bytes.end(), std::byte{0});  // gaps between the parts are part of the result
   std::vector<float> scales;
   scales.reserve(layout.num_blocks());

@@ -1,5 +1,5 @@
 // NF4: a matrix in 4 bits an element, blocks of 64 elements of the flattened matrix scaled by their largest magnitude,
-// and those scales in 8 bits again (double quantisation, blocks of 256). The bytes are those of bitsandbytes.
+// and those scales in 8 bits again (double quantization, blocks of 256). The bytes are those of bitsandbytes.
 // Source: QLoRA, arXiv:2305.14314; format: bitsandbytes, functional.py and csrc/kernels.cu.
 #pragma once
 
@@ -14,8 +14,8 @@ namespace plumb {
 inline constexpr int64_t kNf4BlockElements = 64;
 inline constexpr int64_t kNf4NestedElements = 256;  // scales that share a scale
 
-/// Where the parts of one quantised matrix lie in a run of bytes; each part at a multiple of 64 bytes. A pure function
-/// of the number of elements and of whether scales are quantised again.
+/// Where the parts of one quantized matrix lie in a run of bytes; each part at a multiple of 64 bytes. A pure function
+/// of the number of elements and of whether scales are quantized again.
 struct Nf4Layout {
   int64_t num_elements = 0;
   bool is_nested = true;
@@ -32,15 +32,15 @@ struct Nf4Layout {
 };
 Nf4Layout nf4_layout(int64_t num_elements, bool is_nested);
 
-/// A quantised matrix. Does not own its bytes.
+/// A quantized matrix. Does not own its bytes.
 struct Nf4View {
   Nf4Layout layout;
   const std::byte* data = nullptr;  // of layout.num_bytes
-  /// What values are rounded to after code * scale: the dtype of the matrix that was quantised (F32, BF16 or F16).
+  /// What values are rounded to after code * scale: the dtype of the matrix that was quantized (F32, BF16 or F16).
   Dtype original_dtype = Dtype::kF32;
 };
 
-/// Fills `bytes` (layout.num_bytes of them) from `values` (layout.num_elements, finite). Nearest neighbours throughout.
+/// Fills `bytes` (layout.num_bytes of them) from `values` (layout.num_elements, finite). Nearest neighbors throughout.
 void nf4_quantize(std::span<const float> values, const Nf4Layout& layout, std::span<std::byte> bytes);
 
 /// Elements [begin, begin + out.size()) as code * scale in float32, rounded once to the original dtype and then, for

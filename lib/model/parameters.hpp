@@ -37,7 +37,7 @@ enum class ParameterKind {
   kScore,
 };
 
-/// A matrix of a decoder block: what adapters adapt and NF4 quantises.
+/// A matrix of a decoder block: what adapters adapt and NF4 quantizes.
 bool is_block_matrix(ParameterKind kind);
 
 /// What an adapter holds of the parameter that it adapts (lora.hpp).

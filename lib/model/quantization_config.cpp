@@ -9,7 +9,7 @@ using nlohmann::json;
 namespace {
 
 constexpr const char* kKey = "quantization_config";
-constexpr const char* kSupported = "of bitsandbytes in 4 bits of type nf4, the only quantised weights supported";
+constexpr const char* kSupported = "of bitsandbytes in 4 bits of type nf4, the only quantized weights supported";
 
 }  // namespace
 

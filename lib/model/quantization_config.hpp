@@ -1,4 +1,4 @@
-// What a config.json says of quantised weights, under quantization_config. One kind is supported, NF4 of bitsandbytes:
+// What a config.json says of quantized weights, under quantization_config. One kind is supported, NF4 of bitsandbytes:
 // the matrices of the blocks in 4 bits, everything else as it was. Source: transformers, BitsAndBytesConfig.
 #pragma once
 
@@ -10,7 +10,7 @@
 namespace plumb {
 
 /// Whether `config`, a whole config.json, is that of a model with NF4 matrices. Throws DataError, naming what is
-/// supported, for weights quantised in any other way.
+/// supported, for weights quantized in any other way.
 bool parse_quantization_config(const ConfigReader& config);
 
 /// The value of quantization_config with all the keys that transformers writes. compute_dtype: "bfloat16", "float16"

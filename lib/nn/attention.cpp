@@ -24,7 +24,7 @@ struct Group {
   int64_t prefix_begin = 0;
 };
 
-/// Neighbours of equal length share a call.
+/// Neighbors of equal length share a call.
 std::vector<Group> group_documents(const Documents& documents) {
   std::vector<Group> groups;
   for (size_t i = 0; i + 1 < documents.begin.size(); ++i) {
@@ -72,7 +72,7 @@ std::optional<at::Tensor> window_mask(const AttentionShape& shape, const Group& 
 }  // namespace
 
 void attention_forward(const AttentionShape& shape, const at::Tensor& qkv, const Documents& documents,
-                       const at::Tensor& out, AttentionKept& kept) {
+                       const at::Tensor& out, AttentionActivations& kept) {
   const int64_t h = shape.num_heads, g = shape.num_kv_heads, k = shape.head_dim;
   const at::Tensor qkv_float = qkv.to(at::kFloat);
   for (const Group& group : group_documents(documents)) {
@@ -89,7 +89,7 @@ void attention_forward(const AttentionShape& shape, const at::Tensor& qkv, const
 }
 
 void attention_backward(const AttentionShape& shape, const at::Tensor& qkv, const Documents& documents,
-                        const AttentionKept& kept, const at::Tensor& dout, const at::Tensor& dqkv) {
+                        const AttentionActivations& kept, const at::Tensor& dout, const at::Tensor& dqkv) {
   const int64_t h = shape.num_heads, g = shape.num_kv_heads, k = shape.head_dim;
   const at::Tensor qkv_float = qkv.to(at::kFloat), dout_float = dout.to(at::kFloat);
   size_t call = 0;

@@ -32,17 +32,17 @@ struct AttentionShape {
 };
 
 /// What the backward pass needs: per call of the operator its output and log-sum-exp.
-struct AttentionKept {
+struct AttentionActivations {
   std::vector<at::Tensor> outputs;
   std::vector<at::Tensor> log_sum_exps;
 };
 
 /// qkv: [T, (H + 2G) K], rotated; out: [T, H K], written.
 void attention_forward(const AttentionShape& shape, const at::Tensor& qkv, const Documents& documents,
-                       const at::Tensor& out, AttentionKept& kept);
+                       const at::Tensor& out, AttentionActivations& kept);
 
 /// dqkv: [T, (H + 2G) K], written.
 void attention_backward(const AttentionShape& shape, const at::Tensor& qkv, const Documents& documents,
-                        const AttentionKept& kept, const at::Tensor& dout, const at::Tensor& dqkv);
+                        const AttentionActivations& kept, const at::Tensor& dout, const at::Tensor& dqkv);
 
 }  // namespace plumb

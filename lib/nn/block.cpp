@@ -18,8 +18,8 @@ at::Tensor new_like(const at::Tensor& like, int64_t rows, int64_t columns) {
   return at::empty({rows, columns}, like.options());
 }
 
-/// Returns the normalised rows; sum = x + residual where there is a residual.
-at::Tensor normalise(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& sum, const at::Tensor& weight,
+/// Returns the normalized rows; sum = x + residual where there is a residual.
+at::Tensor normalize(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& sum, const at::Tensor& weight,
                      double epsilon, at::Tensor& rstd) {
   const int64_t rows = x.size(0), columns = x.size(1);
   at::Tensor y = at::empty_like(x);
@@ -37,7 +37,7 @@ at::Tensor normalise(const at::Tensor& x, const at::Tensor& residual, const at::
   return y;
 }
 
-at::Tensor normalise_again(const at::Tensor& x, const at::Tensor& rstd, const at::Tensor& weight) {
+at::Tensor recompute_rms_norm(const at::Tensor& x, const at::Tensor& rstd, const at::Tensor& weight) {
   at::Tensor y = at::empty_like(x);
   with_element_type(x.scalar_type(), [&]<class T>(T*) {
     activation_kernels<T>().rms_norm_again(data_of<T>(x), data_of<float>(rstd), data_of<T>(weight), data_of<T>(y),
@@ -57,7 +57,7 @@ void write_gradient(const at::Tensor& gradient, const at::Tensor& value, bool ad
 }
 
 /// Returns carry + gradient of the norm's input; writes or adds the weight's gradient.
-at::Tensor normalise_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& rstd,
+at::Tensor normalize_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& rstd,
                               const at::Tensor& weight, const at::Tensor& carry, const at::Tensor& dweight, bool adds) {
   at::Tensor dx = at::empty_like(x);
   const at::Tensor sum = at::zeros({x.size(1)}, x.options().dtype(at::kFloat));
@@ -86,8 +86,8 @@ void rotate(const BlockContext& context, const at::Tensor& qkv, float direction)
   });
 }
 
-/// Qwen3 normalises each head of q and k. Copies v through. heads_begin: in heads, within a row.
-void normalise_heads(const BlockContext& context, const BlockParameters& p, BlockKept& kept) {
+/// Qwen3 normalizes each head of q and k. Copies v through. heads_begin: in heads, within a row.
+void normalize_heads(const BlockContext& context, const BlockParameters& p, BlockActivations& kept) {
   const ModelConfig& config = context.config;
   const at::Tensor& x = kept.qkv_before_norm_TQ;
   const int64_t rows = x.size(0), columns = x.size(1), h = config.num_heads, g = config.num_kv_heads,
@@ -108,7 +108,7 @@ void normalise_heads(const BlockContext& context, const BlockParameters& p, Bloc
 }
 
 /// dqkv in place: gradient after the head norms becomes that before them.
-void normalise_heads_backward(const BlockContext& context, const BlockParameters& p, const BlockKept& kept,
+void normalize_heads_backward(const BlockContext& context, const BlockParameters& p, const BlockActivations& kept,
                               const at::Tensor& dqkv, const BlockTensors& gradients, bool adds) {
   const ModelConfig& config = context.config;
   const at::Tensor& x = kept.qkv_before_norm_TQ;
@@ -150,7 +150,7 @@ Dropout dropout_of(const BlockContext& context, int64_t layer, Product product) 
 }
 
 at::Tensor project(const BlockContext& context, int64_t layer, const BlockParameters& p, Product product,
-                   const at::Tensor& x, BlockKept& kept, const at::Tensor& residual = {}) {
+                   const at::Tensor& x, BlockActivations& kept, const at::Tensor& residual = {}) {
   return linear_forward(p[product], x, residual, dropout_of(context, layer, product), kept.linear[product]);
 }
 
@@ -176,14 +176,14 @@ at::Tensor put_rows(const at::Tensor& taken, const at::Tensor& rows, int64_t num
 }
 
 void forward_to_gate_up(const BlockContext& context, int64_t layer, const BlockParameters& p, const at::Tensor& input,
-                        BlockKept& kept) {
+                        BlockActivations& kept) {
   const ModelConfig& config = context.config;
   kept.input_TD = input;
-  at::Tensor normed = normalise(input, {}, {}, p.input_norm_D, config.rms_norm_eps, kept.input_rstd_T);
+  at::Tensor normed = normalize(input, {}, {}, p.input_norm_D, config.rms_norm_eps, kept.input_rstd_T);
   at::Tensor qkv = project(context, layer, p, Product::kQkv, normed, kept);
   if (config.has_qk_norm) {
     kept.qkv_before_norm_TQ = qkv;
-    normalise_heads(context, p, kept);
+    normalize_heads(context, p, kept);
   } else {
     kept.qkv_TQ = qkv;
   }
@@ -195,7 +195,7 @@ void forward_to_gate_up(const BlockContext& context, int64_t layer, const BlockP
   const at::Tensor residual = take_rows(input, rows);
   const at::Tensor attention_out = project(context, layer, p, Product::kO, kept.attended_RO, kept);
   kept.middle_RD = at::empty_like(residual);
-  normed = normalise(residual, attention_out, kept.middle_RD, p.post_norm_D, config.rms_norm_eps, kept.middle_rstd_R);
+  normed = normalize(residual, attention_out, kept.middle_RD, p.post_norm_D, config.rms_norm_eps, kept.middle_rstd_R);
   kept.gate_up_RE = project(context, layer, p, Product::kGateUp, normed, kept);
 }
 
@@ -258,7 +258,7 @@ BlockTensors block_tensors(const UnitLayout& unit, const at::Tensor& flat) {
 }
 
 at::Tensor block_forward(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
-                         const at::Tensor& input_TD, BlockKept& kept) {
+                         const at::Tensor& input_TD, BlockActivations& kept) {
   forward_to_gate_up(context, layer, parameters, input_TD, kept);
   const at::Tensor out =
       project(context, layer, parameters, Product::kDown, swiglu(kept.gate_up_RE), kept, kept.middle_RD);
@@ -266,14 +266,14 @@ at::Tensor block_forward(const BlockContext& context, int64_t layer, const Block
 }
 
 void block_recompute(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
-                     const at::Tensor& input_TD, BlockKept& kept) {
+                     const at::Tensor& input_TD, BlockActivations& kept) {
   forward_to_gate_up(context, layer, parameters, input_TD, kept);
   if (!parameters[Product::kDown].lora.modules.empty())
     linear_recompute(parameters[Product::kDown], swiglu(kept.gate_up_RE), dropout_of(context, layer, Product::kDown),
                      kept.linear[Product::kDown]);
 }
 
-at::Tensor block_backward(const BlockContext& context, int64_t layer, const BlockParameters& p, BlockKept& kept,
+at::Tensor block_backward(const BlockContext& context, int64_t layer, const BlockParameters& p, BlockActivations& kept,
                           const at::Tensor& dout_TD, const BlockGradients& gradients) {
   const auto backward_input = [&](Product product, const at::Tensor& dy, bool needs_dx) {
     const auto index = static_cast<size_t>(product);
@@ -314,8 +314,8 @@ at::Tensor block_backward(const BlockContext& context, int64_t layer, const Bloc
   const at::Tensor& dgate_up = kept.gate_up_RE;
   LinearInputGradient gate_up = backward_input(Product::kGateUp, dgate_up, true);
   backward_matrices(Product::kGateUp, dgate_up, gate_up, gradients.base.gate_up_ED,
-                    [&] { return normalise_again(kept.middle_RD, kept.middle_rstd_R, p.post_norm_D); });
-  const at::Tensor dmiddle = normalise_backward(gate_up.dx_TI, kept.middle_RD, kept.middle_rstd_R, p.post_norm_D, dout,
+                    [&] { return recompute_rms_norm(kept.middle_RD, kept.middle_rstd_R, p.post_norm_D); });
+  const at::Tensor dmiddle = normalize_backward(gate_up.dx_TI, kept.middle_RD, kept.middle_rstd_R, p.post_norm_D, dout,
                                                 gradients.base.post_norm_D, adds);
   gate_up.dx_TI.reset();
   // attention half
@@ -332,15 +332,15 @@ at::Tensor block_backward(const BlockContext& context, int64_t layer, const Bloc
   attention_backward(attention_shape(context.config, layer), kept.qkv_TQ, context.documents, kept.attention,
                      put_rows(o.dx_TI, rows, num_rows), dqkv);
   rotate(context, dqkv, -1.0f);
-  if (context.config.has_qk_norm) normalise_heads_backward(context, p, kept, dqkv, gradients.base, adds);
+  if (context.config.has_qk_norm) normalize_heads_backward(context, p, kept, dqkv, gradients.base, adds);
   const LinearInputGradient qkv = backward_input(Product::kQkv, dqkv, gradients.needs_input);
   backward_matrices(Product::kQkv, dqkv, qkv, gradients.base.qkv_QD,
-                    [&] { return normalise_again(kept.input_TD, kept.input_rstd_T, p.input_norm_D); });
+                    [&] { return recompute_rms_norm(kept.input_TD, kept.input_rstd_T, p.input_norm_D); });
   if (gradients.base.qkv_bias_Q.defined())
     write_gradient(gradients.base.qkv_bias_Q, dqkv.sum(0, false, at::kFloat), adds);
   at::Tensor dinput;
   if (gradients.needs_input)
-    dinput = normalise_backward(qkv.dx_TI, kept.input_TD, kept.input_rstd_T, p.input_norm_D,
+    dinput = normalize_backward(qkv.dx_TI, kept.input_TD, kept.input_rstd_T, p.input_norm_D,
                                 put_rows(dmiddle, rows, num_rows), gradients.base.input_norm_D, adds);
   kept = {};
   return dinput;

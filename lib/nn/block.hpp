@@ -39,7 +39,7 @@ struct BlockTensors {
 /// flat: one dimension, at least unit.num_elements long. The views share its memory.
 BlockTensors block_tensors(const UnitLayout& unit, const at::Tensor& flat);
 
-/// The parameters of a block as they are used: norms, and four products whose matrices may be quantised or adapted.
+/// The parameters of a block as they are used: norms, and four products whose matrices may be quantized or adapted.
 struct BlockParameters {
   at::Tensor input_norm_D, q_norm_K, k_norm_K, post_norm_D;
   std::array<Linear, kNumProducts> linear;
@@ -84,31 +84,31 @@ struct BlockContext {
 
 /// Activations of one block, from forward to backward. R = rows behind attention: T, or those that are read and, in
 /// bfloat16, rows of zeros up to a number that oneDNN has met.
-struct BlockKept {
+struct BlockActivations {
   at::Tensor input_TD;
   at::Tensor input_rstd_T;
   at::Tensor qkv_before_norm_TQ;  // Qwen3 only
   at::Tensor head_rstd;           // [T, H + G], Qwen3 only
   at::Tensor qkv_TQ;              // rotated
   at::Tensor attended_RO;
-  AttentionKept attention;
+  AttentionActivations attention;
   at::Tensor middle_RD;
   at::Tensor middle_rstd_R;
   at::Tensor gate_up_RE;
-  std::array<LinearKept, kNumProducts> linear;
+  std::array<LinearActivations, kNumProducts> linear;
 };
 
 /// Returns the block's output [T, D] in the dtype of the input; see BlockContext::read_rows for the last one.
 at::Tensor block_forward(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
-                         const at::Tensor& input_TD, BlockKept& kept);
+                         const at::Tensor& input_TD, BlockActivations& kept);
 
 /// The same, but stops once everything backward needs is kept: the recomputation of gradient checkpointing.
 void block_recompute(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
-                     const at::Tensor& input_TD, BlockKept& kept);
+                     const at::Tensor& input_TD, BlockActivations& kept);
 
 /// Writes the parameter gradients into `gradients` (those of the base in the dtype of the activations, or added in
 /// place) and returns that of the input, [T, D], where it is needed. Consumes `kept`.
 at::Tensor block_backward(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
-                          BlockKept& kept, const at::Tensor& dout_TD, const BlockGradients& gradients);
+                          BlockActivations& kept, const at::Tensor& dout_TD, const BlockGradients& gradients);
 
 }  // namespace plumb

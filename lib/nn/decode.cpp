@@ -27,7 +27,7 @@ at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tens
   return bias.defined() ? at::addmm(bias, x, weight.t()) : at::mm(x, weight.t());
 }
 
-at::Tensor normalise(const at::Tensor& x, const at::Tensor& weight, double epsilon) {
+at::Tensor normalize(const at::Tensor& x, const at::Tensor& weight, double epsilon) {
   at::Tensor y = at::empty_like(x);
   const at::Tensor rstd = at::empty({x.size(0)}, at::TensorOptions().dtype(at::kFloat));
   with_element_type(x.scalar_type(), [&]<class T>(T*) {
@@ -38,7 +38,7 @@ at::Tensor normalise(const at::Tensor& x, const at::Tensor& weight, double epsil
 }
 
 /// Qwen3's norm of each query and key head, in place.
-void normalise_heads(const ModelConfig& config, const BlockTensors& p, const at::Tensor& qkv) {
+void normalize_heads(const ModelConfig& config, const BlockTensors& p, const at::Tensor& qkv) {
   const int64_t h = config.num_heads, g = config.num_kv_heads, k = config.head_dim;
   const auto epsilon = static_cast<float>(config.rms_norm_eps);
   std::vector<float> rstd(h + g);
@@ -97,7 +97,7 @@ at::Tensor Decoder::embed(const std::vector<int64_t>& token_ids) const {
 }
 
 at::Tensor Decoder::head(const at::Tensor& hidden_BD) const {
-  return project(normalise(hidden_BD, final_norm_D_, config_.rms_norm_eps), head_VD_).to(at::kFloat);
+  return project(normalize(hidden_BD, final_norm_D_, config_.rms_norm_eps), head_VD_).to(at::kFloat);
 }
 
 void Decoder::append(Sequence& sequence, int64_t layer, const at::Tensor& keys_values) const {
@@ -126,7 +126,7 @@ at::Tensor Decoder::start(std::span<const std::vector<int32_t>> prompts) {
   const int64_t query_columns = config_.num_heads * config_.head_dim;
   at::Tensor x_TD = embed(token_ids);
   for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
-    BlockKept kept;
+    BlockActivations kept;
     x_TD = block_forward(context, layer, blocks_[layer], x_TD, kept);
     for (size_t i = 0; i < sequences_.size(); ++i)
       append(sequences_[i], layer,
@@ -164,11 +164,11 @@ at::Tensor Decoder::attend(int64_t layer, const at::Tensor& qkv_BQ) {
 at::Tensor Decoder::step_block(int64_t layer, const RopeTable& rope, const at::Tensor& input_BD) {
   const BlockTensors& p = blocks_[layer];
   const double epsilon = config_.rms_norm_eps;
-  const at::Tensor qkv_BQ = project(normalise(input_BD, p.input_norm_D, epsilon), p.qkv_QD, p.qkv_bias_Q);
-  if (config_.has_qk_norm) normalise_heads(config_, p, qkv_BQ);
+  const at::Tensor qkv_BQ = project(normalize(input_BD, p.input_norm_D, epsilon), p.qkv_QD, p.qkv_bias_Q);
+  if (config_.has_qk_norm) normalize_heads(config_, p, qkv_BQ);
   rotate(config_, rope, qkv_BQ);
   const at::Tensor middle_BD = project(attend(layer, qkv_BQ), p.o_DO, p.o_bias_D).add_(input_BD);
-  const at::Tensor gate_up = project(normalise(middle_BD, p.post_norm_D, epsilon), p.gate_up_ED);
+  const at::Tensor gate_up = project(normalize(middle_BD, p.post_norm_D, epsilon), p.gate_up_ED);
   return at::addmm(middle_BD, swiglu(gate_up), p.down_DF.t());
 }
 

@@ -1,4 +1,4 @@
-// Text from a whole model on one process: the prompts of a batch go through the blocks at once, and afterwards one
+// Text from a whole model on one process: the prompts of a batch go through the blocks at once, and afterward one
 // token per sequence and step, with the keys and values of all tokens before it kept. Sequences may differ in length.
 #pragma once
 

@@ -32,7 +32,7 @@ at::Tensor dequantize(const QuantizedRows& matrix) {
 /// out = scale * a b, where `out` may be float32 and the product in bfloat16.
 void write_product(at::Tensor out, const at::Tensor& a, const at::Tensor& b, double scale) {
   if (out.scalar_type() == a.scalar_type()) {
-    product_out(out, a, b, scale);
+    matmul_out(out, a, b, scale);
   } else {
     out.copy_(at::mm(a, b)).mul_(scale);
   }
@@ -95,16 +95,16 @@ bool has_magnitudes(const LoraGroup& lora) { return lora.modules.front().magnitu
 at::Tensor Linear::weight() const { return weight_OI.defined() ? weight_OI : dequantize(quantized); }
 
 at::Tensor linear_forward(const Linear& linear, const at::Tensor& x_TI, const at::Tensor& residual_TO,
-                          const Dropout& dropout, LinearKept& kept) {
+                          const Dropout& dropout, LinearActivations& kept) {
   const at::Tensor weight = linear.weight();
   const LoraGroup& lora = linear.lora;
   const at::Tensor& addend = residual_TO.defined() ? residual_TO : linear.bias_O;
   at::Tensor y = at::empty({x_TI.size(0), weight.size(0)}, x_TI.options());
   if (addend.defined()) {
     y.copy_(addend);
-    add_product(y, x_TI, weight.t());
+    matmul_accumulate(y, x_TI, weight.t());
   } else {
-    product_out(y, x_TI, weight.t());
+    matmul_out(y, x_TI, weight.t());
   }
   if (lora.modules.empty()) return y;
   const at::Tensor dropped = drop(x_TI, dropout);
@@ -113,7 +113,7 @@ at::Tensor linear_forward(const Linear& linear, const at::Tensor& x_TI, const at
     at::Tensor part = columns(y, module);
     const at::Tensor xa = ranks(kept.xa_TR, module);
     if (!module.magnitude.defined()) {
-      add_product(part, xa, module.b.t(), module.scaling);
+      matmul_accumulate(part, xa, module.b.t(), module.scaling);
       continue;
     }
     at::Tensor base = part;
@@ -129,7 +129,7 @@ at::Tensor linear_forward(const Linear& linear, const at::Tensor& x_TI, const at
   return y;
 }
 
-void linear_recompute(const Linear& linear, const at::Tensor& x_TI, const Dropout& dropout, LinearKept& kept) {
+void linear_recompute(const Linear& linear, const at::Tensor& x_TI, const Dropout& dropout, LinearActivations& kept) {
   const LoraGroup& lora = linear.lora;
   if (lora.modules.empty()) return;
   if (has_magnitudes(lora)) {
@@ -139,7 +139,7 @@ void linear_recompute(const Linear& linear, const at::Tensor& x_TI, const Dropou
   }
 }
 
-LinearInputGradient linear_backward_input(const Linear& linear, const at::Tensor& dy_TO, const LinearKept& kept,
+LinearInputGradient linear_backward_input(const Linear& linear, const at::Tensor& dy_TO, const LinearActivations& kept,
                                           const Dropout& dropout, bool needs_dx, const LoraGroup* gradients) {
   const LoraGroup& lora = linear.lora;
   if (lora.modules.empty()) return {needs_dx ? product(dy_TO, linear.weight()) : at::Tensor(), {}};
@@ -160,13 +160,13 @@ LinearInputGradient linear_backward_input(const Linear& linear, const at::Tensor
   for (size_t i = 0; i < lora.modules.size(); ++i) {
     const LoraGroup::Module& module = lora.modules[i];
     const at::Tensor part = columns(dy, module);
-    product_out(ranks(result.g_TR, module), part, module.b, module.scaling);
+    matmul_out(ranks(result.g_TR, module), part, module.b, module.scaling);
     write_product(gradients->modules[i].b, part.t(), ranks(kept.xa_TR, module), module.scaling);
   }
   if (!needs_dx) return result;
   if (dropout.rate == 0) {
     result.dx_TI = product(dy, weight);
-    add_product(result.dx_TI, result.g_TR, lora.a_RI);
+    matmul_accumulate(result.dx_TI, result.g_TR, lora.a_RI);
     return result;
   }
   const at::Tensor through_mask = product(result.g_TR, lora.a_RI);
@@ -174,7 +174,7 @@ LinearInputGradient linear_backward_input(const Linear& linear, const at::Tensor
     const at::Tensor rest = at::zeros_like(dy);
     for (const LoraGroup::Module& module : lora.modules)
       columns(rest, module).copy_(columns(dy, module) - columns(dy_TO, module));
-    add_product(through_mask, rest, weight);
+    matmul_accumulate(through_mask, rest, weight);
   }
   result.dx_TI = product(dy_TO, weight).add_(drop(through_mask, dropout));
   return result;

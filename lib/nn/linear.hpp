@@ -1,6 +1,6 @@
 // The matrix products of a block, y = x W^T + b, with all that W may be: plain or in NF4, trained or frozen, alone or
 // with adapters beside it. The layers of one product (q, k, v) have the same input, so they share one W, one
-// dequantisation and one product with all their A; B A is never formed.
+// dequantization and one product with all their A; B A is never formed.
 // Source: LoRA, arXiv:2106.09685; DoRA, arXiv:2402.09353, section 4.3 (the norm is a constant in backward); QLoRA,
 // arXiv:2305.14314; PEFT tuners/lora.
 #pragma once
@@ -31,8 +31,8 @@ struct LoraGroup {
   std::vector<Module> modules;  // empty: not adapted
 };
 
-/// A matrix in NF4, whose rows are those of several quantised layers one after the other. It is plain only while it is
-/// used: every use dequantises it into `scratch`, which all matrices of a rank share.
+/// A matrix in NF4, whose rows are those of several quantized layers one after the other. It is plain only while it is
+/// used: every use dequantizes it into `scratch`, which all matrices of a rank share.
 struct QuantizedRows {
   std::vector<Nf4View> layers;
   int64_t num_rows = 0;
@@ -41,12 +41,12 @@ struct QuantizedRows {
 };
 
 struct Linear {
-  at::Tensor weight_OI;  // undefined where it is quantised
+  at::Tensor weight_OI;  // undefined where it is quantized
   at::Tensor bias_O;     // may be undefined
   QuantizedRows quantized;
   LoraGroup lora;
 
-  /// [O, I]; of a quantised matrix valid until the next that shares its scratch is asked for.
+  /// [O, I]; of a quantized matrix valid until the next that shares its scratch is asked for.
   at::Tensor weight() const;
 };
 
@@ -59,17 +59,17 @@ struct Dropout {
 };
 
 /// What backward needs besides x.
-struct LinearKept {
+struct LinearActivations {
   at::Tensor xa_TR;
   std::vector<at::Tensor> directions;  // of each DoRA layer x (W + scaling B A)^T, [T, num_outputs]
 };
 
 /// Returns y [T, O], with `residual_TO` added where it is defined (then there is no bias).
 at::Tensor linear_forward(const Linear& linear, const at::Tensor& x_TI, const at::Tensor& residual_TO,
-                          const Dropout& dropout, LinearKept& kept);
+                          const Dropout& dropout, LinearActivations& kept);
 
 /// Only what backward needs, again.
-void linear_recompute(const Linear& linear, const at::Tensor& x_TI, const Dropout& dropout, LinearKept& kept);
+void linear_recompute(const Linear& linear, const at::Tensor& x_TI, const Dropout& dropout, LinearActivations& kept);
 
 struct LinearInputGradient {
   at::Tensor dx_TI;  // undefined if it was not asked for
@@ -78,7 +78,7 @@ struct LinearInputGradient {
 
 /// First half of backward, which does not need x: the gradients of the input, of B and of the magnitudes. dy_TO is left
 /// as it is. `gradients`: of the adapters, written; may be null where there are none.
-LinearInputGradient linear_backward_input(const Linear& linear, const at::Tensor& dy_TO, const LinearKept& kept,
+LinearInputGradient linear_backward_input(const Linear& linear, const at::Tensor& dy_TO, const LinearActivations& kept,
                                           const Dropout& dropout, bool needs_dx, const LoraGroup* gradients);
 
 /// Second half: the gradient of A.

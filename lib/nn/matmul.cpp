@@ -66,11 +66,11 @@ at::Tensor product(const at::Tensor& a, const at::Tensor& b) {
   return out;
 }
 
-void product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b, double scale) {
+void matmul_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b, double scale) {
   multiply(out, a, b, scale, false);
 }
 
-void add_product(at::Tensor out, const at::Tensor& a, const at::Tensor& b, double scale) {
+void matmul_accumulate(at::Tensor out, const at::Tensor& a, const at::Tensor& b, double scale) {
   multiply(out, a, b, scale, true);
 }
 

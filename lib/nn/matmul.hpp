@@ -14,9 +14,9 @@ namespace plumb {
 at::Tensor product(const at::Tensor& a, const at::Tensor& b);
 
 /// out = scale * a b
-void product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b, double scale = 1);
+void matmul_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b, double scale = 1);
 
 /// out += scale * a b
-void add_product(at::Tensor out, const at::Tensor& a, const at::Tensor& b, double scale = 1);
+void matmul_accumulate(at::Tensor out, const at::Tensor& a, const at::Tensor& b, double scale = 1);
 
 }  // namespace plumb

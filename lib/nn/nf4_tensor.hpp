@@ -1,4 +1,4 @@
-// A quantised matrix as a tensor again, by all threads.
+// A quantized matrix as a tensor again, by all threads.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -141,7 +141,7 @@ void add_pairs(const DpoOptions& options, const std::vector<PairLogps>& pairs, c
   }
 }
 
-constexpr size_t kSurveyedNumbers = 6;  // of each pair
+constexpr size_t kNumStatistics = 6;  // of each pair
 
 }  // namespace
 
@@ -169,7 +169,7 @@ BatchWeight DpoObjective::weigh(const MicroBatch& batch) const {
   return weight;
 }
 
-ObjectiveSums DpoObjective::no_sums() const {
+ObjectiveSums DpoObjective::empty_sums() const {
   return {0, std::vector<ExactSum>(kNumSums), std::vector<int64_t>(kNumCounts), {}};
 }
 
@@ -181,11 +181,11 @@ at::Tensor DpoObjective::apply(const at::Tensor& hidden_TD, const MicroBatch& ba
   std::vector<PairLoss> losses;
   const auto find_losses = [&](const std::vector<TokenStats>& stats) {
     pairs = pair_logps(options_, batch, answers, stats);
-    if (needs_survey()) {
-      check(batch.is_empty() || (static_cast<size_t>(batch.number) < surveyed_.size() &&
-                                 surveyed_[batch.number].size() == pairs.size()),
-            "a micro-batch of a loss of all pairs was surveyed");
-      if (!batch.is_empty()) losses = surveyed_[batch.number];
+    if (needs_global_statistics()) {
+      check(batch.is_empty() || (static_cast<size_t>(batch.number) < statistics_.size() &&
+                                 statistics_[batch.number].size() == pairs.size()),
+            "a micro-batch of a loss of all pairs was statistics");
+      if (!batch.is_empty()) losses = statistics_[batch.number];
     } else {
       for (const PairLogps& pair : pairs) losses.push_back(pair_loss(options_, pair));
     }
@@ -245,20 +245,20 @@ std::vector<double> DpoObjective::survey(const at::Tensor& hidden_TD, const Micr
   return numbers;
 }
 
-void DpoObjective::take_surveys(const std::vector<std::vector<double>>& surveys) {
+void DpoObjective::set_global_statistics(const std::vector<std::vector<double>>& surveys) {
   std::vector<PairLogps> pairs;
   for (const std::vector<double>& numbers : surveys) {
-    check(numbers.size() % kSurveyedNumbers == 0, "a survey has whole pairs");
-    for (size_t i = 0; i < numbers.size(); i += kSurveyedNumbers)
+    check(numbers.size() % kNumStatistics == 0, "a survey has whole pairs");
+    for (size_t i = 0; i < numbers.size(); i += kNumStatistics)
       pairs.push_back({numbers[i], numbers[i + 1], numbers[i + 2], numbers[i + 3], static_cast<int64_t>(numbers[i + 4]),
                        static_cast<int64_t>(numbers[i + 5]), 1});
   }
   const std::vector<PairLoss> losses = pair_losses(options_, pairs);
-  surveyed_.clear();
+  statistics_.clear();
   auto next = losses.begin();
   for (const std::vector<double>& numbers : surveys) {
-    const auto count = static_cast<std::ptrdiff_t>(numbers.size() / kSurveyedNumbers);
-    surveyed_.emplace_back(next, next + count);
+    const auto count = static_cast<std::ptrdiff_t>(numbers.size() / kNumStatistics);
+    statistics_.emplace_back(next, next + count);
     next += count;
   }
 }

@@ -1,4 +1,4 @@
-// Direct preference optimisation: losses of the log-probabilities of whole answers, against those that a reference
+// Direct preference optimization: losses of the log-probabilities of whole answers, against those that a reference
 // model gave them before training. What the log-probabilities are comes from token_loss, what is lost from
 // preference_loss; here they meet, with TRL's metrics (DPOTrainer). Source: arXiv:2305.18290.
 #pragma once
@@ -23,23 +23,23 @@ class DpoObjective : public Objective {
   DpoObjective(DpoOptions options, double norm_epsilon);
 
   BatchWeight weigh(const MicroBatch& batch) const override;
-  ObjectiveSums no_sums() const override;
+  ObjectiveSums empty_sums() const override;
   std::vector<int64_t> read_rows(const MicroBatch& batch) const override { return predicting_rows(batch); }
   /// Micro-batches must hold pairs with reference_logps.
   at::Tensor apply(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters,
                    const HeadTensors* gradients, const BatchWeight& weight, ObjectiveSums& sums) override;
   std::vector<Metric> metrics(const ObjectiveSums& sums, bool is_evaluation) const override;
 
-  bool needs_survey() const override { return options_.needs_all_pairs(); }
+  bool needs_global_statistics() const override { return options_.needs_all_pairs(); }
   std::vector<double> survey(const at::Tensor& hidden_TD, const MicroBatch& batch,
                              const HeadTensors& parameters) override;
-  void take_surveys(const std::vector<std::vector<double>>& surveys) override;
+  void set_global_statistics(const std::vector<std::vector<double>>& surveys) override;
 
  private:
   DpoOptions options_;
   double norm_epsilon_;
   TokenLossScratch scratch_;
-  std::vector<std::vector<PairLoss>> surveyed_;  // of each pair of each micro-batch, by its number
+  std::vector<std::vector<PairLoss>> statistics_;  // of each pair of each micro-batch, by its number
 };
 
 }  // namespace plumb

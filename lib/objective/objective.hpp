@@ -42,7 +42,7 @@ class Objective {
   virtual BatchWeight weigh(const MicroBatch& batch) const = 0;
 
   /// Of the right sizes, nothing seen.
-  virtual ObjectiveSums no_sums() const = 0;
+  virtual ObjectiveSums empty_sums() const = 0;
 
   /// The rows of hidden_TD that apply() and survey() look at, sorted, each once: the others may hold anything, and
   /// their gradient is zero.
@@ -58,15 +58,15 @@ class Objective {
   virtual std::vector<Metric> metrics(const ObjectiveSums& sums, bool is_evaluation) const = 0;
 
   /// True for a loss of a pair that depends on the other pairs of the global batch (aot). Then every micro-batch is
-  /// surveyed, forward only, before any is applied.
-  virtual bool needs_survey() const { return false; }
+  /// statistics, forward only, before any is applied.
+  virtual bool needs_global_statistics() const { return false; }
   /// What the others must know of this micro-batch, as plain numbers.
   virtual std::vector<double> survey(const at::Tensor& /*hidden_TD*/, const MicroBatch& /*batch*/,
                                      const HeadTensors& /*parameters*/) {
     return {};
   }
   /// The surveys of all micro-batches of the global batch, by MicroBatch::number.
-  virtual void take_surveys(const std::vector<std::vector<double>>& /*surveys*/) {}
+  virtual void set_global_statistics(const std::vector<std::vector<double>>& /*surveys*/) {}
 };
 
 }  // namespace plumb

@@ -1,4 +1,4 @@
-// The losses of direct preference optimisation as plain functions of log-probabilities, with their derivatives, in
+// The losses of direct preference optimization as plain functions of log-probabilities, with their derivatives, in
 // float64. Names, formulas and constraints are TRL's (DPOTrainer 1.16), with two differences: label_smoothing also
 // makes `sigmoid` conservative (Mitchell 2023; TRL ignores it there), and exponentials that TRL lets overflow stop at
 // exp(80), where their derivative becomes 0. Nothing here knows of tensors or batches.

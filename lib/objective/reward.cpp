@@ -115,7 +115,7 @@ RewardObjective::RewardObjective(double norm_epsilon, std::optional<double> cent
 
 BatchWeight RewardObjective::weigh(const MicroBatch& batch) const { return {batch.num_pairs(), 0}; }
 
-ObjectiveSums RewardObjective::no_sums() const {
+ObjectiveSums RewardObjective::empty_sums() const {
   return {0, std::vector<ExactSum>(kNumSums), std::vector<int64_t>(kNumCounts),
           std::vector<double>(kNumMaxima, -std::numeric_limits<double>::infinity())};
 }

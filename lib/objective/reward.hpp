@@ -1,4 +1,4 @@
-// Reward modelling: one number for a text, learnt from pairs of which one is better (Bradley-Terry). Metric names and
+// Reward modeling: one number for a text, learned from pairs of which one is better (Bradley-Terry). Metric names and
 // meanings are TRL's (RewardTrainer). A reward is computed from one row of its document, alone and in float32: it does
 // not depend on padding, on the other documents, or on where they stand.
 // The row is that of the last token which is not the pad token, as transformers' *ForSequenceClassification has it and
@@ -35,7 +35,7 @@ class RewardObjective : public Objective {
                   std::optional<int64_t> pad_token_id);
 
   BatchWeight weigh(const MicroBatch& batch) const override;
-  ObjectiveSums no_sums() const override;
+  ObjectiveSums empty_sums() const override;
   std::vector<int64_t> read_rows(const MicroBatch& batch) const override { return scored_rows(batch, pad_token_id_); }
   at::Tensor apply(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters,
                    const HeadTensors* gradients, const BatchWeight& weight, ObjectiveSums& sums) override;

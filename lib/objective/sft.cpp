@@ -22,7 +22,7 @@ BatchWeight SftObjective::weigh(const MicroBatch& batch) const {
   return {.items = count};
 }
 
-ObjectiveSums SftObjective::no_sums() const {
+ObjectiveSums SftObjective::empty_sums() const {
   ObjectiveSums sums;
   sums.sums.resize(kNumSums);
   sums.counts.resize(kNumCounts);

@@ -14,7 +14,7 @@ class SftObjective : public Objective {
 
   /// Trained tokens that some token before them predicts.
   BatchWeight weigh(const MicroBatch& batch) const override;
-  ObjectiveSums no_sums() const override;
+  ObjectiveSums empty_sums() const override;
   std::vector<int64_t> read_rows(const MicroBatch& batch) const override { return predicting_rows(batch); }
   at::Tensor apply(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters,
                    const HeadTensors* gradients, const BatchWeight& weight, ObjectiveSums& sums) override;

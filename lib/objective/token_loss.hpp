@@ -1,4 +1,4 @@
-// The language-modelling loss of trained tokens from the hidden states, chunk by chunk: only tokens that are trained
+// The language-modeling loss of trained tokens from the hidden states, chunk by chunk: only tokens that are trained
 // reach the head, and no [tokens, vocab] tensor of more than one chunk ever exists. Losses are sums, never means: the
 // weight of the global batch is known before, so gradients leave here already scaled. Source: Liger's fused linear
 // cross-entropy, arXiv:2410.10989; Apple's cut cross-entropy, arXiv:2411.09009.

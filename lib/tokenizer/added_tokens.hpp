@@ -18,7 +18,7 @@ struct AddedToken {
   bool is_single_word = false;  // matches only where no word character touches it
   bool strips_left = false;     // takes the white space before it along
   bool strips_right = false;
-  bool is_normalized = false;  // its normalised content is sought in normalised text, else in the raw text
+  bool is_normalized = false;  // its normalized content is sought in normalized text, else in the raw text
   bool is_special = false;
 };
 

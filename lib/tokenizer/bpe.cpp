@@ -60,7 +60,7 @@ MergeTable::MergeTable(const std::vector<Merge>& merges) {
 
 // Symbols form a doubly linked list over their first positions; a queue holds every pair that may merge as
 // rank << 32 | position, so that its least element is the next merge. Entries overtaken by other merges stay behind
-// and are recognised when they come up.
+// and are recognized when they come up.
 struct Bpe::Scratch {
   struct Symbol {
     int32_t id;

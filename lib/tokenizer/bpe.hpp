@@ -20,7 +20,7 @@ struct BpeOptions {
   bool ignores_merges = false;               // a word that is a token becomes that token whatever the merges say
 };
 
-/// Two neighbouring tokens become one.
+/// Two neighboring tokens become one.
 struct Merge {
   int32_t left = 0;
   int32_t right = 0;

@@ -31,7 +31,7 @@ class Pattern {
   std::shared_ptr<const Code> code_;  // null for a literal
 };
 
-/// What text of `size_bytes` may grow to while it is normalised, split or decoded: beyond what any Unicode form needs,
+/// What text of `size_bytes` may grow to while it is normalized, split or decoded: beyond what any Unicode form needs,
 /// but it stops a hostile file whose steps double the text again and again.
 constexpr size_t growth_limit_bytes(size_t size_bytes) { return 64 * size_bytes + 65536; }
 /// Throws DataError.

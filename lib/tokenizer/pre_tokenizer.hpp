@@ -1,4 +1,4 @@
-// How normalised text is split into the words that the model sees: the pre-tokenizers of tokenizer.json.
+// How normalized text is split into the words that the model sees: the pre-tokenizers of tokenizer.json.
 // Source: huggingface/tokenizers, pre_tokenizers.
 #pragma once
 

@@ -26,7 +26,7 @@ struct SentencePieceModel {
   std::optional<int32_t> bos_id, eos_id, unknown_id;
 };
 
-/// Throws DataError on malformed bytes, and on models other than BPE with the identity normalisation.
+/// Throws DataError on malformed bytes, and on models other than BPE with the identity normalization.
 SentencePieceModel parse_sentencepiece_model(std::string_view bytes);
 
 }  // namespace plumb

@@ -109,7 +109,7 @@ Tokenizer::Model::Model(TokenizerParts parts, TokenizerConfig config)
   }
 }
 
-// `text` is normalised and holds no added token.
+// `text` is normalized and holds no added token.
 void Tokenizer::Model::encode_normalized(std::string_view text, bool starts_input, std::vector<int32_t>& ids) const {
   if (text.empty()) return;
   if (pre_tokenizer.empty()) return bpe.encode(text, ids);
@@ -157,7 +157,7 @@ std::vector<int32_t> Tokenizer::Model::encode(std::string_view text, const std::
 }
 
 std::string_view Tokenizer::Model::token_to_decode(int32_t id) const {
-  // Decoders undo normalisation, so that a token which went through it must be decoded in its normalised form.
+  // Decoders undo normalization, so that a token which went through it must be decoded in its normalized form.
   const auto normalized = normalized_contents.find(id);
   if (normalized != normalized_contents.end()) return normalized->second;
   const AddedToken* token = added.find(id);

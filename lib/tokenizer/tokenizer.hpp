@@ -34,7 +34,7 @@ class Tokenizer {
   /// ascending, disjoint and within the text.
   std::vector<int32_t> encode(const MarkedText& marked, bool adds_special_tokens = true) const;
 
-  /// Inverse of encode up to normalisation. Ids out of range throw DataError; ids that no token has decode to nothing.
+  /// Inverse of encode up to normalization. Ids out of range throw DataError; ids that no token has decode to nothing.
   std::string decode(std::span<const int32_t> ids, bool skips_special_tokens = false) const;
 
   /// One past the largest id, added tokens included.

@@ -13,7 +13,7 @@ namespace plumb {
 
 static int combining_class(utf8proc_int32_t value) { return utf8proc_get_property(value)->combining_class; }
 
-// utf8proc orders marks by exchanging neighbours, which takes quadratic time on long runs: sort them here.
+// utf8proc orders marks by exchanging neighbors, which takes quadratic time on long runs: sort them here.
 static void order_marks(std::vector<utf8proc_int32_t>& values) {
   for (size_t begin = 0; begin < values.size();) {
     if (combining_class(values[begin]) == 0) {
@@ -44,7 +44,7 @@ std::string to_unicode_form(std::string_view part, UnicodeForm form) {
         utf8proc_decompose_char(static_cast<utf8proc_int32_t>(point.value), decomposed.data(),
                                 static_cast<utf8proc_ssize_t>(decomposed.size()), options, &boundary_class);
     if (count < 0 || count > static_cast<utf8proc_ssize_t>(decomposed.size())) {
-      throw_error<DataError>("text: U+{:04X} cannot be normalised: {}", static_cast<uint32_t>(point.value),
+      throw_error<DataError>("text: U+{:04X} cannot be normalized: {}", static_cast<uint32_t>(point.value),
                              utf8proc_errmsg(count));
     }
     values.insert(values.end(), decomposed.begin(), decomposed.begin() + count);

@@ -1,4 +1,4 @@
-// Unicode normalisation of text with flags, in time linear in the text but for sorting runs of combining marks.
+// Unicode normalization of text with flags, in time linear in the text but for sorting runs of combining marks.
 // Source: UAX #15.
 #pragma once
 

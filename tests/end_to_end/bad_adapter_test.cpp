@@ -1,4 +1,4 @@
-// What the real program does with options, adapters and quantised checkpoints that do not fit: exit code, message,
+// What the real program does with options, adapters and quantized checkpoints that do not fit: exit code, message,
 // nothing half-written.
 #include <gtest/gtest.h>
 
@@ -37,7 +37,7 @@ class BadAdapter : public ProgramTest {
     ASSERT_NE(at, std::string::npos) << from << " in " << file;
     directory_.write(file, text.replace(at, from.size(), to));
   }
-  /// Gives a tensor of the quantised model other bytes.
+  /// Gives a tensor of the quantized model other bytes.
   void replace_tensor(const std::string& name, const std::function<std::string(const std::string&)>& change) const {
     const std::string path = "nf4/model.safetensors", text = directory_.read(path);
     uint64_t header_bytes = 0;
@@ -69,7 +69,7 @@ TEST_F(BadAdapter, OptionsThatMakeNoneAreRefused) {
   const auto refused = [&](const Options& options, const std::vector<std::string>& parts) {
     expect_refused(sft(0, options), 2, parts);
   };
-  refused({{"quantize", "nf4"}}, {"--quantize nf4: a quantised model is frozen", "give --lora_r"});
+  refused({{"quantize", "nf4"}}, {"--quantize nf4: a quantized model is frozen", "give --lora_r"});
   refused({{"quantize", "int8"}, {"lora_r", "4"}}, {"--quantize int8: expected one of none, nf4"});
   refused({{"adapter", "adapter"}, {"lora_r", "4"}}, {"--adapter adapter:", "leave out --lora_r"});
   refused({{"lora_r", "4"}, {"lora_dropout", "1"}}, {"--lora_dropout: expected 0 to below 1, got 1"});
@@ -130,13 +130,13 @@ TEST_F(BadAdapter, FilesThatAreNoneAreRefused) {
   expect_refused(sft(0, {{"model", "adapter"}, {"lora_r", "4"}}), 74, {"this is an adapter", "--adapter"});
 }
 
-TEST_F(BadAdapter, AQuantisedModelIsNotTrainedWhole) {
+TEST_F(BadAdapter, AQuantizedModelIsNotTrainedWhole) {
   quantize();
   for (const std::string stage : {"sft", "reward", "dpo"})
-    expect_refused(train(stage, 2, {{"model", "nf4"}}), 2, {"nf4: a quantised model is frozen; give --lora_r"});
+    expect_refused(train(stage, 2, {{"model", "nf4"}}), 2, {"nf4: a quantized model is frozen; give --lora_r"});
 }
 
-TEST_F(BadAdapter, QuantisedMatricesThatAreNoneAreRefused) {
+TEST_F(BadAdapter, QuantizedMatricesThatAreNoneAreRefused) {
   quantize();
   const std::string good = directory_.read("nf4/model.safetensors");
   const std::string matrix = "model.layers.0.self_attn.q_proj.weight";

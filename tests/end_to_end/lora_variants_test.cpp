@@ -68,7 +68,7 @@ TEST_P(LoraRuns, GiveTheNumbersOfTrlAndPeft) {
   }
   if (run.contains("reference")) options["ref_model"] = model_directory(run);
   json steps = run["steps"];
-  // nobody is ahead yet where policy and reference are one model: which side rounding favours is no number of TRL's
+  // nobody is ahead yet where policy and reference are one model: which side rounding favors is no number of TRL's
   if (steps[0].value("rewards/margins", 1.0) == 0) steps[0].erase("rewards/accuracies");
   replay(stage, GetParam().num_ranks, run, steps, options, tolerance);
   if (!HasFatalFailure()) expect_norms(run["final_norms"], 5e-4);

@@ -84,13 +84,13 @@ TEST_F(Merge, WritesTheSameBytesOnAnyNumberOfRanks) {
   EXPECT_TRUE(unfinished_files().empty());
 }
 
-TEST_F(Merge, QuantisesOnlyOnRequestAndSaysWhatThatCosts) {
+TEST_F(Merge, QuantizesOnlyOnRequestAndSaysWhatThatCosts) {
   write_adapter(kLora);
   const json line = merge(0, {{"output_dir", "merged"}, {"quantize", "nf4"}, {"probe", "rows.jsonl"}});
   EXPECT_GT(line["quantizing"]["mean_kl"].get<double>(), line["rounding"]["mean_kl"].get<double>());
   EXPECT_TRUE(HfModel(directory_ / "merged").config().is_quantized);
   EXPECT_TRUE(unfinished_files().empty());
-  // a quantised base: the merged model is not
+  // a quantized base: the merged model is not
   ASSERT_EQ(run(0, {"quantize", "--model", "model", "--output_dir", "nf4"}).exit_code, 0);
   merge(2, {{"model", "nf4"}, {"output_dir", "plain"}});
   EXPECT_FALSE(HfModel(directory_ / "plain").config().is_quantized);

@@ -1,5 +1,5 @@
 // plumb quantize: what it writes is a model like any other to evaluate, generate and export, with the loss that its
-// dequantised weights have.
+// dequantized weights have.
 #include <gtest/gtest.h>
 
 #include <string>
@@ -28,7 +28,7 @@ class Quantize : public ProgramTest {
   }
 };
 
-TEST_F(Quantize, HasTheLossOfItsDequantisedWeights) {
+TEST_F(Quantize, HasTheLossOfItsDequantizedWeights) {
   quantize(0, "nf4");
   // a new adapter changes nothing, so merging it writes what was read, as numbers
   ASSERT_EQ(sft(2, {{"model", "nf4"}, {"max_steps", "1"}, {"learning_rate", "0"}, {"lora_r", "2"}}).exit_code, 0);

@@ -1,4 +1,4 @@
-// plumb score as a user runs it: a reward for every row, whoever its neighbours are and however many ranks there are.
+// plumb score as a user runs it: a reward for every row, whoever its neighbors are and however many ranks there are.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -64,7 +64,7 @@ TEST_F(Score, IsTheSameOnAnyNumberOfRanks) {
   EXPECT_EQ(unfinished_files(), std::vector<std::string>());
 }
 
-TEST_F(Score, DependsOnNeitherBatchSizeNorNeighbours) {
+TEST_F(Score, DependsOnNeitherBatchSizeNorNeighbors) {
   const std::vector<json> expected = scored_lines({});
   ASSERT_EQ(expected.size(), 48u);
   for (const char* batch_size : {"1", "5", "100"}) {

@@ -9,7 +9,7 @@
 #include <map>
 #include <random>
 
-#include "tests/faults/laboratory.hpp"
+#include "tests/faults/fault_harness.hpp"
 #include "tests/faults/leftovers.hpp"
 #include "tests/faults/verify.hpp"
 
@@ -17,7 +17,7 @@ namespace plumb::test {
 
 namespace {
 
-constexpr Laboratory::Length kLength{.steps_per_stage = 200, .save_steps = 10, .logging_steps = 1};
+constexpr FaultHarness::Length kLength{.steps_per_stage = 200, .save_steps = 10, .logging_steps = 1};
 constexpr double kMinSeconds = 5, kMaxSeconds = 20;  // from the start to the fault
 constexpr int kMaxStarts = 400;                      // of one pipeline: then it makes no progress
 
@@ -73,10 +73,10 @@ void require(Tally& tally, bool holds, const std::string& failure) {
 }
 
 /// One pipeline from its beginning to its end.
-void run_pipeline_through(Laboratory& laboratory, std::mt19937_64& random, Tally& tally, bool is_async) {
+void run_pipeline_through(FaultHarness& harness, std::mt19937_64& random, Tally& tally, bool is_async) {
   const std::vector<ChaosFault> faults = chaos_faults();
   const std::vector<int> rank_counts = {8, 4, 6, 3};
-  const Place place = laboratory.make_place("chaos", Start::kEmpty);
+  const Place place = harness.make_place("chaos", Start::kEmpty);
   int exit_code = -1;
   for (int number = 0; exit_code != 0 && number < kMaxStarts; ++number) {
     const ChaosFault& fault = faults[random() % faults.size()];
@@ -92,7 +92,7 @@ void run_pipeline_through(Laboratory& laboratory, std::mt19937_64& random, Tally
     } else {
       attempt.points = save_fault(random, attempt.num_ranks);
     }
-    const RunResult result = laboratory.start(place, attempt, is_async);
+    const RunResult result = harness.start(place, attempt, is_async);
     exit_code = result.exit_code;
     ++tally.num_starts;
     ++tally.exit_codes[std::to_string(exit_code)];
@@ -104,16 +104,16 @@ void run_pipeline_through(Laboratory& laboratory, std::mt19937_64& random, Tally
     const std::string printed = result.err + result.launcher;
     require(tally, !result.has_timed_out, "it hung:\n" + printed);
     require(tally, exit_code != 2 && exit_code != 65, "refused:\n" + printed);
-    require(tally, wait_for_end_of(laboratory.mark(), kTimeToEndSeconds), "processes were left by " + fault.name);
+    require(tally, wait_for_end_of(harness.mark(), kTimeToEndSeconds), "processes were left by " + fault.name);
     for (const std::string& problem : damaged_checkpoints(place / "run")) require(tally, false, problem);
   }
   require(tally, exit_code == 0, "the pipeline was not carried through");
-  const std::string differs = difference(read_outcome(place), laboratory.golden());
+  const std::string differs = difference(read_outcome(place), harness.golden());
   require(tally, differs.empty(), differs);
   for (const std::string& name : temporary_files(place.directory)) require(tally, false, "left: " + name);
   for (const std::string& name : shared_memory_files()) require(tally, false, "left: " + name);
   ++tally.num_pipelines;
-  laboratory.clear(place);
+  harness.clear(place);
 }
 
 std::string render(const Tally& tally, double seconds, double golden_seconds, uint64_t seed) {
@@ -132,14 +132,14 @@ std::string render(const Tally& tally, double seconds, double golden_seconds, ui
 }  // namespace
 
 int run_chaos(const std::string& directory, double minutes, uint64_t seed, const std::string& table) {
-  Laboratory laboratory(directory, kLength);
-  fmt::print("undisturbed: {:.0f} s; seed {}\n", laboratory.golden_seconds(), seed);
+  FaultHarness harness(directory, kLength);
+  fmt::print("undisturbed: {:.0f} s; seed {}\n", harness.golden_seconds(), seed);
   std::mt19937_64 random(seed);
   Tally tally;
   const double start = monotonic_seconds();
-  do run_pipeline_through(laboratory, random, tally, tally.num_pipelines % 2 == 1);
+  do run_pipeline_through(harness, random, tally, tally.num_pipelines % 2 == 1);
   while (tally.failures.empty() && monotonic_seconds() - start < minutes * 60);
-  const std::string text = render(tally, monotonic_seconds() - start, laboratory.golden_seconds(), seed);
+  const std::string text = render(tally, monotonic_seconds() - start, harness.golden_seconds(), seed);
   fmt::print("\n{}", text);
   if (!table.empty()) std::ofstream(table) << text;
   return static_cast<int>(tally.failures.size());

@@ -72,8 +72,8 @@ constexpr const char* kHead =
     "|---|---|---|---|---|---|---|---|\n";
 
 /// One bit in each of 200 places of each class of file of a checkpoint that 8 ranks wrote.
-std::vector<Row> flip_rows(Laboratory& laboratory) {
-  const Place place = laboratory.make_place("flips", Start::kInDpo);
+std::vector<Row> flip_rows(FaultHarness& harness) {
+  const Place place = harness.make_place("flips", Start::kInDpo);
   std::vector<Row> rows;
   for (const FlipCount& count : flip_bytes(place / "run/dpo/checkpoints/step-000020", kNumPlaces)) {
     const std::string found = fmt::format("found {} of {}", count.num_found, count.num_flipped);
@@ -81,7 +81,7 @@ std::vector<Row> flip_rows(Laboratory& laboratory) {
     if (count.num_found != count.num_flipped) row.failures.push_back(found);
     rows.push_back(row);
   }
-  laboratory.clear(place);
+  harness.clear(place);
   return rows;
 }
 
@@ -101,8 +101,8 @@ int run_table(const Options& options, const std::string& directory, bool has_mou
     return 0;
   }
   const auto start = std::chrono::steady_clock::now();
-  Laboratory laboratory(directory, {});
-  fmt::print("undisturbed: {:.1f} s\n{}", laboratory.golden_seconds(), kHead);
+  FaultHarness harness(directory, {});
+  fmt::print("undisturbed: {:.1f} s\n{}", harness.golden_seconds(), kHead);
   std::string table = kHead;
   int num_failed = 0;
   const auto add = [&](const Row& row) {
@@ -114,11 +114,11 @@ int run_table(const Options& options, const std::string& directory, bool has_mou
   };
   for (const FaultCase& given : cases) {
     const bool can_run = (has_mounts || !given.needs_mounts) && (has_preload || !given.needs_preload);
-    add(can_run ? run_case(laboratory, given, options.num_times)
+    add(can_run ? run_case(harness, given, options.num_times)
                 : Row{given.fault, given.phase, "not run: the system does not let it"});
   }
   if (std::regex_search("bit flipped in 200 places", std::regex(options.only)))
-    for (const Row& row : flip_rows(laboratory)) add(row);
+    for (const Row& row : flip_rows(harness)) add(row);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   fmt::print("{} rows in {:.0f} s, {} failed\n", cases.size(), seconds, num_failed);
   if (!options.table.empty()) std::ofstream(options.table) << table;

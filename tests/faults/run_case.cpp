@@ -34,9 +34,9 @@ struct Seen {
 
 class CaseRun {
  public:
-  CaseRun(Laboratory& laboratory, const FaultCase& given)
-      : laboratory_(laboratory), given_(given), place_(laboratory.make_place("row", given.start)) {}
-  ~CaseRun() { laboratory_.clear(place_); }
+  CaseRun(FaultHarness& harness, const FaultCase& given)
+      : harness_(harness), given_(given), place_(harness.make_place("row", given.start)) {}
+  ~CaseRun() { harness_.clear(place_); }
   CaseRun(const CaseRun&) = delete;
   CaseRun& operator=(const CaseRun&) = delete;
 
@@ -46,11 +46,11 @@ class CaseRun {
     if (given_.start == Start::kInDpo) steps_done_ += 25;
     for (const Attempt& attempt : given_.attempts) meet_fault(attempt);
     if (given_.mend) given_.mend(place_);
-    const RunResult last = laboratory_.start(place_, {.num_ranks = given_.last_ranks}, given_.is_async);
+    const RunResult last = harness_.start(place_, {.num_ranks = given_.last_ranks}, given_.is_async);
     require(last.exit_code == 0,
             fmt::format("the next start ended with {}:\n{}{}", last.exit_code, last.err, last.launcher));
     count_lost(last);
-    const std::string differs = difference(read_outcome(place_), laboratory_.golden());
+    const std::string differs = difference(read_outcome(place_), harness_.golden());
     seen_.has_same_bits = differs.empty();
     require(seen_.has_same_bits, differs);
     require(seen_.steps_lost <= given_.max_steps_lost, fmt::format("{} steps were lost", seen_.steps_lost));
@@ -65,7 +65,7 @@ class CaseRun {
   }
 
   void meet_fault(const Attempt& attempt) {
-    const RunResult result = laboratory_.start(place_, attempt, given_.is_async);
+    const RunResult result = harness_.start(place_, attempt, given_.is_async);
     const std::string printed = result.err + result.launcher;
     seen_.exit_codes.push_back(std::to_string(result.exit_code));
     require(!result.has_timed_out, "it hung");
@@ -77,7 +77,7 @@ class CaseRun {
     require(attempt.points.empty() || is_wrong_number || time_of_fault(result.err) > 0,
             "the fault did not come:\n" + printed);
     require(attempt.exit_code == 76 || printed.find("watchdog: ") == std::string::npos, "false alarm:\n" + printed);
-    require(wait_for_end_of(laboratory_.mark(), kTimeToEndSeconds), "processes were left");
+    require(wait_for_end_of(harness_.mark(), kTimeToEndSeconds), "processes were left");
     if (given_.max_detect_seconds > 0) {
       const double fault = result.acted_at > 0 ? result.acted_at : time_of_fault(result.err);
       seen_.seconds_to_detect = std::max(seen_.seconds_to_detect, result.ended_at - fault);
@@ -96,7 +96,7 @@ class CaseRun {
   }
 
   void look_for_leftovers(const std::string& when) {
-    for (const int process : processes_with(laboratory_.mark()))
+    for (const int process : processes_with(harness_.mark()))
       seen_.left.push_back(when + "process " + std::to_string(process));
     for (const std::string& name : shared_memory_files())
       if (std::find(segments_before_.begin(), segments_before_.end(), name) == segments_before_.end())
@@ -104,7 +104,7 @@ class CaseRun {
     for (const std::string& name : temporary_files(place_.directory)) seen_.left.push_back(when + name);
   }
 
-  Laboratory& laboratory_;
+  FaultHarness& harness_;
   const FaultCase& given_;
   const Place place_;
   const std::vector<std::string> segments_before_ = shared_memory_files();  // others', where /dev/shm is everybody's
@@ -142,7 +142,7 @@ int first_step(const std::string& log) {
   return step + (is_in_first ? 0 : kStepsPerStage);
 }
 
-Row run_case(Laboratory& laboratory, const FaultCase& given, int num_times) {
+Row run_case(FaultHarness& harness, const FaultCase& given, int num_times) {
   const double start = monotonic_seconds();
   Row row{given.fault, given.phase};
   std::vector<double> times;
@@ -151,7 +151,7 @@ Row run_case(Laboratory& laboratory, const FaultCase& given, int num_times) {
   for (int time = 0; time < num_times; ++time) {
     Seen seen;
     try {
-      seen = CaseRun(laboratory, given).run();
+      seen = CaseRun(harness, given).run();
     } catch (const std::exception& error) {
       seen.failures.emplace_back(error.what());
     }

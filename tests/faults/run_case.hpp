@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "tests/faults/fault_case.hpp"
-#include "tests/faults/laboratory.hpp"
+#include "tests/faults/fault_harness.hpp"
 
 namespace plumb::test {
 
@@ -23,6 +23,6 @@ int last_step(const std::string& log, int before);
 int first_step(const std::string& log);
 
 /// num_times times, with the median of the times to detect.
-Row run_case(Laboratory& laboratory, const FaultCase& given, int num_times);
+Row run_case(FaultHarness& harness, const FaultCase& given, int num_times);
 
 }  // namespace plumb::test

@@ -102,7 +102,7 @@ Outcome train(const Communicator& comm, const Case& given) {
   Outcome outcome;
   SftObjective objective(1e-6, TokenLoss::kNll);
   for (uint64_t step = 0; step < 3; ++step) {
-    ObjectiveSums sums = objective.no_sums();
+    ObjectiveSums sums = objective.empty_sums();
     for (int64_t a = 0; a < options.accumulation_steps; ++a) {
       const int64_t number = a * comm.size() + comm.rank();
       MicroBatch batch = test::random_batch(step, static_cast<uint64_t>(number), config.vocab_size);
@@ -161,7 +161,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, AdaptedModelBits,
 /// Loss and adapters' gradient norm over one micro-batch, of this model on this rank alone.
 double loss_of(TrainableModel& model, const MicroBatch& batch) {
   SftObjective objective(1e-6, TokenLoss::kNll);
-  ObjectiveSums sums = objective.no_sums();
+  ObjectiveSums sums = objective.empty_sums();
   model.evaluate(batch, objective.read_rows(batch),
                  [&](const at::Tensor& hidden, const HeadTensors& head, const HeadTensors*) {
                    return objective.apply(hidden, batch, head, nullptr, {}, sums);
@@ -221,7 +221,7 @@ TEST(AdaptedModel, ExchangesAdaptersOnly) {
   model.load_base(frozen_source());
   comm.barrier();
   SftObjective objective(1e-6, TokenLoss::kNll);
-  ObjectiveSums sums = objective.no_sums();
+  ObjectiveSums sums = objective.empty_sums();
   const MicroBatch batch = test::random_batch(0, static_cast<uint64_t>(comm.rank()), config.vocab_size);
   model.accumulate(batch, 0, {}, [&](const at::Tensor& hidden, const HeadTensors& head, const HeadTensors* gradients) {
     EXPECT_FALSE(gradients->norm_D.defined() || gradients->head_VD.defined()) << "the head is frozen";

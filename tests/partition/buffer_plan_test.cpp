@@ -27,7 +27,7 @@ bool overlap(const Buffer& a, const Buffer& b) {
   return a.offset_bytes < b.offset_bytes + b.bytes && b.offset_bytes < a.offset_bytes + a.bytes;
 }
 
-TEST(BufferPlan, NeighboursNeverShareMemory) {
+TEST(BufferPlan, NeighborsNeverShareMemory) {
   for (bool is_tied : {false, true}) {
     for (int64_t element_bytes : {2, 4}) {
       const auto plan = plan_buffers(shard_layouts(test::tiny_config(is_tied), 3), is_tied, element_bytes);
@@ -68,7 +68,7 @@ TEST(BufferPlan, OfAWorldOfOneHasNoBuffersForWhatIsUsedInPlace) {
   EXPECT_FALSE(in_place(2, 1, Reduction::kFast).gradients || in_place(2, 1, Reduction::kFast).parameters);
 }
 
-TEST(BufferPlan, TakesTwoNeighboursOfMemoryAndNoMore) {
+TEST(BufferPlan, TakesTwoNeighborsOfMemoryAndNoMore) {
   const auto units = shard_layouts(test::tiny_config(false), 2);
   const auto plan = plan_buffers(units, false, 4);
   int64_t most = 0;

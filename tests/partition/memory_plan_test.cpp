@@ -60,7 +60,7 @@ TEST(MemoryPlan, OfAnAdapterIsAFrozenBaseAndASmallUnit) {
   EXPECT_EQ(plan.total_bytes(1, 1), plan.rank_bytes() + plan.slot_bytes + plan.base_bytes);
 }
 
-TEST(MemoryPlan, OfAQuantisedBaseHasMatricesInFourBitsAndOneOfThemPlain) {
+TEST(MemoryPlan, OfAQuantizedBaseHasMatricesInFourBitsAndOneOfThemPlain) {
   PlanInput input = tiny_input();
   input.nf4_format = nested_nf4;
   input.element_bytes = 2;

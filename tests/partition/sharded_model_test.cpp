@@ -37,7 +37,7 @@ Outcome train(const Communicator& comm, const ModelConfig& config, EngineOptions
   Outcome outcome;
   SftObjective objective(1e-6, TokenLoss::kNll);
   for (uint64_t step = 0; step < 3; ++step) {
-    ObjectiveSums sums = objective.no_sums();
+    ObjectiveSums sums = objective.empty_sums();
     for (int64_t a = 0; a < options.accumulation_steps; ++a) {
       const MicroBatch batch =
           test::random_batch(step, static_cast<uint64_t>(a * comm.size() + comm.rank()), config.vocab_size);

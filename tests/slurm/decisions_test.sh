@@ -63,7 +63,7 @@ for given in 0 2 65 70 74; do
   expect "restart after $given" $restarted no
 done
 STATE=COMPLETING start 85
-expect "restart of a job that was cancelled" $restarted no
+expect "restart of a job that was canceled" $restarted no
 
 # Three restarts without a new checkpoint, and no more; a new one makes up for them.
 rm -rf out

@@ -3,7 +3,7 @@
 # shellcheck disable=SC2154 # job, name and run are of jobs.sh
 
 # shellcheck disable=SC2034 # for run.sh
-readonly scenarios=(walltime_twice killed_rank stopped_rank killed_slurmd power_cut crash_loop cancelled full_disk chain pipeline readme)
+readonly scenarios=(walltime_twice killed_rank stopped_rank killed_slurmd power_cut crash_loop canceled full_disk chain pipeline readme)
 
 undisturbed() {
   submit golden -- "${run[@]}" --output_dir golden
@@ -40,7 +40,7 @@ has_ended_with() { (($(grep -cs "exit code $1;" "$name.log") == $2)); }
 has_ended_somehow() { logs "^train.sbatch: job .*exit code"; }
 
 # A signal to a rank on another host than the first: DIRECTORY SIGNAL EXIT_CODES TITLE [OPTIONS of plumb]
-signalled_rank() {
+signaled_rank() {
   local directory=$1 signal=$2 codes=$3 title=$4
   shift 4
   submit "$directory" -- "${run[@]}" --output_dir "$directory" "$@"
@@ -55,10 +55,10 @@ signalled_rank() {
   row "$title" $detected "$(has_golden_bits)"
 }
 
-killed_rank() { signalled_rank killed_rank KILL "(137|143) 0" "SIGKILL of a rank"; }
+killed_rank() { signaled_rank killed_rank KILL "(137|143) 0" "SIGKILL of a rank"; }
 
 stopped_rank() {
-  signalled_rank stopped_rank STOP "(76|137|143) 0" "SIGSTOP of a rank (watchdog: 10 s)" --watchdog_seconds 10
+  signaled_rank stopped_rank STOP "(76|137|143) 0" "SIGSTOP of a rank (watchdog: 10 s)" --watchdog_seconds 10
 }
 
 # The ranks of that host live on, until Slurm gives the host up and ends the job: by signals, which the ranks may have
@@ -108,18 +108,18 @@ crash_loop() {
   row "... the same command without the fault" - "$(has_golden_bits crash_loop)"
 }
 
-cancelled() {
-  submit cancelled -- "${run[@]}" --output_dir cancelled
+canceled() {
+  submit canceled -- "${run[@]}" --output_dir canceled
   wait_for_log "^step 15/"
   scancel "$job"
   wait_for_end
   expect "state" "$(scontrol show job "$job" | sed -n 's/.*JobState=\([A-Z]*\).*/\1/p')" CANCELLED
   expect "restarts" "$(restarts)" 0
   row "scancel" - -
-  submit cancelled_again -- "${run[@]}" --output_dir cancelled
+  submit canceled_again -- "${run[@]}" --output_dir canceled
   wait_for_end
-  expect "same bits" "$(has_golden_bits cancelled)" yes
-  row "... submitted again" - "$(has_golden_bits cancelled)"
+  expect "same bits" "$(has_golden_bits canceled)" yes
+  row "... submitted again" - "$(has_golden_bits canceled)"
 }
 
 # An error that no restart mends.

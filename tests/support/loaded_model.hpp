@@ -62,7 +62,7 @@ inline at::Tensor hidden_states(const LoadedModel& model, const MicroBatch& batc
   at::Tensor x = model.parameter(0, ParameterKind::kEmbedding).index_select(0, at::tensor(batch.token_ids));
   for (int64_t layer = 0; layer < model.config.num_layers; ++layer) {
     const auto unit = static_cast<size_t>(layer) + 1;
-    BlockKept kept;
+    BlockActivations kept;
     x = block_forward(context, layer, block_tensors(model.layouts[unit], model.units[unit]), x, kept);
   }
   return x;

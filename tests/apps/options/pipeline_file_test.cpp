@@ -198,11 +198,11 @@ TEST(RunInputs, OnOtherRanksAccumulationBecomesWhatKeepsTheRowsOfAStep) {
   options.gradient_accumulation_steps = 3;
   options.texts = {{"gradient_accumulation_steps", "3"}};
   const Inputs on_8_ranks = describe_step(options, 8);
-  EXPECT_EQ(accumulation_to_go_on_with(on_8_ranks, options, 8), 3);
-  EXPECT_EQ(accumulation_to_go_on_with(on_8_ranks, options, 6), 4);
-  EXPECT_EQ(accumulation_to_go_on_with(on_8_ranks, options, 1), 24);
-  EXPECT_EQ(accumulation_to_go_on_with({}, options, 6), 3);  // nothing to go on with
-  EXPECT_EQ(accumulation_to_go_on_with(on_8_ranks, options, 5), 3);
+  EXPECT_EQ(accumulation_for_resume(on_8_ranks, options, 8), 3);
+  EXPECT_EQ(accumulation_for_resume(on_8_ranks, options, 6), 4);
+  EXPECT_EQ(accumulation_for_resume(on_8_ranks, options, 1), 24);
+  EXPECT_EQ(accumulation_for_resume({}, options, 6), 3);  // nothing to go on with
+  EXPECT_EQ(accumulation_for_resume(on_8_ranks, options, 5), 3);
   EXPECT_NO_THROW(check_ranks_share_steps(on_8_ranks, options, 6));
   EXPECT_NO_THROW(check_ranks_share_steps({}, options, 5));
   try {
@@ -213,7 +213,7 @@ TEST(RunInputs, OnOtherRanksAccumulationBecomesWhatKeepsTheRowsOfAStep) {
   }
   options.gradient_accumulation_steps = 6;
   options.texts = {{"gradient_accumulation_steps", "6"}};  // who says so is meant
-  EXPECT_EQ(accumulation_to_go_on_with(on_8_ranks, options, 5), 6);
+  EXPECT_EQ(accumulation_for_resume(on_8_ranks, options, 5), 6);
   EXPECT_NO_THROW(check_ranks_share_steps(on_8_ranks, options, 5));
 }
 

@@ -49,8 +49,8 @@ std::unique_ptr<Objective> make_dpo(const std::vector<std::string>& losses, std:
   return std::make_unique<DpoObjective>(options, kNormEpsilon);
 }
 
-std::unique_ptr<Objective> make_reward(std::optional<double> centre) {
-  return std::make_unique<RewardObjective>(kNormEpsilon, centre, std::nullopt);
+std::unique_ptr<Objective> make_reward(std::optional<double> center) {
+  return std::make_unique<RewardObjective>(kNormEpsilon, center, std::nullopt);
 }
 
 const Case kCases[] = {

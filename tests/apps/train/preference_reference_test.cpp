@@ -1,4 +1,4 @@
-// Reward modelling and DPO against records of TRL in float32: the same pairs give the same losses and metrics, step by
+// Reward modeling and DPO against records of TRL in float32: the same pairs give the same losses and metrics, step by
 // step, on any number of ranks, for every loss of TRL.
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
@@ -117,8 +117,8 @@ TEST_P(GoldenReward, EveryStepAgreesWithTrl) {
   at::set_num_threads(1);
   const Communicator comm;
   Record record(GetParam(), HeadKind::kScore, comm);
-  const double centre = record.number("center");
-  RewardObjective objective(record.model.config().rms_norm_eps, centre > 0 ? std::optional(centre) : std::nullopt,
+  const double center = record.number("center");
+  RewardObjective objective(record.model.config().rms_norm_eps, center > 0 ? std::optional(center) : std::nullopt,
                             record.model.config().pad_token_id);
   record.replay(objective, [](auto&, int64_t) {});
 }

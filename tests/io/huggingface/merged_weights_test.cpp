@@ -167,7 +167,7 @@ TEST_F(MergedWeights, OfAnAdapterThatChangesNothingAreTheBase) {
   for (const UnitLayout& unit : model.units()) EXPECT_EQ(read_whole_unit(model, unit), read_whole_unit(base, unit));
 }
 
-TEST_F(MergedWeights, OnANf4BaseAreSumsWithDequantisedNumbers) {
+TEST_F(MergedWeights, OnANf4BaseAreSumsWithDequantizedNumbers) {
   write_adapter({.r = 2, .lora_alpha = 2, .target_modules = {{"o_proj"}, ""}}, model_);
   const HfModel base(directory_.path(), HfModelOptions{.quantizes = true});
   for_each_parameter(merged({.quantizes = true}), base, [&](const Parameter& parameter, auto values, auto base_values) {

@@ -114,7 +114,7 @@ inline std::vector<float> read_values(const HfModel& model, const UnitLayout& un
 
 class Nf4Checkpoint : public testing::Test {
  protected:
-  /// The quantised model of a source in this dtype, whose files tensors_ holds afterwards.
+  /// The quantized model of a source in this dtype, whose files tensors_ holds afterward.
   void make(Dtype dtype = Dtype::kBf16, bool is_nested = true) {
     for (const char* name : {"source", "target"}) std::filesystem::remove_all(directory_ / name);
     write_source(directory_, "source", config_, dtype);

@@ -50,7 +50,7 @@ TEST_F(Nf4Checkpoint, IsReadBackToTheBit) {
     }
 }
 
-TEST_F(Nf4Checkpoint, GivesEveryRangeOfAUnitDequantised) {
+TEST_F(Nf4Checkpoint, GivesEveryRangeOfAUnitDequantized) {
   for (const bool is_nested : {true, false}) {
     make(Dtype::kF32, is_nested);
     const HfModel quantizing(source_, {.quantizes = true, .quantizes_scales = is_nested}), stored(target_);

@@ -94,7 +94,7 @@ TEST_F(Nf4Refusal, NamesTheScaleThatIsNotFinite) {
   }
 }
 
-TEST_F(Nf4Refusal, RefusesOtherQuantisations) {
+TEST_F(Nf4Refusal, RefusesOtherQuantizations) {
   make();
   const json good = config_of("target");
   const auto refusal_of_config = [&](const char* key, const json& value) {

@@ -133,7 +133,7 @@ TEST(SvgPlot, APointerReadsEveryEvaluation) {
   EXPECT_NE(svg.find("step 151 \u00b7 training 0.06623 \u00b7 evaluation 0.25"), std::string::npos);
 }
 
-TEST(SvgPlot, CompanionsShareColourAndOnePlaceInTheLegend) {
+TEST(SvgPlot, CompanionsShareColorAndOnePlaceInTheLegend) {
   const std::string svg = render_line_plot(plot_of(
       {falling(5), falling(5), {"held out", falling(3).points, true, 0}, {"held out", falling(3).points, true, 1}}));
   EXPECT_EQ(num_found(svg, "<li>"), 3u);

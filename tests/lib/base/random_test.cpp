@@ -65,7 +65,7 @@ TEST(RandomNormal, HasTheMomentsOfTheNormal) {
   EXPECT_NEAR(static_cast<double>(beyond_two) / kCount, share, 5 * std::sqrt(share * (1 - share) / kCount));
 }
 
-TEST(RandomNormal, NeighboursAreNotCorrelated) {
+TEST(RandomNormal, NeighborsAreNotCorrelated) {
   constexpr int kCount = 100000;
   double along_counter = 0, along_stream = 0;
   for (uint64_t i = 0; i < kCount; ++i) {

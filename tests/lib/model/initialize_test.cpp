@@ -27,24 +27,24 @@ ModelConfig biased_config() {
 
 std::vector<float> whole(const UnitLayout& unit, uint64_t seed = 42) {
   std::vector<float> values(unit.num_elements);
-  initialise_unit_range(unit, 0.02, seed, 0, unit.num_elements, values);
+  initialize_unit_range(unit, 0.02, seed, 0, unit.num_elements, values);
   return values;
 }
 
-TEST(InitialiseUnitRange, PiecesMakeTheWhole) {
+TEST(InitializeUnitRange, PiecesMakeTheWhole) {
   for (const UnitLayout& unit : unit_layouts(biased_config())) {
     const std::vector<float> expected = whole(unit);
     std::vector<float> got(expected.size(), -1.0f);
     const int64_t piece = 997;
     for (int64_t begin = 0; begin < unit.num_elements; begin += piece) {
       const int64_t end = std::min(begin + piece, unit.num_elements);
-      initialise_unit_range(unit, 0.02, 42, begin, end, std::span(got).subspan(begin, end - begin));
+      initialize_unit_range(unit, 0.02, 42, begin, end, std::span(got).subspan(begin, end - begin));
     }
     EXPECT_EQ(got, expected) << unit.name;
   }
 }
 
-TEST(InitialiseUnitRange, NormsAreOneBiasesAndGapsZeroMatricesNormal) {
+TEST(InitializeUnitRange, NormsAreOneBiasesAndGapsZeroMatricesNormal) {
   for (const UnitLayout& unit : unit_layouts(biased_config())) {
     const std::vector<float> values = whole(unit);
     std::vector<bool> is_parameter(values.size(), false);
@@ -71,7 +71,7 @@ TEST(InitialiseUnitRange, NormsAreOneBiasesAndGapsZeroMatricesNormal) {
   }
 }
 
-TEST(InitialiseUnitRange, NoTwoParametersOrSeedsAreAlike) {
+TEST(InitializeUnitRange, NoTwoParametersOrSeedsAreAlike) {
   const std::vector<UnitLayout> units = unit_layouts(biased_config());
   const std::vector<float> first = whole(units[1]), second = whole(units[2]);
   for (const Parameter& a : units[1].parameters) {
@@ -83,10 +83,10 @@ TEST(InitialiseUnitRange, NoTwoParametersOrSeedsAreAlike) {
   EXPECT_NE(whole(units[0], 1), whole(units[0], 2));
 }
 
-TEST(InitialiseUnitRange, PastTheUnitIsZero) {
+TEST(InitializeUnitRange, PastTheUnitIsZero) {
   const UnitLayout unit = unit_layouts(biased_config())[1];
   std::vector<float> values(100, -1.0f);
-  initialise_unit_range(unit, 0.02, 42, unit.num_elements, unit.num_elements + 100, values);
+  initialize_unit_range(unit, 0.02, 42, unit.num_elements, unit.num_elements + 100, values);
   EXPECT_EQ(values, std::vector<float>(100, 0.0f));
 }
 

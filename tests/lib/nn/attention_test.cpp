@@ -43,7 +43,7 @@ struct Computed {
 Computed compute(const AttentionCase& given, const at::Tensor& qkv, const at::Tensor& dout) {
   // NaN wherever nothing is written
   const at::Tensor out = at::full_like(dout, std::nan("")), dqkv = at::full_like(qkv, std::nan(""));
-  AttentionKept kept;
+  AttentionActivations kept;
   attention_forward(given.shape, qkv, {given.document_begin, {}}, out, kept);
   attention_backward(given.shape, qkv, {given.document_begin, {}}, kept, dout, dqkv);
   return {out, dqkv, kept.outputs.size()};
@@ -82,7 +82,7 @@ TEST_P(Attention, InFloat32EqualsTheReference) { expect_reference(at::kFloat, 33
 // Inputs are exact. Probabilities, outputs and, backwards, the gradients of scores are each stored in 8 bits.
 TEST_P(Attention, InBFloat16EqualsTheReference) { expect_reference(at::kBFloat16, 3 * 0x1p-8); }
 
-TEST(AttentionCalls, AreSharedByNeighboursOfEqualLength) {
+TEST(AttentionCalls, AreSharedByNeighborsOfEqualLength) {
   const AttentionShape shape{2, 1, 8, 0};
   const auto num_calls = [&](const Documents& documents) {
     const AttentionCase given{"", shape, documents};

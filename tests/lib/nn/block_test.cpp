@@ -89,7 +89,7 @@ Computed compute(const ModelConfig& config, const Documents& documents, const at
   const UnitLayout unit = unit_of(config);
   const BlockContext context(config, {documents, {}}, read_rows);
   const BlockTensors parameters = block_tensors(unit, flat);
-  BlockKept kept;
+  BlockActivations kept;
   Computed result;
   result.out = block_forward(context, kLayer, parameters, input, kept);
   if (recomputes) {
@@ -197,7 +197,7 @@ TEST_P(Block, AddsItsGradientsWhereAskedTo) {
   const at::Tensor flat = random_parameters(unit, at::kFloat), input = randn(documents), dout = randn(documents);
   const Computed written = compute(config_, documents, flat, input, dout);
   const BlockContext context(config_, {documents, {}});
-  BlockKept kept;
+  BlockActivations kept;
   block_forward(context, kLayer, block_tensors(unit, flat), input, kept);
   const at::Tensor before = random_parameters(unit, at::kFloat), sum = before.clone();
   block_backward(context, kLayer, block_tensors(unit, flat), kept, dout, {block_tensors(unit, sum), true});

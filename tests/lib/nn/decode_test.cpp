@@ -78,7 +78,7 @@ at::Tensor full_forward(const ModelConfig& config, const std::vector<at::Tensor>
   const BlockContext context(config, {documents, {}});
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     const auto unit = static_cast<size_t>(layer) + 1;
-    BlockKept kept;
+    BlockActivations kept;
     x = block_forward(context, layer, block_tensors(layouts[unit], units[unit]), x, kept);
   }
   x = x.to(at::kFloat);

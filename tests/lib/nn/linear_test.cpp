@@ -49,7 +49,7 @@ at::Tensor mask_of(const Dropout& dropout) {
   const at::Tensor identity = at::eye(kInputs);
   linear.lora.a_RI = identity;
   linear.lora.modules = {{0, kInputs, 0, kInputs, 1.0, identity, {}}};
-  LinearKept kept;
+  LinearActivations kept;
   return linear_forward(linear, at::ones({kTokens, kInputs}), {}, dropout, kept);
 }
 
@@ -117,7 +117,7 @@ TEST_P(AdaptedLinear, IsThatOfThePapers) {
       torch::autograd::grad({(expected * dy.to(at::kDouble)).sum()}, leaves);
   if (given.has_bias) expected = expected + linear.bias_O.to(at::kDouble);
 
-  LinearKept kept;
+  LinearActivations kept;
   const at::Tensor y = linear_forward(linear, x, {}, dropout, kept);
   const at::Tensor dy_before = dy.clone();
   const LinearInputGradient backward = linear_backward_input(linear, dy, kept, dropout, true, &gradients);
@@ -155,7 +155,7 @@ TEST(Dropout, IsAFunctionOfItsStream) {
   EXPECT_TRUE(mask_of({0, 1, 1}).equal(at::ones({kTokens, kInputs})));
 }
 
-TEST(Linear, WithNf4EqualsItsDequantisedSelf) {
+TEST(Linear, WithNf4EqualsItsDequantizedSelf) {
   at::manual_seed(4);
   const at::Tensor first = at::randn({6, 33}), second = at::randn({5, 33});
   const Nf4Layout layouts[] = {nf4_layout(first.numel(), true), nf4_layout(second.numel(), true)};
@@ -169,7 +169,7 @@ TEST(Linear, WithNf4EqualsItsDequantisedSelf) {
   }
   for (size_t i = 0; i < 2; ++i) linear.quantized.layers.push_back({layouts[i], bytes[i].data(), Dtype::kF32});
   const at::Tensor plain = linear.weight().clone();
-  EXPECT_LT((plain - at::cat({first, second})).abs().max().item<double>(), 0.5) << "close to what was quantised";
+  EXPECT_LT((plain - at::cat({first, second})).abs().max().item<double>(), 0.5) << "close to what was quantized";
   for (size_t i = 0; i < 2; ++i) {
     std::vector<float> values(weights[i].numel());
     nf4_dequantize(linear.quantized.layers[i], 0, values);

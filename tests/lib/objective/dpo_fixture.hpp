@@ -165,8 +165,9 @@ inline HeadTensors no_gradients(const HeadTensors& head) {
 
 inline DpoOutput run_dpo(const DpoInput& input, const DpoOptions& options) {
   DpoObjective objective(options, kNormEpsilon);
-  if (objective.needs_survey()) objective.take_surveys({objective.survey(input.hidden_TD, input.batch, input.head)});
-  ObjectiveSums sums = objective.no_sums();
+  if (objective.needs_global_statistics())
+    objective.set_global_statistics({objective.survey(input.hidden_TD, input.batch, input.head)});
+  ObjectiveSums sums = objective.empty_sums();
   const HeadTensors gradients = no_gradients(input.head);
   DpoOutput output;
   output.dhidden =

@@ -83,7 +83,7 @@ TEST(Dpo, InBFloat16EqualsThePlainOne) {
 TEST(Dpo, MetricsComeInTheOrderOfTrl) {
   const DpoObjective objective(DpoOptions{}, kNormEpsilon);
   std::vector<std::string> names;
-  for (const Metric& metric : objective.metrics(objective.no_sums(), true)) names.push_back(metric.name);
+  for (const Metric& metric : objective.metrics(objective.empty_sums(), true)) names.push_back(metric.name);
   EXPECT_EQ(names, (std::vector<std::string>{"loss", "entropy", "mean_token_accuracy", "rewards/chosen",
                                              "rewards/rejected", "rewards/accuracies", "rewards/margins",
                                              "logps/chosen", "logps/rejected", "logits/chosen", "logits/rejected"}));
@@ -107,11 +107,12 @@ TEST(Dpo, SeveralMicroBatchesAreOne) {
       const BatchWeight one = objective.weigh(part.batch);
       weight.items += one.items;
       weight.chosen_tokens += one.chosen_tokens;
-      if (objective.needs_survey()) surveys.push_back(objective.survey(part.hidden_TD, part.batch, part.head));
+      if (objective.needs_global_statistics())
+        surveys.push_back(objective.survey(part.hidden_TD, part.batch, part.head));
     }
     EXPECT_EQ(weight.items, 7);
-    if (objective.needs_survey()) objective.take_surveys(surveys);
-    ObjectiveSums sums = objective.no_sums();
+    if (objective.needs_global_statistics()) objective.set_global_statistics(surveys);
+    ObjectiveSums sums = objective.empty_sums();
     at::Tensor dnorm = at::zeros_like(expected.dnorm), dhead = at::zeros_like(expected.dhead);
     std::vector<at::Tensor> dhidden;
     for (const DpoInput& part : parts) {
@@ -179,7 +180,7 @@ TEST(Dpo, WithoutGradientsHasTheSameMetrics) {
   at::manual_seed(7);
   const DpoInput input(5, 10, 50, 24, at::kFloat);
   DpoObjective objective(DpoOptions{}, kNormEpsilon);
-  ObjectiveSums sums = objective.no_sums();
+  ObjectiveSums sums = objective.empty_sums();
   EXPECT_FALSE(objective.apply(input.hidden_TD, input.batch, input.head, nullptr, {}, sums).defined());
   const auto expected = run_dpo(input, DpoOptions{}).metrics;
   for (const Metric& metric : objective.metrics(sums, true)) EXPECT_EQ(metric.value, expected.at(metric.name));

@@ -97,7 +97,7 @@ Output run_reward(const std::vector<Input>& parts, std::optional<double> center)
   RewardObjective objective(kNormEpsilon, center, {});
   BatchWeight weight;
   for (const Input& part : parts) weight.items += objective.weigh(part.batch).items;
-  ObjectiveSums sums = objective.no_sums();
+  ObjectiveSums sums = objective.empty_sums();
   Output output;
   std::vector<at::Tensor> dhidden;
   for (const Input& part : parts) {
@@ -151,21 +151,21 @@ TEST(Reward, OfAnEmptyMicroBatchIsNothing) {
   input.hidden_TD = input.hidden_TD.narrow(0, 0, 1);
   RewardObjective objective(kNormEpsilon, 0.1, {});
   EXPECT_EQ(objective.weigh(input.batch).items, 0);
-  ObjectiveSums sums = objective.no_sums();
+  ObjectiveSums sums = objective.empty_sums();
   const HeadTensors gradients = no_gradients(input.head);
   const at::Tensor dhidden = objective.apply(input.hidden_TD, input.batch, input.head, &gradients, {5, 0}, sums);
   EXPECT_EQ(dhidden.sizes(), input.hidden_TD.sizes());
   for (const at::Tensor& gradient : {dhidden, gradients.norm_D, gradients.head_VD})
     EXPECT_TRUE(gradient.eq(0).all().item<bool>());
   EXPECT_EQ(sums.num_tokens, 0);
-  EXPECT_EQ(sums.counts, objective.no_sums().counts);
+  EXPECT_EQ(sums.counts, objective.empty_sums().counts);
   EXPECT_TRUE(document_rewards(input.hidden_TD, input.batch, input.head, kNormEpsilon, {}).empty());
 }
 
 TEST(Reward, MetricsComeInTheOrderOfTrl) {
   RewardObjective objective(kNormEpsilon, {}, {});
   std::vector<std::string> names;
-  for (const Metric& metric : objective.metrics(objective.no_sums(), true)) names.push_back(metric.name);
+  for (const Metric& metric : objective.metrics(objective.empty_sums(), true)) names.push_back(metric.name);
   EXPECT_EQ(names, (std::vector<std::string>{"loss", "min_reward", "mean_reward", "max_reward", "accuracy", "margin"}));
 }
 

@@ -110,7 +110,7 @@ TEST(AdamW8Bit, DecaysWhatTheRunsSayEvenWithinABlock) {
     EXPECT_FLOAT_EQ(parameters[i], i >= 100 && i < 300 ? start[i] : start[i] * 0.95f) << i;
 }
 
-/// Minimises sum a_i (x_i - b_i)^2 / 2 with a_i over two decades, and noise on the gradient; returns the last loss.
+/// Minimizes sum a_i (x_i - b_i)^2 / 2 with a_i over two decades, and noise on the gradient; returns the last loss.
 double loss_after_training(bool is_8bit) {
   AdamWState state(kCount, is_8bit);
   EXPECT_EQ(state.is_8bit(), is_8bit);

@@ -79,7 +79,7 @@ TEST(Tokenizer, CutsOutAddedTokens) {
   EXPECT_EQ(tokenizer.decode(Ids{301, 259, 303}, true), "hello<tool>");
 }
 
-TEST(Tokenizer, PrefersTheLongestAddedTokenAndHonoursItsFlags) {
+TEST(Tokenizer, PrefersTheLongestAddedTokenAndHonorsItsFlags) {
   Json json = byte_level_fixture();
   Json& added = json["added_tokens"];
   added.push_back(added_token(310, "<|end|>>", true));

@@ -25,7 +25,7 @@ Outcome read_outcome(const Place& place);
 /// "" where both are the same, else where they differ first.
 std::string difference(const Outcome& got, const Outcome& expected);
 
-class Laboratory {
+class FaultHarness {
  public:
   struct Length {
     int steps_per_stage = kStepsPerStage;
@@ -34,7 +34,7 @@ class Laboratory {
   };
 
   /// Makes the model and runs the pipeline once, undisturbed, on 8 ranks. Throws std::runtime_error.
-  Laboratory(const std::string& directory, const Length& length);
+  FaultHarness(const std::string& directory, const Length& length);
 
   const Outcome& golden() const { return golden_; }
   double golden_seconds() const { return golden_seconds_; }
@@ -48,7 +48,7 @@ class Laboratory {
   /// plumb in this place, with an environment in which its processes can be found.
   RunResult start(const Place& place, const Attempt& attempt, bool is_async) const;
 
-  /// "NAME=value" that the processes of this laboratory have in their environment.
+  /// "NAME=value" that the processes of this harness have in their environment.
   std::string mark() const { return "PLUMB_LABORATORY=" + directory_; }
 
  private:

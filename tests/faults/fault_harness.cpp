@@ -1,4 +1,4 @@
-#include "tests/faults/laboratory.hpp"
+#include "tests/faults/fault_harness.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -81,7 +81,8 @@ std::string difference(const Outcome& got, const Outcome& expected) {
   return "";
 }
 
-Laboratory::Laboratory(const std::string& directory, const Length& length) : directory_(directory), length_(length) {
+FaultHarness::FaultHarness(const std::string& directory, const Length& length)
+    : directory_(directory), length_(length) {
   fs::create_directories(directory + "/inputs");
   write_file(directory + "/inputs/rows.jsonl", rows());
   write_file(directory + "/inputs/pairs.jsonl", pairs());
@@ -100,7 +101,7 @@ Laboratory::Laboratory(const std::string& directory, const Length& length) : dir
   clear(place);
 }
 
-Place Laboratory::make_place(const std::string& name, Start start) {
+Place FaultHarness::make_place(const std::string& name, Start start) {
   Place place{directory_ + "/" + name};
   fs::remove_all(place.directory);
   fs::copy(directory_ + "/inputs", place.directory, fs::copy_options::recursive);
@@ -108,12 +109,12 @@ Place Laboratory::make_place(const std::string& name, Start start) {
   return place;
 }
 
-void Laboratory::clear(const Place& place) const {
+void FaultHarness::clear(const Place& place) const {
   remove_disk(place);
   fs::remove_all(place.directory);
 }
 
-std::string Laboratory::state_of(Start start) {
+std::string FaultHarness::state_of(Start start) {
   const bool is_in_dpo = start == Start::kInDpo;
   std::string kept = directory_ + (is_in_dpo ? "/in_dpo" : "/sft_done");
   if (fs::exists(kept)) return kept;
@@ -126,7 +127,7 @@ std::string Laboratory::state_of(Start start) {
   return kept;
 }
 
-void Laboratory::write_ini(const Place& place, int num_ranks, bool is_async) const {
+void FaultHarness::write_ini(const Place& place, int num_ranks, bool is_async) const {
   const auto line = [](const char* name, auto value) {
     return std::string(name) + " = " + std::to_string(value) + "\n";
   };
@@ -138,7 +139,7 @@ void Laboratory::write_ini(const Place& place, int num_ranks, bool is_async) con
                  (is_async ? "async_save = true\n" : "") + "[sft]\ndata = rows.jsonl\n[dpo]\ndata = pairs.jsonl\n");
 }
 
-RunResult Laboratory::start(const Place& place, const Attempt& attempt, bool is_async) const {
+RunResult FaultHarness::start(const Place& place, const Attempt& attempt, bool is_async) const {
   write_ini(place, attempt.num_ranks, is_async);
   RunOptions options;
   options.environment = attempt.environment;
