@@ -83,7 +83,7 @@ BlockParameters AdaptedModel::block_parameters(int unit_index, const at::Tensor&
                                                const at::Tensor& adapter_flat) {
   const int64_t layer = unit_index - 1;
   BlockParameters parameters = base_.block(unit_index, bytes);
-  std::array<LoraGroup, kNumProducts> groups = lora_groups(config_, adapter_, unit().unit(), layer, adapter_flat);
+  PerProduct<LoraGroup> groups = lora_groups(config_, adapter_, unit().unit(), layer, adapter_flat);
   for (size_t product = 0; product < kNumProducts; ++product) {
     LoraGroup& group = groups[product];
     std::vector<at::Tensor>& norms = squared_norms_[layer][product];

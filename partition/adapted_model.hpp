@@ -75,7 +75,7 @@ class AdaptedModel : public TrainableModel {
   AdamWState moments_;
   FrozenBase base_;
   UnitExchange exchange_;
-  std::vector<std::array<std::vector<at::Tensor>, kNumProducts>> squared_norms_;  // DoRA: of the base, by layer
+  std::vector<PerProduct<std::vector<at::Tensor>>> squared_norms_;  // DoRA: of the base, by layer
 };
 
 }  // namespace plumb

@@ -47,7 +47,7 @@ BufferPlan plan_slots(const std::vector<int>& order, const std::vector<ShardLayo
 int64_t scratch_elements(const std::vector<FrozenUnit>& units) {
   int64_t most = 0;
   for (const FrozenUnit& unit : units) {
-    std::array<int64_t, kNumProducts> elements{};
+    PerProduct<int64_t> elements{};
     for (const FrozenUnit::Quantized& matrix : unit.quantized)
       elements[product_of(matrix.parameter.kind)] += matrix.parameter.num_elements();
     most = std::max(most, *std::max_element(elements.begin(), elements.end()));
@@ -100,7 +100,7 @@ std::vector<FrozenUnit> frozen_units(const ModelConfig& config, const Adapter& a
   for (const UnitLayout& layout : unit_layouts(config)) {
     FrozenUnit& unit = units.emplace_back();
     unit.plain.name = layout.name;
-    std::array<bool, kNumProducts> is_quantized;  // a product is in NF4 if all its layers are
+    PerProduct<bool> is_quantized;  // a product is in NF4 if all its layers are
     is_quantized.fill(true);
     for (const Parameter& p : layout.parameters)
       if (is_block_matrix(p.kind) && !nf4_format(p)) is_quantized[product_of(p.kind)] = false;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "lib/base/check.hpp"
 #include "lib/objective/token_loss.hpp"
 #include "lib/optim/adamw_state.hpp"
 #include "partition/sharded_model.hpp"
@@ -36,7 +37,7 @@ BlockBytes adapter_block_bytes(const ModelConfig& config, const Adapter& adapter
   BlockBytes most{};
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     int64_t kept = 0;
-    std::array<int64_t, kNumProducts> working{};
+    PerProduct<int64_t> working{};
     for (const LoraTarget& target : adapter.targets) {
       if (target.layer != layer) continue;
       const std::vector<int64_t> shape = target_shape(config, target.kind);

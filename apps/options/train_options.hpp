@@ -8,6 +8,7 @@
 #include "apps/options/lora_options.hpp"
 #include "apps/options/options.hpp"
 #include "lib/objective/preference_loss.hpp"
+#include "partition/canonical_sum.hpp"
 
 namespace plumb {
 

@@ -1,6 +1,7 @@
 #include "io/dataset/prepare_key.hpp"
 
 #include "io/dataset/content_hash.hpp"
+#include "io/dataset/dataset_index.hpp"
 #include "io/dataset/token_shard.hpp"
 #include "io/file/sha256.hpp"
 #include "io/huggingface/tokenizer_files.hpp"

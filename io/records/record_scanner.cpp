@@ -34,7 +34,7 @@ bool is_json_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '
 
 std::string_view name_of(RecordFormat format) {
   constexpr std::string_view kNames[] = {"CSV", "TSV", "JSON Lines", "JSON array"};
-  return kNames[format];
+  return kNames[static_cast<size_t>(format)];
 }
 
 FileWindow::FileWindow(std::string path) : path_(std::move(path)) {

@@ -12,6 +12,7 @@
 
 #include "io/file/file.hpp"
 #include "io/file/json_tolerant.hpp"
+#include "io/report/text.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

@@ -6,7 +6,10 @@
 #include <cmath>
 
 namespace plumb {
+
 namespace {
+
+constexpr size_t kMaxListed = 20;  // elements of a list
 
 constexpr std::string_view kReplacement = "\xef\xbf\xbd";
 

@@ -5,6 +5,8 @@
 // arXiv:2106.09685; rsLoRA, arXiv:2312.03732; DoRA, arXiv:2402.09353.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -43,6 +45,15 @@ int64_t lowest_trained_layer(const ModelConfig& config, const Adapter& adapter);
 /// The matrix products of a block in order: layers with the same input share one.
 enum class Product { kQkv, kO, kGateUp, kDown };
 inline constexpr int kNumProducts = 4;
+/// One value for each product.
+template <class T>
+struct PerProduct : std::array<T, kNumProducts> {
+  using Base = std::array<T, kNumProducts>;
+  T& operator[](Product product) { return Base::operator[](static_cast<size_t>(product)); }
+  const T& operator[](Product product) const { return Base::operator[](static_cast<size_t>(product)); }
+  T& operator[](size_t product) { return Base::operator[](product); }
+  const T& operator[](size_t product) const { return Base::operator[](product); }
+};
 Product product_of(ParameterKind kind);
 
 }  // namespace plumb

@@ -42,7 +42,7 @@ BlockTensors block_tensors(const UnitLayout& unit, const at::Tensor& flat);
 /// The parameters of a block as they are used: norms, and four products whose matrices may be quantized or adapted.
 struct BlockParameters {
   at::Tensor input_norm_D, q_norm_K, k_norm_K, post_norm_D;
-  std::array<Linear, kNumProducts> linear;
+  PerProduct<Linear> linear;
 
   /// Implicit: plain matrices without adapters.
   BlockParameters(const BlockTensors& tensors);
@@ -54,13 +54,13 @@ struct BlockGradients {
   bool has_base = true;  // false: the base is frozen, and none of its gradients is computed
   BlockTensors base;
   bool adds_base = false;  // to what is there, instead of writing it
-  std::array<LoraGroup, kNumProducts> lora;
+  PerProduct<LoraGroup> lora;
   bool needs_input = true;  // false: nothing below this block is trained
 
   /// Implicit: all of the base.
   BlockGradients(const BlockTensors& tensors, bool adds = false) : base(tensors), adds_base(adds) {}
   /// Of adapters alone.
-  BlockGradients(std::array<LoraGroup, kNumProducts> adapters, bool needs_input_gradient)
+  BlockGradients(PerProduct<LoraGroup> adapters, bool needs_input_gradient)
       : has_base(false), lora(std::move(adapters)), needs_input(needs_input_gradient) {}
 };
 
@@ -95,7 +95,7 @@ struct BlockActivations {
   at::Tensor middle_RD;
   at::Tensor middle_rstd_R;
   at::Tensor gate_up_RE;
-  std::array<LinearActivations, kNumProducts> linear;
+  PerProduct<LinearActivations> linear;
 };
 
 /// Returns the block's output [T, D] in the dtype of the input; see BlockContext::read_rows for the last one.

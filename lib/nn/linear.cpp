@@ -32,7 +32,7 @@ at::Tensor dequantize(const QuantizedRows& matrix) {
 /// out = scale * a b, where `out` may be float32 and the product in bfloat16.
 void write_product(at::Tensor out, const at::Tensor& a, const at::Tensor& b, double scale) {
   if (out.scalar_type() == a.scalar_type()) {
-    matmul_out(out, a, b, scale);
+    matmul_into(out, a, b, scale);
   } else {
     out.copy_(at::mm(a, b)).mul_(scale);
   }
@@ -104,7 +104,7 @@ at::Tensor linear_forward(const Linear& linear, const at::Tensor& x_TI, const at
     y.copy_(addend);
     matmul_accumulate(y, x_TI, weight.t());
   } else {
-    matmul_out(y, x_TI, weight.t());
+    matmul_into(y, x_TI, weight.t());
   }
   if (lora.modules.empty()) return y;
   const at::Tensor dropped = drop(x_TI, dropout);
@@ -160,7 +160,7 @@ LinearInputGradient linear_backward_input(const Linear& linear, const at::Tensor
   for (size_t i = 0; i < lora.modules.size(); ++i) {
     const LoraGroup::Module& module = lora.modules[i];
     const at::Tensor part = columns(dy, module);
-    matmul_out(ranks(result.g_TR, module), part, module.b, module.scaling);
+    matmul_into(ranks(result.g_TR, module), part, module.b, module.scaling);
     write_product(gradients->modules[i].b, part.t(), ranks(kept.xa_TR, module), module.scaling);
   }
   if (!needs_dx) return result;
@@ -200,11 +200,11 @@ at::Tensor squared_row_norms(const at::Tensor& weight_OI) {
   return squares;
 }
 
-std::array<LoraGroup, kNumProducts> lora_groups(const ModelConfig& config, const Adapter& adapter,
-                                                const UnitLayout& unit, int64_t layer, const at::Tensor& flat) {
+PerProduct<LoraGroup> lora_groups(const ModelConfig& config, const Adapter& adapter, const UnitLayout& unit,
+                                  int64_t layer, const at::Tensor& flat) {
   using enum ParameterKind;
   const auto view = [&](const Parameter& p) { return flat.narrow(0, p.offset, p.num_elements()).view(p.shape); };
-  std::array<LoraGroup, kNumProducts> groups;
+  PerProduct<LoraGroup> groups;
   for (const LoraTarget& target : adapter.targets) {
     if (target.layer != layer) continue;
     LoraGroup& group = groups[product_of(target.kind)];

@@ -89,7 +89,7 @@ void linear_backward_a(const LinearInputGradient& backward, const at::Tensor& x_
 at::Tensor squared_row_norms(const at::Tensor& weight_OI);
 
 /// Views of one layer's adapters in the flat adapter (or of its gradient), by product. squared_norms stay undefined.
-std::array<LoraGroup, kNumProducts> lora_groups(const ModelConfig& config, const Adapter& adapter,
-                                                const UnitLayout& unit, int64_t layer, const at::Tensor& flat);
+PerProduct<LoraGroup> lora_groups(const ModelConfig& config, const Adapter& adapter, const UnitLayout& unit,
+                                  int64_t layer, const at::Tensor& flat);
 
 }  // namespace plumb

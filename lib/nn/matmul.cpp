@@ -66,7 +66,7 @@ at::Tensor product(const at::Tensor& a, const at::Tensor& b) {
   return out;
 }
 
-void matmul_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b, double scale) {
+void matmul_into(at::Tensor out, const at::Tensor& a, const at::Tensor& b, double scale) {
   multiply(out, a, b, scale, false);
 }
 

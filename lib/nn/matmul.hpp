@@ -14,7 +14,7 @@ namespace plumb {
 at::Tensor product(const at::Tensor& a, const at::Tensor& b);
 
 /// out = scale * a b
-void matmul_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b, double scale = 1);
+void matmul_into(at::Tensor out, const at::Tensor& a, const at::Tensor& b, double scale = 1);
 
 /// out += scale * a b
 void matmul_accumulate(at::Tensor out, const at::Tensor& a, const at::Tensor& b, double scale = 1);

@@ -96,7 +96,7 @@ class ChunkedLoss {
     const at::Tensor dnormed = at::empty_like(normed_);
     for_each_chunk(scales.data(), stats, [&](const at::Tensor& dlogits, const at::Tensor& x, int64_t begin) {
       const at::Tensor dx = dnormed.narrow(0, begin, x.size(0));
-      matmul_out(dx, dlogits, parameters_.head_VD);
+      matmul_into(dx, dlogits, parameters_.head_VD);
       if (gradients.head_VD.defined()) add_head_gradient(dlogits, x, begin == 0, gradients.head_VD, scratch_.product);
     });
     const at::Tensor dnorm = gradients.norm_D.defined() ? gradients.norm_D.zero_() : at::zeros({dim_}, at::kFloat);
@@ -120,7 +120,7 @@ class ChunkedLoss {
       const int64_t padded_rows = round_up_rows(rows, sizeof(T));
       const at::Tensor x = normed_.narrow(0, begin, padded_rows);
       const at::Tensor part = logits_.narrow(0, 0, padded_rows);
-      if (!holds_all_logits_) matmul_out(part, x, parameters_.head_VD.t());
+      if (!holds_all_logits_) matmul_into(part, x, parameters_.head_VD.t());
       for_rows(rows, vocab_, [&](int64_t first, int64_t last) {
         kernels_.cross_entropy(data_of<T>(part) + first * vocab_, targets_.labels.data() + begin + first, last - first,
                                vocab_, kind_, scales ? scales + begin + first : nullptr, stats.data() + begin + first);

@@ -7,6 +7,7 @@
 #include <ctime>
 #include <string>
 
+#include "apps/options/options.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "io/file/atomic_directory.hpp"
+#include "io/huggingface/hf_model.hpp"
 #include "io/huggingface/peft_adapter.hpp"
 #include "io/huggingface/peft_export.hpp"
 #include "tests/support/reference.hpp"

@@ -131,7 +131,7 @@ TEST_F(Products, AddAndScaleInBothDtypesAndWithTransposedFactors) {
       const at::Tensor x = a.to(dtype), y = at::randn({30, 40}).to(dtype), start = at::randn({20, 40}).to(dtype);
       const at::Tensor expected = at::mm(x.to(at::kDouble), y.to(at::kDouble));
       const at::Tensor out = at::empty({20, 40}, start.options()), sum = start.clone();
-      matmul_out(out, x, y, 0.25);
+      matmul_into(out, x, y, 0.25);
       matmul_accumulate(sum, x, y, 0.25);
       EXPECT_TRUE(product(x, y).to(at::kDouble).allclose(expected, tolerance, tolerance));
       EXPECT_TRUE(out.to(at::kDouble).allclose(0.25 * expected, tolerance, tolerance));
