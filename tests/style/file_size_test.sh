@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Proves that file_size.sh can fail: 400 lines pass, 401 do not, wherever the file stands in the list.
+# Proves that file_size.sh can fail: 400 lines pass, 401 do not, wherever the file is in the list.
 set -euo pipefail
 file_size=$(dirname "$(realpath "${BASH_SOURCE[0]}")")/file_size.sh
 tree=$(mktemp -d)

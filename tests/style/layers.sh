@@ -57,7 +57,7 @@ function broken(why) { printf "%s:%d: %s\n    %s\n", FILENAME, FNR, why, $0; fai
   }
   if (own_folder != to_folder && own_folder in floor_of && to_folder in floor_of && own[1] == to[1] &&
       floor_of[to_folder] >= floor_of[own_folder])
-    broken(own_folder " must not include " to_folder ", which stands beside or above it")
+    broken(own_folder " must not include " to_folder ", which is on the same floor or above")
   if (own_folder != "" && !(own_folder in floor_of) && layer != "partition" && !(own_folder in unknown)) {
     unknown[own_folder]
     broken(own_folder " is not in the order of folders of layers.sh")
