@@ -63,8 +63,8 @@ fi
 # Two searches for all phrases; only where one hits, one search for each phrase, for the advice.
 exceptions=$(sed -E 's/:/:[0-9]+:.*/; s/^/^/' <<<"$allowed")
 patterns=$(sed -E 's/ +=> .*//' <<<"$words")
-mapfile -t suspects < <(grep -liE -f <(grep -v '^^' <<<"$patterns") -- "${files[@]}"
-  grep -lE -f <(grep '^^' <<<"$patterns") -- "${files[@]}")
+mapfile -t suspects < <(grep -liE -f <(grep -v '^^' <<<"$patterns") -- "${files[@]}" || true
+  grep -lE -f <(grep '^^' <<<"$patterns") -- "${files[@]}" || true)
 [[ ${#suspects[@]} -gt 0 ]] || exit 0
 mapfile -t suspects < <(printf '%s\n' "${suspects[@]}" | sort -u)
 found=$(while IFS= read -r word; do

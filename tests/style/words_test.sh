@@ -49,7 +49,7 @@ expect_violation tests/style/a.hpp '// a cancelled job'
 expect_violation tests/style/b.md 'A file that cannot be read is passed over.'
 expect_violation tests/style/c.sh 'echo "the run was carried through already"'
 expect_violation tests/style/d.sbatch '# whoever cancels the job'
-expect_violation tests/slurm/jobs.sh '# the row that stands in the file'
+expect_violation tests/style/CMakeLists.txt '# the row that stands in the file'
 
 rm -rf "${tree:?}"/*
 if "$words" "$tree" 2>/dev/null; then
