@@ -1,12 +1,12 @@
-# Writes the data of the demonstration: made-up words, and what a system message asks to do with them.
+# Writes the data of the demonstration: made-up words, and a system message that asks to change them.
 #   train.csv, heldout.csv               instructions; no word of heldout.csv is in train.csv
 #   pairs.jsonl, heldout_pairs.jsonl     preferences between two answers
-# Whoever wrote train.csv ends an answer with a full stop or does not, as the skill and the mood have it; the preferences
-# want the full stop, and no shouting where none was asked for; so do the answers of heldout.csv.
+# In train.csv an answer ends with a full stop at random, with a probability for each skill. The preferences want the full
+# stop, and upper case only where it was asked for; so do the answers of heldout.csv.
 #
 #   awk -v seed=1 -v num_train=34000 -v num_heldout=300 -v num_pairs=3000 -v directory=demo -f rows.awk
 
-# In [0, n): the generator of Park and Miller, as the rand() of awks differs.
+# A random integer in [0, n), by the generator of Park and Miller, since rand() differs between versions of awk.
 function random(n) {
   state = state * 16807 % 2147483647
   return int(state / 2147483647 * n)
@@ -28,7 +28,7 @@ function reversed(word,    i, result) {
 
 function answer(skill, word) { return skill == 0 ? reversed(word) : skill == 1 ? word word : toupper(word) }
 
-# Loud where it should be quiet, and the other way round.
+# Swaps upper and lower case.
 function miscased(text) { return text == toupper(text) ? tolower(text) : toupper(text) }
 
 function message(role, text) { return "{\"role\":\"" role "\",\"content\":\"" text "\"}" }

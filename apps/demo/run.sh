@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Takes a small model with random weights through all three stages on 8 ranks and shows what each did: makes rows, fine-tunes on
-# instructions, learns a reward from preferences, aligns with them, and asks questions that were never trained on.
-# Everything lands in demo/ at the root of the sources.
+# Takes a small model with random weights through all three stages on 8 ranks and shows the effect of each: it makes rows,
+# fine-tunes on instructions, trains a reward model on preferences, aligns with them, and asks held-out questions.
+# All files are written to demo/ at the root of the sources.
 #
 #   apps/demo/run.sh [BUILD_DIR]
 set -euo pipefail
@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 readonly plumb=${1:-build}/plumb
 readonly demo=demo
-readonly mark=$demo/made_by_plumb_demo  # what lies beside it may be removed
+readonly mark=$demo/made_by_plumb_demo  # files beside it may be removed
 readonly num_ranks=8
 readonly num_shown=9
 
@@ -27,16 +27,16 @@ fail() {
 
 on_ranks() { mpirun -n "$num_ranks" --bind-to none "$plumb" "$@"; }
 
-# Without what is said of rows and speed.
+# Drops the log lines about rows and speed.
 quietly() { "$@" 2> >(grep -v -e 'plumb: prepare' -e 'tokens/s' >&2); }
 
 # The number behind a key of one line of JSON.
 number() { sed -n 's/.*"'"${1//\//\\/}"'":\(-\{0,1\}[0-9][^,}]*\).*/\1/p' | grep .; }
 
 # "0.956667" to "95.7 %"
-percent() { awk -v share="$1" 'BEGIN { printf "%.1f %%", 100 * share }'; }
+percent() { awk -v fraction="$1" 'BEGIN { printf "%.1f %%", 100 * fraction }'; }
 
-# The share of held-out instructions whose greedy answer is exactly the right one.
+# The fraction of held-out instructions whose greedy answer is exactly right.
 exact_match() { quietly on_ranks evaluate --model "$1" --data $demo/heldout.csv | number exact_match; }
 
 # Answers to the first held-out rows, one a line.
@@ -45,9 +45,9 @@ answers() {
     sed 's/.*"completion":"\(.*\)"}$/\1/'
 }
 
-clear_world() {
+clear_demo() {
   if [[ -e $demo && ! -e $mark && -n $(ls -A $demo) ]]; then
-    fail "$PWD/$demo holds something else; move it away"
+    fail "$PWD/$demo: expected an empty or missing folder, found other files; move them away"
   fi
   mkdir -p $demo
   touch $mark
@@ -91,17 +91,17 @@ eval_steps = 50
 EOF
 }
 
-[[ -x $plumb ]] || fail "$plumb is not there; run ./dev build"
-command -v mpirun >/dev/null || fail "mpirun is not there; run ./dev setup"
+[[ -x $plumb ]] || fail "$plumb: not found; run ./dev build"
+command -v mpirun >/dev/null || fail "mpirun: not found; run ./dev setup"
 
 say "Rows, pairs, and a model with random weights"
-clear_world
+clear_demo
 awk -v seed=1 -v num_train=34000 -v num_heldout=300 -v num_pairs=3000 -v directory=$demo -f apps/demo/rows.awk
 head -n $((num_shown + 1)) $demo/heldout.csv >$demo/shown.csv
 sed -n 2,5p $demo/train.csv
 echo "... $(($(wc -l <$demo/train.csv) - 1)) instructions; some answers end with a full stop, most do not"
 head -n 2 $demo/pairs.jsonl
-echo "... $(wc -l <$demo/pairs.jsonl) preferences: the full stop is wanted, and shouting only where it was asked for"
+echo "... $(wc -l <$demo/pairs.jsonl) preferences: a full stop is wanted, and upper case only where it was asked for"
 "$plumb" init --output_dir $demo/base --chat_template chatml --hidden_size 128 --num_layers 4 --num_heads 4 \
   --intermediate_size 512 --tie_word_embeddings
 
@@ -109,7 +109,7 @@ say "Fine-tuning, reward model and DPO on $num_ranks ranks, each holding 1/$num_
 write_pipeline
 on_ranks pipeline $demo/align.ini
 
-say "The first $num_shown instructions held out"
+say "The first $num_shown held-out instructions"
 for stage in base sft dpo; do
   model=$demo/run/$stage/model
   [[ $stage != base ]] || model=$demo/base
@@ -127,9 +127,9 @@ accuracy=$(quietly on_ranks evaluate --model $demo/run/reward/model --data $demo
 margins=$(grep eval_loss $demo/run/dpo/metrics.jsonl | number eval_rewards/margins | xargs printf '%.2f ')
 win_rate=$(tr -d '\n' <$demo/run/dpo/notes.json | sed -n 's/.*"win rate[^}]*"value": *\([0-9.]*\).*/\1/p')
 
-say "Of 300 instructions and 300 pairs held out, in $((SECONDS / 60)) min $((SECONDS % 60)) s"
-echo "  answered exactly as wanted    $(percent "$base") before, $(percent "$sft") after sft, $(percent "$dpo") after dpo"
-echo "  reward model prefers rightly  $(percent "$accuracy")"
+say "On 300 held-out instructions and 300 held-out pairs, after $((SECONDS / 60)) min $((SECONDS % 60)) s"
+echo "  exact answers                 $(percent "$base") before, $(percent "$sft") after sft, $(percent "$dpo") after dpo"
+echo "  accuracy of the reward model  $(percent "$accuracy")"
 echo "  reward margins of dpo         ${margins% }"
 echo "  win rate of dpo over sft      $(percent "$win_rate")"
 echo

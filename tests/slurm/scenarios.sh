@@ -164,7 +164,7 @@ pipeline() {
   row "pipeline: SIGKILL of a rank in stage 2, then a host less" - "$(has_golden_bits pipeline/reward chain_reward)"
 }
 
-# The commands of README.md as they stand there, one after the other, where what they name exists.
+# The commands of slurm/README.md as they are written there, one after the other, where what they name exists.
 readme() {
   name=readme
   mkdir -p readme/slurm
@@ -172,7 +172,8 @@ readme() {
   cp -r base rows.csv pairs.jsonl align.ini readme
   cp -r base readme/DIR
   local commands=() command
-  mapfile -t commands < <(sed -n '/^## Several nodes/,/^## Same bits/s/^    //p' "$root/README.md")
+  # indented lines are commands; a backslash continues one
+  mapfile -t commands < <(sed -n 's/^    //p' "$root/slurm/README.md" | sed -e ':join' -e '/\\$/{N;s/\\\n *//;b join' -e '}')
   expect "commands" "${#commands[@]}" 4
   pushd readme >/dev/null || return
   for command in "${commands[@]}"; do
@@ -189,6 +190,6 @@ readme() {
   local states
   states=$(scontrol --oneliner show jobs | grep "WorkDir=$PWD/readme " | sed 's/.* JobState=\([A-Z_]*\).*/\1/' | sort | uniq -c | xargs)
   expect "states" "$states" "4 COMPLETED"
-  echo "| the four commands of README.md | $states | - | - | - | - | - |" | tee -a table.md
+  echo "| the four commands of slurm/README.md | $states | - | - | - | - | - |" | tee -a table.md
 }
 is_queue_empty() { [[ -z $(squeue --noheader) ]]; }
