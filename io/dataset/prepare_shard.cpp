@@ -133,7 +133,7 @@ class ShardFiller {
     }
     count_row(example.chosen.size() + example.rejected.size(), example.is_truncated, example.ends_in_eos);
     shard_.append_pair(example.chosen, example.rejected, example.prompt_length, example.margin, row);
-    part_.prints.push_back(print_of(text, row));
+    part_.prints.push_back(fingerprint_of(text, row));
   }
 
   void count_tokens(const std::vector<int32_t>& ids, const std::string& where) {

@@ -15,7 +15,7 @@ namespace {
 
 constexpr int64_t kRowChunkElements = 1 << 18;
 
-/// The unit and the parameter of the base that an adapter's parameter belongs to.
+/// The unit and the parameter of the base model to which an adapter's parameter belongs.
 std::pair<const UnitLayout*, const Parameter*> find_base(const HfModel& base, const Parameter& wanted) {
   for (const UnitLayout& unit : base.units())
     for (const Parameter& parameter : unit.parameters)
@@ -24,7 +24,7 @@ std::pair<const UnitLayout*, const Parameter*> find_base(const HfModel& base, co
   return {};
 }
 
-/// Random numbers of an A; apart from those of a base's parameters.
+/// The random stream of an A, distinct from those of the base model's parameters.
 uint64_t stream_of(const Parameter& parameter) {
   return uint64_t{1} << 62 | static_cast<uint64_t>(parameter.layer + 1) << 8 | static_cast<uint64_t>(parameter.kind);
 }
@@ -37,7 +37,7 @@ void fill_uniform(const Parameter& a, uint64_t seed, int64_t first, std::span<fl
   }
 }
 
-/// Norms of rows first, first + 1, ... of the base's matrix, in double, from left to right.
+/// The norms of rows first, first + 1, ... of the base matrix, summed in double from left to right.
 void fill_row_norms(const HfModel& base, const Parameter& magnitude, int64_t first, std::span<float> norms) {
   const auto [unit, matrix] = find_base(base, magnitude);
   const int64_t row_elements = matrix->shape[1], last = first + std::ssize(norms);
@@ -68,7 +68,7 @@ void initial_adapter_range(const HfModel& base, const Adapter& adapter, const Un
                      case AdapterPart::kLoraA:
                        return fill_uniform(parameter, seed, first, piece);
                      case AdapterPart::kLoraB:
-                       return;  // zero: training starts from the base itself
+                       return;  // zero: training starts from the base model itself
                      case AdapterPart::kMagnitude:
                        return fill_row_norms(base, parameter, first, piece);
                      case AdapterPart::kWhole: {

@@ -1,4 +1,4 @@
-// What a new adapter starts from. Source: PEFT 0.21, tuners/lora/layer.py.
+// Initial values of a new adapter. Source: PEFT 0.21, tuners/lora/layer.py.
 #pragma once
 
 #include <cstdint>
@@ -10,9 +10,10 @@
 
 namespace plumb {
 
-/// What training starts from, elements [begin, end) of `unit` = adapter_layout(base's config, adapter): A uniform in
-/// +-1/sqrt(in), B zero, magnitudes the row norms of the base's matrices, whole parameters as the base has them. A pure
-/// function of base, seed and index, however it is cut. Throws as HfModel::read_unit_range().
+/// Fills `values` with the initial elements [begin, end) of `unit` = adapter_layout(base's config, adapter): A is
+/// uniform in +-1/sqrt(in), B zero, magnitudes are the row norms of the base matrices, whole parameters are copies of
+/// the base. A pure function of base, seed and index, for every split into ranges. Throws as
+/// HfModel::read_unit_range().
 void initial_adapter_range(const HfModel& base, const Adapter& adapter, const UnitLayout& unit, uint64_t seed,
                            int64_t begin, int64_t end, std::span<float> values);
 

@@ -23,7 +23,7 @@ std::string file_name(const std::string& stem, size_t file, size_t num_files) {
   return fmt::format("{}-{:05}-of-{:05}.safetensors", stem, file + 1, num_files);
 }
 
-/// Indices of tensors, file by file.
+/// The indices of the tensors of each file.
 std::vector<std::vector<size_t>> divide_among_files(std::span<const SafetensorsSpec> tensors, int64_t max_file_bytes) {
   std::vector<std::vector<size_t>> files(1);
   int64_t file_bytes = 0;

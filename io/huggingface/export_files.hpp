@@ -1,5 +1,5 @@
-// The files of a model directory that is written: which tensor goes into which file and where, known before any is
-// written, so that whoever holds a tensor, or a part of it, writes it to its place.
+// Plans the files of a model directory before anything is written: which tensor goes into which file, and where. Any
+// rank that has a tensor, or a part of it, can then write it to its place.
 #pragma once
 
 #include <cstdint>
@@ -26,29 +26,29 @@ struct ExportFiles {
     int64_t offset_bytes = 0;  // within the file
   };
   std::vector<ExportFile> files;
-  std::vector<Place> places;  // of the tensors, in the order in which they were given
+  std::vector<Place> places;  // one per tensor, in the order given
   int64_t tensor_bytes = 0;   // without headers
 };
 
-/// A file holds tensors of at most max_file_bytes, or one tensor that is larger. Within a file those of larger elements
-/// come first, so that each is aligned. file_stem: what the names of the files begin with.
+/// A file holds tensors of at most max_file_bytes in total, or one larger tensor. Within a file, tensors with larger
+/// elements come first, so that each is aligned. file_stem: the beginning of the file names.
 ExportFiles place_tensors(std::span<const SafetensorsSpec> tensors, int64_t max_file_bytes,
                           const std::string& file_stem = "model");
 
-// All throw InputOutputError.
+// All of these throw InputOutputError.
 
-/// Rank 0 only: headers written, disk space of all files taken.
+/// Rank 0 only: writes the headers and allocates the disk space of all files.
 void create_export_files(std::span<const ExportFile> files, const std::string& temporary);
 
-/// Any rank, after its last write: what it wrote is on the device. Enough on one rank per node.
+/// Any rank, after its last write: fsyncs the files. One rank per node is enough.
 void sync_export_files(std::span<const ExportFile> files, const std::string& temporary);
 
-/// Rank 0 only: model.safetensors.index.json, where there are several files.
+/// Rank 0 only: writes model.safetensors.index.json if there are several files.
 void write_export_index(std::span<const ExportFile> files, const std::string& temporary,
                         const std::map<std::string, size_t>& file_by_tensor, int64_t num_parameters,
                         int64_t tensor_bytes);
 
-/// Rank 0 only: what goes along unchanged, where the source has it: the tokenizer's files and generation_config.json.
+/// Rank 0 only: copies the tokenizer files and generation_config.json, as far as the source has them.
 void copy_unchanged_files(const std::string& source_model_directory, const std::string& temporary);
 
 }  // namespace plumb

@@ -21,7 +21,7 @@ constexpr int64_t kStagedElements = 1 << 18;
 
 std::string_view hf_dtype_name(Dtype dtype) { return dtype == Dtype::kF32 ? "float32" : "bfloat16"; }
 
-/// The source's config with the few keys that an export decides, so that keys plumb does not know survive.
+/// The source's config with the few keys that an export sets, so that keys unknown to plumb are preserved.
 std::string adapt_source_config(const std::string& path, const ModelConfig& config, Dtype dtype) {
   json source = parse_config_object(read_text_file(path, kMaxConfigBytes), path);
   const json rendered = json::parse(render_model_config(config, hf_dtype_name(dtype)));
@@ -29,7 +29,7 @@ std::string adapt_source_config(const std::string& path, const ModelConfig& conf
   for (const char* key : {"id2label", "label2id", "pad_token_id"})
     if (rendered.contains(key)) source[key] = rendered.at(key);
   source["tie_word_embeddings"] = config.ties_embeddings;
-  source.erase("quantization_config");  // what is exported are numbers
+  source.erase("quantization_config");  // exported weights are not quantized
   if (source.contains("dtype") || !source.contains("torch_dtype")) source["dtype"] = hf_dtype_name(dtype);
   if (source.contains("torch_dtype")) source["torch_dtype"] = hf_dtype_name(dtype);
   std::string text = source.dump(2) + "\n";

@@ -68,7 +68,7 @@ bool contains(const std::vector<std::string>& sorted_names, std::string_view nam
                                 kSingleFile, kIndexFile);
 }
 
-/// A part lies in the model directory itself; a name that leads elsewhere is an attack.
+/// Weight files must be in the model directory itself; a name that leads elsewhere is treated as an attack.
 bool is_plain_part_name(std::string_view name) {
   return name.ends_with(".safetensors") && name.size() <= 255 && !name.starts_with('.') &&
          name.find_first_of(std::string_view("/\\\0", 3)) == std::string_view::npos;

@@ -1,8 +1,8 @@
-// A model directory as Hugging Face writes it: config.json and safetensors weights, one file or several with an index.
-// Every tensor is checked against the config when the directory is opened; weights are then read by ranges of a unit's
-// flat buffer, so that a rank loads its shard and nothing else. Matrices of blocks may be NF4, in the files or by
-// quantizing what is read; whoever does not ask for the NF4 itself gets dequantized values. A low-rank adapter can be
-// merged into what is read.
+// A model directory in Hugging Face format: config.json and safetensors weights, in one file or several with an index.
+// Opening it checks every tensor against the config; weights are then read by ranges of a unit's flat buffer, so that a
+// rank reads only its shard. Block matrices may be NF4, either in the files or by quantization while reading; reading
+// them as float dequantizes them. A low-rank adapter can be merged into the weights while reading.
+// Source: the model format of transformers and huggingface/safetensors.
 #pragma once
 
 #include <cstdint>
@@ -27,54 +27,54 @@ namespace plumb {
 class PeftAdapter;
 
 struct HfModelOptions {
-  /// Which head is wanted; by default the one that config.json names. A score head can be put on any language model:
-  /// where the directory holds no score.weight it is drawn from the seed, as transformers draws it.
+  /// The kind of head; by default the one in config.json. A score head can be put on any language model: if the
+  /// directory has no score.weight, it is initialized from the seed, as transformers does.
   std::optional<HeadKind> head = std::nullopt;
   uint64_t seed = 42;
-  /// Matrices of blocks that the directory holds as numbers become NF4 when they are read, as bitsandbytes makes it.
+  /// Block matrices that are not quantized in the directory are quantized to NF4 when read, as bitsandbytes does.
   bool quantizes = false;
-  bool quantizes_scales = true;  // in what it makes NF4, the scales as well (double quantization)
-  /// A PEFT adapter directory; "": none. Whoever reads gets the model with the adapter in its weights.
+  bool quantizes_scales = true;  // when quantizing: the scales as well (double quantization)
+  /// A PEFT adapter directory, or "". Its adapter is merged into the weights that are read.
   std::string adapter = {};
 };
 
-/// Reads may run at the same time on any thread or rank.
+/// Thread-safe: reads may run concurrently on any thread or rank.
 class HfModel {
  public:
-  /// Throws InputOutputError if the directory or a file of it is missing, DataError if config and weights are not a
-  /// model that plumb supports or do not belong together.
+  /// Throws InputOutputError if the directory or one of its files is missing, DataError if plumb does not support the
+  /// model or if config and weights do not match.
   explicit HfModel(const std::string& directory, HfModelOptions options = {});
 
   const std::string& directory() const { return directory_; }
   const ModelConfig& config() const { return config_; }
   const std::vector<UnitLayout>& units() const { return units_; }
 
-  /// Fills `values` with elements [begin, end) of the unit's flat buffer, reading only those; gaps of alignment and
-  /// what lies past num_elements are zero. NF4 is dequantized. Throws DataError on a weight that is NaN or infinite.
-  /// With an adapter, its weights are merged in float32, whatever the format of the base.
+  /// Fills `values` with elements [begin, end) of the unit's flat buffer, reading only those. Alignment gaps and
+  /// elements past num_elements are zero. NF4 is dequantized. An adapter is merged in float32, whatever the format of
+  /// the base. Throws DataError for a weight that is NaN or infinite.
   void read_unit_range(const UnitLayout& unit, int64_t begin, int64_t end, std::span<float> values) const;
 
-  // Of NF4 as of files: the base alone, whether or not there is an adapter.
+  // The NF4 functions and stored_tensor() refer to the base alone, with or without an adapter.
 
-  /// Whether any parameter is NF4, in the files or once it is read.
+  /// True if any parameter is NF4, in the files or by quantization while reading.
   bool is_quantized() const { return options_.quantizes || config_.is_quantized; }
-  /// Only matrices of blocks ever are. A directory may leave some of them as numbers.
+  /// Only block matrices can be quantized. A directory may leave some of them unquantized.
   bool is_quantized(const Parameter& parameter) const;
-  /// Of a quantized parameter.
+  /// The layout of a quantized parameter.
   Nf4Layout nf4_layout_of(const Parameter& parameter) const;
-  /// Of a quantized parameter: what its matrix was before.
+  /// The dtype of a quantized parameter before quantization.
   Dtype original_dtype_of(const Parameter& parameter) const;
-  /// Of a quantized parameter: fills its bytes, as many as nf4_layout_of() says. Where it has to be quantized now, the
-  /// matrix is in memory as float32 meanwhile. Throws DataError on what is NaN or infinite.
+  /// Fills `bytes`, nf4_layout_of(parameter).num_bytes of them, with a quantized parameter. If it is quantized while
+  /// reading, the matrix is in memory as float32 meanwhile. Throws DataError for a value that is NaN or infinite.
   void read_nf4(const Parameter& parameter, std::span<std::byte> bytes) const;
 
-  /// Whether what is read has an adapter merged into it.
+  /// True if an adapter is merged into the weights that are read.
   bool has_adapter() const { return adapter_ != nullptr; }
 
-  /// Where the tensor of a parameter is, as the files have it. Throws DataError for a score head that the seed made.
+  /// The tensor of a parameter in the files. Throws DataError for a score head that was initialized from the seed.
   StoredTensor stored_tensor(const Parameter& parameter) const;
 
-  /// Of a score head: whether the directory or the adapter holds it; otherwise the seed made it.
+  /// True if the directory or the adapter contains the score head; false if it is initialized from the seed.
   bool has_score() const;
 
  private:
@@ -95,7 +95,7 @@ class HfModel {
   std::map<std::string, const SafetensorsFile*, std::less<>> files_by_tensor_;
   std::map<std::string, StoredNf4, std::less<>> stored_nf4_;
   std::shared_ptr<const PeftAdapter> adapter_;                 // null: none
-  std::unique_ptr<const QuantizingReader> quantizing_reader_;  // null: matrices that are numbers stay so
+  std::unique_ptr<const QuantizingReader> quantizing_reader_;  // null: unquantized matrices stay unquantized
 };
 
 }  // namespace plumb

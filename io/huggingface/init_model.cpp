@@ -32,7 +32,7 @@ constexpr const char* kPad = "<|pad|>";
 constexpr std::array kControlTokens = {kEndOfText, "<|im_start|>", kTurnEnd, kPad};
 constexpr int kFirstControlId = 256;
 
-/// Throws UsageError for a name that is no template's.
+/// Throws UsageError if there is no template of that name.
 std::string_view template_source(std::string_view name) {
   ChatTemplate::named(name, "", "");
   for (const NamedTemplate& known : named_templates())

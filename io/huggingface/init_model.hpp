@@ -1,6 +1,6 @@
-// A model directory from nothing: random weights, written chunk by chunk so that no more than a chunk is in memory, and
-// a tokenizer. The tokenizer is another model's, or a byte-level one made here: 256 tokens of a byte each and a few
-// control tokens. Source: the tokenizer.json format of huggingface/tokenizers.
+// Creates a model directory from scratch: random weights, written in chunks so that at most one chunk is in memory, and
+// a tokenizer. The tokenizer is copied from a model, or a byte-level one is made: one token per byte and a few control
+// tokens. Source: the tokenizer.json format of huggingface/tokenizers.
 #pragma once
 
 #include <cstdint>
@@ -26,15 +26,15 @@ struct NewTokenizer {
   int32_t eos_token_id = -1;
 };
 
-/// template_name: one of template_names(), which becomes the model's own chat template, or "" for none. Throws
-/// UsageError for a template whose control tokens this tokenizer lacks.
+/// template_name: one of template_names(), which becomes the model's own chat template, or "". Throws UsageError for a
+/// template whose control tokens this tokenizer lacks.
 NewTokenizer make_byte_level_tokenizer(std::string_view template_name);
 
-/// The tokenizer of a model directory; a template_name replaces its chat template.
+/// Copies the tokenizer of a model directory; a non-empty template_name replaces its chat template.
 NewTokenizer copy_tokenizer(const std::string& model_directory, std::string_view template_name);
 
-/// dtype: kF32 or kBf16. `directory` appears when all is written. Throws UsageError if it holds files already, unless
-/// it is a model that may be replaced.
+/// dtype: kF32 or kBf16. `directory` appears under its name only when complete. Throws UsageError if it already
+/// contains files, unless it is a model that may be replaced.
 void write_random_model(const std::string& directory, const ModelConfig& config, Dtype dtype, uint64_t seed,
                         const NewTokenizer& tokenizer, ExistingDirectory existing);
 

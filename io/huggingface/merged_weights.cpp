@@ -11,10 +11,10 @@ namespace plumb {
 
 namespace {
 
-constexpr int64_t kBlock = 64;  // elements of a row that are made together
+constexpr int64_t kBlock = 64;  // elements of a row that are computed together
 constexpr int64_t kRowsAtOnce = 64;
 
-/// Part of an adapter's parameter: rows [first_row, first_row + num_rows).
+/// Reads rows [first_row, first_row + num_rows) of an adapter's parameter.
 std::vector<float> read_rows(const PeftAdapter& adapter, const Parameter& parameter, int64_t first_row,
                              int64_t num_rows) {
   const int64_t row_elements = parameter.num_elements() / parameter.shape[0];
@@ -44,7 +44,7 @@ void add_low_rank(std::span<const float> b, std::span<const float> a, int64_t nu
   }
 }
 
-/// Makes the row as long as `magnitude`. A row of zeros stays.
+/// Scales the row to length `magnitude`. A row of zeros is unchanged.
 void set_length(float magnitude, std::span<float> row) {
   double sum = 0;
   for (const float x : row) sum += static_cast<double>(x) * static_cast<double>(x);
@@ -53,7 +53,7 @@ void set_length(float magnitude, std::span<float> row) {
   for (float& x : row) x *= factor;
 }
 
-/// One adapted matrix, of which elements [first, last) are `piece`.
+/// Merges one adapted matrix into `piece`, its elements [first, last).
 class MatrixMerge {
  public:
   MatrixMerge(const PeftAdapter& adapter, const LoraTarget& target, const Parameter& matrix)

@@ -1,6 +1,6 @@
-// A regular expression of Python's `re` that is matched against the names of a model's modules, as adapter_config.json
-// holds them. Expressions come from strangers' files: each match has a bounded number of steps.
-// Source: pcre2api(3); Python, Library, re.
+// A regular expression in the syntax of Python's `re` that matches names of modules, as in adapter_config.json. Files
+// are untrusted, so each match has a bounded number of steps.
+// Source: pcre2api(3); the Python library reference, re.
 #pragma once
 
 #include <cstdint>
@@ -12,10 +12,10 @@ namespace plumb {
 
 class ModulePattern {
  public:
-  /// Throws DataError naming `where` if the expression does not compile. max_steps: of one match.
+  /// Throws DataError with `where` if the expression does not compile. max_steps limits one match.
   ModulePattern(std::string_view expression, std::string_view where, uint32_t max_steps);
 
-  /// Whether all of `name` matches. Throws DataError if that takes more than max_steps.
+  /// True if the expression matches all of `name`. Throws DataError if that takes more than max_steps.
   bool matches(std::string_view name) const;
 
  private:

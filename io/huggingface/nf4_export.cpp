@@ -22,15 +22,15 @@ namespace {
 constexpr int64_t kMaxConfigBytes = 16 << 20;
 constexpr int64_t kChunkElements = 1 << 20;
 constexpr int64_t kMapValues = 256;
-/// No double takes more characters.
+/// The longest text of a double.
 constexpr size_t kNumberChars = 24;
 
 const char* torch_name(Dtype dtype) {
   return dtype == Dtype::kBf16 ? "bfloat16" : dtype == Dtype::kF16 ? "float16" : "float32";
 }
 
-/// The JSON beside a matrix. Its size depends on the shape only, as readers skip the spaces at its end: so the place of
-/// every tensor is known before any is quantized.
+/// The JSON next to a matrix. It is padded with spaces, which readers skip, so that its size depends on the shape only:
+/// the place of every tensor is known before any is quantized.
 std::string render_state(const Parameter& parameter, Dtype original_dtype, bool is_nested, float nested_mean) {
   ordered_json state = {{"quant_type", "nf4"},
                         {"blocksize", kNf4BlockElements},

@@ -1,12 +1,14 @@
 // Writes a model directory whose NF4 matrices are stored as bitsandbytes and transformers store them, from all ranks at
-// once: a tensor is written by one rank, to a place that is known before. Everything else keeps the dtype that it has.
+// once: one rank writes each tensor, to a place that is planned beforehand. Other tensors keep their dtype.
 //
 //   rank 0:   temporary = begin_export(directory); create_export_files(plan.files, temporary)
-//   each:     write_nf4_parameter(plan, temporary, model, i) of its parameters; sync_export_files(plan.files,
-//   temporary) rank 0:   finish_nf4_export(plan, temporary, model); commit_export(temporary, directory) on error:
-//   abandon_export(temporary)
+//   each:     write_nf4_parameter(plan, temporary, model, i) for its parameters;
+//             sync_export_files(plan.files, temporary)
+//   rank 0:   finish_nf4_export(plan, temporary, model); commit_export(temporary, directory)
+//   on error: abandon_export(temporary)
 //
 // The caller puts barriers between these lines.
+// Source: bitsandbytes, functional.py, QuantState; transformers, BitsAndBytesConfig.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +22,7 @@
 namespace plumb {
 
 struct Nf4ExportPlan {
-  /// A tensor of the files: a parameter as it is, or a part of one that is quantized.
+  /// A tensor in the files: an unquantized parameter, or a part of a quantized one.
   struct Tensor {
     std::string name;
     ExportFiles::Place place;
@@ -37,19 +39,19 @@ struct Nf4ExportPlan {
   int64_t num_parameters = 0;
   int64_t num_quantized = 0;  // matrices
   bool has_nested_scales = false;
-  Dtype compute_dtype = Dtype::kF32;  // what bitsandbytes is told to multiply in
+  Dtype compute_dtype = Dtype::kF32;  // the dtype in which bitsandbytes will multiply
 };
 
-/// `model`: one of which HfModel says that it is quantized. The same on every rank. Throws DataError where a parameter
-/// is in no file.
+/// `model` must be quantized (HfModel::is_quantized()). The plan is the same on every rank. Throws DataError for a
+/// parameter that is in no file.
 Nf4ExportPlan plan_nf4_export(const HfModel& model, int64_t max_file_bytes = kDefaultExportFileBytes);
 
-/// Any rank: reads plan.parameters[index], quantized or not, and writes it. Throws DataError on what is not finite,
-/// InputOutputError.
+/// Any rank: reads plan.parameters[index], quantized or not, and writes it. Throws DataError for a value that is not
+/// finite, and InputOutputError.
 void write_nf4_parameter(const Nf4ExportPlan& plan, const std::string& temporary, const HfModel& model, size_t index);
 
-/// Rank 0 only: index, config.json and the tokenizer's files. config.json is that of the model's directory with its
-/// quantization_config. Throws InputOutputError.
+/// Rank 0 only: writes the index, config.json and the tokenizer files. config.json is that of the model directory with
+/// its quantization_config set. Throws InputOutputError.
 void finish_nf4_export(const Nf4ExportPlan& plan, const std::string& temporary, const HfModel& model);
 
 }  // namespace plumb

@@ -16,7 +16,7 @@ namespace {
 
 constexpr int64_t kMaxStateBytes = 16 << 10;
 constexpr int64_t kMapValues = 256;
-/// A piece that starts at a multiple of this shares no scale with what is before it.
+/// A piece that starts at a multiple of this many elements shares no scale with the elements before it.
 constexpr int64_t kPieceAlignment = kNf4BlockElements * kNf4NestedElements;
 constexpr int64_t kPieceElements = 64 * kPieceAlignment;
 
@@ -28,7 +28,7 @@ std::string describe(const SafetensorsEntry& entry) {
   return fmt::format("{} of {}", dtype_info(entry.dtype).name, quote_shape(entry.shape));
 }
 
-/// The tensor NAME.part; `of` is that of the codes.
+/// The tensor NAME.part; `of` is the tensor NAME of the codes.
 StoredTensor require_part(const StoredTensor& of, const std::string& part, const FindTensor& find) {
   const StoredTensor found = find(of.entry->name + part);
   if (found.entry == nullptr)
@@ -67,7 +67,7 @@ Dtype parse_original_dtype(const ConfigReader& state) {
   state.fail("dtype", "float32, bfloat16 or float16");
 }
 
-/// What the JSON must say of a matrix of this shape, whose scales are quantized or not as the tensors have it.
+/// Checks the JSON of a matrix of this shape; is_nested: the files have quantized scales.
 void check_state(const ConfigReader& state, const std::vector<int64_t>& shape, bool is_nested) {
   if (state.string("quant_type") != "nf4") state.fail("quant_type", "nf4, the only type supported");
   if (state.integer("blocksize", 1, 1 << 30) != kNf4BlockElements)
@@ -94,7 +94,7 @@ void check_code_map(const StoredTensor& tensor) {
            fmt::format("{}", values[i]));
 }
 
-/// Bytes may be stored as numbers of several bytes, which sharding in PyTorch asks for.
+/// The codes may be stored as numbers of several bytes, which sharding in PyTorch requires.
 void check_codes(const StoredTensor& tensor, int64_t num_code_bytes) {
   const SafetensorsEntry& entry = *tensor.entry;
   if (entry.num_bytes() != num_code_bytes || entry.shape.size() != 2 || entry.shape[1] != 1)
@@ -112,7 +112,7 @@ void read_finite(const StoredTensor& tensor, int64_t begin, std::span<std::byte>
   tensor.file->check_finite(*tensor.entry, begin, values);
 }
 
-/// A whole number of groups of scales, from element `begin` on, as a matrix of its own.
+/// Reads a whole number of groups of scales, from element `begin` on, as a matrix of its own.
 void read_piece(const StoredNf4& matrix, int64_t begin, const Nf4Layout& piece, std::span<std::byte> bytes) {
   std::fill(bytes.begin(), bytes.end(), std::byte{0});
   const int64_t first_block = begin / kNf4BlockElements;
@@ -133,7 +133,7 @@ void read_piece(const StoredNf4& matrix, int64_t begin, const Nf4Layout& piece, 
 }  // namespace
 
 const std::array<float, kNf4Codes>& nf4_code_values() {
-  // a matrix of the codes 0 to 15 under a scale of 1
+  // dequantizes a matrix of the codes 0 to 15 with scale 1
   static const std::array<float, kNf4Codes> values = [] {
     const Nf4Layout layout = nf4_layout(kNf4Codes, false);
     std::vector<std::byte> bytes(layout.num_bytes);

@@ -1,5 +1,5 @@
-// Matrices in NF4 as bitsandbytes stores them in safetensors: beside NAME, which holds the codes, NAME.absmax,
-// NAME.quant_map, NAME.quant_state.bitsandbytes__nf4 (bytes of JSON) and, where the scales are quantized too,
+// Reads NF4 matrices as bitsandbytes stores them in safetensors. NAME holds the codes; next to it are NAME.absmax,
+// NAME.quant_map, NAME.quant_state.bitsandbytes__nf4 (JSON as bytes) and, if the scales are quantized too,
 // NAME.nested_absmax and NAME.nested_quant_map. Source: bitsandbytes, functional.py, QuantState.
 #pragma once
 
@@ -20,39 +20,39 @@ namespace plumb {
 inline constexpr const char* kNf4StateSuffix = ".quant_state.bitsandbytes__nf4";
 inline constexpr size_t kNf4Codes = 16;
 
-/// The sixteen values, as files hold them under NAME.quant_map.
+/// The sixteen values, as stored under NAME.quant_map.
 const std::array<float, kNf4Codes>& nf4_code_values();
 
-/// A tensor of a model directory, in whichever of its files.
+/// A tensor of a model directory and the file that contains it.
 struct StoredTensor {
   const SafetensorsFile* file = nullptr;
   const SafetensorsEntry* entry = nullptr;
 };
-/// Both pointers null: no such tensor.
+/// Both pointers are null if there is no such tensor.
 using FindTensor = std::function<StoredTensor(std::string_view name)>;
 
-/// One matrix and where its parts are. Valid as long as the files.
+/// One matrix and the places of its parts. Valid as long as the files.
 struct StoredNf4 {
   std::string name;
   Nf4Layout layout;
   Dtype original_dtype = Dtype::kF32;
   float nested_mean = 0;
   StoredTensor codes, absmax, nested_absmax, nested_map;
-  std::vector<std::string> part_names;  // of all tensors but the codes
+  std::vector<std::string> part_names;  // all tensors but the codes
 };
 
-/// Whether the directory says anything of a quantized tensor of this name.
+/// True if the directory has any part of a quantized tensor of this name.
 bool has_nf4_parts(const std::string& name, const FindTensor& find);
 
-/// Checks every part of the matrix `name` of `shape` [out, in] but its scales' values. Throws DataError, naming file,
-/// tensor, what was expected and what was found.
+/// Checks every part of the matrix `name` of `shape` [out, in], except the values of its scales. Throws DataError with
+/// file, tensor, expected and found.
 StoredNf4 open_nf4(const std::string& name, const std::vector<int64_t>& shape, const FindTensor& find);
 
-/// Fills `bytes`, matrix.layout.num_bytes of them. Throws DataError where a scale is not finite.
+/// Fills `bytes`, matrix.layout.num_bytes of them. Throws DataError if a scale is not finite.
 void read_stored_nf4(const StoredNf4& matrix, std::span<std::byte> bytes);
 
-/// Elements [begin, begin + values.size()) dequantized, reading only the blocks that they are in. Throws DataError
-/// where one is not finite.
+/// Dequantizes elements [begin, begin + values.size()), reading only their blocks. Throws DataError if one is not
+/// finite.
 void read_stored_nf4(const StoredNf4& matrix, int64_t begin, std::span<float> values);
 
 }  // namespace plumb

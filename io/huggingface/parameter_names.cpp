@@ -15,7 +15,7 @@ namespace {
 
 constexpr size_t kMaxListed = 5;
 
-/// The names of transformers, for all four families; {} is the layer.
+/// The names in transformers, for all four families; {} is the layer.
 std::string_view name_pattern(ParameterKind kind) {
   switch (kind) {
     using enum ParameterKind;

@@ -1,4 +1,5 @@
-// The names that transformers gives the tensors of a model: one table for all families.
+// The tensor names of transformers: one table for all families.
+// Source: the modeling files of transformers.
 #pragma once
 
 #include <string>

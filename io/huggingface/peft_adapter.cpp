@@ -13,7 +13,7 @@ namespace plumb {
 
 namespace {
 
-/// Opens what holds the weights, or says why not.
+/// Opens the weights file, or explains why there is none.
 SafetensorsFile open_weights(const std::string& directory) {
   const std::string path = join_path(directory, kAdapterFile);
   if (!is_regular_file(path) && is_regular_file(join_path(directory, "adapter_model.bin")))
@@ -24,7 +24,8 @@ SafetensorsFile open_weights(const std::string& directory) {
   return SafetensorsFile(path);
 }
 
-/// What an adapter's own file names and the base lacks is a fault of the file, not of the command line.
+/// A module that the adapter's file names and the base lacks is an error in the file (DataError), not in the command
+/// line.
 Adapter resolve_read_adapter(const std::string& directory, const LoraConfig& config, const ModelConfig& base) {
   try {
     return resolve_adapter(config, base);

@@ -1,6 +1,6 @@
-// A PEFT adapter directory: adapter_config.json and adapter_model.safetensors. Every tensor is checked against the base
-// model's config when the directory is opened; weights are then read by ranges of the unit "adapter", as those of a
-// model are. Also what a new adapter starts from. Source: PEFT 0.21, utils/save_and_load.py, tuners/lora/layer.py.
+// A PEFT adapter directory: adapter_config.json and adapter_model.safetensors. Opening it checks every tensor against
+// the base model's config; weights are then read by ranges of the unit "adapter", as those of a model are.
+// Source: PEFT 0.21, utils/save_and_load.py, tuners/lora/layer.py.
 #pragma once
 
 #include <cstdint>
@@ -23,19 +23,21 @@ inline constexpr const char* kAdapterFile = "adapter_model.safetensors";
 /// "base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight"
 std::string peft_tensor_name(const Parameter& parameter);
 
-/// Throws DataError, listing them, if a tensor of the unit is missing or has another shape, or if there are others.
+/// Throws DataError that lists the tensors of the unit that are missing or have another shape, and the tensors that do
+/// not belong to the unit.
 void check_adapter_tensors(const SafetensorsFile& file, const UnitLayout& unit);
 
-/// Fills `values` with elements [begin, end) of the unit's flat buffer; gaps of alignment and what lies past
-/// num_elements are zero. Throws DataError on a weight that is NaN or infinite.
+/// Fills `values` with elements [begin, end) of the unit's flat buffer. Alignment gaps and elements past num_elements
+/// are zero. Throws DataError for a weight that is NaN or infinite.
 void read_adapter_range(const SafetensorsFile& file, const UnitLayout& unit, int64_t begin, int64_t end,
                         std::span<float> values);
 
-/// Reads may run at the same time on any thread or rank.
+/// Thread-safe: reads may run concurrently on any thread or rank.
 class PeftAdapter {
  public:
-  /// `base` with the head that the adapter is for. Throws InputOutputError if a file is missing, UsageError and
-  /// DataError as parse_lora_config(), resolve_adapter() and check_adapter_tensors(), and for pickled weights.
+  /// `base` is the config of the base model, with the head that the adapter is for. Throws InputOutputError if a file
+  /// is missing, UsageError and DataError as parse_lora_config(), resolve_adapter() and check_adapter_tensors(), and
+  /// DataError for pickled weights.
   PeftAdapter(const std::string& directory, const ModelConfig& base);
 
   const std::string& directory() const { return directory_; }
@@ -48,7 +50,7 @@ class PeftAdapter {
     read_adapter_range(file_, unit_, begin, end, values);
   }
 
-  /// The piece of a parameter of the base that the adapter has, or null.
+  /// The adapter's part for a parameter of the base, or null.
   const Parameter* find(ParameterKind kind, int64_t layer, AdapterPart part) const;
 
  private:
@@ -59,10 +61,10 @@ class PeftAdapter {
   SafetensorsFile file_;
 };
 
-/// Whether the adapter replaces a parameter outside the blocks.
+/// True if the adapter replaces a parameter outside the blocks.
 bool trains_whole(const Adapter& adapter, ParameterKind kind);
 
-/// The config of an adapter directory alone. Throws as PeftAdapter.
+/// Reads only the config of an adapter directory. Throws as PeftAdapter.
 LoraConfig read_lora_config(const std::string& directory);
 
 }  // namespace plumb

@@ -14,10 +14,10 @@ using nlohmann::json;
 namespace {
 
 constexpr size_t kMaxListed = 1 << 14;
-constexpr size_t kMaxPatternBytes = 4096;  // of a module's name or an expression, which messages repeat
+constexpr size_t kMaxPatternBytes = 4096;  // limit for a module name or an expression; messages repeat them
 constexpr double kMaxAlpha = 1e9;
 
-/// Keys that change what an adapter computes, and that are only read as long as they say "no".
+/// Keys that change what an adapter computes. They are accepted only while they are off.
 constexpr const char* kUnsupportedKeys[] = {"lora_bias",          "fan_in_fan_out",
                                             "target_parameters",  "trainable_token_indices",
                                             "layer_replication",  "use_qalora",
@@ -26,11 +26,11 @@ constexpr const char* kUnsupportedKeys[] = {"lora_bias",          "fan_in_fan_ou
                                             "megatron_config",    "monteclora_config",
                                             "ensure_weight_tying"};
 
-bool says_no(const json& value) {
+bool is_off(const json& value) {
   return value.is_null() || value == json(false) || (value.is_structured() && value.empty());
 }
 
-/// A list of strings; none where the key is null or absent.
+/// A list of strings; empty if the key is null or absent.
 std::vector<std::string> read_names(const ConfigReader& reader, const char* key, std::string_view expected) {
   std::vector<std::string> names;
   if (reader.is_null_or_absent(key)) return names;
@@ -56,7 +56,7 @@ ModuleSelection read_selection(const ConfigReader& reader, const char* key) {
   return {{}, expression};
 }
 
-/// Each entry of an object from pattern to number, read by read(reader of the object, pattern).
+/// Reads each entry of an object from pattern to number with read(reader of the object, pattern).
 template <class Value, class Read>
 std::map<std::string, Value> read_pattern(const ConfigReader& reader, const char* key, Read read) {
   std::map<std::string, Value> values;
@@ -97,9 +97,9 @@ void refuse_unsupported(const ConfigReader& reader) {
   };
   if (const std::string type = reader.string("peft_type"); type != "LORA") refuse("peft_type");
   for (const char* key : kUnsupportedKeys)
-    if (reader.has(key) && !says_no(reader.object().at(key))) refuse(key);
+    if (reader.has(key) && !is_off(reader.object().at(key))) refuse(key);
   if (!reader.is_null_or_absent("bias") && reader.object().at("bias") != "none") refuse("bias");
-  // other ways to start replace the base's weights, so that the adapter alone does not say what the model is
+  // other initializations replace the base weights, so that the adapter alone does not determine the model
   if (!reader.is_null_or_absent("init_lora_weights")) {
     const json& init = reader.object().at("init_lora_weights");
     if (!init.is_boolean() && init != "gaussian" && init != "eva" && init != "orthogonal") refuse("init_lora_weights");
@@ -119,7 +119,7 @@ json selection_json(const ModuleSelection& selection) {
   return names;
 }
 
-/// PEFT has whole numbers where it can.
+/// PEFT writes integers where possible.
 json number_json(double value) { return value == std::floor(value) ? json(static_cast<int64_t>(value)) : json(value); }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// adapter_config.json: what a PEFT adapter of type LoRA says of itself. What plumb cannot train or run as PEFT would is
-// refused by name, never passed over; keys that change nothing are. Source: PEFT 0.21, tuners/lora/config.py.
+// adapter_config.json of a PEFT adapter of type LoRA. Settings that plumb cannot train or run exactly as PEFT does are
+// refused by name, never ignored; keys without effect are ignored. Source: PEFT 0.21, tuners/lora/config.py.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,8 @@
 
 namespace plumb {
 
-/// A JSON list of names, or a string that is a regular expression over whole module paths ("all-linear": all matrices
-/// of the blocks). At most one of the two is there.
+/// A JSON list of names, or a string with a regular expression over whole module paths ("all-linear": all block
+/// matrices). At most one of the two is set.
 struct ModuleSelection {
   std::vector<std::string> names;
   std::string regex;
@@ -27,8 +27,8 @@ struct LoraConfig {
   double lora_dropout = 0;
   ModuleSelection target_modules = {};
   ModuleSelection exclude_modules = {};
-  /// From a regular expression that the end of a module path matches to what its layer has instead. The first match
-  /// counts, in the order of the keys.
+  /// From a regular expression, which matches the end of a module path, to the value for that layer. The first match in
+  /// the order of the keys counts.
   std::map<std::string, int64_t> rank_pattern = {};
   std::map<std::string, double> alpha_pattern = {};
   std::vector<int64_t> layers_to_transform = {};  // empty: all
@@ -42,11 +42,11 @@ inline constexpr const char* kLoraConfigFile = "adapter_config.json";
 inline constexpr int64_t kMaxLoraConfigBytes = 16 << 20;
 inline constexpr int64_t kMaxLoraRank = 1 << 20;
 
-/// `where` names the text in messages. Throws DataError for what is malformed, and for what plumb does not support,
-/// saying what.
+/// `where` begins messages. Throws DataError for malformed contents and for unsupported settings, naming them.
 LoraConfig parse_lora_config(std::string_view json_text, std::string_view where);
 
-/// The text that PEFT and parse_lora_config() read back: those keys that every version of PEFT knows, lists sorted.
+/// Renders text that PEFT and parse_lora_config() read back: the keys that every version of PEFT knows, with sorted
+/// lists.
 std::string render_lora_config(const LoraConfig& config);
 
 }  // namespace plumb

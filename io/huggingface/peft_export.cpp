@@ -14,7 +14,7 @@ namespace {
 constexpr int64_t kReadElements = 1 << 20;
 constexpr uint64_t kChecksumMask = (uint64_t{1} << 43) - 1;
 
-/// Differs in its high bits for neighboring places, and is odd, so that no change of an element is lost.
+/// A weight that differs in its high bits for adjacent indices and is odd, so that no change of an element is lost.
 uint64_t weight_of_place(int64_t index) {
   const uint64_t mixed = (static_cast<uint64_t>(index) + 1) * 0x9E3779B97F4A7C15;
   return (mixed ^ mixed >> 29) | 1;

@@ -1,5 +1,5 @@
-// Writes a PEFT adapter directory from all ranks at once, with the calls of hf_export.hpp between plan and finish. What
-// was written is read back before it may take its name, so that a partial or empty adapter cannot appear.
+// Writes a PEFT adapter directory from all ranks at once, with the calls of hf_export.hpp between plan and finish. The
+// files are read back before they are renamed into place, so that a partial or empty adapter cannot appear.
 //
 //   all:      plan = plan_adapter_export(unit)
 //   rank 0:   temporary = begin_export(directory, ...); create_export_files(plan, temporary)
@@ -19,16 +19,16 @@
 
 namespace plumb {
 
-/// One float32 file with the tensors of the unit "adapter". The same on every rank.
+/// Plans one float32 file with the tensors of the unit "adapter". The plan is the same on every rank.
 ExportPlan plan_adapter_export(const UnitLayout& unit);
 
-/// For each parameter of the unit a number made of the bits and places of those of its elements that lie in
-/// [begin, end). Numbers of different ranges add up; no sum over fewer than 2^20 ranges overflows.
+/// One checksum per parameter of the unit, over the bits and positions of its elements in [begin, end). The checksums
+/// of disjoint ranges add up; sums over fewer than 2^20 ranges do not overflow.
 std::vector<int64_t> adapter_checksums(const UnitLayout& unit, int64_t begin, int64_t end,
                                        std::span<const float> values);
 
-/// Rank 0 only: adapter_config.json, and the proof that the file holds what the ranks say they wrote. Throws DataError
-/// if a tensor is missing, not finite, or not the one that `checksums` is of.
+/// Rank 0 only: writes adapter_config.json and verifies that the file contains what the ranks wrote. Throws DataError
+/// if a tensor is missing, not finite, or does not match `checksums`.
 void finish_adapter_export(const ExportPlan& plan, const std::string& temporary, const LoraConfig& config,
                            const UnitLayout& unit, std::span<const int64_t> checksums);
 

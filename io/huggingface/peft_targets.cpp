@@ -18,13 +18,13 @@ using enum ParameterKind;
 constexpr ParameterKind kLinearKinds[] = {kQ, kK, kV, kO, kGate, kUp, kDown};
 constexpr std::string_view kAllLinear = "all-linear";
 
-/// Steps of all regular expressions on all modules together, and the fewest that one match must have.
+/// The step limit for all regular expressions on all modules together, and the bounds for one match.
 constexpr int64_t kTotalSteps = 1'000'000'000;
 constexpr int64_t kMinSteps = 500, kMaxSteps = 1'000'000;
 
 std::string last_name(const std::string& path) { return path.substr(path.rfind('.') + 1); }
 
-/// A name in a list means the module of this path, or any whose path ends with it.
+/// A name in a list matches the module of this path, and every module whose path ends in it.
 bool names_module(const std::string& name, const std::string& path) {
   return path.ends_with(name) && (path.size() == name.size() || path[path.size() - name.size() - 1] == '.');
 }
@@ -44,7 +44,7 @@ bool is_all_linear(const ModuleSelection& selection) {
   return lower == kAllLinear;
 }
 
-/// Whether each of `paths` is selected.
+/// For each of `paths`, whether it is selected.
 std::vector<bool> select(const ModuleSelection& selection, const std::vector<std::string>& paths,
                          std::string_view key) {
   std::vector<bool> is_selected(paths.size(), false);
@@ -59,12 +59,12 @@ std::vector<bool> select(const ModuleSelection& selection, const std::vector<std
   return is_selected;
 }
 
-/// What an entry of rank_pattern or alpha_pattern means: the end of a path.
+/// A key of rank_pattern or alpha_pattern, which matches the end of a path.
 ModulePattern end_pattern(const std::string& expression, std::string_view key, uint32_t steps) {
   return ModulePattern(fmt::format("(.*\\.)?({})", expression), key, steps);
 }
 
-/// For each path the value of the first pattern that matches its end, or the fallback.
+/// For each path, the value of the first pattern that matches its end, or the fallback.
 template <class Value>
 std::vector<Value> apply_pattern(const std::map<std::string, Value>& values, const std::vector<std::string>& paths,
                                  Value fallback, std::string_view key) {
@@ -80,7 +80,7 @@ std::vector<Value> apply_pattern(const std::map<std::string, Value>& values, con
   return result;
 }
 
-/// Modules outside the blocks that hold a matrix.
+/// The matrices outside the blocks.
 std::vector<ParameterKind> outer_kinds(const ModelConfig& model) {
   return {kEmbedding, model.head == HeadKind::kScore ? kScore : kHead};
 }
@@ -129,7 +129,7 @@ std::vector<LoraTarget> resolve_targets(const LoraConfig& config, const ModelCon
   }
   const std::vector<bool> is_excluded = select(config.exclude_modules, paths, "exclude_modules");
   for (size_t i = num_linear; i < paths.size() && !takes_all; ++i) {
-    // what is trained whole is no target, whatever the names say
+    // a module that is trained in full is never a target, whatever the names select
     const bool is_saved = std::any_of(config.modules_to_save.begin(), config.modules_to_save.end(),
                                       [&](const std::string& name) { return names_module(name, paths[i]); });
     if (is_target[i] && !is_excluded[i] && !is_saved) refuse_target(paths[i]);
@@ -162,7 +162,7 @@ std::vector<ParameterKind> resolve_whole(const LoraConfig& config, const ModelCo
   const bool is_classifier = model.head == HeadKind::kScore && config.task_type == "SEQ_CLS";
   std::vector<bool> is_whole = {false, is_classifier};  // PEFT trains and saves the head of a SEQ_CLS model
   for (const std::string& name : config.modules_to_save) {
-    if (name == "classifier" && config.task_type == "SEQ_CLS") continue;  // PEFT lists it beside "score", always
+    if (name == "classifier" && config.task_type == "SEQ_CLS") continue;  // PEFT always lists it next to "score"
     const auto found = std::find_if(kinds.begin(), kinds.end(),
                                     [&](ParameterKind kind) { return names_module(name, module_path(kind, -1)); });
     if (found == kinds.end()) {

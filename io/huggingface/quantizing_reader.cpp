@@ -27,7 +27,7 @@ std::shared_ptr<const QuantizingReader::Quantized> QuantizingReader::quantized(c
     const std::lock_guard lock(mutex_);
     if (last_ && last_->entry == matrix.entry) return last_;
   }
-  // two threads may do the same work here, but neither waits for the other's matrix
+  // two threads may duplicate this work, but neither waits for the other's matrix
   const auto made = std::make_shared<Quantized>();
   made->entry = matrix.entry;
   made->bytes.resize(layout_of(matrix).num_bytes);

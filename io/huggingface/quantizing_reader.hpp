@@ -1,6 +1,5 @@
-// Reads matrices that a model directory holds as numbers and makes NF4 of them on the way. A matrix is quantized as a
-// whole, because the mean of all its scales takes part; ranges of one matrix are usually read in turn, so the last one
-// is kept.
+// Reads unquantized matrices of a model directory and quantizes them to NF4. A matrix is quantized as a whole because
+// the mean of all its scales is needed. Ranges of one matrix are usually read in sequence, so the last one is cached.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +14,7 @@
 
 namespace plumb {
 
-/// Reads may run at the same time on any thread.
+/// Thread-safe: reads may run concurrently.
 class QuantizingReader {
  public:
   explicit QuantizingReader(bool has_nested_scales) : has_nested_scales_(has_nested_scales) {}
@@ -23,10 +22,10 @@ class QuantizingReader {
   Nf4Layout layout_of(const StoredTensor& matrix) const;
 
   /// Fills `bytes`, layout_of(matrix).num_bytes of them; the matrix is in memory as float32 meanwhile. Throws DataError
-  /// where an element is not finite.
+  /// if an element is not finite.
   void read(const StoredTensor& matrix, std::span<std::byte> bytes) const;
 
-  /// Elements [begin, begin + values.size()) of what read() gives, dequantized.
+  /// Dequantizes elements [begin, begin + values.size()) of the quantized matrix.
   void read(const StoredTensor& matrix, int64_t begin, std::span<float> values) const;
 
  private:

@@ -27,7 +27,7 @@ uint64_t read_header_length(const File& file, int64_t file_bytes) {
   return length;
 }
 
-/// Exponent bits all set: a test on integers, so that no floating-point option of the compiler can drop it.
+/// False if all exponent bits are set. An integer test, so that no floating-point option of the compiler can remove it.
 bool is_finite(float value) { return (std::bit_cast<uint32_t>(value) & 0x7f800000u) != 0x7f800000u; }
 
 }  // namespace

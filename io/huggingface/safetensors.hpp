@@ -1,5 +1,5 @@
-// Reads a safetensors file by byte ranges: opening reads only the header, a read fetches only the elements asked for,
-// so that each rank loads its shard and no more. Source: github.com/huggingface/safetensors, README, format.
+// Reads a safetensors file by byte ranges: opening reads only the header, and a read fetches only the requested
+// elements, so that each rank loads only its shard. Source: github.com/huggingface/safetensors, README, format.
 #pragma once
 
 #include <cstddef>
@@ -16,13 +16,13 @@
 
 namespace plumb {
 
-/// Reads may run at the same time on any thread or rank.
+/// Thread-safe: reads may run concurrently on any thread or rank.
 class SafetensorsFile {
  public:
-  /// Throws InputOutputError, and DataError for whatever the format forbids.
+  /// Throws InputOutputError, and DataError for anything that the format forbids.
   explicit SafetensorsFile(const std::string& path);
 
-  /// In the order of the file.
+  /// In file order.
   const std::vector<SafetensorsEntry>& entries() const { return header_.entries; }
   const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
   const std::string& path() const { return file_.path(); }
@@ -32,13 +32,13 @@ class SafetensorsFile {
   /// Throws DataError if there is no such tensor.
   const SafetensorsEntry& at(std::string_view name) const;
 
-  /// The stored bytes of elements [begin, begin + bytes.size() / size of one).
+  /// Reads the stored bytes of elements [begin, begin + bytes.size() / size of one).
   void read(const SafetensorsEntry& entry, int64_t begin, std::span<std::byte> bytes) const;
-  /// Elements [begin, begin + values.size()) of an F32, BF16 or F16 tensor, converted exactly; throws DataError for
-  /// another dtype. NaN and infinity pass: see check_finite.
+  /// Reads elements [begin, begin + values.size()) of an F32, BF16 or F16 tensor, converted exactly. NaN and infinity
+  /// are accepted: see check_finite(). Throws DataError for another dtype.
   void read(const SafetensorsEntry& entry, int64_t begin, std::span<float> values) const;
 
-  /// Throws DataError, naming file, tensor and element, if one of `values`, read from `begin` on, is NaN or infinite.
+  /// Throws DataError with file, tensor and element if one of `values`, read from `begin` on, is NaN or infinite.
   void check_finite(const SafetensorsEntry& entry, int64_t begin, std::span<const float> values) const;
 
  private:
@@ -48,7 +48,7 @@ class SafetensorsFile {
   std::map<std::string, size_t, std::less<>> entry_by_name_;
 };
 
-/// Index of the first NaN or infinity.
+/// The index of the first NaN or infinity.
 std::optional<int64_t> find_non_finite(std::span<const float> values);
 
 }  // namespace plumb

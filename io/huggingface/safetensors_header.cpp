@@ -25,7 +25,8 @@ std::string shortened(std::string_view text) {
   return std::string(text.substr(0, kMaxQuotedChars)) + (text.size() > kMaxQuotedChars ? "..." : "");
 }
 
-/// Follows the parser event by event, because a tree of the header would lose repeated keys. The header has one shape:
+/// Receives the parser's events, because a parsed tree of the header would lose duplicate keys. The header has one
+/// form:
 /// {"__metadata__": {string: string}, tensor: {"dtype": string, "shape": [n...], "data_offsets": [begin, end]}}
 class HeaderEvents {
  public:
@@ -105,7 +106,7 @@ class HeaderEvents {
     return true;
   }
   void check_name(const std::string& name) {
-    // names appear in messages, so they must not steer a terminal
+    // names appear in messages, so they must not contain terminal control characters
     const bool is_printable =
         std::none_of(name.begin(), name.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; });
     if (name.size() > kMaxNameBytes || !is_printable)
@@ -147,7 +148,7 @@ class HeaderEvents {
     entry.shape = *shape_;
     entry.offset_bytes = begin;
     int64_t num_bytes = size_bytes(entry.dtype);
-    // a zero anywhere makes the product zero, whatever stands before it
+    // a zero anywhere makes the product zero, even if the sizes before it would overflow
     const bool is_empty = std::find(entry.shape.begin(), entry.shape.end(), 0) != entry.shape.end();
     if (is_empty) num_bytes = 0;
     for (int64_t size : entry.shape)
@@ -169,7 +170,7 @@ class HeaderEvents {
   size_t max_numbers_ = 0;
 };
 
-/// Tensors, sorted by offset, must follow each other from 0 to the end of the buffer.
+/// The tensors, sorted by offset, must be contiguous from 0 to the end of the buffer.
 void check_coverage(const std::vector<SafetensorsEntry>& entries, int64_t buffer_bytes, std::string_view where) {
   int64_t end = 0;
   for (const SafetensorsEntry& entry : entries) {
@@ -195,7 +196,7 @@ SafetensorsHeader parse_safetensors_header(std::string_view text, int64_t buffer
   if (!text.starts_with('{'))
     throw_error<DataError>("{}: header: expected a JSON object that starts with '{{', got {} bytes that do not", where,
                            text.size());
-  // the parser takes a NUL for the end and would ignore what follows
+  // the parser treats NUL as the end and would ignore the rest
   if (const size_t nul = text.find('\0'); nul != std::string_view::npos)
     throw_error<DataError>("{}: header byte {}: expected JSON, got a NUL byte", where, nul);
   HeaderEvents events(where);

@@ -1,6 +1,6 @@
-// The JSON header of a safetensors file: which tensors it holds and where. Read as hostile: every number is checked
-// before it is used, and the tensors must cover the buffer exactly, so that nothing hides in a hole and nothing is read
-// twice. Source: the format section of the safetensors README, github.com/huggingface/safetensors.
+// The JSON header of a safetensors file: its tensors and their places. Treated as hostile input: every number is
+// checked before use, and the tensors must cover the buffer exactly, without gaps or overlaps. Source: the format
+// section of the safetensors README, github.com/huggingface/safetensors.
 #pragma once
 
 #include <cstdint>
@@ -23,17 +23,17 @@ struct SafetensorsEntry {
 };
 
 struct SafetensorsHeader {
-  std::vector<SafetensorsEntry> entries;  // in the order of the buffer
+  std::vector<SafetensorsEntry> entries;  // in buffer order
   std::map<std::string, std::string> metadata;
 };
 
 inline constexpr int64_t kMaxSafetensorsHeaderBytes = 100'000'000;
 
-/// text: the JSON, without the 8 bytes of its length. buffer_bytes: what follows it in the file. Throws DataError,
-/// naming `where` and the tensor, for whatever the format forbids.
+/// text: the JSON, without the 8 bytes of its length. buffer_bytes: the rest of the file after it. Throws DataError
+/// with `where` and the tensor for anything that the format forbids.
 SafetensorsHeader parse_safetensors_header(std::string_view text, int64_t buffer_bytes, std::string_view where);
 
-/// The shape as in messages: [512, 64]
+/// The shape as shown in messages: [512, 64].
 std::string quote_shape(const std::vector<int64_t>& shape);
 
 }  // namespace plumb

@@ -29,7 +29,7 @@ std::string render_safetensors_header(std::span<const SafetensorsSpec> tensors,
     offset_bytes = end_bytes;
   }
   std::string text = header.dump();
-  text.resize((text.size() + 7) / 8 * 8, ' ');  // the buffer starts aligned, as readers that map the file like it
+  text.resize((text.size() + 7) / 8 * 8, ' ');  // aligns the buffer for readers that map the file
   const uint64_t length = text.size();
   std::string bytes(sizeof(length), '\0');
   std::memcpy(bytes.data(), &length, sizeof(length));

@@ -1,5 +1,5 @@
-// The header of a safetensors file made before any tensor exists, so that every writer knows its byte range; and whole
-// small files in one call. Source: github.com/huggingface/safetensors, README, format.
+// Makes the header of a safetensors file before any tensor exists, so that every writer knows its byte range; also
+// writes whole small files in one call. Source: github.com/huggingface/safetensors, README, format.
 #pragma once
 
 #include <cstddef>
@@ -26,10 +26,10 @@ std::string render_safetensors_header(std::span<const SafetensorsSpec> tensors,
 
 struct SafetensorsTensor {
   SafetensorsSpec spec;
-  std::span<const std::byte> bytes;  // of the whole tensor
+  std::span<const std::byte> bytes;  // the whole tensor
 };
 
-/// Replaces or creates the file atomically; meant for files that fit memory, such as adapters.
+/// Replaces or creates the file atomically. For files that fit in memory, such as adapters.
 void write_safetensors_file(const std::string& path, std::span<const SafetensorsTensor> tensors,
                             const std::map<std::string, std::string>& metadata);
 

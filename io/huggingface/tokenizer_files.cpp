@@ -21,7 +21,7 @@ std::string read_or_empty(const std::string& directory, const char* name, int64_
   return is_regular_file(path) ? read_text_file(path, max_bytes) : "";
 }
 
-/// tokenizer_config.json with what stands in files of its own; "" if there is neither.
+/// tokenizer_config.json merged with the files that override or extend it; "" if there are none.
 std::string effective_config(const std::string& directory) {
   const std::string text = read_or_empty(directory, kConfig, kMaxConfigBytes);
   const std::string special_tokens = read_or_empty(directory, kSpecialTokens, kMaxConfigBytes);

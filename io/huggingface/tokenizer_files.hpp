@@ -1,4 +1,4 @@
-// The tokenizer of a Hugging Face model directory: which of its files count, and the tokenizer that they make.
+// Loads the tokenizer of a Hugging Face model directory and decides which of its files count.
 // Source: the file names of transformers' PreTrainedTokenizerBase.
 #pragma once
 
@@ -9,12 +9,12 @@
 
 namespace plumb {
 
-/// tokenizer.json, else tokenizer.model; with it tokenizer_config.json, special_tokens_map.json for tokens that it does
-/// not name, and chat_template.jinja, which goes before the template in it. Throws InputOutputError where there is no
-/// tokenizer, DataError naming the directory.
+/// Loads tokenizer.json, else tokenizer.model, together with tokenizer_config.json, special_tokens_map.json for tokens
+/// that the former does not name, and chat_template.jinja, which takes precedence over the template in
+/// tokenizer_config.json. Throws InputOutputError if there is no tokenizer; DataError names the directory.
 Tokenizer load_tokenizer(const std::string& model_directory);
 
-/// Paths of the files that load_tokenizer() reads there. Throws InputOutputError where there is no tokenizer.
+/// The paths of the files that load_tokenizer() reads. Throws InputOutputError if there is no tokenizer.
 std::vector<std::string> tokenizer_files(const std::string& model_directory);
 
 }  // namespace plumb

@@ -1,4 +1,4 @@
-// The parameters of a unit that meet a range of its flat buffer.
+// Iterates over the parameters of a unit that intersect a range of its flat buffer.
 #pragma once
 
 #include <algorithm>
@@ -10,8 +10,8 @@
 
 namespace plumb {
 
-/// Calls use(parameter, first, last, values of these elements) for every parameter that meets [begin, end), first and
-/// last counted within it; the rest of `values` becomes zero.
+/// Calls use(parameter, first, last, values of these elements) for every parameter that intersects [begin, end), with
+/// first and last relative to the parameter. Sets the rest of `values` to zero.
 template <class Use>
 void for_each_piece(const UnitLayout& unit, int64_t begin, int64_t end, std::span<float> values, Use use) {
   check(begin >= 0 && begin <= end && std::ssize(values) == end - begin, "a range of a unit fills its values");

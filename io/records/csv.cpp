@@ -14,7 +14,7 @@ RecordPlace place_of_byte(std::string_view record, size_t offset, RecordPlace pl
   return place;
 }
 
-/// Appends the quoted cell whose opening quote is at `begin`; returns the offset behind its closing quote.
+/// Appends the quoted cell whose opening quote is at `begin`; returns the offset after its closing quote.
 size_t read_quoted_cell(std::string_view record, size_t begin, const RecordPlace& place, std::string& cell) {
   size_t from = begin + 1;
   for (;;) {
@@ -36,7 +36,7 @@ void CsvRecordEnd::reset() { *this = CsvRecordEnd(delimiter_); }
 
 size_t CsvRecordEnd::find(std::string_view bytes) {
   size_t i = num_seen_bytes_;
-  // Kept while quotes are walked over, so that a long line with many quotes is searched once for its end.
+  // Kept across quotes, so that a long line with many quotes is searched for its end only once.
   size_t line_end = std::min(bytes.find('\n', i), bytes.size());
   while (i < bytes.size()) {
     switch (state_) {

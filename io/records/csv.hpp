@@ -1,5 +1,6 @@
-// Tables of text with one separator: where a record ends and what its cells are. Cells may be quoted; a quoted cell may
-// hold the separator, line ends and doubled quotes. A quote inside an unquoted cell is text, as csv writers leave it.
+// Parses text tables with one separator: finds the ends of records and their cells. Cells may be quoted; a quoted cell
+// may contain the separator, line ends and doubled quotes. A quote inside an unquoted cell is text, as csv writers
+// leave it.
 // Source: RFC 4180.
 #pragma once
 
@@ -12,16 +13,16 @@
 
 namespace plumb {
 
-/// Finds the end of one record in bytes that arrive piece by piece, in time linear in the record.
+/// Finds the end of one record in bytes that arrive in pieces, in time linear in the record.
 class CsvRecordEnd {
  public:
   explicit CsvRecordEnd(char delimiter) : delimiter_(delimiter) {}
 
-  /// Forgets the record found before.
+  /// Forgets the previous record.
   void reset();
 
-  /// `bytes` starts at the record and holds what the last call saw, and more. Returns the size of the record with its
-  /// line end, or 0 if the bytes end before the record does.
+  /// `bytes` starts at the record and extends what the last call saw. Returns the size of the record with its line end,
+  /// or 0 if the bytes end before the record does.
   size_t find(std::string_view bytes);
 
   bool is_in_quotes() const { return state_ == State::kQuoted; }
@@ -36,8 +37,8 @@ class CsvRecordEnd {
   size_t quote_begin_ = 0;
 };
 
-/// Replaces `cells` by the cells of a whole record without its line end. Throws DataError for text after a closing
-/// quote, an unclosed quote (with the line that opens it), a carriage return that ends no line, and for 65,537 cells.
+/// Sets `cells` to the cells of a whole record without its line end. Throws DataError for text after a closing quote,
+/// an unclosed quote (with the line that opens it), a carriage return that ends no line, and more than 65,536 cells.
 void split_csv_record(std::string_view record, char delimiter, const RecordPlace& place,
                       std::vector<std::string>& cells);
 

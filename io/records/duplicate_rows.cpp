@@ -11,7 +11,7 @@
 
 namespace plumb {
 
-RowFingerprint print_of(const PairText& pair, int64_t row) {
+RowFingerprint fingerprint_of(const PairText& pair, int64_t row) {
   std::array<XXH128_hash_t, 3> parts;
   const std::array<const std::string*, 3> texts = {&pair.prompt.text, &pair.chosen.text, &pair.rejected.text};
   std::transform(texts.begin(), texts.end(), parts.begin(),
@@ -37,7 +37,7 @@ std::string to_bytes(std::span<const RowFingerprint> prints) {
 }
 
 void add_from_bytes(const std::string& bytes, std::vector<RowFingerprint>& prints) {
-  check(bytes.size() % sizeof(RowFingerprint) == 0, "bytes are those of whole prints");
+  check(bytes.size() % sizeof(RowFingerprint) == 0, "the bytes hold whole fingerprints");
   const size_t size = prints.size();
   prints.resize(size + bytes.size() / sizeof(RowFingerprint));
   if (!bytes.empty()) std::memcpy(prints.data() + size, bytes.data(), bytes.size());

@@ -1,4 +1,4 @@
-// Which preference rows say what a row before them said, over all ranks: by hashes of their texts.
+// Finds preference rows that repeat an earlier row, across all ranks, by hashes of their texts.
 #pragma once
 
 #include <cstdint>
@@ -10,20 +10,20 @@
 
 namespace plumb {
 
-/// A row by the hash of its texts, 128 bits, so that equal ones mean equal texts.
+/// A row identified by a 128-bit hash of its texts, so that equal hashes mean equal texts.
 struct RowFingerprint {
   uint64_t high = 0;
   uint64_t low = 0;
-  int64_t row = 0;  // of all source files
+  int64_t row = 0;  // index over all source files
 };
 
-RowFingerprint print_of(const PairText& pair, int64_t row);
+RowFingerprint fingerprint_of(const PairText& pair, int64_t row);
 
-/// The rows that an earlier one is equal to, ascending.
+/// The rows that equal an earlier one, ascending.
 std::vector<int64_t> find_duplicates(std::vector<RowFingerprint> prints);
 
 std::string to_bytes(std::span<const RowFingerprint> prints);
-/// Adds what to_bytes() wrote.
+/// Appends the fingerprints that to_bytes() serialized.
 void add_from_bytes(const std::string& bytes, std::vector<RowFingerprint>& prints);
 
 }  // namespace plumb

@@ -36,7 +36,7 @@ size_t JsonObjectEnd::find(std::string_view bytes) {
         break;
       case '}':
       case ']':
-        // The kinds of bracket are compared by the parser.
+        // Matching kinds of brackets is left to the parser.
         if (depth_ <= 1) return i;
         --depth_;
         break;

@@ -1,4 +1,4 @@
-// JSON as training data: one object per record, alone on a line (JSON Lines) or as an element of an array.
+// JSON training data: one object per record, alone on a line (JSON Lines) or as an element of an array.
 // Source: RFC 8259, jsonlines.org.
 #pragma once
 
@@ -10,14 +10,14 @@
 
 namespace plumb {
 
-/// Finds the end of one object in bytes that arrive piece by piece. Looks at brackets and strings only.
+/// Finds the end of one object in bytes that arrive in pieces. Looks at brackets and strings only.
 class JsonObjectEnd {
  public:
-  /// Forgets the object found before.
+  /// Forgets the previous object.
   void reset() { *this = JsonObjectEnd(); }
 
-  /// `bytes` starts with the object's brace and holds what the last call saw, and more. Returns the size of the object,
-  /// or 0 if the bytes end before the object does.
+  /// `bytes` starts at the object's brace and extends what the last call saw. Returns the size of the object, or 0 if
+  /// the bytes end before the object does.
   size_t find(std::string_view bytes);
 
  private:
@@ -26,7 +26,7 @@ class JsonObjectEnd {
   bool is_in_string_ = false;
 };
 
-/// As parse_strict_json(). Throws DataError with line and column for what is not JSON, and for what is no object.
+/// As parse_strict_json(). Throws DataError with line and column if the record is not JSON or not an object.
 nlohmann::json parse_json_object(std::string_view bytes, const RecordPlace& place);
 
 }  // namespace plumb

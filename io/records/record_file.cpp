@@ -47,7 +47,7 @@ std::string extension_of(const std::string& path) {
   return extension;
 }
 
-/// Reads what to_bytes() wrote, trusting no size in it.
+/// Reads the output of to_bytes() without trusting any size in it.
 class IndexBytes {
  public:
   explicit IndexBytes(std::string_view bytes) : bytes_(bytes) {}

@@ -1,5 +1,5 @@
-// A data file as a sequence of JSON objects: CSV, TSV, JSON Lines or a JSON array. It is scanned once for where records
-// begin; after that any rank reads from any record on, in memory that does not grow with the file.
+// A data file as a sequence of JSON objects: CSV, TSV, JSON Lines or a JSON array. It is scanned once for the offsets
+// of records; then any rank can read from any record on, in memory that does not grow with the file.
 // Source: RFC 4180, RFC 8259, jsonlines.org.
 #pragma once
 
@@ -14,30 +14,31 @@
 
 namespace plumb {
 
-/// Where records begin: every kStride-th one, so that an index of a billion rows still fits a message.
+/// The offsets of every kStride-th record, so that the index of a billion rows still fits a message.
 struct RecordIndex {
   static constexpr int64_t kStride = 1024;
 
   RecordFormat format = RecordFormat::kJsonLines;
   int64_t num_records = 0;
   int64_t file_bytes = 0;
-  std::vector<std::string> header;  // of a table, in file order; else empty
+  std::vector<std::string> header;  // column names of a table, in file order; otherwise empty
   std::vector<int64_t> offsets;     // of records 0, kStride, 2 * kStride, ...
-  std::vector<int64_t> lines;       // 1-based, of the same records
+  std::vector<int64_t> lines;       // 1-based lines of the same records
 
   bool operator==(const RecordIndex&) const = default;
 
-  /// For a broadcast between ranks of one machine type.
+  /// Serializes for a broadcast between ranks on machines of one type.
   std::string to_bytes() const;
-  /// Throws DataError on bytes that to_bytes() did not write.
+  /// Throws DataError for bytes that to_bytes() did not write.
   static RecordIndex from_bytes(std::string_view bytes);
 };
 
-/// By the extension (.csv .tsv .jsonl .ndjson .json), else by the first bytes. Throws DataError where neither tells.
+/// Detects the format by the extension (.csv .tsv .jsonl .ndjson .json), else by the first bytes. Throws DataError if
+/// neither identifies it.
 RecordFormat find_record_format(const std::string& path);
 
-/// Reads the whole file once, front to back. Looks at where records end, not into them. Throws InputOutputError, and
-/// DataError for a file without rows, a bad header, a record that never ends or is longer than kMaxRecordBytes.
+/// Reads the whole file once, front to back, to find the ends of records; does not parse them. Throws InputOutputError,
+/// and DataError for a file without rows, an invalid header, or a record that never ends or exceeds kMaxRecordBytes.
 RecordIndex index_records(const std::string& path);
 
 struct Record {
@@ -46,19 +47,19 @@ struct Record {
   nlohmann::json object;
 };
 
-/// Reads records one after another. Cells of a table become strings under their column's name.
+/// Reads records in sequence. Cells of a table become strings under their column names.
 class RecordReader {
  public:
-  /// Stands before record 0. Throws DataError if the file is not the one that was indexed, by its size.
+  /// Starts before record 0. Throws DataError if the size of the file differs from that of the indexed file.
   RecordReader(const std::string& path, RecordIndex index);
 
-  /// To `record` in [0, num_records]; skips up to kStride - 1 records.
+  /// Moves to `record` in [0, num_records]; skips up to kStride - 1 records on the way.
   void seek(int64_t record);
 
-  /// Nothing after the last record. Throws DataError, naming line and row, on what is malformed.
+  /// Returns nullopt after the last record. Throws DataError with line and row for a malformed record.
   std::optional<Record> next();
 
-  /// "train.csv:12: row 10", for messages about what a record holds.
+  /// "train.csv:12: row 10", for messages about the contents of a record.
   std::string where(const Record& record) const;
 
   const RecordIndex& index() const { return index_; }

@@ -1,4 +1,4 @@
-// Where a record stands in its data file: what every message about it begins with.
+// The location of a record in its data file, which begins every message about the record.
 #pragma once
 
 #include <fmt/format.h>

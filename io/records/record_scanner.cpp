@@ -21,7 +21,7 @@ constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
   throw_error<InputOutputError>("{}: cannot {}: {}", path, verb, std::strerror(error));
 }
 
-/// Lines are long, so that jumping from end to end is much faster than counting byte by byte.
+/// Lines are long, so searching is much faster than a loop over bytes.
 int64_t count_line_ends(std::string_view bytes) {
   int64_t count = 0;
   for (size_t at = bytes.find('\n'); at != std::string_view::npos; at = bytes.find('\n', at + 1)) ++count;
@@ -144,7 +144,7 @@ void RecordScanner::check_length(size_t num_bytes) const {
                          kMaxRecordBytes, hint);
 }
 
-/// More bytes of the record that begins at the window's start; false at the end of the file.
+/// Reads more bytes of the record that begins at the window's start; false at the end of the file.
 bool RecordScanner::read_more() {
   check_length(window_.bytes().size());
   return window_.read_more();
@@ -166,7 +166,7 @@ std::optional<RawRecord> RecordScanner::next_line() {
       }
       if (num_bytes > 0 || !read_more()) break;
     }
-    if (num_bytes == 0) {  // the last line may have no end
+    if (num_bytes == 0) {  // the last line may lack a line end
       num_bytes = window_.bytes().size();
       if (num_bytes == 0) return std::nullopt;
     }
@@ -182,7 +182,7 @@ std::optional<RawRecord> RecordScanner::next_line() {
   }
 }
 
-/// The next byte that is no space, still unread; 0 at the end of the file.
+/// The next byte that is not white space, still unread; 0 at the end of the file.
 char RecordScanner::peek() {
   for (;;) {
     const std::string_view bytes = window_.bytes();

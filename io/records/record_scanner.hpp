@@ -1,5 +1,5 @@
-// One pass over a data file in bounded memory: where each record begins and ends, whatever the format. Knows nothing of
-// what is inside a record; io/record_file.hpp does.
+// One pass over a data file in bounded memory: finds the begin and end of each record in every format. Does not parse
+// the contents of records; io/records/record_file.hpp does.
 #pragma once
 
 #include <cstdint>
@@ -24,10 +24,10 @@ constexpr char delimiter_of(RecordFormat format) { return format == RecordFormat
 
 inline constexpr int64_t kMaxRecordBytes = int64_t{16} << 20;
 
-/// A file read front to back through one buffer that grows up to the size of a record.
+/// Reads a file front to back through one buffer that grows up to the size of a record.
 class FileWindow {
  public:
-  /// Throws InputOutputError, also for what is no regular file.
+  /// Throws InputOutputError, also if the path is not a regular file.
   explicit FileWindow(std::string path);
   ~FileWindow();
   FileWindow(FileWindow&& other) noexcept;
@@ -45,7 +45,7 @@ class FileWindow {
   void seek(int64_t offset);
   /// Drops the first `num_bytes` of bytes().
   void consume(size_t num_bytes);
-  /// Appends to bytes(), keeping what is there. False at the end of the file.
+  /// Appends to bytes(), keeping its contents. False at the end of the file.
   bool read_more();
 
  private:
@@ -59,22 +59,22 @@ class FileWindow {
 };
 
 struct RawRecord {
-  RecordPlace place;       // path lives as long as the scanner
-  int64_t offset = 0;      // in the file
+  RecordPlace place;       // path is valid as long as the scanner
+  int64_t offset = 0;      // within the file
   std::string_view bytes;  // without line end; valid until the scanner moves
 };
 
 class RecordScanner {
  public:
-  /// Stands before the first record; in a table that is the header, record -1. Throws InputOutputError, and DataError
-  /// for a text that is not UTF-8 by its first bytes.
+  /// Starts before the first record, which in a table is the header, record -1. Throws InputOutputError, and DataError
+  /// if the first bytes show that the text is not UTF-8.
   RecordScanner(const std::string& path, RecordFormat format);
 
-  /// The next record that is not blank. Throws DataError for one that never ends, is longer than kMaxRecordBytes, or
-  /// where a JSON array is broken. Not to be called again once there is none.
+  /// Returns the next record that is not blank. Throws DataError for a record that never ends or exceeds
+  /// kMaxRecordBytes, and for a broken JSON array. Must not be called after the last record.
   std::optional<RawRecord> next();
 
-  /// To the first byte of record `record`, as an earlier RawRecord said.
+  /// Moves to the first byte of record `record`, as given by an earlier RawRecord.
   void seek(int64_t record, int64_t offset, int64_t line);
 
   const FileWindow& window() const { return window_; }
@@ -94,10 +94,10 @@ class RecordScanner {
   JsonObjectEnd json_end_;
   int64_t record_ = 0;
   int64_t line_ = 1;
-  size_t num_emitted_bytes_ = 0;  // of bytes(), still needed by the caller
+  size_t num_emitted_bytes_ = 0;  // of bytes(), still in use by the caller
   int64_t num_emitted_lines_ = 0;
-  bool is_at_element_ = false;  // JSON array: stands on an element, after seek()
-  bool is_at_array_ = false;    // JSON array: stands before its bracket
+  bool is_at_element_ = false;  // JSON array: at an element, after seek()
+  bool is_at_array_ = false;    // JSON array: before its opening bracket
 };
 
 }  // namespace plumb

@@ -39,8 +39,8 @@ bool is_number_column(const TableSummary& table, size_t column) {
   return has_number;
 }
 
-/// Whether a value named so and within [0, 1] is a share.
-bool names_a_share(const std::string& name) {
+/// True if a value in [0, 1] with this name is a fraction.
+bool is_fraction_name(const std::string& name) {
   std::string lower = name;
   std::transform(lower.begin(), lower.end(), lower.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? c + 32 : c; });
   if (lower.find("learning") != std::string::npos) return false;
@@ -63,7 +63,7 @@ std::string render_cards(const SampleSummary& sample) {
   return fmt::format("<div class=\"sample\">{}<div class=\"columns\">{}</div></div>\n", prompt, columns);
 }
 
-/// "train.csv:3, 17; other.csv:2": a file is named once for places that follow each other.
+/// "train.csv:3, 17; other.csv:2": consecutive places in one file share its name.
 std::string render_places(const std::vector<std::string>& places) {
   std::string out, file_before;
   for (size_t i = 0; i < places.size() && i < kMaxPlaces; ++i) {
@@ -80,7 +80,7 @@ std::string render_places(const std::vector<std::string>& places) {
 std::string render_tallies(const std::vector<TallySummary>& tallies) {
   if (tallies.empty()) return "";
   std::string out =
-      "<div class=\"scroll\"><table class=\"wide\"><tr><th>What became of rows</th><th class=\"number\">Rows</th>"
+      "<div class=\"scroll\"><table class=\"wide\"><tr><th>Outcome of rows</th><th class=\"number\">Rows</th>"
       "<th>The first of them</th></tr>";
   for (const TallySummary& tally : tallies) {
     std::string places = render_places(tally.first_places);
@@ -143,7 +143,7 @@ std::string describe_dataset(const DatasetSummary& dataset) {
   return text;
 }
 
-/// Numbers that the sentence above does not hold.
+/// The numbers that the sentence above leaves out.
 std::string render_other_numbers(const DatasetSummary& dataset) {
   TableSummary table{"", {"Also counted", ""}, {}};
   for (const auto& [key, value] : dataset.numbers) {
@@ -200,7 +200,7 @@ std::string render_table(const TableSummary& table) {
 std::string render_fact(const std::string& name, const nlohmann::ordered_json& value) {
   if (!value.is_number()) return text_of(value);
   const auto number = value.get<double>();
-  if (names_a_share(name) && number >= 0 && number <= 1) return render_share(number);
+  if (is_fraction_name(name) && number >= 0 && number <= 1) return render_share(number);
   return render_number(number);
 }
 

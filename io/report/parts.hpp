@@ -1,4 +1,4 @@
-// Pieces of report.html that recur: large figures, tables, notes, samples. All text that comes in is escaped here.
+// Recurring parts of report.html: large figures, tables, notes, samples. All text that enters the page is escaped here.
 #pragma once
 
 #include <string>
@@ -8,7 +8,7 @@
 
 namespace plumb {
 
-/// A result that deserves large type. The remark stands below it and may be empty.
+/// A result shown in large type. The remark is shown below it and may be empty.
 struct KeyFigure {
   std::string label;
   std::string value;
@@ -17,21 +17,21 @@ struct KeyFigure {
 
 std::string render_figures(const std::vector<KeyFigure>& figures);
 
-/// Columns of which all cells look like numbers are set to the right. At most 200 rows and 12 columns are shown.
+/// Columns whose cells all look like numbers are right-aligned. Shows at most 200 rows and 12 columns.
 std::string render_table(const TableSummary& table);
 
-/// A fact's value for people: shares in percent where the name says that it is one.
+/// A human-readable value: in percent if the name denotes a fraction.
 std::string render_fact(const std::string& name, const nlohmann::ordered_json& value);
 
-/// Facts as a table of two columns, then the tables. Empty without any.
+/// Facts as a table of two columns, then the tables. Empty if there are none.
 std::string render_findings(const NotesSummary& notes);
 
-/// Cards: the prompt, and below it a column for every other text. At most 30.
+/// Cards: the prompt, and below it one column per other text. Shows at most 30.
 std::string render_samples(const std::vector<SampleSummary>& samples);
 
 std::string render_checks(const std::vector<CheckSummary>& checks);
 
-/// What was kept, what was dropped and where it stands, how long the rows are.
+/// The rows kept, the rows dropped with their places, and the lengths of rows.
 std::string render_datasets(const std::vector<DatasetSummary>& datasets);
 
 }  // namespace plumb

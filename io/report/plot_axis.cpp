@@ -11,7 +11,7 @@ namespace {
 
 constexpr double kMaxDrawable = 1e30;
 
-/// The least of 1, 2, 5 times a power of ten that is not below `value`, but for rounding.
+/// The smallest of 1, 2 and 5 times a power of ten that is at least `value`, up to rounding.
 double round_step(double value) {
   const double power = std::pow(10, std::floor(std::log10(value)));
   for (const double factor : {1.0, 2.0, 5.0})
@@ -19,7 +19,7 @@ double round_step(double value) {
   return 10 * power;
 }
 
-/// 1, 2 and 5 times powers of ten, or powers alone where those are many.
+/// Multiples 1, 2 and 5 of powers of ten, or only every few powers over many decades.
 std::vector<double> logarithmic_ticks(double low, double high, int count) {
   std::vector<double> ticks;
   const double decades = std::log10(high / low);
@@ -85,7 +85,7 @@ Axis make_axis(Range range, const AxisStyle& style) {
     axis.ticks = logarithmic_ticks(axis.low, axis.high, style.num_ticks);
     return axis;
   }
-  // of one value, or of values that differ by rounding only
+  // a single value, or values that differ only by rounding
   const double least = std::max(1e-9 * std::abs(range.high), 1e-12);
   if (range.high - range.low < least) {
     const double half = std::max(0.05 * std::abs(range.high), style.is_share ? 0.05 : 1e-6);
@@ -93,7 +93,7 @@ Axis make_axis(Range range, const AxisStyle& style) {
   } else if (style.has_margin) {
     const double margin = 0.06 * (range.high - range.low);
     axis.low -= margin, axis.high += margin;
-    // a margin must not suggest that what counts up from 0 could be negative
+    // a margin must not suggest that non-negative values could be negative
     if (range.low >= 0) axis.low = std::max(0.0, axis.low);
   }
   if (style.is_share) axis.low = std::max(0.0, axis.low), axis.high = std::min(std::max(1.0, range.high), axis.high);
@@ -133,7 +133,7 @@ std::vector<PlotPoint> smoothed(const std::vector<PlotPoint>& points) {
     const auto count = static_cast<double>(window);
     const double middle = static_cast<double>(begin) + (count - 1) / 2;
     const double sum = sum_before[end] - sum_before[begin];
-    // least squares over neighbors: the slope matters at the ends only, where the window is not centered
+    // least squares over the window: the slope matters only at the ends, where the window is not centered
     const double spread = count * (count * count - 1) / 12;
     const double slope = spread > 0 ? (moment_before[end] - moment_before[begin] - middle * sum) / spread : 0;
     result.push_back({drawable[i].x, sum / count + slope * (static_cast<double>(i) - middle)});

@@ -1,4 +1,4 @@
-// The arithmetic of plots: ranges, round ticks with short labels, and fewer or smoother points.
+// The arithmetic of plots: ranges, round ticks with short labels, thinning and smoothing of points.
 #pragma once
 
 #include <string>
@@ -11,7 +11,7 @@ struct PlotPoint {
   double y = 0;  // not finite: a gap in the line
 };
 
-/// Finite and small enough that differences of two stay finite.
+/// True if the value is finite and small enough that the difference of two such values is finite.
 bool is_drawable(double value);
 
 struct Range {
@@ -25,7 +25,7 @@ struct AxisStyle {
   int num_ticks = 5;
   bool is_logarithmic = false;  // the range must be above 0
   bool is_share = false;
-  bool has_margin = true;  // a little room beyond the values
+  bool has_margin = true;  // some space around the values
 };
 
 struct Axis {
@@ -34,21 +34,21 @@ struct Axis {
   AxisStyle style;
   std::vector<double> ticks;
 
-  /// 0 at low, 1 at high.
+  /// The position of a value: 0 at low, 1 at high.
   double share_of(double value) const;
-  /// Of a tick: with as many decimals as the ticks differ in.
+  /// The text of a tick, with as many decimals as distinguish the ticks.
   std::string label(double tick) const;
 };
 
-/// Holds all of the range, which must not be empty.
+/// An axis that contains all of the range, which must not be empty.
 Axis make_axis(Range range, const AxisStyle& style);
 
-/// Round values of 1, 2 or 5 times a power of ten within [low, high], about `count` of them.
+/// Multiples 1, 2 or 5 of powers of ten within [low, high], about `count` of them.
 std::vector<double> axis_ticks(double low, double high, int count);
-/// The drawable values, each replaced by a line through its neighbors: a twelfth of all, at least 7. A point of a
-/// straight line stays where it is, also at both ends.
+/// The drawable values, each replaced by a linear fit over a window of a twelfth of all values, at least 7. Points on a
+/// straight line are unchanged, also at both ends.
 std::vector<PlotPoint> smoothed(const std::vector<PlotPoint>& points);
-/// At most about max_points, keeping the first and last and, of each stretch, the lowest, the highest and a gap.
+/// About max_points at most: the first and the last point, and of each section the minimum, the maximum and a gap.
 std::vector<PlotPoint> thinned(const std::vector<PlotPoint>& points, size_t max_points);
 
 }  // namespace plumb

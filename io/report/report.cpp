@@ -22,7 +22,7 @@ constexpr double kLeastEosShare = 0.9;
 
 std::string stage_id(size_t index) { return fmt::format("stage-{}", index); }
 
-/// The last component of a path: a model is known by it.
+/// The last component of a path, as the name of a model.
 std::string last_component(std::string path) {
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   return path.substr(path.find_last_of('/') + 1);
@@ -32,15 +32,15 @@ std::string plural(int64_t count, const char* noun) {
   return fmt::format("{} {}{}", render_count(count), noun, count == 1 ? "" : "s");
 }
 
-/// The first stage that has begun: what ran on what.
-const StageSummary* first_begun(const RunSummary& run) {
+/// The first stage that has started, for the ranks and hardware of the run.
+const StageSummary* first_started(const RunSummary& run) {
   for (const StageSummary& stage : run.stages)
     if (stage.num_ranks > 0) return &stage;
   return nullptr;
 }
 
 std::string describe_run(const RunSummary& run) {
-  const StageSummary* stage = first_begun(run);
+  const StageSummary* stage = first_started(run);
   if (stage == nullptr) return "Nothing has been written about this run yet.";
   std::string text = "<b>" + escape_html(last_component(stage->option("model")), 200) + "</b>";
   const auto parameters = stage->plan.find("num_parameters");
@@ -53,7 +53,7 @@ std::string describe_run(const RunSummary& run) {
   return text + ".";
 }
 
-/// "sft_train.jsonl" for each file that some stage trained on.
+/// The name ("sft_train.jsonl") of each file that some stage trained on.
 std::string describe_data(const RunSummary& run) {
   std::vector<std::string> names;
   for (const StageSummary& stage : run.stages) {
@@ -86,7 +86,7 @@ std::vector<KeyFigure> headline(const RunSummary& run) {
   double seconds = 0;
   for (const StageSummary& stage : run.stages) {
     std::vector<KeyFigure> of_stage = key_figures(stage);
-    // of several stages the first two each, so that no stage crowds out another
+    // with several stages, two figures each, so that every stage has room
     if (run.stages.size() > 1) of_stage.resize(std::min<size_t>(of_stage.size(), 2));
     figures.insert(figures.end(), of_stage.begin(), of_stage.end());
     add_win_rates(stage.notes, figures);
@@ -151,7 +151,7 @@ std::string render_checks_line(const RunSummary& run, size_t num_warnings) {
   return out.empty() ? "" : "<p>" + out + "</p>\n";
 }
 
-/// One line per stage, where there are several.
+/// One line per stage, if there are several.
 std::string render_stage_list(const RunSummary& run) {
   if (run.stages.size() < 2) return "";
   std::string out =
@@ -193,7 +193,7 @@ std::string render_report(const RunSummary& run) {
   const std::string status = run.status();
   const std::string kind = run.stages.size() == 1 ? stage_title(run.stages[0].name) : "Pipeline";
   const std::vector<std::string> warnings = warnings_of(run);
-  // the policy is a second lock: even a mark-up that got through could load and run nothing
+  // defense in depth: even if markup got through the escaping, the policy lets it load and run nothing
   std::string page = fmt::format(
       "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>"
       "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\"/>"

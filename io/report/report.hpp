@@ -1,4 +1,4 @@
-// report.html: what a run was, how it went and what came of it, on one page that needs neither network nor scripts.
+// report.html: the setup, progress and results of a run, on one page that needs neither network nor scripts.
 #pragma once
 
 #include <string>
@@ -7,12 +7,11 @@
 
 namespace plumb {
 
-/// The whole page. Whatever the summary's texts hold, they stay text.
+/// Renders the whole page. All texts of the summary are escaped.
 std::string render_report(const RunSummary& run);
 
-/// Rank 0 only: reads the run as far as it has come and replaces `directory`/report.html, which a reader sees whole at
-/// any time. `directory` is of a stage or of a pipeline. Throws InputOutputError if it is no directory or cannot be
-/// written to; returns the path.
+/// Rank 0 only: reads the run in its current state and replaces `directory`/report.html atomically. `directory` is that
+/// of a stage or of a pipeline. Throws InputOutputError if it is not a directory or not writable. Returns the path.
 std::string write_report(const std::string& directory);
 
 }  // namespace plumb

@@ -21,17 +21,17 @@ namespace {
 constexpr int64_t kMaxMetricsBytes = int64_t{512} << 20;
 constexpr size_t kMaxMetricNames = 200;
 constexpr size_t kMaxDatasets = 16;
-constexpr size_t kMaxItems = 500;         // of any list in a file of others
-constexpr int64_t kRunningSeconds = 600;  // since something was written
+constexpr size_t kMaxItems = 500;         // of any list in a file written by others
+constexpr int64_t kRunningSeconds = 600;  // since the last write
 
-/// The directory's own name, also of "." and "run/".
+/// The name of the directory itself, also for "." and "run/".
 std::string name_of_directory(const std::string& directory) {
   std::error_code error;
   const std::string name = std::filesystem::canonical(directory, error).filename().string();
   return name.empty() ? directory : name;
 }
 
-/// At most kMaxItems of an array; nothing of anything else.
+/// At most kMaxItems elements of an array; empty for anything else.
 std::vector<OrderedJson> items_of(const OrderedJson& array) {
   if (!array.is_array()) return {};
   return {array.begin(), array.begin() + static_cast<std::ptrdiff_t>(std::min(array.size(), kMaxItems))};
@@ -62,7 +62,7 @@ NotesSummary read_notes(const OrderedJson& notes) {
   return summary;
 }
 
-/// Adds the numbers of one line, forgetting what stood at this step or later: it was done again after a restart.
+/// Adds the numbers of one line and removes points at this step or later: a restart repeats steps.
 void add_metrics(StageSummary& stage, const OrderedJson& line, double step) {
   for (const auto& [key, value] : line.items()) {
     if (key == "step" || (!value.is_number() && !value.is_null())) continue;
@@ -85,7 +85,7 @@ void read_metrics(StageSummary& stage, const std::string& path, std::vector<std:
   int64_t num_spoilt_lines = 0, first_spoilt_line = 0, number = 0;
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = text.find('\n', begin);
-    if (end == std::string::npos) break;  // torn: it is being written, or its writer died
+    if (end == std::string::npos) break;  // incomplete: still being written, or its writer died
     ++number;
     const OrderedJson line = OrderedJson::parse(text.begin() + static_cast<std::ptrdiff_t>(begin),
                                                 text.begin() + static_cast<std::ptrdiff_t>(end), nullptr, false);
@@ -123,7 +123,7 @@ void read_run_json(StageSummary& stage, const OrderedJson& run) {
   }
 }
 
-/// Sizes of the files named in an option, which are separated by spaces; empty if one cannot be found.
+/// The sizes of the files named in an option, separated by spaces; empty if one cannot be found.
 std::vector<int64_t> sizes_of(const std::string& names) {
   std::vector<int64_t> sizes;
   for (size_t begin = 0; begin < names.size();) {
@@ -136,7 +136,7 @@ std::vector<int64_t> sizes_of(const std::string& names) {
   return sizes;
 }
 
-/// An index does not say what its rows are for, but which sizes its files had.
+/// An index does not record the purpose of its rows, but the sizes of its files identify it.
 std::string role_of(const StageSummary& stage, const OrderedJson& index, const std::string& key) {
   std::vector<int64_t> sizes;
   for (const OrderedJson& file : items_of(get_or_null(get_or_null(index, "made_from"), "files")))
@@ -170,7 +170,7 @@ DatasetSummary read_dataset(const OrderedJson& statistics) {
   return dataset;
 }
 
-/// Names in a directory, sorted; none if it cannot be read.
+/// The names in a directory, sorted; empty if it cannot be read.
 std::vector<std::string> names_in(const std::string& directory) {
   std::vector<std::string> names;
   const std::unique_ptr<DIR, int (*)(DIR*)> open(::opendir(directory.c_str()), ::closedir);
@@ -195,21 +195,21 @@ void read_datasets(StageSummary& stage, const std::string& directory, std::vecto
   });
 }
 
-/// Whether a job has changed one of the files lately.
-bool is_alive(const std::vector<std::string>& paths, int64_t now_seconds) {
+/// True if a job has recently changed one of the files.
+bool was_changed_recently(const std::vector<std::string>& paths, int64_t now_seconds) {
   return std::any_of(paths.begin(), paths.end(), [&](const std::string& path) {
     struct stat status = {};
     return ::stat(path.c_str(), &status) == 0 && now_seconds - status.st_mtime < kRunningSeconds;
   });
 }
 
-/// What the files say where no pipeline keeps account.
+/// The status according to the files, for a stage that no pipeline tracks.
 std::string status_from_files(const StageSummary& stage, const std::string& metrics_path, int64_t now_seconds) {
   if (stage.num_steps > 0 && stage.last_step() >= stage.num_steps) return "done";
-  return is_alive({metrics_path}, now_seconds) ? "running" : "unfinished";
+  return was_changed_recently({metrics_path}, now_seconds) ? "running" : "unfinished";
 }
 
-/// Time in steps: each line has the mean over the steps since the line before.
+/// The time spent in steps: each line has the mean over the steps since the previous line.
 std::optional<double> seconds_in_steps(const StageSummary& stage) {
   double seconds = 0, step = 0;
   for (const PlotPoint& point : stage.metric("step_seconds")) {
@@ -235,7 +235,7 @@ void read_stage(StageSummary& stage, const std::string& directory, RunSummary& r
   if (!stage.seconds) stage.seconds = seconds_in_steps(stage);
 }
 
-/// A name in the pipeline's directory; one that leads elsewhere is not followed.
+/// True for a name directly in the pipeline's directory. Others are not followed.
 bool is_plain_name(const std::string& name) {
   return !name.empty() && name.front() != '.' && name.find_first_of({"/\0", 2}) == std::string::npos;
 }
@@ -304,11 +304,11 @@ RunSummary read_run(const std::string& directory) {
     if (!is_plain_name(name)) continue;
     const std::string stage_directory = join_path(directory, name);
     read_stage(stage, stage_directory, run);
-    // a job that was killed could not say so
+    // a killed job cannot update its status
     if (stage.status == "running" &&
-        !is_alive({pipeline_path, join_path(stage_directory, "data"), join_path(stage_directory, "run.json"),
-                   join_path(stage_directory, "metrics.jsonl")},
-                  run.read_at_seconds))
+        !was_changed_recently({pipeline_path, join_path(stage_directory, "data"),
+                               join_path(stage_directory, "run.json"), join_path(stage_directory, "metrics.jsonl")},
+                              run.read_at_seconds))
       stage.status = "unfinished";
   }
   return run;

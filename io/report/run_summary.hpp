@@ -1,7 +1,7 @@
-// What the report tells of a run, gathered from the files that the run leaves: run.json, metrics.jsonl,
-// data/*/index.json, checks.json and notes.json of each stage, pipeline.json above them. Files may be missing,
-// half-written or spoilt: the run may be going on, or have died. What could not be read becomes a line of `problems`,
-// never an error.
+// The contents of the report, collected from the files of a run: run.json, metrics.jsonl, data/*/index.json,
+// checks.json and notes.json of each stage, and pipeline.json above them. The run may still be running or have died, so
+// files may be missing, incomplete or damaged. Anything that cannot be read becomes a line of `problems`, never an
+// error.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@
 
 namespace plumb {
 
-/// Rows that something became of, and where the first stand.
+/// Rows with one outcome, and the places of the first of them.
 struct TallySummary {
   std::string name;
   int64_t num_rows = 0;
@@ -26,8 +26,8 @@ struct TallySummary {
 struct DatasetSummary {
   std::string name;  // "Training rows", or the key where the role is unknown
   std::vector<std::pair<std::string, double>> numbers;
-  std::vector<TallySummary> tallies;  // those with rows
-  /// By power of two of tokens: bin i holds rows of [2^i, 2^(i + 1)).
+  std::vector<TallySummary> tallies;  // the outcomes that occurred
+  /// Binned by powers of two of tokens: bin i counts rows of [2^i, 2^(i + 1)) tokens.
   std::vector<std::pair<std::string, std::vector<double>>> length_histograms;
 
   std::optional<double> number(const std::string& key) const;
@@ -45,13 +45,13 @@ struct TableSummary {
   std::vector<std::vector<std::string>> rows;
 };
 
-/// Named texts of one sample, in the order of the file; "prompt" among them.
+/// Named texts of one sample, in file order; "prompt" is one of them.
 using SampleSummary = std::vector<std::pair<std::string, std::string>>;
 
-/// What commands leave for the report in notes.json.
+/// The notes of a command, from notes.json.
 struct NotesSummary {
   std::vector<std::string> warnings;
-  std::vector<std::pair<std::string, nlohmann::ordered_json>> facts;  // a string, a number or a boolean each
+  std::vector<std::pair<std::string, nlohmann::ordered_json>> facts;  // each value is a string, a number or a boolean
   std::vector<TableSummary> tables;
   std::vector<SampleSummary> samples;
 };
@@ -65,14 +65,14 @@ struct StageSummary {
   std::string instruction_set;
   std::vector<std::pair<std::string, std::string>> options;
   std::map<std::string, double> plan;  // by key of run.json
-  /// By key of metrics.jsonl, steps rising. A step that was done again after a restart counts as done again.
+  /// By key of metrics.jsonl, in ascending steps. If a restart repeated a step, only the repetition counts.
   std::map<std::string, std::vector<PlotPoint>> metrics;
   std::vector<DatasetSummary> datasets;
   std::vector<CheckSummary> checks;
   NotesSummary notes;
 
   const std::vector<PlotPoint>& metric(const std::string& key) const;
-  /// The last value of a metric, whatever its step.
+  /// The last value of a metric, at whatever step.
   std::optional<double> last(const std::string& key) const;
   std::string option(const std::string& key) const;
   int64_t last_step() const;
@@ -90,8 +90,8 @@ struct RunSummary {
   std::string status() const;
 };
 
-/// `directory` is of a pipeline, where it holds pipeline.json, or of one stage. Throws InputOutputError only if it is
-/// no directory.
+/// `directory` is that of a pipeline, if it contains pipeline.json, or of one stage. Throws InputOutputError only if it
+/// is not a directory.
 RunSummary read_run(const std::string& directory);
 
 }  // namespace plumb

@@ -17,7 +17,7 @@ namespace {
 constexpr size_t kMaxOtherPlots = 12;
 constexpr double kRatioForLogarithm = 30;
 
-/// Which metrics a plot shows; each brings its evaluation along.
+/// The metrics of one plot; evaluations of these metrics are drawn with them.
 struct PlotRecipe {
   std::string title;
   std::vector<std::pair<std::string, std::string>> metrics;  // key, name in the legend
@@ -86,7 +86,7 @@ LinePlot plot_of(const StageSummary& stage, const PlotRecipe& recipe, std::set<s
     const std::string key = "eval_" + recipe.metrics[i].first;
     shown.insert(key);
     if (!has_finite(stage.metric(key))) continue;
-    // of several curves, each shares its color with its evaluation
+    // with several curves, each evaluation has the color of its curve
     const bool is_companion = recipe.metrics.size() > 1 && num_training == recipe.metrics.size();
     plot.series.push_back({is_companion ? "held out" : "evaluation", stage.metric(key), true,
                            is_companion ? std::optional(i) : std::nullopt});
@@ -152,7 +152,7 @@ std::string render_small_plots(const StageSummary& stage, std::set<std::string>&
   plots.push_back(plot_of(stage, {"Gradient norm", {{"grad_norm", "before clipping"}}}, shown));
   plots.back().has_log_y = spans_orders_of_magnitude(stage.metric("grad_norm"));
   if (!shown.contains("entropy")) plots.push_back(plot_of(stage, {"Entropy", {{"entropy", "training"}}}, shown));
-  // what a later version logs shows up too
+  // metrics without a recipe, such as those of later versions, are plotted too
   for (const char* known : {"epoch", "memory_bytes", "tokens_per_second", "num_tokens", "eval_num_tokens",
                             "step_seconds", "eval_perplexity"})
     shown.insert(known);
@@ -167,7 +167,7 @@ std::string render_small_plots(const StageSummary& stage, std::set<std::string>&
       for (PlotSeries& series : plots.back().series) series.has_markers = true;
   }
   std::erase_if(plots, [](const LinePlot& plot) { return plot.series.empty(); });
-  // two or three in a row, whichever fills the rows
+  // two or three plots per row, whichever fills the rows
   const bool are_thirds = plots.size() % 3 == 0 || plots.size() % 2 != 0;
   std::string out;
   for (LinePlot& plot : plots) {
@@ -202,15 +202,14 @@ std::string render_memory_table(const StageSummary& stage) {
   if (planned <= 0 && measured <= 0) return "";
   TableSummary table;
   if (planned > 0) table.rows.push_back({"Planned, all ranks", bytes_text(planned)});
-  if (measured > 0) table.rows.push_back({"Measured, all ranks, at the most", bytes_text(measured)});
+  if (measured > 0) table.rows.push_back({"Measured, all ranks, peak", bytes_text(measured)});
   if (planned > 0 && measured > 0)
     table.rows.push_back({"Measured of planned", fmt::format("{:.0f} %", 100 * measured / planned)});
   TableSummary parts;
   for (const auto& [key, name] : kParts)
     if (planned_bytes(key) > 0) parts.rows.push_back({name, bytes_text(planned_bytes(key))});
   if (parts.rows.empty()) return render_table(table);
-  return render_table(table) + "<details><summary>What the plan consists of</summary>" + render_table(parts) +
-         "</details>\n";
+  return render_table(table) + "<details><summary>Parts of the plan</summary>" + render_table(parts) + "</details>\n";
 }
 
 std::string render_speed_table(const StageSummary& stage) {
@@ -221,12 +220,12 @@ std::string render_speed_table(const StageSummary& stage) {
   if (const double speed = median(stage.metric("step_seconds")); std::isfinite(speed))
     add("Seconds per step, median", render_number(speed));
   if (const auto tokens = stage.last("num_tokens"); tokens && std::isfinite(*tokens))
-    add("Tokens in all", render_number(*tokens));
+    add("Tokens in total", render_number(*tokens));
   if (stage.seconds) add("Time of the stage", render_seconds(*stage.seconds));
   return table.rows.empty() ? "" : render_table(table);
 }
 
-/// "from 12.5 %": what an evaluation gave at first, if there were several.
+/// "from 12.5 %": the first of several evaluations.
 std::string first_remark(const std::vector<PlotPoint>& points, bool is_share) {
   if (points.size() < 2 || !std::isfinite(points.front().y)) return "";
   return "from " + (is_share ? render_share(points.front().y) : render_number(points.front().y));
@@ -244,7 +243,7 @@ std::string stage_title(const std::string& stage_name) {
 std::vector<KeyFigure> key_figures(const StageSummary& stage) {
   std::vector<KeyFigure> figures;
   const auto add = [&](const char* label, const std::string& key, bool is_share) {
-    // what was measured on rows that were not trained on says more
+    // the value on held-out rows is more informative
     const std::string eval_key = "eval_" + key;
     const bool is_held_out = has_finite(stage.metric(eval_key));
     const auto& points = stage.metric(is_held_out ? eval_key : key);

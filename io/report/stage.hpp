@@ -1,4 +1,4 @@
-// The part of report.html that tells of one stage: its curves, its memory and speed against the plan, its data, checks
+// The section of report.html about one stage: its curves, its memory and speed compared with the plan, its data, checks
 // and findings.
 #pragma once
 
@@ -10,10 +10,10 @@
 
 namespace plumb {
 
-/// "Supervised fine-tuning" for "sft"; an unknown stage keeps its name.
+/// The title of a stage: "Supervised fine-tuning" for "sft"; an unknown name is unchanged.
 std::string stage_title(const std::string& stage_name);
 
-/// The results that a colleague asks for first; those that are not there yet are left out.
+/// The headline results, as far as they exist.
 std::vector<KeyFigure> key_figures(const StageSummary& stage);
 
 /// "step 120 of 400, about 2 min 10 s left", or "400 steps, 3 epochs, 1.2 M tokens, 3 min 20 s".

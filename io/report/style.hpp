@@ -1,5 +1,5 @@
-// The style sheet of report.html: system fonts, one column of at most 1080 pixels, light and dark by the reader's
-// setting.
+// The style sheet of report.html: system fonts, one column of at most 1080 pixels, light or dark by the reader's
+// preference.
 #pragma once
 
 #include <string_view>

@@ -21,7 +21,7 @@ std::string color_class(const LinePlot& plot, size_t series) {
   return fmt::format("s{}", plot.series[series].companion_of.value_or(series) % kNumColors);
 }
 
-/// The rectangle that the data fills, in units of the view box.
+/// The area of the data, in units of the view box.
 struct Frame {
   double width, height;
   double left = 54, top = 10, right_margin = 10, bottom_margin = 28;
@@ -79,7 +79,7 @@ std::string render_axes(const Canvas& canvas, const std::string& x_name) {
   out += fmt::format("<path class=\"axis\" d=\"M{} {}H{}\"/>", frame.left, frame.bottom(), frame.right());
   for (const double tick : canvas.x.ticks) {
     const double x = canvas.at_x(tick);
-    // the name of the axis stands at its end
+    // the end of the axis is reserved for its name
     if (x > frame.right() - 36) continue;
     out +=
         fmt::format("<text class=\"x\" x=\"{:.1f}\" y=\"{}\">{}</text>", x, frame.bottom() + 18, canvas.x.label(tick));
@@ -92,7 +92,7 @@ std::string render_value(const LinePlot& plot, double value) {
   return plot.is_share ? render_share(value) : render_number(value);
 }
 
-/// The x that a pointer reads values at: all there are, or some of them, evenly chosen, with those of the markers.
+/// The x positions at which the pointer shows values: all, or an even selection that includes those with markers.
 std::vector<double> reading_positions(const LinePlot& plot) {
   std::vector<double> all;
   for (const PlotSeries& series : plot.series)
@@ -113,7 +113,7 @@ std::vector<double> reading_positions(const LinePlot& plot) {
   return chosen;
 }
 
-/// The point of a series nearest to x, unless it is farther than `reach`.
+/// The point of a series nearest to x, or null if it is farther than `reach`.
 const PlotPoint* nearest_point(const std::vector<PlotPoint>& points, double x, double reach) {
   const auto after =
       std::lower_bound(points.begin(), points.end(), x, [](const PlotPoint& point, double at) { return point.x < at; });
@@ -125,7 +125,7 @@ const PlotPoint* nearest_point(const std::vector<PlotPoint>& points, double x, d
   return best;
 }
 
-/// Stripes over the plot, each with a line and the values there, which the page shows under a pointer.
+/// Invisible stripes over the plot; the page shows the line and the values of the stripe under the pointer.
 std::string render_readings(const LinePlot& plot, const Canvas& canvas) {
   const std::vector<double> positions = reading_positions(plot);
   const Frame& frame = canvas.frame;
@@ -228,14 +228,14 @@ std::string render_bar_plot(const BarPlot& plot) {
     total += count;
   }
   if (y.high <= 0) return "";
-  y.high *= 1.12;  // for the numbers on the bars
+  y.high *= 1.12;  // room for the numbers on the bars
   const Frame frame = frame_of(PlotSize::kHalf);
   const Canvas canvas{frame, {}, make_axis(y, {.num_ticks = 4, .has_margin = false})};
   const auto num_bars = static_cast<double>(plot.counts.size());
   const double bar_width = (frame.right() - frame.left) / num_bars;
 
   std::string out = open_figure(plot.title, plot.unit, "", frame,
-                                fmt::format("{}: {} in all", escape_html(plot.title, 200), render_number(total)));
+                                fmt::format("{}: {} in total", escape_html(plot.title, 200), render_number(total)));
   out += render_axes(canvas, "");
   for (size_t i = 0; i < plot.counts.size(); ++i) {
     const double count = is_drawable(plot.counts[i]) ? std::max(0.0, plot.counts[i]) : 0;

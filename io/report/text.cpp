@@ -13,8 +13,8 @@ constexpr size_t kMaxListed = 20;  // elements of a list
 
 constexpr std::string_view kReplacement = "\xef\xbf\xbd";
 
-/// Bytes of the UTF-8 character that `text` begins with; 0 if it begins with none. Overlong forms, surrogates and what
-/// lies past U+10FFFF are none.
+/// The size of the UTF-8 character at the start of `text`; 0 if there is none. Overlong forms, surrogates and values
+/// above U+10FFFF are invalid.
 size_t character_bytes(std::string_view text) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
   const unsigned char first = byte(0);
@@ -28,7 +28,7 @@ size_t character_bytes(std::string_view text) {
   return is_overlong || is_beyond ? 0 : size;
 }
 
-/// C0 but newline and tab, DEL, C1, and the marks that reorder text around them.
+/// True for C0 except newline and tab, DEL, C1, and the marks that reorder text.
 bool is_control(std::string_view character) {
   const auto first = static_cast<unsigned char>(character[0]);
   if (character.size() == 1) return (first < 0x20 && first != '\n' && first != '\t') || first == 0x7f;

@@ -1,4 +1,4 @@
-// Text for the report: any bytes made safe for HTML, and numbers written for people.
+// Text for the report: arbitrary bytes made safe for HTML, and human-readable numbers.
 #pragma once
 
 #include <cstddef>
@@ -10,9 +10,8 @@
 
 namespace plumb {
 
-/// Safe between tags and within quoted attributes: & < > " ' are escaped, bytes that are not UTF-8 and control
-/// characters other than newline and tab become U+FFFD. More than max_bytes of input are cut, with an ellipsis in their
-/// place.
+/// Makes text safe between tags and within quoted attributes: escapes & < > " ', and replaces invalid UTF-8 and control
+/// characters other than newline and tab with U+FFFD. Input beyond max_bytes is replaced with an ellipsis.
 std::string escape_html(std::string_view text, size_t max_bytes = 4000);
 
 /// "1,234,567"
@@ -28,7 +27,7 @@ std::string render_seconds(double seconds);
 /// "rewards/margins" as "Rewards / margins", "eval_mean_token_accuracy" as "Eval mean token accuracy"
 std::string readable_name(std::string_view key);
 
-/// Strings as they are, numbers for people, lists with commas; what is nested deeper as an ellipsis.
+/// Strings unchanged, numbers human-readable, lists separated by commas; deeper nesting becomes an ellipsis.
 std::string text_of(const OrderedJson& value);
 
 }  // namespace plumb

@@ -40,7 +40,7 @@ bool is_of_this_user(const fs::path& path) {
   return ::lstat(path.c_str(), &status) == 0 && status.st_uid == ::geteuid();
 }
 
-/// vader_segment.HOST.USER.JOB.RANK or osc_sm.HOST.JOB.NUMBER...
+/// Matches vader_segment.HOST.USER.JOB.RANK and osc_sm.HOST.JOB.NUMBER...
 bool is_segment_of(const std::string& name, int64_t job) {
   return (name.starts_with("vader_segment.") || name.starts_with("osc_sm.")) &&
          name.find(fmt::format(".{:x}.", job)) != std::string::npos;
@@ -57,7 +57,7 @@ void remove_segments(int64_t job) {
 
 fs::path session_directories() { return environment("OMPI_MCA_orte_top_session_dir"); }  // of this user and machine
 
-/// The first job of a launcher by the address that its session directory holds, "FAMILY.0;tcp://..."; 0: not known.
+/// The first job of a launcher, from the address in its session directory, "FAMILY.0;tcp://..."; 0 if unknown.
 int64_t first_job_of(const fs::path& session) {
   std::string address;
   std::getline(std::ifstream(session / "contact.txt"), address);
@@ -90,20 +90,20 @@ void remove_launcher_files(const LauncherJob& job) noexcept try {
   if (job.launcher.pid == 0 || job.job == 0 || job.launcher.machine != me.machine) return;
   remove_segments(job.job);
   const fs::path sessions = session_directories();
-  if (life_of(job.launcher, me) != Life::kGone || !sessions.filename().string().starts_with("ompi.")) return;
+  if (life_of(job.launcher, me) != Life::kDead || !sessions.filename().string().starts_with("ompi.")) return;
   const fs::path session = sessions / fmt::format("pid.{}", job.launcher.pid);
   std::error_code ignored;
   if (is_of_this_user(session)) fs::remove_all(session, ignored);
 } catch (const std::exception&) {
-  return;  // no run ends for the sake of what another one left
+  return;  // failing to clean up after another run must not end this one
 }
 
-void remove_files_of_gone_launchers() noexcept try {
+void remove_files_of_dead_launchers() noexcept try {
   const ProcessIdentity me = this_process();
   const fs::path sessions = session_directories();
   const LauncherJob mine = this_launcher_job();
   const fs::path my_session = sessions / fmt::format("pid.{}", mine.launcher.pid);
-  // only where process ids are known to mean the same to this process and to launchers
+  // only if process ids are known to mean the same to this process and to the launchers
   if (mine.launcher.pid == 0 || life_of(mine.launcher, me) != Life::kAlive || !is_of_this_user(my_session)) return;
   std::error_code ignored;
   std::vector<fs::path> gone;

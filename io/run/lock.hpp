@@ -1,6 +1,6 @@
-// One job at a time writes to a run's directory: a lock file that names its owner, and whose modification time a thread
-// renews. Whether an owner on this machine lives, the process table tells; of one elsewhere, a heartbeat that is seen
-// to move. Clocks of different hosts are never compared. Rank 0 only.
+// Ensures that one job at a time writes to a run's directory: a lock file names its owner, and a thread renews its
+// modification time (the heartbeat). Whether an owner on this machine is alive is decided by its process id; for an
+// owner on another host, by observing the heartbeat. Clocks of different hosts are never compared. Rank 0 only.
 #pragma once
 
 #include <condition_variable>
@@ -13,17 +13,17 @@ namespace plumb {
 
 inline constexpr std::string_view kRunLockName = "job.lock";
 
-/// Whether a job that lives holds the lock, as far as one look tells: of an owner on another host, whether it renewed
-/// the lock within the last minute.
+/// True if a live job appears to hold the lock, without waiting. For an owner on another host: if it renewed the lock
+/// within the last minute.
 bool is_run_locked(const std::string& directory);
 
 class RunLock {
  public:
-  /// Creates the directory where it is missing. Throws UsageError naming the owner if another job that lives holds the
-  /// lock, which of an owner on another host takes up to 4 heartbeats to see; takes it over from one that does not.
-  /// Throws InputOutputError.
+  /// Creates the directory if it is missing. Throws UsageError that names the owner if a live job holds the lock; for
+  /// an owner on another host, observing this takes up to 4 heartbeats. Takes over the lock of a dead job. Throws
+  /// InputOutputError.
   explicit RunLock(const std::string& directory, double heartbeat_seconds = 10);
-  /// Removes the lock, if it still is this one's.
+  /// Removes the lock, if it is still this job's lock.
   ~RunLock();
   RunLock(const RunLock&) = delete;
   RunLock& operator=(const RunLock&) = delete;

@@ -15,13 +15,13 @@ namespace {
 
 constexpr int64_t kMaxLogBytes = int64_t{1} << 32;
 
-/// Leaves the lines up to a step in the file, and returns them.
+/// Truncates the file to the lines up to a step, and returns them.
 std::vector<nlohmann::ordered_json> rewind_lines(const std::string& path, int64_t last_step) {
   std::vector<nlohmann::ordered_json> lines;
   if (!is_regular_file(path)) return lines;
   std::istringstream text(read_text_file(path, kMaxLogBytes));
   std::string kept;
-  for (std::string line; std::getline(text, line) && !text.eof();) {  // the end without a newline: cut off
+  for (std::string line; std::getline(text, line) && !text.eof();) {  // a last line without a newline is incomplete
     nlohmann::ordered_json object = nlohmann::ordered_json::parse(line, nullptr, /*allow_exceptions=*/false);
     if (!object.is_object() || get_count(object, "step") > last_step) continue;
     kept += line + "\n";
@@ -51,7 +51,7 @@ MetricsLog::MetricsLog(const std::string& path, const std::vector<nlohmann::orde
 }
 
 void MetricsLog::sync() const {
-  if (::fsync(::fileno(file_)) != 0 && errno != EINVAL) throw_errno(path_, "write to the device");
+  if (::fsync(::fileno(file_)) != 0 && errno != EINVAL) throw_errno(path_, "fsync");
 }
 
 MetricsLog::~MetricsLog() { std::fclose(file_); }

@@ -1,5 +1,5 @@
-// What a run writes for machines while it goes on: metrics.jsonl, one object per logged step, and the same numbers as
-// TensorBoard events beside it. Rank 0 only.
+// The machine-readable log of a running job: metrics.jsonl, one object per logged step, and TensorBoard events with the
+// same numbers next to it. Rank 0 only.
 #pragma once
 
 #include <cstdint>
@@ -12,24 +12,24 @@
 
 namespace plumb {
 
-/// TensorBoard would draw those of two runs as one.
+/// Removes all event files, because TensorBoard would draw those of two runs as one.
 void remove_event_files(const std::string& directory);
 
 class MetricsLog {
  public:
-  /// Appends to `path` and makes an event file in its directory; throws InputOutputError.
+  /// Appends to `path` and creates an event file in its directory. Throws InputOutputError.
   explicit MetricsLog(const std::string& path) : MetricsLog(path, std::vector<nlohmann::ordered_json>()) {}
-  /// Goes on after `last_step`: lines of later steps, and one that was cut off, are removed; the event files of the
-  /// directory make way for one with the lines that stay.
+  /// Resumes after `last_step`: removes lines of later steps and an incomplete last line, and replaces the event files
+  /// of the directory with one that contains the remaining lines.
   MetricsLog(const std::string& path, int64_t last_step);
   ~MetricsLog();
   MetricsLog(const MetricsLog&) = delete;
   MetricsLog& operator=(const MetricsLog&) = delete;
 
-  /// One line, readable by others when this returns. Keys keep their order.
+  /// Writes one line, readable by others when this returns. Keys keep their order.
   void write(const nlohmann::ordered_json& metrics);
 
-  /// Returns after all lines are on the device.
+  /// Fsyncs all lines.
   void sync() const;
 
  private:

@@ -1,5 +1,5 @@
-// What a stage has to say beyond its metrics: facts, tables, samples and warnings, on the screen as they come and in
-// notes.json for the report.
+// The notes of a stage beyond its metrics: facts, tables, samples and warnings. Facts and warnings are also logged as
+// they come; all are written to notes.json for the report.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -10,17 +10,17 @@ namespace plumb {
 
 class StageNotes {
  public:
-  /// is_shown: on the screen too; of rank 0.
+  /// is_shown: also log the notes; true on rank 0.
   explicit StageNotes(bool is_shown) : is_shown_(is_shown) {}
 
   /// value: text, a number or a boolean.
   void add_fact(const std::string& name, const nlohmann::ordered_json& value);
   void add_warning(const std::string& text);
   void add_table(const std::string& title, const std::vector<std::string>& columns, nlohmann::ordered_json rows);
-  /// Named texts and numbers, in their order; "prompt" among them.
+  /// Named texts and numbers, in order; "prompt" is one of them.
   void add_sample(nlohmann::ordered_json sample);
 
-  /// Rank 0 only: replaces the file; writes none where nothing was noted.
+  /// Rank 0 only: replaces the file; writes none if there are no notes.
   void write(const std::string& path) const;
 
  private:

@@ -31,16 +31,16 @@ std::string machine_name() {
   return fmt::format("{} {}", boot, size > 0 ? space.data() : "");
 }
 
-/// Ticks from boot to the start of a process that is not a zombie; 0 if there is none.
+/// Clock ticks from boot to the start of a process; 0 if there is none or it is a zombie.
 int64_t start_of(int64_t pid) {
   std::ifstream file(fmt::format("/proc/{}/stat", pid));
   std::string line;
   std::getline(file, line);
-  const size_t name_end = line.rfind(')');  // a name may hold anything
+  const size_t name_end = line.rfind(')');  // a name may contain anything
   if (name_end == std::string::npos) return 0;
   std::istringstream fields(line.substr(name_end + 1));
   std::string field;
-  constexpr int kState = 3, kStart = 22;  // as proc(5) counts
+  constexpr int kState = 3, kStart = 22;  // field numbers of proc(5)
   for (int i = kState; i <= kStart && fields >> field; ++i) {
     if (i == kState && (field == "Z" || field == "X")) return 0;
     if (i == kStart) return std::atoll(field.c_str());
@@ -62,9 +62,9 @@ ProcessIdentity identity_of(int64_t pid) {
 Life life_of(const ProcessIdentity& process, const ProcessIdentity& me) {
   if (process.pid > 0 && process.machine == me.machine) {
     const int64_t start = start_of(process.pid);
-    return start != 0 && start == process.started ? Life::kAlive : Life::kGone;
+    return start != 0 && start == process.started ? Life::kAlive : Life::kDead;
   }
-  if (!process.job.empty() && process.job == me.job && process.restart < me.restart) return Life::kGone;
+  if (!process.job.empty() && process.job == me.job && process.restart < me.restart) return Life::kDead;
   return Life::kUnknown;
 }
 

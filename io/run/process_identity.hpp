@@ -1,5 +1,5 @@
-// Which process on which machine, so that another one can tell whether it still lives: in lock files and status files.
-// Source: proc(5), random(4) for the boot's id; namespaces(7).
+// Identifies a process on a machine, in lock files and status files, so that another process can find out whether it is
+// still alive. Source: proc(5), random(4) for the boot id; namespaces(7).
 #pragma once
 
 #include <cstdint>
@@ -10,28 +10,28 @@ namespace plumb {
 
 struct ProcessIdentity {
   std::string host;
-  std::string machine;  // this boot of it, and the namespace that process ids are of
-  int64_t pid = 0;      // 0: not known
-  int64_t started = 0;  // ticks since boot: an id may be used again
-  std::string job;      // of the batch system, "" without one
-  int64_t restart = 0;  // how often the batch system has put that job back into its queue
-  std::string since;    // when this was asked, UTC
+  std::string machine;  // boot id, and the namespace of process ids
+  int64_t pid = 0;      // 0: unknown
+  int64_t started = 0;  // ticks since boot, because process ids are reused
+  std::string job;      // id in the batch system, "" without one
+  int64_t restart = 0;  // how often the batch system has requeued that job
+  std::string since;    // UTC time of this query
 };
 
 ProcessIdentity this_process();
-/// Of another process of this machine and this batch job.
+/// The identity of another process of this machine and this batch job.
 ProcessIdentity identity_of(int64_t pid);
 
-enum class Life { kAlive, kGone, kUnknown };
+enum class Life { kAlive, kDead, kUnknown };
 
-/// kUnknown: on another machine. A job that was put back into the queue has ended before.
+/// kUnknown if the process is on another machine. An earlier start of a job that was requeued is gone.
 Life life_of(const ProcessIdentity& process, const ProcessIdentity& me);
 
 nlohmann::ordered_json to_json(const ProcessIdentity& process);
-/// Fields that are missing or of another type are left empty.
+/// Fields that are missing or of another type stay empty.
 ProcessIdentity process_identity_from(const nlohmann::ordered_json& json);
 
-/// "2026-05-04T13:20:00Z"
+/// The current time: "2026-05-04T13:20:00Z".
 std::string utc_now();
 
 }  // namespace plumb

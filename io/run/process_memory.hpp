@@ -1,17 +1,18 @@
-// Memory of this process as the kernel counts it. Source: proc(5).
+// The memory of this process and machine as the kernel counts it. Source: proc(5).
 #pragma once
 
 #include <cstdint>
 
 namespace plumb {
 
-/// Proportional set size: pages shared with other processes count by their share. 0 where the kernel does not tell.
+/// Proportional set size: shared pages count by their share. 0 if the kernel does not report it.
 int64_t proportional_set_bytes();
 
-/// What that would be if `num_processes` ran this program on this machine: pages that are only read are shared by all.
+/// The proportional set size if `num_processes` ran this program on this machine: they share all but private dirty
+/// pages.
 int64_t expected_set_bytes(int num_processes);
 
-/// Memory of this machine that programs can still take. 0 where the kernel does not tell.
+/// Memory of this machine that is available to programs. 0 if the kernel does not report it.
 int64_t available_memory_bytes();
 
 }  // namespace plumb

@@ -65,7 +65,7 @@ std::optional<RunStatus> read_run_status(const std::string& directory) {
 
 RunStatusWriter::RunStatusWriter(const std::string& directory, const RunStatus& status, double interval_seconds)
     : path_(join_path(directory, kStatusFileName)), status_(status) {
-  writer_ = std::thread([this, interval_seconds] { write_until_over(interval_seconds); });
+  writer_ = std::thread([this, interval_seconds] { write_periodically(interval_seconds); });
 }
 
 RunStatusWriter::~RunStatusWriter() {
@@ -90,10 +90,10 @@ void RunStatusWriter::end(const std::string& state, const std::string& message) 
   });
 }
 
-void RunStatusWriter::write_until_over(double interval_seconds) {
+void RunStatusWriter::write_periodically(double interval_seconds) {
   leave_thread_unwatched();  // a job that hangs still writes its status
   std::unique_lock lock(mutex_);
-  bool has_complained = false;
+  bool has_warned = false;
   for (bool is_last = false;; is_last = is_over_) {
     status_.heartbeat = wall_seconds();
     const std::string text = to_json(status_).dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
@@ -101,8 +101,8 @@ void RunStatusWriter::write_until_over(double interval_seconds) {
     try {
       write_file_atomically(path_, text + "\n");
     } catch (const std::exception& error) {
-      if (!has_complained) log_warning("{}; the run goes on", error.what());
-      has_complained = true;
+      if (!has_warned) log_warning("{}; the run continues", error.what());
+      has_warned = true;
     }
     lock.lock();
     if (is_last) return;

@@ -1,5 +1,5 @@
-// status.json: where a run stands, for people who are not at its terminal and for programs that watch it. Written
-// whole, every ten seconds and when the run ends, so that one whose heartbeat rests has been killed. Rank 0 only.
+// status.json: the state of a run, for users who are not at its terminal and for monitoring programs. It is replaced
+// atomically every ten seconds and when the run ends, so a run whose heartbeat has stopped was killed. Rank 0 only.
 #pragma once
 
 #include <condition_variable>
@@ -21,19 +21,19 @@ inline constexpr std::string_view kStatusFileName = "status.json";
 struct RunStatus {
   std::string command = {};       // sft, reward or dpo
   std::string state = "running";  // done, stopped, failed
-  std::string message = {};       // why it stopped
+  std::string message = {};       // the reason why it stopped
   int num_ranks = 1;
-  int64_t step = 0, num_steps = 0;  // num_steps 0: not known yet
+  int64_t step = 0, num_steps = 0;  // num_steps 0: unknown yet
   double loss = 0, tokens_per_second = 0, step_seconds = 0, seconds_left = 0;
   int64_t memory_bytes = 0;
   std::string checkpoint = {};  // the last one saved
-  double step_time = 0;         // when the last step ended, seconds since 1970; 0: none yet
-  double heartbeat = 0;         // when this was written, likewise
+  double step_time = 0;         // end of the last step, in seconds since 1970; 0: none yet
+  double heartbeat = 0;         // time of this write, in seconds since 1970
   ProcessIdentity process = {};
 };
 
 nlohmann::ordered_json to_json(const RunStatus& status);
-/// None where there is no such file. Throws DataError where it holds something else.
+/// Returns nullopt if there is no such file. Throws DataError if it has other contents.
 std::optional<RunStatus> read_run_status(const std::string& directory);
 
 /// Seconds since 1970.
@@ -41,20 +41,20 @@ double wall_seconds();
 
 class RunStatusWriter {
  public:
-  /// Writes at once, then again and again. A disk that is full or gone does not disturb the run.
+  /// Writes at once, then periodically. A full or missing disk does not disturb the run.
   RunStatusWriter(const std::string& directory, const RunStatus& status, double interval_seconds = 10);
-  /// Writes for the last time: a run that nobody ended has failed.
+  /// Writes for the last time. A run for which end() was not called has failed.
   ~RunStatusWriter();
   RunStatusWriter(const RunStatusWriter&) = delete;
   RunStatusWriter& operator=(const RunStatusWriter&) = delete;
 
-  /// Changes what is written next.
+  /// Changes the status for the next write.
   void update(const std::function<void(RunStatus&)>& change);
-  /// The state to leave behind: done or stopped.
+  /// Sets the final state: done or stopped.
   void end(const std::string& state, const std::string& message = "");
 
  private:
-  void write_until_over(double interval_seconds);
+  void write_periodically(double interval_seconds);
 
   std::string path_;
   RunStatus status_;

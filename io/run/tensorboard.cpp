@@ -32,7 +32,7 @@ constexpr std::array<uint32_t, 256> crc_table() {
   return table;
 }
 
-/// Masked, because a CRC of data that itself holds CRCs is weak.
+/// Masked because the CRC of data that itself contains CRCs is weak.
 uint32_t masked_crc32c(std::string_view bytes) {
   const uint32_t crc = crc32c(bytes);
   return ((crc >> 15) | (crc << 17)) + 0xa282ead8u;
@@ -67,7 +67,7 @@ double wall_seconds_now() {
 std::string tag_of(std::string_view key) {
   const bool is_evaluation = key.starts_with("eval_");
   std::string tag = is_evaluation ? "eval/" : "train/";
-  // other names of TensorBoard need no care: it shows any UTF-8
+  // no other sanitizing is needed: TensorBoard accepts any UTF-8
   for (const char c : key.substr(is_evaluation ? 5 : 0)) tag += static_cast<unsigned char>(c) < 0x80 ? c : '?';
   return tag;
 }

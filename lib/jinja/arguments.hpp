@@ -1,4 +1,4 @@
-// The arguments of a call, matched to the parameters of built-in filters, tests, functions and methods.
+// Matches the arguments of a call to the parameters of built-in filters, tests, functions and methods.
 #pragma once
 
 #include <string>
@@ -10,7 +10,7 @@
 
 namespace plumb::jinja {
 
-/// Names of parameters, of which the first num_required must be given. "*" alone: any arguments.
+/// Parameter names, of which the first num_required are required. A single "*" accepts any arguments.
 struct Parameters {
   std::vector<std::string_view> names;
   size_t num_required = 0;
@@ -20,9 +20,9 @@ struct Arguments {
   std::vector<Value> positional;
   std::vector<std::pair<std::string, Value>> named;
 
-  /// The argument at that position or of that name; null if neither is given.
+  /// The argument at that position or of that name, or null.
   const Value* find(size_t index, std::string_view name) const;
-  /// Throws if they do not fit `parameters`; charges for the strings among them.
+  /// Throws unless the arguments fit `parameters`; charges for the strings among them.
   void expect(Runtime& runtime, std::string_view callee, const Parameters& parameters) const;
 };
 

@@ -7,7 +7,7 @@
 namespace plumb::jinja {
 
 Value Interpreter::evaluate(const Expression& expression, const ScopePtr& scope) {
-  const Runtime::Deeper deeper(runtime_);
+  const Runtime::RecursionGuard guard(runtime_);
   runtime_.line = expression.line;
   runtime_.charge(1);
   const auto part = [&](size_t i) { return evaluate(*expression.parts[i], scope); };
@@ -197,7 +197,7 @@ Value Interpreter::make_namespace(const Arguments& arguments) {
 }
 
 Value Interpreter::make_range(const Arguments& arguments) {
-  constexpr int64_t kMaxLength = 100'000;  // that of Jinja's sandbox
+  constexpr int64_t kMaxLength = 100'000;  // the limit of Jinja's sandbox
   arguments.expect(runtime_, "range", {{"start", "stop", "step"}, 1});
   if (!arguments.named.empty()) runtime_.fail("range takes no keyword arguments");
   const bool has_start = arguments.positional.size() > 1;

@@ -36,7 +36,7 @@ ExpressionPtr Parser::parse_expression(bool allows_conditional) {
   return allows_conditional ? parse_conditional() : parse_or();
 }
 
-// One expression, or several with commas: a tuple without parentheses.
+// One expression, or several separated by commas: a tuple without parentheses.
 ExpressionPtr Parser::parse_tuple(bool allows_conditional, bool is_parenthesized) {
   const auto is_end = [&] {
     return current().kind == TokenKind::kPrintEnd || current().kind == TokenKind::kBlockEnd || is_operator(")");
@@ -155,7 +155,7 @@ ExpressionPtr Parser::parse_product() {
 
 ExpressionPtr Parser::parse_power() {
   ExpressionPtr left = parse_unary();
-  while (is_operator("**")) {  // left to right, unlike Python: so Jinja has it
+  while (is_operator("**")) {  // left-associative in Jinja, unlike Python
     const int line = next().line;
     left = combine(ExpressionKind::kBinary, line, std::move(left), parse_unary());
     left->operators = {Operator::kPower};
@@ -198,7 +198,7 @@ ExpressionPtr Parser::parse_primary() {
     }
     case TokenKind::kString: {
       Text text;
-      while (current().kind == TokenKind::kString) text.append(next().text);  // adjacent strings are one
+      while (current().kind == TokenKind::kString) text.append(next().text);  // adjacent strings are concatenated
       constant->constant = Value(std::shared_ptr<const Text>(std::make_shared<Text>(std::move(text))));
       return constant;
     }
@@ -323,7 +323,7 @@ ExpressionPtr Parser::parse_subscript(ExpressionPtr object) {
   return finish(std::move(slice));
 }
 
-// After the bar: the filter's name and its arguments.
+// Parses the name and the arguments of a filter, after `|`.
 ExpressionPtr Parser::parse_filter(ExpressionPtr input) {
   const int line = current().line;
   const std::string name = expect_identifier();
@@ -336,7 +336,7 @@ ExpressionPtr Parser::parse_filter(ExpressionPtr input) {
   return finish(std::move(expression));
 }
 
-// After `is`: perhaps `not`, the test's name, and arguments in parentheses or a single one without.
+// Parses a test, after `is`: an optional `not`, the name, and arguments in parentheses or one without.
 ExpressionPtr Parser::parse_test(ExpressionPtr input) {
   const int line = current().line;
   const bool is_negated = skip_name("not");

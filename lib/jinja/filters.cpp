@@ -9,8 +9,8 @@
 namespace plumb::jinja {
 namespace {
 
-// What an argument `attribute` names: "a.b.0" means item["a"]["b"][0].
-Value dig(Runtime& runtime, Value item, const Value& path, const Value* otherwise = nullptr) {
+// Resolves an `attribute` argument: "a.b.0" means item["a"]["b"][0].
+Value resolve_path(Runtime& runtime, Value item, const Value& path, const Value* otherwise = nullptr) {
   const auto step = [&](const Value& key) {
     runtime.charge(1);
     item = get_item(runtime, item, key);
@@ -34,9 +34,9 @@ Value without_case(Runtime& runtime, const Value& value) {
   return value.text() ? runtime.make_text(lower(*value.text())) : value;
 }
 
-// What a filter compares of an item, by its arguments `attribute` and `case_sensitive`.
+// The sort or comparison key of an item, given the arguments `attribute` and `case_sensitive`.
 Value key_of(Runtime& runtime, const Value& item, const Value* attribute, bool is_case_sensitive) {
-  const Value key = attribute && !attribute->is<None>() ? dig(runtime, item, *attribute) : item;
+  const Value key = attribute && !attribute->is<None>() ? resolve_path(runtime, item, *attribute) : item;
   return is_case_sensitive ? key : without_case(runtime, key);
 }
 
@@ -65,7 +65,8 @@ Value join_filter(Runtime& runtime, const Value& input, const Arguments& argumen
   bool is_first = true;
   for (const Value& item : iterate(runtime, input)) {
     if (!std::exchange(is_first, false)) runtime.append(out, separator);
-    runtime.append(out, to_text(runtime, attribute && !attribute->is<None>() ? dig(runtime, item, *attribute) : item));
+    runtime.append(
+        out, to_text(runtime, attribute && !attribute->is<None>() ? resolve_path(runtime, item, *attribute) : item));
   }
   return Runtime::wrap_text(std::move(out));
 }
@@ -93,7 +94,7 @@ Value reverse_filter(Runtime& runtime, const Value& input, const Arguments&) {
   return runtime.make_sequence(std::move(items), SequenceKind::kGenerator);
 }
 
-// Sorts by keys computed once; equal ones keep their order, also in reverse.
+// Sorts by precomputed keys. Equal items keep their order, also in reverse.
 std::vector<Value> sorted(Runtime& runtime, std::vector<std::pair<Value, Value>> keyed, bool is_reversed) {
   std::stable_sort(keyed.begin(), keyed.end(), [&](const auto& a, const auto& b) {
     return is_reversed ? is_less(runtime, b.first, a.first) : is_less(runtime, a.first, b.first);
@@ -164,7 +165,7 @@ Value sum_filter(Runtime& runtime, const Value& input, const Arguments& argument
   if (total.text()) runtime.fail("sum: strings cannot be summed; use join");
   for (const Value& item : iterate(runtime, input))
     total = apply_operator(runtime, Operator::kAdd, total,
-                           attribute && !attribute->is<None>() ? dig(runtime, item, *attribute) : item);
+                           attribute && !attribute->is<None>() ? resolve_path(runtime, item, *attribute) : item);
   return total;
 }
 
@@ -182,7 +183,7 @@ Value items_filter(Runtime& runtime, const Value& input, const Arguments&) {
 Value attr_filter(Runtime& runtime, const Value& input, const Arguments& arguments) {
   const Text name = text_argument(runtime, arguments.find(0, "name"), "");
   expect_defined(runtime, input);
-  // Unlike a dot, the filter never looks into a dict.
+  // unlike a dot, this filter never looks up dict keys
   if (name.bytes.starts_with('_') || (input.dict() && get_attribute(runtime, input, name.bytes).method() == nullptr))
     return Runtime::make_undefined(fmt::format("{} has no attribute '{}'", type_name(input), name.bytes.substr(0, 80)));
   return get_attribute(runtime, input, name.bytes);
@@ -208,7 +209,7 @@ Value map_filter(Runtime& runtime, const Value& input, const Arguments& argument
     }
     if (!attribute) runtime.fail("map needs the name of a filter, or attribute='...'");
     if (otherwise && otherwise->is<None>()) otherwise = nullptr;
-    for (const Value& item : inputs) items.push_back(dig(runtime, item, *attribute, otherwise));
+    for (const Value& item : inputs) items.push_back(resolve_path(runtime, item, *attribute, otherwise));
   } else {
     const std::string name = to_text(runtime, arguments.positional[0]).bytes;
     const Filter* filter = find_filter(name);
@@ -219,7 +220,7 @@ Value map_filter(Runtime& runtime, const Value& input, const Arguments& argument
   return runtime.make_sequence(std::move(items), SequenceKind::kGenerator);
 }
 
-// select, reject and their kin that look at an attribute.
+// Implements select and reject, and selectattr and rejectattr, which test an attribute.
 template <bool wants, bool looks_at_attribute>
 Value select_filter(Runtime& runtime, const Value& input, const Arguments& arguments) {
   constexpr size_t kTestAt = looks_at_attribute ? 1 : 0;
@@ -234,7 +235,7 @@ Value select_filter(Runtime& runtime, const Value& input, const Arguments& argum
   }
   std::vector<Value> items;
   for (const Value& item : is_true(input) ? iterate(runtime, input) : std::vector<Value>()) {
-    const Value tested = looks_at_attribute ? dig(runtime, item, arguments.positional[0]) : item;
+    const Value tested = looks_at_attribute ? resolve_path(runtime, item, arguments.positional[0]) : item;
     if ((test ? apply_test(runtime, *test, tested, rest) : is_true(tested)) == wants) items.push_back(item);
   }
   return runtime.make_sequence(std::move(items), SequenceKind::kGenerator);
@@ -285,7 +286,7 @@ std::vector<std::string> filter_names() {
 }
 
 Value apply_filter(Runtime& runtime, const Filter& filter, const Value& input, const Arguments& arguments) {
-  const Runtime::Deeper deeper(runtime);
+  const Runtime::RecursionGuard guard(runtime);
   runtime.charge(1);
   if (input.text()) runtime.charge_scan(input.text()->size());
   arguments.expect(runtime, filter.name, filter.parameters);

@@ -1,4 +1,4 @@
-// The filters that templates may use. `tojson` is the one of transformers (plain JSON, nothing escaped for HTML).
+// The built-in filters. `tojson` is the one of transformers (plain JSON, not escaped for HTML).
 // Source: the Jinja template designer documentation, "List of Builtin Filters"; transformers' chat templates.
 #pragma once
 

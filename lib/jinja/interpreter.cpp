@@ -40,7 +40,7 @@ Text Interpreter::run(const Block& block, const std::vector<std::pair<std::strin
 }
 
 Interpreter::Flow Interpreter::execute(const Block& block, const ScopePtr& scope, Text& out) {
-  const Runtime::Deeper deeper(runtime_);
+  const Runtime::RecursionGuard guard(runtime_);
   for (const StatementPtr& statement : block)
     if (const Flow flow = execute(*statement, scope, out); flow != Flow::kNormal) return flow;
   return Flow::kNormal;
@@ -121,7 +121,7 @@ Interpreter::Flow Interpreter::execute_for(const Statement& statement, const Sco
     assign(statement.targets[0], loop.items[loop.index0], inner);
     flow = execute(statement.blocks[0], inner, out);
   }
-  loop.items.clear();  // `loop` may have been stored somewhere, but its neighbors are gone
+  loop.items.clear();  // `loop` may still be referenced, but previtem and nextitem are gone
   return Flow::kNormal;
 }
 

@@ -1,4 +1,5 @@
-// Runs a parsed template: statements in jinja_interpreter.cpp, expressions in jinja_evaluate.cpp.
+// Runs a parsed template: statements in interpreter.cpp, expressions in evaluate.cpp.
+// Source: the Jinja template designer documentation; the scoping rules of Jinja 3.
 #pragma once
 
 #include <deque>
@@ -12,16 +13,16 @@
 
 namespace plumb::jinja {
 
-/// Names of one block and, through `parent`, of those around it.
+/// The names of one block and, through `parent`, of the enclosing blocks.
 struct Scope {
   std::shared_ptr<Scope> parent;
-  std::unordered_map<std::string_view, Value> names;  // spelled in the syntax tree or among the variables
+  std::unordered_map<std::string_view, Value> names;  // point into the syntax tree or the variables
 };
 using ScopePtr = std::shared_ptr<Scope>;
 
 struct Macro {
   const Statement* statement;
-  ScopePtr scope;  // where it was defined
+  ScopePtr scope;  // the scope of the definition
 };
 
 class Interpreter {
@@ -62,11 +63,12 @@ class Interpreter {
   Value format_time(const Arguments& arguments);
 
   Runtime runtime_;
-  // Values only point at these, so that they can refer to each other without owning each other.
+  // Values hold plain pointers to these, so that macros and namespaces can refer to each other without cycles of
+  // ownership.
   std::deque<Namespace> namespaces_;
   std::deque<Loop> loops_;
   std::deque<Macro> macros_;
-  Value block_text_;  // what kBlockText stands for
+  Value block_text_;  // the value of kBlockText
 };
 
 }  // namespace plumb::jinja

@@ -8,7 +8,7 @@ namespace {
 
 bool is_mapping(const Value& value) { return value.dict() != nullptr; }
 
-// What Python's len() and [] both accept; an undefined value passes Jinja's own test too.
+// True for values that support Python's len() and []. Undefined counts too, as in Jinja.
 bool is_sequence(const Value& value) {
   const Sequence* sequence = value.sequence();
   return value.text() || value.dict() || value.is<Undefined>() ||

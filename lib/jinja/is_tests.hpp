@@ -1,4 +1,4 @@
-// The tests that templates may use after `is`, and by name in `select` and its kin.
+// The built-in tests, used after `is` and by name in `select` and related filters.
 // Source: the Jinja template designer documentation, "List of Builtin Tests".
 #pragma once
 

@@ -26,7 +26,7 @@ static std::string mapped(int32_t c, Case to) {
   return out;
 }
 
-// Maps each code point to the case that `choose(code point)` names; what a code point becomes keeps its mark.
+// Maps each code point to the case that `choose(code point)` returns; the result keeps the mark.
 template <class Choose>
 static Text map_case(const Text& text, Choose choose) {
   constexpr int32_t kSigma = 0x3A3;

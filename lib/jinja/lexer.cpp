@@ -14,7 +14,7 @@ static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 static bool is_name_start(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
 static bool is_name_part(char c) { return is_name_start(c) || is_digit(c); }
 
-// Every newline becomes "\n", and one at the very end is dropped.
+// Converts newlines to "\n" and drops one at the very end.
 static std::string normalize_newlines(std::string_view source) {
   std::string out;
   out.reserve(source.size());
@@ -37,7 +37,7 @@ static std::string unescape(std::string_view body, int line) {
       out += body[i++];
       continue;
     }
-    const char escape = body[i + 1];  // there is one: the string did not end here
+    const char escape = body[i + 1];  // exists: the string did not end here
     i += 2;
     constexpr std::string_view kFrom = "nrtabfv\\'\"";
     constexpr std::string_view kTo = "\n\r\t\a\b\f\v\\'\"";
@@ -46,7 +46,7 @@ static std::string unescape(std::string_view body, int line) {
     if (simple != std::string_view::npos) {
       out += kTo[simple];
     } else if (escape == '\n') {
-      // a backslash at the end of a line joins it with the next
+      // a backslash at the end of a line joins it to the next line
     } else if (escape >= '0' && escape <= '7') {
       int32_t code_point = escape - '0';
       for (int k = 0; k < 2 && i < body.size() && body[i] >= '0' && body[i] <= '7'; ++k)
@@ -99,7 +99,7 @@ class Lexer {
     while (at_ < source_.size() && is_space_at(source_, at_)) advance(code_point_size(source_, at_));
   }
 
-  // Text up to the next tag, then the tag.
+  // Lexes the text up to the next tag, then the opening of the tag.
   void lex_data() {
     size_t open = at_;
     while (true) {
@@ -123,7 +123,7 @@ class Lexer {
     lex_code(kind == '{' ? "}}" : "%}");
   }
 
-  // Emits the text before a tag at `end` after what the tag's sign, or lstrip_blocks, takes off it.
+  // Emits the text before a tag at `end`, after the whitespace control of the tag (its sign, or lstrip_blocks).
   void add_data(size_t end, char sign, bool is_lstripped) {
     const std::string_view text = std::string_view(source_).substr(at_, end - at_);
     size_t kept = text.size();
@@ -139,7 +139,8 @@ class Lexer {
     advance(text.size());
   }
 
-  // What follows a closing tag: "-" takes all white space, "+" nothing, else trim_blocks takes one newline.
+  // Applies whitespace control after a closing tag: "-" strips all white space, "+" nothing, else trim_blocks one
+  // newline.
   void end_tag(char sign, bool is_trimmed) {
     if (sign == '-') return skip_space();
     if (sign != '+' && is_trimmed && rest().starts_with('\n')) advance(1);
@@ -153,7 +154,7 @@ class Lexer {
     end_tag(sign, true);
   }
 
-  // {% raw %} ... {% endraw %}; false if there is none at at_.
+  // Lexes {% raw %} ... {% endraw %}; false if there is none at at_.
   bool lex_raw(size_t opening_bytes, char kind) {
     if (kind != '%') return false;
     const auto match_tag = [&](size_t at, std::string_view name) -> std::pair<size_t, char> {
@@ -186,7 +187,7 @@ class Lexer {
   }
 
   void lex_code(std::string_view closing) {
-    std::string brackets;  // the closing brackets still expected
+    std::string brackets;  // closing brackets still expected
     const int first_line = line_;
     while (true) {
       skip_space();
@@ -218,7 +219,7 @@ class Lexer {
     at_ += size;
   }
 
-  // Digits with single underscores between them, as many as there are from `at`.
+  // The end of the digits, with single underscores between them, that start at `at`.
   size_t digits_end(size_t at, int base) const {
     while (at < source_.size() && (digit_value(source_[at]) < base || (source_[at] == '_' && at + 1 < source_.size() &&
                                                                        digit_value(source_[at + 1]) < base)))
@@ -233,7 +234,7 @@ class Lexer {
     size_t end = digits_end(begin, base);
     bool is_float = false;
     const auto is_digit_at = [&](size_t at) { return at < source_.size() && is_digit(source_[at]); };
-    // After a dot, as in x.0.1, digits are an index.
+    // after a dot, as in x.0.1, digits are an index
     const bool follows_dot = at_ > 0 && source_[at_ - 1] == '.';
     if (base == 10 && !follows_dot) {
       if (end < source_.size() && source_[end] == '.' && is_digit_at(end + 1))

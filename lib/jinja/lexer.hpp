@@ -1,4 +1,5 @@
-// A template's source as tokens, with the whitespace control that transformers sets: trim_blocks and lstrip_blocks.
+// Splits a template source into tokens, with the whitespace control that transformers enables: trim_blocks and
+// lstrip_blocks.
 // Source: the Jinja template designer documentation, "Whitespace Control" and "Literals".
 #pragma once
 
@@ -28,7 +29,7 @@ enum class TokenKind {
 struct Token {
   TokenKind kind = TokenKind::kEnd;
   int line = 1;
-  std::string text;  // of data, names and operators; strings unescaped
+  std::string text;  // text of data, names and operators; strings are unescaped
   int64_t integer = 0;
   double number = 0;
 };
@@ -38,7 +39,7 @@ template <class... Args>
   throw_error<DataError>("chat template: line {}: {}", line, fmt::format(format, std::forward<Args>(args)...));
 }
 
-/// Ends with a token of kind kEnd. Throws DataError with the line.
+/// The last token is kEnd. Throws DataError with the line.
 std::vector<Token> tokenize(std::string_view source);
 
 }  // namespace plumb::jinja

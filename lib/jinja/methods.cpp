@@ -20,7 +20,7 @@ struct Call {
   const Arguments& arguments;
 
   const Text& text() const { return *receiver.text(); }
-  /// The argument as a string; Python's None and no argument give null.
+  /// The argument as a string; null for Python's None and for a missing argument.
   const Text* text_at(size_t index, std::string_view name) const {
     const Value* value = arguments.find(index, name);
     if (!value || value->is<None>()) return nullptr;

@@ -1,4 +1,4 @@
-// Methods of values that templates may call: those of Python's str, dict and list that change nothing.
+// The methods of values that templates may call: the non-mutating methods of Python's str, dict and list.
 // Source: the Python standard library reference, "Text Sequence Type", "Mapping Types".
 #pragma once
 
@@ -10,11 +10,11 @@
 namespace plumb::jinja {
 
 bool has_method(const Value& object, std::string_view name);
-/// What the type has, for messages: "lower, strip, upper"; "none" if nothing.
+/// The methods of the value's type, for messages: "lower, strip, upper"; "none" if there are none.
 std::string method_names(const Value& object);
 Value call_method(Runtime& runtime, const Method& method, const Arguments& arguments);
 
-/// For a search whose time may grow with the product of both sizes.
+/// Charges for a search whose time may grow with the product of both sizes.
 void charge_search(Runtime& runtime, const Text& text, const Text& sought);
 
 }  // namespace plumb::jinja

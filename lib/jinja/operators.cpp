@@ -49,7 +49,7 @@ static int64_t apply_to_integers(Runtime& runtime, Operator op, int64_t left, in
       break;
     case Operator::kPower:
       result = 1;
-      // Squaring keeps it short for any exponent; 0, 1 and -1 never overflow.
+      // squaring takes few steps for any exponent; powers of 0, 1 and -1 never overflow
       for (int64_t base = left, exponent = right; exponent > 0 && !overflows; exponent >>= 1) {
         if (exponent & 1) overflows = __builtin_mul_overflow(result, base, &result);
         if (exponent > 1) overflows = __builtin_mul_overflow(base, base, &base) || overflows;
@@ -156,7 +156,7 @@ bool compare(Runtime& runtime, Operator op, const Value& left, const Value& righ
       return is_less(runtime, left, right);
     case Operator::kGreater:
       return is_less(runtime, right, left);
-    // Not the negation of the other: with NaN neither holds.
+    // not the negation of the opposite operator: with NaN neither holds
     case Operator::kLessEqual:
       return is_less(runtime, left, right) || are_equal(runtime, left, right);
     case Operator::kGreaterEqual:
@@ -209,7 +209,7 @@ static Value loop_attribute(const Loop& loop, std::string_view name) {
   if (name == "first") return Value(loop.index0 == 0);
   if (name == "last") return Value(loop.index0 + 1 == loop.length);
   if (name == "length") return Value(loop.length);
-  if (name == "depth") return Value(int64_t{1});  // of recursive loops, which there are none of
+  if (name == "depth") return Value(int64_t{1});  // recursion depth; recursive loops are not supported
   if (name == "depth0") return Value(int64_t{0});
   if (name == "previtem") return item_at(loop.index0 - 1, "previous");
   if (name == "nextitem") return item_at(loop.index0 + 1, "next");
@@ -232,7 +232,7 @@ Value get_attribute(Runtime& runtime, const Value& object, std::string_view name
   return Runtime::make_undefined(fmt::format("{} has no attribute '{}'", type_name(object), name));
 }
 
-// Where a Python index points to; nothing if outside.
+// Resolves a Python index (negative: from the end); nullopt if it is out of range.
 static std::optional<size_t> resolve_index(int64_t index, size_t size) {
   const auto length = static_cast<int64_t>(size);
   if (index < -length || index >= length) return std::nullopt;
@@ -284,7 +284,7 @@ Value get_slice(Runtime& runtime, const Value& object, const Value& start, const
     if (index < 0) index = index < -size ? -1 : index + size;
     return stride > 0 ? std::clamp<int64_t>(index, 0, size) : std::clamp<int64_t>(index, -1, size - 1);
   };
-  // A negative bound before the start is "before the first" only when walking back.
+  // a negative bound before the start means "before the first" only with a negative stride
   const int64_t begin = first ? clamp(*first) : stride > 0 ? 0 : size - 1;
   const int64_t end = last ? clamp(*last) : stride > 0 ? size : -1;
   std::vector<Value> items;

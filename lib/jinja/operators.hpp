@@ -1,4 +1,4 @@
-// Operators, subscripts and attributes of values, with Python's meaning and Jinja's lookup rules.
+// Operators, subscripts and attributes of values, with Python's semantics and Jinja's lookup rules.
 // Source: the Python language reference, "Expressions"; Jinja's Environment.getattr and getitem.
 #pragma once
 
@@ -12,14 +12,14 @@ bool compare(Runtime& runtime, Operator op, const Value& left, const Value& righ
 bool contains(Runtime& runtime, const Value& container, const Value& sought);
 Value negative(Runtime& runtime, const Value& value);
 
-/// object.name: a method or attribute, else the dict's value for that key, else undefined.
+/// object.name: a method or attribute, else the dict entry of that key, else undefined.
 Value get_attribute(Runtime& runtime, const Value& object, std::string_view name);
 /// object[key]: an element, else the attribute of that name, else undefined.
 Value get_item(Runtime& runtime, const Value& object, const Value& key);
 /// object[start:stop:step]; a bound may be None.
 Value get_slice(Runtime& runtime, const Value& object, const Value& start, const Value& stop, const Value& step);
 
-/// Throws if the value is undefined, saying what is.
+/// Throws if the value is undefined; the message names it.
 void expect_defined(const Runtime& runtime, const Value& value);
 
 }  // namespace plumb::jinja

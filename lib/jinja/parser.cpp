@@ -81,7 +81,7 @@ Block Parser::parse() {
   return block;
 }
 
-// Statements up to a tag that starts with one of end_names (which stays current), or the end of the template.
+// Parses statements up to a tag that starts with one of end_names (it stays current), or to the end of the template.
 Block Parser::parse_block(const std::vector<std::string_view>& end_names) {
   const Nesting nesting(*this);
   Block block;

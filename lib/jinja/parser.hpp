@@ -1,4 +1,4 @@
-// Recursive descent over a template's tokens: statements here, expressions in jinja_expression_parser.cpp.
+// Recursive-descent parser of a template's tokens: statements in parser.cpp, expressions in expression_parser.cpp.
 // Source: the Jinja template designer documentation; precedence as in Jinja 3.
 #pragma once
 
@@ -15,7 +15,7 @@ class Parser {
  public:
   explicit Parser(std::vector<Token> tokens) : tokens_(std::move(tokens)) {}
 
-  /// The whole template. Throws DataError with the line for what is no supported syntax, filter or test.
+  /// Parses the whole template. Throws DataError with the line for unsupported syntax, filters or tests.
   Block parse();
 
  private:
@@ -46,7 +46,7 @@ class Parser {
   Target parse_single_target(bool allows_attribute);
 
   ExpressionPtr make(ExpressionKind kind, int line) const;
-  ExpressionPtr finish(ExpressionPtr expression) const;  // with its depth, which is limited
+  ExpressionPtr finish(ExpressionPtr expression) const;  // sets and limits its depth
   ExpressionPtr combine(ExpressionKind kind, int line, ExpressionPtr left, ExpressionPtr right = nullptr) const;
 
   ExpressionPtr parse_expression(bool allows_conditional = true);

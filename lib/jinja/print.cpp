@@ -13,7 +13,7 @@ namespace plumb::jinja {
 std::string float_text(double value) {
   if (std::isnan(value)) return "nan";
   if (std::isinf(value)) return value < 0 ? "-inf" : "inf";
-  // Shortest digits that read back the same, laid out by Python's rule: exponents from -4 to 15 without "e".
+  // the shortest digits that round-trip, formatted by Python's rule: no "e" for exponents from -4 to 15
   char buffer[64];
   const auto end = std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::scientific).ptr;
   const std::string_view shortest(buffer, end - buffer);

@@ -1,4 +1,5 @@
-// Values as JSON and floats as text, with the layout of Python's json.dumps and repr.
+// Prints values as JSON and floats as text, in the format of Python's json.dumps and repr.
+// Source: the Python standard library reference, json and float.__repr__.
 #pragma once
 
 #include <optional>
@@ -9,7 +10,7 @@
 namespace plumb::jinja {
 
 struct JsonStyle {
-  std::optional<Text> indent;  // per level; none: everything on one line
+  std::optional<Text> indent;  // of one level; none: everything on one line
   Text item_separator{", "};
   Text key_separator{": "};
   bool is_ascii = false;

@@ -1,4 +1,4 @@
-// The parsed template: a tree of statements and expressions.
+// The syntax tree of a template: statements and expressions. parser.hpp makes it, interpreter.hpp runs it.
 #pragma once
 
 #include <memory>
@@ -60,7 +60,7 @@ enum class ExpressionKind {
 struct Expression {
   ExpressionKind kind = ExpressionKind::kConstant;
   int line = 1;
-  int depth = 1;  // of the tree below
+  int depth = 1;  // of the tree rooted here
   Value constant;
   std::string name;
   std::vector<ExpressionPtr> parts;
@@ -74,7 +74,7 @@ struct Statement;
 using StatementPtr = std::unique_ptr<Statement>;
 using Block = std::vector<StatementPtr>;
 
-/// What an assignment assigns to: a name, an attribute of a namespace, or a tuple of targets.
+/// The target of an assignment: a name, an attribute of a namespace, or a tuple of targets.
 struct Target {
   std::string name;
   std::string attribute;  // "" for a plain name

@@ -1,5 +1,11 @@
-// The template engine: compiles Jinja's language as far as chat templates use it, and renders it within limits that
-// hold for hostile templates too. There is no reflection, no input or output, and nothing that a template can change.
+// The template engine: compiles the part of Jinja that chat templates use, and renders it within limits on steps,
+// memory and recursion that also hold for hostile templates. Templates have no reflection, no input or output, and
+// cannot change their variables.
+//
+// The engine is plumb's own because no maintained C++ library renders chat templates as transformers does, tracks
+// through every operation which bytes came from user messages (so that they never become control tokens), and bounds
+// time and memory.
+//
 // Source: the Jinja template designer documentation; semantics of Jinja 3 with transformers' settings (trim_blocks,
 // lstrip_blocks, loop controls).
 #pragma once

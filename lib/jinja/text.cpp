@@ -90,7 +90,7 @@ bool is_space(int32_t c) {
          c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
-// A byte of an invalid sequence is its own code point and equal to no character, so it is never space.
+// Each byte of an invalid sequence is a code point of its own that equals no character, so it is never white space.
 bool is_space_at(std::string_view text, size_t at) {
   if (static_cast<unsigned char>(text[at]) < 0x80) return is_space(text[at]);
   return code_point_size(text, at) > 1 && is_space(code_point_at(text, at));
@@ -224,7 +224,7 @@ Text replace(const Text& text, const Text& from, const Text& to, int64_t limit) 
   Text out;
   size_t begin = 0;
   if (from.size() == 0) {
-    // Python puts the new text before every character and at the end.
+    // Python inserts the new text before every character and at the end
     for (int64_t count = 0; limit < 0 || count < limit; ++count) {
       out.append(to);
       if (begin == text.size()) return out;

@@ -1,5 +1,5 @@
-// Strings of the template engine: UTF-8 bytes, each with a mark that says whether it came from a user's message. Every
-// operation here carries the marks along. Positions count code points, as Python's do.
+// Strings of the template engine: UTF-8 bytes, each with a mark that says whether it came from a user message. Every
+// operation here preserves the marks. Positions count code points, as in Python.
 // Source: the Python language reference, methods of str.
 #pragma once
 
@@ -34,31 +34,31 @@ inline size_t code_point_size(std::string_view text, size_t at) {
 }
 int32_t code_point_at(std::string_view text, size_t at);
 size_t count_code_points(std::string_view text);
-/// Byte offset of every code point, then the size.
+/// The byte offset of every code point, then the size.
 std::vector<size_t> code_point_offsets(std::string_view text);
-/// Byte offset of one code point, counted from the end if negative; nothing if outside.
+/// The byte offset of one code point, counted from the end if negative; nullopt if out of range.
 std::optional<size_t> code_point_offset(std::string_view text, int64_t index);
 void append_utf8(std::string& out, int32_t code_point);
 
 bool is_space(int32_t code_point);
 bool is_space_at(std::string_view text, size_t at);
-/// Byte range left after removing whitespace, or the code points of `characters`, from the chosen ends.
+/// Strips white space, or the code points of `characters`, from the chosen ends.
 Text strip(const Text& text, const Text* characters, bool strips_left, bool strips_right);
 
-/// `limit` < 0: no limit. An empty separator is the caller's error.
+/// A negative `limit` means no limit. `separator` must not be empty.
 std::vector<Text> split(const Text& text, const Text& separator, int64_t limit, bool from_right);
 std::vector<Text> split_whitespace(const Text& text, int64_t limit, bool from_right);
 std::vector<Text> split_lines(const Text& text, bool keeps_ends);
-size_t max_lines(const Text& text);  // at least the number of lines, cheaply
+size_t max_lines(const Text& text);  // a cheap upper bound on the number of lines
 
-size_t count_occurrences(const Text& text, const Text& sought);  // that do not overlap
+size_t count_occurrences(const Text& text, const Text& sought);  // non-overlapping
 
-/// Size in bytes that replace() would produce; saturates.
+/// The size in bytes of the result of replace(); saturates.
 size_t replaced_size(const Text& text, const Text& from, const Text& to, int64_t limit);
 Text replace(const Text& text, const Text& from, const Text& to, int64_t limit);
 Text reverse(const Text& text);
 
-/// Simple case mappings of Unicode (one code point to one), and those of sharp s and final sigma.
+/// Simple case mappings of Unicode (one code point to one), plus sharp s and final sigma.
 Text upper(const Text& text);
 Text lower(const Text& text);
 Text capitalize(const Text& text);
@@ -67,7 +67,7 @@ Text title(const Text& text);
 /// Jinja's filter `title`: words begin after white space, hyphens and opening brackets.
 Text title_words(const Text& text);
 
-/// True if there is a cased letter and all of them are upper (or lower) case.
+/// True if there is a cased letter and all cased letters are upper (or lower) case.
 bool is_all_upper(std::string_view text);
 bool is_all_lower(std::string_view text);
 

@@ -74,7 +74,7 @@ Value center_filter(Runtime& runtime, const Value& input, const Arguments& argum
   const size_t length = count_code_points(text.bytes);
   if (length >= width) return runtime.make_text(text);
   const size_t padding = width - length;
-  const size_t left = padding / 2 + (padding & width & 1);  // the odd space goes where Python puts it
+  const size_t left = padding / 2 + (padding & width & 1);  // Python puts the odd space here
   Text out(std::string(left, ' '));
   out.append(text);
   out.append(std::string(padding - left, ' '));
@@ -105,7 +105,7 @@ Value wordcount_filter(Runtime& runtime, const Value& input, const Arguments&) {
   int64_t count = 0;
   bool is_in_word = false;
   for (const char c : text.bytes) {
-    // Letters outside ASCII count as parts of words.
+    // letters outside ASCII count as parts of words
     const bool is_word =
         std::isalnum(static_cast<unsigned char>(c)) || c == '_' || static_cast<unsigned char>(c) >= 0x80;
     count += is_word && !is_in_word;
@@ -197,7 +197,7 @@ Value round_filter(Runtime& runtime, const Value& input, const Arguments& argume
   if (method == "common") {
     if (input.is_integer()) return Value(input.integer());
     if (!std::isfinite(input.number())) return input;
-    // Printing rounds the exact binary value, ties to even, as Python's round does.
+    // printing rounds the exact binary value, ties to even, as Python's round does
     return Value(std::strtod(fmt::format("{:.{}f}", input.number(), precision).c_str(), nullptr));
   }
   if (method != "ceil" && method != "floor") runtime.fail("round: method '{}'; expected common, ceil or floor", method);

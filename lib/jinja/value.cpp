@@ -4,7 +4,7 @@
 
 namespace plumb::jinja {
 
-// Bounds the recursion of everything that walks a value, its destructor included.
+// Limits the recursion of everything that walks a value, its destructor included.
 constexpr int kMaxDepth = 100;
 
 void Runtime::charge_text(size_t bytes) {
@@ -55,7 +55,7 @@ Value Runtime::make_dict(std::vector<std::pair<Value, Value>> entries) {
     dict->depth = std::max({dict->depth, depth_of(key) + 1, depth_of(value) + 1});
     if (dict->depth > kMaxDepth) fail("nests values deeper than {} levels", kMaxDepth);
     if (const Value* known = find_key(*this, *dict, key))
-      *const_cast<Value*>(known) = std::move(value);  // the dict is still ours alone
+      *const_cast<Value*>(known) = std::move(value);  // the dict is not shared yet
     else
       dict->entries.emplace_back(std::move(key), std::move(value));
   }
@@ -113,7 +113,7 @@ bool is_true(const Value& value) {
   return true;
 }
 
-// Exact also where the integer has more digits than a double; -2 stands for "NaN, neither".
+// Exact even if the integer has more digits than a double; -2 means unordered (NaN).
 static int compare_numbers(const Value& a, const Value& b) {
   if (a.is_integer() && b.is_integer()) return a.integer() < b.integer() ? -1 : a.integer() > b.integer();
   if (!a.is_integer() && !b.is_integer()) {
@@ -128,7 +128,7 @@ static int compare_numbers(const Value& a, const Value& b) {
   if (y != y) return -2;
   if (y >= 0x1p63) return -1;
   if (y < -0x1p63) return 1;
-  const auto floor = static_cast<int64_t>(y);  // toward zero; the rest decides ties
+  const auto floor = static_cast<int64_t>(y);  // rounded toward zero; the remainder decides ties
   if (a.integer() != floor) return a.integer() < floor ? -1 : 1;
   const double rest = y - static_cast<double>(floor);
   return rest > 0 ? -1 : rest < 0;
@@ -178,7 +178,7 @@ bool is_less(Runtime& runtime, const Value& a, const Value& b) {
   if (a.is_number() && b.is_number()) return compare_numbers(a, b) == -1;
   if (a.text() && b.text()) {
     runtime.charge_scan(std::min(a.text()->size(), b.text()->size()));
-    return a.text()->bytes < b.text()->bytes;  // the order of UTF-8 is that of code points
+    return a.text()->bytes < b.text()->bytes;  // UTF-8 order is code point order
   }
   const Sequence* x = a.sequence();
   const Sequence* y = b.sequence();

@@ -1,5 +1,5 @@
-// Values of the template engine: Python's data model as far as templates see it. All values are immutable, save for
-// namespaces, which the running template owns; so values form no cycles.
+// Values of the template engine: Python's data model as far as templates see it. All values are immutable except
+// namespaces, which the running template owns, so values form no cycles.
 // Source: the Jinja template designer documentation; the Python data model.
 #pragma once
 
@@ -24,15 +24,15 @@ struct Loop;
 struct Macro;
 struct Method;
 
-/// The value of a name or attribute that does not exist: prints as nothing, and almost any use of it is an error.
+/// The value of a missing name or attribute: it prints as nothing, and almost any other use of it is an error.
 struct Undefined {
   std::shared_ptr<const std::string> what;  // "'x' is undefined"
 };
 
 struct None {};
 
-/// Python's list and tuple; its one-pass generators (what `map` or `select` return: always true, without a length);
-/// and the views of a dict.
+/// Python's list and tuple, one-pass generators (the result of `map` or `select`: always true, without a length), and
+/// dict views.
 enum class SequenceKind { kList, kTuple, kGenerator, kView };
 
 struct Sequence {
@@ -42,7 +42,7 @@ struct Sequence {
 };
 
 struct Dict {
-  std::vector<std::pair<Value, Value>> entries;  // in order of insertion
+  std::vector<std::pair<Value, Value>> entries;  // in insertion order
   int depth = 1;
 };
 
@@ -79,7 +79,7 @@ struct Value {
   }
 };
 
-/// A method that was looked up but not called yet.
+/// A bound method that was looked up but not called yet.
 struct Method {
   Value receiver;
   std::string name;
@@ -89,7 +89,7 @@ struct Namespace {
   std::vector<std::pair<std::string, Value>> attributes;
 };
 
-/// The variable `loop`.
+/// The variable `loop` of a for statement.
 struct Loop {
   std::vector<Value> items;
   int64_t index0 = 0;
@@ -100,10 +100,10 @@ struct Loop {
 struct Limits {
   int64_t num_steps = 5'000'000;
   size_t output_bytes = size_t{64} << 20;
-  size_t text_bytes = size_t{512} << 20;  // of all strings that one rendering makes
+  size_t text_bytes = size_t{512} << 20;  // total of all strings that one rendering creates
 };
 
-/// What one rendering has left of its limits, and where it is.
+/// The limits that remain in one rendering, and the current line.
 class Runtime {
  public:
   Runtime(const Limits& limits, std::time_t time) : now(time), limits_(limits) {}
@@ -115,33 +115,33 @@ class Runtime {
     num_steps_ += steps;
     if (num_steps_ > limits_.num_steps) fail("exceeds its budget of {} steps", limits_.num_steps);
   }
-  /// Before making that many values each with memory of its own.
+  /// Charges before creating that many values, each with memory of its own.
   void charge_values(size_t count) { charge(static_cast<int64_t>(std::min<size_t>(count, size_t{1} << 40)) * 4); }
-  /// For looking at that many bytes.
+  /// Charges for reading that many bytes.
   void charge_scan(size_t bytes) { charge(static_cast<int64_t>(bytes / 128) + 1); }
-  /// Before making a string of that many bytes.
+  /// Charges before creating a string of that many bytes.
   void charge_text(size_t bytes);
 
-  /// Appends, charges, and keeps `out` within the limit.
+  /// Appends to `out`, charges, and keeps `out` within the limit.
   void append(Text& out, const Text& part);
 
-  Value make_text(Text text);         // charges
-  static Value wrap_text(Text text);  // one that is paid for
+  Value make_text(Text text);         // charges for the text
+  static Value wrap_text(Text text);  // for a text already charged for
   Value make_sequence(std::vector<Value> items, SequenceKind kind = SequenceKind::kList);
-  Value make_dict(std::vector<std::pair<Value, Value>> entries);  // a later entry replaces an equal key's value
+  Value make_dict(std::vector<std::pair<Value, Value>> entries);  // an equal key keeps the later value
   Value make_method(const Value& receiver, std::string name);
   static Value make_undefined(std::string what);
 
-  /// Counts recursion while it lives, so that it ends in an error and not in a stack overflow.
-  class Deeper {
+  /// Counts recursion during its lifetime, so that deep recursion ends in an error and not in a stack overflow.
+  class RecursionGuard {
    public:
-    explicit Deeper(Runtime& runtime) : runtime_(runtime) {
+    explicit RecursionGuard(Runtime& runtime) : runtime_(runtime) {
       if (runtime_.depth_ >= kMaxRecursion) runtime_.fail("recursion deeper than {} levels", kMaxRecursion);
       ++runtime_.depth_;
     }
-    ~Deeper() { --runtime_.depth_; }
-    Deeper(const Deeper&) = delete;
-    Deeper& operator=(const Deeper&) = delete;
+    ~RecursionGuard() { --runtime_.depth_; }
+    RecursionGuard(const RecursionGuard&) = delete;
+    RecursionGuard& operator=(const RecursionGuard&) = delete;
 
    private:
     Runtime& runtime_;
@@ -165,11 +165,11 @@ class Runtime {
 std::string_view type_name(const Value& value);
 bool is_true(const Value& value);
 bool are_equal(Runtime& runtime, const Value& a, const Value& b);
-/// a < b; types without an order are an error.
+/// a < b; throws for types without an order.
 bool is_less(Runtime& runtime, const Value& a, const Value& b);
-/// The dict's value for the key, or null.
+/// The dict entry of the key, or null.
 const Value* find_key(Runtime& runtime, const Dict& dict, const Value& key);
-/// Python's iteration: elements, keys, code points. Throws for what is not iterable.
+/// Python's iteration: elements, keys or code points. Throws if the value is not iterable.
 std::vector<Value> iterate(Runtime& runtime, const Value& value);
 bool is_iterable(const Value& value);
 /// str(value) and repr(value).

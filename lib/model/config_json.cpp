@@ -44,7 +44,7 @@ void ConfigReader::fail(const char* key, std::string_view expected) const {
 int64_t ConfigReader::integer(const char* key, int64_t low, int64_t high) const {
   const auto found = object_.find(key);
   if (found != object_.end() && found->is_number_integer()) {
-    // an unsigned number above the signed range reads as negative, so it is compared as unsigned
+    // an unsigned number beyond the signed range would convert to a negative one, so it is compared as unsigned
     const bool is_huge = found->is_number_unsigned() && found->get<uint64_t>() > static_cast<uint64_t>(INT64_MAX);
     const int64_t value = found->get<int64_t>();
     if (!is_huge && value >= low && value <= high) return value;

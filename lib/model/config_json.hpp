@@ -1,5 +1,5 @@
-// JSON configuration from someone else, read strictly: one object, no key twice, bounded depth, every value checked for
-// type and range, and an error that names the key, what was expected and what was found.
+// Reads untrusted JSON configuration strictly: one object, no duplicate keys, bounded depth, every value checked for
+// type and range. Errors state the key, what was expected and what was found.
 // Source: RFC 8259.
 #pragma once
 
@@ -13,11 +13,11 @@ namespace plumb {
 /// As parse_strict_json(). Throws DataError, naming `where`, unless `text` is one object.
 nlohmann::json parse_config_object(std::string_view text, std::string_view where);
 
-/// A value as it may appear in a message: JSON, shortened.
+/// A value as shown in a message: JSON, shortened.
 std::string quote_json(const nlohmann::json& value);
 
-/// Reads the keys of one object; keeps a reference to it. `where` starts every message: "config.json" or "config.json:
-/// rope_parameters". A key without fallback is required. A key whose value is null counts as present.
+/// Reads the keys of one object; keeps a reference to it. `where` begins every message: "config.json" or "config.json:
+/// rope_parameters". A key without a fallback is required. A key with the value null counts as present.
 class ConfigReader {
  public:
   ConfigReader(const nlohmann::json& object, std::string where) : object_(object), where_(std::move(where)) {}
@@ -25,7 +25,7 @@ class ConfigReader {
   bool has(const char* key) const { return object_.contains(key); }
   bool is_null_or_absent(const char* key) const { return !has(key) || object_.at(key).is_null(); }
 
-  /// A whole number in [low, high]; 8.0 is not one.
+  /// An integer in [low, high]; 8.0 is not an integer.
   int64_t integer(const char* key, int64_t low, int64_t high) const;
   int64_t integer_or(const char* key, int64_t low, int64_t high, int64_t fallback) const;
   /// A finite number in [low, high].
@@ -38,7 +38,7 @@ class ConfigReader {
   const nlohmann::json& object() const { return object_; }
   const std::string& where() const { return where_; }
 
-  /// "where: key: expected E, got G"
+  /// Throws DataError: "where: key: expected E, got G".
   [[noreturn]] void fail(const char* key, std::string_view expected) const;
 
  private:

@@ -14,7 +14,7 @@ bool is_norm(ParameterKind kind) {
   return kind == kInputNorm || kind == kPostNorm || kind == kFinalNorm || kind == kQNorm || kind == kKNorm;
 }
 
-/// Of the random numbers of a parameter; no two parameters share one.
+/// The random stream of a parameter; no two parameters share one.
 uint64_t stream_of(const Parameter& parameter) {
   return static_cast<uint64_t>(parameter.layer + 1) << 8 | static_cast<uint64_t>(parameter.kind);
 }

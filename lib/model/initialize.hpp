@@ -1,5 +1,5 @@
-// Random weights of a new model: matrices normal with the config's initializer_range, norms 1, biases 0. A weight is a
-// pure function of the seed, the parameter and its index there, so any split over ranks or chunks gives the same model.
+// Random weights of a new model: matrices are normal with the config's initializer_range, norms 1, biases 0. A weight
+// is a pure function of the seed, the parameter and its index, so any split over ranks or chunks gives the same model.
 // Source: _init_weights of transformers' decoders.
 #pragma once
 
@@ -10,8 +10,8 @@
 
 namespace plumb {
 
-/// Fills `values` with elements [begin, end) of the unit's flat buffer; gaps of alignment and what lies past
-/// num_elements are zero.
+/// Fills `values` with elements [begin, end) of the unit's flat buffer; alignment gaps and elements past num_elements
+/// are zero.
 void initialize_unit_range(const UnitLayout& unit, double standard_deviation, uint64_t seed, int64_t begin, int64_t end,
                            std::span<float> values);
 

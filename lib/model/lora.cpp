@@ -10,7 +10,7 @@ int64_t aligned(int64_t offset) {
   return (offset + kParameterAlignment - 1) / kParameterAlignment * kParameterAlignment;
 }
 
-/// Parameters outside the blocks, in the order of the model.
+/// The shape of a parameter outside the blocks.
 std::vector<int64_t> whole_shape(const ModelConfig& config, ParameterKind kind) {
   if (kind == ParameterKind::kScore) return {1, config.hidden_size};
   check(kind == ParameterKind::kEmbedding || kind == ParameterKind::kHead,

@@ -1,8 +1,8 @@
-// Low-rank adapters: next to a frozen matrix W [out, in] two small ones are trained, A [rank, in] and B [out, rank],
-// and the layer computes y = x W^T + scaling (x A^T) B^T. DoRA trains the length of each row of W + scaling B A as
-// well. Here: which layers of a model are adapted, and where each trained parameter lies in the one flat buffer that
-// holds them all, the unit "adapter". What PEFT calls these things, and its files, are io/adapter's. Source: LoRA,
-// arXiv:2106.09685; rsLoRA, arXiv:2312.03732; DoRA, arXiv:2402.09353.
+// Low-rank adapters: next to a frozen matrix W [out, in], two small ones are trained, A [rank, in] and B [out, rank],
+// and the layer computes y = x W^T + scaling (x A^T) B^T. DoRA also trains the length of each row of W + scaling B A.
+// This file defines which layers are adapted, and where each trained parameter is in the one flat buffer of the
+// adapter, the unit "adapter". PEFT's names and files are in io/huggingface.
+// Source: LoRA, arXiv:2106.09685; rsLoRA, arXiv:2312.03732; DoRA, arXiv:2402.09353.
 #pragma once
 
 #include <array>
@@ -20,32 +20,32 @@ struct LoraTarget {
   ParameterKind kind;
   int64_t layer;
   int64_t rank;
-  double scaling;  // alpha / rank, or alpha / sqrt(rank) of rsLoRA
+  double scaling;  // alpha / rank, or alpha / sqrt(rank) with rsLoRA
   bool operator==(const LoraTarget&) const = default;
 };
 
 struct Adapter {
   std::vector<LoraTarget> targets;   // ordered by layer, then by kind; each layer once
-  std::vector<ParameterKind> whole;  // of kEmbedding, kHead, kScore: trained as they are, copied from the base
-  bool has_magnitudes = false;       // DoRA, of all targets
-  double dropout = 0;                // of the input of A, in training only
+  std::vector<ParameterKind> whole;  // kEmbedding, kHead, kScore: trained in full, from a copy of the base
+  bool has_magnitudes = false;       // DoRA, on all targets
+  double dropout = 0;                // on the input of A, in training only
   bool operator==(const Adapter&) const = default;
 };
 
-/// [out, in] of the matrix that a target adapts.
+/// The shape [out, in] of the matrix that a target adapts.
 std::vector<int64_t> target_shape(const ModelConfig& config, ParameterKind kind);
 
-/// All that is trained, as one unit. The A of layers with the same input (q,k,v and gate,up) follow each other without
-/// a gap, in that order, so that they are one matrix. Throws nothing: targets and `whole` are of the model.
+/// All trained parameters as one unit. The A of layers with the same input (q,k,v and gate,up) are adjacent without
+/// gaps, in that order, so that they form one matrix. `targets` and `whole` must belong to the model.
 UnitLayout adapter_layout(const ModelConfig& config, const Adapter& adapter);
 
-/// The backward pass goes down to the block of this layer; num_layers: into none.
+/// The lowest layer that the backward pass must reach; num_layers if it reaches no block.
 int64_t lowest_trained_layer(const ModelConfig& config, const Adapter& adapter);
 
-/// The matrix products of a block in order: layers with the same input share one.
+/// The matrix products of a block, in order. Layers with the same input share one.
 enum class Product { kQkv, kO, kGateUp, kDown };
 inline constexpr int kNumProducts = 4;
-/// One value for each product.
+/// One value per product.
 template <class T>
 struct PerProduct : std::array<T, kNumProducts> {
   using Base = std::array<T, kNumProducts>;

@@ -16,12 +16,12 @@ constexpr int64_t kMaxVocabSize = 10'000'000, kMaxHiddenSize = 1'000'000, kMaxIn
 constexpr int64_t kMaxLayers = 10'000, kMaxHeads = 10'000, kMaxHeadDim = 16'384, kMaxPositions = 1'000'000'000;
 constexpr double kMaxParameters = 1e14;
 
-/// What the config class of transformers fills in for keys that are absent, and what its model class always does.
+/// The defaults of the transformers config class for absent keys, and the fixed choices of its model class.
 struct FamilyTraits {
   Family family;
   const char* model_type;
   const char* class_prefix;
-  int64_t num_kv_heads;  // 0: as many as heads
+  int64_t num_kv_heads;  // 0: same as num_heads
   int64_t head_dim;      // 0: hidden_size / num_attention_heads
   int64_t max_position_embeddings;
   int32_t bos_token_id;
@@ -89,7 +89,7 @@ int64_t parse_head_dim(const ConfigReader& reader, const FamilyTraits& traits, i
 }
 
 RopeConfig parse_rope(const ConfigReader& reader, int64_t max_position_embeddings) {
-  // transformers takes rope_scaling (version 4) before rope_parameters (version 5); null and {} count as absent
+  // transformers prefers rope_scaling (version 4) to rope_parameters (version 5); null and {} count as absent
   json object = json::object();
   const char* source = "rope_parameters";
   for (const char* key : {"rope_scaling", "rope_parameters"}) {
@@ -161,7 +161,7 @@ std::vector<int64_t> parse_sliding_window(const ConfigReader& reader, Family fam
   return windows;
 }
 
-/// transformers takes the class from architectures; a directory without any is a language model.
+/// transformers selects the class by `architectures`; a directory without it is a language model.
 HeadKind parse_head(const ConfigReader& reader) {
   if (reader.is_null_or_absent("architectures")) return HeadKind::kLanguageModel;
   const json& names = reader.object().at("architectures");
@@ -169,7 +169,7 @@ HeadKind parse_head(const ConfigReader& reader) {
                              names[0].get_ref<const std::string&>().ends_with("ForSequenceClassification");
   if (!is_classifier) return HeadKind::kLanguageModel;
   const bool has_labels = !reader.is_null_or_absent("id2label") && reader.object().at("id2label").is_object();
-  const int64_t num_labels = has_labels ? std::ssize(reader.object().at("id2label")) : 2;  // transformers' default
+  const int64_t num_labels = has_labels ? std::ssize(reader.object().at("id2label")) : 2;  // default in transformers
   if (num_labels != 1)
     reader.fail("id2label", fmt::format("one label, as a reward model has, not the {} of a classifier", num_labels));
   return HeadKind::kScore;
@@ -178,7 +178,7 @@ HeadKind parse_head(const ConfigReader& reader) {
 void parse_special_tokens(const ConfigReader& reader, const FamilyTraits& traits, ModelConfig& config) {
   const int64_t last = config.vocab_size - 1;
   const std::string expected = fmt::format("a token id from 0 to {}, a list of them, or null", last);
-  const auto default_id = [&](int32_t id) { return id <= last ? id : -1; };  // of the family, in a smaller vocabulary
+  const auto default_id = [&](int32_t id) { return id <= last ? id : -1; };  // the vocabulary may be smaller
   config.bos_token_id = default_id(traits.bos_token_id);
   if (reader.has("bos_token_id"))
     config.bos_token_id =
@@ -267,7 +267,7 @@ ModelConfig parse_model_config(std::string_view json_text, std::string_view wher
   config.sliding_window = parse_sliding_window(reader, config.family, config.num_layers);
   config.ties_embeddings = reader.boolean_or("tie_word_embeddings", false);
   config.head = parse_head(reader);
-  // the other families have no attention_bias: Qwen2 always biases q, k and v, Mistral nothing
+  // the other families have no attention_bias: Qwen2 always has biases on q, k and v, Mistral never
   const bool may_choose_bias = config.family == Family::kLlama || config.family == Family::kQwen3;
   config.has_o_bias = may_choose_bias && reader.boolean_or("attention_bias", false);
   config.has_qkv_bias = config.has_o_bias || config.family == Family::kQwen2;
@@ -307,11 +307,11 @@ std::string render_model_config(const ModelConfig& config, std::string_view dtyp
   if (config.eos_token_ids.size() < 2)
     object["eos_token_id"] = config.eos_token_ids.empty() ? json() : json(config.eos_token_ids[0]);
   if (config.pad_token_id >= 0) object["pad_token_id"] = config.pad_token_id;
-  if (has_score) {  // one label; transformers would take two
+  if (has_score) {  // one label; the default in transformers would be two
     object["id2label"] = {{"0", "LABEL_0"}};
     object["label2id"] = {{"LABEL_0", 0}};
   }
-  // transformers 4 reads these two and would silently take its defaults in their place
+  // transformers 4 reads these two keys and would otherwise silently use its defaults
   object["rope_theta"] = config.rope.theta;
   if (config.rope.kind != RopeConfig::Kind::kDefault) object["rope_scaling"] = object["rope_parameters"];
   if (config.family == Family::kLlama) object["mlp_bias"] = false;

@@ -1,4 +1,5 @@
-// The numbers that make a decoder: read from a Hugging Face config.json of transformers 4 or 5.
+// The hyperparameters of a decoder, read from a Hugging Face config.json of transformers 4 or 5.
+// Source: the configuration classes of transformers.
 #pragma once
 
 #include <cstdint>
@@ -10,11 +11,11 @@ namespace plumb {
 
 enum class Family { kLlama, kMistral, kQwen2, kQwen3 };
 
-/// What stands on the last block: a distribution over the vocabulary (*ForCausalLM), or one number per text
+/// The layer after the last block: logits over the vocabulary (*ForCausalLM), or one score per text
 /// (*ForSequenceClassification with one label: a reward model).
 enum class HeadKind { kLanguageModel, kScore };
 
-/// Rotary embedding; source of the llama3 scaling: transformers modeling_rope_utils, Llama 3.1.
+/// Rotary embedding. Source of the llama3 scaling: transformers modeling_rope_utils, Llama 3.1.
 struct RopeConfig {
   enum class Kind { kDefault, kLinear, kLlama3 };
   Kind kind = Kind::kDefault;
@@ -37,30 +38,30 @@ struct ModelConfig {
   int64_t max_position_embeddings = 0;
   double rms_norm_eps = 1e-6;
   RopeConfig rope;
-  /// Tokens a query sees, itself included; 0: all before it. One entry per layer.
+  /// The tokens that a query attends to, itself included; 0: all before it. One entry per layer.
   std::vector<int64_t> sliding_window;
   bool ties_embeddings = false;
   HeadKind head = HeadKind::kLanguageModel;
   bool has_qkv_bias = false;  // Qwen2
-  bool has_o_bias = false;    // attention_bias of Llama
+  bool has_o_bias = false;    // attention_bias of Llama and Qwen3
   bool has_qk_norm = false;   // Qwen3
   double initializer_range = 0.02;
   int32_t bos_token_id = -1;  // -1: none
   std::vector<int32_t> eos_token_ids;
-  int32_t pad_token_id = -1;  // -1: none; a score is read at the last token that is not this one
-  bool is_quantized = false;  // matrices of blocks are NF4 in the files; no property of the model, so never rendered
+  int32_t pad_token_id = -1;  // -1: none; a score is read at the last token with another id
+  bool is_quantized = false;  // block matrices are NF4 in the files; not a property of the model, so not rendered
 
-  /// Embedding and head are one matrix, hence one unit. A score head is never tied.
+  /// Embedding and head are one matrix and therefore one unit. A score head is never tied.
   bool shares_head() const { return ties_embeddings && head == HeadKind::kLanguageModel; }
 };
 
-/// Parses the text of a config.json, whose architecture decides the head; `where` names it in messages. Throws
-/// DataError for missing or absurd numbers and for a family, activation, RoPE scaling or quantization that is not
-/// supported, naming those that are.
+/// Parses the text of a config.json; its architecture decides the head. `where` begins messages. Throws DataError for
+/// missing or implausible numbers, and for an unsupported family, activation, RoPE scaling or quantization, listing the
+/// supported ones.
 ModelConfig parse_model_config(std::string_view json_text, std::string_view where);
 
-/// The config.json text, in the form of transformers 5, that parses back to `config`.
-/// torch_dtype: "float32" or "bfloat16".
+/// Renders config.json in the form of transformers 5, so that it parses back to `config`. dtype: "float32" or
+/// "bfloat16".
 std::string render_model_config(const ModelConfig& config, std::string_view dtype);
 
 }  // namespace plumb

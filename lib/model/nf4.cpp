@@ -1,4 +1,4 @@
-// Compiled without fused multiply-add, so that the scales are the same bits everywhere.
+// Compiled without fused multiply-add, so that the scales have the same bits on every processor.
 #include "lib/model/nf4.hpp"
 
 #include <algorithm>
@@ -22,7 +22,7 @@ T read(const std::byte* from, int64_t index) {
   return value;
 }
 
-/// The scales of blocks [first, first + out.size()).
+/// Reads the scales of blocks [first, first + out.size()).
 void read_scales(const Nf4View& matrix, int64_t first, std::span<float> out) {
   const Nf4Layout& layout = matrix.layout;
   const std::byte* absmax = matrix.data + layout.absmax_offset;
@@ -42,7 +42,7 @@ void read_scales(const Nf4View& matrix, int64_t first, std::span<float> out) {
   }
 }
 
-/// Runs the kernel over pieces whose scales fit a small buffer.
+/// Runs the kernel on pieces whose scales fit a small buffer.
 template <class T, class Kernel>
 void dequantize(const Nf4View& matrix, int64_t begin, std::span<T> out, Kernel kernel) {
   constexpr int64_t kPieceBlocks = 512;
@@ -60,7 +60,7 @@ void dequantize(const Nf4View& matrix, int64_t begin, std::span<T> out, Kernel k
   }
 }
 
-/// Writes `scales`, less their mean, in 8 bits.
+/// Writes `scales`, after subtracting their mean, in 8 bits.
 void quantize_scales(std::span<const float> scales, const Nf4Layout& layout, std::span<std::byte> bytes) {
   double sum = 0;
   for (const float scale : scales) sum += static_cast<double>(scale);
@@ -100,7 +100,7 @@ Nf4Layout nf4_layout(int64_t num_elements, bool is_nested) {
 void nf4_quantize(std::span<const float> values, const Nf4Layout& layout, std::span<std::byte> bytes) {
   check(std::ssize(values) == layout.num_elements && std::ssize(bytes) == layout.num_bytes,
         "a matrix is quantized into as many bytes as its layout has");
-  std::fill(bytes.begin(), bytes.end(), std::byte{0});  // gaps between the parts are part of the result
+  std::fill(bytes.begin(), bytes.end(), std::byte{0});  // alignment gaps are part of the result
   std::vector<float> scales;
   scales.reserve(layout.num_blocks());
   auto* codes = reinterpret_cast<uint8_t*>(bytes.data() + layout.codes_offset);
@@ -108,7 +108,7 @@ void nf4_quantize(std::span<const float> values, const Nf4Layout& layout, std::s
     const int64_t count = std::min(kNf4BlockElements, layout.num_elements - begin);
     const float* block = values.data() + begin;
     const float scale = float_kernels().largest_magnitude(block, count);
-    // of a tiny scale the reciprocal would not be finite, and a block of zeros would not be zeros
+    // the reciprocal of a tiny scale would be infinite, and a block of zeros would not stay zero
     nf4_kernels().encode(block, count, 1.0f / std::max(scale, 1e-38f), codes + begin / 2);
     scales.push_back(scale);
   }

@@ -4,7 +4,7 @@ namespace plumb {
 
 namespace {
 
-/// Appends parameters to a unit; those of one `fused` call follow each other without a gap.
+/// Appends parameters to a unit; those of one `fused` call are adjacent without gaps.
 struct UnitBuilder {
   UnitLayout unit;
   int64_t layer = -1;

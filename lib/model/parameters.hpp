@@ -1,7 +1,6 @@
-// Which parameters a decoder has and where each lies in the flat buffer of its unit. A unit is what is gathered at
-// once: one decoder block, the embedding, or the head with its norm; tied embedding and head are one unit used twice.
-// Matrices that multiply the same input lie next to each other (q,k,v and gate,up), so that they are one matrix
-// product.
+// The parameters of a decoder and the place of each in the flat buffer of its unit. A unit is gathered at once: one
+// decoder block, the embedding, or the head with its norm; a tied embedding and head are one unit that is used twice.
+// Matrices that multiply the same input are adjacent (q,k,v and gate,up), so that they form one matrix product.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +11,7 @@
 
 namespace plumb {
 
-/// Parameters start at multiples of this many elements: 128 bytes in bfloat16, 256 in float32.
+/// Parameters start at multiples of this many elements: 128 bytes in bfloat16, 256 bytes in float32.
 inline constexpr int64_t kParameterAlignment = 64;
 
 enum class ParameterKind {
@@ -37,42 +36,42 @@ enum class ParameterKind {
   kScore,
 };
 
-/// A matrix of a decoder block: what adapters adapt and NF4 quantizes.
+/// True for the matrices of a decoder block, which adapters adapt and NF4 quantizes.
 bool is_block_matrix(ParameterKind kind);
 
-/// What an adapter holds of the parameter that it adapts (lora.hpp).
+/// The parts of an adapter for one parameter (lora.hpp).
 enum class AdapterPart {
-  kWhole,      // the parameter itself: of a base model, or in an adapter that trains it (modules_to_save)
+  kWhole,      // the parameter itself, of a base model or of an adapter that trains it (modules_to_save)
   kLoraA,      // [rank, in]
   kLoraB,      // [out, rank]
-  kMagnitude,  // [out], of DoRA
+  kMagnitude,  // [out], DoRA
 };
 
 struct Parameter {
   ParameterKind kind;
   int64_t layer;               // -1 outside the blocks
   std::vector<int64_t> shape;  // [out, in] or [n]
-  int64_t offset;              // first element within the unit
+  int64_t offset;              // first element, within the unit
   AdapterPart part = AdapterPart::kWhole;
   int64_t num_elements() const {
     int64_t n = 1;
     for (int64_t size : shape) n *= size;
     return n;
   }
-  /// Weight decay spares norms and biases, as transformers does.
+  /// Weight decay does not apply to norms and biases, as in transformers.
   bool is_decayed() const { return shape.size() > 1 || part == AdapterPart::kMagnitude; }
 };
 
 struct UnitLayout {
   std::string name;  // "embedding", "block.3", "head", "embedding+head"
   std::vector<Parameter> parameters;
-  int64_t num_elements = 0;  // with the gaps of alignment, without the padding of sharding
+  int64_t num_elements = 0;  // with alignment gaps, without the padding of sharding
 };
 
-/// Units in forward order: embedding, blocks, head; or embedding+head, blocks when the two share a matrix.
+/// The units in forward order: embedding, blocks, head; or, if tied, embedding+head, blocks.
 std::vector<UnitLayout> unit_layouts(const ModelConfig& config);
 
-/// Parameters of the model, gaps not counted.
+/// The number of parameters of the model, without gaps.
 int64_t num_parameters(const std::vector<UnitLayout>& units);
 
 }  // namespace plumb

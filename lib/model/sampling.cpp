@@ -41,7 +41,7 @@ int32_t sample_token(std::span<const float> logits, const SamplingOptions& optio
   });
   if (options.top_k > 0 && options.top_k < std::ssize(tokens)) tokens.resize(options.top_k);
 
-  std::vector<double> reached;  // probability of this token and all before it, times a constant
+  std::vector<double> reached;  // cumulative probability up to this token, unnormalized
   double sum = 0;
   for (const int32_t token : tokens) {
     sum += std::exp((logits[token] - largest) / options.temperature);

@@ -15,17 +15,17 @@ struct AdamWOptions {
   double weight_decay = 0.0;
 };
 
-/// Elements [begin, end) of a span, and whether weight decay shrinks them.
+/// Elements [begin, end) of a span, and whether weight decay applies to them.
 struct DecayRun {
   int64_t begin;
   int64_t end;
   bool is_decayed;
 };
 
-/// What the kernel is told of a step, which counts from 1.
+/// The kernel's parameters for a step; steps count from 1.
 AdamWStep adamw_step(const AdamWOptions& options, double learning_rate, int64_t step, double gradient_scale);
 
-/// All spans have one length. step counts from 1. Gradients are multiplied by gradient_scale as they are read.
+/// All spans have the same length. Steps count from 1. Gradients are multiplied by gradient_scale as they are read.
 void adamw_update(std::span<float> parameters, std::span<const float> gradients, std::span<float> moments1,
                   std::span<float> moments2, const AdamWOptions& options, double learning_rate, int64_t step,
                   double gradient_scale);

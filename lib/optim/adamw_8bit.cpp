@@ -13,7 +13,7 @@ constexpr auto kBlock = static_cast<size_t>(kDynamicBlockElements);
 
 size_t num_blocks(size_t elements) { return (elements + kBlock - 1) / kBlock; }
 
-/// Calls update(first, count, is_decayed) for what each run has of elements [begin, end).
+/// Calls update(first, count, is_decayed) for the intersection of each run with [begin, end).
 template <class Update>
 void for_runs_within(std::span<const DecayRun> runs, int64_t begin, int64_t end, Update update) {
   for (const DecayRun& run : runs) {

@@ -1,6 +1,7 @@
-// AdamW whose moments are kept in 8 bits: each block of 256 is widened to float32, updated as adamw_update() does, and
-// narrowed again, to the nearest of 256 values times the block's largest magnitude. A little over 2 bytes per parameter
-// instead of 8. Source: Dettmers et al., arXiv:2110.02861; bitsandbytes AdamW8bit, whose maps and block size these are.
+// AdamW with moments in 8 bits: each block of 256 is decoded to float32, updated as by adamw_update(), and encoded
+// again, to the nearest of 256 values times the block's largest magnitude. A little over 2 bytes per parameter instead
+// of 8.
+// Source: Dettmers et al., arXiv:2110.02861; the maps and the block size of bitsandbytes AdamW8bit.
 #pragma once
 
 #include <cstdint>
@@ -11,20 +12,20 @@
 
 namespace plumb {
 
-/// Both moments of some parameters. Does not own them.
+/// A view of both moments of some parameters. Does not own them.
 struct Moments8Bit {
-  std::span<uint8_t> codes1, codes2;  // of the signed map; of the unsigned
+  std::span<uint8_t> codes1, codes2;  // codes of the signed map, codes of the unsigned map
   std::span<float> scales1, scales2;  // one per block of kDynamicBlockElements
 
-  /// first: a multiple of kDynamicBlockElements.
+  /// The moments from element `first` on, a multiple of kDynamicBlockElements.
   Moments8Bit subspan(int64_t first, int64_t count) const;
 };
 
-/// What all moments are before the first step.
+/// Sets the moments to their values before the first step.
 void set_to_zero(const Moments8Bit& moments);
 
-/// As adamw_update(). The runs follow each other without a gap, the first begins at 0; blocks are counted from element
-/// 0, and a block may lie in several runs. Cutting the spans at a multiple of kDynamicBlockElements changes no bit.
+/// As adamw_update(). The runs are contiguous and start at 0; blocks are counted from element 0, and a block may
+/// overlap several runs. Splitting the spans at a multiple of kDynamicBlockElements changes no bit.
 void adamw_update_8bit(std::span<float> parameters, std::span<const float> gradients, const Moments8Bit& moments,
                        std::span<const DecayRun> runs, const AdamWOptions& options, double learning_rate, int64_t step,
                        double gradient_scale);

@@ -11,24 +11,24 @@
 
 namespace plumb {
 
-/// Whether a unit of so many elements is large enough for moments in 8 bits. bitsandbytes keeps those of tensors below
-/// 4096 elements in float32; here it is units below that (a reward head is one row and a norm). A larger unit is in 8
-/// bits throughout, norms and biases included: the map of a block spans seven decades.
+/// True if a unit of so many elements is large enough for moments in 8 bits. bitsandbytes keeps the moments of tensors
+/// below 4096 elements in float32; here the limit applies to units (a reward head is one row and a norm). A larger unit
+/// has all its moments in 8 bits, including norms and biases: the map of a block spans seven decades.
 inline bool has_8bit_moments(int64_t unit_elements) { return unit_elements >= 4096; }
 
-/// Bytes of both moments.
+/// The size of both moments in bytes.
 int64_t moment_bytes(int64_t elements, bool is_8bit);
 
-/// One of the arrays that moments are made of, counted from element 0 of the unit.
+/// One of the arrays that hold the moments, counted from element 0 of the unit.
 struct MomentPiece {
-  int64_t value_bytes;         // 4, or 1 of codes
-  int64_t elements_per_value;  // 1; of scales kDynamicBlockElements
+  int64_t value_bytes;         // 4, or 1 for codes
+  int64_t elements_per_value;  // 1, or kDynamicBlockElements for scales
 
   int64_t num_bytes(int64_t elements) const {
     return (elements + elements_per_value - 1) / elements_per_value * value_bytes;
   }
 };
-/// Of both moments, in order: in float32 two arrays; in 8 bits codes, codes, scales, scales.
+/// The arrays of both moments in order. In float32: two arrays; in 8 bits: codes, codes, scales, scales.
 std::vector<MomentPiece> moment_pieces(bool is_8bit);
 
 class AdamWState {
@@ -36,14 +36,14 @@ class AdamWState {
   AdamWState() = default;
   AdamWState(int64_t elements, bool is_8bit);
 
-  /// As adamw_update(), on all elements. The runs cover them in order, without a gap.
+  /// As adamw_update(), on all elements. The runs cover them in order and without gaps.
   void update(std::span<float> parameters, std::span<const float> gradients, std::span<const DecayRun> runs,
               const AdamWOptions& options, double learning_rate, int64_t step, double gradient_scale);
 
   bool is_8bit() const { return !codes1_.empty(); }
   int64_t num_bytes() const;
 
-  /// All arrays of moment_pieces(is_8bit()), to be saved or restored.
+  /// All arrays of moment_pieces(is_8bit()), to save or restore.
   std::vector<std::span<std::byte>> bytes();
 
  private:

@@ -10,7 +10,7 @@ namespace plumb {
 
 enum class ScheduleKind { kLinear, kCosine, kConstant, kConstantWithWarmup };
 
-/// "linear", "cosine", "constant", "constant_with_warmup". Throws UsageError naming these.
+/// Parses "linear", "cosine", "constant" or "constant_with_warmup". Throws UsageError that lists them.
 ScheduleKind parse_schedule(std::string_view name);
 
 struct Schedule {
@@ -19,7 +19,7 @@ struct Schedule {
   int64_t num_warmup_steps = 0;
   int64_t num_steps = 0;
 
-  /// The rate of the update that makes `steps_done` into steps_done + 1.
+  /// The learning rate of the update after `steps_done` steps.
   double at(int64_t steps_done) const;
 };
 

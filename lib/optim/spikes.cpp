@@ -9,9 +9,9 @@ namespace plumb {
 
 namespace {
 
-constexpr int64_t kFirstSteps = 20;              // too few to say what is usual
-constexpr double kLastStepWeight = 0.02;         // of mean and variance, once there are many steps
-constexpr double kLeastRelativeDeviation = .01;  // where losses hardly differ, one that does is no spike yet
+constexpr int64_t kFirstSteps = 20;              // too few steps to estimate what is usual
+constexpr double kLastStepWeight = 0.02;         // in mean and variance, after many steps
+constexpr double kLeastRelativeDeviation = .01;  // where losses hardly vary, a small deviation is not a spike
 constexpr double kMostTimesMedian = 10;
 
 double median(std::vector<double> values) {

@@ -67,7 +67,7 @@ MarkedText ChatTemplate::render(std::span<const Message> messages, bool adds_gen
       {"tools", jinja::Value(jinja::None())},
       {"documents", jinja::Value(jinja::None())},
       {"add_generation_prompt", jinja::Value(adds_generation_prompt)}};
-  // As in transformers, a token that the tokenizer does not have is undefined for a model's own template.
+  // As in transformers, a token that the tokenizer lacks is undefined in a model's own template.
   for (const auto& [name, token] : {std::pair("bos_token", &program_->bos_token), {"eos_token", &program_->eos_token}})
     if (program_->is_named || !token->empty()) variables.emplace_back(name, text_value(*token, jinja::kTemplateMark));
   jinja::Text text = program_->source.render(variables, program_->compiled_at);

@@ -1,5 +1,6 @@
-// Conversations to text: the named templates and a model's own `chat_template` (the Jinja subset that such templates
-// use). The result says which bytes came from the messages, so that user text never turns into control tokens.
+// Renders conversations to text, with a named template or with a model's own `chat_template` (Jinja). The result marks
+// the bytes that came from messages, so that user text never turns into control tokens.
+// Source: transformers, PreTrainedTokenizerBase.apply_chat_template.
 #pragma once
 
 #include <memory>
@@ -19,20 +20,20 @@ struct Message {
 
 class ChatTemplate {
  public:
-  /// One of template_names(), with the tokenizer's BOS and EOS ("" for none). Throws UsageError with the known names,
-  /// and the nearest.
+  /// One of template_names(), with the tokenizer's BOS and EOS ("" if it has none). Throws UsageError that lists the
+  /// known names and suggests the nearest.
   static ChatTemplate named(std::string_view name, std::string bos_token, std::string eos_token);
 
-  /// Compiles a Jinja source. Throws DataError with line, and what is supported, for syntax or names that are not. What
-  /// strftime_now prints is the local time of this call, so that all rows of a run see the same.
+  /// Compiles a Jinja source. strftime_now() prints the local time of this call, so that all rows of a run see the same
+  /// time. Throws DataError with the line for unsupported syntax or names, listing the supported ones.
   static ChatTemplate from_jinja(std::string_view source, std::string bos_token, std::string eos_token);
 
-  /// Renders the conversation; with `adds_generation_prompt` the header of an assistant's turn follows. Throws
-  /// DataError where the template calls raise_exception or exceeds its budget of steps or output.
+  /// Renders the conversation; with `adds_generation_prompt`, the header of an assistant turn follows. Throws DataError
+  /// if the template calls raise_exception or exceeds its limits on steps or output.
   MarkedText render(std::span<const Message> messages, bool adds_generation_prompt) const;
 
-  /// True if the rendered text holds BOS itself, so that tokenizing it must not add special tokens again. Always true
-  /// for Jinja sources (transformers' convention); the named templates say so each.
+  /// True if the rendered text contains BOS itself, so that tokenization must not add special tokens again. Always true
+  /// for Jinja sources (transformers' convention); each named template declares it.
   bool renders_special_tokens() const;
 
  private:

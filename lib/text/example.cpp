@@ -14,7 +14,7 @@ class Masker {
   Masker(const MarkedText& full, bool adds_special_tokens, const Tokenizer& tokenizer, SftExample& example)
       : full_(full), adds_special_tokens_(adds_special_tokens), tokenizer_(tokenizer), example_(example) {}
 
-  /// How many tokens `prefix` has by itself, at most as many as the whole text.
+  /// The number of tokens of `prefix` tokenized alone, at most that of the whole text.
   size_t count_tokens(const MarkedText& prefix) {
     const std::vector<int32_t> ids = tokenizer_.encode(prefix, adds_special_tokens_);
     const std::vector<int32_t>& all = example_.token_ids;
@@ -22,7 +22,7 @@ class Masker {
     return std::min(ids.size(), all.size());
   }
 
-  /// Only what lies in the ranges stays trained. `max_tokens`: the rest is cut off anyway.
+  /// Clears the loss mask outside the ranges. Tokens from max_tokens on are truncated later and not looked at.
   void keep(const std::vector<ByteRange>& ranges, size_t max_tokens) {
     std::vector<uint8_t> kept(example_.token_ids.size(), 0);
     for (const ByteRange& range : ranges) {
@@ -72,7 +72,7 @@ SftExample tokenize_sft(const SftText& text, const Tokenizer& tokenizer, const S
     example.loss_mask.resize(max_tokens);
     example.is_truncated = true;
   }
-  // The first token has none before it that could predict it.
+  // the first token is never predicted
   const bool is_trained =
       !example.token_ids.empty() &&
       std::find(example.loss_mask.begin() + 1, example.loss_mask.end(), 1) != example.loss_mask.end();

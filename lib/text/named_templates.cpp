@@ -11,7 +11,7 @@ constexpr std::string_view kChatml = R"({%- for message in messages -%}
 {%- endif -%}
 )";
 
-// Users and assistants take turns; BOS and EOS enclose each pair; the system text stands inside the first user's turn.
+// User and assistant turns alternate; BOS and EOS enclose each pair; the system text is part of the first user turn.
 constexpr std::string_view kLlama2 = R"({%- set ns = namespace(system='', expected='user') -%}
 {%- for message in messages -%}
   {%- if message.role == 'system' and loop.first -%}
@@ -39,7 +39,7 @@ constexpr std::string_view kLlama3 = R"({{- bos_token -}}
 {%- endif -%}
 )";
 
-// As version 3 of the instruct format, with the system text before the first user's.
+// Version 3 of the instruct format, with the system text before the first user message.
 constexpr std::string_view kMistral = R"({{- bos_token -}}
 {%- set ns = namespace(system='', expected='user') -%}
 {%- for message in messages -%}
@@ -67,7 +67,8 @@ constexpr std::string_view kZephyr = R"({%- for message in messages -%}
 {%- endif -%}
 )";
 
-// A system message replaces the preamble. A message of role "input" after the first user's is the instruction's input.
+// A system message replaces the preamble. A message of role "input" after the first user message is the input of the
+// instruction.
 constexpr std::string_view kAlpaca = R"({%- set has_system = messages and messages[0].role == 'system' -%}
 {%- set turns = messages[1:] if has_system else messages -%}
 {%- if has_system -%}
@@ -97,7 +98,7 @@ constexpr std::string_view kAlpaca = R"({%- set has_system = messages and messag
 {%- endif -%}
 )";
 
-// Plain text. The header "Answer:" has no space at its end: the space belongs to the answer's first token.
+// Plain text. The header "Answer:" has no trailing space: the space belongs to the first token of the answer.
 constexpr std::string_view kInstructgpt = R"({%- for message in messages -%}
   {%- if message.role == 'system' -%}
     {{- message.content ~ '\n\n' if message.content else '' -}}

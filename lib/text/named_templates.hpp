@@ -1,5 +1,6 @@
-// The built-in chat templates, in Jinja and in plumb's own words, run by the same engine as a model's own template. All
-// of them keep what they rendered when an answer or a further question is added, so that prefixes tell turns apart.
+// The built-in chat templates, written in Jinja for plumb and run by the same engine as a model's own template.
+// Appending an answer or another question never changes the text rendered before it, so that the ranges of turns can be
+// found from rendered prefixes.
 // Source: the prompt formats published with ChatML, Llama 2 and 3, Mistral, Zephyr and Stanford Alpaca.
 #pragma once
 

@@ -14,15 +14,15 @@ namespace {
 
 using nlohmann::json;
 
-/// Bytes of the prompt that both texts begin with: up to where they differ, but for a space before that. Where one
-/// begins with all of the other, the last character of that one is no prompt.
+/// The size of the common prompt: the common prefix of both texts, without a space at its end. If one text is a prefix
+/// of the other, the prompt excludes its last character, so that neither answer is empty.
 size_t common_prompt_bytes(const std::string& chosen, const std::string& rejected) {
   const size_t size = std::min(chosen.size(), rejected.size());
   if (size == 0) return 0;
   const auto end = chosen.begin() + static_cast<std::ptrdiff_t>(size);
   auto at = static_cast<size_t>(std::mismatch(chosen.begin(), end, rejected.begin()).first - chosen.begin());
   if (at == size) return code_point_before(chosen, size);
-  while (at > 0 && (static_cast<unsigned char>(chosen[at]) & 0xC0) == 0x80) --at;  // characters differ, not bytes
+  while (at > 0 && (static_cast<unsigned char>(chosen[at]) & 0xC0) == 0x80) --at;  // compare characters, not bytes
   return at > 0 && chosen[at - 1] == ' ' ? at - 1 : at;
 }
 
@@ -59,7 +59,7 @@ PairText conversation_pair(const json& row, const RowFormat& format, const ChatT
   std::vector<Message> chosen = messages_cell(row, format, "chosen", where);
   std::vector<Message> rejected = messages_cell(row, format, "rejected", where);
   size_t num_prompt_messages = 0;
-  // a prompt of text beside conversations repeats what these begin with
+  // a text prompt next to conversations only repeats their beginning, and is ignored
   if (format.columns.contains("prompt") && !cell_of(row, format, "prompt", where).is_string()) {
     const std::vector<Message> prompt = messages_cell(row, format, "prompt", where);
     num_prompt_messages = prompt.size();
@@ -81,7 +81,7 @@ PairText conversation_pair(const json& row, const RowFormat& format, const ChatT
   return pair;
 }
 
-/// Throws DataError for a role that the first row, which speaks for all, has no column for.
+/// Throws DataError for a prompt or margin that the first row lacks: the first row decides for all.
 void check_no_new_columns(const json& row, const RowFormat& format, std::string_view where) {
   for (const char* role : {"prompt", "margin"}) {
     const auto cell = row.find(role);
@@ -107,7 +107,7 @@ PairDropReason find_drop_reason(const PairExample& example, bool has_empty_answe
   const auto prompt_length = static_cast<size_t>(example.prompt_length);
   if (has_empty_answer) return PairDropReason::kEmptyCompletion;
   if (example.chosen == example.rejected) return PairDropReason::kIdentical;
-  // the first token has none before it that could predict it
+  // the first token is never predicted
   if (shortest <= std::max<size_t>(prompt_length, 1)) return PairDropReason::kEmptyCompletion;
   if (drops_long_pairs) return longest > max_tokens ? PairDropReason::kTooLong : PairDropReason::kNone;
   return std::max<size_t>(prompt_length, 1) >= max_tokens ? PairDropReason::kPromptTooLong : PairDropReason::kNone;

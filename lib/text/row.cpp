@@ -28,7 +28,7 @@ SftText plain_sft(std::optional<std::string> prompt, const std::string& rest, co
   return sft;
 }
 
-/// What each assistant's turn adds behind the header that asks for it.
+/// The range that each assistant turn adds after its header.
 std::vector<ByteRange> find_assistant_ranges(const ChatTemplate& chat, std::span<const Message> messages,
                                              const std::string& full, const SftOptions& options,
                                              std::string_view where) {
@@ -49,7 +49,7 @@ std::vector<ByteRange> find_assistant_ranges(const ChatTemplate& chat, std::span
   return ranges;
 }
 
-/// `num_prompt_messages` of 0: there is no prompt.
+/// A `num_prompt_messages` of 0 means that there is no prompt.
 SftText conversation_sft(std::span<const Message> messages, size_t num_prompt_messages, const ChatTemplate* chat,
                          const SftOptions& options, std::string_view where) {
   required_template(chat, where);

@@ -1,4 +1,4 @@
-// Rows of a data set to text: what a row says as one text, and which part of it is trained.
+// Turns a row of a data set into one text and marks the part of it that is trained.
 // Source: the dataset formats of TRL; the instruction/input/output columns of Alpaca; the conversations of ShareGPT.
 #pragma once
 
@@ -22,24 +22,24 @@ struct SftOptions {
 
 struct RowTemplate {
   ChatTemplate chat;
-  bool has_input_turn = false;  // alpaca: an instruction's input is a turn of role "input", not part of the user's
+  bool has_input_turn = false;  // alpaca: an instruction's input is a turn of role "input", not part of the user turn
 };
 
-/// The template for these rows: the named one, else the model's own, else alpaca or instructgpt for rows that have a
-/// default. None for rows of plain text; naming one for them is a UsageError.
+/// The template for these rows: the named one, else the model's own, else alpaca for instruction rows and instructgpt
+/// for question rows. None for rows of plain text; throws UsageError if a template is named for them.
 std::optional<RowTemplate> choose_template(const RowFormat& format, const Tokenizer& tokenizer,
                                            std::string_view template_name = {});
 
 struct SftText {
-  std::optional<MarkedText> prompt;  // what `full` begins with, in rows that have a prompt
+  std::optional<MarkedText> prompt;  // the beginning of `full`, in rows that have a prompt
   MarkedText full;
   std::optional<std::vector<ByteRange>> assistant_ranges;  // of `full`; present with assistant_only_loss
   bool adds_special_tokens = true;
-  bool appends_eos = false;  // templates render their own
+  bool appends_eos = false;  // false with templates, which render their own
 };
 
-/// `row_template` is what choose_template() gave, or null. Throws DataError beginning with `where` for a missing
-/// column, a cell of another type, or a bad message; UsageError where the options do not fit the shape.
+/// `row_template` is the result of choose_template(), or null. Throws DataError beginning with `where` for a missing
+/// column, a cell of the wrong type, or an invalid message; UsageError if the options do not fit the shape.
 SftText render_sft(const nlohmann::json& row, const RowFormat& format, const RowTemplate* row_template,
                    const SftOptions& options, std::string_view where);
 

@@ -15,9 +15,9 @@ namespace {
 
 using nlohmann::json;
 
-constexpr size_t kMaxMessages = 4096;  // turns are rendered again for every assistant's turn: quadratic
+constexpr size_t kMaxMessages = 4096;  // rendering is quadratic in the turns: each assistant turn renders its prefix
 
-/// Null where the row has no cell for the role.
+/// Null if the row has no cell for the role.
 const json* find_cell(const json& row, const RowFormat& format, const char* role) {
   const auto column = format.columns.find(role);
   if (column == format.columns.end()) return nullptr;
@@ -25,7 +25,7 @@ const json* find_cell(const json& row, const RowFormat& format, const char* role
   return cell == row.end() ? nullptr : &*cell;
 }
 
-/// Both ways to write a turn: role and content, or ShareGPT's from and value.
+/// Accepts both spellings of a turn: role and content, or ShareGPT's from and value.
 Message parse_message(const json& turn, const std::string& where) {
   if (!turn.is_object()) throw_error<DataError>("{}: expected an object, got {}", where, turn.type_name());
   const bool is_sharegpt = turn.contains("from") && !turn.contains("role");
@@ -37,7 +37,7 @@ Message parse_message(const json& turn, const std::string& where) {
     if (!value->is_string()) throw_error<DataError>("{}: {}: expected text, got {}", where, key, value->type_name());
     return value->get_ref<const std::string&>();
   };
-  // Templates render these too; without them the row would be trained as another conversation than it is.
+  // templates render these too; ignoring them would train on a different conversation than the row's
   for (const char* key : {"tool_calls", "reasoning_content", "thinking"}) {
     if (const auto value = turn.find(key); value != turn.end() && !is_null_or_empty(*value)) {
       throw_error<DataError>("{}: {}: expected role and content only, got a value; it is not supported", where, key);

@@ -24,7 +24,7 @@ struct Shape {
   }
 };
 
-/// In the order in which they are tried; text is last since tables often keep a rendered copy in it.
+/// In the order in which they are tried. Text is last because tables often keep a rendered copy in it.
 const std::vector<Shape>& known_shapes() {
   static const std::vector<Shape> kShapes = {
       {RowShape::kPreference, "prompt+chosen+rejected", {"chosen", "rejected"}, {"prompt", "margin"}},
@@ -58,7 +58,7 @@ std::string did_you_mean(std::string_view word, std::span<const std::string> can
   return nearest.empty() ? "" : fmt::format("; did you mean \"{}\"?", nearest);
 }
 
-/// Overrides by role, with the second name of the messages role folded into the first.
+/// The overrides by role, with "conversations" folded into "messages".
 std::map<std::string, std::string> checked_override(const std::map<std::string, std::string>& columns_override,
                                                     const std::vector<std::string>& columns) {
   const std::vector<std::string> roles = known_roles();
@@ -84,7 +84,7 @@ std::map<std::string, std::string> checked_override(const std::map<std::string, 
   return by_role;
 }
 
-/// The column that plays a role unless told otherwise; the row need not have it.
+/// The column of a role that is not overridden; the row need not have it.
 std::string default_column(const std::string& role, const json& first_row) {
   const bool is_sharegpt = role == "messages" && !first_row.contains(role) && first_row.contains("conversations");
   return is_sharegpt ? "conversations" : role;
@@ -170,7 +170,7 @@ RowFormat find_row_format(const json& first_row, const std::map<std::string, std
       const std::string column = overridden != by_role.end() ? overridden->second : default_column(role, first_row);
       const bool is_free = overridden != by_role.end() || !is_taken(column);
       if (is_required && !(is_free && first_row.contains(column))) fits = false;
-      // a pair without its prompt or margin is another pair: the first row says whether all have them
+      // a pair without its prompt or margin is a different pair: the first row decides for all rows
       const bool may_start_later = shape.shape != RowShape::kPreference;
       const bool is_here = first_row.contains(column) && !first_row.at(column).is_null();
       if (is_free && (is_required || may_start_later || is_here)) format.columns[role] = column;

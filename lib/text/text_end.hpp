@@ -1,4 +1,4 @@
-// Where texts begin to end: their prefixes, and the EOS behind them, as text and among tokens.
+// Handles the ends of texts: prefixes, appending EOS to text, and finding the final EOS among tokens.
 #pragma once
 
 #include <cstddef>
@@ -13,11 +13,11 @@ namespace plumb {
 
 MarkedText prefix_of(const MarkedText& marked, size_t num_bytes);
 
-/// The text with EOS at its end, as a control token. What follows the prompt and spells EOS out at its very end means
-/// it. Throws UsageError without an EOS.
+/// Appends EOS as a control token. If the text after the prompt already ends in the spelling of EOS, that spelling
+/// becomes the control token. Throws UsageError if `eos` is empty.
 MarkedText with_eos(const MarkedText& marked, size_t prompt_bytes, const std::string& eos);
 
-/// Which token is the EOS that a text ends in; spaces of a template may follow it.
+/// Index of the EOS token that ends a text; trailing spaces of a template may follow it.
 std::optional<size_t> find_final_eos(std::span<const int32_t> token_ids, const Tokenizer& tokenizer);
 
 }  // namespace plumb

@@ -19,7 +19,7 @@ bool is_word_character(std::string_view character) {
   return !matches.empty();
 }
 
-bool stands_alone(std::string_view text, size_t begin, size_t end) {
+bool is_whole_word(std::string_view text, size_t begin, size_t end) {
   if (begin > 0) {
     const size_t before = code_point_before(text, begin);
     if (is_word_character(text.substr(before, begin - before))) return false;
@@ -36,7 +36,7 @@ size_t white_space_before(std::string_view text, size_t end) {
   return end;
 }
 
-size_t white_space_behind(std::string_view text, size_t begin) {
+size_t white_space_after(std::string_view text, size_t begin) {
   while (begin < text.size()) {
     const CodePoint point = code_point_at(text, begin);
     if (!is_white_space(point.value)) break;
@@ -122,11 +122,11 @@ std::vector<AddedTokenMatcher::Part> AddedTokenMatcher::split(std::string_view t
       continue;
     }
     size_t begin = at, end = found.end;
-    at = found.end;  // the search goes on here even where the match is dropped or takes white space along
+    at = found.end;  // continue here even if the match is dropped or strips white space after it
     const AddedToken& token = found.entry->token;
-    if (token.is_single_word && !stands_alone(text, begin, end)) continue;
+    if (token.is_single_word && !is_whole_word(text, begin, end)) continue;
     if (token.strips_left) begin = std::max(white_space_before(text, begin), text_begin);
-    if (token.strips_right) end = white_space_behind(text, end);
+    if (token.strips_right) end = white_space_after(text, end);
     if (text_begin < begin) parts.push_back({{text_begin, begin}, -1});
     parts.push_back({{begin, end}, found.entry->id});
     text_begin = end;

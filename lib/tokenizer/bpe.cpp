@@ -17,11 +17,11 @@ namespace {
 
 constexpr size_t kMaxWordBytes = size_t{1} << 31;  // positions are int32_t
 
-// A direct-mapped table of fixed size: a new word simply takes the place of an old one.
+// An entry of a direct-mapped cache of fixed size: a new word replaces an old one in its slot.
 struct CachedWord {
   static constexpr size_t kMaxBytes = 31;
   static constexpr size_t kMaxIds = 8;
-  uint64_t owner = 0;  // 0 is nobody
+  uint64_t owner = 0;  // 0: unused
   uint8_t size_bytes = 0;
   std::array<char, kMaxBytes> text{};
   std::array<int32_t, kMaxIds> ids{};
@@ -58,9 +58,9 @@ MergeTable::MergeTable(const std::vector<Merge>& merges) {
   }
 }
 
-// Symbols form a doubly linked list over their first positions; a queue holds every pair that may merge as
-// rank << 32 | position, so that its least element is the next merge. Entries overtaken by other merges stay behind
-// and are recognized when they come up.
+// Symbols form a doubly linked list over their first positions. A heap holds every pair that may merge as rank << 32 |
+// position, so that its least element is the next merge. Entries made stale by other merges stay in the heap and are
+// recognized when they are popped.
 struct Bpe::Scratch {
   struct Symbol {
     int32_t id;
@@ -121,7 +121,7 @@ void Bpe::start(std::string_view word, Scratch& scratch) const {
     const auto byte_id = [&](char byte) { return byte_ids_[static_cast<unsigned char>(byte)]; };
     if (options_.falls_back_to_bytes &&
         std::all_of(character.begin(), character.end(), [&](char byte) { return byte_id(byte) >= 0; })) {
-      // Bytes overtake an unknown character that is still pending, as they do in the reference.
+      // As in the reference, byte tokens are added before an unknown character that is still pending.
       for (const char byte : character) scratch.add(byte_id(byte));
       continue;
     }
@@ -182,7 +182,7 @@ void Bpe::encode_uncached(std::string_view word, std::vector<int32_t>& ids) cons
   if (word.size() >= kMaxWordBytes) {
     throw_error<DataError>("text: a word of {} bytes, at most {} are allowed", word.size(), kMaxWordBytes - 1);
   }
-  // The memory of a long word is not kept.
+  // Memory for a long word is released after use.
   constexpr size_t kKeptWordBytes = 1 << 16;
   thread_local Scratch kept;
   Scratch own;

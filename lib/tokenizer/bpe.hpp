@@ -1,4 +1,4 @@
-// Byte pair encoding of one word: its characters are merged, the pair of lowest rank first and leftmost among equals.
+// Byte pair encoding of one word: characters are merged, the pair of lowest rank first and the leftmost of equal pairs.
 // Source: Sennrich et al., arXiv:1508.07909; details (unknown characters, byte fallback) as in huggingface/tokenizers.
 #pragma once
 
@@ -14,13 +14,13 @@
 namespace plumb {
 
 struct BpeOptions {
-  std::optional<std::string> unknown_token;  // unknown characters are dropped without one
+  std::optional<std::string> unknown_token;  // without one, unknown characters are dropped
   bool fuses_unknown = false;                // a run of unknown characters becomes one token
   bool falls_back_to_bytes = false;          // unknown characters become <0xNN> tokens
-  bool ignores_merges = false;               // a word that is a token becomes that token whatever the merges say
+  bool ignores_merges = false;               // a word in the vocabulary becomes one token, regardless of merges
 };
 
-/// Two neighboring tokens become one.
+/// Merges two adjacent tokens into one.
 struct Merge {
   int32_t left = 0;
   int32_t right = 0;
@@ -28,7 +28,7 @@ struct Merge {
   int32_t rank = 0;
 };
 
-/// Ranks by the ids of both sides, built for look-ups.
+/// A hash table from the ids of both sides to rank and result.
 class MergeTable {
  public:
   struct Entry {
@@ -37,9 +37,9 @@ class MergeTable {
     int32_t result = 0;
   };
   MergeTable() = default;
-  /// Of merges of the same pair the last one counts.
+  /// If a pair occurs twice, its last merge counts.
   explicit MergeTable(const std::vector<Merge>& merges);
-  /// Null where the two do not merge.
+  /// Null if the two do not merge.
   const Entry* find(int32_t left, int32_t right) const {
     const uint64_t pair = pair_of(left, right);
     for (size_t slot = slot_of(pair); entries_[slot].pair != UINT64_MAX; slot = (slot + 1) & mask_) {
@@ -59,13 +59,14 @@ class MergeTable {
   int shift_ = 63;
 };
 
-/// Immutable; threads share it and each has a cache of short words of its own.
+/// Immutable, so threads can share it; each thread has its own cache of short words.
 class Bpe {
  public:
-  /// Merges are in order of rank and name ids of `vocabulary`.
+  /// Merges are ordered by rank and refer to ids of `vocabulary`.
   Bpe(Vocabulary vocabulary, const std::vector<Merge>& merges, BpeOptions options);
 
-  /// Appends the ids of `word`, valid UTF-8. Throws DataError if a character is unknown and the unknown token is too.
+  /// Appends the ids of `word`, which is valid UTF-8. Throws DataError if a character and the unknown token are both
+  /// missing from the vocabulary.
   void encode(std::string_view word, std::vector<int32_t>& ids) const;
 
   const Vocabulary& vocabulary() const { return vocabulary_; }
@@ -81,10 +82,10 @@ class Bpe {
   MergeTable merges_;
   std::vector<int32_t> results_;  // by rank
   BpeOptions options_;
-  std::array<int32_t, 256> byte_ids_{};     // of <0xNN>, or -1
-  std::array<int32_t, 0x800> short_ids_{};  // of characters of one or two bytes, or -1
+  std::array<int32_t, 256> byte_ids_{};     // ids of <0xNN>, or -1
+  std::array<int32_t, 0x800> short_ids_{};  // ids of characters of one or two bytes, or -1
   int32_t unknown_id_ = -1;
-  uint64_t identity_;  // tells the words of several tokenizers apart in a thread's cache
+  uint64_t identity_;  // distinguishes tokenizers in the cache of a thread
 };
 
 }  // namespace plumb

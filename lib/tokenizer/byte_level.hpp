@@ -1,5 +1,5 @@
-// The printable stand-in of each byte in byte-level vocabularies: printable Latin-1 stands for itself, the other bytes
-// take U+0100, U+0101, ... in order. Source: GPT-2's encoder (bytes_to_unicode).
+// The printable character for each byte in byte-level vocabularies: printable Latin-1 represents itself, the other
+// bytes become U+0100, U+0101, ... in order. Source: GPT-2's encoder (bytes_to_unicode).
 #pragma once
 
 #include <array>
@@ -11,7 +11,7 @@
 
 namespace plumb {
 
-constexpr char32_t kByteLevelLimit = 0x144;  // one past the largest stand-in
+constexpr char32_t kByteLevelLimit = 0x144;  // one past the largest of these characters
 
 constexpr std::array<char32_t, 256> make_byte_level_table() {
   std::array<char32_t, 256> table{};
@@ -24,7 +24,7 @@ constexpr std::array<char32_t, 256> make_byte_level_table() {
 }
 constexpr std::array<char32_t, 256> kByteLevelTable = make_byte_level_table();
 
-/// The byte behind each stand-in; -1 where a code point is none.
+/// The byte that a code point represents, or -1.
 constexpr std::array<int16_t, kByteLevelLimit> make_byte_level_inverse() {
   std::array<int16_t, kByteLevelLimit> inverse{};
   for (int16_t& byte : inverse) byte = -1;

@@ -55,7 +55,7 @@ void parse_into(std::vector<DecoderStep>& steps, const Json& value, std::string_
   }
 }
 
-// False, with nothing appended, if a character stands for no byte.
+// Returns false, and appends nothing, if a character represents no byte.
 bool append_bytes(std::string_view token, std::string& bytes) {
   const size_t before = bytes.size();
   for (size_t at = 0; at < token.size();) {
@@ -70,7 +70,7 @@ bool append_bytes(std::string_view token, std::string& bytes) {
   return true;
 }
 
-// `limit` is what remains of the room to grow for all tokens; it is taken from.
+// `limit` is the remaining growth allowed for all tokens together, and is reduced.
 std::string replaced(std::string_view text, const Pattern& pattern, std::string_view content, size_t& limit) {
   std::vector<ByteRange> matches;
   if (!text.empty()) pattern.find_all(text, matches);
@@ -87,7 +87,7 @@ std::string replaced(std::string_view text, const Pattern& pattern, std::string_
   return out.append(text, at);
 }
 
-// The byte that <0xNN> names.
+// Parses <0xNN>.
 std::optional<char> named_byte(std::string_view token) {
   if (token.size() != 6 || !token.starts_with("<0x") || !token.ends_with('>')) return std::nullopt;
   unsigned byte = 0;

@@ -1,4 +1,4 @@
-// From token strings back to text: the decoders of tokenizer.json.
+// Turns token strings back into text: the decoders of tokenizer.json.
 // Source: huggingface/tokenizers, decoders.
 #pragma once
 
@@ -32,7 +32,7 @@ struct DecodeMetaspace {
 using DecoderStep =
     std::variant<DecodeByteLevel, DecodeReplace, DecodeByteFallback, DecodeFuse, DecodeStrip, DecodeMetaspace>;
 
-/// The steps of a `decoder` value, sequences flattened. Throws DataError on anything unsupported.
+/// Parses a `decoder` value to its steps, with sequences flattened. Throws DataError for anything unsupported.
 std::vector<DecoderStep> parse_decoder(const nlohmann::json& value, std::string_view where);
 
 std::string decode_tokens(const std::vector<DecoderStep>& steps, std::vector<std::string> tokens);

@@ -1,4 +1,5 @@
-// Text that knows which of its bytes came from a user's data.
+// Text that records which of its bytes came from user data, so that a spelled-out control token in a row stays ordinary
+// text.
 #pragma once
 
 #include <cstddef>
@@ -13,10 +14,10 @@ struct ByteRange {
   size_t end = 0;
 };
 
-/// Text with the parts that came from a user's data: inside them nothing is ever read as a control token.
+/// Text with the ranges that came from user data. Control tokens are never recognized inside them.
 struct MarkedText {
   std::string text;
-  std::vector<ByteRange> user_ranges;  // ascending, disjoint
+  std::vector<ByteRange> user_ranges;  // ascending and disjoint
 };
 
 }  // namespace plumb

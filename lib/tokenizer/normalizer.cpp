@@ -45,7 +45,7 @@ void parse_into(std::vector<NormalizerStep>& steps, const Json& value, std::stri
   }
 }
 
-// The text being built, and its flags where they are wanted.
+// The text under construction, and its flags if they are wanted.
 struct Output {
   std::string text;
   std::string flags;
@@ -95,8 +95,8 @@ void apply(const ReplaceText& step, std::string& text, std::string* flags, size_
   out.give(text, flags);
 }
 
-// An ASCII character never combines with what stands before it, so that text falls into independent parts, each an
-// ASCII character and what follows up to the next.
+// An ASCII character never combines with the text before it, so the text splits into independent parts, each an ASCII
+// character and what follows up to the next one.
 void apply(UnicodeForm form, std::string& text, std::string* flags, size_t) {
   const auto is_ascii = [&](size_t i) { return static_cast<unsigned char>(text[i]) < 0x80; };
   size_t at = 0;
@@ -111,7 +111,7 @@ void apply(UnicodeForm form, std::string& text, std::string* flags, size_t) {
     size_t end = at;
     while (end < text.size() && !is_ascii(end)) ++end;
     const std::string part = to_unicode_form(std::string_view(text).substr(begin, end - begin), form);
-    // A leading character that stays as it is keeps its own flag: marks behind it do not make it the user's.
+    // A leading character that is unchanged keeps its own flag: user marks after it do not turn it into user text.
     const size_t kept = begin < at && !part.empty() && part[0] == text[begin] ? 1 : 0;
     if (kept > 0) out.copy(text, flags, begin, begin + 1);
     out.append(std::string_view(part).substr(kept), any_flag(flags, begin + kept, end));

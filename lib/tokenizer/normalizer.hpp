@@ -1,4 +1,4 @@
-// What happens to text before it is split: the normalizers of tokenizer.json.
+// Normalizes text before it is split: the normalizers of tokenizer.json.
 // Source: huggingface/tokenizers, normalizers; UAX #15 for the Unicode forms.
 #pragma once
 
@@ -27,14 +27,15 @@ struct StripText {
 };
 using NormalizerStep = std::variant<PrependText, ReplaceText, UnicodeForm, LowercaseText, StripText>;
 
-/// The steps of a `normalizer` value, sequences flattened; null is no steps. Throws DataError on anything unsupported.
+/// Parses a `normalizer` value to its steps, with sequences flattened; null gives no steps. Throws DataError for
+/// anything unsupported.
 std::vector<NormalizerStep> parse_normalizer(const nlohmann::json& value, std::string_view where);
 
-/// The `pattern` of Replace and Split: {"String": ...} or {"Regex": ...}.
+/// Parses the `pattern` of Replace and Split: {"String": ...} or {"Regex": ...}.
 Pattern parse_pattern(const nlohmann::json& value, std::string_view where);
 
-/// In place. `user_flags`, where not null, has one byte per byte of `text`, 1 in text from users, and is kept in step.
-/// `text` must be valid UTF-8.
+/// Normalizes in place. If `user_flags` is not null, it has one byte per byte of `text` (1: from users) and is updated
+/// with it. `text` must be valid UTF-8.
 void normalize(const std::vector<NormalizerStep>& steps, std::string& text, std::string* user_flags);
 
 }  // namespace plumb

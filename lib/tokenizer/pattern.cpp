@@ -19,7 +19,7 @@ constexpr size_t kJitStackStartBytes = 32 << 10;
 constexpr size_t kJitStackLimitBytes = 8 << 20;
 constexpr size_t kMinMatchLimit = 20'000'000;  // steps of one match, well under a second
 constexpr size_t kMaxMatchLimit = 2'000'000'000;
-constexpr uint32_t kDepthLimit = 100'000;  // for the interpreter, where the processor has no JIT
+constexpr uint32_t kDepthLimit = 100'000;  // for the interpreter, on processors without JIT
 constexpr uint32_t kHeapLimitKib = 64 << 10;
 
 std::string message_of(int code) {
@@ -28,7 +28,7 @@ std::string message_of(int code) {
   return reinterpret_cast<const char*>(text.data());
 }
 
-// What a thread needs to run any expression.
+// The memory that a thread needs to run any expression.
 struct MatchScratch {
   pcre2_match_data* data = pcre2_match_data_create(1, nullptr);
   pcre2_match_context* context = pcre2_match_context_create(nullptr);
@@ -67,7 +67,7 @@ Pattern Pattern::regex(std::string_view expression, std::string_view where) {
   const std::string translated = to_pcre2(expression, where);
   int error = 0;
   PCRE2_SIZE offset = 0;
-  // Ruby's ^ and $ always match at lines.
+  // Ruby's ^ and $ always match at line boundaries.
   constexpr uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C;
   std::unique_ptr<pcre2_compile_context, void (*)(pcre2_compile_context*)> context(
       pcre2_compile_context_create(nullptr), pcre2_compile_context_free);
@@ -82,7 +82,7 @@ Pattern Pattern::regex(std::string_view expression, std::string_view where) {
   Pattern pattern;
   pattern.source_ = expression;
   pattern.code_ = std::make_shared<const Code>(code);
-  pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);  // without a JIT the interpreter does the same, slower
+  pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);  // without JIT, the interpreter gives the same results, slower
   return pattern;
 }
 
@@ -103,7 +103,7 @@ void Pattern::find_all(std::string_view subject, std::vector<ByteRange>& matches
     return;
   }
   thread_local MatchScratch scratch;
-  // A harmless expression may step over a long text several times.
+  // A harmless expression may scan a long text several times.
   const size_t limit = std::clamp(subject.size() * 8, kMinMatchLimit, kMaxMatchLimit);
   pcre2_set_match_limit(scratch.context, static_cast<uint32_t>(limit));
   const PCRE2_SIZE* found = pcre2_get_ovector_pointer(scratch.data);
@@ -118,7 +118,7 @@ void Pattern::find_all(std::string_view subject, std::vector<ByteRange>& matches
     if (found[0] < at || found[1] < found[0]) {
       throw_error<DataError>("the regular expression '{}' moves the start of its match; \\K is not supported", source_);
     }
-    // An empty match right behind the last match is passed over, so that the search always advances.
+    // An empty match directly after the previous match is skipped, so that the search always advances.
     if (found[0] == found[1] && found[0] == last_end) {
       at += at < subject.size() ? code_point_at(subject, at).size_bytes : 1;
       continue;
@@ -131,8 +131,7 @@ void Pattern::find_all(std::string_view subject, std::vector<ByteRange>& matches
 void check_growth(size_t size_bytes, size_t limit_bytes) {
   if (size_bytes > limit_bytes) {
     throw_error<DataError>(
-        "tokenizer.json: its steps would make {} bytes or more of a text, {} are allowed; is the file "
-        "damaged?",
+        "tokenizer.json: a text would grow to {} bytes or more, at most {} are allowed; is the file damaged?",
         size_bytes, limit_bytes);
   }
 }

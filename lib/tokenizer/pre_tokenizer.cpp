@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kMaxDepth = 16;
 constexpr std::string_view kGpt2Words = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-// With joiners, unlike \w elsewhere.
+// Includes the joiners U+200C and U+200D, unlike \w elsewhere.
 constexpr std::string_view kWordsOrSymbols =
     R"([\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200C\u200D]+|[^\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200C\u200D\s]+)";
 constexpr std::string_view kPunctuation = R"([\p{P}$+<=>^`|~])";
@@ -70,7 +70,7 @@ struct Part {
   bool is_delimiter;
 };
 
-// The whole of `text` as alternating delimiters and other parts.
+// Splits all of `text` into alternating delimiters and other parts.
 void find_parts(const SplitStep& step, std::string_view text, std::vector<ByteRange>& matches,
                 std::vector<Part>& parts) {
   step.pattern.find_all(text, matches);
@@ -84,7 +84,7 @@ void find_parts(const SplitStep& step, std::string_view text, std::vector<ByteRa
   if (at != text.size()) parts.push_back({at, text.size(), step.is_inverted});
 }
 
-// Joins each part for which `joins(part, follows_delimiter)` holds to the one before it.
+// Merges each part for which `joins(part, follows_delimiter)` holds into the one before it.
 template <class Joins>
 void join_parts(std::vector<Part>& parts, Joins joins) {
   size_t kept = 0;
@@ -140,7 +140,7 @@ void apply(const SplitStep& step, Pieces& pieces) {
   pieces.starts_input = starts_input;
 }
 
-// Rebuilds the text piece by piece.
+// Rebuilds the text from its rewritten pieces.
 template <class Rewrite>
 void rewrite_pieces(Pieces& pieces, Rewrite rewrite) {
   std::string text;

@@ -9,18 +9,18 @@ namespace plumb {
 
 namespace {
 
-// PCRE2's own \s also takes U+180E, and its \w misses marks and connectors.
+// PCRE2's own \s includes U+180E, and its \w lacks marks and connectors.
 constexpr std::string_view kSpace = "\\p{White_Space}";
 constexpr std::string_view kNoSpace = "\\P{White_Space}";
 constexpr std::string_view kWord = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
-// Outside brackets Oniguruma's \w, and its boundaries, also take superscripts and fractions of Latin-1.
+// Outside brackets, Oniguruma's \w and its word boundaries also include superscripts and fractions of Latin-1.
 constexpr std::string_view kBareWord = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}";
 constexpr std::string_view kHex = "0-9a-fA-F";
 
 struct PropertyName {
   std::string_view from, to;
 };
-// Long names, which PCRE2 does not know, and scripts, which it would read as script extensions.
+// Long names, which PCRE2 does not know, and scripts, which PCRE2 would interpret as script extensions.
 constexpr std::array kPropertyNames = {
     PropertyName{"Letter", "L"},
     PropertyName{"Mark", "M"},
@@ -83,7 +83,7 @@ class Translation {
     out_ += text;
     at_ += consumed;
   }
-  // A set that stands bare inside a class and in brackets of its own outside.
+  // Writes a set: bare inside a class, in its own brackets outside.
   void put_set(std::string_view members, bool is_negated) {
     if (is_in_class_ && is_negated) refuse("\\W and \\H inside a character class are");
     if (!is_in_class_) out_ += is_negated ? "[^" : "[";
@@ -178,7 +178,7 @@ class Translation {
     }
   }
 
-  // Ruby's m lets . match a newline, which is s elsewhere.
+  // Ruby's flag m lets . match a newline; elsewhere that is flag s.
   void inline_flags() {
     size_t end = at_ + 2;
     while (end < in_.size() && std::string_view("imx-").find(in_[end]) != std::string_view::npos) ++end;
@@ -193,7 +193,7 @@ class Translation {
     size_t end = at_ + 1;
     while (end < in_.size() && (is_digit(in_[end]) || in_[end] == ',')) ++end;
     if (end >= in_.size() || in_[end] != '}' || end == at_ + 1) return copy(1);
-    if (end + 1 < in_.size() && in_[end + 1] == '+') refuse("a + behind an interval is");
+    if (end + 1 < in_.size() && in_[end + 1] == '+') refuse("a + after an interval is");
     if (peek(1) == ',') {
       out_ += "{0";
       ++at_;

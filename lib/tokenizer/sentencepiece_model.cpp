@@ -13,14 +13,14 @@ namespace {
 
 constexpr std::string_view kFile = "tokenizer.model";
 
-// Reads the fields of one protobuf message; messages within are bytes to be read by another reader.
+// Reads the fields of one protobuf message; nested messages are bytes for another reader.
 class WireReader {
  public:
   enum Type : uint32_t { kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32 = 5 };
 
   WireReader(std::string_view bytes, size_t offset) : bytes_(bytes), offset_(offset) {}
 
-  // False at the end; else the field's number, type and value are set.
+  // False at the end; otherwise sets the number, type and value of the field.
   bool next() {
     if (at_ == bytes_.size()) return false;
     const uint64_t key = varint();
@@ -88,7 +88,7 @@ class WireReader {
   }
 
   std::string_view bytes_;
-  size_t offset_;  // of bytes_ in the file
+  size_t offset_;  // offset of bytes_ in the file
   size_t at_ = 0;
   uint64_t number_ = 0, value_ = 0;
   uint32_t type_ = 0;

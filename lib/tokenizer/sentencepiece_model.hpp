@@ -1,4 +1,4 @@
-// The fields of a SentencePiece model file that decide how it tokenizes.
+// The fields of a SentencePiece model file that determine tokenization.
 // Source: sentencepiece_model.proto of google/sentencepiece; protobuf wire format
 // (protobuf.dev/programming-guides/encoding).
 #pragma once

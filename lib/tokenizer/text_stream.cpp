@@ -28,7 +28,7 @@ std::string TextStream::pending() const {
   const std::span<const int32_t> ids(token_ids_);
   const std::string before = tokenizer_.decode(ids.subspan(begin_, shown_ - begin_), true);
   const std::string all = tokenizer_.decode(ids.subspan(begin_), true);
-  // bytes that are no text may become other replacement characters with more behind them: never begin within one
+  // invalid bytes may turn into other replacement characters once more bytes follow: never begin within a character
   size_t begin = std::min(before.size(), all.size());
   while (begin < all.size() && (static_cast<unsigned char>(all[begin]) & 0xC0) == 0x80) ++begin;
   return all.substr(begin);

@@ -10,7 +10,7 @@ namespace plumb {
 
 namespace {
 
-// Roles and further tokens of the config become added tokens, where the vocabulary file does not say so itself.
+// Adds the role tokens and the additional tokens of the config, unless the vocabulary file declares them itself.
 void add_config_tokens(TokenizerParts& parts, const TokenizerConfig& config) {
   for (const auto& [id, token] : config.added) {
     add_token(parts, id, token, "tokenizer_config.json: added_tokens_decoder");
@@ -35,7 +35,7 @@ std::optional<int32_t> role_id(const TokenizerParts& parts, const std::optional<
   return find_token(parts, role->content);
 }
 
-// What the post-processor adds, else what the config asks for.
+// The tokens around every text: those of the post-processor, else those that the config asks for.
 Frame make_frame(const TokenizerParts& parts, const TokenizerConfig& config) {
   if (parts.frame) return *parts.frame;
   Frame frame;
@@ -48,7 +48,7 @@ Frame make_frame(const TokenizerParts& parts, const TokenizerConfig& config) {
   return frame;
 }
 
-// One byte per byte of text, 1 in the user's ranges.
+// One byte per byte of text: 1 in the user ranges.
 std::string make_user_flags(const MarkedText& marked) {
   std::string flags(marked.text.size(), '\0');
   size_t last_end = 0;
@@ -71,7 +71,7 @@ struct Tokenizer::Model {
   Frame frame;
   AddedTokens added;
   AddedTokenMatcher raw_matcher, normalized_matcher;
-  std::map<int32_t, std::string> normalized_contents;  // of the tokens of normalized_matcher
+  std::map<int32_t, std::string> normalized_contents;  // contents of the tokens of normalized_matcher
   std::optional<int32_t> bos_id, eos_id, pad_id;
   std::string bos_token, eos_token, chat_template;
   Bpe bpe;
@@ -109,7 +109,7 @@ Tokenizer::Model::Model(TokenizerParts parts, TokenizerConfig config)
   }
 }
 
-// `text` is normalized and holds no added token.
+// `text` is normalized and contains no added token.
 void Tokenizer::Model::encode_normalized(std::string_view text, bool starts_input, std::vector<int32_t>& ids) const {
   if (text.empty()) return;
   if (pre_tokenizer.empty()) return bpe.encode(text, ids);
@@ -118,7 +118,7 @@ void Tokenizer::Model::encode_normalized(std::string_view text, bool starts_inpu
   for (size_t i = 0; i < pieces.ranges.size(); ++i) bpe.encode(pieces.piece(i), ids);
 }
 
-// `text` holds no added token of the raw kind.
+// `text` contains no added token that is matched in raw text.
 void Tokenizer::Model::encode_raw(std::string_view text, const std::string* user_flags, bool starts_input,
                                   std::vector<int32_t>& ids) const {
   std::string normalized(text);
@@ -157,7 +157,7 @@ std::vector<int32_t> Tokenizer::Model::encode(std::string_view text, const std::
 }
 
 std::string_view Tokenizer::Model::token_to_decode(int32_t id) const {
-  // Decoders undo normalization, so that a token which went through it must be decoded in its normalized form.
+  // Decoders undo normalization, so a token matched in normalized text must be decoded from its normalized content.
   const auto normalized = normalized_contents.find(id);
   if (normalized != normalized_contents.end()) return normalized->second;
   const AddedToken* token = added.find(id);
@@ -197,7 +197,7 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, bool skips_special_t
                              vocab_size() - 1);
     }
     if (skips_special_tokens && is_special(id)) continue;
-    // An id within a hole decodes to nothing.
+    // an unused id decodes to nothing
     if (model_->added.find(id) == nullptr && !model_->bpe.vocabulary().contains(id)) continue;
     tokens.emplace_back(model_->token_to_decode(id));
   }

@@ -1,4 +1,4 @@
-// Text to token ids and back, bit for bit as the Hugging Face `tokenizers` library does it for BPE models: byte-level
+// Converts text to token ids and back, identically to the Hugging Face `tokenizers` library for BPE models: byte-level
 // (GPT-2, Llama 3, Qwen) and SentencePiece style with byte fallback (Llama 2, Mistral).
 // Source: the tokenizer.json format of huggingface/tokenizers; sentencepiece_model.proto of google/sentencepiece.
 #pragma once
@@ -18,46 +18,46 @@ namespace plumb {
 
 class Tokenizer {
  public:
-  /// Reads the contents of tokenizer.json and, where there is one, tokenizer_config.json (else ""). Names in messages
-  /// are the file names. Throws DataError on malformed or unsupported contents, naming what is supported.
+  /// Parses the contents of tokenizer.json and of tokenizer_config.json ("" if there is none). Messages use these file
+  /// names. Throws DataError for malformed or unsupported contents, listing what is supported.
   static Tokenizer from_json(std::string_view tokenizer_json, std::string_view tokenizer_config_json = {});
 
-  /// Reads the bytes of a SentencePiece tokenizer.model (BPE models only) and tokenizer_config.json, or "".
+  /// Parses the bytes of a SentencePiece tokenizer.model (BPE models only), and tokenizer_config.json or "".
   static Tokenizer from_sentencepiece(std::string_view model_bytes, std::string_view tokenizer_config_json = {});
 
-  /// The whole pipeline, special tokens of the post-processor included when `adds_special_tokens`. Control tokens
-  /// spelled out in `text` become their ids, as in Hugging Face. Throws DataError on invalid UTF-8 with the byte
-  /// offset.
+  /// Runs the whole pipeline; `adds_special_tokens` includes the special tokens of the post-processor. Control tokens
+  /// spelled out in `text` become their ids, as in Hugging Face. Throws DataError with the byte offset for invalid
+  /// UTF-8.
   std::vector<int32_t> encode(std::string_view text, bool adds_special_tokens = true) const;
 
-  /// As above, but added tokens marked special that touch a user range stay ordinary text. `user_ranges` must be
-  /// ascending, disjoint and within the text.
+  /// As above, but special tokens that touch a user range stay ordinary text. `user_ranges` must be ascending, disjoint
+  /// and within the text.
   std::vector<int32_t> encode(const MarkedText& marked, bool adds_special_tokens = true) const;
 
-  /// Inverse of encode up to normalization. Ids out of range throw DataError; ids that no token has decode to nothing.
+  /// The inverse of encode, up to normalization. Throws DataError for ids out of range; unused ids decode to nothing.
   std::string decode(std::span<const int32_t> ids, bool skips_special_tokens = false) const;
 
-  /// One past the largest id, added tokens included.
+  /// One past the largest id, including added tokens.
   int64_t vocab_size() const;
   std::optional<int32_t> token_id(std::string_view token) const;
   bool is_special(int32_t id) const;
 
-  /// From tokenizer_config.json (a string or an AddedToken object), else nothing.
+  /// The tokens that tokenizer_config.json names (as a string or an AddedToken object), if any.
   std::optional<int32_t> bos_id() const;
   std::optional<int32_t> eos_id() const;
   std::optional<int32_t> pad_id() const;
-  const std::string& bos_token() const;  // "" when there is none
+  const std::string& bos_token() const;  // "" if there is none
   const std::string& eos_token() const;
-  /// The Jinja source of the model's own chat template; "" when there is none.
+  /// The Jinja source of the model's own chat template; "" if there is none.
   const std::string& chat_template() const;
 
  private:
   struct Model;
   explicit Tokenizer(std::shared_ptr<const Model> model) : model_(std::move(model)) {}
-  std::shared_ptr<const Model> model_;  // immutable, shared by copies and threads
+  std::shared_ptr<const Model> model_;  // immutable; shared by copies and threads
 };
 
-/// Throws DataError naming `where` and the byte offset of the first byte that is no valid UTF-8.
+/// Throws DataError with `where` and the byte offset of the first byte of invalid UTF-8.
 void check_utf8(std::string_view text, std::string_view where);
 
 }  // namespace plumb

@@ -29,7 +29,7 @@ AddedToken parse_token(const Json& value, const std::string& where) {
   return token;
 }
 
-// An empty string names no token.
+// An empty string means no token.
 std::optional<AddedToken> parse_role(const Json& config, const char* key) {
   const Json& value = field_or_null(config, key, kFile);
   if (value.is_null()) return std::nullopt;

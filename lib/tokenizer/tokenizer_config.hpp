@@ -1,4 +1,4 @@
-// What tokenizer_config.json says about a tokenizer: which tokens play which part, and the chat template.
+// Parses tokenizer_config.json: the roles of tokens, and the chat template.
 // Source: huggingface/transformers, PreTrainedTokenizerBase.
 #pragma once
 
@@ -22,11 +22,11 @@ struct TokenizerConfig {
   std::vector<AddedToken> additional_special;
   std::vector<AddedTokenWithId> added;  // added_tokens_decoder
   std::optional<bool> adds_bos, adds_eos;
-  bool is_legacy = true;  // of tokenizer.model: a space goes before text behind control tokens, too
+  bool is_legacy = true;  // tokenizer.model only: text after control tokens also gets a leading space
   std::string chat_template;
 };
 
-/// "" is a config that says nothing. Throws DataError on malformed contents; keys it does not know are left alone.
+/// "" means an empty config. Throws DataError for malformed contents; ignores keys that it does not use.
 TokenizerConfig parse_tokenizer_config(std::string_view text);
 
 }  // namespace plumb

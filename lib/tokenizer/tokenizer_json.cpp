@@ -8,9 +8,9 @@ namespace {
 
 constexpr int kMaxDepth = 16;
 constexpr size_t kMaxMerges = size_t{1} << 21;
-constexpr size_t kMaxFrameIds = 256;  // that the post-processor adds
+constexpr size_t kMaxFrameIds = 256;  // limit on ids that the post-processor adds
 
-// Merges come as "a b" or ["a", "b"].
+// A merge is written "a b" or ["a", "b"].
 struct MergeSides {
   std::string_view left, right;
 };
@@ -69,7 +69,7 @@ void parse_merges(const Json& model, TokenizerParts& parts) {
 
 void parse_model(const Json& model, TokenizerParts& parts) {
   constexpr std::string_view kWhere = "tokenizer.json: model";
-  // Old files leave the type out.
+  // old files omit the type
   const std::string type = optional_string_field(model, "type", kWhere).value_or("BPE");
   if (type != "BPE") throw_error<DataError>("{}: type: expected BPE, the only supported one, got {}", kWhere, type);
   const Json& dropout = field_or_null(model, "dropout", kWhere);
@@ -149,7 +149,7 @@ void parse_post_processor(const Json& value, TokenizerParts& parts, int depth) {
     frame.suffix.insert(frame.suffix.end(), outer.suffix.begin(), outer.suffix.end());
     if (frame.prefix.size() + frame.suffix.size() > kMaxFrameIds)
       throw_error<DataError>("{}: expected at most {} tokens around a text, got more", kWhere, kMaxFrameIds);
-  } else if (type != "ByteLevel") {  // which changes offsets only
+  } else if (type != "ByteLevel") {  // ByteLevel changes offsets only
     throw_error<DataError>("{}: type: expected one of Sequence, TemplateProcessing, ByteLevel, got {}", kWhere, type);
   }
 }

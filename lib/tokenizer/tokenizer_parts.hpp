@@ -1,4 +1,4 @@
-// What a tokenizer is made of, and how tokenizer.json and tokenizer.model become it.
+// The parts of a tokenizer, and the parsers that make them from tokenizer.json and tokenizer.model.
 // Source: tokenizer.json of huggingface/tokenizers; the conversion of Llama's tokenizer.model in
 // huggingface/transformers.
 #pragma once
@@ -17,7 +17,7 @@
 
 namespace plumb {
 
-/// Ids around every text.
+/// The ids before and after every text.
 struct Frame {
   std::vector<int32_t> prefix;
   std::vector<int32_t> suffix;
@@ -30,22 +30,21 @@ struct TokenizerParts {
   std::vector<NormalizerStep> normalizer;
   std::vector<PreTokenizerStep> pre_tokenizer;
   std::optional<std::vector<DecoderStep>> decoder;  // without one, tokens are joined by spaces
-  std::optional<Frame> frame;                       // what the post-processor adds; nothing where there is none
+  std::optional<Frame> frame;                       // the ids that the post-processor adds, if any
   AddedTokens added;
 };
 
-/// Throws DataError on malformed or unsupported contents. `truncation` and `padding` are left to the caller, as
-/// transformers does.
+/// Throws DataError for malformed or unsupported contents. Ignores `truncation` and `padding`, as transformers does.
 TokenizerParts parse_tokenizer_json(std::string_view text);
 
-/// The parts that behave as the tokenizer.json which transformers converts this model to. `config` supplies `legacy`.
-/// Where the config names no bos or eos token, the model's own are filled in.
+/// Returns parts that behave as the tokenizer.json to which transformers converts this model. `config` supplies
+/// `legacy`. If the config names no bos or eos token, the model's own are used.
 TokenizerParts parse_sentencepiece(std::string_view bytes, TokenizerConfig& config);
 
-/// Adds or replaces a token. Throws DataError naming `where` if the id or the content belongs to another token.
+/// Adds or replaces a token. Throws DataError with `where` if another token has the id or the content.
 void add_token(TokenizerParts& parts, int32_t id, AddedToken token, std::string_view where);
 
-/// The id of an added token or of one of the vocabulary, or -1.
+/// The id of an added token or of a vocabulary entry, or -1.
 int32_t find_token(const TokenizerParts& parts, std::string_view token);
 
 }  // namespace plumb

@@ -19,7 +19,7 @@ bool can_merge(const SentencePiece& piece) {
   return piece.type == PieceType::kNormal || piece.type == PieceType::kUserDefined;
 }
 
-// Any two pieces merge whose joined text is a piece; the piece of the highest score comes first, whatever its halves.
+// Two pieces merge if their concatenation is a piece. Merges are ordered by the score of the result.
 std::vector<Merge> make_merges(const SentencePieceModel& model, const Vocabulary& vocabulary) {
   const std::vector<SentencePiece>& pieces = model.pieces;
   std::vector<int32_t> by_score;
@@ -78,7 +78,7 @@ void set_decoder(const SentencePieceModel& model, TokenizerParts& parts) {
   if (model.adds_dummy_prefix) parts.decoder->emplace_back(DecodeStrip{" ", 1, 0});
 }
 
-// Control pieces are special; pieces that the trainer's user defined are cut out of text but are not.
+// Control pieces are special; user-defined pieces are cut out of text but are not special.
 void add_pieces(const SentencePieceModel& model, TokenizerParts& parts) {
   for (size_t i = 0; i < model.pieces.size(); ++i) {
     const SentencePiece& piece = model.pieces[i];

@@ -13,7 +13,7 @@ namespace plumb {
 
 static int combining_class(utf8proc_int32_t value) { return utf8proc_get_property(value)->combining_class; }
 
-// utf8proc orders marks by exchanging neighbors, which takes quadratic time on long runs: sort them here.
+// utf8proc sorts marks by swapping adjacent ones, which is quadratic for long runs; this sort is not.
 static void order_marks(std::vector<utf8proc_int32_t>& values) {
   for (size_t begin = 0; begin < values.size();) {
     if (combining_class(values[begin]) == 0) {
@@ -64,7 +64,7 @@ std::string to_unicode_form(std::string_view part, UnicodeForm form) {
 }
 
 void append_lowercase(std::string& out, char32_t value) {
-  if (value == 0x130) {  // the only unconditional lowercase of two code points: i with dot above
+  if (value == 0x130) {  // the only unconditional lowercase mapping to two code points: i with dot above
     out += "i\xCC\x87";
     return;
   }

@@ -1,4 +1,4 @@
-// Unicode normalization of text with flags, in time linear in the text but for sorting runs of combining marks.
+// Unicode normalization of one part of a text, in time linear in its size except for sorting runs of combining marks.
 // Source: UAX #15.
 #pragma once
 
@@ -9,10 +9,10 @@
 
 namespace plumb {
 
-/// `part`, valid UTF-8, in the given form. Throws DataError if utf8proc cannot.
+/// Converts `part`, which is valid UTF-8, to the given form. Throws DataError if utf8proc cannot.
 std::string to_unicode_form(std::string_view part, UnicodeForm form);
 
-/// The lowercase of one code point, as Unicode maps it without context.
+/// Appends the lowercase of one code point, mapped without context.
 void append_lowercase(std::string& out, char32_t value);
 
 }  // namespace plumb

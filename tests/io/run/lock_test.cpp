@@ -149,7 +149,7 @@ TEST_F(RunLockTest, AJobThatWasPutBackIntoTheQueueFollowsItself) {
   me.machine = "third";
   EXPECT_EQ(life_of(owner, me), Life::kUnknown);
   me.restart = 1;
-  EXPECT_EQ(life_of(owner, me), Life::kGone);
+  EXPECT_EQ(life_of(owner, me), Life::kDead);
   me.job = "78";
   EXPECT_EQ(life_of(owner, me), Life::kUnknown);
 }
