@@ -12,7 +12,7 @@
 #include "apps/models/adapter_setup.hpp"
 #include "apps/models/model_setup.hpp"
 #include "apps/models/reward_model.hpp"
-#include "apps/options/options.hpp"
+#include "apps/options/prepare_options.hpp"
 #include "apps/run/run_on_ranks.hpp"
 #include "apps/train/stage_data.hpp"
 #include "apps/train/trainer.hpp"
@@ -71,16 +71,11 @@ int evaluate(const Communicator& comm, const EvaluateOptions& o) {
   comm.run_agreed([&] { source.emplace(o.model.model, HfModelOptions{.adapter = o.adapter}); });
   const bool is_reward_model = source->config().head == HeadKind::kScore;
   const ScratchDirectory scratch(comm);
-  const DatasetIndex index = prepare_data(comm,
-                                          {.files = o.data.data,
-                                           .columns = parse_columns_option(o.data.columns),
-                                           .template_name = o.data.chat_template,
-                                           .use = is_reward_model ? RowUse::kPreference : RowUse::kAny,
-                                           .sft = sft_options(o.data),
-                                           .pair = pair_options(o.data, /*drops_long_pairs=*/is_reward_model),
-                                           .model_directory = o.model.model,
-                                           .vocab_size = source->config().vocab_size},
-                                          scratch.path());
+  const RowUse use = is_reward_model ? RowUse::kPreference : RowUse::kAny;
+  const DatasetIndex index = prepare_data(
+      comm,
+      prepare_options(o.data, use, /*needs_whole_texts=*/is_reward_model, o.model.model, source->config().vocab_size),
+      scratch.path());
   StageRows rows;
   comm.run_agreed([&] {
     rows.dataset = std::make_unique<Dataset>(dataset_directory(scratch.path(), index), source->config().vocab_size);

@@ -10,7 +10,7 @@
 #include "apps/commands/inspect_step.hpp"
 #include "apps/commands/print_rows.hpp"
 #include "apps/commands/scratch_directory.hpp"
-#include "apps/options/options.hpp"
+#include "apps/options/prepare_options.hpp"
 #include "apps/run/run_on_ranks.hpp"
 #include "io/dataset/dataset.hpp"
 #include "io/dataset/prepare.hpp"
@@ -66,15 +66,8 @@ int inspect(const Communicator& comm, const InspectOptions& o) {
   const ScratchDirectory scratch(comm);
   std::string directory = o.data.data.front();
   if (!std::filesystem::is_directory(directory)) {
-    const DatasetIndex index = prepare_data(comm,
-                                            {.files = o.data.data,
-                                             .columns = parse_columns_option(o.data.columns),
-                                             .template_name = o.data.chat_template,
-                                             .use = RowUse::kAny,
-                                             .sft = sft_options(o.data),
-                                             .pair = pair_options(o.data, false),
-                                             .model_directory = o.model},
-                                            scratch.path());
+    const DatasetIndex index =
+        prepare_data(comm, prepare_options(o.data, RowUse::kAny, /*needs_whole_texts=*/false, o.model), scratch.path());
     directory = dataset_directory(scratch.path(), index);
   }
   const Tokenizer tokenizer = load_tokenizer(o.model);

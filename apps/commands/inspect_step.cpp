@@ -92,8 +92,9 @@ ShownModel load_checkpoint(const Communicator& comm, TrainOptions o, const Check
   const HfModel source = open_source(o);
   std::unique_ptr<TrainableModel> model;
   if (o.lora.is_used()) {
-    std::unique_ptr<AdaptedModel> adapted = load_adapted_model(
-        comm, source.config(), source, find_adapter(o.lora, source), engine_options(o), static_cast<uint64_t>(o.seed));
+    std::unique_ptr<AdaptedModel> adapted =
+        load_adapted_model(comm, source.config(), source, find_adapter(o.lora, source.config(), source.directory()),
+                           engine_options(o), static_cast<uint64_t>(o.seed));
     adapted->set_dropout(0);
     model = std::move(adapted);
   } else {
@@ -128,14 +129,13 @@ StageRows open_rows_of_run(const Communicator& comm, const DescribedRun& run, in
   const std::string changes = describe_changes(run.inputs, describe_inputs(comm, o));
   if (!changes.empty())
     throw_error<DataError>("{}: expected the files that the run was made from, got others: {}", o.output_dir, changes);
-  TrainOptions with_pairs = o;
+  DataOptions data = o.data;
   StageNotes notes(/*is_shown=*/false);
-  if (o.stage == Stage::kDpo) with_pairs.data = choose_pairs(comm, o, notes);
+  if (o.stage == Stage::kDpo) data = choose_pairs(comm, o, notes);
   ModelConfig config;
   config.vocab_size = vocab_size;
-  StageRows rows = open_rows(comm, with_pairs, with_pairs.data.data, config);
-  if (o.stage == Stage::kDpo)
-    add_reference_logps(comm, o.dpo.ref_model.empty() ? model_at_start(o) : ModelSource{o.dpo.ref_model}, rows);
+  StageRows rows = open_rows(comm, o, data, config);
+  if (o.stage == Stage::kDpo) add_reference_logps(comm, reference_model(o), rows);
   return rows;
 }
 

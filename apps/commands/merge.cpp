@@ -14,7 +14,7 @@
 #include "apps/commands/merge_probe.hpp"
 #include "apps/commands/scratch_directory.hpp"
 #include "apps/models/model_setup.hpp"
-#include "apps/options/options.hpp"
+#include "apps/options/prepare_options.hpp"
 #include "apps/run/run_on_ranks.hpp"
 #include "io/dataset/prepare.hpp"
 #include "io/file/atomic_directory.hpp"
@@ -150,14 +150,11 @@ MicroBatch find_probe(const Communicator& comm, const MergeOptions& o, const Mod
     return batch;
   }
   const ScratchDirectory scratch(comm);
-  const DatasetIndex index = prepare_data(comm,
-                                          {.files = o.probe,
-                                           .columns = {},
-                                           .template_name = "",
-                                           .use = RowUse::kAny,
-                                           .model_directory = o.model,
-                                           .vocab_size = config.vocab_size},
-                                          scratch.path());
+  DataOptions data;
+  data.data = o.probe;
+  const DatasetIndex index =
+      prepare_data(comm, prepare_options(data, RowUse::kAny, /*needs_whole_texts=*/false, o.model, config.vocab_size),
+                   scratch.path());
   comm.run_on_rank0([&] {
     const Dataset dataset(dataset_directory(scratch.path(), index), config.vocab_size);
     batch = probe_batch(o.model, config, &dataset);

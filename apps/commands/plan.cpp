@@ -4,11 +4,11 @@
 #include <algorithm>
 
 #include "apps/commands/commands.hpp"
+#include "apps/models/adapter_setup.hpp"
 #include "apps/models/model_setup.hpp"
+#include "apps/models/plan_input.hpp"
 #include "apps/options/train_options.hpp"
-#include "apps/run/output_directory.hpp"
 #include "io/file/file.hpp"
-#include "io/huggingface/peft_adapter.hpp"
 #include "io/run/process_memory.hpp"
 #include "lib/base/check.hpp"
 
@@ -27,11 +27,15 @@ Stage stage_in(const std::vector<std::string>& arguments) {
   return Stage::kSft;
 }
 
-/// Without the model's weights.
-Adapter planned_adapter(const LoraOptions& options, const ModelConfig& config) {
-  if (!options.adapter.empty()) return PeftAdapter(options.adapter, config).adapter();
-  const bool has_score = config.head == HeadKind::kScore;
-  return resolve_options(lora_config(options, has_score ? "SEQ_CLS" : "CAUSAL_LM", ""), config);
+/// From the model's configuration, without its weights.
+PlannedModel planned_model(const TrainOptions& o) {
+  const std::string path = join_path(o.model.model, "config.json");
+  PlannedModel model;
+  model.config = parse_model_config(read_text_file(path, 16 << 20), path);
+  model.config.head = o.stage == Stage::kReward ? HeadKind::kScore : HeadKind::kLanguageModel;
+  if (o.lora.is_used()) model.adapter = find_adapter(o.lora, model.config, o.model.model).adapter;
+  if (o.lora.quantize == "nf4" || model.config.is_quantized) model.nf4_format = nested_nf4;
+  return model;
 }
 
 }  // namespace
@@ -56,26 +60,9 @@ int run_plan(const std::vector<std::string>& arguments) {
   validate(o);
   if (num_ranks < 1) throw_error<UsageError>("--num_ranks: expected at least 1, got {}", num_ranks);
   warm_up_libraries();
-  const std::string config_path = join_path(o.model.model, "config.json");
-  ModelConfig config = parse_model_config(read_text_file(config_path, 16 << 20), config_path);
-  config.head = o.stage == Stage::kReward ? HeadKind::kScore : HeadKind::kLanguageModel;
-  std::optional<Adapter> adapter;
-  if (o.lora.is_used()) adapter = planned_adapter(o.lora, config);
-  const int64_t documents = o.stage == Stage::kSft ? 1 : 2;  // a pair is two texts
-  const PlanInput input{.config = config,
-                        .num_ranks = num_ranks,
-                        .ranks_per_node = ranks_per_node > 0 ? ranks_per_node : num_ranks,
-                        .num_threads = std::max(1, o.model.threads),
-                        .element_bytes = o.model.dtype == "bfloat16" ? 2 : 4,
-                        .accumulation_steps = o.gradient_accumulation_steps,
-                        .micro_batch_tokens = o.per_device_train_batch_size * documents * o.data.max_length,
-                        .has_gradient_checkpointing = o.gradient_checkpointing,
-                        .reduction = parse_reduction(o.reduction),
-                        .has_8bit_moments = has_8bit_moments(o),
-                        .has_async_save = o.async_save && o.save_steps > 0,
-                        .adapter = adapter,
-                        .nf4_format = o.lora.quantize == "nf4" ? nested_nf4 : nullptr,
-                        .program_bytes = expected_set_bytes(ranks_per_node > 0 ? ranks_per_node : num_ranks)};
+  if (ranks_per_node == 0) ranks_per_node = num_ranks;
+  const PlannedRanks ranks{num_ranks, ranks_per_node, std::max(1, o.model.threads), expected_set_bytes(ranks_per_node)};
+  const PlanInput input = plan_input(o, planned_model(o), ranks, max_row_tokens(o));
   const MemoryPlan plan = plan_memory(input);
   fmt::print("{}\n", render_plan(input, plan));
   check_fits(input, plan, static_cast<int64_t>(node_memory_gib * (1 << 30)));

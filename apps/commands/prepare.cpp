@@ -2,8 +2,7 @@
 #include <fmt/format.h>
 
 #include "apps/commands/commands.hpp"
-#include "apps/options/options.hpp"
-#include "apps/run/output_directory.hpp"
+#include "apps/options/prepare_options.hpp"
 #include "apps/run/run_on_ranks.hpp"
 #include "io/dataset/prepare.hpp"
 #include "io/huggingface/hf_model.hpp"
@@ -22,15 +21,8 @@ int run_prepare(const std::vector<std::string>& arguments) {
                      {"model", "data", "output_dir"}, arguments))
     return kExitDone;
   return run_on_ranks([&](const Communicator& comm) {
-    const DatasetIndex index = prepare_data(comm,
-                                            {.files = data.data,
-                                             .columns = parse_columns_option(data.columns),
-                                             .template_name = data.chat_template,
-                                             .use = RowUse::kAny,
-                                             .sft = sft_options(data),
-                                             .pair = pair_options(data, false),
-                                             .model_directory = model},
-                                            output_dir);
+    const DatasetIndex index =
+        prepare_data(comm, prepare_options(data, RowUse::kAny, /*needs_whole_texts=*/false, model), output_dir);
     if (comm.rank() == 0) {
       nlohmann::ordered_json line = {{"directory", dataset_directory(output_dir, index)}};
       line["statistics"] = to_json(index.statistics);

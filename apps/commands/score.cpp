@@ -12,7 +12,7 @@
 #include "apps/commands/scratch_directory.hpp"
 #include "apps/models/model_setup.hpp"
 #include "apps/models/reward_model.hpp"
-#include "apps/options/options.hpp"
+#include "apps/options/prepare_options.hpp"
 #include "apps/run/run_on_ranks.hpp"
 #include "io/dataset/prepare.hpp"
 #include "io/file/file.hpp"
@@ -110,18 +110,11 @@ int score(const Communicator& comm, const ScoreOptions& o) {
   comm.run_on_rank0([&] { out.emplace(o.output); });
   RewardModel model(comm, o.model.model, parse_dtype(o.model.dtype), o.adapter);
   const ScratchDirectory scratch(comm);
-  SftOptions sft = sft_options(o.data);
-  sft.completion_only_loss = false;  // every token counts, so only rows without text are left out
-  const DatasetIndex index = prepare_data(comm,
-                                          {.files = o.data.data,
-                                           .columns = parse_columns_option(o.data.columns),
-                                           .template_name = o.data.chat_template,
-                                           .use = RowUse::kAny,
-                                           .sft = sft,
-                                           .pair = pair_options(o.data, /*drops_long_pairs=*/false),
-                                           .model_directory = o.model.model,
-                                           .vocab_size = model.config().vocab_size},
-                                          scratch.path());
+  DataOptions data = o.data;
+  data.completion_only_loss = false;  // every token counts, so only rows without text are left out
+  const DatasetIndex index = prepare_data(
+      comm, prepare_options(data, RowUse::kAny, /*needs_whole_texts=*/false, o.model.model, model.config().vocab_size),
+      scratch.path());
   std::optional<Dataset> dataset;
   comm.run_agreed([&] { dataset.emplace(dataset_directory(scratch.path(), index), model.config().vocab_size); });
   const std::vector<double> rewards = model.score(*dataset, o.batch_size);

@@ -64,13 +64,13 @@ std::optional<Nf4Format> nf4_format_of(const HfModel& base, const Parameter& par
   return Nf4Format{base.nf4_layout_of(parameter), base.original_dtype_of(parameter)};
 }
 
-AdapterStart find_adapter(const LoraOptions& options, const HfModel& base) {
-  const bool has_score = base.config().head == HeadKind::kScore;
+AdapterStart find_adapter(const LoraOptions& options, const ModelConfig& base, const std::string& base_directory) {
+  const bool has_score = base.head == HeadKind::kScore;
   AdapterStart start;
   if (options.adapter.empty()) {
-    start.config = lora_config(options, has_score ? "SEQ_CLS" : "CAUSAL_LM", base.directory());
+    start.config = lora_config(options, has_score ? "SEQ_CLS" : "CAUSAL_LM", base_directory);
   } else {
-    ModelConfig config = base.config();
+    ModelConfig config = base;
     const LoraConfig old = read_lora_config(options.adapter);
     const bool had_score =
         std::find(old.modules_to_save.begin(), old.modules_to_save.end(), "score") != old.modules_to_save.end();
@@ -80,13 +80,13 @@ AdapterStart find_adapter(const LoraOptions& options, const HfModel& base) {
                               options.adapter);
     start.continued.emplace(options.adapter, config);
     start.config = start.continued->config();
-    start.config.base_model = base.directory();
+    start.config.base_model = base_directory;
     if (has_score && !had_score) {
       start.config.modules_to_save.push_back("score");
       start.config.task_type = "SEQ_CLS";
     }
   }
-  start.adapter = resolve_options(start.config, base.config());
+  start.adapter = resolve_options(start.config, base);
   return start;
 }
 

@@ -23,9 +23,9 @@ struct AdapterStart {
 /// How the base holds a parameter, if in NF4. What has an adapter merged into it is plain.
 std::optional<Nf4Format> nf4_format_of(const HfModel& base, const Parameter& parameter);
 
-/// `base`: with the head of the stage. A score head is always trained and saved whole, also beside an adapter that had
-/// none. Throws UsageError and DataError as resolve_adapter() and PeftAdapter.
-AdapterStart find_adapter(const LoraOptions& options, const HfModel& base);
+/// base: the base model's configuration, with the head of the stage. A score head is always trained and saved whole,
+/// also beside an adapter that had none. Throws UsageError and DataError as resolve_options() and PeftAdapter.
+AdapterStart find_adapter(const LoraOptions& options, const ModelConfig& base, const std::string& base_directory);
 
 /// Collective: the model, loaded. An error on one rank is thrown by all.
 std::unique_ptr<AdaptedModel> load_adapted_model(const Communicator& comm, const ModelConfig& config,

@@ -16,6 +16,10 @@ EngineOptions engine_options(const TrainOptions& o) {
 
 ModelSource model_at_start(const TrainOptions& o) { return {o.model.model, o.lora.adapter, o.lora.quantize == "nf4"}; }
 
+ModelSource reference_model(const TrainOptions& o) {
+  return o.dpo.ref_model.empty() ? model_at_start(o) : ModelSource{o.dpo.ref_model};
+}
+
 ModelSource trained_model(const TrainOptions& o) {
   if (!o.lora.is_used()) return {o.output_dir + "/model"};
   return {o.model.model, o.output_dir + "/adapter", o.lora.quantize == "nf4"};

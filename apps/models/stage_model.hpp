@@ -13,13 +13,15 @@ namespace plumb {
 
 EngineOptions engine_options(const TrainOptions& options);
 
-/// What training starts from, as it is run.
+/// The model that training starts from, for inference.
 ModelSource model_at_start(const TrainOptions& options);
-/// What is in output_dir once training has ended.
+/// The model that DPO compares with: --ref_model, or the one that training starts from.
+ModelSource reference_model(const TrainOptions& options);
+/// The model in output_dir after training.
 ModelSource trained_model(const TrainOptions& options);
 
-/// What training starts from, with the stage's head on it. Throws as HfModel does, and UsageError where the whole of a
-/// quantized model would be trained.
+/// The model that training starts from, with the head of the stage. Throws as HfModel does, and UsageError if a
+/// quantized model would be trained without an adapter.
 HfModel open_source(const TrainOptions& options);
 
 /// config: of the model, with the padding token where it has a score head.

@@ -10,6 +10,7 @@
 
 #include "apps/models/model_setup.hpp"
 #include "apps/models/reward_model.hpp"
+#include "apps/options/prepare_options.hpp"
 #include "apps/preference/pair_files.hpp"
 #include "io/dataset/content_hash.hpp"
 #include "io/dataset/dataset.hpp"
@@ -112,17 +113,12 @@ std::vector<std::string> filter_files(const TrainOptions& o, const DataOptions& 
 PairFiles score_and_filter(const Communicator& comm, const TrainOptions& o, const DataOptions& data,
                            const std::string& prefix) {
   RewardModel model(comm, o.dpo.reward_model, parse_dtype(o.model.dtype));
-  PairOptions pair = pair_options(data, /*drops_long_pairs=*/true);
-  pair.max_length = model.config().max_position_embeddings;
+  DataOptions scored = data;
+  scored.max_length = model.config().max_position_embeddings;
   const std::string directory = o.output_dir + "/data";
   const DatasetIndex index = prepare_data(comm,
-                                          {.files = data.data,
-                                           .columns = parse_columns_option(data.columns),
-                                           .template_name = data.chat_template,
-                                           .use = RowUse::kPreference,
-                                           .pair = pair,
-                                           .model_directory = o.dpo.reward_model,
-                                           .vocab_size = model.config().vocab_size},
+                                          prepare_options(scored, RowUse::kPreference, /*needs_whole_texts=*/true,
+                                                          o.dpo.reward_model, model.config().vocab_size),
                                           directory);
   std::unique_ptr<Dataset> dataset;
   comm.run_agreed(

@@ -28,6 +28,24 @@ nlohmann::ordered_json read_run_json(const std::string& directory) {
                                        /*allow_exceptions=*/false);
 }
 
+nlohmann::ordered_json plan_to_json(const Communicator& comm, const MemoryPlan& plan) {
+  return {{"num_parameters", plan.num_parameters},
+          {"num_trained_parameters", plan.num_trained_parameters},
+          {"program_bytes", plan.program_bytes},
+          {"parameter_bytes", plan.parameter_bytes},
+          {"moment_bytes", plan.moment_bytes},
+          {"gradient_bytes", plan.gradient_bytes},
+          {"gradient_buffer_bytes", plan.gradient_buffer_bytes},
+          {"activation_bytes", plan.activation_bytes},
+          {"head_bytes", plan.head_bytes},
+          {"slot_bytes_per_node", plan.slot_bytes},
+          {"base_bytes_per_node", plan.base_bytes},
+          {"base_shard_bytes", plan.base_shard_bytes},
+          {"scratch_bytes", plan.scratch_bytes},
+          {"rank_bytes", plan.rank_bytes()},
+          {"total_bytes", plan.total_bytes(comm.size(), comm.node_size(0))}};
+}
+
 }  // namespace
 
 void open_output_directory(const std::string& directory) {
@@ -78,32 +96,20 @@ void remove_temporary_files(const std::string& directory, const std::vector<std:
   for (const fs::path& path : left) fs::remove_all(path, error);
 }
 
-void write_run_json(const TrainOptions& options, const Inputs& inputs, const Communicator& comm, int64_t first_step,
-                    int64_t num_steps, int threads, const MemoryPlan& plan) {
-  nlohmann::ordered_json run = {
-      {"plumb", "0.1.0"},          {"command", name_of(options.stage)}, {"ranks", comm.size()},
-      {"nodes", comm.num_nodes()}, {"threads_per_rank", threads},       {"instruction_set", kernel_instruction_set()},
-      {"num_steps", num_steps}};
-  if (const std::string job = this_process().job; !job.empty()) run["job"] = job;
-  if (first_step > 0) run["resumed_after_step"] = first_step;
-  for (const auto& [name, value] : options.texts) run["options"][name] = value;
-  run["inputs"] = inputs_to_json(inputs);
-  run["plan"] = {{"num_parameters", plan.num_parameters},
-                 {"num_trained_parameters", plan.num_trained_parameters},
-                 {"program_bytes", plan.program_bytes},
-                 {"parameter_bytes", plan.parameter_bytes},
-                 {"moment_bytes", plan.moment_bytes},
-                 {"gradient_bytes", plan.gradient_bytes},
-                 {"gradient_buffer_bytes", plan.gradient_buffer_bytes},
-                 {"activation_bytes", plan.activation_bytes},
-                 {"head_bytes", plan.head_bytes},
-                 {"slot_bytes_per_node", plan.slot_bytes},
-                 {"base_bytes_per_node", plan.base_bytes},
-                 {"base_shard_bytes", plan.base_shard_bytes},
-                 {"scratch_bytes", plan.scratch_bytes},
-                 {"rank_bytes", plan.rank_bytes()},
-                 {"total_bytes", plan.total_bytes(comm.size(), comm.node_size(0))}};
-  write_file_atomically(options.output_dir + "/run.json", run.dump(2) + "\n");
+void write_run_json(const Communicator& comm, const TrainOptions& options, const RunDescription& run) {
+  nlohmann::ordered_json json = {{"plumb", "0.1.0"},
+                                 {"command", name_of(options.stage)},
+                                 {"ranks", comm.size()},
+                                 {"nodes", comm.num_nodes()},
+                                 {"threads_per_rank", run.threads_per_rank},
+                                 {"instruction_set", kernel_instruction_set()},
+                                 {"num_steps", run.num_steps}};
+  if (const std::string job = this_process().job; !job.empty()) json["job"] = job;
+  if (run.num_steps_done > 0) json["resumed_after_step"] = run.num_steps_done;
+  for (const auto& [name, value] : options.texts) json["options"][name] = value;
+  json["inputs"] = inputs_to_json(run.inputs);
+  json["plan"] = plan_to_json(comm, run.plan);
+  write_file_atomically(run_json(options.output_dir), json.dump(2) + "\n");
 }
 
 void record_end_of_run(const std::string& directory) {

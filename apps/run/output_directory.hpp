@@ -35,11 +35,18 @@ void discard_run(const std::string& directory);
 /// where no other process writes there.
 void remove_temporary_files(const std::string& directory, const std::vector<std::string>& names);
 
-/// first_step: from which it goes on; 0: a new run.
-void write_run_json(const TrainOptions& options, const Inputs& inputs, const Communicator& comm, int64_t first_step,
-                    int64_t num_steps, int threads, const MemoryPlan& plan);
+/// What run.json tells about a run beside its options.
+struct RunDescription {
+  const Inputs& inputs;
+  int64_t num_steps_done;  // before this start; 0: a new run
+  int64_t num_steps;
+  int threads_per_rank;
+  const MemoryPlan& plan;
+};
+/// Throws InputOutputError.
+void write_run_json(const Communicator& comm, const TrainOptions& options, const RunDescription& run);
 
-/// What read_run_record() reads of a run that was carried through.
+/// Marks the run in run.json as completed. Throws InputOutputError.
 void record_end_of_run(const std::string& directory);
 
 }  // namespace plumb

@@ -4,12 +4,12 @@
 
 #include <chrono>
 #include <cmath>
-#include <functional>
 #include <memory>
 #include <optional>
 
 #include "apps/models/adapter_setup.hpp"
 #include "apps/models/model_setup.hpp"
+#include "apps/models/plan_input.hpp"
 #include "apps/models/stage_model.hpp"
 #include "apps/preference/pairs.hpp"
 #include "apps/preference/win_rate.hpp"
@@ -17,7 +17,6 @@
 #include "apps/run/output_directory.hpp"
 #include "apps/run/progress.hpp"
 #include "apps/run/resume.hpp"
-#include "apps/train/checkpoints.hpp"
 #include "apps/train/stage_data.hpp"
 #include "apps/train/startup_checks.hpp"
 #include "apps/train/step_log.hpp"
@@ -41,11 +40,6 @@ double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-/// What oneDNN keeps of the bfloat16 products of start-up checks, whose shapes a run does not have. Measured; with an
-/// adapter, on two ranks, nearly twice as much.
-constexpr int64_t kCheckedProductsBytes = int64_t{10} << 20;
-constexpr int64_t kCheckedProductsBytesWithAdapter = int64_t{20} << 20;
-
 RunLength run_length(const TrainOptions& o, int64_t num_rows, int num_ranks) {
   const int64_t rows_per_step = num_ranks * o.gradient_accumulation_steps * o.per_device_train_batch_size;
   const int64_t steps_per_epoch =
@@ -61,168 +55,217 @@ RunLength run_length(const TrainOptions& o, int64_t num_rows, int num_ranks) {
   return {steps_per_epoch, num_steps};
 }
 
-/// Products of many threads are sums in another order.
-void warn_of_other_threads(const Communicator& comm, const RunStart& start, int threads) {
-  if (comm.rank() != 0 || !start.saved) return;
-  const int before = start.saved->threads_per_rank;
-  if (before != threads)
-    log_warning("{} threads per rank, {} before: losses may differ in their last digits", threads, before);
+/// What a stage trains, in memory: the whole model, or an adapter on a frozen one. One of the two is there.
+struct LoadedModel {
+  std::unique_ptr<ShardedModel> whole;
+  std::unique_ptr<AdaptedModel> adapted;
+
+  TrainableModel& trained() const {
+    if (whole) return *whole;
+    return *adapted;
+  }
+};
+
+/// One run of a stage. All functions are collective; run() calls the others in their order.
+class StageRun {
+ public:
+  StageRun(const Communicator& comm, const TrainOptions& options, int threads)
+      : comm_(comm), options_(options), threads_(threads), notes_(comm.rank() == 0) {}
+
+  void run();
+
+ private:
+  void open_model();
+  void open_rows();
+  void plan();
+  void compute_reference_logps();
+  LoadedModel load_model() const;
+  void check_model(const LoadedModel& model, Objective& objective) const;
+  void take_steps(const LoadedModel& model, Objective& objective);
+  void export_model(const LoadedModel& model) const;
+  void export_merged() const;
+  void report();
+
+  void write_notes() const;
+
+  const double start_seconds_ = seconds_now();
+  const Communicator& comm_;
+  TrainOptions options_;  // claim_run() may change gradient_accumulation_steps
+  const int threads_;     // per rank
+  StageNotes notes_;
+  RunStart start_;
+  std::optional<RunControl> control_;
+  std::optional<HfModel> source_;  // what training starts from
+  std::optional<AdapterStart> adapter_;
+  ModelConfig config_;
+  StageRows train_rows_;
+  std::optional<StageRows> eval_rows_;
+  std::optional<WinRate> win_rate_;  // dpo
+  RunLength length_{};
+};
+
+void StageRun::run() {
+  start_ = claim_run(comm_, options_);
+  if (start_.is_done) {
+    if (comm_.rank() == 0) log_info("{}: already complete, nothing to do", options_.output_dir);
+    return;
+  }
+  control_.emplace(comm_, options_);
+  open_model();
+  open_rows();
+  plan();
+  compute_reference_logps();
+  control_->stop_before_steps(comm_);
+  {  // the model leaves memory before the report loads one
+    const LoadedModel model = load_model();
+    const std::unique_ptr<Objective> objective = make_objective(options_, config_);
+    check_model(model, *objective);
+    take_steps(model, *objective);
+    export_model(model);
+  }
+  fault_point("stage-exported", length_.num_steps, comm_.rank());
+  report();
 }
 
-/// Says what the run will take, refuses what does not fit, and describes the run in run.json. Collective.
-void plan_run(const TrainOptions& o, const Communicator& comm, const ModelConfig& config, const HfModel& source,
-              const std::optional<AdapterStart>& adapter, const StageRows& train_rows, const RunLength& length,
-              const RunStart& start, int threads) {
-  const bool checks_products = o.startup_checks && o.model.dtype == "bfloat16";
-  const PlanInput plan_input{
-      .config = config,
-      .num_ranks = comm.size(),
-      .ranks_per_node = comm.node_size(0),
-      .num_threads = threads,
-      .element_bytes = o.model.dtype == "bfloat16" ? 2 : 4,
-      .accumulation_steps = o.gradient_accumulation_steps,
-      .micro_batch_tokens = o.per_device_train_batch_size * train_rows.dataset->max_row_tokens(),
-      .has_gradient_checkpointing = o.gradient_checkpointing,
-      .reduction = parse_reduction(o.reduction),
-      .has_8bit_moments = has_8bit_moments(o),
-      .has_async_save = o.async_save && o.save_steps > 0,
-      .adapter = adapter ? std::optional(adapter->adapter) : std::nullopt,
-      .nf4_format = [&](const Parameter& p) { return nf4_format_of(source, p); },
-      .program_bytes = sum_of_memory(comm) / comm.size() +
-                       (checks_products ? (adapter ? kCheckedProductsBytesWithAdapter : kCheckedProductsBytes) : 0)};
-  const MemoryPlan plan = plan_memory(plan_input);
-  comm.run_on_rank0([&] {
-    log_info("{}", render_plan(plan_input, plan));
-    check_fits(plan_input, plan, available_memory_bytes());
-    write_run_json(o, start.inputs, comm, start.num_steps_done(), length.num_steps, threads, plan);
+/// Reads what the model is, without its weights.
+void StageRun::open_model() {
+  const std::string ignored = options_without_adapter(options_.lora);
+  if (comm_.rank() == 0 && !ignored.empty())
+    log_warning("{}: ignored, because neither --lora_r nor --adapter is given: the whole model is trained", ignored);
+  comm_.run_agreed([&] {
+    source_.emplace(open_source(options_));
+    if (options_.lora.is_used()) adapter_.emplace(find_adapter(options_.lora, source_->config(), source_->directory()));
   });
+  config_ = source_->config();
+  if (config_.head != HeadKind::kScore) return;
+  comm_.run_agreed([&] { config_.pad_token_id = padding_id(options_.model.model); });
+  if (comm_.rank() == 0 && !source_->has_score())
+    log_info("{} has no score.weight: the head is initialized from seed {}", options_.model.model, options_.seed);
 }
 
-/// Start-up checks and all steps that are left. `at_start`, local, is called between the two. Collective.
-void train(const TrainOptions& o, const Communicator& comm, TrainableModel& model, const StageRows& train_rows,
-           const StageRows* eval_rows, const RunLength& length, const RunStart& start, RunControl& control,
-           const std::function<void()>& at_start) {
-  const std::unique_ptr<Objective> objective = make_objective(o, model.config());
-  if (o.startup_checks) run_startup_checks(comm, o, model, *objective, train_rows);
-  at_start();
-  std::optional<StepLog> log;
-  fault_point("load", start.num_steps_done(), comm.rank());
-  if (start.checkpoint) restore_model(comm, *start.checkpoint, model);
-  comm.run_on_rank0([&] {
-    if (start.saved) log.emplace(o.output_dir, start.num_steps_done(), start.saved->log);
-    if (!start.saved) log.emplace(o.output_dir);
+void StageRun::open_rows() {
+  DataOptions data = options_.data;
+  if (options_.stage == Stage::kDpo) {
+    data = choose_pairs(comm_, options_, notes_);
+    win_rate_.emplace(comm_, options_);
+    write_notes();
+  }
+  fault_point("prepare", 0, comm_.rank());
+  train_rows_ = plumb::open_rows(comm_, options_, data, config_);
+  if (!options_.eval_data.empty()) {
+    DataOptions eval_data = options_.data;
+    eval_data.data = options_.eval_data;
+    eval_rows_ = plumb::open_rows(comm_, options_, eval_data, config_);
+  }
+  comm_.run_agreed([&] { length_ = run_length(options_, train_rows_.dataset->num_rows(), comm_.size()); });
+}
+
+/// Logs what memory the run will take, refuses what does not fit, and describes the run in run.json.
+void StageRun::plan() {
+  if (start_.inputs.empty()) start_.inputs = describe_inputs(comm_, options_);
+  const PlannedModel model{config_, adapter_ ? std::optional(adapter_->adapter) : std::nullopt,
+                           [&](const Parameter& p) { return nf4_format_of(*source_, p); }};
+  const PlannedRanks ranks{comm_.size(), comm_.node_size(0), threads_, sum_of_memory(comm_) / comm_.size()};
+  const PlanInput input = plan_input(options_, model, ranks, train_rows_.dataset->max_row_tokens());
+  const MemoryPlan plan = plan_memory(input);
+  comm_.run_on_rank0([&] {
+    log_info("{}", render_plan(input, plan));
+    check_fits(input, plan, available_memory_bytes());
+    write_run_json(comm_, options_, {start_.inputs, start_.num_steps_done(), length_.num_steps, threads_, plan});
   });
-  StepLoop({o, comm, model, *objective, train_rows, eval_rows, length, start, control, log ? &*log : nullptr}).run();
+  // matrix products of another number of threads are sums in another order
+  if (comm_.rank() == 0 && start_.saved && start_.saved->threads_per_rank != threads_)
+    log_warning("{} threads per rank, {} before: losses may differ in their last digits", threads_,
+                start_.saved->threads_per_rank);
 }
 
-/// All parameters of the model, which is then in output_dir/model. Collective.
-void train_whole(const TrainOptions& o, const Communicator& comm, const HfModel& source, const ModelConfig& config,
-                 const StageRows& train_rows, const StageRows* eval_rows, const RunLength& length,
-                 const RunStart& start, RunControl& control) {
-  ShardedModel model(config, comm, engine_options(o));
-  load_weights(comm, model, source);
-  train(o, comm, model, train_rows, eval_rows, length, start, control, [] {});
-  export_model(comm, model, o.output_dir + "/model", o.model.model, o.save_dtype);
+void StageRun::compute_reference_logps() {
+  if (options_.stage != Stage::kDpo) return;
+  const ModelSource reference = reference_model(options_);
+  add_reference_logps(comm_, reference, train_rows_);
+  if (eval_rows_) add_reference_logps(comm_, reference, *eval_rows_);
 }
 
-/// The trained model as one, for a pipeline's next stage, in output_dir/model. Collective.
-void export_merged(const Communicator& comm, const TrainOptions& o, const ModelConfig& config) {
+LoadedModel StageRun::load_model() const {
+  LoadedModel model;
+  if (adapter_) {
+    model.adapted = load_adapted_model(comm_, config_, *source_, *adapter_, engine_options(options_),
+                                       static_cast<uint64_t>(options_.seed));
+  } else {
+    model.whole = std::make_unique<ShardedModel>(config_, comm_, engine_options(options_));
+    load_weights(comm_, *model.whole, *source_);
+  }
+  return model;
+}
+
+void StageRun::check_model(const LoadedModel& model, Objective& objective) const {
+  if (!options_.startup_checks) return;
+  if (model.adapted) model.adapted->set_dropout(0);  // it would differ between the two computations of a check
+  run_startup_checks(comm_, options_, model.trained(), objective, train_rows_);
+  if (model.adapted) model.adapted->set_dropout(adapter_->adapter.dropout);
+}
+
+/// All steps that are left, from the checkpoint on where there is one.
+void StageRun::take_steps(const LoadedModel& model, Objective& objective) {
+  fault_point("load", start_.num_steps_done(), comm_.rank());
+  if (start_.checkpoint) restore_model(comm_, *start_.checkpoint, model.trained());
+  std::optional<StepLog> log;  // rank 0's
+  comm_.run_on_rank0([&] {
+    if (start_.saved) log.emplace(options_.output_dir, start_.num_steps_done(), start_.saved->log);
+    if (!start_.saved) log.emplace(options_.output_dir);
+  });
+  StepLoop({options_, comm_, model.trained(), objective, train_rows_, eval_rows_ ? &*eval_rows_ : nullptr, length_,
+            start_, *control_, log ? &*log : nullptr})
+      .run();
+}
+
+/// Writes output_dir/model, or output_dir/adapter.
+void StageRun::export_model(const LoadedModel& model) const {
+  const std::string directory = options_.output_dir + (adapter_ ? "/adapter" : "/model");
+  if (model.whole) plumb::export_model(comm_, *model.whole, directory, options_.model.model, options_.save_dtype);
+  if (model.adapted)
+    export_adapter(comm_, model.adapted->unit(), model.adapted->parameter_shard(), directory, adapter_->config);
+  if (model.adapted && options_.exports_merged) export_merged();
+}
+
+/// The base with its adapter as one model in output_dir/model, for the next stage of a pipeline.
+void StageRun::export_merged() const {
   std::optional<HfModel> merged;
-  comm.run_agreed([&] {
-    const ModelSource trained = trained_model(o);
-    merged.emplace(trained.model, trained.options(config.head));
+  comm_.run_agreed([&] {
+    const ModelSource trained = trained_model(options_);
+    merged.emplace(trained.model, trained.options(config_.head));
   });
-  export_as_read(comm, *merged, config, o.output_dir + "/model", o.save_dtype);
+  export_as_read(comm_, *merged, config_, options_.output_dir + "/model", options_.save_dtype);
 }
 
-/// An adapter beside the model, which is then in output_dir/adapter. Collective.
-void train_adapter(const TrainOptions& o, const Communicator& comm, const HfModel& source, const ModelConfig& config,
-                   const AdapterStart& adapter, const StageRows& train_rows, const StageRows* eval_rows,
-                   const RunLength& length, const RunStart& start, RunControl& control) {
-  const std::unique_ptr<AdaptedModel> model =
-      load_adapted_model(comm, config, source, adapter, engine_options(o), static_cast<uint64_t>(o.seed));
-  model->set_dropout(0);  // which no two computations of a start-up check would have alike
-  train(o, comm, *model, train_rows, eval_rows, length, start, control,
-        [&] { model->set_dropout(adapter.adapter.dropout); });
-  export_adapter(comm, model->unit(), model->parameter_shard(), o.output_dir + "/adapter", adapter.config);
-  if (o.exports_merged) export_merged(comm, o, config);
+void StageRun::report() {
+  if (win_rate_) win_rate_->add_to(notes_);
+  write_notes();
+  comm_.run_on_rank0([&] {
+    write_report(options_.output_dir);
+    record_end_of_run(options_.output_dir);
+  });
+  control_->end();
+  if (comm_.rank() == 0)
+    log_info("{} steps in {}; the {} is in {}", length_.num_steps, render_duration(seconds_now() - start_seconds_),
+             adapter_ ? "adapter" : "model", options_.output_dir + (adapter_ ? "/adapter" : "/model"));
+}
+
+void StageRun::write_notes() const {
+  comm_.run_on_rank0([&] { notes_.write(options_.output_dir + "/notes.json"); });
 }
 
 }  // namespace
 
-void train_stage(const Communicator& comm, const TrainOptions& given, bool is_watched) {
-  const double stage_start = seconds_now();
-  TrainOptions o = given;
-  const int threads = set_up_process(comm, o.model.threads);
+void train_stage(const Communicator& comm, const TrainOptions& options, bool is_watched) {
+  StageRun stage(comm, options, set_up_process(comm, options.model.threads));
   warm_up_libraries();
   stop_on_signals();
-  const Watchdog watchdog(comm, is_watched ? 0 : o.watchdog_seconds);
-  std::optional<RunLock> lock;
-  comm.run_on_rank0([&] { lock.emplace(o.output_dir); });
+  const Watchdog watchdog(comm, is_watched ? 0 : options.watchdog_seconds);
+  std::optional<RunLock> lock;  // rank 0's
+  comm.run_on_rank0([&] { lock.emplace(options.output_dir); });
   fault_point("init", 0, comm.rank());
-  RunStart start = claim_run(comm, o);
-  if (start.is_done) {
-    if (comm.rank() == 0) log_info("{} was carried through already", o.output_dir);
-    return;
-  }
-  RunControl control(comm, o);
-  if (const std::string ignored = options_without_adapter(o.lora); comm.rank() == 0 && !ignored.empty())
-    log_warning("{}: ignored, as there is neither --lora_r nor --adapter: the whole model is trained", ignored);
-  std::optional<HfModel> source;
-  std::optional<AdapterStart> adapter;
-  comm.run_agreed([&] {
-    source.emplace(open_source(o));
-    if (o.lora.is_used()) adapter.emplace(find_adapter(o.lora, *source));
-  });
-  ModelConfig config = source->config();
-  if (config.head == HeadKind::kScore) {
-    comm.run_agreed([&] { config.pad_token_id = padding_id(o.model.model); });
-    if (comm.rank() == 0 && !source->has_score())
-      log_info("{} holds no score.weight: the head starts from seed {}", o.model.model, o.seed);
-  }
-
-  StageNotes notes(comm.rank() == 0);
-  const auto write_notes = [&] { comm.run_on_rank0([&] { notes.write(o.output_dir + "/notes.json"); }); };
-  TrainOptions train_options = o;  // with the pairs that DPO trains on
-  std::optional<WinRate> win_rate;
-  if (o.stage == Stage::kDpo) {
-    train_options.data = choose_pairs(comm, o, notes);
-    win_rate.emplace(comm, o);
-    write_notes();
-  }
-  fault_point("prepare", 0, comm.rank());
-  StageRows train_rows = open_rows(comm, train_options, train_options.data.data, config);
-  std::optional<StageRows> eval_rows;
-  if (!o.eval_data.empty()) eval_rows.emplace(open_rows(comm, o, o.eval_data, config));
-  RunLength length{};
-  comm.run_agreed([&] { length = run_length(o, train_rows.dataset->num_rows(), comm.size()); });
-
-  if (start.inputs.empty()) start.inputs = describe_inputs(comm, o);
-  plan_run(o, comm, config, *source, adapter, train_rows, length, start, threads);
-  warn_of_other_threads(comm, start, threads);
-  if (o.stage == Stage::kDpo) {
-    const ModelSource reference = o.dpo.ref_model.empty() ? model_at_start(o) : ModelSource{o.dpo.ref_model};
-    add_reference_logps(comm, reference, train_rows);
-    if (eval_rows) add_reference_logps(comm, reference, *eval_rows);
-  }
-  control.stop_before_steps(comm);
-  if (adapter) {
-    train_adapter(o, comm, *source, config, *adapter, train_rows, eval_rows ? &*eval_rows : nullptr, length, start,
-                  control);
-  } else {
-    train_whole(o, comm, *source, config, train_rows, eval_rows ? &*eval_rows : nullptr, length, start, control);
-  }
-  fault_point("stage-exported", length.num_steps, comm.rank());
-  if (win_rate) win_rate->add_to(notes);
-  write_notes();
-  comm.run_on_rank0([&] {
-    write_report(o.output_dir);
-    record_end_of_run(o.output_dir);
-  });
-  control.end();
-  if (comm.rank() == 0)
-    log_info("{} steps in {}; the {} is in {}", length.num_steps, render_duration(seconds_now() - stage_start),
-             adapter ? "adapter" : "model", o.output_dir + (adapter ? "/adapter" : "/model"));
+  stage.run();
 }
 
 }  // namespace plumb

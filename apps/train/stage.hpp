@@ -1,16 +1,15 @@
-// One training stage from options to an exported model: what plumb sft, reward and dpo do, and what a pipeline does for
-// each of its sections.
+// One training stage from options to an exported model, for plumb sft, reward and dpo, and for each section of a
+// pipeline.
 #pragma once
-
-#include <string>
 
 #include "apps/options/train_options.hpp"
 #include "partition/communicator.hpp"
 
 namespace plumb {
 
-/// Collective. The model is in output_dir/model when this returns. Throws AgreedError, or what ends the job.
-/// is_watched: by a Watchdog of the caller's.
+/// Collective. The model is in output_dir/model when this returns, or the adapter in output_dir/adapter. is_watched:
+/// the caller has a Watchdog. Throws StoppedRun if the run is to stop before its last step, AgreedError, and
+/// NumericError on all ranks alike; any other error is one rank's own.
 void train_stage(const Communicator& comm, const TrainOptions& options, bool is_watched = false);
 
 }  // namespace plumb

@@ -5,6 +5,8 @@
 #include <chrono>
 
 #include "apps/models/adapter_setup.hpp"
+#include "apps/models/plan_input.hpp"
+#include "apps/options/prepare_options.hpp"
 #include "io/dataset/content_hash.hpp"
 #include "io/dataset/packing_file.hpp"
 #include "io/dataset/prepare.hpp"
@@ -100,23 +102,19 @@ std::unique_ptr<BatchStream> StageRows::stream(const SamplerOptions& sampler, co
                                        reference_logps.get());
 }
 
-StageRows open_rows(const Communicator& comm, const TrainOptions& o, const std::vector<std::string>& files,
+StageRows open_rows(const Communicator& comm, const TrainOptions& o, const DataOptions& data,
                     const ModelConfig& config) {
   const std::string data_directory = o.output_dir + "/data";
-  const PrepareOptions prepare = {.files = files,
-                                  .columns = parse_columns_option(o.data.columns),
-                                  .template_name = o.data.chat_template,
-                                  .use = o.stage == Stage::kSft ? RowUse::kSft : RowUse::kPreference,
-                                  .sft = sft_options(o.data),
-                                  .pair = pair_options(o.data, /*drops_long_pairs=*/o.stage == Stage::kReward),
-                                  .model_directory = o.model.model,
-                                  .vocab_size = config.vocab_size};
-  const DatasetIndex index = prepare_data(comm, prepare, data_directory);
+  const RowUse use = o.stage == Stage::kSft ? RowUse::kSft : RowUse::kPreference;
+  const bool is_reward = o.stage == Stage::kReward;
+  const DatasetIndex index =
+      prepare_data(comm, prepare_options(data, use, /*needs_whole_texts=*/is_reward, o.model.model, config.vocab_size),
+                   data_directory);
   StageRows rows;
   comm.run_agreed(
       [&] { rows.dataset = std::make_unique<Dataset>(dataset_directory(data_directory, index), config.vocab_size); });
   if (!o.packing) return rows;
-  const int64_t capacity_tokens = o.data.max_length * (o.stage == Stage::kSft ? 1 : 2);  // a pair is two texts
+  const int64_t capacity_tokens = max_row_tokens(o);
   ensure_packing(comm, *rows.dataset, capacity_tokens);
   comm.run_agreed([&] { rows.dataset->use_packing(capacity_tokens); });
   if (comm.rank() == 0)

@@ -31,8 +31,8 @@ struct StageRows {
 /// How the rows of training are shared among steps.
 SamplerOptions sampler_options(const TrainOptions& options);
 
-/// Collective: the prepared rows of `files` in options.output_dir/data, made now or before.
-StageRows open_rows(const Communicator& comm, const TrainOptions& options, const std::vector<std::string>& files,
+/// Collective: the rows of data.data, tokenized now or by an earlier run into options.output_dir/data.
+StageRows open_rows(const Communicator& comm, const TrainOptions& options, const DataOptions& data,
                     const ModelConfig& config);
 
 /// Collective, of pairs: computes the log-probabilities that a reference model gives them, in float32 and shared among

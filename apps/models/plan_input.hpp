@@ -1,0 +1,35 @@
+// What the memory plan of a run is made from, for the run itself and for plumb plan, so that both print the same plan.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+
+#include "apps/options/train_options.hpp"
+#include "io/huggingface/hf_model.hpp"
+#include "partition/memory_plan.hpp"
+
+namespace plumb {
+
+/// What is trained, and how the base of an adapter is stored.
+struct PlannedModel {
+  ModelConfig config;
+  std::optional<Adapter> adapter;  // none: the whole model is trained
+  std::function<std::optional<Nf4Format>(const Parameter&)> nf4_format;
+};
+
+/// The processes of a run.
+struct PlannedRanks {
+  int num_ranks;
+  int ranks_per_node;
+  int num_threads;        // per rank
+  int64_t program_bytes;  // memory of one rank before the model is loaded
+};
+
+PlanInput plan_input(const TrainOptions& options, const PlannedModel& model, const PlannedRanks& ranks,
+                     int64_t max_row_tokens);
+
+/// The most tokens that --max_length lets a row have: a pair is two texts.
+int64_t max_row_tokens(const TrainOptions& options);
+
+}  // namespace plumb
