@@ -135,7 +135,7 @@ TEST_F(CheckpointFaults, TheSameCommandOnceMoreDoesNothing) {
   const auto written = fs::last_write_time(directory_ / "out/model/model.safetensors");
   const RunResult again = start("sft", 4);
   EXPECT_EQ(again.exit_code, 0) << again.err;
-  EXPECT_EQ(lines_with(again.err, "out was carried through already").size(), 1u) << again.err;
+  EXPECT_EQ(lines_with(again.err, "out: already complete, nothing to do").size(), 1u) << again.err;
   EXPECT_EQ(lines_with(again.err, "step ").size(), 0u) << again.err;
   EXPECT_TRUE(fs::last_write_time(directory_ / "out/model/model.safetensors") == written);
   EXPECT_EQ(start("sft", 2, {{"resume", "never"}}).exit_code, 2);

@@ -56,7 +56,7 @@ TEST_F(PreferenceRun, ANewHeadComesFromTheSeedAlone) {
 
 TEST_F(PreferenceRun, AHeadIsExportedAndTakenUpAgain) {
   const RunResult first = train_again("reward", 2, {{"output_dir", "first"}, {"learning_rate", "0.01"}});
-  EXPECT_NE(first.err.find("the head starts from seed 42"), std::string::npos) << first.err;
+  EXPECT_NE(first.err.find("the head is initialized from seed 42"), std::string::npos) << first.err;
   const json config = json::parse(directory_.read("first/model/config.json"));
   EXPECT_EQ(config["architectures"], json({"LlamaForSequenceClassification"}));
   EXPECT_EQ(config["id2label"].size(), 1u);
@@ -66,7 +66,7 @@ TEST_F(PreferenceRun, AHeadIsExportedAndTakenUpAgain) {
   const RunResult second = train_again(
       "reward", 3,
       {{"model", "first/model"}, {"output_dir", "second"}, {"learning_rate", "0"}, {"max_steps", "1"}, {"seed", "7"}});
-  EXPECT_EQ(second.err.find("the head starts from seed"), std::string::npos) << second.err;
+  EXPECT_EQ(second.err.find("the head is initialized from seed"), std::string::npos) << second.err;
   EXPECT_EQ(scores("second/model"), scores("first/model"));
   EXPECT_TRUE(directory_.read("second/model/model.safetensors") == directory_.read("first/model/model.safetensors"));
   EXPECT_EQ(json::parse(directory_.read("second/model/config.json")), config);

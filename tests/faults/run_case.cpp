@@ -138,7 +138,7 @@ int first_step(const std::string& log) {
   const std::vector<std::string> resumed = lines_with(part, "resume: goes on after step ");
   int step = 0;
   if (!resumed.empty()) step = std::atoi(resumed[0].c_str() + resumed[0].find("after step ") + 11);
-  if (!lines_with(part, "was carried through already").empty()) step = kStepsPerStage;
+  if (!lines_with(part, "already complete, nothing to do").empty()) step = kStepsPerStage;
   return step + (is_in_first ? 0 : kStepsPerStage);
 }
 
