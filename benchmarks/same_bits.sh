@@ -145,7 +145,7 @@ run_case() {
     if [[ $name == model.* && ${codes% *} == "${codes#* }" && ! -e $directory/old/out/metrics.jsonl ]]; then
       verdict="refused by both" && num_refused=$((num_refused + 1))
     else
-      verdict="FAILED: exit codes $codes (old, new): $(grep -hiE 'error|not ' "$directory"/*/log | head -n 1)"
+      verdict="FAILED: exit codes $codes (old, new): $(cat "$directory"/*/log | grep -iE -m 1 'error|not ' || true)"
     fi
   elif [[ ! -s $directory/old.sums ]]; then
     verdict="FAILED: left nothing to compare"
@@ -351,10 +351,10 @@ run_set() {
   run_case init.qwen3 plain 0 init --output_dir out --family qwen3 --hidden_size 32 --num_layers 2 --num_heads 4 \
     --dtype bfloat16 --seed 3
   run_case tokenize fed texts.jsonl tokenize --model model
-  for name in rows.jsonl texts.jsonl rows.csv chats.jsonl pairs.jsonl; do
-    run_case "prepare.$name" plain 2 prepare --model model --data "$name" --output_dir out --chat_template chatml \
-      --max_length 48
+  for name in rows.jsonl texts.jsonl rows.csv pairs.jsonl; do
+    run_case "prepare.$name" plain 2 prepare --model model --data "$name" --output_dir out --max_length 48
   done
+  run_case prepare.chats.jsonl plain 2 prepare --model model --data chats.jsonl --output_dir out --chat_template chatml
 
   [[ -n $models ]] || return 0
   local model name
