@@ -62,8 +62,8 @@ struct OpenedError : po::error_with_option_name {
   static constexpr auto kSubstitutions = &OpenedError::m_substitutions;
 };
 
-/// Boost's message. Boost fills in placeholders until none is left, for ever where what it fills in holds one: such
-/// texts are filled in afterward.
+/// Boost's message. What a user gave may hold a `%`, with which Boost's own substitution need not end: such
+/// texts are put in afterward.
 std::string message_of(po::error_with_option_name& error) {
   std::vector<std::string> texts;
   for (const auto& [name, text] : std::map(error.*OpenedError::kSubstitutions)) {

@@ -113,8 +113,8 @@ Hdf5Handle file_access() {
   return plist;
 }
 
-/// Only the checksums of this format keep the library from crashing on a damaged file. Throws DataError for another
-/// one.
+/// In this format everything that the library keeps beside the data has a checksum, so that it refuses damage. Throws
+/// DataError for another format.
 void check_superblock(const File& file) {
   constexpr std::array<unsigned char, 9> kExpected = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n', 3};
   std::array<unsigned char, kExpected.size()> start{};

@@ -78,7 +78,7 @@ TEST_F(CommandLine, ValuesOfTheWrongTypeNameTheOption) {
   expect_usage_error(sft(0, {{"max_steps", "many"}}), {"'many'", "--max_steps"});
   expect_usage_error(sft(0, {{"max_steps", "1.5"}}), {"'1.5'", "--max_steps"});
   expect_usage_error(sft(0, {{"learning_rate", "high"}}), {"'high'", "--learning_rate"});
-  expect_usage_error(sft(0, {{"learning_rate", "%value%"}}), {"'%value%'", "--learning_rate"});
+  expect_usage_error(sft(0, {{"learning_rate", "50%"}}), {"'50%'", "--learning_rate"});
   expect_usage_error(run(0, {"sft", "--model"}), {"--model"});
   expect_usage_error(run(0, {"sft", "stray"}), {"an argument without an option"});
 }

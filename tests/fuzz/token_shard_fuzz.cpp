@@ -1,6 +1,6 @@
 // A token shard, read whole. The first byte decides what the input is: a file; damage to the bytes of an intact shard;
-// or the arrays themselves. Damage leaves HDF5's checksums as they were: where an attacker sets them right, the library
-// itself crashes (benchmarks/results/fuzzing.md), which is why shards are only taken from those whom one trusts.
+// or the arrays themselves. Damage leaves HDF5's checksums as they were: the library itself is not built
+// for forged files (benchmarks/results/fuzzing.md), so shards are only taken from sources one trusts.
 #include <algorithm>
 #include <fstream>
 #include <iterator>

@@ -180,7 +180,7 @@ TEST(ModulesToSave, NeverSplitTiedEmbeddings) {
 TEST(HostilePatterns, End) {
   ModelConfig deep = model_of();
   deep.num_layers = 200;
-  for (const char* pattern : {"(.*)*(.*)*(.*)*(.*)*x", "((m+o*d*)+)+$", "(a|", "(?R)", "\\C", "(?{1})", "[[:x:]]"}) {
+  for (const char* pattern : {".*.*.*.*.*.*[xz]", "((m+o*d*)+)+$", "(a|", "(?R)", "\\C", "(?{1})", "[[:x:]]"}) {
     message_of<std::exception>([&] { resolve_adapter(lora({{}, pattern}), deep); });
     LoraConfig config = lora({{"q_proj"}, ""});
     config.exclude_modules = {{}, pattern};
@@ -190,7 +190,7 @@ TEST(HostilePatterns, End) {
     }
   }
   LoraConfig many = lora({{"q_proj"}, ""});
-  for (int i = 0; i < 10000; ++i) many.rank_pattern[fmt::format("(.*)*(.*)*x{}", i)] = 1;
+  for (int i = 0; i < 10000; ++i) many.rank_pattern[fmt::format(".*x{}", i)] = 1;
   expect_contains(message_of<DataError>([&] { resolve_adapter(many, deep); }), {"rank_pattern", "got 10000"});
 }
 
