@@ -19,7 +19,7 @@ struct Record {
 class LoraReference : public TrlReplayTest, public testing::WithParamInterface<Record> {};
 
 TEST_P(LoraReference, EveryStepAgreesWithTrlAndPeft) {
-  PLUMB_NEEDS_REFERENCE();
+  SKIP_WITHOUT_REFERENCE_RECORDS();
   const json golden = reference_json("golden/" + std::string(GetParam().name) + ".json");
   json args = golden["args"];
   args["model"] = golden["model"];

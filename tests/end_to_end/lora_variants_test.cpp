@@ -55,7 +55,7 @@ struct Run {
 class LoraRuns : public LoraVariants, public testing::WithParamInterface<Run> {};
 
 TEST_P(LoraRuns, GiveTheNumbersOfTrlAndPeft) {
-  PLUMB_NEEDS_REFERENCE();
+  SKIP_WITHOUT_REFERENCE_RECORDS();
   const json run = golden_record("lora")["runs"][GetParam().name];
   const std::string stage = run["stage"].get<std::string>();
   directory_.write(stage == "sft" ? "rows.jsonl" : "pairs.jsonl", reference_rows(run["data"], run["rows"]));
@@ -84,7 +84,7 @@ INSTANTIATE_TEST_SUITE_P(Records, LoraRuns,
 
 // The loss of the first step, which nothing was trained for, without training.
 TEST_F(LoraVariants, AreTheSameBesideTheirBaseAndMergedIntoIt) {
-  PLUMB_NEEDS_REFERENCE();
+  SKIP_WITHOUT_REFERENCE_RECORDS();
   const json record = golden_record("lora");
   for (const std::string name : {"sft_patterns", "sft_dora", "sft_head", "sft_embedding", "sft_upper_layer"}) {
     SCOPED_TRACE(name);

@@ -43,9 +43,9 @@ TEST_F(PipelineAdapter, HandsMergedModelsFromStageToStage) {
     }
     EXPECT_EQ(json::parse(directory_.read("run/dpo/run.json"))["options"]["model"], "run/sft/model");
     EXPECT_NE(directory_.read("run/dpo/notes.json").find("win rate of DPO over its start"), std::string::npos);
-    const std::string before = results();
+    const auto before = outcomes();
     expect_done(pipeline(1), {});
-    EXPECT_EQ(results(), before);
+    EXPECT_EQ(outcomes(), before);
   }
 }
 

@@ -16,7 +16,7 @@ class PipelineRestart : public PipelineTest {};
 
 TEST_F(PipelineRestart, KilledInAnyStageItGoesOnAndEndsWithTheSame) {
   expect_done(pipeline(2), kAll);
-  const std::string undisturbed = results();
+  const auto undisturbed = outcomes();
   fs::remove_all(directory_ / "run");
   const std::vector<std::string> after = {"step 3/60 ", "step 3/61 ", "step 3/62 "};
   for (size_t stage = 0; stage < 3; ++stage) {
@@ -34,13 +34,13 @@ TEST_F(PipelineRestart, KilledInAnyStageItGoesOnAndEndsWithTheSame) {
   EXPECT_EQ(lines_with(last.err, "dpo runs: it was begun and not finished").size(), 1u) << last.err;
   EXPECT_EQ(lines_with(last.err, "holds these rows already").size(), 1u) << last.err;
   EXPECT_EQ(lines_with(last.err, "reference: log-probabilities").size(), 0u) << last.err;
-  EXPECT_EQ(results(), undisturbed);
+  EXPECT_EQ(outcomes(), undisturbed);
 }
 
 TEST_F(PipelineRestart, KilledInAStageItGoesOnFromItsCheckpointOnOtherRanksAndEndsWithTheSame) {
   write_ini("gradient_accumulation_steps = 2\n");
   expect_done(pipeline(3), kAll);
-  const std::string undisturbed = results();
+  const auto undisturbed = outcomes();
   fs::remove_all(directory_ / "run");
   write_ini("save_steps = 10\ngradient_accumulation_steps = 2\n");
   RunOptions options;
@@ -53,26 +53,26 @@ TEST_F(PipelineRestart, KilledInAStageItGoesOnFromItsCheckpointOnOtherRanksAndEn
   const std::vector<std::string> resumed = lines_with(last.err, "resume: goes on after step ");
   ASSERT_EQ(resumed.size(), 1u) << last.err;
   EXPECT_NE(resumed[0].find("run/reward/checkpoints/step-0000"), std::string::npos);
-  EXPECT_EQ(results(), undisturbed);
+  EXPECT_EQ(outcomes(), undisturbed);
 }
 
 TEST_F(PipelineRestart, KilledBetweenStagesAndGoneOnWithOnOtherRanksItEndsWithTheSame) {
   write_ini("gradient_accumulation_steps = 3\n");
   expect_done(pipeline(1), kAll);
-  const std::string undisturbed = results();
+  const auto undisturbed = outcomes();
   fs::remove_all(directory_ / "run");
   RunOptions options;
   options.kill_ranks_after = "stage 2 of 3";
   EXPECT_NE(pipeline(1, options).exit_code, 0);
   write_ini("gradient_accumulation_steps = 1\n");
   expect_done(pipeline(3), {"reward", "dpo"});
-  EXPECT_EQ(results(), undisturbed);
+  EXPECT_EQ(outcomes(), undisturbed);
 }
 
 TEST_F(PipelineRestart, GoneOnWithOnOtherRanksStagesNotYetBegunKeepTheRowsOfAStepToo) {
   write_ini("gradient_accumulation_steps = 2\n");
   expect_done(pipeline(3), kAll);
-  const std::string undisturbed = results();
+  const auto undisturbed = outcomes();
   fs::remove_all(directory_ / "run");
   RunOptions options;
   options.kill_ranks_after = "step 3/60 ";
@@ -80,7 +80,7 @@ TEST_F(PipelineRestart, GoneOnWithOnOtherRanksStagesNotYetBegunKeepTheRowsOfASte
   options.kill_ranks_after = "stage 2 of 3";
   EXPECT_NE(pipeline(2, options).exit_code, 0);
   expect_done(pipeline(1), {"reward", "dpo"});
-  EXPECT_EQ(results(), undisturbed);
+  EXPECT_EQ(outcomes(), undisturbed);
 }
 
 TEST_F(PipelineRestart, WithBadStepsALostBitAndTheBestModelOfAStageItEndsWithTheSame) {
@@ -95,7 +95,7 @@ TEST_F(PipelineRestart, WithBadStepsALostBitAndTheBestModelOfAStageItEndsWithThe
   bad.timeout_seconds = 400;  // 183 steps with evaluations and checkpoints, of three ranks that may share a core
   write_for(3);
   expect_done(pipeline(3, bad), kAll);
-  const std::string undisturbed = results();
+  const auto undisturbed = outcomes();
   fs::remove_all(directory_ / "run");
   write_for(2);
   RunOptions lost_bit;
@@ -113,7 +113,7 @@ TEST_F(PipelineRestart, WithBadStepsALostBitAndTheBestModelOfAStageItEndsWithThe
   expect_done(last, {"dpo"});
   EXPECT_EQ(lines_with(last.err, "the best model is that after step 10").size(), 1u) << last.err;
   EXPECT_EQ(metrics("rolled_back_to", "run/dpo").front().at("step"), 36);
-  EXPECT_EQ(results(), undisturbed);
+  EXPECT_EQ(outcomes(), undisturbed);
 }
 
 TEST_F(PipelineRestart, InterruptedItLeavesNothingThatTheNextStartDoesNotClean) {

@@ -21,7 +21,7 @@ TEST_P(SameBitsOfPairs, OnAnyNumberOfRanksAndNodes) {
 TEST_P(SameBitsOfPairs, OfPackedRows) {
   const Options packing = {{"packing", "true"}, {"max_length", "64"}};
   const Outcome one_rank = outcome_of(1, packing);
-  ASSERT_FALSE(one_rank.lines.empty());
+  ASSERT_FALSE(one_rank.metrics.empty());
   EXPECT_NE(one_rank, one_rank_);
   EXPECT_EQ(outcome_of(4, packing, 3), one_rank);
 }

@@ -16,7 +16,7 @@ using nlohmann::json;
 using TrlVariants = TrlReplayTest;
 
 TEST_F(TrlVariants, OfDpoGiveTheNumbersOfTrl) {
-  PLUMB_NEEDS_REFERENCE();
+  SKIP_WITHOUT_REFERENCE_RECORDS();
   const json variants = golden_record("dpo_variants");
   json args = variants["args"];
   directory_.write("pairs.jsonl", reference_rows(args["data"], args["rows"]));
@@ -43,7 +43,7 @@ TEST_F(TrlVariants, OfDpoGiveTheNumbersOfTrl) {
 }
 
 TEST_F(TrlVariants, ImplicitPromptsAreFoundAsTrlFindsThem) {
-  PLUMB_NEEDS_REFERENCE();
+  SKIP_WITHOUT_REFERENCE_RECORDS();
   const json implicit = golden_record("dpo_implicit_prompt");
   const json& args = implicit["args"];
   directory_.write("pairs.jsonl", reference_rows(args["data"], args["rows"], [](json& row, int64_t) {
@@ -55,7 +55,7 @@ TEST_F(TrlVariants, ImplicitPromptsAreFoundAsTrlFindsThem) {
 }
 
 TEST_F(TrlVariants, MarginsOfARewardModelCount) {
-  PLUMB_NEEDS_REFERENCE();
+  SKIP_WITHOUT_REFERENCE_RECORDS();
   const json margins = golden_record("reward_margin");
   const json& args = margins["args"];
   directory_.write("pairs.jsonl", reference_rows(args["data"], args["rows"], [](json& row, int64_t number) {
@@ -65,7 +65,7 @@ TEST_F(TrlVariants, MarginsOfARewardModelCount) {
 }
 
 TEST_F(TrlVariants, ConversationsGiveTheNumbersOfTrl) {
-  PLUMB_NEEDS_REFERENCE();
+  SKIP_WITHOUT_REFERENCE_RECORDS();
   const json conversational = golden_record("conversational");
   for (const std::string stage : {"dpo", "reward"}) {
     SCOPED_TRACE(stage);

@@ -4,11 +4,11 @@
 #include <chrono>
 #include <csignal>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 
 #include "tests/faults/damage.hpp"
 #include "tests/faults/leftovers.hpp"
+#include "tests/support/rows.hpp"
 
 namespace plumb::test {
 
@@ -18,27 +18,6 @@ namespace {
 
 constexpr int kRows = 100;  // four steps and a bit: epochs end in the middle of checkpoint intervals
 constexpr double kTimeoutSeconds = 300;
-
-std::string rows() {
-  std::string text;
-  for (int i = 0; i < kRows; ++i) {
-    const nlohmann::json row = {{"prompt", "What is " + std::to_string(i * i) + " and one?"},
-                                {"completion", " It is " + std::to_string(i * i + 1) + std::string(i % 5, '!')}};
-    text += row.dump() + "\n";
-  }
-  return text;
-}
-
-std::string pairs() {
-  std::string text;
-  for (int i = 0; i < kRows; ++i) {
-    const nlohmann::json row = {{"prompt", "What is " + std::to_string(i * i) + " and one?"},
-                                {"chosen", " It is " + std::to_string(i * i + 1) + std::string(i % 5, '!')},
-                                {"rejected", " " + std::to_string(7 * i) + std::string(i % 3, '?')}};
-    text += row.dump() + "\n";
-  }
-  return text;
-}
 
 void require_exit(const RunResult& result, int exit_code, const std::string& what) {
   if (result.exit_code != exit_code)
@@ -52,52 +31,19 @@ double monotonic_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-Outcome read_outcome(const Place& place) {
-  Outcome outcome;
-  for (const std::string stage : {"sft", "dpo"}) {
-    const std::string model = place / ("run/" + stage + "/model/model.safetensors");
-    if (!fs::exists(model)) continue;
-    outcome.models[stage] = read_file(model);
-    std::vector<std::string>& lines = outcome.metrics[stage];
-    for (const std::string& line : lines_with(read_file(place / ("run/" + stage + "/metrics.jsonl")), "{")) {
-      nlohmann::json metrics = nlohmann::json::parse(line);
-      for (const char* key : {"step_seconds", "tokens_per_second", "memory_bytes"}) metrics.erase(key);
-      lines.push_back(metrics.dump());
-    }
-  }
-  return outcome;
-}
-
-std::string difference(const Outcome& got, const Outcome& expected) {
-  for (const auto& [stage, lines] : expected.metrics) {
-    if (!got.metrics.contains(stage)) return stage + " has not ended";
-    const std::vector<std::string>& others = got.metrics.at(stage);
-    if (others.size() != lines.size())
-      return stage + " logged " + std::to_string(others.size()) + " steps instead of " + std::to_string(lines.size());
-    const auto differs = std::mismatch(lines.begin(), lines.end(), others.begin());
-    if (differs.first != lines.end()) return stage + ": " + *differs.second + " instead of " + *differs.first;
-    if (got.models.at(stage) != expected.models.at(stage)) return "the model of " + stage + " has other bytes";
-  }
-  return "";
-}
-
 FaultHarness::FaultHarness(const std::string& directory, const Length& length)
     : directory_(directory), length_(length) {
   fs::create_directories(directory + "/inputs");
-  write_file(directory + "/inputs/rows.jsonl", rows());
-  write_file(directory + "/inputs/pairs.jsonl", pairs());
-  require_exit(run_plumb(0,
-                         {"init", "--output_dir", "model", "--hidden_size", "32", "--num_layers", "2", "--num_heads",
-                          "4", "--num_kv_heads", "2", "--max_position_embeddings", "256"},
-                         {.working_directory = directory + "/inputs"}),
-               0, "plumb init");
+  write_file(directory + "/inputs/rows.jsonl", rows(kRows));
+  write_file(directory + "/inputs/pairs.jsonl", pairs(kRows));
+  require_exit(make_tiny_model(directory + "/inputs"), 0, "plumb init");
   fs::remove_all(directory + "/inputs/tmp");
   const Place place = make_place("golden", Start::kEmpty);
   const RunResult result = start(place, {}, false);
   require_exit(result, 0, "the undisturbed run");
   golden_seconds_ = result.seconds;
-  golden_ = read_outcome(place);
-  if (golden_.models.size() != 2) throw std::runtime_error("the undisturbed run left no two models");
+  golden_ = read_outcomes(place / "run");
+  if (golden_.size() != 2) throw std::runtime_error("the undisturbed run left no two models");
   clear(place);
 }
 
@@ -143,7 +89,7 @@ RunResult FaultHarness::start(const Place& place, const Attempt& attempt, bool i
   write_ini(place, attempt.num_ranks, is_async);
   RunOptions options;
   options.environment = attempt.environment;
-  options.environment["PLUMB_LABORATORY"] = directory_;
+  options.environment["PLUMB_FAULT_HARNESS"] = directory_;
   if (!attempt.points.empty()) options.environment["PLUMB_FAULT"] = attempt.points;
   options.working_directory = place.directory;
   options.timeout_seconds = kTimeoutSeconds;

@@ -7,23 +7,13 @@
 #include <vector>
 
 #include "tests/faults/fault_case.hpp"
+#include "tests/support/outcome.hpp"
 
 namespace plumb::test {
 
 inline constexpr double kTimeToEndSeconds = 20;  // for processes whose launcher is gone
 
 double monotonic_seconds();
-
-/// What must not depend on what happened: of each stage the metrics of every step, all digits, and the model.
-struct Outcome {
-  std::map<std::string, std::vector<std::string>> metrics;
-  std::map<std::string, std::string> models;
-};
-
-/// Stages that have not ended are left out.
-Outcome read_outcome(const Place& place);
-/// "" where both are the same, else where they differ first.
-std::string difference(const Outcome& got, const Outcome& expected);
 
 class FaultHarness {
  public:
@@ -36,7 +26,8 @@ class FaultHarness {
   /// Makes the model and runs the pipeline once, undisturbed, on 8 ranks. Throws std::runtime_error.
   FaultHarness(const std::string& directory, const Length& length);
 
-  const Outcome& golden() const { return golden_; }
+  /// What the undisturbed run left, by stage.
+  const std::map<std::string, Outcome>& golden() const { return golden_; }
   double golden_seconds() const { return golden_seconds_; }
 
   /// A directory of its own for a row, removed with what is in it by clear().
@@ -49,14 +40,14 @@ class FaultHarness {
   RunResult start(const Place& place, const Attempt& attempt, bool is_async) const;
 
   /// "NAME=value" that the processes of this harness have in their environment.
-  std::string mark() const { return "PLUMB_LABORATORY=" + directory_; }
+  std::string mark() const { return "PLUMB_FAULT_HARNESS=" + directory_; }
 
  private:
   std::string state_of(Start start);
 
   std::string directory_;
   Length length_;
-  Outcome golden_;
+  std::map<std::string, Outcome> golden_;
   double golden_seconds_ = 0;
 };
 

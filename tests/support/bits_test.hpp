@@ -1,29 +1,15 @@
-// What a run of any stage leaves that must not depend on ranks: every number that it logs, as text, and the exported
-// weights.
+// What tests of the same bits on any number of ranks share: a short run of a stage, and its outcome.
 #pragma once
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <functional>
 #include <string>
 #include <vector>
 
+#include "tests/support/outcome.hpp"
 #include "tests/support/program_test.hpp"
 
 namespace plumb::test {
-
-struct Outcome {
-  std::vector<std::string> lines;  // of metrics.jsonl, without times and memory
-  std::string weights;
-
-  bool operator==(const Outcome&) const = default;
-};
-
-inline void PrintTo(const Outcome& outcome, std::ostream* out) {
-  for (const std::string& line : outcome.lines) *out << line << "\n";
-  *out << outcome.weights.size() << " bytes of weights, hash " << std::hash<std::string>()(outcome.weights);
-}
 
 struct BitsCase {
   const char* stage;
@@ -59,19 +45,15 @@ class BitsTest : public ProgramTest, public testing::WithParamInterface<BitsCase
     if (result.exit_code != 0) return {};
     const int num_nodes = ranks_per_node > 0 ? (num_ranks + ranks_per_node - 1) / ranks_per_node : 1;
     EXPECT_EQ(nlohmann::json::parse(directory_.read("out/run.json"))["nodes"], num_nodes);
-    const bool is_adapter = options.contains("lora_r");
-    Outcome outcome{
-        lines_with(directory_.read("out/metrics.jsonl"), "\"step\""),
-        directory_.read(is_adapter ? "out/adapter/adapter_model.safetensors" : "out/model/model.safetensors")};
-    for (std::string& line : outcome.lines) line.erase(std::min(line.find(",\"step_seconds\""), line.size()));
-    return outcome;
+    return read_outcome(directory_ / "out");
   }
 
   void SetUp() override {
     ProgramTest::SetUp();
     directory_.write("eval.jsonl", GetParam().stage == std::string("sft") ? rows(7) : pairs(7));
     one_rank_ = outcome_of(1);
-    ASSERT_EQ(one_rank_.lines.size(), 5u);  // 3 steps, evaluations after step 2 and 3
+    ASSERT_EQ(one_rank_.metrics.size(), 5u);  // 3 steps, evaluations after step 2 and 3
+    ASSERT_FALSE(one_rank_.weights.empty());
     ASSERT_NE(one_rank_.weights, directory_.read("model/model.safetensors"));
   }
 

@@ -1,11 +1,14 @@
-// main() of tests that run on several ranks: rank 0 prints as usual, the others only what failed, and a failure on any
-// rank fails all. Tests may only EXPECT before a collective: a rank that returns early leaves the others waiting.
+// main() of tests that run on several ranks: rank 0 prints as usual, the others only what failed, and a failure or a
+// skipped test on any rank is one of all. Tests may only EXPECT before a collective: a rank that returns early leaves
+// the others waiting.
 #include <gtest/gtest.h>
 #include <mpi.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+
+#include "tests/support/verdict.hpp"
 
 namespace {
 
@@ -23,7 +26,7 @@ class FailurePrinter : public testing::EmptyTestEventListener {
   int rank_;
 };
 
-/// Says what ended this rank, then ends the others, which may wait for it.
+/// Prints what ended this rank, then aborts the others, which may wait for it.
 [[noreturn]] void end_job() {
   try {
     if (const std::exception_ptr error = std::current_exception()) std::rethrow_exception(error);
@@ -51,8 +54,8 @@ int main(int argc, char** argv) {
     delete listeners.Release(listeners.default_result_printer());
     listeners.Append(new FailurePrinter(rank));
   }
-  int has_failed = RUN_ALL_TESTS() != 0 ? 1 : 0;
-  MPI_Allreduce(MPI_IN_PLACE, &has_failed, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
+  int outcome[] = {RUN_ALL_TESTS() != 0 ? 1 : 0, testing::UnitTest::GetInstance()->skipped_test_count()};
+  MPI_Allreduce(MPI_IN_PLACE, outcome, 2, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
   MPI_Finalize();
-  return has_failed;
+  return plumb::test::verdict(outcome[0] != 0, outcome[1]);
 }

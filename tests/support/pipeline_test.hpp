@@ -3,9 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
 #include <string>
 #include <vector>
 
+#include "tests/support/outcome.hpp"
 #include "tests/support/program_test.hpp"
 
 namespace plumb::test {
@@ -16,17 +18,6 @@ class PipelineTest : public ProgramTest {
     ProgramTest::SetUp();
     directory_.write("pairs.jsonl", pairs(24));
     write_ini();
-  }
-
-  static std::string pairs(int count) {
-    std::string text;
-    for (int i = 0; i < count; ++i) {
-      const nlohmann::json row = {{"prompt", "What is " + std::to_string(i * i) + " and one?"},
-                                  {"chosen", " It is " + std::to_string(i * i + 1)},
-                                  {"rejected", " I do not know" + std::string(i % 3, '.')}};
-      text += row.dump() + "\n";
-    }
-    return text;
   }
 
   /// Different numbers of steps, so that a line of one stage's log is no other's.
@@ -58,19 +49,7 @@ class PipelineTest : public ProgramTest {
     return all;
   }
 
-  /// What must not depend on how often the pipeline was started: models, and metrics but for time and memory.
-  std::string results() const {
-    std::string text;
-    for (const std::string stage : {"sft", "reward", "dpo"}) {
-      text += directory_.read("run/" + stage + "/model/model.safetensors");
-      for (const std::string& line : lines_with(directory_.read("run/" + stage + "/metrics.jsonl"), "{")) {
-        nlohmann::json metrics = nlohmann::json::parse(line);
-        for (const char* key : {"step_seconds", "tokens_per_second", "memory_bytes"}) metrics.erase(key);
-        text += metrics.dump() + "\n";
-      }
-    }
-    return text;
-  }
+  std::map<std::string, Outcome> outcomes() const { return read_outcomes(directory_ / "run"); }
 
   void expect_done(const RunResult& result, const std::vector<std::string>& stages) const {
     EXPECT_EQ(result.exit_code, 0) << result.err << result.launcher;

@@ -1,26 +1,33 @@
-// Where the reference records lie: PLUMB_REFERENCE, or ../shared/reference beside the source tree.
+// The reference records: what transformers, tokenizers, PEFT and TRL computed, for the same inputs. Every record that a
+// test names must be in their folder; only without the folder does the test skip.
 #pragma once
 
-#include <cstdlib>
-#include <filesystem>
+#include <gtest/gtest.h>
+
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "tests/support/reference_directory.hpp"
+
+#ifndef PLUMB_IS_REFERENCE_TEST
+#error "declare this test with REFERENCE in its CMakeLists.txt, so that ctest knows that it reads reference records"
+#endif
+
 namespace plumb::test {
 
-inline std::string reference_directory() {
-  const char* named = std::getenv("PLUMB_REFERENCE");
-  return named ? named : std::string(PLUMB_SOURCE_DIR) + "/../shared/reference";
-}
-inline bool has_reference() { return std::filesystem::is_directory(reference_directory()); }
 inline std::string reference_file(const std::string& name) { return reference_directory() + "/" + name; }
-inline nlohmann::json reference_json(const std::string& name) {
-  std::ifstream file(reference_file(name));
-  return nlohmann::json::parse(file);
+
+/// Throws std::runtime_error if there is no such record.
+inline std::string reference_text(const std::string& name) {
+  std::ifstream file(reference_file(name), std::ios::binary);
+  if (!file) throw std::runtime_error(reference_file(name) + ": cannot open this reference record");
+  return {std::istreambuf_iterator<char>(file), {}};
 }
+inline nlohmann::json reference_json(const std::string& name) { return nlohmann::json::parse(reference_text(name)); }
 
 }  // namespace plumb::test
 
-#define PLUMB_NEEDS_REFERENCE() \
-  if (!plumb::test::has_reference()) GTEST_SKIP() << "no reference records at " << plumb::test::reference_directory()
+#define SKIP_WITHOUT_REFERENCE_RECORDS()     \
+  if (!plumb::test::has_reference_records()) \
+  GTEST_SKIP() << "no reference records in " << plumb::test::reference_directory()

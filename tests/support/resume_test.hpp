@@ -9,7 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "tests/support/bits_test.hpp"
+#include "tests/support/outcome.hpp"
+#include "tests/support/program_test.hpp"
 
 namespace plumb::test {
 
@@ -47,14 +48,7 @@ class ResumeTest : public ProgramTest {
   }
 
   /// Of a directory whose run has ended.
-  Outcome outcome(const std::string& output_dir = "out") const {
-    const bool has_adapter = exists(output_dir + "/adapter");
-    Outcome left{lines_with(directory_.read(output_dir + "/metrics.jsonl"), "\"step\""),
-                 directory_.read(output_dir +
-                                 (has_adapter ? "/adapter/adapter_model.safetensors" : "/model/model.safetensors"))};
-    for (std::string& line : left.lines) line.erase(std::min(line.find(",\"step_seconds\""), line.size()));
-    return left;
-  }
+  Outcome outcome(const std::string& output_dir = "out") const { return read_outcome(directory_ / output_dir); }
 
   /// Of a run that nothing disturbs.
   Outcome golden(const std::string& stage, int num_ranks, Options options = {}) const {
@@ -64,7 +58,7 @@ class ResumeTest : public ProgramTest {
     EXPECT_EQ(result.exit_code, 0) << result.err << result.launcher;
     EXPECT_FALSE(exists("golden/checkpoints"));
     Outcome undisturbed = outcome("golden");
-    EXPECT_EQ(undisturbed.lines.size(), 6u);  // steps 1, 4, 6; evaluations after 2, 4, 6
+    EXPECT_EQ(undisturbed.metrics.size(), 6u);  // steps 1, 4, 6; evaluations after 2, 4, 6
     EXPECT_FALSE(undisturbed.weights.empty());
     return undisturbed;
   }

@@ -221,6 +221,13 @@ RunResult run_plumb(int num_ranks, const std::vector<std::string>& arguments, Ru
   return result;
 }
 
+RunResult make_tiny_model(const std::string& directory) {
+  return run_plumb(0,
+                   {"init", "--output_dir", "model", "--hidden_size", "32", "--num_layers", "2", "--num_heads", "4",
+                    "--num_kv_heads", "2", "--max_position_embeddings", "256"},
+                   {.working_directory = directory});
+}
+
 std::vector<pid_t> children_of(pid_t parent) {
   std::vector<pid_t> children;
   for (const auto& entry : fs::directory_iterator("/proc")) {

@@ -50,6 +50,9 @@ RunResult run_program(const std::vector<std::string>& argv, const RunOptions& op
 /// working_directory/tmp, which this makes. Lines that mpirun adds are moved from the result's err to launcher.
 RunResult run_plumb(int num_ranks, const std::vector<std::string>& arguments, RunOptions options);
 
+/// Makes directory/model: two layers of width 32, a tokenizer of bytes, random weights, the same for every call.
+RunResult make_tiny_model(const std::string& directory);
+
 std::vector<pid_t> children_of(pid_t parent);
 
 /// Processes, besides this one, whose command line holds the text.

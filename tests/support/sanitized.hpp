@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define PLUMB_MEASURES_MEMORY() GTEST_SKIP() << "a sanitizer's memory is most of what this would measure"
+#define SKIP_UNDER_SANITIZER() GTEST_SKIP() << "a sanitizer's memory is most of what this would measure"
 #else
-#define PLUMB_MEASURES_MEMORY() static_cast<void>(0)
+#define SKIP_UNDER_SANITIZER() static_cast<void>(0)
 #endif

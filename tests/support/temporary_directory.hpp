@@ -46,16 +46,4 @@ class TemporaryDirectory {
   std::string path_;
 };
 
-/// What the exception of this type says; fails the test if none is thrown.
-template <class Error, class Call>
-std::string message_of(Call call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "expected an exception";
-  return "";
-}
-
 }  // namespace plumb

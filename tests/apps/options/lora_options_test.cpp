@@ -4,7 +4,7 @@
 
 #include "io/huggingface/peft_targets.hpp"
 #include "lib/base/check.hpp"
-#include "tests/support/temporary_directory.hpp"
+#include "tests/support/refusal.hpp"
 #include "tests/support/tiny_config.hpp"
 
 namespace plumb {

@@ -7,6 +7,7 @@
 
 #include "apps/pipeline/pipeline_state.hpp"
 #include "lib/base/check.hpp"
+#include "tests/support/refusal.hpp"
 
 namespace plumb {
 namespace {
@@ -17,15 +18,8 @@ std::vector<PlannedStage> plan(const std::string& text) { return plan_pipeline(p
 const std::string kCommon = "model = base\noutput_dir = run\n";
 const std::string kThree = kCommon + "[sft]\ndata = rows\n[reward]\ndata = pairs\n[dpo]\ndata = pairs\n";
 
-void expect_refused(const std::function<void()>& body, const std::vector<std::string>& parts) {
-  try {
-    body();
-    ADD_FAILURE() << "expected it to be refused: " << parts.front();
-  } catch (const UsageError& error) {
-    for (const std::string& part : parts)
-      EXPECT_NE(std::string(error.what()).find(part), std::string::npos)
-          << "expected " << part << " in " << error.what();
-  }
+void expect_refused(const std::function<void()>& body, std::initializer_list<std::string_view> parts) {
+  expect_contains(message_of<UsageError>(body), parts);
 }
 
 std::string value_of(const OptionTexts& texts, const std::string& name) {

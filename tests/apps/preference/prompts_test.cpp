@@ -7,6 +7,7 @@
 
 #include "io/huggingface/init_model.hpp"
 #include "lib/base/check.hpp"
+#include "tests/support/refusal.hpp"
 #include "tests/support/temporary_directory.hpp"
 
 namespace plumb {

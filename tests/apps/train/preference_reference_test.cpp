@@ -113,7 +113,7 @@ class Record {
 class GoldenReward : public testing::TestWithParam<const char*> {};
 
 TEST_P(GoldenReward, EveryStepAgreesWithTrl) {
-  PLUMB_NEEDS_REFERENCE();
+  SKIP_WITHOUT_REFERENCE_RECORDS();
   at::set_num_threads(1);
   const Communicator comm;
   Record record(GetParam(), HeadKind::kScore, comm);
@@ -129,7 +129,7 @@ INSTANTIATE_TEST_SUITE_P(Records, GoldenReward, testing::Values("reward", "rewar
 class GoldenDpo : public testing::TestWithParam<const char*> {};
 
 TEST_P(GoldenDpo, EveryStepAgreesWithTrl) {
-  PLUMB_NEEDS_REFERENCE();
+  SKIP_WITHOUT_REFERENCE_RECORDS();
   at::set_num_threads(1);
   const Communicator comm;
   Record record(GetParam(), HeadKind::kLanguageModel, comm);

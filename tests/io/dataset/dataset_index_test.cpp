@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "lib/base/check.hpp"
+#include "tests/support/refusal.hpp"
 #include "tests/support/temporary_directory.hpp"
 
 namespace plumb {

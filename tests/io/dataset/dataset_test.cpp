@@ -6,6 +6,7 @@
 
 #include "lib/base/check.hpp"
 #include "tests/io/dataset/token_dataset.hpp"
+#include "tests/support/refusal.hpp"
 #include "tests/support/temporary_directory.hpp"
 
 namespace plumb {

@@ -8,6 +8,7 @@
 #include "io/dataset/dataset.hpp"
 #include "io/dataset/packing.hpp"
 #include "tests/io/dataset/token_dataset.hpp"
+#include "tests/support/refusal.hpp"
 #include "tests/support/shared_directory.hpp"
 
 namespace plumb {

@@ -9,6 +9,7 @@
 
 #include "io/dataset/batch_stream.hpp"
 #include "tests/io/dataset/token_dataset.hpp"
+#include "tests/support/refusal.hpp"
 #include "tests/support/shared_directory.hpp"
 
 namespace plumb {

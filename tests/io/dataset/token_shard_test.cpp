@@ -9,6 +9,7 @@
 
 #include "lib/base/check.hpp"
 #include "tests/io/dataset/token_dataset.hpp"
+#include "tests/support/refusal.hpp"
 #include "tests/support/temporary_directory.hpp"
 
 namespace plumb {
@@ -71,15 +72,14 @@ std::string refusal(const std::function<void(Parts&)>& spoil, int64_t vocab_size
   file.set_attribute("format_version", parts.version);
   file.set_attribute("kind", parts.kind);
   file.close();
-  try {
+  const std::string message = refusal_of<DataError>([&] {
     const TokenShardReader reader(path, vocab_size);
     reader.check_offsets();
     reader.read(0, reader.num_rows());
-  } catch (const DataError& error) {
-    EXPECT_TRUE(std::string(error.what()).starts_with(path)) << error.what();
-    return std::string(error.what()).substr(path.size());
-  }
-  return "accepted";
+  });
+  if (message == kAccepted) return message;
+  EXPECT_TRUE(message.starts_with(path)) << message;
+  return message.substr(std::min(message.size(), path.size()));
 }
 
 void expect_refused(const std::function<void(Parts&)>& spoil, const std::string& part, int64_t vocab_size = 0) {

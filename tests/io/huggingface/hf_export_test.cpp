@@ -7,6 +7,7 @@
 #include "io/file/atomic_directory.hpp"
 #include "lib/base/check.hpp"
 #include "tests/io/huggingface/tiny_model.hpp"
+#include "tests/support/refusal.hpp"
 #include "tests/support/temporary_directory.hpp"
 
 namespace plumb {
@@ -14,10 +15,6 @@ namespace {
 
 using nlohmann::json;
 namespace fs = std::filesystem;
-
-void expect_contains(const std::string& text, std::initializer_list<const char*> parts) {
-  for (const char* part : parts) EXPECT_NE(text.find(part), std::string::npos) << text << "\nlacks " << part;
-}
 
 /// Writes all units in ranges of `piece` elements, the last range first, as ranks in any order would.
 void write_units(const ExportPlan& plan, const std::string& temporary, const HfModel& source, int64_t piece) {

@@ -1,12 +1,12 @@
 // Models that transformers wrote, read and written again.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <nlohmann/json.hpp>
 
 #include "io/file/atomic_directory.hpp"
 #include "io/huggingface/hf_export.hpp"
 #include "tests/io/huggingface/tiny_model.hpp"
+#include "tests/support/reference.hpp"
 
 namespace plumb {
 namespace {
@@ -31,17 +31,10 @@ constexpr ReferenceModel kModels[] = {
     {"tiny-qwen3", Family::kQwen3, RopeConfig::Kind::kDefault, 1e4, 32, 0},
 };
 
-std::string model_path(const char* name) {
-  const char* root = std::getenv("PLUMB_REFERENCE");
-  return std::string(root != nullptr ? root : PLUMB_SOURCE_DIR "/../shared/reference") + "/models/" + name;
-}
-
 class ReferenceModels : public testing::TestWithParam<ReferenceModel> {
  protected:
-  void SetUp() override {
-    if (!is_directory(path_)) GTEST_SKIP() << "no " << path_;
-  }
-  const std::string path_ = model_path(GetParam().name);
+  void SetUp() override { SKIP_WITHOUT_REFERENCE_RECORDS(); }
+  const std::string path_ = test::reference_file(std::string("models/") + GetParam().name);
 };
 
 TEST_P(ReferenceModels, HaveTheNumbersOfTheirConfig) {

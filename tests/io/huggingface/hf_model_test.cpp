@@ -8,16 +8,13 @@
 
 #include "lib/base/check.hpp"
 #include "tests/io/huggingface/tiny_model.hpp"
+#include "tests/support/refusal.hpp"
 #include "tests/support/temporary_directory.hpp"
 
 namespace plumb {
 namespace {
 
 using nlohmann::json;
-
-void expect_contains(const std::string& text, std::initializer_list<const char*> parts) {
-  for (const char* part : parts) EXPECT_NE(text.find(part), std::string::npos) << text << "\nlacks " << part;
-}
 
 class HfModelDirectory : public testing::Test {
  protected:

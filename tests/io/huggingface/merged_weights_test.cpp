@@ -7,6 +7,7 @@
 
 #include "lib/base/check.hpp"
 #include "tests/io/huggingface/tiny_model.hpp"
+#include "tests/support/refusal.hpp"
 #include "tests/support/temporary_directory.hpp"
 
 namespace plumb {

@@ -4,15 +4,12 @@
 #include <limits>
 
 #include "tests/io/huggingface/nf4_checkpoint.hpp"
+#include "tests/support/refusal.hpp"
 
 namespace plumb {
 namespace {
 
 using nlohmann::json;
-
-void expect_contains(const std::string& text, std::initializer_list<const char*> parts) {
-  for (const char* part : parts) EXPECT_NE(text.find(part), std::string::npos) << text << "\nlacks " << part;
-}
 
 class Nf4Refusal : public Nf4Checkpoint {};
 

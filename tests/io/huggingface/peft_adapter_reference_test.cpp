@@ -15,7 +15,7 @@ namespace {
 
 class PeftReference : public testing::TestWithParam<const char*> {
  protected:
-  void SetUp() override { PLUMB_NEEDS_REFERENCE(); }
+  void SetUp() override { SKIP_WITHOUT_REFERENCE_RECORDS(); }
 };
 
 TEST_P(PeftReference, IsReadAndWrittenBackToTheBit) {

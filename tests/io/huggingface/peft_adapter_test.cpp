@@ -11,6 +11,7 @@
 #include "io/huggingface/peft_export.hpp"
 #include "lib/base/check.hpp"
 #include "tests/io/huggingface/tiny_model.hpp"
+#include "tests/support/refusal.hpp"
 #include "tests/support/temporary_directory.hpp"
 
 namespace plumb {
@@ -18,10 +19,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-void expect_contains(const std::string& text, std::initializer_list<const char*> parts) {
-  for (const char* part : parts) EXPECT_NE(text.find(part), std::string::npos) << text << "\nlacks " << part;
-}
 
 LoraConfig every_part() {
   return {.base_model = "base",

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "lib/base/check.hpp"
-#include "tests/support/temporary_directory.hpp"
+#include "tests/support/refusal.hpp"
 
 namespace plumb {
 namespace {

@@ -7,6 +7,7 @@
 
 #include "lib/base/check.hpp"
 #include "tests/io/huggingface/tiny_model.hpp"
+#include "tests/support/refusal.hpp"
 
 namespace plumb {
 namespace {
@@ -30,10 +31,6 @@ Kinds kinds_in(const Adapter& adapter, int64_t layer) {
   for (const LoraTarget& target : adapter.targets)
     if (target.layer == layer) kinds.insert(target.kind);
   return kinds;
-}
-
-void expect_contains(const std::string& text, std::initializer_list<const char*> parts) {
-  for (const char* part : parts) EXPECT_NE(text.find(part), std::string::npos) << text << "\nlacks " << part;
 }
 
 TEST(PeftTargets, AreNamedByPath) {

@@ -4,6 +4,7 @@
 
 #include "lib/base/check.hpp"
 #include "tests/io/huggingface/byte_tokenizer.hpp"
+#include "tests/support/refusal.hpp"
 #include "tests/support/temporary_directory.hpp"
 
 namespace plumb {

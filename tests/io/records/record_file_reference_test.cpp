@@ -1,22 +1,17 @@
 // The awkward tables of csv-spectrum, and the rows of the reference data sets.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
 
 #include "io/records/record_file.hpp"
+#include "tests/support/reference.hpp"
 
 namespace plumb {
 namespace {
 
 using nlohmann::json;
-
-std::filesystem::path reference_folder() {
-  if (const char* folder = std::getenv("PLUMB_REFERENCE")) return folder;
-  return std::filesystem::path(PLUMB_SOURCE_DIR) / ".." / "shared" / "reference";
-}
 
 json read_table(const std::filesystem::path& path) {
   RecordReader reader(path.string(), index_records(path.string()));
@@ -26,8 +21,8 @@ json read_table(const std::filesystem::path& path) {
 }
 
 TEST(RecordFileReference, CsvSpectrumMeansWhatItSays) {
-  const std::filesystem::path folder = reference_folder() / "csv";
-  if (!std::filesystem::exists(folder)) GTEST_SKIP() << "no " << folder;
+  SKIP_WITHOUT_REFERENCE_RECORDS();
+  const std::filesystem::path folder = test::reference_file("csv");
   int num_files = 0;
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     const std::filesystem::path path = entry.path();
@@ -51,8 +46,8 @@ TEST(RecordFileReference, CsvSpectrumMeansWhatItSays) {
 }
 
 TEST(RecordFileReference, DataSetsHaveTheirRows) {
-  const std::filesystem::path folder = reference_folder() / "data";
-  if (!std::filesystem::exists(folder)) GTEST_SKIP() << "no " << folder;
+  SKIP_WITHOUT_REFERENCE_RECORDS();
+  const std::filesystem::path folder = test::reference_file("data");
   EXPECT_EQ(index_records((folder / "sft_columns.csv").string()).num_records, 2000);
   EXPECT_EQ(index_records((folder / "sft_alpaca.jsonl").string()).num_records, 999);
   EXPECT_EQ(index_records((folder / "pref_hh.jsonl").string()).num_records, 2308);

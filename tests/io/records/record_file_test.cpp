@@ -1,7 +1,6 @@
 #include "io/records/record_file.hpp"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -10,29 +9,13 @@
 #include <vector>
 
 #include "lib/base/check.hpp"
+#include "tests/support/refusal.hpp"
+#include "tests/support/temporary_directory.hpp"
 
 namespace plumb {
 namespace {
 
 using nlohmann::json;
-
-class TemporaryFile {
- public:
-  TemporaryFile(const std::string& name, const std::string& contents)
-      : folder_(std::filesystem::temp_directory_path() / ("plumb_record_file_" + std::to_string(::getpid()))),
-        path_((folder_ / name).string()) {
-    std::filesystem::create_directories(folder_);
-    std::ofstream(path_, std::ios::binary) << contents;
-  }
-  ~TemporaryFile() { std::filesystem::remove_all(folder_); }
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
-  const std::string& path() const { return path_; }
-
- private:
-  std::filesystem::path folder_;
-  std::string path_;
-};
 
 std::vector<Record> read_all(const std::string& path) {
   RecordReader reader(path, index_records(path));
@@ -43,15 +26,12 @@ std::vector<Record> read_all(const std::string& path) {
 
 /// What a file of this name and contents is refused with; "" if it is read.
 std::string refusal(const std::string& name, const std::string& contents) {
-  const TemporaryFile file(name, contents);
-  try {
-    read_all(file.path());
-  } catch (const DataError& error) {
-    const std::string message = error.what();
-    EXPECT_TRUE(message.starts_with(file.path())) << message;
-    return message.substr(std::min(message.size(), file.path().size()));
-  }
-  return "";
+  const TemporaryDirectory directory;
+  const std::string path = directory.write(name, contents);
+  const std::string message = refusal_of<DataError>([&] { read_all(path); });
+  if (message == kAccepted) return "";
+  EXPECT_TRUE(message.starts_with(path)) << message;
+  return message.substr(std::min(message.size(), path.size()));
 }
 
 void expect_refused(const std::string& name, const std::string& contents, const std::string& part) {
@@ -60,16 +40,19 @@ void expect_refused(const std::string& name, const std::string& contents, const 
 }
 
 TEST(RecordFile, CsvCellsAreStringsUnderTheirColumn) {
-  const TemporaryFile file("a.csv", "x,y\n1,two\n\"3\",\n");
-  const std::vector<Record> records = read_all(file.path());
+  const TemporaryDirectory directory;
+  const std::string file = directory.write("a.csv", "x,y\n1,two\n\"3\",\n");
+  const std::vector<Record> records = read_all(file);
   ASSERT_EQ(records.size(), 2u);
   EXPECT_EQ(records[0].object, json({{"x", "1"}, {"y", "two"}}));
   EXPECT_EQ(records[1].object, json({{"x", "3"}, {"y", ""}}));
 }
 
 TEST(RecordFile, CsvQuotedCellsHoldSeparatorsLineEndsAndQuotes) {
-  const TemporaryFile file("a.csv", "\xEF\xBB\xBFx,y\r\n\"a,b\",\"one\r\ntwo \"\"2\"\"\"\r\n5\" pipe,end");
-  const std::vector<Record> records = read_all(file.path());
+  const TemporaryDirectory directory;
+  const std::string file =
+      directory.write("a.csv", "\xEF\xBB\xBFx,y\r\n\"a,b\",\"one\r\ntwo \"\"2\"\"\"\r\n5\" pipe,end");
+  const std::vector<Record> records = read_all(file);
   ASSERT_EQ(records.size(), 2u);
   EXPECT_EQ(records[0].object, json({{"x", "a,b"}, {"y", "one\r\ntwo \"2\""}}));
   EXPECT_EQ(records[1].object, json({{"x", "5\" pipe"}, {"y", "end"}}));
@@ -79,23 +62,27 @@ TEST(RecordFile, CsvQuotedCellsHoldSeparatorsLineEndsAndQuotes) {
 }
 
 TEST(RecordFile, TsvKeepsCommas) {
-  const TemporaryFile file("a.TSV", "x\ty\na,b\tc\n");
-  EXPECT_EQ(read_all(file.path()).at(0).object, json({{"x", "a,b"}, {"y", "c"}}));
+  const TemporaryDirectory directory;
+  const std::string file = directory.write("a.TSV", "x\ty\na,b\tc\n");
+  EXPECT_EQ(read_all(file).at(0).object, json({{"x", "a,b"}, {"y", "c"}}));
 }
 
 TEST(RecordFile, BlankLinesAreNoRecords) {
-  const TemporaryFile csv("a.csv", "x\n\n1\r\n\r\n2\n\n");
-  EXPECT_EQ(read_all(csv.path()).size(), 2u);
-  const TemporaryFile jsonl("a.jsonl", "\n{\"a\":1}\n \t\r\n{\"a\":2}\n\n");
-  const std::vector<Record> records = read_all(jsonl.path());
+  const TemporaryDirectory directory;
+  const std::string csv = directory.write("a.csv", "x\n\n1\r\n\r\n2\n\n");
+  EXPECT_EQ(read_all(csv).size(), 2u);
+  const std::string jsonl = directory.write("a.jsonl", "\n{\"a\":1}\n \t\r\n{\"a\":2}\n\n");
+  const std::vector<Record> records = read_all(jsonl);
   ASSERT_EQ(records.size(), 2u);
   EXPECT_EQ(records[1].line, 4);
   EXPECT_EQ(records[1].record, 1);
 }
 
 TEST(RecordFile, JsonArrayElementsKnowTheirLine) {
-  const TemporaryFile file("a.json", " [\n {\"a\": \"]}\\\\\\\"{\"},{\n\"b\": [[1], {\"c\": null}]}\n,\n{} ]\n");
-  const std::vector<Record> records = read_all(file.path());
+  const TemporaryDirectory directory;
+  const std::string file =
+      directory.write("a.json", " [\n {\"a\": \"]}\\\\\\\"{\"},{\n\"b\": [[1], {\"c\": null}]}\n,\n{} ]\n");
+  const std::vector<Record> records = read_all(file);
   ASSERT_EQ(records.size(), 3u);
   EXPECT_EQ(records[0].object, json({{"a", "]}\\\"{"}}));
   EXPECT_EQ(records[1].object, json::parse(R"({"b": [[1], {"c": null}]})"));
@@ -104,10 +91,11 @@ TEST(RecordFile, JsonArrayElementsKnowTheirLine) {
 }
 
 TEST(RecordFile, ContentTellsTheFormatWhereTheNameDoesNot) {
-  const TemporaryFile lines("rows", "\xEF\xBB\xBF {\"a\":1}\n{\"a\":2}\n");
-  EXPECT_EQ(find_record_format(lines.path()), RecordFormat::kJsonLines);
-  const TemporaryFile array("rows.txt", "[{\"a\":1}]");
-  EXPECT_EQ(find_record_format(array.path()), RecordFormat::kJsonArray);
+  const TemporaryDirectory directory;
+  const std::string lines = directory.write("rows", "\xEF\xBB\xBF {\"a\":1}\n{\"a\":2}\n");
+  EXPECT_EQ(find_record_format(lines), RecordFormat::kJsonLines);
+  const std::string array = directory.write("rows.txt", "[{\"a\":1}]");
+  EXPECT_EQ(find_record_format(array), RecordFormat::kJsonArray);
   expect_refused("rows.bin", "a,b\n1,2\n", "expected a name in .csv");
   expect_refused("rows.parquet", "PAR1....", "got Parquet");
   expect_refused("rows.gz", "\x1F\x8B\b", "compressed");
@@ -144,12 +132,13 @@ TEST_P(RecordReaderTest, ReadsTheSameFromAnyRecordOn) {
   const RecordFormat format = name == "a.csv"     ? RecordFormat::kCsv
                               : name == "a.jsonl" ? RecordFormat::kJsonLines
                                                   : RecordFormat::kJsonArray;
-  const TemporaryFile file(name, ManyRecords::contents(format));
-  const RecordIndex index = index_records(file.path());
+  const TemporaryDirectory directory;
+  const std::string file = directory.write(name, ManyRecords::contents(format));
+  const RecordIndex index = index_records(file);
   ASSERT_EQ(index.num_records, ManyRecords::kNumRecords);
   EXPECT_EQ(index.offsets.size(), 5u);
 
-  RecordReader reader(file.path(), index);
+  RecordReader reader(file, index);
   std::vector<int64_t> lines;
   for (int i = 0; i < ManyRecords::kNumRecords; ++i) {
     const std::optional<Record> record = reader.next();
@@ -180,17 +169,19 @@ INSTANTIATE_TEST_SUITE_P(Formats, RecordReaderTest, testing::Values("a.csv", "a.
                          [](const auto& param_info) { return std::string(param_info.param + 2); });
 
 TEST(RecordReader, NamesFileLineAndRow) {
-  const TemporaryFile file("a.csv", "x\n\"1\n2\"\n3\n");
-  RecordReader reader(file.path(), index_records(file.path()));
+  const TemporaryDirectory directory;
+  const std::string file = directory.write("a.csv", "x\n\"1\n2\"\n3\n");
+  RecordReader reader(file, index_records(file));
   reader.seek(1);
-  EXPECT_EQ(reader.where(reader.next().value()), file.path() + ":4: row 1");
+  EXPECT_EQ(reader.where(reader.next().value()), file + ":4: row 1");
 }
 
 TEST(RecordReader, RefusesAFileThatChanged) {
-  const TemporaryFile file("a.jsonl", "{}\n{}\n");
-  const RecordIndex index = index_records(file.path());
-  std::ofstream(file.path(), std::ios::app) << "{}\n";
-  EXPECT_THROW(RecordReader(file.path(), index), DataError);
+  const TemporaryDirectory directory;
+  const std::string file = directory.write("a.jsonl", "{}\n{}\n");
+  const RecordIndex index = index_records(file);
+  std::ofstream(file, std::ios::app) << "{}\n";
+  EXPECT_THROW(RecordReader(file, index), DataError);
 }
 
 TEST(RecordFile, MalformedCsvIsRefusedWithItsPlace) {
@@ -264,15 +255,17 @@ TEST(RecordFile, UnreadablePathsAreInputOutputErrors) {
 }
 
 TEST(RecordIndex, SurvivesItsBytes) {
-  const TemporaryFile file("a.csv", ManyRecords::contents(RecordFormat::kCsv));
-  const RecordIndex index = index_records(file.path());
+  const TemporaryDirectory directory;
+  const std::string file = directory.write("a.csv", ManyRecords::contents(RecordFormat::kCsv));
+  const RecordIndex index = index_records(file);
   EXPECT_EQ(RecordIndex::from_bytes(index.to_bytes()), index);
   EXPECT_EQ(index.header, (std::vector<std::string>{"id", "text"}));
 }
 
 TEST(RecordIndex, RefusesForeignBytes) {
-  const TemporaryFile file("a.csv", "x,y\n1,2\n");
-  const std::string bytes = index_records(file.path()).to_bytes();
+  const TemporaryDirectory directory;
+  const std::string file = directory.write("a.csv", "x,y\n1,2\n");
+  const std::string bytes = index_records(file).to_bytes();
   for (size_t size = 0; size < bytes.size(); ++size) {
     EXPECT_THROW(RecordIndex::from_bytes(bytes.substr(0, size)), DataError) << size;
   }

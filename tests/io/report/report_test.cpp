@@ -11,6 +11,7 @@
 #include "io/report/run_summary.hpp"
 #include "lib/base/check.hpp"
 #include "tests/io/report/markup.hpp"
+#include "tests/support/refusal.hpp"
 #include "tests/support/temporary_directory.hpp"
 
 namespace plumb {

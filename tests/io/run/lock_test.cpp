@@ -18,6 +18,7 @@
 
 #include "io/run/process_identity.hpp"
 #include "lib/base/check.hpp"
+#include "tests/support/refusal.hpp"
 #include "tests/support/temporary_directory.hpp"
 
 namespace plumb::test {
@@ -35,12 +36,7 @@ class RunLockTest : public testing::Test {
     directory_.write("run/job.lock", to_json(owner).dump() + "\n");
   }
   std::string refusal(double heartbeat_seconds = kBeatSeconds) const {
-    try {
-      const RunLock lock(run(), heartbeat_seconds);
-    } catch (const UsageError& error) {
-      return error.what();
-    }
-    return "";
+    return refusal_of<UsageError>([&] { const RunLock lock(run(), heartbeat_seconds); });
   }
   static ProcessIdentity elsewhere() {
     ProcessIdentity owner = this_process();
@@ -63,7 +59,7 @@ TEST_F(RunLockTest, OneHoldsItAndItGoesWithItsOwner) {
     EXPECT_TRUE(is_locked()) << "whoever is refused leaves it";
   }
   EXPECT_FALSE(is_locked());
-  EXPECT_EQ(refusal(), "");
+  EXPECT_EQ(refusal(), kAccepted);
 }
 
 TEST_F(RunLockTest, WhatTheLauncherOfAKilledJobLeftIsRemoved) {
@@ -113,7 +109,7 @@ TEST_F(RunLockTest, AProcessIdThatIsUsedAgainIsNotTheOwner) {
   ProcessIdentity owner = this_process();
   owner.started -= 1;
   write_lock(owner);
-  EXPECT_EQ(refusal(), "");
+  EXPECT_EQ(refusal(), kAccepted);
 }
 
 TEST_F(RunLockTest, OnAnotherHostAHeartbeatThatMovesKeepsIt) {
@@ -133,14 +129,14 @@ TEST_F(RunLockTest, OnAnotherHostAHeartbeatThatMovesKeepsIt) {
 
 TEST_F(RunLockTest, OnAnotherHostAHeartbeatThatRestsGivesItUp) {
   write_lock(elsewhere());
-  EXPECT_EQ(refusal(), "");
+  EXPECT_EQ(refusal(), kAccepted);
 }
 
 TEST_F(RunLockTest, WhatIsNoLockIsTakenOverWhenNobodyRenewsIt) {
   for (const char* text : {"", "{", "[1]", "{\"pid\": \"x\", \"host\": 3}"}) {
     std::filesystem::create_directories(run());
     directory_.write("run/job.lock", text);
-    EXPECT_EQ(refusal(), "") << text;
+    EXPECT_EQ(refusal(), kAccepted) << text;
   }
 }
 

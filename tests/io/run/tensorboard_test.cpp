@@ -11,6 +11,7 @@
 
 #include "io/run/metrics_log.hpp"
 #include "lib/base/check.hpp"
+#include "tests/support/refusal.hpp"
 #include "tests/support/temporary_directory.hpp"
 
 namespace plumb {

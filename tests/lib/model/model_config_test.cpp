@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "lib/base/check.hpp"
+#include "tests/support/refusal.hpp"
 
 namespace plumb {
 namespace {
@@ -32,19 +33,10 @@ json without(json config, const char* key) {
 ModelConfig parse(const json& config) { return parse_model_config(config.dump(), "config.json"); }
 
 std::string refusal(const std::string& text) {
-  try {
-    parse_model_config(text, "config.json");
-  } catch (const DataError& error) {
-    return error.what();
-  }
-  return "accepted";
+  return refusal_of<DataError>([&] { parse_model_config(text, "config.json"); });
 }
 
 std::string refusal(const json& config) { return refusal(config.dump()); }
-
-void expect_contains(const std::string& text, std::initializer_list<const char*> parts) {
-  for (const char* part : parts) EXPECT_NE(text.find(part), std::string::npos) << text << "\nlacks " << part;
-}
 
 TEST(ModelConfig, TakesLlamaDefaultsForAbsentKeys) {
   const ModelConfig config =

@@ -48,7 +48,7 @@ struct Golden {
 };
 
 TEST_P(ForwardReference, IsThatOfTransformers) {
-  PLUMB_NEEDS_REFERENCE();
+  SKIP_WITHOUT_REFERENCE_RECORDS();
   const std::string name = std::string("models/") + GetParam();
   const Golden golden(name);
   const LoadedModel model(test::reference_file(name), at::kFloat);
@@ -86,7 +86,7 @@ double bfloat16_bound(int64_t num_layers) {
 }
 
 TEST_P(ForwardReference, InBFloat16IsNearThatInFloat32) {
-  PLUMB_NEEDS_REFERENCE();
+  SKIP_WITHOUT_REFERENCE_RECORDS();
   const std::string name = std::string("models/") + GetParam();
   EXPECT_LE(bfloat16_cost(test::reference_file(name), Golden(name).batch), bfloat16_bound(3));
 }
@@ -107,7 +107,7 @@ struct Story {
 };
 
 TEST(StoriesReference, LogitsAreThoseOfTheFloat64Forward) {
-  PLUMB_NEEDS_REFERENCE();
+  SKIP_WITHOUT_REFERENCE_RECORDS();
   const Story story;
   const LoadedModel model(story.directory, at::kFloat);
   const at::Tensor got = logits_of(model, hidden_states(model, pack({story.ids})));
@@ -116,7 +116,7 @@ TEST(StoriesReference, LogitsAreThoseOfTheFloat64Forward) {
 }
 
 TEST(StoriesReference, LogitsDoNotDependOnWhatElseIsPacked) {
-  PLUMB_NEEDS_REFERENCE();
+  SKIP_WITHOUT_REFERENCE_RECORDS();
   const Story story;
   const LoadedModel model(story.directory, at::kFloat);
   const std::vector<int64_t> head(story.ids.begin(), story.ids.begin() + 9);
@@ -126,7 +126,7 @@ TEST(StoriesReference, LogitsDoNotDependOnWhatElseIsPacked) {
 }
 
 TEST(StoriesReference, InBFloat16IsNearThatInFloat32) {
-  PLUMB_NEEDS_REFERENCE();
+  SKIP_WITHOUT_REFERENCE_RECORDS();
   const Story story;
   EXPECT_LE(bfloat16_cost(story.directory, pack({story.ids})), bfloat16_bound(5));
 }

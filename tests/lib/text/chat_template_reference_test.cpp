@@ -1,30 +1,25 @@
 // Every conversation that transformers rendered with the chat templates of released models, byte for byte.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
 
 #include "lib/base/check.hpp"
 #include "lib/text/chat_template.hpp"
+#include "tests/support/reference.hpp"
 
 namespace plumb {
 namespace {
 
-std::filesystem::path reference_dir() {
-  const char* given = std::getenv("PLUMB_REFERENCE");
-  return given ? given : std::filesystem::path(PLUMB_SOURCE_DIR) / "../shared/reference";
-}
-
 class ChatTemplateReference : public testing::TestWithParam<const char*> {};
 
 TEST_P(ChatTemplateReference, RendersWhatTransformersRenders) {
-  const auto config_path = reference_dir() / "chat" / (std::string(GetParam()) + ".json");
-  if (!std::filesystem::exists(config_path)) GTEST_SKIP() << "no reference data at " << config_path;
-  const auto config = nlohmann::json::parse(std::ifstream(config_path));
+  SKIP_WITHOUT_REFERENCE_RECORDS();
+  const std::string record = "chat/" + std::string(GetParam());
+  const auto config = test::reference_json(record + ".json");
   const auto chat = ChatTemplate::from_jinja(config["chat_template"].get<std::string>(), "<s>", "</s>");
-  std::ifstream rows(std::filesystem::path(config_path).replace_extension(".jsonl"));
+  std::istringstream rows(test::reference_text(record + ".jsonl"));
   size_t num_rows = 0;
   for (std::string line; std::getline(rows, line); ++num_rows) {
     const auto row = nlohmann::json::parse(line);

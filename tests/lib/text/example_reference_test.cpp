@@ -1,35 +1,26 @@
 // Every tokenized row and label that TRL made of the reference data sets.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
+#include <sstream>
 #include <string>
+#include <vector>
 
 #include "lib/text/example.hpp"
+#include "tests/support/reference.hpp"
 
 namespace plumb {
 namespace {
 
 using nlohmann::json;
 
-std::filesystem::path reference_folder() {
-  if (const char* folder = std::getenv("PLUMB_REFERENCE")) return folder;
-  return std::filesystem::path(PLUMB_SOURCE_DIR) / ".." / "shared" / "reference";
+Tokenizer load_tokenizer(const std::string& model) {
+  const std::string folder = "models/" + model + "/";
+  return Tokenizer::from_json(test::reference_text(folder + "tokenizer.json"),
+                              test::reference_text(folder + "tokenizer_config.json"));
 }
 
-std::string read_text(const std::filesystem::path& path) {
-  std::ifstream stream(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
-
-Tokenizer load_tokenizer(const std::filesystem::path& folder) {
-  return Tokenizer::from_json(read_text(folder / "tokenizer.json"), read_text(folder / "tokenizer_config.json"));
-}
-
-std::vector<json> read_rows(const std::filesystem::path& path, size_t num_rows) {
-  std::ifstream stream(path);
+std::vector<json> read_rows(const std::string& name, size_t num_rows) {
+  std::istringstream stream(test::reference_text("data/" + name));
   std::vector<json> rows;
   for (std::string line; rows.size() < num_rows && std::getline(stream, line);) rows.push_back(json::parse(line));
   return rows;
@@ -45,12 +36,10 @@ SftExample tokenize_row(const json& row, const json& first_row, const Tokenizer&
 class SftExampleReferenceTest : public testing::TestWithParam<const char*> {};
 
 TEST_P(SftExampleReferenceTest, TokensAndLabelsAreThoseOfTrl) {
-  const std::filesystem::path folder = reference_folder();
-  if (!std::filesystem::exists(folder)) GTEST_SKIP() << "no " << folder;
-  const json golden = json::parse(read_text(folder / "golden" / (std::string(GetParam()) + ".json")));
-  const Tokenizer tokenizer = load_tokenizer(folder / "models" / golden.at("model").get<std::string>());
-  const std::vector<json> rows =
-      read_rows(folder / "data" / golden.at("data").get<std::string>(), golden.at("args").at("rows"));
+  SKIP_WITHOUT_REFERENCE_RECORDS();
+  const json golden = test::reference_json("golden/" + std::string(GetParam()) + ".json");
+  const Tokenizer tokenizer = load_tokenizer(golden.at("model"));
+  const std::vector<json> rows = read_rows(golden.at("data"), golden.at("args").at("rows"));
   SftOptions options;
   options.max_length = golden.at("args").at("max_length");
 
@@ -74,11 +63,10 @@ INSTANTIATE_TEST_SUITE_P(Runs, SftExampleReferenceTest,
                          [](const auto& param_info) { return std::string(param_info.param); });
 
 TEST(SftExampleReference, AlpacaColumnsMakeTheSameTokensAsTheRenderedRows) {
-  const std::filesystem::path folder = reference_folder();
-  if (!std::filesystem::exists(folder)) GTEST_SKIP() << "no " << folder;
-  const Tokenizer tokenizer = load_tokenizer(folder / "models" / "stories260K");
-  const std::vector<json> rendered = read_rows(folder / "data" / "sft_alpaca.jsonl", 200);
-  const std::vector<json> columns = read_rows(folder / "data" / "sft_alpaca_columns.jsonl", 200);
+  SKIP_WITHOUT_REFERENCE_RECORDS();
+  const Tokenizer tokenizer = load_tokenizer("stories260K");
+  const std::vector<json> rendered = read_rows("sft_alpaca.jsonl", 200);
+  const std::vector<json> columns = read_rows("sft_alpaca_columns.jsonl", 200);
   ASSERT_EQ(rendered.size(), 200u);
   for (size_t i = 0; i < rendered.size(); ++i) {
     const SftExample expected = tokenize_row(rendered[i], rendered[0], tokenizer, {});

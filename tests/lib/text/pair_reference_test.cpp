@@ -45,7 +45,7 @@ std::vector<int32_t> joined(const json& row, const char* begin, const char* end,
 class DpoReferenceTest : public testing::TestWithParam<const char*> {};
 
 TEST_P(DpoReferenceTest, PairsAreThoseOfTrl) {
-  PLUMB_NEEDS_REFERENCE();
+  SKIP_WITHOUT_REFERENCE_RECORDS();
   const json record = test::reference_json(std::string("golden/") + GetParam() + ".json");
   PairOptions options;
   options.max_length = record.at("args").at("max_length");
@@ -69,7 +69,7 @@ INSTANTIATE_TEST_SUITE_P(Runs, DpoReferenceTest,
 class RewardReferenceTest : public testing::TestWithParam<const char*> {};
 
 TEST_P(RewardReferenceTest, PairsAreThoseOfTrl) {
-  PLUMB_NEEDS_REFERENCE();
+  SKIP_WITHOUT_REFERENCE_RECORDS();
   const json record = test::reference_json(std::string("golden/") + GetParam() + ".json");
   PairOptions options;
   options.max_length = record.at("args").at("max_length");

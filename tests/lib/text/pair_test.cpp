@@ -6,6 +6,7 @@
 
 #include "lib/base/check.hpp"
 #include "tests/io/huggingface/byte_tokenizer.hpp"
+#include "tests/support/refusal.hpp"
 
 namespace plumb {
 namespace {
@@ -35,17 +36,10 @@ json turn(const char* role, const char* content) { return {{"role", role}, {"con
 template <class Error>
 std::string refusal(const json& first_row, const json& row) {
   const RowTemplate chat = turns();
-  try {
-    render_pair(row, find_row_format(first_row, {}, kWhere), &chat, {}, kWhere);
-  } catch (const Error& error) {
-    EXPECT_TRUE(std::string_view(error.what()).starts_with(kWhere)) << error.what();
-    return error.what();
-  }
-  return "not refused";
-}
-
-void expect_in(const std::string& message, const std::string& part) {
-  EXPECT_NE(message.find(part), std::string::npos) << message << "\nlacks " << part;
+  const std::string message =
+      message_of<Error>([&] { render_pair(row, find_row_format(first_row, {}, kWhere), &chat, {}, kWhere); });
+  EXPECT_TRUE(message.starts_with(kWhere)) << message;
+  return message;
 }
 
 /// Ids of bytes; "</s>" is a control token.
@@ -145,24 +139,25 @@ TEST(PairText, MarginIsANumber) {
   EXPECT_EQ(render_row(row("1.5")).margin, 1.5);  // as tables have it
   EXPECT_FALSE(render_row(row(nullptr)).margin);
   for (const json& bad : {json("1.5x"), json(""), json("nan"), json("1e999"), json(true), json::array(), json()}) {
-    expect_in(refusal<DataError>(row(1), row(bad)), "column \"margin\": expected a finite number, got");
+    expect_contains(refusal<DataError>(row(1), row(bad)), {"column \"margin\": expected a finite number, got"});
   }
 }
 
 TEST(PairText, RowsUnlikeTheFirstAreRefused) {
   const json text = {{"prompt", "p"}, {"chosen", "c"}, {"rejected", "r"}};
   const json whole = {{"chosen", "pc"}, {"rejected", "pr"}};
-  expect_in(refusal<DataError>(text, whole), "expected a column \"prompt\" as in the first row");
-  expect_in(refusal<DataError>(whole, text), "expected no column \"prompt\"");
-  expect_in(refusal<DataError>(text, {{"prompt", "p"}, {"chosen", "c"}}), "expected a column \"rejected\"");
-  expect_in(refusal<DataError>(text, {{"prompt", "p"}, {"chosen", 3}, {"rejected", "r"}}),
-            "column \"chosen\": expected text, got number");
-  expect_in(refusal<DataError>(text, {{"prompt", nullptr}, {"chosen", "c"}, {"rejected", "r"}}), "expected text, got");
+  expect_contains(refusal<DataError>(text, whole), {"expected a column \"prompt\" as in the first row"});
+  expect_contains(refusal<DataError>(whole, text), {"expected no column \"prompt\""});
+  expect_contains(refusal<DataError>(text, {{"prompt", "p"}, {"chosen", "c"}}), {"expected a column \"rejected\""});
+  expect_contains(refusal<DataError>(text, {{"prompt", "p"}, {"chosen", 3}, {"rejected", "r"}}),
+                  {"column \"chosen\": expected text, got number"});
+  expect_contains(refusal<DataError>(text, {{"prompt", nullptr}, {"chosen", "c"}, {"rejected", "r"}}),
+                  {"expected text, got"});
   const json turns_row = {{"chosen", {turn("user", "q")}}, {"rejected", {turn("user", "r")}}};
-  expect_in(refusal<DataError>(turns_row, {{"chosen", json::array()}, {"rejected", {turn("user", "r")}}}),
-            "expected 1 to 4096 messages, got 0");
-  expect_in(refusal<DataError>(text, json::array()), "expected an object");
-  expect_in(refusal<UsageError>({{"text", "a"}}, {{"text", "a"}}), "expected preference pairs");
+  expect_contains(refusal<DataError>(turns_row, {{"chosen", json::array()}, {"rejected", {turn("user", "r")}}}),
+                  {"expected 1 to 4096 messages, got 0"});
+  expect_contains(refusal<DataError>(text, json::array()), {"expected an object"});
+  expect_contains(refusal<UsageError>({{"text", "a"}}, {{"text", "a"}}), {"expected preference pairs"});
 }
 
 TEST(PairExample, BothTextsAreTokenizedWholeAndEndInEos) {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "lib/base/check.hpp"
+#include "tests/support/refusal.hpp"
 
 namespace plumb {
 namespace {
@@ -18,16 +19,7 @@ RowFormat format_of(const char* row, const Columns& columns = {}, RowUse use = R
 
 template <class Error>
 std::string refusal(const char* row, const Columns& columns = {}, RowUse use = RowUse::kAny) {
-  try {
-    format_of(row, columns, use);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "not refused";
-}
-
-void expect_in(const std::string& message, const std::string& part) {
-  EXPECT_NE(message.find(part), std::string::npos) << message;
+  return message_of<Error>([&] { format_of(row, columns, use); });
 }
 
 TEST(RowFormat, ColumnsTellTheShape) {
@@ -51,9 +43,10 @@ TEST(RowFormat, UseDecidesBetweenPairsAndMessages) {
   const char* row = R"({"prompt": "", "chosen": [], "rejected": [], "messages": [], "score": 1})";
   EXPECT_EQ(format_of(row, {}, RowUse::kSft).shape, RowShape::kMessages);
   EXPECT_EQ(format_of(row, {}, RowUse::kPreference).shape, RowShape::kPreference);
-  expect_in(refusal<DataError>(R"({"chosen": "", "rejected": ""})", {}, RowUse::kSft), "columns of SFT rows");
-  expect_in(refusal<DataError>(R"({"chosen": "", "rejected": ""})", {}, RowUse::kSft), "pairs are for reward and dpo");
-  expect_in(refusal<DataError>(R"({"text": ""})", {}, RowUse::kPreference), "columns of preference rows");
+  expect_contains(refusal<DataError>(R"({"chosen": "", "rejected": ""})", {}, RowUse::kSft), {"columns of SFT rows"});
+  expect_contains(refusal<DataError>(R"({"chosen": "", "rejected": ""})", {}, RowUse::kSft),
+                  {"pairs are for reward and dpo"});
+  expect_contains(refusal<DataError>(R"({"text": ""})", {}, RowUse::kPreference), {"columns of preference rows"});
 }
 
 TEST(RowFormat, ARenderedCopyInTextIsNotPreferred) {
@@ -92,20 +85,20 @@ TEST(RowFormat, OverridesNameColumns) {
 TEST(RowFormat, UnknownColumnsAreListedWithTheNearestRole) {
   const std::string message = refusal<DataError>(R"({"instructions": "", "output": ""})");
   EXPECT_TRUE(message.starts_with("a.jsonl:1: row 0: expected the columns of known rows: prompt+chosen+rejected, "));
-  expect_in(message, "got columns: instructions, output");
-  expect_in(message, "--columns instruction=instructions");
-  expect_in(refusal<DataError>(R"({"xyzzyx": ""})"), "name them with --columns role=name,...");
-  expect_in(refusal<DataError>("[1]"), "expected an object, got array");
+  expect_contains(message, {"got columns: instructions, output"});
+  expect_contains(message, {"--columns instruction=instructions"});
+  expect_contains(refusal<DataError>(R"({"xyzzyx": ""})"), {"name them with --columns role=name,..."});
+  expect_contains(refusal<DataError>("[1]"), {"expected an object, got array"});
 }
 
 TEST(RowFormat, BadOverridesAreUsageErrors) {
   const char* row = R"({"question": "", "answer": ""})";
-  expect_in(refusal<UsageError>(row, {{"promt", "question"}}), "unknown role \"promt\"");
-  expect_in(refusal<UsageError>(row, {{"promt", "question"}}), "did you mean \"prompt\"?");
-  expect_in(refusal<UsageError>(row, {{"prompt", "qestion"}}), "did you mean \"question\"?");
-  expect_in(refusal<UsageError>(row, {{"prompt", "answer"}, {"completion", "answer"}}), "two roles");
-  expect_in(refusal<UsageError>(row, {{"messages", "answer"}, {"conversations", "question"}}), "got several");
-  expect_in(refusal<UsageError>(row, {{"prompt", "question"}}), "expected the columns of known rows");
+  expect_contains(refusal<UsageError>(row, {{"promt", "question"}}), {"unknown role \"promt\""});
+  expect_contains(refusal<UsageError>(row, {{"promt", "question"}}), {"did you mean \"prompt\"?"});
+  expect_contains(refusal<UsageError>(row, {{"prompt", "qestion"}}), {"did you mean \"question\"?"});
+  expect_contains(refusal<UsageError>(row, {{"prompt", "answer"}, {"completion", "answer"}}), {"two roles"});
+  expect_contains(refusal<UsageError>(row, {{"messages", "answer"}, {"conversations", "question"}}), {"got several"});
+  expect_contains(refusal<UsageError>(row, {{"prompt", "question"}}), {"expected the columns of known rows"});
 }
 
 TEST(ColumnsOption, IsAListOfAssignments) {

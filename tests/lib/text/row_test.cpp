@@ -5,6 +5,7 @@
 #include <string>
 
 #include "lib/base/check.hpp"
+#include "tests/support/refusal.hpp"
 
 namespace plumb {
 namespace {
@@ -27,17 +28,11 @@ RowTemplate turns(const char* source = kPlainTurns) { return {ChatTemplate::from
 /// What `row` is refused with, in a data set whose first row is `first_row`.
 std::string refusal(const char* first_row, const char* row, const SftOptions& options = {}) {
   const RowTemplate chat = turns();
-  try {
+  const std::string message = message_of<DataError>([&] {
     render_sft(json::parse(row), find_row_format(json::parse(first_row), {}, kWhere), &chat, options, kWhere);
-  } catch (const DataError& error) {
-    EXPECT_TRUE(std::string_view(error.what()).starts_with(kWhere)) << error.what();
-    return error.what();
-  }
-  return "not refused";
-}
-
-void expect_in(const std::string& message, const std::string& part) {
-  EXPECT_NE(message.find(part), std::string::npos) << message;
+  });
+  EXPECT_TRUE(message.starts_with(kWhere)) << message;
+  return message;
 }
 
 std::vector<std::string> pieces(const std::string& text, const std::vector<ByteRange>& ranges) {
@@ -165,26 +160,33 @@ TEST(SftText, PreferencePairsAreNotRendered) {
 
 TEST(SftText, BadCellsAreRefusedWithTheirPlace) {
   const char* pair = R"({"prompt": "", "completion": ""})";
-  expect_in(refusal(pair, R"({"prompt": "a"})"),
-            "expected a column \"completion\" as in the first row, got columns: prompt");
-  expect_in(refusal(pair, R"({"prompt": "a", "completion": 3})"), "column \"completion\": expected text, got number");
-  expect_in(refusal(pair, R"({"prompt": null, "completion": "a"})"), "column \"prompt\": expected text, got null");
-  expect_in(refusal(pair, R"({"prompt": [], "completion": "a"})"), "column \"prompt\": expected text, got array");
-  expect_in(refusal(R"({"instruction": "", "output": ""})", R"({"instruction": "", "input": 1, "output": ""})"),
-            "column \"input\": expected text, got number");
+  expect_contains(refusal(pair, R"({"prompt": "a"})"),
+                  {"expected a column \"completion\" as in the first row, got columns: prompt"});
+  expect_contains(refusal(pair, R"({"prompt": "a", "completion": 3})"),
+                  {"column \"completion\": expected text, got number"});
+  expect_contains(refusal(pair, R"({"prompt": null, "completion": "a"})"),
+                  {"column \"prompt\": expected text, got null"});
+  expect_contains(refusal(pair, R"({"prompt": [], "completion": "a"})"),
+                  {"column \"prompt\": expected text, got array"});
+  expect_contains(refusal(R"({"instruction": "", "output": ""})", R"({"instruction": "", "input": 1, "output": ""})"),
+                  {"column \"input\": expected text, got number"});
 }
 
 TEST(SftText, BadMessagesAreRefusedWithTheirPlace) {
   const char* first = R"({"messages": []})";
-  expect_in(refusal(first, R"({"messages": "hi"})"), "column \"messages\": expected a list of messages, got string");
-  expect_in(refusal(first, R"({"messages": []})"), "expected 1 to 4096 messages, got 0");
-  expect_in(refusal(first, R"({"messages": [1]})"), "message 0: expected an object, got number");
-  expect_in(refusal(first, R"({"messages": [{"role": "user"}]})"), "message 0: expected the keys role and content");
-  expect_in(refusal(first, R"({"messages": [{"role": "user", "content": null}]})"), "content: expected text, got null");
-  expect_in(refusal(first, R"({"messages": [{"role": "bot", "content": ""}]})"), "got \"bot\"");
-  expect_in(refusal(first, R"({"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]})"),
-            "tool_calls: expected role and content only");
-  expect_in(refusal(first, R"({"messages": [{"role": "user", "content": ""}], "tools": [{}]})"), "column \"tools\"");
+  expect_contains(refusal(first, R"({"messages": "hi"})"),
+                  {"column \"messages\": expected a list of messages, got string"});
+  expect_contains(refusal(first, R"({"messages": []})"), {"expected 1 to 4096 messages, got 0"});
+  expect_contains(refusal(first, R"({"messages": [1]})"), {"message 0: expected an object, got number"});
+  expect_contains(refusal(first, R"({"messages": [{"role": "user"}]})"),
+                  {"message 0: expected the keys role and content"});
+  expect_contains(refusal(first, R"({"messages": [{"role": "user", "content": null}]})"),
+                  {"content: expected text, got null"});
+  expect_contains(refusal(first, R"({"messages": [{"role": "bot", "content": ""}]})"), {"got \"bot\""});
+  expect_contains(refusal(first, R"({"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]})"),
+                  {"tool_calls: expected role and content only"});
+  expect_contains(refusal(first, R"({"messages": [{"role": "user", "content": ""}], "tools": [{}]})"),
+                  {"column \"tools\""});
 }
 
 Tokenizer tiny_tokenizer(const std::string& config) {

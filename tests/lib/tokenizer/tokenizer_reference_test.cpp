@@ -1,42 +1,28 @@
 // Every id and every decoded text that the Hugging Face tokenizers library recorded, from the reference directory.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 
 #include "lib/tokenizer/tokenizer.hpp"
+#include "tests/support/reference.hpp"
 
 namespace plumb {
 namespace {
 
-std::filesystem::path reference_dir() {
-  const char* set = std::getenv("PLUMB_REFERENCE");
-  return set != nullptr ? std::filesystem::path(set) : std::filesystem::path(PLUMB_SOURCE_DIR) / "../shared/reference";
-}
-
-std::string read_file(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
 class TokenizerReference : public testing::TestWithParam<const char*> {
  protected:
-  void SetUp() override {
-    dir_ = reference_dir() / GetParam();
-    if (!std::filesystem::exists(dir_ / "vectors.jsonl")) GTEST_SKIP() << "no " << dir_;
+  void SetUp() override { SKIP_WITHOUT_REFERENCE_RECORDS(); }
+  static std::string record(const std::string& name) {
+    return test::reference_text(std::string(GetParam()) + "/" + name);
   }
-  std::filesystem::path dir_;
 };
 
 TEST_P(TokenizerReference, MatchesEveryRecordedIdAndText) {
-  const Tokenizer tokenizer = Tokenizer::from_json(read_file(dir_ / "tokenizer.json"));
-  std::ifstream lines(dir_ / "vectors.jsonl");
+  const Tokenizer tokenizer = Tokenizer::from_json(record("tokenizer.json"));
+  std::istringstream lines(record("vectors.jsonl"));
   size_t num_lines = 0;
   for (std::string line; std::getline(lines, line); ++num_lines) {
     const nlohmann::json vector = nlohmann::json::parse(line);
@@ -50,10 +36,10 @@ TEST_P(TokenizerReference, MatchesEveryRecordedIdAndText) {
 
 // A chat template renders control tokens, messages do not: the same bytes must give other ids.
 TEST_P(TokenizerReference, SpecialTokensOfUsersStayTextAndRoundTrip) {
-  const std::string config = std::filesystem::exists(dir_ / "tokenizer_config.json")
-                                 ? read_file(dir_ / "tokenizer_config.json")
-                                 : std::string();
-  const Tokenizer tokenizer = Tokenizer::from_json(read_file(dir_ / "tokenizer.json"), config);
+  const std::string config_name = "tokenizer_config.json";
+  const bool has_config = std::filesystem::exists(test::reference_file(GetParam() + ("/" + config_name)));
+  const std::string config = has_config ? record(config_name) : "";
+  const Tokenizer tokenizer = Tokenizer::from_json(record("tokenizer.json"), config);
   for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
     if (!tokenizer.is_special(id)) continue;
     const std::string text = tokenizer.decode(std::vector<int32_t>{id});

@@ -1,0 +1,30 @@
+// What a run leaves that must not depend on the number of ranks, on kills or on restarts: every metric, as text, and
+// every byte of the exported weights.
+#pragma once
+
+#include <iosfwd>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace plumb::test {
+
+struct Outcome {
+  std::vector<std::string> metrics;  // lines of metrics.jsonl, without times and memory
+  std::string weights;               // of the model or adapter; "" before the export
+
+  bool operator==(const Outcome&) const = default;
+};
+
+void PrintTo(const Outcome& outcome, std::ostream* out);
+
+/// output_dir: of a run that may have been killed. Throws std::runtime_error if it holds no metrics.jsonl.
+Outcome read_outcome(const std::string& output_dir);
+
+/// By stage, of the output_dir of a pipeline. Stages that have exported nothing are left out.
+std::map<std::string, Outcome> read_outcomes(const std::string& output_dir);
+
+/// "" if both are equal, else the first difference.
+std::string difference(const std::map<std::string, Outcome>& got, const std::map<std::string, Outcome>& expected);
+
+}  // namespace plumb::test

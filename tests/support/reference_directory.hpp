@@ -1,0 +1,24 @@
+// Where the reference records are: in PLUMB_REFERENCE, or in ../shared/reference beside the source tree.
+#pragma once
+
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+
+namespace plumb::test {
+
+inline std::string reference_directory() {
+  const char* named = std::getenv("PLUMB_REFERENCE");
+  return named ? named : std::string(PLUMB_SOURCE_DIR) + "/../shared/reference";
+}
+
+inline bool has_reference_records() { return std::filesystem::is_directory(reference_directory()); }
+
+/// Where the records' place exists or is named, tests must find them there; PLUMB_REFERENCE= (empty) is for runs
+/// without records.
+inline bool expects_reference_records() {
+  const char* named = std::getenv("PLUMB_REFERENCE");
+  return named ? *named != '\0' : std::filesystem::is_directory(std::string(PLUMB_SOURCE_DIR) + "/../shared");
+}
+
+}  // namespace plumb::test

@@ -1,0 +1,75 @@
+// A skipped test is not a passed one, and a test of reference records that are there may not skip.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "tests/support/run_program.hpp"
+#include "tests/support/temporary_directory.hpp"
+#include "tests/support/verdict.hpp"
+
+namespace plumb::test {
+namespace {
+
+class Verdict : public testing::Test {
+ protected:
+  void SetUp() override { records_.write("record.txt", "recorded"); }
+
+  /// The exit code of the sample with these of its tests, "" for the folder of a run without records.
+  static int exit_code_of(const std::string& tests, const std::string& reference, bool is_reference_test = true) {
+    RunOptions options;
+    options.environment = {{"PLUMB_REFERENCE", reference}, {"GTEST_FILTER", "VerdictSample." + tests}};
+    if (is_reference_test) options.environment["PLUMB_IS_REFERENCE_TEST"] = "1";
+    return run_program({PLUMB_VERDICT_SAMPLE}, options).exit_code;
+  }
+
+  const TemporaryDirectory records_;
+};
+
+TEST_F(Verdict, WithoutRecordsATestThatNeedsThemIsSkippedAndNotPassed) {
+  EXPECT_EQ(exit_code_of("ReadsARecord", ""), kSkipped);
+  EXPECT_EQ(exit_code_of("ReadsARecord", records_.path()), kPassed);
+}
+
+TEST_F(Verdict, WhereRecordsAreExpectedASkipFails) {
+  EXPECT_EQ(exit_code_of("ReadsARecord", records_ / "absent"), kFailed);
+  EXPECT_EQ(exit_code_of("ReadsARecord:VerdictSample.Skips", records_.path()), kFailed);
+}
+
+TEST_F(Verdict, ARecordThatIsMissingFails) {
+  std::filesystem::remove(records_ / "record.txt");
+  EXPECT_EQ(exit_code_of("ReadsARecord", records_.path()), kFailed);
+}
+
+TEST_F(Verdict, AFailureIsNotHiddenByASkip) {
+  EXPECT_EQ(exit_code_of("Skips:VerdictSample.Fails", ""), kFailed);
+  EXPECT_EQ(exit_code_of("Skips:VerdictSample.Passes", "", false), kSkipped);
+  EXPECT_EQ(exit_code_of("Passes", "", false), kPassed);
+}
+
+TEST_F(Verdict, CtestTakesTheExitCodeOfEveryTestProgram) {
+  const RunResult shown = run_program({PLUMB_CTEST, "--test-dir", PLUMB_BUILD_DIR, "--show-only=json-v1"});
+  ASSERT_EQ(shown.exit_code, 0) << shown.err;
+  const nlohmann::json list = nlohmann::json::parse(shown.out);
+  int num_programs = 0, num_reference_tests = 0;
+  for (const nlohmann::json& test : list.at("tests")) {
+    const std::string name = test.at("name");
+    if (name.starts_with("style.") || name.starts_with("slurm.") || name.starts_with("fuzz.") ||
+        name.starts_with("faults."))
+      continue;
+    nlohmann::json properties = nlohmann::json::object();
+    for (const nlohmann::json& property : test.at("properties"))
+      properties[property.at("name").get<std::string>()] = property.at("value");
+    EXPECT_EQ(properties.value("SKIP_RETURN_CODE", 0), kSkipped) << name;
+    const std::string environment = properties["ENVIRONMENT"].dump(), labels = properties["LABELS"].dump();
+    const bool is_reference_test = environment.find("PLUMB_IS_REFERENCE_TEST=1") != std::string::npos;
+    EXPECT_EQ(labels.find("\"reference\"") != std::string::npos, is_reference_test) << name;
+    ++num_programs;
+    num_reference_tests += is_reference_test ? 1 : 0;
+  }
+  EXPECT_GE(num_programs, 100);
+  EXPECT_GE(num_reference_tests, 19);
+}
+
+}  // namespace
+}  // namespace plumb::test
