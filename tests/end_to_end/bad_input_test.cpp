@@ -1,7 +1,6 @@
 // What the real program does with rows and output directories that are no good, and with ranks that fail alone: which
 // exit code, which message, and that nothing is left half-written.
 #include <gtest/gtest.h>
-#include <sys/mount.h>
 
 #include <cstring>
 #include <filesystem>
@@ -215,44 +214,6 @@ TEST_F(BadInput, LossThatIsNotFiniteEndsTheRunWithoutAModel) {
     expect_refused(sft(num_ranks, options), 70, {"step 2", "not finite", "lower --learning_rate"});
     EXPECT_EQ(metrics("loss").size(), 1u);
   }
-}
-
-/// A file system of its own at output_dir, which a run can fill.
-class FullDisk : public BadInput {
- protected:
-  void SetUp() override {
-    BadInput::SetUp();
-    ASSERT_EQ(run(0, {"init", "--output_dir", "large", "--hidden_size", "64", "--num_layers", "4"}).exit_code, 0);
-    fs::create_directory(directory_ / "out");
-  }
-  void TearDown() override { unmount(); }
-  bool mount_of(const std::string& size) {
-    is_mounted_ = ::mount("tmpfs", (directory_ / "out").c_str(), "tmpfs", 0, ("size=" + size).c_str()) == 0;
-    return is_mounted_;
-  }
-  void unmount() {
-    if (!is_mounted_) return;
-    EXPECT_EQ(::umount((directory_ / "out").c_str()), 0);
-    is_mounted_ = false;
-  }
-
- private:
-  bool is_mounted_ = false;
-};
-
-TEST_F(FullDisk, WhileExportingLeavesNoModel) {
-  for (const int num_ranks : {0, 3}) {
-    if (!mount_of("1m")) GTEST_SKIP() << "may not mount: " << std::strerror(errno);
-    expect_refused(sft(num_ranks, {{"model", "large"}}), 74, {"out/model", "No space left on device"});
-    EXPECT_EQ(metrics("loss").size(), 2u);  // it was the export that failed
-    unmount();
-  }
-}
-
-TEST_F(FullDisk, WhilePreparingLeavesNoData) {
-  if (!mount_of("16k")) GTEST_SKIP() << "may not mount: " << std::strerror(errno);
-  expect_refused(sft(0), 74, {"out/data", "No space left on device"});
-  EXPECT_TRUE(!exists("out/data") || fs::is_empty(directory_ / "out/data"));
 }
 
 TEST_F(BadInput, ARankThatFailsWhileOthersWaitEndsTheJob) {

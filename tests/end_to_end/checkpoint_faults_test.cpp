@@ -1,10 +1,9 @@
-// What a run survives around its checkpoints: a kill at points of a save, a disk that refuses, damaged files, options
-// that change, and the same command once more. All points, on 8 ranks, are rows of the table in tests/faults.
+// What a run survives around its checkpoints, besides kills (survives_any_kill_test.cpp): a disk that refuses, damaged
+// files, options that change, and the same command once more. All faults, on 8 ranks, are in the table of tests/faults.
 #include <gtest/gtest.h>
 
 #include <filesystem>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "tests/support/resume_test.hpp"
@@ -28,25 +27,7 @@ class CheckpointFaults : public ResumeTest {
   }
 };
 
-TEST_F(CheckpointFaults, KilledAtAnyPointOfASaveItEndsWithTheSameBits) {
-  const Outcome undisturbed = golden("sft", 2);
-  const std::vector<std::pair<std::string, int>> points = {
-      {"checkpoint-begun:4:0", 2},   {"checkpoint-synced:4:0", 2},  {"checkpoint-committed:4:0", 2},
-      {"checkpoint-renamed:4:0", 4}, {"checkpoint-pruning:6:0", 6}, {"checkpoint-begun:2:0", 0}};
-  for (const auto& [point, after_step] : points) {
-    SCOPED_TRACE(point);
-    fs::remove_all(directory_ / "out");
-    expect_died(start("sft", 2, {}, point + ":kill"));
-    expect_completed(start("sft", 2), after_step);
-    EXPECT_EQ(outcome(), undisturbed);
-    if (after_step < 6) {
-      EXPECT_EQ(checkpoints(), (std::vector<std::string>{"step-000004", "step-000006"}));
-    }
-  }
-}
-
-TEST_F(CheckpointFaults, WrittenWhileTrainingGoesOnItIsTheSame) {
-  const Outcome undisturbed = golden("sft", 3);
+TEST_F(CheckpointFaults, AsynchronousSavesAreTheSame) {
   const Options options = {{"async_save", "true"}};
   for (const std::string fault : {"", "step:5:1:kill", "checkpoint-written:4:1:kill", "checkpoint-written:4:1:error"}) {
     SCOPED_TRACE(fault);
@@ -58,15 +39,14 @@ TEST_F(CheckpointFaults, WrittenWhileTrainingGoesOnItIsTheSame) {
     } else {
       expect_completed(first, 0);
     }
-    EXPECT_EQ(outcome(), undisturbed);
+    EXPECT_EQ(outcome(), undisturbed("sft"));
     EXPECT_EQ(lines_with(first.err, "failed (1 so far)").size(), fault.ends_with(":error") ? 1u : 0u);
     EXPECT_EQ(checkpoints().back(), "step-000006");
     EXPECT_EQ(unfinished_files(), std::vector<std::string>());
   }
 }
 
-TEST_F(CheckpointFaults, ADiskThatRefusesIsSaidAndTrainingGoesOn) {
-  const Outcome undisturbed = golden("sft", 3);
+TEST_F(CheckpointFaults, AFailedSaveIsLoggedAndTrainingContinues) {
   for (const std::string point : {"checkpoint-begun:4:0", "checkpoint-committed:4:0"}) {
     SCOPED_TRACE(point);
     fs::remove_all(directory_ / "out");
@@ -75,12 +55,11 @@ TEST_F(CheckpointFaults, ADiskThatRefusesIsSaidAndTrainingGoesOn) {
     EXPECT_EQ(lines_with(result.err, "the checkpoint after step 4 failed (1 so far) and training goes on").size(), 1u)
         << result.err;
     EXPECT_EQ(checkpoints(), (std::vector<std::string>{"step-000002", "step-000006"}));
-    EXPECT_EQ(outcome(), undisturbed);
+    EXPECT_EQ(outcome(), undisturbed("sft"));
   }
 }
 
-TEST_F(CheckpointFaults, ADamagedCheckpointIsPassedOverForTheOneBefore) {
-  const Outcome undisturbed = golden("sft", 2);
+TEST_F(CheckpointFaults, ADamagedCheckpointIsSkippedForTheOneBefore) {
   interrupt();
   fs::copy(directory_ / "out", directory_ / "kept", fs::copy_options::recursive);
   const std::string newest = "out/checkpoints/step-000004/";
@@ -97,7 +76,7 @@ TEST_F(CheckpointFaults, ADamagedCheckpointIsPassedOverForTheOneBefore) {
     const RunResult result = start("sft", 3);
     expect_completed(result, 2);
     EXPECT_EQ(lines_with(result.err, "step-000004 is passed over: ").size(), 1u) << result.err;
-    EXPECT_EQ(outcome(), undisturbed);
+    EXPECT_EQ(outcome(), undisturbed("sft"));
     EXPECT_EQ(checkpoints(), (std::vector<std::string>{"step-000004", "step-000006"}));
   }
 }
@@ -128,7 +107,7 @@ TEST_F(CheckpointFaults, OtherOptionsOrDataAreRefusedAndNamed) {
   EXPECT_EQ(checkpoints(), std::vector<std::string>{"step-000006"});
 }
 
-TEST_F(CheckpointFaults, TheSameCommandOnceMoreDoesNothing) {
+TEST_F(CheckpointFaults, ACompleteRunIsNotRunAgain) {
   interrupt();
   expect_completed(start("sft", 2), 4);
   const Outcome first = outcome();

@@ -12,9 +12,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class PipelineRestart : public PipelineTest {};
+using PipelineRestart = PipelineTest;
+using SurvivesAnyKillOfAPipeline = PipelineTest;
 
-TEST_F(PipelineRestart, KilledInAnyStageItGoesOnAndEndsWithTheSame) {
+TEST_F(SurvivesAnyKillOfAPipeline, InAnyStage) {
   expect_done(pipeline(2), kAll);
   const auto undisturbed = outcomes();
   fs::remove_all(directory_ / "run");
@@ -37,7 +38,7 @@ TEST_F(PipelineRestart, KilledInAnyStageItGoesOnAndEndsWithTheSame) {
   EXPECT_EQ(outcomes(), undisturbed);
 }
 
-TEST_F(PipelineRestart, KilledInAStageItGoesOnFromItsCheckpointOnOtherRanksAndEndsWithTheSame) {
+TEST_F(SurvivesAnyKillOfAPipeline, InAStageWithCheckpointsOnOtherRanks) {
   write_ini("gradient_accumulation_steps = 2\n");
   expect_done(pipeline(3), kAll);
   const auto undisturbed = outcomes();
@@ -56,7 +57,7 @@ TEST_F(PipelineRestart, KilledInAStageItGoesOnFromItsCheckpointOnOtherRanksAndEn
   EXPECT_EQ(outcomes(), undisturbed);
 }
 
-TEST_F(PipelineRestart, KilledBetweenStagesAndGoneOnWithOnOtherRanksItEndsWithTheSame) {
+TEST_F(SurvivesAnyKillOfAPipeline, BetweenStagesOnOtherRanks) {
   write_ini("gradient_accumulation_steps = 3\n");
   expect_done(pipeline(1), kAll);
   const auto undisturbed = outcomes();
@@ -69,7 +70,7 @@ TEST_F(PipelineRestart, KilledBetweenStagesAndGoneOnWithOnOtherRanksItEndsWithTh
   EXPECT_EQ(outcomes(), undisturbed);
 }
 
-TEST_F(PipelineRestart, GoneOnWithOnOtherRanksStagesNotYetBegunKeepTheRowsOfAStepToo) {
+TEST_F(SurvivesAnyKillOfAPipeline, BeforeStagesThatThenKeepTheRowsOfAStepOnOtherRanks) {
   write_ini("gradient_accumulation_steps = 2\n");
   expect_done(pipeline(3), kAll);
   const auto undisturbed = outcomes();
@@ -83,7 +84,7 @@ TEST_F(PipelineRestart, GoneOnWithOnOtherRanksStagesNotYetBegunKeepTheRowsOfASte
   EXPECT_EQ(outcomes(), undisturbed);
 }
 
-TEST_F(PipelineRestart, WithBadStepsALostBitAndTheBestModelOfAStageItEndsWithTheSame) {
+TEST_F(SurvivesAnyKillOfAPipeline, WithBadStepsALostBitAndTheBestModel) {
   const auto write_for = [this](int num_ranks) {
     write_ini("save_steps = 10\nmemory_check_steps = 1\ngradient_accumulation_steps = " +
                   std::to_string(6 / num_ranks) + "\n",
@@ -116,7 +117,7 @@ TEST_F(PipelineRestart, WithBadStepsALostBitAndTheBestModelOfAStageItEndsWithThe
   EXPECT_EQ(outcomes(), undisturbed);
 }
 
-TEST_F(PipelineRestart, InterruptedItLeavesNothingThatTheNextStartDoesNotClean) {
+TEST_F(PipelineRestart, TheNextStartRemovesWhatAnInterruptedOneLeft) {
   // more steps than two ranks take in the second until mpirun passes an interruption on
   std::string ini = directory_.read("align.ini");
   for (const char* steps : {"= 60", "= 61", "= 62"}) ini.replace(ini.find(steps), 4, "= 800");
@@ -136,7 +137,7 @@ TEST_F(PipelineRestart, InterruptedItLeavesNothingThatTheNextStartDoesNotClean) 
   expect_done(last, {"dpo"});
 }
 
-TEST_F(PipelineRestart, AStageThatFailsKeepsWhatIsDoneAndGoesOnOnceMended) {
+TEST_F(PipelineRestart, AFailedStageRunsAgainOnceItsDataAreCorrected) {
   directory_.write("bad.jsonl", pairs(3) + "{\"prompt\": 1}\n");
   write_ini();
   std::string ini = directory_.read("align.ini");

@@ -14,20 +14,21 @@ namespace {
 using SameBits = BitsTest;
 
 TEST_P(SameBits, OnAnyNumberOfRanks) {
-  for (const int num_ranks : {2, 3, 4, 6, 8}) EXPECT_EQ(outcome_of(num_ranks), one_rank_) << num_ranks << " ranks";
+  for (const int num_ranks : {2, 3, 6, 8}) EXPECT_EQ(outcome_of(num_ranks), one_rank_) << num_ranks << " ranks";
 }
 
 TEST_P(SameBits, OnSeveralNodesAlsoOfUnequalSize) {
-  EXPECT_EQ(outcome_of(8, {}, 2), one_rank_);
+  EXPECT_EQ(outcome_of(4, {}, 2), one_rank_);
   EXPECT_EQ(outcome_of(8, {}, 3), one_rank_);
 }
 
 TEST_P(SameBits, WithDataThatOtherRanksPrepared) {
+  EXPECT_EQ(outcome_of(1), one_rank_);
   EXPECT_EQ(outcome_of(2), one_rank_);
   size_t num_shards = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(directory_ / "out/data"))
     num_shards += entry.path().filename().string().starts_with("shard-") ? 1 : 0;
-  EXPECT_EQ(num_shards, 2u);  // those of SetUp were used, one of training and one of evaluation
+  EXPECT_EQ(num_shards, 2u);  // those of one rank were reused, one of training and one of evaluation
 }
 
 TEST_P(SameBits, WithKeptActivations) { EXPECT_EQ(outcome_of(4, {{"gradient_checkpointing", "false"}}), one_rank_); }

@@ -16,6 +16,7 @@
 #include "tests/faults/leftovers.hpp"
 #include "tests/faults/run_case.hpp"
 #include "tests/faults/verify.hpp"
+#include "tests/support/verdict.hpp"
 
 namespace plumb::test {
 
@@ -25,7 +26,7 @@ constexpr int kNumPlaces = 200;
 
 struct Options {
   bool is_smoke = false, is_listed = false;
-  std::string only;  // a regular expression that the name of a row holds
+  std::string only;  // a regular expression that the name of a row matches
   int num_times = 1;
   double chaos_minutes = 0;
   uint64_t seed = std::random_device()();
@@ -51,11 +52,19 @@ bool read_options(int argc, char** argv, Options& options) {
       return false;
     } else {
       ++i;
-      if (name == "--only") options.only = value;
-      if (name == "--times") options.num_times = std::max(1, std::atoi(value));
-      if (name == "--chaos") options.chaos_minutes = std::atof(value);
-      if (name == "--seed") options.seed = std::strtoull(value, nullptr, 10);
-      if (name == "--table") options.table = value;
+      if (name == "--only") {
+        options.only = value;
+      } else if (name == "--times") {
+        options.num_times = std::max(1, std::atoi(value));
+      } else if (name == "--chaos") {
+        options.chaos_minutes = std::atof(value);
+      } else if (name == "--seed") {
+        options.seed = std::strtoull(value, nullptr, 10);
+      } else if (name == "--table") {
+        options.table = value;
+      } else {
+        return false;
+      }
     }
   }
   return true;
@@ -104,7 +113,7 @@ int run_table(const Options& options, const std::string& directory, bool has_mou
   FaultHarness harness(directory, {});
   fmt::print("undisturbed: {:.1f} s\n{}", harness.golden_seconds(), kHead);
   std::string table = kHead;
-  int num_failed = 0;
+  int num_failed = 0, num_skipped = 0;
   const auto add = [&](const Row& row) {
     table += render(row);
     fmt::print("{}", render(row));
@@ -114,35 +123,37 @@ int run_table(const Options& options, const std::string& directory, bool has_mou
   };
   for (const FaultCase& given : cases) {
     const bool can_run = (has_mounts || !given.needs_mounts) && (has_preload || !given.needs_preload);
+    num_skipped += can_run ? 0 : 1;
     add(can_run ? run_case(harness, given, options.num_times)
-                : Row{given.fault, given.phase, "not run: the system does not let it"});
+                : Row{given.fault, given.phase, "skipped: the system does not permit it"});
   }
   if (std::regex_search("bit flipped in 200 places", std::regex(options.only)))
     for (const Row& row : flip_rows(harness)) add(row);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  fmt::print("{} rows in {:.0f} s, {} failed\n", cases.size(), seconds, num_failed);
+  fmt::print("{} rows in {:.0f} s, {} failed, {} skipped\n", cases.size(), seconds, num_failed, num_skipped);
   if (!options.table.empty()) std::ofstream(options.table) << table;
-  return num_failed == 0 ? 0 : 1;
+  return verdict(num_failed > 0, num_skipped);
 }
 
 int run(int argc, char** argv) {
   Options options;
   if (!read_options(argc, argv, options)) return usage();
   const bool has_mounts = enter_own_namespace();
-  if (!has_mounts) fmt::print("no mount namespace of its own: rows of full disks are left out\n");
+  if (!has_mounts) fmt::print("no mount namespace of its own: rows of full disks are skipped\n");
   const char* const base = std::getenv("TMPDIR");
   std::string directory = std::string(base ? base : "/tmp") + "/plumb-faults-XXXXXX";
   if (::mkdtemp(directory.data()) == nullptr) throw std::runtime_error("cannot make " + directory);
   int result = 1;
   try {
-    result = options.chaos_minutes > 0 ? run_chaos(directory, options.chaos_minutes, options.seed, options.table)
-                                       : run_table(options, directory, has_mounts);
+    result = options.chaos_minutes > 0
+                 ? verdict(run_chaos(directory, options.chaos_minutes, options.seed, options.table) > 0, 0)
+                 : run_table(options, directory, has_mounts);
   } catch (const std::exception& error) {
     fmt::print(stderr, "{}\n", error.what());
   }
   std::error_code ignored;
   std::filesystem::remove_all(directory, ignored);
-  return result == 0 ? 0 : 1;
+  return result;
 }
 
 }  // namespace

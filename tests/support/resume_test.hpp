@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -50,17 +51,21 @@ class ResumeTest : public ProgramTest {
   /// Of a directory whose run has ended.
   Outcome outcome(const std::string& output_dir = "out") const { return read_outcome(directory_ / output_dir); }
 
-  /// Of a run that nothing disturbs.
-  Outcome golden(const std::string& stage, int num_ranks, Options options = {}) const {
-    options["output_dir"] = "golden";
+  /// Of a run that nothing disturbs, on one rank: made once for each stage with these options.
+  const Outcome& undisturbed(const std::string& stage, Options options = {}) const {
+    std::string key = stage;
+    for (const auto& [name, value] : options) key += " --" + name + " " + value;
+    const auto [made, is_new] = undisturbed_.try_emplace(key);
+    if (!is_new) return made->second;
+    options["output_dir"] = "undisturbed";
     options["save_steps"] = "0";
-    const RunResult result = start(stage, num_ranks, options);
+    const RunResult result = start(stage, 1, options);
     EXPECT_EQ(result.exit_code, 0) << result.err << result.launcher;
-    EXPECT_FALSE(exists("golden/checkpoints"));
-    Outcome undisturbed = outcome("golden");
-    EXPECT_EQ(undisturbed.metrics.size(), 6u);  // steps 1, 4, 6; evaluations after 2, 4, 6
-    EXPECT_FALSE(undisturbed.weights.empty());
-    return undisturbed;
+    EXPECT_FALSE(exists("undisturbed/checkpoints"));
+    made->second = outcome("undisturbed");
+    EXPECT_EQ(made->second.metrics.size(), 6u);  // steps 1, 4, 6; evaluations after 2, 4, 6
+    EXPECT_FALSE(made->second.weights.empty());
+    return made->second;
   }
 
   static void expect_died(const RunResult& result) {
@@ -89,6 +94,9 @@ class ResumeTest : public ProgramTest {
     std::sort(names.begin(), names.end());
     return names;
   }
+
+ private:
+  static inline std::map<std::string, Outcome> undisturbed_;
 };
 
 }  // namespace plumb::test

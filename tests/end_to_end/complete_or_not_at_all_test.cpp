@@ -1,0 +1,73 @@
+// Every file and directory that plumb writes under its final name is complete: on a full disk it does not appear at
+// all, and no temporary file is left. For files and directories as such see tests/io/file; for checkpoints,
+// checkpoint_faults_test.cpp.
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "tests/support/program_test.hpp"
+
+namespace plumb::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// output_dir is a small file system of its own.
+class CompleteOrNotAtAll : public ProgramTest {
+ protected:
+  void SetUp() override {
+    ProgramTest::SetUp();
+    ASSERT_EQ(run(0, {"init", "--output_dir", "large", "--hidden_size", "64", "--num_layers", "4"}).exit_code, 0);
+    fs::create_directory(directory_ / "out");
+  }
+  void TearDown() override { unmount(); }
+  bool mount_of(const std::string& size) {
+    is_mounted_ = ::mount("tmpfs", (directory_ / "out").c_str(), "tmpfs", 0, ("size=" + size).c_str()) == 0;
+    return is_mounted_;
+  }
+  void unmount() {
+    if (!is_mounted_) return;
+    EXPECT_EQ(::umount((directory_ / "out").c_str()), 0);
+    is_mounted_ = false;
+  }
+
+ private:
+  bool is_mounted_ = false;
+};
+
+TEST_F(CompleteOrNotAtAll, AModelThatATrainingRunExports) {
+  for (const int num_ranks : {0, 3}) {
+    if (!mount_of("1m")) GTEST_SKIP() << "may not mount: " << std::strerror(errno);
+    expect_refused(sft(num_ranks, {{"model", "large"}}), 74, {"out/model", "No space left on device"});
+    EXPECT_EQ(metrics("loss").size(), 2u);  // it was the export that failed
+    unmount();
+  }
+}
+
+TEST_F(CompleteOrNotAtAll, PreparedData) {
+  if (!mount_of("16k")) GTEST_SKIP() << "may not mount: " << std::strerror(errno);
+  expect_refused(sft(0), 74, {"out/data", "No space left on device"});
+  EXPECT_TRUE(!exists("out/data") || fs::is_empty(directory_ / "out/data"));
+}
+
+TEST_F(CompleteOrNotAtAll, AModelThatACommandWrites) {
+  const std::vector<std::string> commands[] = {
+      {"init", "--hidden_size", "64", "--num_layers", "4", "--output_dir", "out/new"},
+      {"quantize", "--model", "large", "--output_dir", "out/new"},
+  };
+  for (const std::vector<std::string>& command : commands) {
+    SCOPED_TRACE(command[0]);
+    if (!mount_of("32k")) GTEST_SKIP() << "may not mount: " << std::strerror(errno);
+    expect_refused(run(0, command), 74, {"out/new", "No space left on device"});
+    EXPECT_FALSE(exists("out/new"));
+    unmount();
+  }
+}
+
+}  // namespace
+}  // namespace plumb::test
