@@ -1,4 +1,4 @@
-// Loads LibTorch and MPI, multiplies once and ends: the least that a program of this kind takes to start.
+// Loads LibTorch and MPI, multiplies once and ends: a lower bound for the start of a program of this kind.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/ones.h>

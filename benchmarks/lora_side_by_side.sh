@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # plumb and transformers + PEFT (+ bitsandbytes) in turn, LoRA and QLoRA, several rounds, so that other load on the
-# machine falls on both; then medians and ratios as a Markdown table. Needs benchmarks/peers/setup.sh once.
+# machine affects both; then medians and ratios as a Markdown table. Needs benchmarks/peers/setup.sh once.
 #     benchmarks/lora_side_by_side.sh [ROUNDS] [DIRECTORY of the peers' environment]
 # From the environment: THREADS (2), BATCH (rows of a step, 8), MICRO_BATCH (plumb's, BATCH), STEPS (6), WARMUP (2),
 # DTYPES, TARGETS (attention all-linear), QUANTIZE (none nf4), PEERS (peft_at_once peft_row_by_row: a bare loop around

@@ -1,5 +1,5 @@
-// How fast a matrix in 4 bits becomes bfloat16 or float32 again, against memcpy on as many threads: pairs of the two,
-// alternating, and the median of each and of their ratio. Usage: plumb_nf4_rate [THREADS [MEBI_ELEMENTS]]
+// The speed of dequantizing a matrix of 4 bits to bfloat16 or float32, against memcpy on as many threads: alternating
+// pairs, and the median of each and of their ratio. Usage: plumb_nf4_rate [THREADS [MEBI_ELEMENTS]]
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <fmt/format.h>

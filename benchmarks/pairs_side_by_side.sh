@@ -54,7 +54,7 @@ print(json.dumps(result))
 PYTHON
 }
 
-# glibc keeps what TRL frees: its head makes temporaries of [4096, vocabulary] anew in each step, and faulting their
+# glibc keeps what TRL frees: its head makes temporaries of [4096, vocabulary] again in each step, and faulting their
 # pages in takes a third of a DPO step's CPU time otherwise. Threads that wait do not spin: other work may run beside.
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 keep_freed=(MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=67108864)

@@ -1,4 +1,4 @@
-// The products of a block and of a head in float32, ours beside LibTorch's: pairs of the two, alternating, and the
+// The matrix products of a block and of a head in float32, plumb's against LibTorch's: alternating pairs, and the
 // median of each and of their ratio. Usage: plumb_product_rate [THREADS]
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# plumb and its peers in turn, several rounds, so that other load on the machine falls on all alike; then medians and
+# plumb and its peers in turn, several rounds, so that other load on the machine affects all alike; then medians and
 # ratios as a Markdown table. Needs benchmarks/peers/setup.sh once.
 #     benchmarks/side_by_side.sh [ROUNDS] [DIRECTORY of the peers' environment]
 set -euo pipefail

@@ -1,6 +1,5 @@
-// What the parts of a run that help it survive cost, beside their limits: nanoseconds to publish an operation for the
-// watchdog, and seconds to copy memory, which an asynchronous save cannot beat.
-// Usage: plumb_survival_cost MEBIBYTES
+// The cost of the robustness features, with their lower bounds: nanoseconds to publish an operation for the watchdog,
+// and seconds to copy memory, which an asynchronous save cannot beat. Usage: plumb_survival_cost MEBIBYTES
 #include <fmt/format.h>
 
 #include <cstdlib>

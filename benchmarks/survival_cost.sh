@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What a run pays for being watched and for its checkpoints: steps with and without the watchdog in turn, and how long a
-# step waits for an asynchronous save, beside the copy of as much memory.
+# The cost of the watchdog and of checkpoints: steps with and without the watchdog in turn, and how long a
+# step waits for an asynchronous save, against the copy of as much memory.
 #     benchmarks/survival_cost.sh [PAIRS of runs with and without the watchdog]
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,6 +1,6 @@
-// What being watched costs a step: in one process per rank, short runs of steps with a watchdog and without, in an
-// order drawn by lot, so that whatever else the machine does falls on both. Also what is spent for certain: the
-// processor time of the threads beside the main one, and how many operations a step publishes (which it does either
+// The cost of the watchdog per step: in one process per rank, short runs of steps with a watchdog and without, in
+// random order, so that other load on the machine affects both. Also the costs that do not depend on that load: the
+// processor time of the threads other than the main one, and how many operations a step publishes (which it does either
 // way). Usage: mpirun -n RANKS plumb_watchdog_cost [PAIRS [STEPS of each run [LIMIT in seconds]]]; with a limit of 0,
 // which is no watchdog, it shows the scatter of the machine.
 #include <fmt/format.h>

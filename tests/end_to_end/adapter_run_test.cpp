@@ -1,5 +1,5 @@
-// What runs with adapters leave, and what they start from: the proofs of the start, an adapter that says the same
-// beside its base as in training, and stages that go on from the adapter of another.
+// Runs that train adapters: their start-up checks, the loss of the exported adapter on its base, and stages that
+// continue the adapter of another stage.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -43,7 +43,7 @@ class AdapterRun : public ProgramTest {
   }
 };
 
-TEST_F(AdapterRun, ProvesItsStart) {
+TEST_F(AdapterRun, PassesItsStartupChecks) {
   for (const auto& [stage, names] : std::map<std::string, std::vector<std::string>>{
            {"sft", {"each by itself", "accumulation", "EOS"}},
            {"reward", {"each by itself", "accumulation", "padding", "EOS"}},
@@ -59,7 +59,7 @@ TEST_F(AdapterRun, ProvesItsStart) {
   }
 }
 
-TEST_F(AdapterRun, HasTheLossOfItsEvaluationBesideItsBase) {
+TEST_F(AdapterRun, ExportsTheLossOfItsLastEvaluation) {
   directory_.write("eval.jsonl", rows(7));
   for (const bool is_quantized : {false, true}) {
     SCOPED_TRACE(is_quantized ? "nf4" : "plain");
@@ -74,7 +74,7 @@ TEST_F(AdapterRun, HasTheLossOfItsEvaluationBesideItsBase) {
   }
 }
 
-TEST_F(AdapterRun, ARewardGoesOnFromAnAdapterWithoutAScore) {
+TEST_F(AdapterRun, ARewardModelContinuesAnAdapterWithoutAScore) {
   train_adapter("sft", 0, {{"output_dir", "sft"}});
   train_adapter("reward", 2, {{"adapter", "sft/adapter"}, {"output_dir", "reward"}});
   const json config = json::parse(directory_.read("reward/adapter/adapter_config.json"));
@@ -92,11 +92,11 @@ TEST_F(AdapterRun, ARewardGoesOnFromAnAdapterWithoutAScore) {
   EXPECT_TRUE(directory_.read("again/adapter/adapter_model.safetensors") ==
               directory_.read("reward/adapter/adapter_model.safetensors"));
   EXPECT_EQ(scores({{"model", "model"}, {"adapter", "again/adapter"}}), trained);
-  // and what trained a score goes on in no language model
+  // an adapter with a score cannot be continued in a language model
   expect_refused(sft(0, {{"adapter", "reward/adapter"}}), 2, {"reward/adapter", "language model", "score"});
 }
 
-TEST_F(AdapterRun, DpoStartsAtWhatItGoesOnFrom) {
+TEST_F(AdapterRun, DpoStartsWithRewardsOfZero) {
   train_adapter("sft", 0, {{"output_dir", "sft"}, {"lora_target_modules", "all-linear"}});
   train_adapter("dpo", 2, {{"adapter", "sft/adapter"}});
   const json first = metrics("loss")[0], last = metrics("loss")[1];

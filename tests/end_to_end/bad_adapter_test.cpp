@@ -1,5 +1,5 @@
-// What the real program does with options, adapters and quantized checkpoints that do not fit: exit code, message,
-// nothing half-written.
+// Options, adapters and quantized checkpoints that do not fit are refused by the program: exit code, message, nothing
+// half-written.
 #include <gtest/gtest.h>
 
 #include <cstdint>

@@ -1,5 +1,4 @@
-// What the real program does with rows and output directories that are no good, and with ranks that fail alone: which
-// exit code, which message, and that nothing is left half-written.
+// Bad rows, bad output directories and ranks that fail alone: exit code, message, nothing half-written.
 #include <gtest/gtest.h>
 
 #include <cstring>

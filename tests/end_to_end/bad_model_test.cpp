@@ -1,5 +1,4 @@
-// What the real program does with a model directory in which one thing is wrong: exit code, message, nothing
-// half-written.
+// A model directory with one error is refused by the program: exit code, message, nothing half-written.
 #include <gtest/gtest.h>
 
 #include <cstdint>
@@ -21,7 +20,7 @@ using nlohmann::ordered_json;
 constexpr const char* kNorm = "model.norm.weight";
 constexpr const char* kEmbedding = "model.embed_tokens.weight";
 
-/// What a test spoils: the files of a model directory as text.
+/// The files of a model directory, as text, for a test to corrupt.
 struct Model {
   std::string config, tokenizer, weights;
   bool has_config = true, has_tokenizer = true, has_weights = true;
@@ -63,7 +62,7 @@ struct Model {
 
 struct BadModel {
   const char* name;
-  std::function<void(Model&)> spoil;
+  std::function<void(Model&)> corrupt;
   int exit_code;
   std::vector<std::string> message;
 };
@@ -217,10 +216,10 @@ std::vector<BadModel> bad_weights() {
 
 class BadModelTest : public ProgramTest, public testing::WithParamInterface<BadModel> {
  protected:
-  void write_spoilt(const BadModel& bad) const {
+  void write_bad_model(const BadModel& bad) const {
     Model model{directory_.read("model/config.json"), directory_.read("model/tokenizer.json"),
                 directory_.read("model/model.safetensors")};
-    bad.spoil(model);
+    bad.corrupt(model);
     fs::copy(directory_ / "model", directory_ / "bad");
     const auto replace = [&](const char* name, bool is_kept, const std::string& content) {
       fs::remove(directory_ / ("bad/" + std::string(name)));
@@ -233,7 +232,7 @@ class BadModelTest : public ProgramTest, public testing::WithParamInterface<BadM
 };
 
 TEST_P(BadModelTest, IsRefused) {
-  write_spoilt(GetParam());
+  write_bad_model(GetParam());
   expect_refused(sft(0, {{"model", "bad"}}), GetParam().exit_code, GetParam().message);
 }
 
@@ -245,7 +244,7 @@ INSTANTIATE_TEST_SUITE_P(Weights, BadModelTest, testing::ValuesIn(bad_weights())
 using BadModelOnRanks = BadModelTest;
 
 TEST_P(BadModelOnRanks, IsRefusedByAllWithOneMessage) {
-  write_spoilt(GetParam());
+  write_bad_model(GetParam());
   expect_refused(sft(3, {{"model", "bad"}}), GetParam().exit_code, GetParam().message);
 }
 

@@ -1,5 +1,5 @@
-// What reward and dpo do with pairs that are no good: pairs that teach nothing are dropped, counted and named by file
-// and line; what cannot be read ends the run with one message and its exit code. Nothing becomes a NaN.
+// Bad preference pairs: reward and dpo drop, count and name (by file and line) pairs that teach nothing; data that
+// cannot be read ends the run with one message and its exit code. Nothing becomes a NaN.
 #include <gtest/gtest.h>
 
 #include <string>

@@ -1,5 +1,5 @@
-// Steps whose numbers are not finite, or spikes: skipped by all ranks alike, named, and after the third on end an error
-// or a way back.
+// Steps with a non-finite loss or gradient, or a spike: all ranks skip them and name their rows; the third in a row
+// stops the run or rolls it back.
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
@@ -53,24 +53,24 @@ TEST_F(BadSteps, OneIsSkippedByAllRanksAndItsRowsAreNamed) {
   for (const nlohmann::json& line : logged) EXPECT_TRUE(line.at("loss").is_number()) << line;
 }
 
-TEST_F(BadSteps, UnlessAskedForTheFirstEndsTheRun) {
+TEST_F(BadSteps, ByDefaultTheFirstEndsTheRun) {
   expect_refused(dpo(2, "batch:2:1:nan", "stop"), 70, {"step 2", "not finite"});
   EXPECT_EQ(metrics("skipped_rows").size(), 1u);
 }
 
-TEST_F(BadSteps, TheThirdOnEndEndsTheRun) {
+TEST_F(BadSteps, TheThirdInARowEndsTheRun) {
   expect_refused(dpo(2, "batch:2:0:nan;batch:3:1:nan;batch:4:0:nan", "skip"), 70, {"step 4", "not finite"});
   EXPECT_EQ(metrics("skipped_rows").size(), 3u);
   const RunResult result = dpo(2, "batch:1:0:nan;batch:2:1:nan;batch:4:0:nan", "skip");
   EXPECT_EQ(result.exit_code, 0) << result.err;
 }
 
-TEST_F(BadSteps, AfterTheThirdTheRunGoesBackToItsCheckpointAndOnBehindThem) {
+TEST_F(BadSteps, AfterTheThirdTheRunRollsBackAndSkipsTheirRows) {
   Options options = rollback_;
   options["output_dir"] = "golden";
   const RunResult undisturbed = start("dpo", 4, options, bad(6, 8));
   EXPECT_EQ(undisturbed.exit_code, 0) << undisturbed.err;
-  // killed among the bad steps, whose checkpoint must not push out the one to go back to, and behind the way back
+  // killed among the bad steps, whose checkpoint must not replace the one to roll back to, and after the rollback
   expect_died(start("dpo", 8, rollback_, bad(6, 8) + "step:7:5:kill"));
   EXPECT_EQ(checkpoints(), (std::vector<std::string>{"step-000004", "step-000006"}));
   expect_died(start("dpo", 4, rollback_, bad(6, 8) + "step:9:0:kill"));
@@ -85,7 +85,7 @@ TEST_F(BadSteps, AfterTheThirdTheRunGoesBackToItsCheckpointAndOnBehindThem) {
   EXPECT_NE(eval_loss_after(10), eval_loss_after(4));
 }
 
-TEST_F(BadSteps, WhereGoingBackDoesNotHelpTheRunEnds) {
+TEST_F(BadSteps, RollbacksThatDoNotHelpEndTheRun) {
   Options options = rollback_;
   options["max_steps"] = "30";
   expect_refused(start("dpo", 2, options, bad(5, 30)), 70, {"step 16", "went back to step 4 3 times"});
@@ -94,7 +94,7 @@ TEST_F(BadSteps, WhereGoingBackDoesNotHelpTheRunEnds) {
   expect_refused(start("dpo", 2, options, bad(1, 3)), 70, {"step 3", "no checkpoint"});
 }
 
-TEST_F(BadSteps, ASpikeIsOneAlsoWhereTheRunWasStoppedBefore) {
+TEST_F(BadSteps, ASpikeIsFoundAlsoAfterARestart) {
   const Options options = {{"max_steps", "26"}, {"on_bad_steps", "skip"}, {"spike_threshold", "6"}};
   const std::string spike = "batch:24:0:spike";
   const auto run = [&](const std::string& output_dir, const std::string& fault, Options with) {
@@ -115,7 +115,7 @@ TEST_F(BadSteps, ASpikeIsOneAlsoWhereTheRunWasStoppedBefore) {
   EXPECT_EQ(metrics("skipped_rows", "blind").size(), 0u);
 }
 
-TEST_F(BadSteps, GoingBackNeedsCheckpoints) {
+TEST_F(BadSteps, RollbackNeedsCheckpoints) {
   expect_refused(start("dpo", 1, {{"on_bad_steps", "rollback"}, {"save_steps", "0"}}), 2, {"save_steps"});
   expect_refused(start("dpo", 1, {{"on_bad_steps", "ignore"}}), 2, {"stop, skip or rollback"});
 }

@@ -1,5 +1,5 @@
-// The checkpoint whose evaluation was best stays, also where the run is stopped in between, and its model is exported
-// where that is asked for.
+// The checkpoint with the best evaluation is kept, also across restarts, and with --load_best_model_at_end its model is
+// exported.
 #include <gtest/gtest.h>
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// What a run survives around its checkpoints, besides kills (survives_any_kill_test.cpp): a disk that refuses, damaged
-// files, options that change, and the same command once more. All faults, on 8 ranks, are in the table of tests/faults.
+// Checkpoints under faults other than kills (those are in survives_any_kill_test.cpp): failed saves, damaged files,
+// changed options, and the same command after the run is complete. tests/faults has all faults, on 8 ranks.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -86,8 +86,8 @@ TEST_F(CheckpointFaults, WithoutAnyGoodCheckpointItIsRefused) {
   flip_byte("out/checkpoints/step-000002/rank-00000-of-00002.bin", 77);
   flip_byte("out/checkpoints/step-000004/COMMIT", 7);
   expect_refused(start("sft", 2), 65, {"out/checkpoints", "--overwrite_output_dir true"});
-  const RunResult anew = start("sft", 2, {{"overwrite_output_dir", "true"}});
-  expect_completed(anew, 0);
+  const RunResult overwriting = start("sft", 2, {{"overwrite_output_dir", "true"}});
+  expect_completed(overwriting, 0);
   EXPECT_EQ(checkpoints(), (std::vector<std::string>{"step-000004", "step-000006"}));
 }
 

@@ -1,4 +1,4 @@
-// The command line of the real program: commands, options, INI files, and what it says where they are wrong.
+// The command line of the real program: commands, options, INI files, and the messages for errors in them.
 #include <gtest/gtest.h>
 
 #include <string>

@@ -1,6 +1,6 @@
-// Every file and directory that plumb writes under its final name is complete: on a full disk it does not appear at
-// all, and no temporary file is left. For files and directories as such see tests/io/file; for checkpoints,
-// checkpoint_faults_test.cpp.
+// Every file and directory that plumb writes under its final name is complete: on a full disk it does not appear, and
+// no temporary file is left. tests/io/file tests the files and directories themselves, checkpoint_faults_test.cpp
+// checkpoints.
 #include <gtest/gtest.h>
 #include <sys/mount.h>
 

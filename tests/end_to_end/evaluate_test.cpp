@@ -1,5 +1,5 @@
-// plumb evaluate of preference pairs: under a reward model, against figures computed here from what plumb score says;
-// under a policy beside its reference, against what a run of dpo logged.
+// plumb evaluate on preference pairs: for a reward model, against numbers computed here from the output of plumb score;
+// for a policy and its reference, against the log of a dpo run.
 #include <gtest/gtest.h>
 
 #include <bit>

@@ -1,4 +1,4 @@
-// plumb inspect --run --step: the rows that a step saw, and losses that make up the one it logged.
+// plumb inspect --run --step: the rows of a step, and per-row losses that add up to the loss it logged.
 #include <gtest/gtest.h>
 
 #include <cstdio>

@@ -1,6 +1,6 @@
-// The program itself against TRL and PEFT: training that continues an adapter gives their losses, metrics and weights,
-// for every shape of adapter, in every stage; and what an adapter gives merged is what it gives beside its base. The
-// records and adapters were made by tests/golden/make_lora.py; rows and models are those of the reference.
+// The program against TRL and PEFT: training that continues an adapter gives their losses, metrics and weights, for
+// every kind of adapter, in every stage; and a merged adapter computes the same as the adapter on its base.
+// tests/golden/make_lora.py made the records and adapters; rows and models are those of the reference.
 #include <gtest/gtest.h>
 
 #include <cmath>

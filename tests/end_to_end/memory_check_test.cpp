@@ -1,5 +1,5 @@
-// A bit that memory loses between two updates is found before it gets into a checkpoint, the rank is named, and the run
-// goes on as if it had never happened.
+// A bit that flips in memory between two updates is found before it reaches a checkpoint, the rank is named, and the
+// resumed run ends with the same bits.
 #include <gtest/gtest.h>
 
 #include <string>
@@ -20,7 +20,7 @@ class MemoryCheck : public ResumeTest {
   }
 };
 
-TEST_F(MemoryCheck, ALostBitIsFoundAndTheRunGoesOnWithTheSameBits) {
+TEST_F(MemoryCheck, AFlippedBitIsFoundAndTheResumedRunHasTheSameBits) {
   const Options every_step = {{"memory_check_steps", "1"}};
   expect_found(start("sft", 4, every_step, "memory:4:2:flip"), 2, 3);
   EXPECT_EQ(checkpoints(), (std::vector<std::string>{"step-000002"}));
@@ -35,7 +35,7 @@ TEST_F(MemoryCheck, OfAnAdapterWithMomentsIn8BitsToo) {
   expect_completed(start("dpo", 2, options), 4);
 }
 
-TEST_F(MemoryCheck, NothingIsSavedOfMemoryThatLostABit) {
+TEST_F(MemoryCheck, CorruptedMemoryIsNotSaved) {
   expect_found(start("sft", 2, {{"memory_check_steps", "0"}}, "memory-before-save:4:1:flip"), 1, 4);
   EXPECT_EQ(checkpoints(), (std::vector<std::string>{"step-000002"}));
 }

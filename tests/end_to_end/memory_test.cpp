@@ -1,4 +1,5 @@
-// The plan is what a run then takes: the proportional set of all ranks at its peak, against run.json.
+// The memory that plumb plans is the memory that a run takes: the peak proportional set size of all ranks, against
+// run.json.
 #include <gtest/gtest.h>
 
 #include <algorithm>

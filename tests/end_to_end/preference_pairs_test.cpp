@@ -1,5 +1,5 @@
-// What a reward model does for plumb dpo: pairs dropped or flipped, pairs sampled, and the win rate; read from the
-// files that a run leaves.
+// Reward models in the service of plumb dpo: pairs dropped or flipped, pairs sampled, and the win rate, read from the
+// files of a run.
 #include <gtest/gtest.h>
 
 #include <filesystem>

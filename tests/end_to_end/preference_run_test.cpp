@@ -1,5 +1,5 @@
-// What runs of plumb reward and plumb dpo leave behind: the head and its config, the proofs of the start, stored
-// reference log-probabilities, packed rows.
+// Outputs of plumb reward and plumb dpo: the head and its config, start-up checks, stored reference log-probabilities,
+// packed rows.
 #include <gtest/gtest.h>
 
 #include <cmath>

@@ -1,5 +1,5 @@
-// plumb quantize: what it writes is a model like any other to evaluate, generate and export, with the loss that its
-// dequantized weights have.
+// plumb quantize writes a model that evaluates, generates and exports like any other, with the loss of its dequantized
+// weights.
 #include <gtest/gtest.h>
 
 #include <string>

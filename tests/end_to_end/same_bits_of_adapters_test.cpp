@@ -1,5 +1,5 @@
-// As same_bits_test, for adapters on a frozen base: every number that a run logs and the exported adapter have the same
-// bits on any number of ranks and nodes, whatever the base is held in and whatever the adapter has.
+// SameBits for adapters on a frozen base, of any dtype and kind: all logged metrics and the exported adapter have the
+// same bits on any number of ranks and nodes.
 #include <gtest/gtest.h>
 
 #include <string>

@@ -1,4 +1,4 @@
-// As same_bits_of_pairs_test, for losses that need all pairs of a global batch.
+// SameBits for losses that need all pairs of a global batch.
 #include <gtest/gtest.h>
 
 #include <string>

@@ -1,5 +1,4 @@
-// As same_bits_test, for reward models and DPO: the same bits on any number of ranks and nodes, packed or not, with
-// or without start-up checks.
+// SameBits for reward models and DPO, packed or not, with or without start-up checks.
 #include <gtest/gtest.h>
 
 #include <string>

@@ -1,5 +1,5 @@
-// The same global batch gives the same bits on any number of ranks and nodes, in fine-tuning: every number that a run
-// logs, as text, and the exported weights. 24 micro-batches of one row per step.
+// SameBits: the same global batch gives the same bits on any number of ranks and nodes: all logged metrics, as text,
+// and the exported weights. 24 micro-batches of one row per step.
 #include <gtest/gtest.h>
 
 #include <cmath>

@@ -1,4 +1,4 @@
-// plumb score as a user runs it: a reward for every row, whoever its neighbors are and however many ranks there are.
+// plumb score: a reward for every row, which depends neither on its neighbors nor on the number of ranks.
 #include <gtest/gtest.h>
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// What gives access to something else is never printed or written: not the environment, not credentials in options.
+// Secrets are never printed or written: neither the environment nor credentials in options.
 #include <gtest/gtest.h>
 
 #include <filesystem>

@@ -1,5 +1,4 @@
-// What a run of plumb sft does with its options, read from what it leaves behind: metrics.jsonl, run.json, the prepared
-// data, and its own messages.
+// The options of plumb sft, by their effects on its outputs: metrics.jsonl, run.json, the prepared data, and the log.
 #include <gtest/gtest.h>
 
 #include <cmath>

@@ -17,7 +17,7 @@ class StatusOfRuns : public PipelineTest {
   nlohmann::json status_json(const std::string& directory) const {
     return nlohmann::json::parse(run(0, {"status", directory, "--json"}).out);
   }
-  /// What a run leaves, or has at the moment.
+  /// The status of a finished or running run.
   void write_status(RunStatus status) const {
     std::filesystem::create_directories(directory_ / "out");
     status.command = "sft";

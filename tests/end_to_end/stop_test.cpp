@@ -1,5 +1,5 @@
-// Runs that are asked to stop: by a signal to one rank or to the launcher, or because their time is over. They leave a
-// checkpoint and go on to the same bits.
+// Runs that are asked to stop, by a signal to a rank or to the launcher or by --max_time: they save a checkpoint and
+// resume to the same bits.
 #include <gtest/gtest.h>
 
 #include <csignal>

@@ -1,5 +1,5 @@
-// The program itself against further runs of TRL, from the rows of a file to its metrics: variants of DPO, implicit
-// prompts and margins. The records were made by tests/golden/make.py; rows and models are those of the reference.
+// The program against further runs of TRL, from the rows of a file to the metrics: variants of DPO, implicit prompts
+// and margins. tests/golden/make.py made the records; rows and models are those of the reference.
 #include <gtest/gtest.h>
 
 #include <fstream>

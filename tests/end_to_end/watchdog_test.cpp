@@ -1,4 +1,4 @@
-// A rank that stops: the watchdog names it and ends the job.
+// A rank that hangs: the watchdog names it and ends the job.
 #include <gtest/gtest.h>
 #include <unistd.h>
 

@@ -1,4 +1,4 @@
-// A run that is hit by a random fault every few seconds, on numbers of ranks that change, until it is through.
+// A run that is hit by a random fault every few seconds, on changing numbers of ranks, until it is complete.
 #pragma once
 
 #include <cstdint>

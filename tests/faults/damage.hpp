@@ -1,4 +1,4 @@
-// What rows of the table do to files and disks, between one start and the next or while a run goes on.
+// Damage to files and disks, before a start or while a run is in progress.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Disks that refuse, and files that are not what they were.
+// Full and failing disks, and damaged files.
 #include <cerrno>
 #include <filesystem>
 #include <stdexcept>
@@ -14,7 +14,7 @@ namespace {
 
 constexpr const char* kNewest = "run/dpo/checkpoints/step-000020/";
 
-/// A call that fails on one rank while the checkpoint after step 20 is saved; the run goes on.
+/// A call that fails on one rank while the checkpoint of step 20 is saved; the run continues.
 FaultCase refused_call(const std::string& what, const std::string& call, const std::string& path, int rank, int error,
                        bool is_async, const std::string& named = "the checkpoint after step 20 failed (1 so far)") {
   const std::string fault = call + ":" + path + ":" + std::to_string(rank) + ":" + std::to_string(error);
@@ -40,7 +40,7 @@ FaultCase damaged_checkpoint(const std::string& what, std::function<void(const P
           .damage = std::move(damage)};
 }
 
-/// A shard of tokens is damaged before a restart: it is said, and made anew from the rows.
+/// A token shard is damaged before a restart: that is logged, and the shard is prepared again from the rows.
 FaultCase damaged_tokens(const std::string& what,
                          const std::function<void(const std::vector<std::string>& shards)>& damage,
                          bool is_smoke = false) {

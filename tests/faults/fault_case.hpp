@@ -1,5 +1,5 @@
-// A row of the table of faults: what is made to fail, in which phase, and what must be seen of it. Values only; how a
-// row is run is run_case's business.
+// A row of the table of faults: the fault, the phase it is injected in, and the expected result. Values only;
+// run_case.hpp runs a row.
 #pragma once
 
 #include <functional>
@@ -11,14 +11,14 @@
 
 namespace plumb::test {
 
-/// What the run's directory holds before the fault.
+/// The state of the run's directory before the fault.
 enum class Start {
   kEmpty,
   kSftDone,
   kInDpo,  // killed after step 25 of dpo, with checkpoints of steps 10 and 20
 };
 
-/// What is killed when the fault has said that it is there.
+/// The processes that are killed once the fault has been logged.
 enum class Kill { kNothing, kAllRanks, kLauncher };
 
 /// Where a row runs: `directory` holds the model, the rows, align.ini and run/.

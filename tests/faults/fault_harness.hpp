@@ -1,5 +1,5 @@
-// Where rows run: a directory with a model, rows and a pipeline of two stages; what an undisturbed run of it leaves;
-// and run directories that stand for what was there before a fault.
+// The place where rows run: a directory with a model, rows and a pipeline of two stages; the outcome of an undisturbed
+// run of it; and run directories in the states in which a fault may find them.
 #pragma once
 
 #include <map>
@@ -26,7 +26,7 @@ class FaultHarness {
   /// Makes the model and runs the pipeline once, undisturbed, on 8 ranks. Throws std::runtime_error.
   FaultHarness(const std::string& directory, const Length& length);
 
-  /// What the undisturbed run left, by stage.
+  /// The outcome of the undisturbed run, by stage.
   const std::map<std::string, Outcome>& golden() const { return golden_; }
   double golden_seconds() const { return golden_seconds_; }
 

@@ -1,4 +1,4 @@
-// plumb_faults: makes runs fail in every way that the table of faults lists, and shows what they survive.
+// plumb_faults: injects every fault of the table into runs, and reports what they survive.
 #include <fmt/format.h>
 #include <unistd.h>
 

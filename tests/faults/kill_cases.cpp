@@ -1,4 +1,4 @@
-// Processes that end or stop, in every phase of a run.
+// Processes that are killed or stopped, in every phase of a run.
 #include <csignal>
 
 #include "tests/faults/fault_case.hpp"

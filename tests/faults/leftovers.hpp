@@ -1,4 +1,4 @@
-// What a job that ended badly may leave on the machine: processes, segments of shared memory, temporary files.
+// Leftovers of a job on the machine: processes, shared memory segments, temporary files.
 #pragma once
 
 #include <string>

@@ -1,4 +1,5 @@
-// Wrong numbers, other options, other numbers of ranks, other jobs, other clocks, and signals that ask to stop.
+// Non-finite numbers, changed options, other numbers of ranks, concurrent jobs, clock jumps, and signals that ask to
+// stop.
 #include <csignal>
 #include <stdexcept>
 
@@ -9,7 +10,7 @@ namespace plumb::test {
 
 namespace {
 
-/// Of SIGTERM mpirun lets its ranks know, and kills them a second later: what they get done in it is not certain.
+/// mpirun passes SIGTERM on to its ranks and kills them a second later: how far they get in it is not certain.
 FaultCase signal_to_launcher(const std::string& name, int signal, int exit_code, const std::string& named) {
   const auto act = [signal](pid_t launcher) { ::kill(launcher, signal); };
   return {.fault = name + " to mpirun",

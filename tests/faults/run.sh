@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# run.sh PROGRAM [ARGS]: the table of faults, or with --chaos MINUTES random ones, by plumb_faults. What all rows give, or a
-# chaos run, is kept in benchmarks/results.
+# run.sh PROGRAM [ARGS]: runs the table of faults, or with --chaos MINUTES random faults, by plumb_faults. The result of the
+# whole table, or of a chaos run, is kept in benchmarks/results.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 program=${1:?usage: run.sh PROGRAM [ARGS]}

@@ -132,7 +132,7 @@ int first_step(const std::string& log) {
   const bool is_in_first = !lines_with(log, "pipeline: stage 1 of").empty();
   const bool is_in_second = !lines_with(log, "pipeline: stage 2 of").empty();
   if (!is_in_first && !is_in_second) return 2 * kStepsPerStage;
-  // of the first stage that ran; the second one then began anew
+  // of the first stage that ran; the second one then began from scratch
   const size_t second = is_in_first ? log.find("pipeline: stage 2 of") : std::string::npos;
   const std::string part = log.substr(0, second);
   const std::vector<std::string> resumed = lines_with(part, "resume: goes on after step ");

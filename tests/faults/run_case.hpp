@@ -1,4 +1,5 @@
-// Runs a row: the fault, what is seen of it, the same command again, and whether all is as if nothing had happened.
+// Runs a row: injects the fault, checks how it is detected, gives the same command again, and compares the outcome with
+// that of the undisturbed run.
 #pragma once
 
 #include <string>
@@ -19,7 +20,7 @@ struct Row {
 
 /// The last step that a run's log names, counted over both stages; `before` if it names none.
 int last_step(const std::string& log, int before);
-/// After which step a run goes on, by its log.
+/// The step after which a run resumed, by its log.
 int first_step(const std::string& log);
 
 /// num_times times, with the median of the times to detect.

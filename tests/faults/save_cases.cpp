@@ -1,4 +1,4 @@
-// kill -9 of everything at each point of a save, written between the steps and by a thread.
+// kill -9 of all ranks at each point of a save, synchronous or asynchronous.
 #include "tests/faults/fault_case.hpp"
 
 namespace plumb::test {

@@ -22,7 +22,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// What `body` returns, from a child process: MPI starts once per process, and leaves its marks on it.
+/// Returns the result of `body` in a child process, because MPI can be started only once per process.
 nlohmann::json in_child(const std::function<nlohmann::json()>& body) {
   std::array<int, 2> ends = {};
   if (::pipe(ends.data()) != 0) throw std::runtime_error("pipe");

@@ -1,5 +1,4 @@
-// Whether committed checkpoints are whole, by the program's own verification, which needs MPI: in processes of their
-// own.
+// Verifies committed checkpoints by the code of the program itself, which needs MPI: in child processes.
 #pragma once
 
 #include <string>
@@ -7,7 +6,7 @@
 
 namespace plumb::test {
 
-/// What is wrong with the committed checkpoints of both stages of a run's directory; none where all verify.
+/// The errors of the committed checkpoints of both stages of a run's directory; none if all verify.
 std::vector<std::string> damaged_checkpoints(const std::string& run);
 
 struct FlipCount {

@@ -1,5 +1,5 @@
-// A model's own chat template and, behind a record separator, what the user says. Rendering stays within its budgets,
-// and no byte of the user's text comes out as the template's.
+// A model's chat template and, after a record separator, the text of the user. Rendering stays within its budgets, and
+// no byte of the user's text is rendered as one of the template.
 #include <algorithm>
 #include <vector>
 

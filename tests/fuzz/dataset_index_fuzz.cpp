@@ -15,7 +15,7 @@ bool accepts(std::string_view input) {
     require(shard.file.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") ==
                     std::string::npos &&
                 !shard.file.starts_with('.'),
-            "a shard lies in the directory");
+            "a shard is in the directory");
     num_rows += shard.num_rows;
     num_tokens += shard.num_tokens;
   }

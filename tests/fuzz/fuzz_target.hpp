@@ -1,6 +1,6 @@
-// What every fuzz target is written with. A target takes bytes that anybody may have made and says whether the parser
-// took them; it aborts where what was parsed breaks a promise. A refusal is one of the documented errors: any other
-// exception leaves the target, and ends the fuzzer or the test that replays the seeds.
+// The interface of all fuzz targets. A target takes untrusted bytes and returns whether the parser accepted them; it
+// aborts where a parsed value breaks a promise. A refusal is one of the documented errors: any other exception leaves
+// the target, and ends the fuzzer or the test that replays the seeds.
 #pragma once
 
 #include <cstdint>

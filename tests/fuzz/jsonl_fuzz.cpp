@@ -48,7 +48,7 @@ void tokenize_as_pair(const Record& record, const RowFormat& format, const RowTe
   if (pair.drop_reason != PairDropReason::kNone) return;
   for (const std::vector<int32_t>* ids : {&pair.chosen, &pair.rejected}) {
     require(std::ssize(*ids) <= kMaxLength, "a text is cut off");
-    require(pair.prompt_length >= 0 && pair.prompt_length < std::ssize(*ids), "a text goes on behind the prompt");
+    require(pair.prompt_length >= 0 && pair.prompt_length < std::ssize(*ids), "a text continues after the prompt");
     require(row_template != nullptr || parses || num_special(*ids) <= 1, "a user's text holds no control token");
   }
   require(std::equal(pair.chosen.begin(), pair.chosen.begin() + pair.prompt_length, pair.rejected.begin()),

@@ -1,6 +1,6 @@
-// replay DIRECTORY: runs a fuzz target on every seed, whole and cut off at sixteen places, without a fuzzer. A seed
-// whose name begins with ok_ must be accepted, one with bad_ refused; any other may be either. Ends with a failure also
-// where memory grew beyond what any input may cost.
+// replay DIRECTORY: runs a fuzz target on every seed, whole and truncated at sixteen places, without a fuzzer. A seed
+// whose name begins with ok_ must be accepted, one with bad_ refused; any other may be either. It also fails where
+// memory grew beyond the limit for any input.
 #include <sys/resource.h>
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// Reading a checkpoint on another number of ranks: for any units, whoever wrote, whoever reads, every element of every
+// Reading a checkpoint on another number of ranks: for any units and any two numbers of ranks, every element of every
 // array is read once, from where it was written. The input is read as numbers: ranks that wrote, ranks that read, then
 // three bytes for each unit.
 #include <algorithm>
@@ -35,7 +35,7 @@ int64_t check_part(std::span<const CheckpointUnit> units, size_t unit, ElementRa
     const ElementRange owned = owned_range(saved, piece.writer);
     const int64_t begin = array_offset(units, piece.writer, unit, piece.array);
     require(piece.file_offset >= begin && piece.file_offset + piece.num_bytes <= begin + array.num_bytes(owned.size()),
-            "a piece lies in its array");
+            "a piece is in its array");
     const int64_t written = owned.begin / array.elements_per_value + (piece.file_offset - begin) / array.value_bytes;
     const int64_t read = mine.begin / array.elements_per_value + piece.into_offset / array.value_bytes;
     require(written == read, "an element is read from where it was written");

@@ -1,5 +1,5 @@
-// The header of a safetensors file. The first byte decides: whole files, or a header alone whose length is right and of
-// which the next two bytes say how large the buffer behind it is.
+// The header of a safetensors file. The first byte chooses between whole files and a header alone: then its length is
+// right, and the next two bytes give the size of the buffer after it.
 #include <nlohmann/json.hpp>
 #include <set>
 #include <vector>

@@ -1,6 +1,6 @@
-// A token shard, read whole. The first byte decides what the input is: a file; damage to the bytes of an intact shard;
-// or the arrays themselves. Damage leaves HDF5's checksums as they were: the library itself is not built
-// for forged files (benchmarks/results/fuzzing.md), so shards are only taken from sources one trusts.
+// A token shard, read whole. The first byte chooses what the input is: a file; damage to the bytes of an intact shard;
+// or the arrays themselves. Damage leaves HDF5's checksums as they were: the library itself is not built for forged
+// files (benchmarks/results/fuzzing.md), so shards are only read from trusted sources.
 #include <algorithm>
 #include <fstream>
 #include <iterator>
@@ -34,7 +34,7 @@ std::string make_intact(const std::string& kind) {
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
-/// Three bytes for each change: an offset of 16 bits and the byte that stands there.
+/// Three bytes for each change: an offset of 16 bits and the new byte.
 std::string damaged(std::string bytes, std::string_view changes) {
   for (; changes.size() >= 3; changes.remove_prefix(3)) {
     const size_t low = static_cast<unsigned char>(changes[0]), high = static_cast<unsigned char>(changes[1]);

@@ -1,4 +1,4 @@
-"""What TRL makes of settings and rows that ../shared/reference/golden does not cover, as the JSON files beside this.
+"""Records of TRL for settings and rows that ../shared/reference/golden does not cover, as the JSON files beside this.
 
     benchmarks/peers/setup.sh && /tmp/peers/bin/python tests/golden/make.py [NAME...]
 

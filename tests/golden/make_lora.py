@@ -1,17 +1,17 @@
-"""What TRL and PEFT make of LoRA, as lora.json and the adapters that training starts from, beside this.
+"""Records of LoRA by TRL and PEFT, as lora.json and the adapters that training starts from, beside this.
 
     benchmarks/peers/setup.sh && /tmp/peers/bin/python tests/golden/make_lora.py
 
-float32 on the CPU, rows in file order, as make.py does. adapters/NAME are written anew only where absent: they are the
+float32 on the CPU, rows in file order, as make.py does. adapters/NAME are written only where absent: they are the
 input of tests, whatever a later torch draws.
 
 The reference of DPO is TRL's for a PeftModel: a frozen copy of the adapter as training starts from it, not the base.
-TRL rounds the trained matrices to bfloat16 where the base is quantised; here they are set back to float32.
+TRL rounds the trained matrices to bfloat16 where the base is quantized; here they are set back to float32.
 
 How far float32 carries (all weights moved by 2e-7 of themselves): losses and metrics 6e-6, gradient norms 1.1e-5.
-bitsandbytes rounds 0.2 % of the 8-bit scales on a CPU to a neighbour of the nearest: with the nearest, the NF4 runs
+bitsandbytes rounds 0.2 % of the 8-bit scales on a CPU to a neighbor of the nearest: with the nearest, the NF4 runs
 change by 5e-6 (first loss), 1.3e-5 (later losses), 3e-5 (entropy), 1.7e-4 (gradient norm).
-Its dequantisation on a CPU (0.50.2, AVX-512) is wrong where rows have 32 elements more than whole blocks, as down_proj
+Its dequantization on a CPU (0.50.2, AVX-512) is wrong where rows have 32 elements more than whole blocks, as down_proj
 of the tiny models has (160): an error of 0.23, not 0.09. Hence no tiny model in NF4 here.
 """
 

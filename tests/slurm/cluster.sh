@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A Slurm cluster of four hosts on one machine, to be sourced by run.sh inside its namespaces. A host has a network, a name, process ids,
-# temporary files and shared memory of its own, so that ranks on two of them meet by TCP only, and to end its first process is to cut its power.
-# Nothing outside the namespaces is touched: they end with run.sh, and everything in them.
+# A Slurm cluster of four hosts on one machine, to be sourced by run.sh inside its namespaces. A host has its own network,
+# name, process ids, temporary files and shared memory, so that ranks on two hosts communicate by TCP only; killing its
+# first process is a power cut. Nothing outside the namespaces is touched: they end with run.sh, with everything in them.
 
 : "${work:?a directory for logs}"
 readonly controller=10.77.0.254
@@ -25,7 +25,7 @@ build_network() {
   mount --bind $cluster/hosts /etc/hosts
 }
 
-# boot HOST: what its first process does until the host is cut off. It also buries orphans, as bash does.
+# boot HOST: starts its first process, which runs until the power cut. It also reaps orphans, as bash does.
 boot() {
   local host=$1
   ip link add "v$host" type veth peer name eth0
@@ -56,10 +56,10 @@ on() {
 
 start_slurmd() { on "$1" slurmd -N "$1"; }
 
-# The daemon alone: what it started goes on.
+# The daemon alone: its child processes continue.
 kill_slurmd() { on "$1" kill -KILL "$(<"$cluster/slurmd.$1.pid")"; }
 
-# The others hear nothing more of it, as nobody says that its connections are over.
+# The other hosts receive nothing more from it: its connections are not closed.
 cut_power() {
   ip link delete "v$1"
   kill -KILL "${init_of[$1]}"
@@ -120,7 +120,7 @@ start_cluster() {
 
 all_idle() { [[ $(sinfo --noheader --states idle --format %D) == 4 ]]; }
 
-# set_rate MBIT: what each host may send; 0: as much as it can
+# set_rate MBIT: limits what each host sends; 0: no limit
 set_rate() {
   local host
   for host in n1 n2 n3 n4; do

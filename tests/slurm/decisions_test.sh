@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# decisions_test.sh ROOT: what slurm/train.sbatch decides, with commands in place of Slurm's that note how they were called. What Slurm itself
-# makes of it, run.sh tries.
+# decisions_test.sh ROOT: the decisions of slurm/train.sbatch, with stubs of Slurm's commands that record how they were
+# called. run.sh tests it on a real Slurm.
 set -euo pipefail
 script=$(realpath "${1:?usage: decisions_test.sh ROOT}")/slurm/train.sbatch
 world=$(mktemp -d)
@@ -48,7 +48,7 @@ start() {
   if [[ -f scontrol.arguments ]]; then restarted=yes; fi
 }
 
-# Which exit codes put the job back, and that it ends with them.
+# Exit codes that requeue the job; the script ends with the same code.
 for given in 75 76 85 1 134 137 139 143; do
   rm -rf out
   start $given
@@ -65,13 +65,13 @@ done
 STATE=COMPLETING start 85
 expect "restart of a job that was canceled" $restarted no
 
-# Three restarts without a new checkpoint, and no more; a new one makes up for them.
+# At most three restarts without a new checkpoint; a new one resets the count.
 rm -rf out
 for count in 0 1 2 3; do
   SLURM_RESTART_COUNT=$count start 137
   expect "restart after restart $count" $restarted "$([[ $count == 3 ]] && echo no || echo yes)"
 done
-grep -q "after 3 restarts without progress" <<<"$log" || fail "it does not say why it stops: $log"
+grep -q "after 3 restarts without progress" <<<"$log" || fail "it does not log why it stops: $log"
 SLURM_RESTART_COUNT=4 SAVES=out/checkpoints/step-000010 start 137
 expect "restart with progress" $restarted yes
 SLURM_RESTART_COUNT=5 SAVES=out/checkpoints/step-000011.new.tmp-abc start 137

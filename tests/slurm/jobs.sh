@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Jobs of the scenarios and what became of them, to be sourced by run.sh. Every job is the same run of 60 steps, of 24 micro-batches each; one
-# that was disturbed must end with the bits of one that was not.
+# Jobs of the scenarios and their results, to be sourced by run.sh. Every job is the same run of 60 steps, of 24
+# micro-batches each; a disturbed one must end with the bits of an undisturbed one.
 
 : "${work:?}" "${plumb:?}" "${root:?}"
 # shellcheck disable=SC2034 # for scenarios.sh
@@ -37,7 +37,7 @@ learning_rate = 1e-3
 [reward]
 data = pairs.jsonl
 END
-  # what a site would have to say of this network
+  # what a site would set for this network
   cat >site.env <<END
 export PLUMB_PROGRAM=$plumb
 export OMPI_MCA_btl_tcp_if_include=10.77.0.0/24 OMPI_MCA_oob_tcp_if_include=10.77.0.0/24
@@ -62,7 +62,7 @@ state() { squeue --noheader --jobs "$job" --format %T; }
 
 is_over() { [[ $(state) =~ ^(COMPLETED|FAILED|CANCELLED|TIMEOUT|NODE_FAIL)?$ ]]; }
 
-# A job that was put back starts two minutes later; nobody waits for that here. Within the same second it would be refused.
+# A requeued job starts two minutes later; this skips the wait. Within the same second it would be refused.
 hurry() {
   if [[ $(squeue --noheader --jobs "$job" --format %r) == BeginTime ]]; then
     sleep 3
@@ -104,7 +104,7 @@ fail() {
 # expect WHAT GOT PATTERN
 expect() { [[ $2 =~ ^($3)$ ]] || fail "$1: expected $3, got $2"; }
 
-# What each start of the job ended with, as train.sbatch says or, for the last one, Slurm.
+# The exit code of each start of the job, as train.sbatch logs it or, for the last one, Slurm.
 # "-": Slurm ended it.
 exit_codes() {
   scontrol show job "$job" | sed -n 's/.* ExitCode=\([0-9]*\):.*/last \1/p' | cat "$name.log" - | awk '
@@ -114,17 +114,17 @@ exit_codes() {
     END { for (i = 1; i <= starts; ++i) line = line (i == 1 ? "" : " ") code[i]; print line }'
 }
 
-# Steps that were done again: of every line "goes on after step N", how far the log had come before.
+# Steps that were done again: of every line "goes on after step N", how far the log had come before it.
 steps_lost() {
   awk '/^step [0-9]+\// { split($2, part, "/"); newest = part[1] }
     /resume: goes on after step/ && newest { match($0, /step [0-9]+/); lost = lost sep newest - substr($0, RSTART + 5, RLENGTH - 5); sep = " " }
     END { print lost == "" ? "-" : lost }' "$name.log"
 }
 
-# Ranks of each start, as the start-up check says.
+# Ranks of each start, as the start-up check logs them.
 ranks() { sed -n 's/.*spread over \([0-9]*\) ranks.*/\1/p' "$name.log" | xargs; }
 
-# Of the run in DIRECTORY: metrics but for times and memory, and the weights.
+# bits DIRECTORY: the metrics of a run without times and memory, and the weights.
 bits() {
   sed 's/,"step_seconds".*//' "$1/metrics.jsonl"
   sha256sum <"$1/model/model.safetensors"

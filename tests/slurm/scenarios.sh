@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What may happen to a job, to be sourced by run.sh: each does one thing to the run of jobs.sh and looks at what became of it.
+# Scenarios, to be sourced by run.sh: each disturbs the run of jobs.sh in one way and checks the result.
 # shellcheck disable=SC2154 # job, name and run are of jobs.sh
 
 # shellcheck disable=SC2034 # for run.sh
@@ -61,8 +61,8 @@ stopped_rank() {
   signaled_rank stopped_rank STOP "(76|137|143) 0" "SIGSTOP of a rank (watchdog: 10 s)" --watchdog_seconds 10
 }
 
-# The ranks of that host live on, until Slurm gives the host up and ends the job: by signals, which the ranks may have
-# time to obey, or before them.
+# The ranks of that host keep running until Slurm declares the host down and ends the job, by signals that the ranks may or
+# may not have time to handle.
 killed_slurmd() {
   submit killed_slurmd -- "${run[@]}" --output_dir killed_slurmd
   set_rate 10
@@ -80,7 +80,7 @@ killed_slurmd() {
   start_slurmd n3
 }
 
-# Of the host of the first rank and of train.sbatch itself: nobody says a word any more.
+# The power cut of the host of the first rank and of train.sbatch itself: nothing more is logged.
 power_cut() {
   submit power_cut -- "${run[@]}" --output_dir power_cut
   wait_for_log "^step 15/"
@@ -100,7 +100,7 @@ crash_loop() {
   wait_for_end
   expect "exit codes" "$(exit_codes)" "(137|143) (137|143) (137|143) (137|143)"
   expect "restarts" "$(restarts)" 3
-  logs "stops after 3 restarts without progress" || fail "it did not say why it stopped"
+  logs "giving up after 3 restarts without progress" || fail "it did not log why it stopped"
   row "crash at step 15, always" - -
   submit crash_loop_mended -- "${run[@]}" --output_dir crash_loop
   wait_for_end
@@ -122,7 +122,7 @@ canceled() {
   row "... submitted again" - "$(has_golden_bits canceled)"
 }
 
-# An error that no restart mends.
+# An error that no restart cures.
 full_disk() {
   PLUMB_FAULT=step:15:5:error submit full_disk -- "${run[@]}" --output_dir full_disk
   wait_for_end
@@ -131,7 +131,7 @@ full_disk() {
   row "input/output error of a rank" - -
 }
 
-# The second job waits for the first one, also while that is put back.
+# The second job waits for the first one, also while that is requeued.
 chain() {
   PLUMB_FAULT_ONCE=step:15:5:kill submit chain_sft -- "${run[@]}" --output_dir chain_sft
   local first=$job
@@ -164,7 +164,7 @@ pipeline() {
   row "pipeline: SIGKILL of a rank in stage 2, then a host less" - "$(has_golden_bits pipeline/reward chain_reward)"
 }
 
-# The commands of slurm/README.md as they are written there, one after the other, where what they name exists.
+# The commands of slurm/README.md as written, one after the other, in a directory with the files they name.
 readme() {
   name=readme
   mkdir -p readme/slurm

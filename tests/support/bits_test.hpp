@@ -1,4 +1,4 @@
-// What tests of the same bits on any number of ranks share: a short run of a stage, and its outcome.
+// Base of the SameBits tests: a short run of a stage, and its outcome on one rank.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -49,7 +49,7 @@ class BitsTest : public ProgramTest, public testing::WithParamInterface<BitsCase
     return read_outcome(directory_ / "out");
   }
 
-  /// On one rank: made once for each case.
+  /// The run on one rank is made once for each case.
   void SetUp() override {
     ProgramTest::SetUp();
     directory_.write("eval.jsonl", GetParam().stage == std::string("sft") ? rows(7) : pairs(7));

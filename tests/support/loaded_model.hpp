@@ -45,7 +45,7 @@ struct LoadedModel {
   }
 };
 
-/// Documents of tokens laid end to end, every token trained.
+/// Concatenated documents, every token trained.
 inline MicroBatch pack(const std::vector<std::vector<int64_t>>& documents) {
   MicroBatch batch;
   batch.document_begin = {0};

@@ -21,7 +21,7 @@ std::string content_of(const std::string& path) {
   return content.str();
 }
 
-/// Of all weight files, in the order of their names.
+/// All weight files, concatenated in the order of their names.
 std::string weights_in(const std::string& output_dir) {
   std::vector<std::string> paths;
   for (const char* folder : {"/adapter", "/model"}) {

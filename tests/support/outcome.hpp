@@ -1,4 +1,4 @@
-// What a run leaves that must not depend on the number of ranks, on kills or on restarts: every metric, as text, and
+// The part of a run that must not depend on the number of ranks, on kills or on restarts: every metric, as text, and
 // every byte of the exported weights.
 #pragma once
 

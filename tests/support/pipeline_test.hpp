@@ -1,4 +1,4 @@
-// What end-to-end tests of pipelines share: a pipeline file of three short stages, and what they leave.
+// Base of end-to-end tests of pipelines: a pipeline file of three short stages, and their outcomes.
 #pragma once
 
 #include <gtest/gtest.h>

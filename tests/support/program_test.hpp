@@ -1,5 +1,5 @@
-// What the end-to-end tests share: a directory of their own with a tiny model, rows and pairs in it, and what must hold
-// of every run that is refused.
+// Base of the end-to-end tests: a directory for each test, with a tiny model, rows and pairs in it, and the checks that
+// hold for every refused run.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
-// What end-to-end tests of checkpoints share: a run of six steps that is made to fail where a test says, and what must
-// not depend on how often and on how many ranks it was started.
+// Base of end-to-end tests of checkpoints: a run of six steps with an injected fault, and the outcome of the
+// undisturbed run that it must equal.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -33,7 +33,7 @@ class ResumeTest : public ProgramTest {
     return train(stage, num_ranks, run_options(stage, num_ranks, options), how);
   }
 
-  /// Those of every run here, besides the given ones.
+  /// The given options and those of every run here.
   static Options run_options(const std::string& stage, int num_ranks, Options options = {}) {
     options.insert({{"per_device_train_batch_size", "1"},
                     {"gradient_accumulation_steps", std::to_string(24 / num_ranks)},
@@ -48,10 +48,10 @@ class ResumeTest : public ProgramTest {
     return options;
   }
 
-  /// Of a directory whose run has ended.
+  /// The outcome of a run that has ended.
   Outcome outcome(const std::string& output_dir = "out") const { return read_outcome(directory_ / output_dir); }
 
-  /// Of a run that nothing disturbs, on one rank: made once for each stage with these options.
+  /// The outcome of an undisturbed run on one rank, made once for each stage and options.
   const Outcome& undisturbed(const std::string& stage, Options options = {}) const {
     std::string key = stage;
     for (const auto& [name, value] : options) key += " --" + name + " " + value;
@@ -73,7 +73,7 @@ class ResumeTest : public ProgramTest {
     EXPECT_FALSE(result.has_timed_out);
   }
 
-  /// The run is complete, went on after this step (0: began anew), and left nothing half-written.
+  /// The run is complete, resumed after this step (0: began from scratch), and left nothing half-written.
   void expect_completed(const RunResult& result, int after_step) const {
     EXPECT_EQ(result.exit_code, 0) << result.err << result.launcher;
     const std::vector<std::string> lines = lines_with(result.err, "resume: goes on after step ");

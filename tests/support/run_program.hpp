@@ -1,6 +1,5 @@
-// Starts a program and waits for it, without a shell: what end-to-end tests do with the built binary. What every start
-// of plumb needs (a TMPDIR of its own, Open MPI's consent to run as root and to have more ranks than cores) is added by
-// run_plumb.
+// Starts a program and waits for it, without a shell. run_plumb adds what every start of plumb needs: a TMPDIR of its
+// own, and Open MPI's permission to run as root and with more ranks than cores.
 #pragma once
 
 #include <sys/types.h>
@@ -15,7 +14,7 @@ namespace plumb::test {
 /// Limits on time are multiplied by it: 1, or more where a sanitizer slows everything down.
 inline constexpr int kPatience = PLUMB_TEST_PATIENCE;
 
-/// What is done to a program while it runs.
+/// An action on a program while it runs.
 struct Act {
   std::string after = {};    // comes when standard error holds this text, at once if it is empty
   double delay_seconds = 0;  // and then so long

@@ -1,5 +1,4 @@
-// For tests that measure memory: a sanitizer's shadow, and what it keeps of freed blocks, is most of what they would
-// see.
+// For tests that measure memory: under a sanitizer, most of it would be shadow memory and freed blocks.
 #pragma once
 
 #include <gtest/gtest.h>

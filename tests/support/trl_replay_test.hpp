@@ -1,5 +1,5 @@
-// What tests share that hold the program itself to a record of TRL: the record's rows as a file, a run of plumb as
-// recorded, and every metric that both log compared.
+// Base of tests that compare the program with a record of TRL: the record's rows as a file, a run of plumb with its
+// settings, and a comparison of every metric that both log.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -1,6 +1,9 @@
 // A skipped test is not a passed one, and a test of reference records that are there may not skip.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -47,19 +50,24 @@ TEST_F(Verdict, AFailureIsNotHiddenByASkip) {
   EXPECT_EQ(exit_code_of("Passes", "", false), kPassed);
 }
 
-TEST_F(Verdict, CtestTakesTheExitCodeOfEveryTestProgram) {
+/// All entries of this build's ctest, by name.
+std::map<std::string, nlohmann::json> ctest_entries() {
   const RunResult shown = run_program({PLUMB_CTEST, "--test-dir", PLUMB_BUILD_DIR, "--show-only=json-v1"});
-  ASSERT_EQ(shown.exit_code, 0) << shown.err;
-  const nlohmann::json list = nlohmann::json::parse(shown.out);
-  int num_programs = 0, num_reference_tests = 0;
-  for (const nlohmann::json& test : list.at("tests")) {
-    const std::string name = test.at("name");
-    if (name.starts_with("style.") || name.starts_with("slurm.") || name.starts_with("fuzz.") ||
-        name.starts_with("faults."))
-      continue;
+  EXPECT_EQ(shown.exit_code, 0) << shown.err;
+  std::map<std::string, nlohmann::json> entries;
+  for (const nlohmann::json& test : nlohmann::json::parse(shown.out).at("tests")) {
     nlohmann::json properties = nlohmann::json::object();
-    for (const nlohmann::json& property : test.at("properties"))
+    for (const nlohmann::json& property : test.value("properties", nlohmann::json::array()))
       properties[property.at("name").get<std::string>()] = property.at("value");
+    entries[test.at("name")] = properties;
+  }
+  return entries;
+}
+
+TEST_F(Verdict, CtestTakesTheExitCodeOfEveryTestProgram) {
+  int num_programs = 0, num_reference_tests = 0;
+  for (auto& [name, properties] : ctest_entries()) {
+    if (name.starts_with("style.") || name.starts_with("slurm.") || name.starts_with("fuzz.")) continue;
     EXPECT_EQ(properties.value("SKIP_RETURN_CODE", 0), kSkipped) << name;
     const std::string environment = properties["ENVIRONMENT"].dump(), labels = properties["LABELS"].dump();
     const bool is_reference_test = environment.find("PLUMB_IS_REFERENCE_TEST=1") != std::string::npos;
@@ -69,6 +77,19 @@ TEST_F(Verdict, CtestTakesTheExitCodeOfEveryTestProgram) {
   }
   EXPECT_GE(num_programs, 100);
   EXPECT_GE(num_reference_tests, 19);
+}
+
+TEST_F(Verdict, CtestRunsEveryTestFile) {
+  const std::string root = PLUMB_SOURCE_DIR "/tests/";
+  const std::map<std::string, nlohmann::json> entries = ctest_entries();
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(root)) {
+    std::string name = entry.path().string().substr(root.size());
+    if (!name.ends_with("_test.cpp")) continue;
+    name.resize(name.size() - std::string("_test.cpp").size());
+    std::replace(name.begin(), name.end(), '/', '.');
+    const auto is_of_file = [&](const auto& test) { return test.first == name || test.first.starts_with(name + "."); };
+    EXPECT_TRUE(std::any_of(entries.begin(), entries.end(), is_of_file)) << name << ": not in any CMakeLists.txt";
+  }
 }
 
 }  // namespace
