@@ -98,7 +98,7 @@ TEST_F(InspectRun, RowsAreThoseOfTheStepAndAnyModelCanBeAsked) {
   expect_refused(run(0, {"inspect", "--run", "out", "--step", "3"}), 2, {"--step", "1 to 2"});
   expect_refused(run(0, {"inspect", "--run", "model", "--step", "1"}), 2, {"--run model", "run.json"});
   expect_refused(run(0, {"inspect", "--model", "model"}), 2, {"--data", "--run"});
-  directory_.write("rows.jsonl", ResumeTest::rows(47));
+  directory_.write("rows.jsonl", test::rows(47));
   expect_refused(run(0, {"inspect", "--run", "out", "--step", "2"}), 65, {"contents of data changed"});
 }
 
