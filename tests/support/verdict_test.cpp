@@ -54,8 +54,9 @@ TEST_F(Verdict, AFailureIsNotHiddenByASkip) {
 std::map<std::string, nlohmann::json> ctest_entries() {
   const RunResult shown = run_program({PLUMB_CTEST, "--test-dir", PLUMB_BUILD_DIR, "--show-only=json-v1"});
   EXPECT_EQ(shown.exit_code, 0) << shown.err;
+  const nlohmann::json list = nlohmann::json::parse(shown.out);
   std::map<std::string, nlohmann::json> entries;
-  for (const nlohmann::json& test : nlohmann::json::parse(shown.out).at("tests")) {
+  for (const nlohmann::json& test : list.at("tests")) {
     nlohmann::json properties = nlohmann::json::object();
     for (const nlohmann::json& property : test.value("properties", nlohmann::json::array()))
       properties[property.at("name").get<std::string>()] = property.at("value");
