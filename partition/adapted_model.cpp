@@ -211,8 +211,8 @@ double AdaptedModel::gradient_norm() const {
 }
 
 void AdaptedModel::update(const AdamWOptions& options, double learning_rate, int64_t step, double gradient_scale) {
-  moments_.update(parameters_, gradients_, unit().decay_runs(comm_.rank()), options, learning_rate, step,
-                  gradient_scale);
+  moments_.update(parameters_, gradients_, unit().decay_runs(comm_.rank()),
+                  adamw_step(options, learning_rate, step, gradient_scale));
   num_updates_ = step;
 }
 

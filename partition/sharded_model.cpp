@@ -189,8 +189,8 @@ std::vector<TrainedShard> ShardedModel::trained_shards() {
 void ShardedModel::update(const AdamWOptions& options, double learning_rate, int64_t step, double gradient_scale) {
   for (size_t unit = 0; unit < units_.size(); ++unit) {
     UnitShard& shard = shards_[unit];
-    shard.moments.update(shard.parameters, shard.gradients, units_[unit].decay_runs(comm_.rank()), options,
-                         learning_rate, step, gradient_scale);
+    shard.moments.update(shard.parameters, shard.gradients, units_[unit].decay_runs(comm_.rank()),
+                         adamw_step(options, learning_rate, step, gradient_scale));
   }
   exchange_.forget_converted();
 }

@@ -30,7 +30,7 @@ void fill_parameter(const HfModel& base, const AdapterStart& start, const UnitLa
     for (const Parameter& old : start.continued->unit().parameters)
       if (old.kind == p.kind && old.layer == p.layer && old.part == p.part)
         return start.continued->read_range(old.offset + begin - p.offset, old.offset + end - p.offset, out);
-  initial_adapter_range(base, start.adapter, unit, seed, begin, end, out);
+  initial_adapter_range(base, start.adapter, unit, seed, begin, out);
 }
 
 void fill_adapter(const HfModel& base, const AdapterStart& start, const UnitLayout& unit, uint64_t seed,

@@ -60,9 +60,9 @@ void fill_row_norms(const HfModel& base, const Parameter& magnitude, int64_t fir
 }  // namespace
 
 void initial_adapter_range(const HfModel& base, const Adapter& adapter, const UnitLayout& unit, uint64_t seed,
-                           int64_t begin, int64_t end, std::span<float> values) {
+                           int64_t begin, std::span<float> values) {
   check(unit.num_elements == adapter_layout(base.config(), adapter).num_elements, "the unit is the adapter's");
-  for_each_piece(unit, begin, end, values,
+  for_each_piece(unit, begin, begin + std::ssize(values), values,
                  [&](const Parameter& parameter, int64_t first, int64_t last, std::span<float> piece) {
                    switch (parameter.part) {
                      case AdapterPart::kLoraA:

@@ -10,11 +10,11 @@
 
 namespace plumb {
 
-/// Fills `values` with the initial elements [begin, end) of `unit` = adapter_layout(base's config, adapter): A is
+/// Fills `values` with the initial elements of `unit` = adapter_layout(base's config, adapter) from `begin` on: A is
 /// uniform in +-1/sqrt(in), B zero, magnitudes are the row norms of the base matrices, whole parameters are copies of
 /// the base. A pure function of base, seed and index, for every split into ranges. Throws as
 /// HfModel::read_unit_range().
 void initial_adapter_range(const HfModel& base, const Adapter& adapter, const UnitLayout& unit, uint64_t seed,
-                           int64_t begin, int64_t end, std::span<float> values);
+                           int64_t begin, std::span<float> values);
 
 }  // namespace plumb

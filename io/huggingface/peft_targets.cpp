@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "io/huggingface/hf_model.hpp"
 #include "io/huggingface/module_pattern.hpp"
+#include "io/huggingface/parameter_names.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {

@@ -4,6 +4,7 @@
 #include "lib/jinja/filters.hpp"
 #include "lib/jinja/is_tests.hpp"
 #include "lib/jinja/nesting.hpp"
+#include "lib/jinja/parser.hpp"
 
 namespace plumb::jinja {
 
@@ -32,7 +33,7 @@ ExpressionPtr Parser::combine(ExpressionKind kind, int line, ExpressionPtr left,
 }
 
 ExpressionPtr Parser::parse_expression(bool allows_conditional) {
-  const Nesting nesting(*this);
+  const Nesting nesting(nesting_, current().line);
   return allows_conditional ? parse_conditional() : parse_or();
 }
 
@@ -57,7 +58,7 @@ ExpressionPtr Parser::parse_tuple(bool allows_conditional, bool is_parenthesized
 ExpressionPtr Parser::parse_conditional() {
   ExpressionPtr expression = parse_or();
   while (is_name("if")) {
-    const Nesting nesting(*this);
+    const Nesting nesting(nesting_, current().line);
     ExpressionPtr conditional = make(ExpressionKind::kConditional, next().line);
     conditional->parts.push_back(parse_or());
     conditional->parts.push_back(std::move(expression));
@@ -87,7 +88,7 @@ ExpressionPtr Parser::parse_and() {
 
 ExpressionPtr Parser::parse_not() {
   if (!is_name("not")) return parse_compare();
-  const Nesting nesting(*this);
+  const Nesting nesting(nesting_, current().line);
   const int line = next().line;
   return combine(ExpressionKind::kNot, line, parse_not());
 }
@@ -164,7 +165,7 @@ ExpressionPtr Parser::parse_power() {
 }
 
 ExpressionPtr Parser::parse_unary(bool allows_filters) {
-  const Nesting nesting(*this);
+  const Nesting nesting(nesting_, current().line);
   const int line = current().line;
   ExpressionPtr expression;
   if (skip_operator("-"))
@@ -354,7 +355,7 @@ ExpressionPtr Parser::parse_test(ExpressionPtr input) {
   if (is_operator("(")) {
     parse_arguments(*expression);
   } else if (starts_argument) {
-    const Nesting nesting(*this);
+    const Nesting nesting(nesting_, current().line);
     if (is_name("is")) syntax_error(line, "tests cannot be chained with 'is'; use 'and'");
     expression->parts.push_back(parse_postfix(parse_primary()));
   }

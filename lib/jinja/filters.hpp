@@ -21,7 +21,9 @@ const Filter* find_filter(std::string_view name);  // null if there is none
 std::vector<std::string> filter_names();
 Value apply_filter(Runtime& runtime, const Filter& filter, const Value& input, const Arguments& arguments);
 
-std::span<const Filter> text_filters();      // of strings and numbers
-std::span<const Filter> sequence_filters();  // of lists and dicts
+/// The parts of the table: filters of strings and numbers in text_filters.cpp, of lists and dicts in
+/// sequence_filters.cpp.
+std::span<const Filter> text_filters();
+std::span<const Filter> sequence_filters();
 
 }  // namespace plumb::jinja

@@ -1,26 +1,25 @@
-// Counts the recursion of the parser while it lives: hostile nesting ends in an error, not in a stack overflow.
+// Limits the recursion of the parser: hostile nesting ends in an error, not in a stack overflow.
 #pragma once
 
-#include "lib/jinja/parser.hpp"
+#include "lib/jinja/lexer.hpp"
 
 namespace plumb::jinja {
 
 constexpr int kMaxNesting = 150;
 
-class Parser::Nesting {
+/// Counts one level in `depth` during its lifetime. Throws DataError with `line` beyond kMaxNesting.
+class Nesting {
  public:
-  explicit Nesting(Parser& parser) : parser_(parser) {
-    if (++parser_.nesting_ > kMaxNesting) {
-      --parser_.nesting_;  // no destructor runs
-      syntax_error(parser_.current().line, "nested deeper than {} levels", kMaxNesting);
-    }
+  Nesting(int& depth, int line) : depth_(depth) {
+    if (depth_ >= kMaxNesting) syntax_error(line, "nested deeper than {} levels", kMaxNesting);
+    ++depth_;
   }
-  ~Nesting() { --parser_.nesting_; }
+  ~Nesting() { --depth_; }
   Nesting(const Nesting&) = delete;
   Nesting& operator=(const Nesting&) = delete;
 
  private:
-  Parser& parser_;
+  int& depth_;
 };
 
 }  // namespace plumb::jinja

@@ -83,7 +83,7 @@ Block Parser::parse() {
 
 // Parses statements up to a tag that starts with one of end_names (it stays current), or to the end of the template.
 Block Parser::parse_block(const std::vector<std::string_view>& end_names) {
-  const Nesting nesting(*this);
+  const Nesting nesting(nesting_, current().line);
   Block block;
   while (current().kind != TokenKind::kEnd) {
     const int line = current().line;
@@ -273,7 +273,7 @@ Target Parser::parse_target(bool allows_attribute) {
 }
 
 Target Parser::parse_single_target(bool allows_attribute) {
-  const Nesting nesting(*this);
+  const Nesting nesting(nesting_, current().line);
   if (skip_operator("(")) {
     Target target = parse_target(allows_attribute);
     expect_operator(")");

@@ -19,8 +19,6 @@ class Parser {
   Block parse();
 
  private:
-  class Nesting;  // counts the recursion while it lives
-
   const Token& current() const { return tokens_[at_]; }
   const Token& next() { return tokens_[at_ + 1 < tokens_.size() ? at_++ : at_]; }
   bool is_operator(std::string_view op) const;

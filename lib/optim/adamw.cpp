@@ -17,11 +17,9 @@ AdamWStep adamw_step(const AdamWOptions& options, double learning_rate, int64_t 
 }
 
 void adamw_update(std::span<float> parameters, std::span<const float> gradients, std::span<float> moments1,
-                  std::span<float> moments2, const AdamWOptions& options, double learning_rate, int64_t step,
-                  double gradient_scale) {
+                  std::span<float> moments2, const AdamWStep& step) {
   float_kernels().adamw(parameters.data(), gradients.data(), moments1.data(), moments2.data(),
-                        static_cast<int64_t>(parameters.size()),
-                        adamw_step(options, learning_rate, step, gradient_scale));
+                        static_cast<int64_t>(parameters.size()), step);
 }
 
 }  // namespace plumb

@@ -25,9 +25,8 @@ struct DecayRun {
 /// The kernel's parameters for a step; steps count from 1.
 AdamWStep adamw_step(const AdamWOptions& options, double learning_rate, int64_t step, double gradient_scale);
 
-/// All spans have the same length. Steps count from 1. Gradients are multiplied by gradient_scale as they are read.
+/// All spans have the same length. Gradients are multiplied by step.gradient_scale as they are read.
 void adamw_update(std::span<float> parameters, std::span<const float> gradients, std::span<float> moments1,
-                  std::span<float> moments2, const AdamWOptions& options, double learning_rate, int64_t step,
-                  double gradient_scale);
+                  std::span<float> moments2, const AdamWStep& step);
 
 }  // namespace plumb

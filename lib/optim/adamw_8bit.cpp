@@ -38,10 +38,8 @@ void set_to_zero(const Moments8Bit& moments) {
 }
 
 void adamw_update_8bit(std::span<float> parameters, std::span<const float> gradients, const Moments8Bit& moments,
-                       std::span<const DecayRun> runs, const AdamWOptions& options, double learning_rate, int64_t step,
-                       double gradient_scale) {
-  const AdamWStep decayed = adamw_step(options, learning_rate, step, gradient_scale);
-  AdamWStep not_decayed = decayed;
+                       std::span<const DecayRun> runs, const AdamWStep& step) {
+  AdamWStep not_decayed = step;
   not_decayed.weight_decay = 0;
   const DynamicMap &map1 = dynamic_map(true), &map2 = dynamic_map(false);
   for (size_t block = 0; block < num_blocks(parameters.size()); ++block) {
@@ -57,7 +55,7 @@ void adamw_update_8bit(std::span<float> parameters, std::span<const float> gradi
                     [&](int64_t first, int64_t size, bool is_decayed) {
                       float_kernels().adamw(parameters.data() + first, gradients.data() + first,
                                             wide1 + (first - block_begin), wide2 + (first - block_begin), size,
-                                            is_decayed ? decayed : not_decayed);
+                                            is_decayed ? step : not_decayed);
                     });
     moments.scales1[block] = quantize_block(map1, moments1, codes1.data());
     moments.scales2[block] = quantize_block(map2, moments2, codes2.data());

@@ -27,7 +27,6 @@ void set_to_zero(const Moments8Bit& moments);
 /// As adamw_update(). The runs are contiguous and start at 0; blocks are counted from element 0, and a block may
 /// overlap several runs. Splitting the spans at a multiple of kDynamicBlockElements changes no bit.
 void adamw_update_8bit(std::span<float> parameters, std::span<const float> gradients, const Moments8Bit& moments,
-                       std::span<const DecayRun> runs, const AdamWOptions& options, double learning_rate, int64_t step,
-                       double gradient_scale);
+                       std::span<const DecayRun> runs, const AdamWStep& step);
 
 }  // namespace plumb

@@ -32,18 +32,17 @@ AdamWState::AdamWState(int64_t elements, bool is_8bit) {
 }
 
 void AdamWState::update(std::span<float> parameters, std::span<const float> gradients, std::span<const DecayRun> runs,
-                        const AdamWOptions& options, double learning_rate, int64_t step, double gradient_scale) {
+                        const AdamWStep& step) {
   if (is_8bit()) {
-    adamw_update_8bit(parameters, gradients, view(), runs, options, learning_rate, step, gradient_scale);
+    adamw_update_8bit(parameters, gradients, view(), runs, step);
     return;
   }
   for (const DecayRun& run : runs) {
     const auto first = static_cast<size_t>(run.begin), count = static_cast<size_t>(run.end - run.begin);
-    AdamWOptions run_options = options;
-    if (!run.is_decayed) run_options.weight_decay = 0;
+    AdamWStep run_step = step;
+    if (!run.is_decayed) run_step.weight_decay = 0;
     adamw_update(parameters.subspan(first, count), gradients.subspan(first, count),
-                 std::span(moments1_).subspan(first, count), std::span(moments2_).subspan(first, count), run_options,
-                 learning_rate, step, gradient_scale);
+                 std::span(moments1_).subspan(first, count), std::span(moments2_).subspan(first, count), run_step);
   }
 }
 

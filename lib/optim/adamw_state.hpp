@@ -38,7 +38,7 @@ class AdamWState {
 
   /// As adamw_update(), on all elements. The runs cover them in order and without gaps.
   void update(std::span<float> parameters, std::span<const float> gradients, std::span<const DecayRun> runs,
-              const AdamWOptions& options, double learning_rate, int64_t step, double gradient_scale);
+              const AdamWStep& step);
 
   bool is_8bit() const { return !codes1_.empty(); }
   int64_t num_bytes() const;

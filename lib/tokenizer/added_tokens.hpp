@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "lib/tokenizer/tokenizer.hpp"
+#include "lib/tokenizer/marked_text.hpp"
 
 namespace plumb {
 

@@ -6,7 +6,6 @@
 #include "lib/base/check.hpp"
 #include "lib/base/json_fields.hpp"
 #include "lib/base/utf8.hpp"
-#include "lib/tokenizer/unicode_form.hpp"
 
 namespace plumb {
 

@@ -9,10 +9,10 @@
 #include <vector>
 
 #include "lib/tokenizer/pattern.hpp"
+#include "lib/tokenizer/unicode_form.hpp"
 
 namespace plumb {
 
-enum class UnicodeForm { kNfc, kNfd, kNfkc, kNfkd };
 struct PrependText {
   std::string text;  // empty input stays empty
 };

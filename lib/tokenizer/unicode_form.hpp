@@ -5,9 +5,9 @@
 #include <string>
 #include <string_view>
 
-#include "lib/tokenizer/normalizer.hpp"
-
 namespace plumb {
+
+enum class UnicodeForm { kNfc, kNfd, kNfkc, kNfkd };
 
 /// Converts `part`, which is valid UTF-8, to the given form. Throws DataError if utf8proc cannot.
 std::string to_unicode_form(std::string_view part, UnicodeForm form);

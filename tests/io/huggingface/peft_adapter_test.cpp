@@ -31,7 +31,7 @@ LoraConfig every_part() {
           .uses_dora = true};
 }
 
-/// Not zero, and different everywhere but in the gaps.
+/// Nonzero and distinct values, with zeros in the gaps.
 std::vector<float> some_values(const UnitLayout& unit, int64_t begin, int64_t end) {
   std::vector<float> values(end - begin, 0.0f);
   for (const Parameter& parameter : unit.parameters)
@@ -44,7 +44,7 @@ std::vector<float> some_values(const UnitLayout& unit, int64_t begin, int64_t en
 class AdapterFiles : public testing::Test {
  protected:
   UnitLayout unit_of(const LoraConfig& config) const { return adapter_layout(model_, resolve_adapter(config, model_)); }
-  /// Writes in ranges of `piece` elements, the last first; the range that holds element `omitted` is left out.
+  /// Writes in ranges of `piece` elements, last range first, without the range that contains element `omitted`.
   void write(const std::string& directory, const LoraConfig& config, int64_t piece = 100, int64_t omitted = -1) const {
     const UnitLayout unit = unit_of(config);
     const ExportPlan plan = plan_adapter_export(unit);
@@ -61,7 +61,7 @@ class AdapterFiles : public testing::Test {
     finish_adapter_export(plan, temporary, config, unit, checksums);
     commit_export(temporary, directory, ExistingDirectory::kReplace);
   }
-  /// The tensors of a written adapter, to be spoilt.
+  /// The tensors of a written adapter, to be corrupted.
   TinyTensors tensors() const {
     TinyTensors result;
     const PeftAdapter adapter(path_, model_);
@@ -90,7 +90,7 @@ class AdapterFiles : public testing::Test {
   const std::string kQuery_ = "base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight";
 };
 
-TEST_F(AdapterFiles, AreReadBackToTheBitHoweverTheyWereCut) {
+TEST_F(AdapterFiles, RoundTripForAnySplit) {
   for (const int64_t piece : {37, 64, 5000}) {
     write(path_, every_part(), piece);
     const PeftAdapter adapter(path_, model_);
@@ -107,7 +107,7 @@ TEST_F(AdapterFiles, AreReadBackToTheBitHoweverTheyWereCut) {
   }
 }
 
-TEST_F(AdapterFiles, AreTheSameBytesHoweverTheyWereCut) {
+TEST_F(AdapterFiles, HaveTheSameBytesForAnySplit) {
   write(path_, every_part(), 64);
   write(directory_ / "other", every_part(), 5000);
   EXPECT_EQ(directory_.read("adapter/adapter_model.safetensors"), directory_.read("other/adapter_model.safetensors"));
@@ -133,7 +133,7 @@ TEST_F(AdapterFiles, HaveTheNamesShapesAndDtypesOfPeft) {
   EXPECT_EQ(json::parse(directory_.read("adapter/adapter_config.json")).at("peft_type"), "LORA");
 }
 
-TEST_F(AdapterFiles, OfARewardModelHoldItsScore) {
+TEST_F(AdapterFiles, RewardAdapterContainsTheScore) {
   ModelConfig scored = model_;
   scored.head = HeadKind::kScore;
   const LoraConfig config = {.task_type = "SEQ_CLS", .target_modules = {{"q_proj"}, ""}};
@@ -142,7 +142,7 @@ TEST_F(AdapterFiles, OfARewardModelHoldItsScore) {
   EXPECT_EQ(unit.parameters.back().shape, (std::vector<int64_t>{1, 12}));
 }
 
-TEST_F(AdapterFiles, CannotBeCommittedWithoutWhatARankShouldHaveWritten) {
+TEST_F(AdapterFiles, IncompleteWriteCannotBeCommitted) {
   const UnitLayout unit = unit_of(every_part());
   for (const Parameter& parameter : unit.parameters)
     expect_contains(message_of<DataError>([&] { write(path_, every_part(), 16, parameter.offset); }),
@@ -150,7 +150,7 @@ TEST_F(AdapterFiles, CannotBeCommittedWithoutWhatARankShouldHaveWritten) {
   EXPECT_FALSE(fs::exists(path_));
 }
 
-TEST_F(AdapterFiles, CannotBeCommittedWithNaN) {
+TEST_F(AdapterFiles, NanCannotBeCommitted) {
   const UnitLayout unit = unit_of(every_part());
   const ExportPlan plan = plan_adapter_export(unit);
   const std::string temporary = begin_export(path_);
@@ -170,7 +170,7 @@ TEST_F(AdapterFiles, ReplaceAnAdapterButNothingElse) {
   expect_contains(message_of<UsageError>([&] { write(path_, every_part()); }), {"adapter_config.json"});
 }
 
-TEST_F(AdapterFiles, OfAnotherBaseAreRefused) {
+TEST_F(AdapterFiles, AnotherBaseIsRefused) {
   write(path_, every_part());
   ModelConfig wider = model_;
   wider.hidden_size = 16;
@@ -185,31 +185,31 @@ TEST_F(AdapterFiles, OfAnotherBaseAreRefused) {
   expect_contains(message_of<DataError>([&] { PeftAdapter(path_, shallower); }), {"not of this adapter", "layers.1."});
 }
 
-TEST_F(AdapterFiles, WithMissingExtraOrMisshapenTensorsAreRefused) {
+TEST_F(AdapterFiles, MissingExtraOrMisshapenTensorsAreRefused) {
   write(path_, every_part());
-  TinyTensors spoilt = tensors();
-  spoilt.erase(kQuery_);
-  write_tensors(spoilt);
+  TinyTensors damaged = tensors();
+  damaged.erase(kQuery_);
+  write_tensors(damaged);
   expect_contains(refusal(), {"1 missing", kQuery_.c_str()});
 
   write(path_, every_part());
-  spoilt = tensors();
-  spoilt["base_model.model.model.norm.weight"] = {{12}, std::vector<float>(12, 1.0f)};
-  write_tensors(spoilt);
+  damaged = tensors();
+  damaged["base_model.model.model.norm.weight"] = {{12}, std::vector<float>(12, 1.0f)};
+  write_tensors(damaged);
   expect_contains(refusal(), {"1 not of this adapter", "norm.weight"});
 
   write(path_, every_part());
-  spoilt = tensors();
-  std::swap(spoilt[kQuery_].shape[0], spoilt[kQuery_].shape[1]);
-  write_tensors(spoilt);
+  damaged = tensors();
+  std::swap(damaged[kQuery_].shape[0], damaged[kQuery_].shape[1]);
+  write_tensors(damaged);
   expect_contains(refusal(), {"1 of another shape", "[3, 12]", "[12, 3]"});
 }
 
-TEST_F(AdapterFiles, WithDamagedWeightsAreRefused) {
+TEST_F(AdapterFiles, DamagedWeightsAreRefused) {
   write(path_, every_part());
-  TinyTensors spoilt = tensors();
-  spoilt[kQuery_].values[7] = std::numeric_limits<float>::infinity();
-  write_tensors(spoilt);
+  TinyTensors damaged = tensors();
+  damaged[kQuery_].values[7] = std::numeric_limits<float>::infinity();
+  write_tensors(damaged);
   expect_contains(refusal(), {kQuery_.c_str(), "element 7"});
   const auto size = fs::file_size(path_ + "/adapter_model.safetensors");
   for (const uintmax_t kept : {size - 1, size / 2, uintmax_t{20}, uintmax_t{0}}) {
@@ -218,7 +218,7 @@ TEST_F(AdapterFiles, WithDamagedWeightsAreRefused) {
   }
 }
 
-TEST_F(AdapterFiles, ThatAreMissingOrPickledAreRefused) {
+TEST_F(AdapterFiles, MissingOrPickledWeightsAreRefused) {
   write(path_, every_part());
   fs::rename(path_ + "/adapter_model.safetensors", path_ + "/adapter_model.bin");
   expect_contains(refusal(), {"adapter_model.bin", "pickled", "safetensors"});
@@ -231,7 +231,7 @@ TEST_F(AdapterFiles, ThatAreMissingOrPickledAreRefused) {
   expect_contains(message_of<InputOutputError>([&] { PeftAdapter(directory_ / "absent", model_); }), {"absent"});
 }
 
-TEST_F(AdapterFiles, InHalfPrecisionAreConverted) {
+TEST_F(AdapterFiles, HalfPrecisionIsConverted) {
   write(path_, {.target_modules = {{"q_proj"}, ""}});
   const TinyTensors full = tensors();
   std::vector<SafetensorsTensor> stored;
@@ -257,7 +257,7 @@ class NewAdapter : public AdapterFiles {
     for (int64_t begin = 0; begin < unit.num_elements; begin += piece) {
       const int64_t end = std::min(begin + piece, unit.num_elements);
       std::vector<float> part(end - begin, -1.0f);
-      initial_adapter_range(base, adapter, unit, seed, begin, end, part);
+      initial_adapter_range(base, adapter, unit, seed, begin, part);
       values.insert(values.end(), part.begin(), part.end());
     }
     return values;
@@ -265,7 +265,7 @@ class NewAdapter : public AdapterFiles {
   const TemporaryDirectory base_;
 };
 
-TEST_F(NewAdapter, IsTheSameHoweverItIsCutAndChangesWithTheSeed) {
+TEST_F(NewAdapter, IsTheSameForAnySplitAndChangesWithTheSeed) {
   const Adapter adapter = resolve_adapter(every_part(), model_);
   const std::vector<float> whole = initial(adapter, 100000);
   EXPECT_EQ(initial(adapter, 1), whole);
@@ -273,7 +273,7 @@ TEST_F(NewAdapter, IsTheSameHoweverItIsCutAndChangesWithTheSeed) {
   EXPECT_NE(initial(adapter, 77, 8), whole);
 }
 
-TEST_F(NewAdapter, StartsFromTheBaseItself) {
+TEST_F(NewAdapter, StartsAsTheBaseModel) {
   const Adapter adapter = resolve_adapter(every_part(), model_);
   const UnitLayout unit = adapter_layout(model_, adapter);
   const std::vector<float> values = initial(adapter, 100000);

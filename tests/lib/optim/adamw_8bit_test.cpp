@@ -33,7 +33,7 @@ struct Moments {
   bool operator==(const Moments&) const = default;
 };
 
-/// The plain form of narrowing: all of 256 values are looked at.
+/// Quantizes by comparing with all 256 values.
 void narrow(const DynamicMap& map, std::span<const float> values, std::vector<uint8_t>& codes,
             std::vector<float>& scales) {
   for (size_t begin = 0; begin < values.size(); begin += 256) {
@@ -64,15 +64,15 @@ TEST(AdamW8Bit, StartsAtZero) {
   for (const float value : widen(dynamic_map(false), moments.codes2, moments.scales2)) EXPECT_EQ(value, 0.0f);
 }
 
-TEST(AdamW8Bit, IsWideningUpdatingAndNarrowingToTheBit) {
+TEST(AdamW8Bit, EqualsDequantizeUpdateQuantize) {
   Moments got(kCount), expected(kCount);
   std::vector<float> got_parameters = random_values(kCount, 0), expected_parameters = got_parameters;
   for (int64_t step = 1; step <= 5; ++step) {
     const std::vector<float> gradients = random_values(kCount, static_cast<uint64_t>(step));
-    adamw_update_8bit(got_parameters, gradients, got.view(), kOneRun, kOptions, 1e-2, step, 0.5);
+    adamw_update_8bit(got_parameters, gradients, got.view(), kOneRun, adamw_step(kOptions, 1e-2, step, 0.5));
     std::vector<float> moments1 = widen(dynamic_map(true), expected.codes1, expected.scales1);
     std::vector<float> moments2 = widen(dynamic_map(false), expected.codes2, expected.scales2);
-    adamw_update(expected_parameters, gradients, moments1, moments2, kOptions, 1e-2, step, 0.5);
+    adamw_update(expected_parameters, gradients, moments1, moments2, adamw_step(kOptions, 1e-2, step, 0.5));
     narrow(dynamic_map(true), moments1, expected.codes1, expected.scales1);
     narrow(dynamic_map(false), moments2, expected.codes2, expected.scales2);
     ASSERT_EQ(got, expected) << step;
@@ -80,7 +80,7 @@ TEST(AdamW8Bit, IsWideningUpdatingAndNarrowingToTheBit) {
   }
 }
 
-TEST(AdamW8Bit, GivesTheSameBitsWhereverTheSpanIsCutBetweenBlocks) {
+TEST(AdamW8Bit, GivesTheSameBitsForAnySplitBetweenBlocks) {
   const std::vector<float> start = random_values(kCount, 0);
   const auto train = [&](int64_t cut) {
     Moments moments(kCount);
@@ -91,7 +91,7 @@ TEST(AdamW8Bit, GivesTheSameBitsWhereverTheSpanIsCutBetweenBlocks) {
         const auto first = static_cast<size_t>(begin), count = static_cast<size_t>(end - begin);
         const DecayRun run[] = {{0, end - begin, true}};
         adamw_update_8bit(std::span(parameters).subspan(first, count), std::span(gradients).subspan(first, count),
-                          moments.view().subspan(begin, end - begin), run, kOptions, 1e-2, step, 1);
+                          moments.view().subspan(begin, end - begin), run, adamw_step(kOptions, 1e-2, step, 1));
       }
     }
     return std::pair(moments, parameters);
@@ -100,12 +100,12 @@ TEST(AdamW8Bit, GivesTheSameBitsWhereverTheSpanIsCutBetweenBlocks) {
   for (int64_t cut = 256; cut < kCount; cut += 256) EXPECT_EQ(train(cut), whole) << cut;
 }
 
-TEST(AdamW8Bit, DecaysWhatTheRunsSayEvenWithinABlock) {
+TEST(AdamW8Bit, DecaysByRunsEvenWithinABlock) {
   const DecayRun runs[] = {{0, 100, true}, {100, 300, false}, {300, kCount, true}};
   const std::vector<float> start = random_values(kCount, 0), zeros(kCount);
   std::vector<float> parameters = start;
   Moments moments(kCount);
-  adamw_update_8bit(parameters, zeros, moments.view(), runs, kOptions, 0.5, 1, 1);
+  adamw_update_8bit(parameters, zeros, moments.view(), runs, adamw_step(kOptions, 0.5, 1, 1));
   for (size_t i = 0; i < start.size(); ++i)
     EXPECT_FLOAT_EQ(parameters[i], i >= 100 && i < 300 ? start[i] : start[i] * 0.95f) << i;
 }
@@ -122,7 +122,7 @@ double loss_after_training(bool is_8bit) {
     const std::vector<float> noise = random_values(kCount, static_cast<uint64_t>(step + 1), 0.1);
     for (size_t i = 0; i < x.size(); ++i) gradients[i] = curvature(i) * (x[i] - target[i] + noise[i]);
     const double rate = 0.05 * (1 - static_cast<double>(step - 1) / kSteps);
-    state.update(x, gradients, kOneRun, {}, rate, step, 1);
+    state.update(x, gradients, kOneRun, adamw_step({}, rate, step, 1));
   }
   double loss = 0;
   for (size_t i = 0; i < x.size(); ++i) {
@@ -139,7 +139,7 @@ TEST(AdamW8Bit, ConvergesNearlyAsFarAsIn32Bits) {
   EXPECT_NEAR(narrow, wide, 0.5 * wide);
 }
 
-TEST(AdamWState, TakesAQuarterOfTheMemory) {
+TEST(AdamWState, UsesAQuarterOfTheMemory) {
   EXPECT_EQ(moment_bytes(1024, false), 8192);
   EXPECT_EQ(moment_bytes(1024, true), 2 * (1024 + 4 * 4));
   EXPECT_EQ(moment_bytes(1025, true), 2 * (1025 + 5 * 4));

@@ -23,7 +23,7 @@ struct State {
 
 double distance(const at::Tensor& a, const at::Tensor& b) { return (a - b).abs().max().item<double>(); }
 
-TEST(AdamWUpdate, IsThatOfLibTorchOverTenSteps) {
+TEST(AdamWUpdate, MatchesLibTorchOverTenSteps) {
   at::manual_seed(1);
   constexpr int64_t kCount = 1003;
   constexpr double kRate = 1e-2;
@@ -35,18 +35,17 @@ TEST(AdamWUpdate, IsThatOfLibTorchOverTenSteps) {
       for (int64_t step = 1; step <= 10; ++step) {
         const at::Tensor gradients = at::randn({kCount});
         const double rate = kRate * static_cast<double>(step) / 10;
-        adamw_update(span_of(got.parameters), span_of(gradients), span_of(got.moments1), span_of(got.moments2), options,
-                     rate, step, gradient_scale);
+        adamw_update(span_of(got.parameters), span_of(gradients), span_of(got.moments1), span_of(got.moments2),
+                     adamw_step(options, rate, step, gradient_scale));
         at::_fused_adamw_({expected.parameters}, {gradients * gradient_scale}, {expected.moments1}, {expected.moments2},
                           {}, {at::full({}, static_cast<float>(step))}, rate, options.beta1, options.beta2,
                           weight_decay, options.epsilon, false, false);
-        // either side rounds, per step, a dozen times an update of at most about the rate and twice a parameter of up
-        // to 4
+        // per step, each side rounds an update of at most about the rate a dozen times, and a parameter of up to 4
+        // twice
         const auto steps = static_cast<double>(step);
         EXPECT_LE(distance(got.parameters, expected.parameters), steps * 2 * (kRate * 12 + 2 * 4) * 0x1p-24) << step;
         EXPECT_LE(distance(got.moments1, expected.moments1), steps * 2 * 0x1p-24) << step;
-        // beta2 reaches the kernel rounded to a float, so what 1 - beta2 leaves of a squared gradient, up to 16, is off
-        // by 2^-25 of it
+        // the kernel gets beta2 rounded to float, so (1 - beta2) times a squared gradient of up to 16 is off by 2^-25
         EXPECT_LE(distance(got.moments2, expected.moments2), steps * 16 * 0x1p-25) << step;
       }
       EXPECT_GT(distance(got.parameters, start), 0.01) << "ten steps of about the rate";
