@@ -1,4 +1,4 @@
-// A tokenizer.json whose ids one can read: a token for every byte, and <unk> <s> </s>. No merges, nothing added.
+// A tokenizer.json with readable ids: one token per byte, and <unk> <s> </s>. No merges and no added tokens.
 #pragma once
 
 #include <cstdint>

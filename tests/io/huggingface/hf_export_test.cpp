@@ -16,7 +16,7 @@ namespace {
 using nlohmann::json;
 namespace fs = std::filesystem;
 
-/// Writes all units in ranges of `piece` elements, the last range first, as ranks in any order would.
+/// Writes all units in ranges of `piece` elements, last range first, because ranks write in any order.
 void write_units(const ExportPlan& plan, const std::string& temporary, const HfModel& source, int64_t piece) {
   for (size_t u = 0; u < source.units().size(); ++u) {
     const UnitLayout& unit = source.units()[u];
@@ -55,7 +55,7 @@ class Export : public testing::Test {
   const std::string source_path_ = directory_ / "source", target_path_ = directory_ / "target";
 };
 
-TEST_F(Export, InFloat32IsReadBackToTheBitHoweverItWasCut) {
+TEST_F(Export, Float32RoundTripsForAnySplit) {
   for (const int64_t piece : {37, 64, 5000})
     for (const int64_t max_file_bytes : {int64_t{100}, int64_t{2000}, kDefaultExportFileBytes}) {
       fs::remove_all(target_path_);
@@ -67,7 +67,7 @@ TEST_F(Export, InFloat32IsReadBackToTheBitHoweverItWasCut) {
   EXPECT_EQ(directory_.num_entries(), 2u);
 }
 
-TEST_F(Export, InBfloat16RoundsEveryWeight) {
+TEST_F(Export, RoundsToBfloat16) {
   run(Dtype::kBf16, 1500, 37);
   const HfModel source(source_path_), target(target_path_);
   for (const UnitLayout& unit : source.units()) {
@@ -79,14 +79,14 @@ TEST_F(Export, InBfloat16RoundsEveryWeight) {
   EXPECT_EQ(exported_config().at("dtype"), "bfloat16");
 }
 
-TEST_F(Export, OfOneFileHasNoIndex) {
+TEST_F(Export, OneFileHasNoIndex) {
   run(Dtype::kF32, kDefaultExportFileBytes, 5000);
   EXPECT_TRUE(fs::exists(target_path_ + "/model.safetensors"));
   EXPECT_FALSE(fs::exists(target_path_ + "/model.safetensors.index.json"));
   EXPECT_EQ(SafetensorsFile(target_path_ + "/model.safetensors").metadata().at("format"), "pt");
 }
 
-TEST_F(Export, OfSeveralFilesHasAnIndexThatCountsThem) {
+TEST_F(Export, SeveralFilesHaveAnIndex) {
   run(Dtype::kF32, 2000, 5000);
   const json index = json::parse(directory_.read("target/model.safetensors.index.json"));
   const int64_t expected_parameters = num_parameters(unit_layouts(config_));
@@ -99,7 +99,7 @@ TEST_F(Export, OfSeveralFilesHasAnIndexThatCountsThem) {
   EXPECT_GT(num_files, 2u);
 }
 
-TEST_F(Export, PutsAtMostTheLimitIntoAFileUnlessOneTensorIsLarger) {
+TEST_F(Export, FilesStayWithinTheSizeLimit) {
   const std::vector<UnitLayout> units = unit_layouts(config_);
   const int64_t limit = 600;
   const ExportPlan plan = plan_export(units, Dtype::kF32, limit);
@@ -114,7 +114,7 @@ TEST_F(Export, PutsAtMostTheLimitIntoAFileUnlessOneTensorIsLarger) {
   EXPECT_EQ(plan.tensor_bytes, num_parameters(units) * 4);
 }
 
-TEST_F(Export, KeepsKeysOfTheSourceConfigThatItDoesNotKnow) {
+TEST_F(Export, KeepsUnknownKeysOfTheSourceConfig) {
   json source = json::parse(render_model_config(config_, "float32"));
   source.erase("dtype");
   source.update({{"torch_dtype", "float32"}, {"future_key", {{"a", 1.5}}}, {"architectures", {"Other"}}});
@@ -147,7 +147,7 @@ TEST_F(Export, RefusesTheConfigOfAnotherModel) {
   EXPECT_FALSE(fs::exists(target_path_));
 }
 
-TEST_F(Export, ShowsNothingBeforeCommitAndNothingAfterAbandon) {
+TEST_F(Export, AppearsOnlyAtCommit) {
   const ExportPlan plan = plan_export(unit_layouts(config_), Dtype::kF32);
   const std::string temporary = begin_export(target_path_);
   create_export_files(plan, temporary);
@@ -159,7 +159,7 @@ TEST_F(Export, ShowsNothingBeforeCommitAndNothingAfterAbandon) {
   EXPECT_TRUE(fs::exists(source_path_));
 }
 
-TEST_F(Export, FailsBeforeAnythingIsWrittenWhenTheDiskIsTooSmall) {
+TEST_F(Export, FullDiskFailsBeforeAnyWrite) {
   ExportPlan plan = plan_export(unit_layouts(config_), Dtype::kF32);
   plan.files[0].size_bytes = static_cast<int64_t>(fs::space(directory_.path()).free) + (int64_t{1} << 32);
   const std::string temporary = begin_export(target_path_);
@@ -167,7 +167,7 @@ TEST_F(Export, FailsBeforeAnythingIsWrittenWhenTheDiskIsTooSmall) {
   abandon_export(temporary);
 }
 
-TEST_F(Export, OpensOnlyFilesThatRankZeroCreated) {
+TEST_F(Export, OpensOnlyFilesThatRank0Created) {
   const ExportPlan plan = plan_export(unit_layouts(config_), Dtype::kF32);
   const std::vector<float> values(4);
   expect_contains(message_of<InputOutputError>([&] { write_unit_range(plan, directory_ / "absent", 0, 0, 4, values); }),
@@ -199,7 +199,7 @@ TEST_F(ExportDirectory, ReplacesAModelOnlyWhenAllowed) {
   EXPECT_EQ(directory_.num_entries(), 1u);
 }
 
-TEST_F(ExportDirectory, NeverReplacesWhatIsNotAModel) {
+TEST_F(ExportDirectory, NeverReplacesOtherContents) {
   fs::create_directory(target_path_);
   directory_.write("target/thesis.tex", "dear");
   expect_contains(message_of<UsageError>([&] { begin_export(target_path_, ExistingDirectory::kReplace); }),
@@ -209,7 +209,7 @@ TEST_F(ExportDirectory, NeverReplacesWhatIsNotAModel) {
   EXPECT_EQ(directory_.read("target/thesis.tex"), "dear");
 }
 
-TEST_F(ExportDirectory, TakesAnEmptyDirectoryAndMakesParents) {
+TEST_F(ExportDirectory, AcceptsEmptyDirectoryAndCreatesParents) {
   fs::create_directory(target_path_);
   commit_export(filled_temporary(ExistingDirectory::kRefuse), target_path_);
   EXPECT_EQ(directory_.read("target/config.json"), "new");
@@ -219,7 +219,7 @@ TEST_F(ExportDirectory, TakesAnEmptyDirectoryAndMakesParents) {
   EXPECT_NE(fs::status(deep).permissions() & fs::perms::group_read, fs::perms::none);
 }
 
-TEST_F(ExportDirectory, LosesOnlyItsOwnStaleDirectories) {
+TEST_F(ExportDirectory, RemovesOnlyItsOwnStaleDirectories) {
   const std::string stale = filled_temporary(ExistingDirectory::kRefuse);
   const std::string other = begin_export(directory_ / "target2");
   remove_stale_exports(target_path_ + "/");

@@ -1,4 +1,4 @@
-// Models that transformers wrote, read and written again.
+// Reads models that transformers wrote, and writes them again.
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
@@ -37,7 +37,7 @@ class ReferenceModels : public testing::TestWithParam<ReferenceModel> {
   const std::string path_ = test::reference_file(std::string("models/") + GetParam().name);
 };
 
-TEST_P(ReferenceModels, HaveTheNumbersOfTheirConfig) {
+TEST_P(ReferenceModels, HaveTheParameterCountsOfTheirConfig) {
   const HfModel model(path_);
   const ModelConfig& config = model.config();
   const json source = json::parse(read_text_file(path_ + "/config.json", 1 << 20));
@@ -69,7 +69,7 @@ TEST_P(ReferenceModels, HaveTheNumbersOfTheirConfig) {
   }
 }
 
-TEST_P(ReferenceModels, ReadTheSameInOddRangesAndWhole) {
+TEST_P(ReferenceModels, ReadTheSameForAnySplit) {
   const HfModel model(path_);
   for (const UnitLayout& unit : model.units()) {
     const std::vector<float> whole = read_whole_unit(model, unit);
@@ -84,7 +84,7 @@ TEST_P(ReferenceModels, ReadTheSameInOddRangesAndWhole) {
   }
 }
 
-TEST_P(ReferenceModels, AreExportedToTheSameBytes) {
+TEST_P(ReferenceModels, ExportToTheSameBytes) {
   const HfModel model(path_);
   const TemporaryDirectory directory;
   const std::string target = directory / "model";

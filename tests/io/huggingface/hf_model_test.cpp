@@ -27,7 +27,7 @@ class HfModelDirectory : public testing::Test {
   std::string refusal() {
     return message_of<Error>([&] { HfModel model(directory_.path()); });
   }
-  /// Splits the tensors over two files, by turns, with an index.
+  /// Distributes the tensors over two files in turn, with an index.
   void write_parts() {
     TinyTensors parts[2];
     json weight_map;
@@ -66,7 +66,7 @@ TEST(HfParameterName, DiffersForEveryParameter) {
   EXPECT_TRUE(names.contains("model.layers.1.self_attn.o_proj.bias"));
 }
 
-TEST(HfModel, ReadsEveryRangeOfEveryUnitWithZerosInTheGaps) {
+TEST(HfModel, ReadsAnyRangeWithZerosInGaps) {
   for (const Family family : {Family::kLlama, Family::kMistral, Family::kQwen2, Family::kQwen3})
     for (const bool is_tied : {false, true}) {
       const ModelConfig config = tiny_config(family, is_tied);
@@ -93,7 +93,7 @@ TEST(HfModel, ReadsEveryRangeOfEveryUnitWithZerosInTheGaps) {
     }
 }
 
-TEST_F(HfModelDirectory, MayHoldItsWeightsInSeveralFiles) {
+TEST_F(HfModelDirectory, ReadsWeightsFromSeveralFiles) {
   const HfModel single(directory_.path());
   write_parts();
   const HfModel parts(directory_.path());
@@ -109,21 +109,21 @@ TEST_F(HfModelDirectory, MustExist) {
   expect_contains(message(directory_ / "config.json"), {"config.json", "Not a directory"});
 }
 
-TEST_F(HfModelDirectory, MustHoldAConfig) {
+TEST_F(HfModelDirectory, RequiresAConfig) {
   std::filesystem::remove(directory_ / "config.json");
   expect_contains(refusal<InputOutputError>(), {"config.json", "got none"});
   directory_.write("adapter_config.json", "{}");
   expect_contains(refusal<InputOutputError>(), {"this is an adapter"});
 }
 
-TEST_F(HfModelDirectory, MustHoldWeightsThatAreNotPickled) {
+TEST_F(HfModelDirectory, RefusesPickledWeights) {
   std::filesystem::remove(directory_ / "model.safetensors");
   expect_contains(refusal<InputOutputError>(), {"model.safetensors", "got neither"});
   directory_.write("pytorch_model.bin", "x");
   expect_contains(refusal(), {"pytorch_model.bin", "pickled", "convert", "save_pretrained"});
 }
 
-TEST_F(HfModelDirectory, NamesMissingExtraAndMisshapenTensorsTogether) {
+TEST_F(HfModelDirectory, ListsMissingExtraAndMisshapenTensors) {
   tensors_.erase("model.norm.weight");
   tensors_["lm_head.weight"].shape = {12, 11};
   tensors_["model.layers.2.mlp.up_proj.weight"] = tensors_["model.layers.1.mlp.up_proj.weight"];
@@ -133,14 +133,14 @@ TEST_F(HfModelDirectory, NamesMissingExtraAndMisshapenTensorsTogether) {
                               "1 not in the model: model.layers.2.mlp.up_proj.weight"});
 }
 
-TEST_F(HfModelDirectory, NamesOnlyTheFirstOfManyMissingTensors) {
+TEST_F(HfModelDirectory, ListsOnlyTheFirstMissingTensors) {
   tensors_ = {{"lm_head.weight", tensors_["lm_head.weight"]}};
   write();
   const std::string message = refusal();
   expect_contains(message, {"20 missing: model.embed_tokens.weight", "and 15 more"});
 }
 
-TEST_F(HfModelDirectory, RefusesWeightsThatAreNotFloatingPoint) {
+TEST_F(HfModelDirectory, RefusesIntegerWeights) {
   directory_.write("config.json", render_model_config(config_, "float32"));
   std::vector<SafetensorsTensor> stored;
   for (const auto& [name, tensor] : tensors_)
@@ -149,7 +149,7 @@ TEST_F(HfModelDirectory, RefusesWeightsThatAreNotFloatingPoint) {
   expect_contains(refusal(), {"21 of another shape or dtype", "got I32 of"});
 }
 
-TEST_F(HfModelDirectory, IgnoresWhatTransformersIgnores) {
+TEST_F(HfModelDirectory, IgnoresTensorsThatTransformersIgnores) {
   tensors_["model.layers.0.self_attn.rotary_emb.inv_freq"] = {{3}, {1, 2, 3}};
   tensors_["score.weight"] = {{1, 2}, {4, 5}};
   write();
@@ -172,7 +172,7 @@ TEST(HfModel, IgnoresTheHeadOfATiedModelOnly) {
   expect_contains(message_of<DataError>([&] { HfModel model(directory.path()); }), {"1 missing: lm_head.weight"});
 }
 
-TEST_F(HfModelDirectory, OfARewardModelHasAScoreInPlaceOfTheHead) {
+TEST_F(HfModelDirectory, RewardModelHasAScoreHead) {
   tensors_.erase("lm_head.weight");
   const int64_t size = config_.hidden_size;
   tensors_["score.weight"] = {{1, size}, std::vector<float>(size, 4.0f)};
@@ -191,7 +191,7 @@ TEST_F(HfModelDirectory, OfARewardModelHasAScoreInPlaceOfTheHead) {
                   {"score.weight", "[1, 12]", "[2, 2]"});
 }
 
-TEST_F(HfModelDirectory, WithoutAScoreTheSeedMakesOne) {
+TEST_F(HfModelDirectory, MissingScoreIsInitializedFromTheSeed) {
   write();
   const auto head_of = [&](uint64_t seed) {
     const HfModel model(directory_.path(), {.head = HeadKind::kScore, .seed = seed});
@@ -206,7 +206,7 @@ TEST_F(HfModelDirectory, WithoutAScoreTheSeedMakesOne) {
   EXPECT_NE(first, head_of(2));
 }
 
-TEST_F(HfModelDirectory, NamesTheElementThatIsNotFinite) {
+TEST_F(HfModelDirectory, NamesTheNonFiniteElement) {
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
     tensors_["model.layers.1.mlp.down_proj.weight"].values[7] = bad;
     write();
@@ -221,13 +221,13 @@ TEST_F(HfModelDirectory, NamesTheElementThatIsNotFinite) {
   }
 }
 
-TEST_F(HfModelDirectory, NamesPartsThatAreMissing) {
+TEST_F(HfModelDirectory, NamesMissingFiles) {
   write_parts();
   std::filesystem::remove(directory_ / kParts[1]);
   expect_contains(refusal<InputOutputError>(), {"index.json", "2 files", "all but 1", kParts[1], "download"});
 }
 
-TEST_F(HfModelDirectory, IsNeverLeftByThePathsOfItsIndex) {
+TEST_F(HfModelDirectory, RefusesIndexPathsOutsideTheDirectory) {
   write_parts();
   const json good = index_;
   for (const char* path : {"../model.safetensors", "/etc/passwd", "/tmp/x.safetensors", "sub/x.safetensors", "..", "",
@@ -246,7 +246,7 @@ TEST_F(HfModelDirectory, IsNeverLeftByThePathsOfItsIndex) {
   expect_contains(refusal(), {"weight_map: \"lm_head.weight\"", "got 7"});
 }
 
-TEST_F(HfModelDirectory, RefusesAnIndexThatDisagreesWithItsParts) {
+TEST_F(HfModelDirectory, RefusesAnIndexThatContradictsItsFiles) {
   write_parts();
   const json good = index_;
   json bad = good;
@@ -269,7 +269,7 @@ TEST_F(HfModelDirectory, RefusesAnIndexThatDisagreesWithItsParts) {
   expect_contains(refusal(), {"index.json", "\"a\" twice"});
 }
 
-TEST_F(HfModelDirectory, RefusesOneTensorInTwoParts) {
+TEST_F(HfModelDirectory, RefusesOneTensorInTwoFiles) {
   write_parts();
   TinyTensors twice;
   for (const auto& [name, tensor] : tensors_)

@@ -41,14 +41,14 @@ TEST(MakeByteLevelTokenizer, EveryByteIsItsOwnToken) {
   EXPECT_EQ(tokenizer.decode(bytes), text);
 }
 
-TEST(MakeByteLevelTokenizer, TextEndsWithWhatItsTemplateEndsTurnsWith) {
+TEST(MakeByteLevelTokenizer, EosEndsTheTurnsOfItsTemplate) {
   EXPECT_EQ(make_byte_level_tokenizer("").eos_token_id, 256);
   EXPECT_EQ(make_byte_level_tokenizer("instructgpt").eos_token_id, 256);
   EXPECT_EQ(make_byte_level_tokenizer("chatml").eos_token_id, 258);
   EXPECT_EQ(make_byte_level_tokenizer("chatml").bos_token_id, -1);
 }
 
-TEST(MakeByteLevelTokenizer, HoldsEveryTemplateItCanEnd) {
+TEST(MakeByteLevelTokenizer, AcceptsEveryTemplateWhoseTokensItHas) {
   for (const std::string& name : template_names()) {
     if (name == "llama3") {
       EXPECT_THROW(make_byte_level_tokenizer(name), UsageError);
@@ -65,7 +65,7 @@ TEST(MakeByteLevelTokenizer, HoldsEveryTemplateItCanEnd) {
   EXPECT_THROW(make_byte_level_tokenizer("chatm"), UsageError);
 }
 
-TEST(CopyTokenizer, ANamedTemplateReplacesTheModelsOwn) {
+TEST(CopyTokenizer, NamedTemplateReplacesTheModelsOwn) {
   const TemporaryDirectory directory;
   for (const TextFile& file : make_byte_level_tokenizer("alpaca").files) directory.write(file.name, file.content);
   directory.write("chat_template.jinja", "{{ 'own' }}");
@@ -79,7 +79,7 @@ TEST(CopyTokenizer, ANamedTemplateReplacesTheModelsOwn) {
   EXPECT_EQ(config.at("eos_token"), "<|endoftext|>");
 }
 
-TEST(WriteRandomModel, OpensAsTheModelThatWasAskedForInBothDtypes) {
+TEST(WriteRandomModel, OpensWithTheGivenConfigInBothDtypes) {
   const NewTokenizer tokenizer = make_byte_level_tokenizer("chatml");
   for (const Family family : {Family::kLlama, Family::kMistral, Family::kQwen2, Family::kQwen3}) {
     for (const Dtype dtype : {Dtype::kF32, Dtype::kBf16}) {
@@ -100,7 +100,7 @@ TEST(WriteRandomModel, OpensAsTheModelThatWasAskedForInBothDtypes) {
   }
 }
 
-TEST(WriteRandomModel, LeavesWhatIsThereAlone) {
+TEST(WriteRandomModel, KeepsExistingFiles) {
   const TemporaryDirectory directory;
   const NewTokenizer tokenizer = make_byte_level_tokenizer("");
   const ModelConfig config = byte_config(Family::kLlama, tokenizer);

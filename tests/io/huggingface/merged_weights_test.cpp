@@ -1,4 +1,4 @@
-// Adapters merged into what HfModel reads, against sums in double.
+// Compares adapters merged by HfModel with sums in double.
 #include "io/huggingface/merged_weights.hpp"
 
 #include <gtest/gtest.h>
@@ -21,7 +21,7 @@ class MergedWeights : public testing::Test {
     std::filesystem::create_directory(directory_ / "adapter");
     write_tiny_model(directory_, model_);
   }
-  /// Tensors of small numbers, none of them zero.
+  /// Tensors of small nonzero numbers.
   void write_adapter(const LoraConfig& config, const ModelConfig& model) {
     directory_.write("adapter/adapter_config.json", render_lora_config(config));
     const UnitLayout unit = adapter_layout(model, resolve_adapter(config, model));
@@ -95,7 +95,7 @@ TEST_F(MergedWeights, AreBasePlusScaledProduct) {
   EXPECT_GT(num_changed, 2 * (12 * 12 + 6 * 12 + 12 * 10) * 9 / 10);
 }
 
-TEST_F(MergedWeights, OfDoraHaveRowsOfTheLengthOfTheMagnitude) {
+TEST_F(MergedWeights, DoraRowsHaveTheLengthOfTheMagnitude) {
   LoraConfig config = kPlain;
   config.uses_dora = true;
   config.uses_rslora = true;
@@ -120,7 +120,7 @@ TEST_F(MergedWeights, OfDoraHaveRowsOfTheLengthOfTheMagnitude) {
   });
 }
 
-TEST_F(MergedWeights, AreTheSameWhereverARangeBegins) {
+TEST_F(MergedWeights, AreTheSameForAnyRange) {
   for (const bool uses_dora : {false, true}) {
     LoraConfig config = kPlain;
     config.uses_dora = uses_dora;
@@ -139,8 +139,8 @@ TEST_F(MergedWeights, AreTheSameWhereverARangeBegins) {
   }
 }
 
-TEST_F(MergedWeights, OfWideRowsAreTheSameWhereverARangeBegins) {
-  // rows longer than the block in which columns are made
+TEST_F(MergedWeights, WideRowsAreTheSameForAnyRange) {
+  // rows longer than one block of columns
   ModelConfig wide = model_;
   wide.hidden_size = 150;
   const TemporaryDirectory directory;
@@ -159,7 +159,7 @@ TEST_F(MergedWeights, OfWideRowsAreTheSameWhereverARangeBegins) {
   }
 }
 
-TEST_F(MergedWeights, OfAnAdapterThatChangesNothingAreTheBase) {
+TEST_F(MergedWeights, ZeroAdapterGivesTheBase) {
   write_adapter({.r = 2, .target_modules = {{"q_proj"}, ""}}, model_);
   for (auto& [name, tensor] : tensors_)
     if (name.ends_with("lora_B.weight")) std::fill(tensor.values.begin(), tensor.values.end(), 0.0f);
@@ -168,7 +168,7 @@ TEST_F(MergedWeights, OfAnAdapterThatChangesNothingAreTheBase) {
   for (const UnitLayout& unit : model.units()) EXPECT_EQ(read_whole_unit(model, unit), read_whole_unit(base, unit));
 }
 
-TEST_F(MergedWeights, OnANf4BaseAreSumsWithDequantizedNumbers) {
+TEST_F(MergedWeights, Nf4BaseIsDequantizedFirst) {
   write_adapter({.r = 2, .lora_alpha = 2, .target_modules = {{"o_proj"}, ""}}, model_);
   const HfModel base(directory_.path(), HfModelOptions{.quantizes = true});
   for_each_parameter(merged({.quantizes = true}), base, [&](const Parameter& parameter, auto values, auto base_values) {
@@ -181,14 +181,14 @@ TEST_F(MergedWeights, OnANf4BaseAreSumsWithDequantizedNumbers) {
   });
 }
 
-TEST_F(MergedWeights, OfARewardAdapterHaveItsScore) {
+TEST_F(MergedWeights, RewardAdapterBringsItsScore) {
   ModelConfig scored = model_;
   scored.head = HeadKind::kScore;
   write_adapter({.task_type = "SEQ_CLS", .r = 2, .target_modules = {{"q_proj"}, ""}, .modules_to_save = {"score"}},
                 scored);
   const HfModel base(directory_.path(), HfModelOptions{.head = HeadKind::kScore});
   EXPECT_FALSE(base.has_score());
-  const HfModel model = merged();  // the adapter says what head it is for
+  const HfModel model = merged();  // the adapter determines the head
   EXPECT_EQ(model.config().head, HeadKind::kScore);
   EXPECT_TRUE(model.has_score());
   const UnitLayout& head = model.units().back();

@@ -1,4 +1,4 @@
-// A small checkpoint in NF4 made by plumb's own writer, for tests that read it back or spoil one thing in it.
+// A small NF4 checkpoint made by plumb's own writer, for tests that read it back or corrupt one detail.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -20,7 +20,7 @@
 
 namespace plumb {
 
-/// The one that is looked at, of [187, 90] elements.
+/// The matrix that the tests inspect, of [187, 90] elements.
 inline constexpr const char* kMatrix = "model.layers.1.mlp.up_proj.weight";
 
 struct RawTensor {
@@ -46,7 +46,7 @@ inline RawTensors read_raw(const std::string& path) {
   return tensors;
 }
 
-/// Matrices with more scales than one group holds, and with blocks and groups that are cut short.
+/// Matrices with more scales than one group, and with incomplete blocks and groups.
 inline ModelConfig small_config() {
   ModelConfig config = tiny_config(Family::kQwen2, false);
   config.hidden_size = 90;
@@ -56,7 +56,7 @@ inline ModelConfig small_config() {
   return config;
 }
 
-/// A model directory in one dtype. Values of all signs; one block is zeros.
+/// A model directory in one dtype, with values of both signs and one block of zeros.
 inline void write_source(const TemporaryDirectory& directory, const std::string& name, const ModelConfig& config,
                          Dtype dtype) {
   RawTensors tensors;
@@ -115,7 +115,7 @@ inline std::vector<float> read_values(const HfModel& model, const UnitLayout& un
 
 class Nf4Checkpoint : public testing::Test {
  protected:
-  /// The quantized model of a source in this dtype, whose files tensors_ holds afterward.
+  /// The quantized model of a source in this dtype; leaves its files in tensors_.
   void make(Dtype dtype = Dtype::kBf16, bool is_nested = true) {
     for (const char* name : {"source", "target"}) std::filesystem::remove_all(directory_ / name);
     write_source(directory_, "source", config_, dtype);

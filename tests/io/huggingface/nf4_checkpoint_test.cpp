@@ -1,4 +1,4 @@
-// Checkpoints in NF4 through plumb's own writer and reader: what is written is what is read, to the bit.
+// NF4 checkpoints round-trip exactly through plumb's own writer and reader.
 #include <gtest/gtest.h>
 
 #include <set>
@@ -12,7 +12,7 @@ namespace {
 
 using nlohmann::json;
 
-TEST_F(Nf4Checkpoint, IsReadBackToTheBit) {
+TEST_F(Nf4Checkpoint, RoundTripsExactly) {
   for (const Dtype dtype : {Dtype::kF32, Dtype::kBf16, Dtype::kF16})
     for (const bool is_nested : {true, false}) {
       make(dtype, is_nested);
@@ -50,7 +50,7 @@ TEST_F(Nf4Checkpoint, IsReadBackToTheBit) {
     }
 }
 
-TEST_F(Nf4Checkpoint, GivesEveryRangeOfAUnitDequantized) {
+TEST_F(Nf4Checkpoint, DequantizesAnyRange) {
   for (const bool is_nested : {true, false}) {
     make(Dtype::kF32, is_nested);
     const HfModel quantizing(source_, {.quantizes = true, .quantizes_scales = is_nested}), stored(target_);
@@ -68,7 +68,7 @@ TEST_F(Nf4Checkpoint, GivesEveryRangeOfAUnitDequantized) {
   }
 }
 
-TEST_F(Nf4Checkpoint, IsReadByManyThreadsAtOnce) {
+TEST_F(Nf4Checkpoint, IsThreadSafe) {
   make();
   const HfModel quantizing(source_, {.quantizes = true}), stored(target_);
   const UnitLayout& block = stored.units()[1];
@@ -143,7 +143,7 @@ TEST_F(Nf4Checkpoint, MayBeInSeveralFiles) {
   for (const UnitLayout& unit : one.units()) EXPECT_EQ(read_whole_unit(parts, unit), read_whole_unit(one, unit));
 }
 
-TEST_F(Nf4Checkpoint, MayLeaveSomeMatricesAsNumbers) {
+TEST_F(Nf4Checkpoint, MayLeaveMatricesUnquantized) {
   make();
   const RawTensor original = read_raw(source_ + "/model.safetensors").at(kMatrix);
   std::erase_if(tensors_, [](const auto& entry) { return entry.first.starts_with(kMatrix); });
@@ -160,7 +160,7 @@ TEST_F(Nf4Checkpoint, MayLeaveSomeMatricesAsNumbers) {
   });
 }
 
-TEST_F(Nf4Checkpoint, MayStoreItsCodesAsWiderNumbers) {
+TEST_F(Nf4Checkpoint, MayStoreCodesAsWiderNumbers) {
   make();
   const HfModel before(target_);
   const std::vector<float> expected = read_whole_unit(before, before.units()[1]);
@@ -172,7 +172,7 @@ TEST_F(Nf4Checkpoint, MayStoreItsCodesAsWiderNumbers) {
   EXPECT_EQ(read_whole_unit(wide, wide.units()[1]), expected);
 }
 
-TEST_F(Nf4Checkpoint, IsNumbersAgainWhenItIsExported) {
+TEST_F(Nf4Checkpoint, ExportIsDequantized) {
   make();
   const HfModel model(target_);
   const ExportPlan plan = plan_export(model.units(), Dtype::kF32);

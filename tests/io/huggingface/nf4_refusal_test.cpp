@@ -1,4 +1,4 @@
-// Checkpoints in NF4 with one thing spoilt, each refused with a message that names it.
+// NF4 checkpoints with one corrupted detail are refused with a message that names it.
 #include <gtest/gtest.h>
 
 #include <limits>
@@ -13,7 +13,7 @@ using nlohmann::json;
 
 class Nf4Refusal : public Nf4Checkpoint {};
 
-TEST_F(Nf4Refusal, RefusesAnotherKindOfBlocks) {
+TEST_F(Nf4Refusal, RefusesOtherBlockSizes) {
   make();
   expect_contains(refusal_of_state("blocksize", 128), {"model.safetensors", kMatrix, "blocksize", "64", "128"});
   expect_contains(refusal_of_state("nested_blocksize", 64), {kMatrix, "nested_blocksize", "256", "got 64"});
@@ -25,7 +25,7 @@ TEST_F(Nf4Refusal, RefusesAnotherKindOfBlocks) {
     expect_contains(refusal_of_state("nested_offset", bad), {kMatrix, "nested_offset", "a number"});
 }
 
-TEST_F(Nf4Refusal, RefusesStateThatIsNotAFewBytesOfJson) {
+TEST_F(Nf4Refusal, RefusesInvalidStateJson) {
   make();
   const RawTensors good = tensors_;
   for (const char* text : {"", "[]", "{", "{\"blocksize\":64,\"blocksize\":64}", "{}"}) {
@@ -37,7 +37,7 @@ TEST_F(Nf4Refusal, RefusesStateThatIsNotAFewBytesOfJson) {
   expect_contains(refusal(), {kMatrix, "at most 16384 bytes"});
 }
 
-TEST_F(Nf4Refusal, RefusesPartsThatAreMissingOrCutShort) {
+TEST_F(Nf4Refusal, RefusesMissingOrTruncatedParts) {
   make();
   const RawTensors good = tensors_;
   for (const char* suffix : {".absmax", ".quant_map", ".quant_state.bitsandbytes__nf4", ".nested_quant_map"}) {
@@ -65,7 +65,7 @@ TEST_F(Nf4Refusal, RefusesPartsThatAreMissingOrCutShort) {
   expect_contains(refusal(), {"up_proj.weight.absmax", "expected F32 of [263]", "got F32 of [262]"});
 }
 
-TEST_F(Nf4Refusal, RefusesMapsThatAreNotThose) {
+TEST_F(Nf4Refusal, RefusesOtherCodeMaps) {
   make();
   const RawTensors good = tensors_;
   part(".quant_map").bytes[20] ^= std::byte{1};
@@ -76,7 +76,7 @@ TEST_F(Nf4Refusal, RefusesMapsThatAreNotThose) {
   expect_contains(refusal(), {"up_proj.weight.nested_quant_map", "element 10", "finite"});
 }
 
-TEST_F(Nf4Refusal, NamesTheScaleThatIsNotFinite) {
+TEST_F(Nf4Refusal, NamesTheNonFiniteScale) {
   const float bad = std::numeric_limits<float>::quiet_NaN();
   for (const bool is_nested : {true, false}) {
     make(Dtype::kBf16, is_nested);
@@ -117,7 +117,7 @@ TEST_F(Nf4Refusal, RefusesOtherQuantizations) {
   expect_contains(refusal(), {kMatrix, "nf4", "fp4"});
 }
 
-TEST_F(Nf4Refusal, MustBeWhatItsConfigSays) {
+TEST_F(Nf4Refusal, RefusesFilesThatContradictTheConfig) {
   make();
   json config = config_of("target");
   config.erase("quantization_config");

@@ -1,4 +1,4 @@
-// Adapters that PEFT itself wrote.
+// Adapters written by PEFT itself.
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
@@ -18,7 +18,7 @@ class PeftReference : public testing::TestWithParam<const char*> {
   void SetUp() override { SKIP_WITHOUT_REFERENCE_RECORDS(); }
 };
 
-TEST_P(PeftReference, IsReadAndWrittenBackToTheBit) {
+TEST_P(PeftReference, RoundTripsExactly) {
   const HfModel base(test::reference_file("models/stories260K"));
   const std::string original = test::reference_file(std::string("models/") + GetParam());
   const PeftAdapter adapter(original, base.config());

@@ -14,7 +14,7 @@ using nlohmann::json;
 
 LoraConfig parse(const json& object) { return parse_lora_config(object.dump(), "adapter_config.json"); }
 
-/// What PEFT itself writes, with one key changed.
+/// A config as PEFT writes it, with one key changed.
 json written_by_peft(const std::string& key = "r", const json& value = 8) {
   json object = json::parse(R"({"alora_invocation_tokens": null, "alpha_pattern": {}, "arrow_config": null,
     "auto_mapping": null, "base_model_name_or_path": "some/base", "bias": "none", "corda_config": null,
@@ -46,12 +46,12 @@ TEST(LoraConfig, ReadsWhatPeftWrites) {
   EXPECT_FALSE(config.uses_dora || config.uses_rslora);
 }
 
-TEST(LoraConfig, HasPeftsDefaultsForWhatIsMissing) {
+TEST(LoraConfig, UsesPeftDefaultsForMissingKeys) {
   const LoraConfig config = parse({{"peft_type", "LORA"}});
   EXPECT_EQ(config, (LoraConfig{.target_modules = {{"q_proj", "v_proj"}, ""}}));
 }
 
-TEST(LoraConfig, IsReadBackAsItWasWritten) {
+TEST(LoraConfig, RoundTrips) {
   const LoraConfig config = {.base_model = "b",
                              .task_type = "SEQ_CLS",
                              .r = 4,
@@ -70,7 +70,7 @@ TEST(LoraConfig, IsReadBackAsItWasWritten) {
   EXPECT_EQ(render_lora_config(parse_lora_config(text, "x")), text);
 }
 
-TEST(LoraConfig, IsWrittenWithTheKeysThatPeftKnowsSortedAndIndented) {
+TEST(LoraConfig, IsWrittenWithSortedPeftKeys) {
   const std::string text =
       render_lora_config({.r = 16, .lora_alpha = 32, .target_modules = {{"v_proj", "q_proj"}, ""}});
   const json written = json::parse(text);
@@ -86,7 +86,7 @@ TEST(LoraConfig, IsWrittenWithTheKeysThatPeftKnowsSortedAndIndented) {
   EXPECT_TRUE(written.at("modules_to_save").is_null());
 }
 
-TEST(LoraConfig, RefusesByNameWhatItCannotDo) {
+TEST(LoraConfig, RefusesUnsupportedKeysByName) {
   const std::vector<std::pair<std::string, json>> unsupported = {{"peft_type", "IA3"},
                                                                  {"bias", "all"},
                                                                  {"lora_bias", true},

@@ -25,7 +25,7 @@ ModelConfig model_of(bool ties_embeddings = false, HeadKind head = HeadKind::kLa
 
 LoraConfig lora(ModuleSelection targets) { return {.r = 2, .lora_alpha = 6, .target_modules = std::move(targets)}; }
 
-/// The kinds that are adapted in a layer.
+/// The kinds of matrices that are adapted in a layer.
 Kinds kinds_in(const Adapter& adapter, int64_t layer) {
   Kinds kinds;
   for (const LoraTarget& target : adapter.targets)
@@ -40,7 +40,7 @@ TEST(PeftTargets, AreNamedByPath) {
             (std::vector<std::string>{"down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"}));
 }
 
-TEST(PeftTargets, OfAListAreTheModulesWhosePathEndsWithAName) {
+TEST(PeftTargets, ListSelectsByTheEndOfThePath) {
   const Adapter adapter =
       resolve_adapter(lora({{"model.layers.1.mlp.down_proj", "q_proj", "self_attn.v_proj"}, ""}), model_of());
   EXPECT_EQ(kinds_in(adapter, 0), (Kinds{kQ, kV}));
@@ -48,7 +48,7 @@ TEST(PeftTargets, OfAListAreTheModulesWhosePathEndsWithAName) {
   EXPECT_EQ(adapter.targets.front(), (LoraTarget{kQ, 0, 2, 3.0}));
 }
 
-TEST(PeftTargets, AreOrderedByLayerAndKindWhateverTheOrderOfNames) {
+TEST(PeftTargets, AreOrderedByLayerAndKind) {
   const Adapter a = resolve_adapter(lora({{"down_proj", "q_proj", "k_proj"}, ""}), model_of());
   EXPECT_EQ(a, resolve_adapter(lora({{"k_proj", "q_proj", "down_proj"}, ""}), model_of()));
   for (size_t i = 1; i < a.targets.size(); ++i)
@@ -56,14 +56,14 @@ TEST(PeftTargets, AreOrderedByLayerAndKindWhateverTheOrderOfNames) {
               std::pair(a.targets[i].layer, a.targets[i].kind));
 }
 
-TEST(PeftTargets, OfARegularExpressionMatchTheWholePath) {
+TEST(PeftTargets, RegularExpressionMatchesTheWholePath) {
   const Adapter adapter = resolve_adapter(lora({{}, R"(.*layers\.1\..*\.(q_proj|up_proj))"}), model_of());
   EXPECT_EQ(kinds_in(adapter, 0), Kinds{});
   EXPECT_EQ(kinds_in(adapter, 1), (Kinds{kQ, kUp}));
   message_of<UsageError>([] { resolve_adapter(lora({{}, "q_proj"}), model_of()); });  // not a whole path
 }
 
-TEST(PeftTargets, AllLinearMeansTheBlocksOnly) {
+TEST(PeftTargets, AllLinearSelectsBlocksOnly) {
   for (const HeadKind head : {HeadKind::kLanguageModel, HeadKind::kScore})
     for (const char* word : {"all-linear", "All-Linear"}) {
       const Adapter adapter = resolve_adapter(lora({{}, word}), model_of(false, head));
@@ -86,7 +86,7 @@ TEST(PeftTargets, MayBeExcludedOrLimitedToLayers) {
   EXPECT_EQ(kinds_in(resolve_adapter(config, model_of()), 1), Kinds{kQ});
 }
 
-TEST(PeftTargets, TakeRankAndAlphaFromTheFirstPatternThatMatchesTheEndOfThePath) {
+TEST(PeftTargets, FirstMatchingPatternSetsRankAndAlpha) {
   LoraConfig config = lora({{"q_proj", "k_proj", "v_proj"}, ""});
   config.rank_pattern = {{"k_proj", 3}, {"layers.1.self_attn.[kv]_proj", 5}, {"_proj", 6}};  // "_proj": no whole name
   config.alpha_pattern = {{"model.layers.0.self_attn.q_proj", 1}};
@@ -98,7 +98,7 @@ TEST(PeftTargets, TakeRankAndAlphaFromTheFirstPatternThatMatchesTheEndOfThePath)
   EXPECT_EQ(resolve_adapter(config, model_of()).targets[1].scaling, 6 / std::sqrt(3.0));
 }
 
-TEST(PeftTargets, CarryDoraAndDropout) {
+TEST(PeftTargets, KeepDoraAndDropout) {
   LoraConfig config = lora({{"q_proj"}, ""});
   config.uses_dora = true;
   config.lora_dropout = 0.25;
@@ -107,7 +107,7 @@ TEST(PeftTargets, CarryDoraAndDropout) {
   EXPECT_EQ(adapter.dropout, 0.25);
 }
 
-TEST(PeftTargets, OfUnknownNameAreRefusedWithThoseThatExist) {
+TEST(PeftTargets, UnknownNameListsTheExistingOnes) {
   expect_contains(message_of<UsageError>([] {
                     resolve_adapter(lora({{"q_proj", "query"}, ""}), model_of());
                   }),
@@ -133,7 +133,7 @@ TEST(PeftTargets, AreNeverEmbeddingOrHead) {
   EXPECT_EQ(kinds_in(resolve_adapter(saved, model_of()), 0), Kinds{kQ});
 }
 
-TEST(PeftTargets, OfTooHighARankAreRefusedWithTheShape) {
+TEST(PeftTargets, TooHighRankIsRefusedWithTheShape) {
   LoraConfig config = lora({{"q_proj", "k_proj"}, ""});
   config.rank_pattern = {{"k_proj", 7}};
   expect_contains(message_of<UsageError>([&] { resolve_adapter(config, model_of()); }),
@@ -155,7 +155,7 @@ TEST(ModulesToSave, AreEmbeddingHeadAndScore) {
   message_of<UsageError>([&] { resolve_adapter(config, model_of()); });
 }
 
-TEST(ModulesToSave, OfAClassifierHoldItsScoreAsPeftHasIt) {
+TEST(ModulesToSave, ClassifierContainsScoreAsInPeft) {
   const ModelConfig model = model_of(true, HeadKind::kScore);
   LoraConfig config = lora({{"q_proj"}, ""});
   config.task_type = "SEQ_CLS";
@@ -174,7 +174,7 @@ TEST(ModulesToSave, NeverSplitTiedEmbeddings) {
   }
 }
 
-TEST(HostilePatterns, End) {
+TEST(HostilePatterns, Terminate) {
   ModelConfig deep = model_of();
   deep.num_layers = 200;
   for (const char* pattern : {".*.*.*.*.*.*[xz]", "((m+o*d*)+)+$", "(a|", "(?R)", "\\C", "(?{1})", "[[:x:]]"}) {

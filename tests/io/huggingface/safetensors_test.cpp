@@ -14,7 +14,7 @@
 namespace plumb {
 namespace {
 
-/// A file of this header and a buffer of zeros.
+/// A file with this header and a buffer of zeros.
 std::string file_bytes(const std::string& header, size_t buffer_bytes) {
   const uint64_t length = header.size();
   std::string bytes(8, '\0');
@@ -34,7 +34,7 @@ std::string refusal(const std::string& header, size_t buffer_bytes) {
   return refusal(file_bytes(header, buffer_bytes));
 }
 
-/// {"a": a tensor of 4 floats} with one part replaced.
+/// {"a": a tensor of 4 floats} with one field replaced.
 std::string header_of_a(const char* dtype = "\"F32\"", const char* shape = "[2,2]", const char* offsets = "[0,16]") {
   return fmt::format(R"({{"a":{{"dtype":{},"shape":{},"data_offsets":{}}}}})", dtype, shape, offsets);
 }
@@ -60,7 +60,7 @@ TEST(SafetensorsFile, AcceptsWhatTheFormatAllows) {
               "accepted");
 }
 
-TEST(SafetensorsFile, RefusesAFileCutAnywhere) {
+TEST(SafetensorsFile, RefusesAFileTruncatedAnywhere) {
   const std::string whole = file_bytes(header_of_a(), 16);
   ASSERT_EQ(refusal(whole), "accepted");
   for (size_t length = 0; length < whole.size(); ++length)
@@ -100,7 +100,7 @@ TEST(SafetensorsFile, RefusesAHeaderThatIsNotOneJsonObject) {
   expect_contains(refusal(R"({"__metadata__":[]})", 0), {"__metadata__"});
 }
 
-TEST(SafetensorsFile, RefusesANameThatComesTwiceOrSteersATerminal) {
+TEST(SafetensorsFile, RefusesDuplicateOrUnprintableNames) {
   expect_contains(refusal(two_tensors("[0,4]", "[4,8]", "a"), 8), {"tensor a", "twice"});
   expect_contains(refusal(R"({"__metadata__":{},"__metadata__":{}})", 0), {"__metadata__", "twice"});
   expect_contains(refusal(R"({"\u001b[2J":1})", 0), {"printable"});
@@ -132,7 +132,7 @@ TEST(SafetensorsFile, RefusesShapesThatDoNotFitTheirBytes) {
   expect_contains(refusal(header_of_a("\"U8\"", "[4294967296,4294967296]", "[0,0]"), 0), {"tensor a", "63 bits"});
 }
 
-TEST(SafetensorsFile, RefusesOffsetsThatOverlapLeaveHolesOrLeaveTheBuffer) {
+TEST(SafetensorsFile, RefusesOverlapsGapsAndOffsetsOutOfRange) {
   expect_contains(refusal(header_of_a("\"F32\"", "[2,2]", "[16,0]"), 16), {"tensor a", "ascending", "[16, 0]"});
   expect_contains(refusal(header_of_a("\"F32\"", "[2,2]", "[0]"), 16), {"tensor a", "two numbers"});
   expect_contains(refusal(header_of_a("\"F32\"", "[2,2]", "[0,8,16]"), 16), {"tensor a", "more than 2"});
@@ -179,7 +179,7 @@ TEST_F(StoredValues, AreReadInAnyRange) {
   EXPECT_THROW(file.read(entry, -1, std::span<float>(too_many)), std::logic_error);
 }
 
-TEST_F(StoredValues, OfBfloat16AreTheUpperHalfOfAFloat) {
+TEST_F(StoredValues, Bfloat16IsTheUpperHalfOfAFloat) {
   std::vector<uint16_t> all(1 << 16);
   for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<uint16_t>(i);
   const SafetensorsFile file = store(Dtype::kBf16, all);
@@ -189,7 +189,7 @@ TEST_F(StoredValues, OfBfloat16AreTheUpperHalfOfAFloat) {
     ASSERT_EQ(std::bit_cast<uint32_t>(values[i]), static_cast<uint32_t>(i) << 16) << i;
 }
 
-TEST_F(StoredValues, OfFloat16AreExactForAllBitPatterns) {
+TEST_F(StoredValues, Float16IsExactForAllBitPatterns) {
   std::vector<uint16_t> all(1 << 16);
   for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<uint16_t>(i);
   const SafetensorsFile file = store(Dtype::kF16, all);
@@ -217,7 +217,7 @@ TEST_F(StoredValues, KeepNanPayloadsAndSubnormals) {
   EXPECT_EQ(read, bits);
 }
 
-TEST_F(StoredValues, OfAnotherDtypeAreRefusedByName) {
+TEST_F(StoredValues, OtherDtypesAreRefusedByName) {
   const SafetensorsFile file = store(Dtype::kI64, std::vector<int64_t>{1, 2});
   std::vector<float> values(2);
   expect_contains(message_of<DataError>([&] { file.read(file.at("t"), 0, std::span<float>(values)); }),
@@ -226,7 +226,7 @@ TEST_F(StoredValues, OfAnotherDtypeAreRefusedByName) {
   EXPECT_EQ(file.find("absent"), nullptr);
 }
 
-TEST_F(StoredValues, ThatAreNotFiniteAreFoundWithTheirPlace) {
+TEST_F(StoredValues, NonFiniteValuesAreFoundWithTheirPlace) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   for (const float bad : {kInfinity, -kInfinity, std::numeric_limits<float>::quiet_NaN()}) {
     const SafetensorsFile file = store(Dtype::kF32, std::vector<float>{0.0f, 1.0f, 2.0f, bad, bad});
@@ -241,7 +241,7 @@ TEST_F(StoredValues, ThatAreNotFiniteAreFoundWithTheirPlace) {
   EXPECT_EQ(find_non_finite(extremes), std::nullopt);
 }
 
-TEST_F(StoredValues, ThatVanishAfterOpeningAreReported) {
+TEST_F(StoredValues, TruncationAfterOpeningIsReported) {
   const SafetensorsFile file = store(Dtype::kF32, std::vector<float>(100, 1.0f));
   std::filesystem::resize_file(file.path(), 300);
   std::vector<float> values(100);
@@ -257,7 +257,7 @@ TEST(FloatToBf16, RoundsToNearestEven) {
   EXPECT_EQ(rounded(0x7f7fffff), 0x7f80);  // beyond the largest bfloat16: infinity
   EXPECT_EQ(rounded(0x00008001), 0x0001);
   EXPECT_EQ(rounded(0x80000000), 0x8000);
-  EXPECT_EQ(rounded(0x7f800001), 0x7fc0);  // the payload would be lost, the NaN must not be
+  EXPECT_EQ(rounded(0x7f800001), 0x7fc0);  // losing the payload must not turn NaN into infinity
   EXPECT_EQ(rounded(0xffc00000), 0xffc0);
   for (uint32_t i = 0; i < 1 << 16; ++i) {
     const bool is_signalling_nan = (i & 0x7fc0u) == 0x7f80u && (i & 0x3fu) != 0;

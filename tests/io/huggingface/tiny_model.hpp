@@ -1,4 +1,4 @@
-// A model directory of a few thousand weights, of any family, for tests that spoil one thing in it.
+// A model directory with a few thousand weights, of any family, for tests that corrupt one detail.
 #pragma once
 
 #include <map>
@@ -20,7 +20,7 @@ struct TinyTensor {
 };
 using TinyTensors = std::map<std::string, TinyTensor>;
 
-/// Sizes are chosen so that parameters do not end at the alignment: units have gaps.
+/// Sizes that are not multiples of the alignment, so that units have gaps.
 inline ModelConfig tiny_config(Family family, bool ties_embeddings) {
   ModelConfig config;
   config.family = family;
@@ -41,7 +41,7 @@ inline ModelConfig tiny_config(Family family, bool ties_embeddings) {
   return config;
 }
 
-/// No value repeats, none is zero, and none is exact in bfloat16.
+/// All values differ, none is zero, and none is exact in bfloat16.
 inline TinyTensors tiny_tensors(const ModelConfig& config) {
   TinyTensors tensors;
   int64_t serial = 0;

@@ -21,7 +21,7 @@ TEST(TokenizerFiles, ReadsTokenizerAndConfig) {
   EXPECT_EQ(tokenizer.chat_template(), "old");
 }
 
-TEST(TokenizerFiles, TheTemplateFileGoesBeforeTheConfig) {
+TEST(TokenizerFiles, TemplateFilePrecedesTheConfig) {
   const TemporaryDirectory directory;
   directory.write("tokenizer.json", byte_tokenizer_json());
   directory.write("chat_template.jinja", "new \"quoted\" {{ '\\n' }}\n");
@@ -31,7 +31,7 @@ TEST(TokenizerFiles, TheTemplateFileGoesBeforeTheConfig) {
   EXPECT_EQ(load_tokenizer(directory.path()).eos_id(), kEosId);
 }
 
-TEST(TokenizerFiles, SpecialTokensThatTheConfigLacksComeFromTheirMap) {
+TEST(TokenizerFiles, SpecialTokensMapFillsGapsOfTheConfig) {
   const TemporaryDirectory directory;
   directory.write("tokenizer.json", byte_tokenizer_json());
   directory.write("special_tokens_map.json", R"({"bos_token": {"content": "<s>"}, "eos_token": "<unk>"})");

@@ -15,7 +15,7 @@ std::vector<std::string> split(std::string_view record, char delimiter = ',') {
   return cells;
 }
 
-TEST(CsvRecordEnd, IsTheSameHoweverTheBytesArrive) {
+TEST(CsvRecordEnd, IsTheSameForAnySplitOfTheInput) {
   const std::string record = "a\"b,\"c\"\"d\n\"\"\"\"\n\",\"\",e\r\n";
   const std::string bytes = record + "next,record\n";
   for (size_t step = 1; step <= bytes.size(); ++step) {
@@ -28,7 +28,7 @@ TEST(CsvRecordEnd, IsTheSameHoweverTheBytesArrive) {
   }
 }
 
-TEST(CsvRecordEnd, KnowsTheQuoteThatIsStillOpen) {
+TEST(CsvRecordEnd, LocatesTheOpenQuote) {
   CsvRecordEnd end(',');
   EXPECT_EQ(end.find("\"a\",b,\"c\n"), 0u);
   EXPECT_TRUE(end.is_in_quotes());

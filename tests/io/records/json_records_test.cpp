@@ -11,7 +11,7 @@ namespace {
 
 using nlohmann::json;
 
-TEST(JsonObjectEnd, IsTheSameHoweverTheBytesArrive) {
+TEST(JsonObjectEnd, IsTheSameForAnySplitOfTheInput) {
   const std::string object = R"({"a\\": "}\"]\\", "b": [{}, [{"c": "\\\\\"{"}]]})";
   const std::string bytes = object + ", {}]";
   for (size_t step = 1; step <= bytes.size(); ++step) {
@@ -24,13 +24,13 @@ TEST(JsonObjectEnd, IsTheSameHoweverTheBytesArrive) {
   }
 }
 
-TEST(ParseJsonObject, BuildsWhatTheStockParserBuilds) {
+TEST(ParseJsonObject, MatchesTheLibraryParser) {
   const std::string text = R"({"a": [1, -2, 3.5, 18446744073709551615, true, false, null, "\u00e9\n"],
                                "b": {"c": {}, "d": [[], {"e": "f"}]}, "": "empty key"})";
   EXPECT_EQ(parse_json_object(text, {"a.jsonl", 1, 0}), json::parse(text));
 }
 
-TEST(ParseJsonObject, QuotesNoMoreThanAFewBytesOfABadRecord) {
+TEST(ParseJsonObject, QuotesOnlyAFewBytesOfABadRecord) {
   const std::string text = "{\"a\" " + std::string(100, ' ') + "\"" + std::string(100'000, 'x') + "\"}";
   try {
     parse_json_object(text, {"a.jsonl", 3, 2});

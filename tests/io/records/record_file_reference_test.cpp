@@ -1,4 +1,4 @@
-// The awkward tables of csv-spectrum, and the rows of the reference data sets.
+// The difficult tables of csv-spectrum, and the rows of the reference data sets.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -20,7 +20,7 @@ json read_table(const std::filesystem::path& path) {
   return rows;
 }
 
-TEST(RecordFileReference, CsvSpectrumMeansWhatItSays) {
+TEST(RecordFileReference, CsvSpectrumIsReadAsExpected) {
   SKIP_WITHOUT_REFERENCE_RECORDS();
   const std::filesystem::path folder = test::reference_file("csv");
   int num_files = 0;
@@ -32,7 +32,7 @@ TEST(RecordFileReference, CsvSpectrumMeansWhatItSays) {
     std::ifstream stream(folder / "expected" / (path.stem().string() + ".json"));
     const json expected = json::parse(stream);
     const json rows = read_table(path);
-    // One expectation is a lone object, with another phone number than its table.
+    // one expectation of the suite is a single object with a phone number that differs from its table
     if (expected.is_object()) {
       ASSERT_EQ(rows.size(), 1u);
       for (const char* column : {"Location Coordinates", "Cities", "Counties"}) {

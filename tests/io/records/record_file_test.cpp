@@ -24,7 +24,7 @@ std::vector<Record> read_all(const std::string& path) {
   return records;
 }
 
-/// What a file of this name and contents is refused with; "" if it is read.
+/// The message with which a file of this name and contents is refused; "" if it is accepted.
 std::string refusal(const std::string& name, const std::string& contents) {
   const TemporaryDirectory directory;
   const std::string path = directory.write(name, contents);
@@ -67,7 +67,7 @@ TEST(RecordFile, TsvKeepsCommas) {
   EXPECT_EQ(read_all(file).at(0).object, json({{"x", "a,b"}, {"y", "c"}}));
 }
 
-TEST(RecordFile, BlankLinesAreNoRecords) {
+TEST(RecordFile, BlankLinesAreNotRecords) {
   const TemporaryDirectory directory;
   const std::string csv = directory.write("a.csv", "x\n\n1\r\n\r\n2\n\n");
   EXPECT_EQ(read_all(csv).size(), 2u);
@@ -90,7 +90,7 @@ TEST(RecordFile, JsonArrayElementsKnowTheirLine) {
   EXPECT_EQ(records[2].line, 5);
 }
 
-TEST(RecordFile, ContentTellsTheFormatWhereTheNameDoesNot) {
+TEST(RecordFile, ContentDecidesTheFormatOfUnknownExtensions) {
   const TemporaryDirectory directory;
   const std::string lines = directory.write("rows", "\xEF\xBB\xBF {\"a\":1}\n{\"a\":2}\n");
   EXPECT_EQ(find_record_format(lines), RecordFormat::kJsonLines);
@@ -101,7 +101,7 @@ TEST(RecordFile, ContentTellsTheFormatWhereTheNameDoesNot) {
   expect_refused("rows.gz", "\x1F\x8B\b", "compressed");
 }
 
-/// Records of many sizes: some larger than the read buffer, blank lines and quoted line ends between.
+/// Records of many sizes, some larger than the read buffer, with blank lines and quoted line ends between them.
 struct ManyRecords {
   static constexpr int kNumRecords = 5000;
   static std::string text(int i) {
@@ -127,7 +127,7 @@ struct ManyRecords {
 
 class RecordReaderTest : public testing::TestWithParam<const char*> {};
 
-TEST_P(RecordReaderTest, ReadsTheSameFromAnyRecordOn) {
+TEST_P(RecordReaderTest, ReadsTheSameFromAnyStart) {
   const std::string name = GetParam();
   const RecordFormat format = name == "a.csv"     ? RecordFormat::kCsv
                               : name == "a.jsonl" ? RecordFormat::kJsonLines
@@ -225,7 +225,7 @@ TEST(RecordFile, HostileBytesAreRefused) {
   expect_refused("a.csv", "\xFF\xFEx", "UTF-16");
 }
 
-TEST(RecordFile, OverlongRecordsAreRefusedBeforeTheyFillMemory) {
+TEST(RecordFile, OverlongRecordsAreRefusedEarly) {
   const std::string filler(static_cast<size_t>(kMaxRecordBytes) + 10, 'a');
   expect_refused("a.jsonl", "{}\n{\"a\": \"" + filler + "\"}\n",
                  ":2: row 1: expected a record of at most 16777216 bytes");
@@ -254,7 +254,7 @@ TEST(RecordFile, UnreadablePathsAreInputOutputErrors) {
   }
 }
 
-TEST(RecordIndex, SurvivesItsBytes) {
+TEST(RecordIndex, RoundTripsThroughBytes) {
   const TemporaryDirectory directory;
   const std::string file = directory.write("a.csv", ManyRecords::contents(RecordFormat::kCsv));
   const RecordIndex index = index_records(file);
@@ -270,7 +270,7 @@ TEST(RecordIndex, RefusesForeignBytes) {
     EXPECT_THROW(RecordIndex::from_bytes(bytes.substr(0, size)), DataError) << size;
   }
   EXPECT_THROW(RecordIndex::from_bytes(bytes + "x"), DataError);
-  // A number of any field set to its largest must not be believed.
+  // the largest number in any field must be checked
   for (size_t at = 0; at + 8 <= bytes.size(); at += 8) {
     std::string hostile = bytes;
     hostile.replace(at, 8, "\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x7F");

@@ -1,4 +1,4 @@
-// A parser for the mark-up that plumb writes, strict enough to find text that became mark-up.
+// A parser for the markup that plumb writes, strict enough to detect text that became markup.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -13,13 +13,13 @@ namespace plumb {
 struct Markup {
   std::multiset<std::string> elements;
   std::set<std::string> attributes;
-  std::string text;  // of all elements but style, entities as they stand
+  std::string text;  // text of all elements but style, entities unresolved
   std::vector<std::string> errors;
 
   size_t count(const std::string& element) const { return elements.count(element); }
 };
 
-/// Elements must be closed in order, attributes quoted, and every & must begin an entity.
+/// Elements must be closed in order, attributes quoted, and every & must start an entity.
 inline Markup parse_markup(std::string_view rest) {
   Markup markup;
   std::vector<std::string> open;

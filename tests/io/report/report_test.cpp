@@ -56,7 +56,7 @@ void write_stage(const TemporaryDirectory& directory, const std::string& prefix,
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
-TEST(Report, TellsWhatRanAndWhatCameOfIt) {
+TEST(Report, ShowsSetupAndResults) {
   const TemporaryDirectory directory;
   write_stage(directory, "", "sft", 40, 40);
   const std::string page = render_report(read_run(directory.path()));
@@ -76,14 +76,14 @@ TEST(Report, NeedsNoNetwork) {
     EXPECT_FALSE(contains(page, part)) << part;
 }
 
-TEST(Report, AnEmptyDirectoryIsARunThatHasNotBegun) {
+TEST(Report, EmptyDirectoryIsARunThatHasNotStarted) {
   const TemporaryDirectory directory;
   const std::string page = render_report(read_run(directory.path()));
   EXPECT_TRUE(contains(expect_well_formed(page).text, "Nothing has been written"));
   EXPECT_EQ(read_run(directory.path()).status(), "unfinished");
 }
 
-TEST(Report, ATornLastLineIsLeftOutInSilence) {
+TEST(Report, IncompleteLastLineIsIgnored) {
   const TemporaryDirectory directory;
   write_stage(directory, "", "sft", 40, 12);
   directory.write("metrics.jsonl", metrics_lines(12) + R"({"step": 13, "loss": 0.)");
@@ -94,7 +94,7 @@ TEST(Report, ATornLastLineIsLeftOutInSilence) {
   EXPECT_TRUE(contains(expect_well_formed(render_report(run)).text, "step 12 of 40, about 14 s left"));
 }
 
-TEST(Report, SpoiltLinesAreCounted) {
+TEST(Report, DamagedLinesAreCounted) {
   const TemporaryDirectory directory;
   write_stage(directory, "", "sft", 40, 12);
   directory.write("metrics.jsonl", metrics_lines(3) + "\x01\xff garbage\n[1]\n{\"loss\": 2}\n" + metrics_lines(12));
@@ -104,11 +104,11 @@ TEST(Report, SpoiltLinesAreCounted) {
   EXPECT_EQ(run.stages[0].metric("loss").size(), 12u);
 }
 
-TEST(Report, StepsDoneAgainCountOnce) {
+TEST(Report, RepeatedStepsCountOnce) {
   const TemporaryDirectory directory;
   write_stage(directory, "", "sft", 20, 20);
   const RunSummary whole = read_run(directory.path());
-  // killed at step 13, taken up from a checkpoint at step 0
+  // killed at step 13, resumed from a checkpoint at step 0
   directory.write("metrics.jsonl", metrics_lines(13) + metrics_lines(20));
   const RunSummary again = read_run(directory.path());
   for (const char* key : {"loss", "eval_loss"}) {
@@ -118,7 +118,7 @@ TEST(Report, StepsDoneAgainCountOnce) {
   EXPECT_EQ(again.stages[0].seconds, whole.stages[0].seconds);
 }
 
-TEST(Report, ALossThatIsNotFiniteIsAWarning) {
+TEST(Report, NonFiniteLossIsAWarning) {
   const TemporaryDirectory directory;
   write_stage(directory, "", "dpo", 20, 5);
   directory.write("metrics.jsonl", metrics_lines(5) + "{\"step\":6,\"loss\":null,\"grad_norm\":1.0}\n");
@@ -127,7 +127,7 @@ TEST(Report, ALossThatIsNotFiniteIsAWarning) {
   EXPECT_FALSE(contains(markup.text, "nan"));
 }
 
-TEST(Report, ARunThatStoppedIsUnfinished) {
+TEST(Report, StoppedRunIsUnfinished) {
   const TemporaryDirectory directory;
   write_stage(directory, "", "sft", 40, 12);
   const utimbuf long_ago{1'700'000'000, 1'700'000'000};
@@ -135,7 +135,7 @@ TEST(Report, ARunThatStoppedIsUnfinished) {
   EXPECT_EQ(read_run(directory.path()).status(), "unfinished");
 }
 
-TEST(Report, AStageOfAPipelineThatStoppedIsUnfinished) {
+TEST(Report, StoppedStageIsUnfinished) {
   const TemporaryDirectory directory;
   directory.write("pipeline.json", R"({"stages":[{"name":"sft","directory":"sft","status":"running"}]})");
   std::filesystem::create_directory(directory / "sft");
@@ -149,7 +149,7 @@ TEST(Report, AStageOfAPipelineThatStoppedIsUnfinished) {
   EXPECT_EQ(read_run(directory.path()).status(), "unfinished");
 }
 
-TEST(Report, RowsThatWereDroppedAreListedWhateverTheReason) {
+TEST(Report, DroppedRowsAreListedForEveryReason) {
   const TemporaryDirectory directory;
   write_stage(directory, "", "reward", 10, 10);
   DatasetIndex index;
@@ -173,7 +173,7 @@ TEST(Report, RowsThatWereDroppedAreListedWhateverTheReason) {
   EXPECT_FALSE(contains(markup.text, "nothing to learn"));  // none was
 }
 
-TEST(Report, RowsThatDoNotTeachToStopAreAWarning) {
+TEST(Report, RowsWithoutEosAreAWarning) {
   const TemporaryDirectory directory;
   write_stage(directory, "", "sft", 10, 10);
   std::filesystem::create_directories(directory / "data/k");
@@ -185,7 +185,7 @@ TEST(Report, RowsThatDoNotTeachToStopAreAWarning) {
   }
 }
 
-TEST(Report, APipelineShowsEveryStageAsFarAsItHasCome) {
+TEST(Report, PipelineShowsEveryStage) {
   const TemporaryDirectory directory;
   write_stage(directory, "sft/", "sft", 20, 20);
   write_stage(directory, "reward/", "reward", 20, 7);
@@ -210,7 +210,7 @@ TEST(Report, APipelineShowsEveryStageAsFarAsItHasCome) {
   EXPECT_TRUE(markup.attributes.contains("id"));
 }
 
-TEST(Report, AFailedStageAndAFailedCheckAreSaid) {
+TEST(Report, FailedStageAndFailedCheckAreShown) {
   const TemporaryDirectory directory;
   write_stage(directory, "sft/", "sft", 20, 3);
   directory.write("sft/checks.json",
@@ -223,8 +223,8 @@ TEST(Report, AFailedStageAndAFailedCheckAreSaid) {
     EXPECT_TRUE(contains(markup.text, part)) << part;
 }
 
-/// Every text of a run that comes from outside, hostile.
-TEST(Report, TextsOfARunStayText) {
+/// A run whose external texts are all hostile.
+TEST(Report, TextsAreEscaped) {
   const TemporaryDirectory directory;
   json run = run_json(kHostile, 5);
   run["plumb"] = run["instruction_set"] = kHostile;
@@ -260,7 +260,7 @@ TEST(Report, TextsOfARunStayText) {
   EXPECT_TRUE(contains(markup.text, "&lt;svg onload=alert(1)&gt;"));
 }
 
-TEST(Report, FilesOfAnotherShapeAreProblemsOrNothing) {
+TEST(Report, UnexpectedFilesAreProblemsNotErrors) {
   for (const char* content :
        {"", "[", "[]", "7", "null", "\"x\"", "{}", "\xff\xfe", "{\"stages\":{\"a\":1},\"plan\":[1],\"options\":3}"}) {
     const TemporaryDirectory directory;
@@ -285,7 +285,7 @@ TEST(Report, ItsSizeDoesNotGrowWithTheRun) {
   EXPECT_LT(render_report(read_run(directory.path())).size(), 1u << 20);
 }
 
-TEST(Report, IsReplacedWhole) {
+TEST(Report, IsReplacedAtomically) {
   const TemporaryDirectory directory;
   write_stage(directory, "", "sft", 5, 5);
   EXPECT_EQ(write_report(directory.path()), directory / "report.html");

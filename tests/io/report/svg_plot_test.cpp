@@ -47,7 +47,7 @@ TEST(PlotAxis, TicksAreRoundAndWithinTheRange) {
   EXPECT_TRUE(axis_ticks(1, 1, 5).empty());
 }
 
-TEST(PlotAxis, LabelsTellTicksApart) {
+TEST(PlotAxis, LabelsDistinguishTicks) {
   for (const auto& [low, high] : std::vector<std::pair<double, double>>{
            {0, 1}, {0.101, 0.103}, {0, 5e-5}, {-3, 3}, {0, 40000}, {12340, 12360}, {0, 3e6}, {-90, -70}}) {
     const Axis axis = make_axis({low, high}, {});
@@ -61,7 +61,7 @@ TEST(PlotAxis, LabelsTellTicksApart) {
   EXPECT_EQ(make_axis({0, 1}, {.is_share = true}).label(0.5), "50 %");
 }
 
-TEST(PlotAxis, EveryRangeHasARoomToDrawIn) {
+TEST(PlotAxis, EveryRangeGetsANonEmptyAxis) {
   for (const double value : {0.0, 1.0, -5.0, 1e-20, 1e29, -1e29}) {
     const Axis axis = make_axis({value, value}, {});
     EXPECT_LT(axis.low, axis.high) << value;
@@ -104,7 +104,7 @@ TEST(PlotAxis, ThinningKeepsPeaksAndGaps) {
   EXPECT_TRUE(std::is_sorted(few.begin(), few.end(), [](const auto& a, const auto& b) { return a.x < b.x; }));
 }
 
-TEST(SvgPlot, IsOneFigureWithATitleForReadersWithoutEyes) {
+TEST(SvgPlot, HasATitleForScreenReaders) {
   const std::string svg = render_line_plot(plot_of({falling(10)}));
   const Markup markup = expect_well_formed(svg);
   EXPECT_EQ(markup.count("figure"), 1u);
@@ -126,14 +126,14 @@ TEST(SvgPlot, LongSeriesAreSmoothedAndEvaluationsNot) {
   EXPECT_EQ(num_found(render_line_plot(plain), "line raw"), 0u);
 }
 
-TEST(SvgPlot, APointerReadsEveryEvaluation) {
+TEST(SvgPlot, PointerShowsEveryEvaluation) {
   PlotSeries evaluation{"evaluation", {{77, 0.5}, {151, 0.25}}, true, {}};
   const std::string svg = render_line_plot(plot_of({falling(300), evaluation}));
   EXPECT_NE(svg.find("step 77 \u00b7 training 0.1299 \u00b7 evaluation 0.5"), std::string::npos);
   EXPECT_NE(svg.find("step 151 \u00b7 training 0.06623 \u00b7 evaluation 0.25"), std::string::npos);
 }
 
-TEST(SvgPlot, CompanionsShareColorAndOnePlaceInTheLegend) {
+TEST(SvgPlot, CompanionsShareColorAndLegendEntry) {
   const std::string svg = render_line_plot(plot_of(
       {falling(5), falling(5), {"held out", falling(3).points, true, 0}, {"held out", falling(3).points, true, 1}}));
   EXPECT_EQ(num_found(svg, "<li>"), 3u);
@@ -141,7 +141,7 @@ TEST(SvgPlot, CompanionsShareColorAndOnePlaceInTheLegend) {
   EXPECT_EQ(num_found(svg, "dot s2"), 0u);
 }
 
-TEST(SvgPlot, WhatIsNotFiniteIsAGap) {
+TEST(SvgPlot, NonFiniteValuesAreGaps) {
   PlotSeries series = falling(10);
   series.points[4].y = kNan;
   series.points[7].y = kInfinity;
@@ -152,7 +152,7 @@ TEST(SvgPlot, WhatIsNotFiniteIsAGap) {
   EXPECT_EQ(num_found(svg.substr(path, svg.find("/>", path) - path), "M"), 3u);
 }
 
-TEST(SvgPlot, NothingToShowIsNothing) {
+TEST(SvgPlot, NoDataRendersNothing) {
   EXPECT_EQ(render_line_plot(plot_of({})), "");
   EXPECT_EQ(render_line_plot(plot_of({PlotSeries{"a", {{1, kNan}, {2, kInfinity}}, false, {}}})), "");
   EXPECT_EQ(render_bar_plot({"Lengths", "", {"1", "2"}, {0}}), "");
@@ -162,13 +162,13 @@ TEST(SvgPlot, OnePointAndExtremeValuesAreDrawn) {
   EXPECT_NE(render_line_plot(plot_of({falling(1)})).find("<circle"), std::string::npos);
   PlotSeries wide{"a", {{1, -9e29}, {2, 9e29}, {3, 1e308}}, false, {}};
   LinePlot plot = plot_of({wide});
-  plot.has_log_y = true;  // not with negative values
+  plot.has_log_y = true;  // ignored with negative values
   const std::string svg = render_line_plot(plot);
   expect_well_formed(svg);
   EXPECT_EQ(svg.find("nan"), std::string::npos);
 }
 
-TEST(SvgPlot, NamesStayText) {
+TEST(SvgPlot, NamesAreEscaped) {
   const std::string hostile = "</title></svg><script>alert(1)</script><svg onload=\"x\">";
   LinePlot plot = plot_of({falling(3), falling(4)});
   plot.title = plot.unit = plot.x_name = plot.reference_name = plot.series[0].name = hostile;
@@ -191,7 +191,7 @@ TEST(SvgPlot, BarsAreAsHighAsTheirCounts) {
   EXPECT_ANY_THROW(render_bar_plot({"Lengths", "", {"1"}, {5}}));
 }
 
-TEST(ReportText, EveryByteIsMadeSafe) {
+TEST(ReportText, EveryByteIsEscaped) {
   EXPECT_EQ(escape_html("a<b>&\"'"), "a&lt;b&gt;&amp;&quot;&#39;");
   EXPECT_EQ(escape_html("\xff"), "\ufffd");
   EXPECT_EQ(escape_html(std::string_view("a\0b", 3)), "a\ufffdb");
@@ -207,7 +207,7 @@ TEST(ReportText, LongTextIsCutBetweenCharacters) {
   EXPECT_EQ(escape_html("ab\u65e5", 4), "ab\u2026");
 }
 
-TEST(ReportText, NumbersAreForPeople) {
+TEST(ReportText, NumbersAreHumanReadable) {
   EXPECT_EQ(render_count(1234567), "1,234,567");
   EXPECT_EQ(render_count(-123456), "-123,456");
   EXPECT_EQ(render_count(-1000), "-1,000");

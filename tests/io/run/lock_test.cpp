@@ -30,7 +30,7 @@ class RunLockTest : public testing::Test {
  protected:
   std::string run() const { return directory_.path() + "/run"; }
   bool is_locked() const { return std::filesystem::exists(run() + "/job.lock"); }
-  /// What a lock of another process looks like.
+  /// The contents of a lock file of another process.
   void write_lock(const ProcessIdentity& owner) const {
     std::filesystem::create_directories(run());
     directory_.write("run/job.lock", to_json(owner).dump() + "\n");
@@ -49,20 +49,20 @@ class RunLockTest : public testing::Test {
   const TemporaryDirectory directory_;
 };
 
-TEST_F(RunLockTest, OneHoldsItAndItGoesWithItsOwner) {
+TEST_F(RunLockTest, IsExclusiveAndReleasedByItsOwner) {
   {
     const RunLock lock(run(), kBeatSeconds);
     EXPECT_TRUE(is_locked());
     const std::string message = refusal();
     EXPECT_NE(message.find("process " + std::to_string(::getpid())), std::string::npos) << message;
     EXPECT_NE(message.find(run()), std::string::npos) << message;
-    EXPECT_TRUE(is_locked()) << "whoever is refused leaves it";
+    EXPECT_TRUE(is_locked()) << "a refused job leaves it";
   }
   EXPECT_FALSE(is_locked());
   EXPECT_EQ(refusal(), kAccepted);
 }
 
-TEST_F(RunLockTest, WhatTheLauncherOfAKilledJobLeftIsRemoved) {
+TEST_F(RunLockTest, FilesOfAKilledLauncherAreRemoved) {
   const int64_t job = 0x70000000 + ::getpid();
   const std::string number = fmt::format("{:x}", job), other = fmt::format("{:x}", job + 1);
   const std::string segment = "/dev/shm/vader_segment.host.0." + number + ".3";
@@ -91,7 +91,7 @@ TEST_F(RunLockTest, WhatTheLauncherOfAKilledJobLeftIsRemoved) {
   ::unsetenv("OMPI_MCA_orte_top_session_dir");
 }
 
-TEST_F(RunLockTest, OfAProcessThatWasKilledItIsTakenOverAtOnce) {
+TEST_F(RunLockTest, LockOfAKilledProcessIsTakenOverAtOnce) {
   const pid_t child = ::fork();
   if (child == 0) {
     const RunLock lock(run(), 100);
@@ -100,19 +100,19 @@ TEST_F(RunLockTest, OfAProcessThatWasKilledItIsTakenOverAtOnce) {
   int status = 0;
   ASSERT_EQ(::waitpid(child, &status, 0), child);
   ASSERT_TRUE(is_locked());
-  const RunLock lock(run(), 1e6);  // heartbeats it does not wait for
+  const RunLock lock(run(), 1e6);  // a heartbeat interval too long to wait for
   const auto owner = process_identity_from(nlohmann::ordered_json::parse(directory_.read("run/job.lock")));
   EXPECT_EQ(owner.pid, ::getpid());
 }
 
-TEST_F(RunLockTest, AProcessIdThatIsUsedAgainIsNotTheOwner) {
+TEST_F(RunLockTest, ReusedProcessIdIsNotTheOwner) {
   ProcessIdentity owner = this_process();
   owner.started -= 1;
   write_lock(owner);
   EXPECT_EQ(refusal(), kAccepted);
 }
 
-TEST_F(RunLockTest, OnAnotherHostAHeartbeatThatMovesKeepsIt) {
+TEST_F(RunLockTest, OtherHostWithHeartbeatKeepsTheLock) {
   write_lock(elsewhere());
   std::atomic<bool> is_over = false;
   std::thread other([&] {
@@ -121,18 +121,18 @@ TEST_F(RunLockTest, OnAnotherHostAHeartbeatThatMovesKeepsIt) {
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
   });
-  const std::string message = refusal(1);  // patient, as the other may have to wait for a processor
+  const std::string message = refusal(1);  // long, because the other process may have to wait for a processor
   is_over = true;
   other.join();
   EXPECT_NE(message.find("on other (job 77)"), std::string::npos) << message;
 }
 
-TEST_F(RunLockTest, OnAnotherHostAHeartbeatThatRestsGivesItUp) {
+TEST_F(RunLockTest, OtherHostWithoutHeartbeatLosesTheLock) {
   write_lock(elsewhere());
   EXPECT_EQ(refusal(), kAccepted);
 }
 
-TEST_F(RunLockTest, WhatIsNoLockIsTakenOverWhenNobodyRenewsIt) {
+TEST_F(RunLockTest, InvalidLockFileIsTakenOver) {
   for (const char* text : {"", "{", "[1]", "{\"pid\": \"x\", \"host\": 3}"}) {
     std::filesystem::create_directories(run());
     directory_.write("run/job.lock", text);
@@ -140,7 +140,7 @@ TEST_F(RunLockTest, WhatIsNoLockIsTakenOverWhenNobodyRenewsIt) {
   }
 }
 
-TEST_F(RunLockTest, AJobThatWasPutBackIntoTheQueueFollowsItself) {
+TEST_F(RunLockTest, RequeuedJobTakesOverItsOwnLock) {
   ProcessIdentity owner = elsewhere(), me = elsewhere();
   me.machine = "third";
   EXPECT_EQ(life_of(owner, me), Life::kUnknown);
@@ -150,11 +150,11 @@ TEST_F(RunLockTest, AJobThatWasPutBackIntoTheQueueFollowsItself) {
   EXPECT_EQ(life_of(owner, me), Life::kUnknown);
 }
 
-TEST_F(RunLockTest, ItsHeartbeatMoves) {
+TEST_F(RunLockTest, HeartbeatMoves) {
   const RunLock lock(run(), kBeatSeconds);
   const auto beat = [&] { return std::filesystem::last_write_time(run() + "/job.lock"); };
   const auto first = beat();
-  while (beat() == first) std::this_thread::sleep_for(std::chrono::milliseconds(10));  // or the test's time is over
+  while (beat() == first) std::this_thread::sleep_for(std::chrono::milliseconds(10));  // or the test times out
 }
 
 }  // namespace

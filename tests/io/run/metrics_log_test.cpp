@@ -1,4 +1,4 @@
-// metrics.jsonl of a run that goes on: no line twice, none that was cut off, and events to match.
+// metrics.jsonl of a resumed run: no repeated and no incomplete lines, and events that match.
 #include "io/run/metrics_log.hpp"
 
 #include <gtest/gtest.h>
@@ -19,7 +19,7 @@ std::vector<std::string> event_files(const TemporaryDirectory& directory) {
   return names;
 }
 
-TEST(MetricsLog, GoesOnAfterAStep) {
+TEST(MetricsLog, ResumesAfterAStep) {
   const TemporaryDirectory directory;
   const std::string path = directory / "metrics.jsonl";
   {
@@ -40,7 +40,7 @@ TEST(MetricsLog, GoesOnAfterAStep) {
   EXPECT_EQ(directory.read(event_files(directory).at(0)).size(), events.size());  // three lines again
 }
 
-TEST(MetricsLog, BeginsWhereThereIsNothingYet) {
+TEST(MetricsLog, StartsWithoutAFile) {
   const TemporaryDirectory directory;
   MetricsLog log(directory / "metrics.jsonl", 7);
   log.write({{"step", 8}});

@@ -20,7 +20,7 @@ namespace {
 class RunStatusTest : public testing::Test {
  protected:
   RunStatus now() const { return read_run_status(directory_.path()).value(); }
-  /// Until `holds`, or the test's time is over.
+  /// Waits until `holds`, or until the test times out.
   static void wait_until(const std::function<bool()>& holds) {
     while (!holds()) std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
@@ -28,7 +28,7 @@ class RunStatusTest : public testing::Test {
   const TemporaryDirectory directory_;
 };
 
-TEST_F(RunStatusTest, IsWrittenAtOnceAgainAndAtTheEnd) {
+TEST_F(RunStatusTest, IsWrittenAtStartPeriodicallyAndAtTheEnd) {
   EXPECT_FALSE(read_run_status(directory_.path()).has_value());
   {
     const double before = wall_seconds();
@@ -56,11 +56,11 @@ TEST_F(RunStatusTest, IsWrittenAtOnceAgainAndAtTheEnd) {
   EXPECT_EQ(now().message, "on a signal");
 }
 
-TEST_F(RunStatusTest, ThatItIsWrittenIsNoProgressOfTheRun) {
+TEST_F(RunStatusTest, WritingIsNotProgressOfTheRun) {
   const uint64_t before = progress().num_operations.load();
   {
     const RunStatusWriter writer(directory_.path(), {}, 0.02);
-    // looked at from outside, since a read through plumb would count
+    // read by other means, since a read through plumb would count as progress
     const auto file = std::filesystem::path(directory_.path()) / "status.json";
     wait_until([&] { return std::filesystem::exists(file); });
     const auto first = std::filesystem::last_write_time(file);
@@ -69,7 +69,7 @@ TEST_F(RunStatusTest, ThatItIsWrittenIsNoProgressOfTheRun) {
   EXPECT_EQ(progress().num_operations.load(), before) << "or a watchdog never takes a run for one that hangs";
 }
 
-TEST_F(RunStatusTest, ARunThatNobodyEndsHasFailed) {
+TEST_F(RunStatusTest, RunWithoutAnEndHasFailed) {
   try {
     const RunStatusWriter writer(directory_.path(), {}, 10);
     throw std::runtime_error("a fault");
@@ -78,7 +78,7 @@ TEST_F(RunStatusTest, ARunThatNobodyEndsHasFailed) {
   EXPECT_EQ(now().state, "failed");
 }
 
-TEST_F(RunStatusTest, NumbersThatAreNoneAndMissingFieldsAreReadAsZero) {
+TEST_F(RunStatusTest, MissingAndNullFieldsAreZero) {
   {
     RunStatusWriter writer(directory_.path(), {.loss = std::nan("")}, 10);
     writer.end("done");
@@ -93,9 +93,9 @@ TEST_F(RunStatusTest, NumbersThatAreNoneAndMissingFieldsAreReadAsZero) {
   }
 }
 
-TEST_F(RunStatusTest, ADirectoryThatIsGoneDisturbsNobody) {
+TEST_F(RunStatusTest, MissingDirectoryIsTolerated) {
   RunStatusWriter writer(directory_.path() + "/none", {}, 0.02);
-  std::this_thread::sleep_for(std::chrono::milliseconds(100));  // tries a few times
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));  // time for several attempts
   writer.end("done");
 }
 

@@ -17,7 +17,7 @@
 namespace plumb {
 namespace {
 
-/// A second implementation, bit by bit.
+/// An independent bit-by-bit implementation.
 uint32_t slow_crc32c(std::string_view bytes) {
   uint32_t crc = ~0u;
   for (const char c : bytes) {
@@ -107,15 +107,15 @@ ParsedEvent parse_event(std::string_view bytes) {
   return event;
 }
 
-TEST(TensorBoard, CrcIsCastagnolis) {
+TEST(TensorBoard, CrcIsCastagnoli) {
   EXPECT_EQ(crc32c("123456789"), 0xe3069283u);
   EXPECT_EQ(crc32c(""), 0u);
   EXPECT_EQ(crc32c(std::string(32, '\0')), 0x8a9136aau);  // RFC 3720, B.4
   EXPECT_EQ(crc32c(std::string(32, '\xff')), 0x62a8ab43u);
 }
 
-TEST(TensorBoard, FramesAreThoseOfTensorFlow) {
-  // the first 12 bytes of any event file of TensorFlow
+TEST(TensorBoard, FramesMatchTensorFlow) {
+  // the first 12 bytes of every event file of TensorFlow
   const std::string event = version_event(0);
   EXPECT_EQ(event, std::string("\x09\0\0\0\0\0\0\0\0\x1a\x0d", 11) + "brain.Event:2");
   const std::string frame = tfrecord_frame(event);
@@ -124,7 +124,7 @@ TEST(TensorBoard, FramesAreThoseOfTensorFlow) {
   EXPECT_EQ(records_of(frame), std::vector{event});
 }
 
-TEST(TensorBoard, ScalarsAreNamedAsTransformersNamesThem) {
+TEST(TensorBoard, ScalarsHaveTheNamesOfTransformers) {
   const ParsedEvent event = parse_event(scalars_event(
       12.5, 300,
       {{"step", 300}, {"loss", 0.5}, {"rewards/margins", -2}, {"eval_loss", 3.25}, {"text", "x"}, {"nested", {1, 2}}}));
@@ -134,7 +134,7 @@ TEST(TensorBoard, ScalarsAreNamedAsTransformersNamesThem) {
                                {"train/loss", 0.5f}, {"train/rewards/margins", -2.0f}, {"eval/loss", 3.25f}}));
 }
 
-TEST(TensorBoard, WhatIsNotFiniteIsNan) {
+TEST(TensorBoard, NonFiniteIsNan) {
   const ParsedEvent event = parse_event(scalars_event(0, 1, {{"loss", nullptr}, {"grad_norm", 1e300}}));
   EXPECT_TRUE(std::isnan(event.scalars.at("train/loss")));
   EXPECT_TRUE(std::isinf(event.scalars.at("train/grad_norm")));
@@ -144,7 +144,7 @@ TEST(TensorBoard, NamesAreUtf8) {
   EXPECT_EQ(parse_event(scalars_event(0, 1, {{"a\xff", 1}})).scalars.count("train/a?"), 1u);
 }
 
-TEST(TensorBoard, EveryEventIsReadableAtOnce) {
+TEST(TensorBoard, EveryEventIsFlushed) {
   const TemporaryDirectory directory;
   EventFile events(directory.path());
   EXPECT_EQ(events.path().rfind(directory / "events.out.tfevents.", 0), 0u);
@@ -157,14 +157,14 @@ TEST(TensorBoard, EveryEventIsReadableAtOnce) {
   }
 }
 
-TEST(TensorBoard, LieBesideTheMetrics) {
+TEST(TensorBoard, EventFileIsNextToTheMetrics) {
   const TemporaryDirectory directory;
   MetricsLog(directory / "metrics.jsonl").write({{"step", 1}, {"loss", 2.0}});
   EXPECT_EQ(directory.num_entries(), 2u);
   EXPECT_EQ(directory.read("metrics.jsonl"), "{\"step\":1,\"loss\":2.0}\n");
 }
 
-TEST(TensorBoard, ADirectoryThatIsNotThereIsNamed) {
+TEST(TensorBoard, MissingDirectoryIsNamed) {
   const TemporaryDirectory directory;
   const std::string message = message_of<InputOutputError>([&] { EventFile(directory / "missing"); });
   EXPECT_NE(message.find("missing/events.out"), std::string::npos) << message;

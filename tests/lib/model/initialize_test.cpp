@@ -31,7 +31,7 @@ std::vector<float> whole(const UnitLayout& unit, uint64_t seed = 42) {
   return values;
 }
 
-TEST(InitializeUnitRange, PiecesMakeTheWhole) {
+TEST(InitializeUnitRange, IsTheSameForAnySplit) {
   for (const UnitLayout& unit : unit_layouts(biased_config())) {
     const std::vector<float> expected = whole(unit);
     std::vector<float> got(expected.size(), -1.0f);
@@ -71,7 +71,7 @@ TEST(InitializeUnitRange, NormsAreOneBiasesAndGapsZeroMatricesNormal) {
   }
 }
 
-TEST(InitializeUnitRange, NoTwoParametersOrSeedsAreAlike) {
+TEST(InitializeUnitRange, ParametersAndSeedsDiffer) {
   const std::vector<UnitLayout> units = unit_layouts(biased_config());
   const std::vector<float> first = whole(units[1]), second = whole(units[2]);
   for (const Parameter& a : units[1].parameters) {

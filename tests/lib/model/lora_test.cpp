@@ -1,4 +1,4 @@
-// Where the parameters of an adapter lie.
+// The layout of the parameters of an adapter.
 #include "lib/model/lora.hpp"
 
 #include <gtest/gtest.h>
@@ -10,7 +10,7 @@ namespace {
 
 using enum ParameterKind;
 
-TEST(AdapterLayout, PutsTheMatricesOfOneInputNextToEachOther) {
+TEST(AdapterLayout, MatricesOfOneInputAreAdjacent) {
   const ModelConfig config = test::tiny_config(false);
   const Adapter adapter{{{kQ, 0, 3, 2.0}, {kV, 0, 5, 2.0}, {kDown, 0, 2, 1.0}, {kGate, 1, 4, 1.0}, {kUp, 1, 4, 1.0}},
                         {kHead},
@@ -43,7 +43,7 @@ TEST(AdapterLayout, PutsTheMatricesOfOneInputNextToEachOther) {
   EXPECT_EQ(unit.num_elements, end);
 }
 
-TEST(Parameter, OfAnAdapterIsDecayedUnlessItIsABias) {
+TEST(Parameter, AdapterParametersAreDecayed) {
   EXPECT_TRUE((Parameter{kQ, 0, {4}, 0, AdapterPart::kMagnitude}.is_decayed()));
   EXPECT_TRUE((Parameter{kQ, 0, {4, 2}, 0, AdapterPart::kLoraB}.is_decayed()));
   EXPECT_FALSE((Parameter{kInputNorm, 0, {4}, 0}.is_decayed()));

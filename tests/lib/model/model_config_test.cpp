@@ -38,7 +38,7 @@ std::string refusal(const std::string& text) {
 
 std::string refusal(const json& config) { return refusal(config.dump()); }
 
-TEST(ModelConfig, TakesLlamaDefaultsForAbsentKeys) {
+TEST(ModelConfig, UsesLlamaDefaultsForAbsentKeys) {
   const ModelConfig config =
       parse(without(without(small_config("llama"), "num_key_value_heads"), "max_position_embeddings"));
   EXPECT_EQ(config.num_kv_heads, 8);
@@ -54,7 +54,7 @@ TEST(ModelConfig, TakesLlamaDefaultsForAbsentKeys) {
   EXPECT_EQ(config.eos_token_ids, std::vector<int32_t>{2});
 }
 
-TEST(ModelConfig, TakesTheDefaultsOfEachFamily) {
+TEST(ModelConfig, UsesTheDefaultsOfEachFamily) {
   const auto defaults = [](const char* type) { return without(small_config(type), "num_key_value_heads"); };
   EXPECT_EQ(parse(defaults("mistral")).num_kv_heads, 8);
   EXPECT_EQ(parse(with(defaults("qwen2"), {{"num_attention_heads", 32}})).num_kv_heads, 32);
@@ -66,7 +66,7 @@ TEST(ModelConfig, TakesTheDefaultsOfEachFamily) {
   EXPECT_EQ(parse(with(small_config("qwen2"), {{"num_key_value_heads", nullptr}})).num_kv_heads, 8);
 }
 
-TEST(ModelConfig, KnowsWhichFamilyHasWhichBiasesAndNorms) {
+TEST(ModelConfig, BiasesAndNormsFollowTheFamily) {
   EXPECT_TRUE(parse(small_config("qwen2")).has_qkv_bias);
   EXPECT_FALSE(parse(small_config("qwen2")).has_o_bias);
   EXPECT_TRUE(parse(small_config("qwen3")).has_qk_norm);
@@ -100,7 +100,7 @@ TEST(ModelConfig, ReadsRopeOfTransformers4And5Alike) {
   EXPECT_EQ(parse(with(small_config("llama"), empty)).rope.theta, 77.0);
 }
 
-TEST(ModelConfig, SlidesMistralUnlessTheWindowIsNull) {
+TEST(ModelConfig, MistralSlidesUnlessTheWindowIsNull) {
   EXPECT_EQ(parse(small_config("mistral")).sliding_window, std::vector<int64_t>(3, 4096));
   EXPECT_EQ(parse(with(small_config("mistral"), {{"sliding_window", 48}})).sliding_window, std::vector<int64_t>(3, 48));
   EXPECT_EQ(parse(with(small_config("mistral"), {{"sliding_window", nullptr}})).sliding_window,
@@ -108,7 +108,7 @@ TEST(ModelConfig, SlidesMistralUnlessTheWindowIsNull) {
   EXPECT_EQ(parse(with(small_config("llama"), {{"sliding_window", 48}})).sliding_window, std::vector<int64_t>(3, 0));
 }
 
-TEST(ModelConfig, SlidesOnlyTheQwenLayersThatSaySo) {
+TEST(ModelConfig, QwenSlidesOnlyInTheListedLayers) {
   const auto windows = [](const json& keys) { return parse(with(small_config("qwen3"), keys)).sliding_window; };
   using Windows = std::vector<int64_t>;
   EXPECT_EQ(windows({{"sliding_window", 9}}), Windows(3, 0));
@@ -124,7 +124,7 @@ TEST(ModelConfig, SlidesOnlyTheQwenLayersThatSaySo) {
                   {"layer 1", "sliding_attention", "linear_attention"});
 }
 
-TEST(ModelConfig, DefaultTokensOfTheFamilyOutsideASmallVocabularyAreNone) {
+TEST(ModelConfig, DefaultTokensBeyondTheVocabularyAreNone) {
   const json small = with(small_config("llama"), {{"vocab_size", 2}});
   const ModelConfig config = parse(without(without(small, "eos_token_id"), "bos_token_id"));
   EXPECT_EQ(config.bos_token_id, 1);
@@ -144,7 +144,7 @@ TEST(ModelConfig, ReadsSpecialTokensInEveryForm) {
   expect_contains(refusal(with(small_config("llama"), {{"bos_token_id", {1}}})), {"bos_token_id"});
 }
 
-TEST(ModelConfig, OfARewardModelHasAScoreHead) {
+TEST(ModelConfig, RewardModelHasAScoreHead) {
   const json classifier =
       with(small_config("llama"), {{"architectures", {"LlamaForSequenceClassification"}}, {"pad_token_id", 3}});
   const ModelConfig config = parse(with(classifier, {{"id2label", {{"0", "LABEL_0"}}}}));
@@ -159,7 +159,7 @@ TEST(ModelConfig, OfARewardModelHasAScoreHead) {
   expect_contains(refusal(with(classifier, {{"id2label", {{"0", "bad"}, {"1", "good"}}}})), {"id2label", "2"});
 }
 
-TEST(ModelConfig, SaysWhetherTheWeightsAreNf4) {
+TEST(ModelConfig, DetectsNf4Weights) {
   const json quantization = {{"quant_method", "bitsandbytes"}, {"load_in_4bit", true}, {"bnb_4bit_quant_type", "nf4"}};
   const ModelConfig config = parse(with(small_config("llama"), {{"quantization_config", quantization}}));
   EXPECT_TRUE(config.is_quantized);
@@ -167,7 +167,7 @@ TEST(ModelConfig, SaysWhetherTheWeightsAreNf4) {
   EXPECT_FALSE(json::parse(render_model_config(config, "float32")).contains("quantization_config"));
 }
 
-TEST(ModelConfig, NamesWhatIsSupportedWhenItRefuses) {
+TEST(ModelConfig, ErrorsListWhatIsSupported) {
   expect_contains(refusal(small_config("gpt2")), {"model_type", "llama, mistral, qwen2, qwen3", "gpt2"});
   expect_contains(refusal(without(small_config("llama"), "model_type")), {"model_type", "no such key"});
   expect_contains(refusal(with(small_config("llama"), {{"hidden_act", "gelu"}})), {"hidden_act", "silu", "gelu"});
@@ -206,7 +206,7 @@ TEST(ModelConfig, RefusesAbsentAndAbsurdSizes) {
   expect_contains(refusal(with(small_config("llama"), huge)), {"parameters"});
 }
 
-TEST(ModelConfig, RefusesNumbersThatMakeNoSense) {
+TEST(ModelConfig, RefusesInconsistentNumbers) {
   for (const json& bad : {json(0), json(-1.0), json("1e4"), json(nullptr)}) {
     expect_contains(refusal(with(small_config("llama"), {{"rope_theta", bad}})), {"rope_theta", "expected a number"});
     expect_contains(refusal(with(small_config("llama"), {{"rms_norm_eps", bad}})),
@@ -222,7 +222,7 @@ TEST(ModelConfig, RefusesNumbersThatMakeNoSense) {
     expect_contains(refusal(open + ",\"rms_norm_eps\":" + number + "}"), {"config.json", "expected"});
 }
 
-TEST(ModelConfig, RefusesWhatIsNotOneJsonObject) {
+TEST(ModelConfig, RefusesAnythingButOneJsonObject) {
   const std::string good = small_config("llama").dump();
   EXPECT_EQ(refusal(good), "accepted");
   for (size_t length = 0; length < good.size(); ++length)

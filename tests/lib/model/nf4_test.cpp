@@ -15,7 +15,7 @@
 namespace plumb {
 namespace {
 
-// bitsandbytes csrc/kernels.cu dQuantizeNF4: a value above so many of these has that code
+// bitsandbytes csrc/kernels.cu dQuantizeNF4: the code is the number of these thresholds below the value
 constexpr float kThresholds[] = {
     -0.8480964004993439f,  -0.6106329262256622f,   -0.4599952697753906f, -0.33967943489551544f, -0.23460740596055984f,
     -0.13791173323988914f, -0.045525018125772476f, 0.03979014977812767f, 0.1202552504837513f,   0.2035212516784668f,
@@ -63,7 +63,7 @@ struct Quantized {
   }
 };
 
-/// One value, rounded as the header says, by the conversions of LibTorch.
+/// One value, rounded as the header specifies, with the conversions of LibTorch.
 float rounded(float value, Dtype dtype) {
   if (dtype == Dtype::kF16) return static_cast<float>(static_cast<c10::Half>(value));
   return dtype == Dtype::kBf16 ? static_cast<float>(static_cast<c10::BFloat16>(value)) : value;
@@ -94,7 +94,7 @@ TEST(Nf4, ThresholdsAreStrict) {
     }
 }
 
-TEST(Nf4, LayoutHasItsPartsAtMultiplesOf64WithoutOverlap) {
+TEST(Nf4, LayoutIsAlignedWithoutOverlap) {
   for (const int64_t count : kCounts) {
     const Nf4Layout nested = nf4_layout(count, true), plain = nf4_layout(count, false);
     EXPECT_EQ(nested.codes_offset, 0);
@@ -113,7 +113,7 @@ TEST(Nf4, LayoutHasItsPartsAtMultiplesOf64WithoutOverlap) {
   EXPECT_DOUBLE_EQ(static_cast<double>(nf4_layout(million, false).num_bytes) * 8 / static_cast<double>(million), 4.5);
 }
 
-TEST(Nf4, CodesAreTheNearestOfTheScaledValue) {
+TEST(Nf4, CodesAreNearestToTheScaledValue) {
   for (const int64_t count : kCounts) {
     const std::vector<float> values = random_values(count, 0.02f);
     const Quantized matrix(values, false);
@@ -133,7 +133,7 @@ TEST(Nf4, CodesAreTheNearestOfTheScaledValue) {
   }
 }
 
-TEST(Nf4, NestedScalesAreNearToThePlainOnes) {
+TEST(Nf4, NestedScalesApproximateThePlainOnes) {
   for (const int64_t count : kCounts) {
     const std::vector<float> values = random_values(count, 3);
     const Quantized nested(values, true), plain(values, false);
@@ -184,7 +184,7 @@ TEST(Nf4, BlocksOfZerosStayZeros) {
   }
 }
 
-TEST(Nf4, GivesTheSameBitsHoweverTheRangeIsCut) {
+TEST(Nf4, GivesTheSameBitsForAnySplit) {
   const int64_t count = 64 * 1100 + 1;
   const Quantized matrix(random_values(count), true, Dtype::kBf16);
   const std::vector<float> whole = matrix.all();

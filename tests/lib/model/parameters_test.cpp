@@ -27,7 +27,7 @@ ModelConfig config_of(Family family, int64_t vocab, int64_t hidden, int64_t inte
   return config;
 }
 
-/// No size is a multiple of the alignment.
+/// A config without a size that is a multiple of the alignment.
 ModelConfig small_config(Family family, bool ties_embeddings) {
   return config_of(family, 53, 30, 46, 3, 6, 2, 5, ties_embeddings);
 }
@@ -40,7 +40,7 @@ const Parameter* find(const UnitLayout& unit, ParameterKind kind) {
 }
 int64_t end_of(const Parameter& parameter) { return parameter.offset + parameter.num_elements(); }
 
-TEST(UnitLayouts, CountTheParametersThatThePublishedModelsHave) {
+TEST(UnitLayouts, HaveTheParameterCountsOfPublishedModels) {
   using enum Family;
   const auto count = [](const ModelConfig& config) { return num_parameters(unit_layouts(config)); };
   EXPECT_EQ(count(config_of(kLlama, 128256, 2048, 8192, 16, 32, 8, 64, true)), 1235814400) << "Llama 3.2 1B";
@@ -75,7 +75,7 @@ TEST(UnitLayouts, ParametersDoNotOverlapAndFillTheUnit) {
       }
 }
 
-TEST(UnitLayouts, MatricesOfOneProductFollowEachOtherAndAllElseIsAligned) {
+TEST(UnitLayouts, MatricesOfOneProductAreAdjacent) {
   using enum ParameterKind;
   const std::set<ParameterKind> followers = {kK, kV, kKBias, kVBias, kUp};
   for (const Family family : kFamilies)
@@ -95,7 +95,7 @@ TEST(UnitLayouts, MatricesOfOneProductFollowEachOtherAndAllElseIsAligned) {
     }
 }
 
-TEST(UnitLayouts, ABlockHoldsWhatItsFamilyHas) {
+TEST(UnitLayouts, BlocksHaveTheParametersOfTheirFamily) {
   using enum ParameterKind;
   for (const Family family : kFamilies) {
     const UnitLayout block = unit_layouts(small_config(family, false))[2];
@@ -117,7 +117,7 @@ TEST(UnitLayouts, ABlockHoldsWhatItsFamilyHas) {
   EXPECT_EQ(find(unit_layouts(biased)[1], kOBias)->shape, (std::vector<int64_t>{30}));
 }
 
-TEST(UnitLayouts, EmbeddingAndHeadAreOneMatrixWhenTied) {
+TEST(UnitLayouts, TiedEmbeddingAndHeadAreOneMatrix) {
   using enum ParameterKind;
   const auto tied = unit_layouts(small_config(Family::kLlama, true));
   EXPECT_EQ(find(tied[0], kEmbedding)->offset, 0);

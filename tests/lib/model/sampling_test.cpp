@@ -16,7 +16,7 @@ namespace {
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// probabilities 0.5, 0.25, 0.125, 0.125 at temperature 1, not in order
+// probabilities 0.5, 0.25, 0.125, 0.125 at temperature 1, unordered
 const std::vector<float> kLogits = {std::log(0.125f), std::log(0.5f), std::log(0.125f), std::log(0.25f)};
 
 std::map<int32_t, double> frequencies(const SamplingOptions& options, uint64_t count = 20000) {
@@ -26,7 +26,7 @@ std::map<int32_t, double> frequencies(const SamplingOptions& options, uint64_t c
   return result;
 }
 
-TEST(Sampling, GreedyTakesTheFirstOfEquals) {
+TEST(Sampling, GreedyTakesTheFirstOfEqualLogits) {
   EXPECT_EQ(greedy_token(std::vector<float>{1, 3, 3, 2}), 1);
   EXPECT_EQ(sample_token(std::vector<float>{1, 3, 3, 2}, {}, 0.999), 1);
 }
@@ -46,7 +46,7 @@ TEST(Sampling, HalfTheTemperatureSquaresTheProbabilities) {
   EXPECT_NEAR(seen.at(3), 0.0625 / sum, 0.015);
 }
 
-TEST(Sampling, TopKKeepsTheLikeliest) {
+TEST(Sampling, TopKKeepsTheMostLikely) {
   const auto seen = frequencies({.temperature = 1, .top_k = 2});
   EXPECT_EQ(seen.size(), 2u);
   EXPECT_NEAR(seen.at(1), 2.0 / 3, 0.015);
@@ -60,7 +60,7 @@ TEST(Sampling, TopPKeepsTheTokenThatReachesIt) {
   EXPECT_NEAR(seen.at(3), 1.0 / 3, 0.015);
 }
 
-TEST(Sampling, EveryRandomNumberFindsAToken) {
+TEST(Sampling, EveryRandomNumberSelectsAToken) {
   for (const double uniform : {0.0, 0.5, 0.75, std::nextafter(1.0, 0.0)}) {
     const int32_t token = sample_token(kLogits, {.temperature = 1}, uniform);
     EXPECT_GE(token, 0);
@@ -74,7 +74,7 @@ TEST(Sampling, MinusInfinityIsNeverChosen) {
   EXPECT_EQ(sample_token(logits, {.temperature = 2}, std::nextafter(1.0, 0.0)), 1);
 }
 
-TEST(Sampling, RefusesLogitsThatAreNoNumbers) {
+TEST(Sampling, RefusesNanLogits) {
   EXPECT_THROW(greedy_token(std::vector<float>{0, kNan}), NumericError);
   EXPECT_THROW(sample_token(std::vector<float>{0, kInfinity}, {.temperature = 1}, 0.5), NumericError);
 }

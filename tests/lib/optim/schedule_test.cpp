@@ -12,7 +12,7 @@
 namespace plumb {
 namespace {
 
-// The multipliers of transformers.optimization, written out: (step, warmup steps, training steps) to a factor.
+// The factors of transformers.optimization, reimplemented: (step, warmup steps, training steps) to a factor.
 double linear_factor(int64_t step, int64_t warmup, int64_t total) {
   if (step < warmup) return double(step) / double(std::max<int64_t>(1, warmup));
   return std::max(0.0, double(total - step) / double(std::max<int64_t>(1, total - warmup)));
@@ -28,7 +28,7 @@ double constant_with_warmup_factor(int64_t step, int64_t warmup, int64_t) {
   return step < warmup ? double(step) / std::max(1.0, double(warmup)) : 1.0;
 }
 
-TEST(Schedule, IsThatOfTransformersAtEveryStep) {
+TEST(Schedule, MatchesTransformersAtEveryStep) {
   using enum ScheduleKind;
   const std::pair<ScheduleKind, std::function<double(int64_t, int64_t, int64_t)>> kinds[] = {
       {kLinear, linear_factor},
@@ -41,13 +41,13 @@ TEST(Schedule, IsThatOfTransformersAtEveryStep) {
       for (const int64_t warmup : {0, 1, 3, 10, 100})
         for (int64_t step = 0; step <= total + 5; ++step) {
           const Schedule schedule{kind, kPeak, warmup, total};
-          // the factors agree to the last digits that cos() and one product leave
+          // the factors agree up to the rounding of cos() and one product
           EXPECT_NEAR(schedule.at(step), kPeak * factor(step, warmup, total), kPeak * 1e-15)
               << static_cast<int>(kind) << " total " << total << " warmup " << warmup << " step " << step;
         }
 }
 
-TEST(Schedule, TakesTheseValues) {
+TEST(Schedule, HasTheseValues) {
   const auto at = [](ScheduleKind kind, int64_t step) { return Schedule{kind, 2.0, 4, 12}.at(step); };
   using enum ScheduleKind;
   for (const ScheduleKind kind : {kLinear, kCosine, kConstantWithWarmup}) {
@@ -80,7 +80,7 @@ TEST(Schedule, NeverGoesBelowZero) {
   }
 }
 
-TEST(ParseSchedule, KnowsTheNamesOfTransformersAndNamesThemOtherwise) {
+TEST(ParseSchedule, AcceptsTheNamesOfTransformers) {
   EXPECT_EQ(parse_schedule("linear"), ScheduleKind::kLinear);
   EXPECT_EQ(parse_schedule("cosine"), ScheduleKind::kCosine);
   EXPECT_EQ(parse_schedule("constant"), ScheduleKind::kConstant);

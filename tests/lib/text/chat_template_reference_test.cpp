@@ -1,4 +1,4 @@
-// Every conversation that transformers rendered with the chat templates of released models, byte for byte.
+// Every conversation that transformers rendered with the chat templates of released models, byte by byte.
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>

@@ -41,7 +41,7 @@ TEST(ChatTemplate, ZephyrEndsEveryTurnWithEos) {
             "<|user|>\n2+2?</s>\n<|assistant|>\n4</s>\n<|assistant|>\n");
 }
 
-TEST(ChatTemplate, AlpacaHasAPreambleThatASystemMessageReplaces) {
+TEST(ChatTemplate, AlpacaSystemMessageReplacesThePreamble) {
   const std::vector<Message> plain = {{"user", "Add 2 and 2."}, {"assistant", "4"}};
   const std::vector<Message> with_input = {{"user", "Add."}, {"input", "2 2"}, {"assistant", "4"}};
   EXPECT_EQ(
@@ -64,7 +64,7 @@ TEST(ChatTemplate, InstructgptIsPlainText) {
   EXPECT_EQ(render_named("instructgpt", std::span(kTwoTurns).first(2), true), "Be brief.\n\nQuestion: 2+2?\n\nAnswer:");
 }
 
-TEST(ChatTemplate, NamedTemplatesKeepWhatTheyRenderedWhenTheConversationGrows) {
+TEST(ChatTemplate, NamedTemplatesKeepPrefixes) {
   for (const std::string& name : template_names()) {
     const std::string whole = render_named(name, kTwoTurns);
     for (const size_t num_prompt : {2, 4}) {
@@ -128,7 +128,7 @@ TEST(ChatTemplate, TurnsOutOfOrderAreRefused) {
   EXPECT_THROW(render_named("instructgpt", std::vector<Message>{{"robot", "a"}}), DataError);
 }
 
-TEST(ChatTemplate, SaysWhetherBosIsRendered) {
+TEST(ChatTemplate, ReportsWhetherBosIsRendered) {
   for (const std::string& name : template_names()) {
     const ChatTemplate chat = ChatTemplate::named(name, "<s>", "</s>");
     EXPECT_EQ(chat.renders_special_tokens(), chat.render(kTwoTurns, false).text.starts_with("<s>")) << name;
@@ -136,7 +136,7 @@ TEST(ChatTemplate, SaysWhetherBosIsRendered) {
   EXPECT_TRUE(ChatTemplate::from_jinja("x", "", "").renders_special_tokens());
 }
 
-TEST(ChatTemplate, UnknownNameListsTheKnownAndTheNearest) {
+TEST(ChatTemplate, UnknownNameListsKnownAndNearest) {
   try {
     ChatTemplate::named("lama3", "", "");
     FAIL();

@@ -1,4 +1,4 @@
-// Every tokenized row and label that TRL made of the reference data sets.
+// Every tokenized row and label that TRL produced from the reference data sets.
 #include <gtest/gtest.h>
 
 #include <sstream>
@@ -35,7 +35,7 @@ SftExample tokenize_row(const json& row, const json& first_row, const Tokenizer&
 
 class SftExampleReferenceTest : public testing::TestWithParam<const char*> {};
 
-TEST_P(SftExampleReferenceTest, TokensAndLabelsAreThoseOfTrl) {
+TEST_P(SftExampleReferenceTest, TokensAndLabelsMatchTrl) {
   SKIP_WITHOUT_REFERENCE_RECORDS();
   const json golden = test::reference_json("golden/" + std::string(GetParam()) + ".json");
   const Tokenizer tokenizer = load_tokenizer(golden.at("model"));
@@ -62,7 +62,7 @@ INSTANTIATE_TEST_SUITE_P(Runs, SftExampleReferenceTest,
                          testing::Values("sft", "sft_text", "sft_llama3", "sft_mistral", "sft_qwen2", "sft_qwen3"),
                          [](const auto& param_info) { return std::string(param_info.param); });
 
-TEST(SftExampleReference, AlpacaColumnsMakeTheSameTokensAsTheRenderedRows) {
+TEST(SftExampleReference, AlpacaColumnsMatchRenderedRows) {
   SKIP_WITHOUT_REFERENCE_RECORDS();
   const Tokenizer tokenizer = load_tokenizer("stories260K");
   const std::vector<json> rendered = read_rows("sft_alpaca.jsonl", 200);

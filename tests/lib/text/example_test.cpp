@@ -16,7 +16,7 @@ constexpr int32_t kEos = 2;
 constexpr int32_t kFirstByte = 3;  // ids 3..258 are the bytes
 constexpr int32_t kPair = 259;     // "bc", the only merge
 
-/// Ids one can read: every byte is a token, "bc" is one token, and <s> goes before each text.
+/// Readable ids: every byte is a token, "bc" is one token, and <s> precedes each text.
 Tokenizer byte_tokenizer(const std::string& config = R"({"bos_token": "<s>", "eos_token": "</s>"})") {
   json vocab = {{"<unk>", 0}, {"<s>", kBos}, {"</s>", kEos}};
   const char* digits = "0123456789ABCDEF";
@@ -65,7 +65,7 @@ Tokenizer byte_tokenizer(const std::string& config = R"({"bos_token": "<s>", "eo
   return Tokenizer::from_json(file.dump(), config);
 }
 
-/// Ids of the bytes of `text` apart from b and c, which are tokens of their own.
+/// The ids of the bytes of `text`, where b and c are separate tokens.
 std::vector<int32_t> ids_of(const std::string& text) {
   std::vector<int32_t> ids;
   for (const char c : text) ids.push_back(c == 'b' ? 260 : c == 'c' ? 261 : kFirstByte + static_cast<unsigned char>(c));
@@ -115,7 +115,7 @@ TEST(SftExample, ThePromptIsNotTrained) {
   EXPECT_TRUE(example.prompt_is_prefix);
 }
 
-TEST(SftExample, MaskBeginsAtTheLengthOfAPromptThatJoinsItsCompletion) {
+TEST(SftExample, MaskBeginsAtTheLengthOfTheLonePrompt) {
   const SftExample example = tokenize_sft(pair_row("ab", "cz"), byte_tokenizer(), {});
   EXPECT_EQ(example.token_ids, joined({{kBos}, ids_of("a"), {kPair}, ids_of("z"), {kEos}}));
   EXPECT_EQ(example.loss_mask, mask("00011"));
@@ -139,12 +139,12 @@ TEST(SftExample, OnlyTheAppendedEosIsAControlToken) {
 TEST(SftExample, DataThatEndsInEosGetsNoSecondOne) {
   const SftExample example = tokenize_sft(pair_row("a", "</s>z</s>"), byte_tokenizer(), {});
   EXPECT_EQ(example.token_ids, joined({{kBos}, ids_of("a</s>z"), {kEos}}));
-  // One at the end of the prompt belongs to the prompt.
+  // An EOS at the end of the prompt belongs to the prompt.
   EXPECT_EQ(tokenize_sft(pair_row("a</s>", ""), byte_tokenizer(), {}).token_ids,
             joined({{kBos}, ids_of("a</s>"), {kEos}}));
 }
 
-TEST(SftExample, UnmarkedTextIsReadAsTheTokenizerDoes) {
+TEST(SftExample, UnmarkedTextMayContainControlTokens) {
   SftText row = pair_row("a</s>", "z");
   row.full.user_ranges.clear();
   row.prompt->user_ranges.clear();
@@ -164,7 +164,7 @@ TEST(SftExample, RenderedTextGetsNoSecondBos) {
   EXPECT_TRUE(example.ends_in_trained_eos);
 }
 
-TEST(SftExample, AssistantRangesAreWhatIsTrained) {
+TEST(SftExample, OnlyAssistantRangesAreTrained) {
   SftText row;
   row.full = {"<s>uaz</s>uyx</s>", {}};
   row.assistant_ranges = std::vector<ByteRange>{{4, 10}, {11, 17}};
@@ -177,7 +177,7 @@ TEST(SftExample, AssistantRangesAreWhatIsTrained) {
   SftOptions options;
   options.max_length = 4;
   EXPECT_EQ(tokenize_sft(row, tokenizer, options).loss_mask, mask("0011"));
-  // With a prompt both conditions hold.
+  // With a prompt, both conditions apply.
   row.prompt = MarkedText{"<s>uaz</s>u", {}};
   EXPECT_EQ(tokenize_sft(row, tokenizer, {}).loss_mask, mask("000000111"));
 }
@@ -199,7 +199,7 @@ TEST(SftExample, RowsWithNothingToLearnAreDropped) {
   SftOptions options;
   options.max_length = 3;
   EXPECT_EQ(tokenize_sft(pair_row("aaa", "z"), tokenizer, options).drop_reason, DropReason::kNothingToLearn);
-  // A text's first token is trained, but nothing before it could predict it.
+  // The first token of a text is trained, but no token precedes it to predict it.
   options.max_length = 1;
   const SftExample first = tokenize_sft(text_row("az"), tokenizer, options);
   EXPECT_EQ(first.loss_mask, mask("1"));

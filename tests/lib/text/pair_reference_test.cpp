@@ -1,4 +1,4 @@
-// Every tokenized pair that TRL made of the reference data set, for reward models and for DPO.
+// Every tokenized pair that TRL produced from the reference data set, for reward models and for DPO.
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -17,7 +17,7 @@ std::string reference_text(const std::string& name) {
   return {std::istreambuf_iterator<char>(stream), {}};
 }
 
-/// The kept pairs of the rows that the run of this record read.
+/// The kept pairs of the rows that the recorded run read.
 std::vector<PairExample> read_pairs(const json& record, const PairOptions& options) {
   const std::string model = "models/" + record.at("model").get<std::string>();
   const Tokenizer tokenizer =
@@ -44,7 +44,7 @@ std::vector<int32_t> joined(const json& row, const char* begin, const char* end,
 
 class DpoReferenceTest : public testing::TestWithParam<const char*> {};
 
-TEST_P(DpoReferenceTest, PairsAreThoseOfTrl) {
+TEST_P(DpoReferenceTest, PairsMatchTrl) {
   SKIP_WITHOUT_REFERENCE_RECORDS();
   const json record = test::reference_json(std::string("golden/") + GetParam() + ".json");
   PairOptions options;
@@ -68,7 +68,7 @@ INSTANTIATE_TEST_SUITE_P(Runs, DpoReferenceTest,
 
 class RewardReferenceTest : public testing::TestWithParam<const char*> {};
 
-TEST_P(RewardReferenceTest, PairsAreThoseOfTrl) {
+TEST_P(RewardReferenceTest, PairsMatchTrl) {
   SKIP_WITHOUT_REFERENCE_RECORDS();
   const json record = test::reference_json(std::string("golden/") + GetParam() + ".json");
   PairOptions options;

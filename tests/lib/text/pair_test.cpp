@@ -42,7 +42,7 @@ std::string refusal(const json& first_row, const json& row) {
   return message;
 }
 
-/// Ids of bytes; "</s>" is a control token.
+/// The ids of bytes; "</s>" is a control token.
 Tokenizer byte_tokenizer() { return Tokenizer::from_json(byte_tokenizer_json(), R"({"eos_token": "</s>"})"); }
 
 std::vector<int32_t> ids_of(const std::string& text, bool has_eos = true) {
@@ -63,7 +63,7 @@ PairDropReason drop_reason(const std::string& prompt, const std::string& chosen,
   return tokenize(prompt, chosen, rejected, {max_length, drops_long_pairs, false}).drop_reason;
 }
 
-TEST(PairText, TextsAreThePromptAndAnAnswer) {
+TEST(PairText, TextsArePromptPlusAnswer) {
   const PairText pair = render_row({{"prompt", "p<s>"}, {"chosen", "c"}, {"rejected", "rr"}});
   EXPECT_EQ(pair.prompt.text, "p<s>");
   EXPECT_EQ(pair.chosen.text, "p<s>c");
@@ -76,7 +76,7 @@ TEST(PairText, TextsAreThePromptAndAnAnswer) {
       render_row({{"prompt", "p"}, {"chosen", "c"}, {"rejected", "r"}}, {8, false, true}).chosen.user_ranges.empty());
 }
 
-TEST(PairText, WithoutAPromptItIsWhatBothTextsBeginWith) {
+TEST(PairText, MissingPromptIsTheCommonPrefix) {
   EXPECT_EQ(text_pair("Q: a A: b", "Q: a A: c").prompt.text, "Q: a A:");  // the space belongs to the answers
   EXPECT_EQ(text_pair("Q  b", "Q  c").prompt.text, "Q ");                 // one space
   EXPECT_EQ(text_pair("Q:b", "Q:c").prompt.text, "Q:");
@@ -143,7 +143,7 @@ TEST(PairText, MarginIsANumber) {
   }
 }
 
-TEST(PairText, RowsUnlikeTheFirstAreRefused) {
+TEST(PairText, RowsThatDifferFromTheFirstAreRefused) {
   const json text = {{"prompt", "p"}, {"chosen", "c"}, {"rejected", "r"}};
   const json whole = {{"chosen", "pc"}, {"rejected", "pr"}};
   expect_contains(refusal<DataError>(text, whole), {"expected a column \"prompt\" as in the first row"});
@@ -174,13 +174,13 @@ TEST(PairExample, EosIsNotAppendedTwice) {
   const PairExample pair = tokenize("p", "c</s>", "r");
   EXPECT_EQ(pair.chosen, ids_of("pc"));
   EXPECT_EQ(pair.rejected, ids_of("pr"));
-  // in the prompt it does not count, and elsewhere it is text
+  // in the prompt it has no effect, and elsewhere it is text
   EXPECT_EQ(tokenize("p</s>", "c", "</s>r").chosen, ids_of("p</s>c"));
   EXPECT_EQ(tokenize("p</s>", "c", "</s>r").rejected, ids_of("p</s></s>r"));
 }
 
-TEST(PairExample, ThePromptEndsWhereTokensPart) {
-  // the template closes the prompt's turn where the answer goes on
+TEST(PairExample, PromptEndsWhereTokensDiffer) {
+  // the template closes the turn of the prompt where the answer continues
   const RowTemplate chat = {ChatTemplate::from_jinja(
       "{% for m in messages %}{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}xy{% endif %}", "", "")};
   const json row = {
@@ -192,7 +192,7 @@ TEST(PairExample, ThePromptEndsWhereTokensPart) {
   EXPECT_FALSE(pair.prompt_is_prefix || pair.ends_in_eos);
 }
 
-TEST(PairExample, LongTextsAreCutOffAtTheEnd) {
+TEST(PairExample, LongTextsAreTruncated) {
   const PairExample pair = tokenize("pp", "c", "rrrr", {5, false, false});
   EXPECT_EQ(pair.chosen, ids_of("ppc"));
   EXPECT_EQ(pair.rejected, ids_of("pprrr", false));
@@ -215,13 +215,13 @@ TEST(PairExample, PairsThatTeachNothingAreDropped) {
 }
 
 TEST(PairExample, AnswersWithoutATokenAreDropped) {
-  PairText text;  // as a template may make it that leaves a message out
+  PairText text;  // as rendered by a template that omits a message
   text.prompt = text.rejected = {"pp", {}};
   text.chosen = {"ppc", {}};
   EXPECT_EQ(tokenize_pair(text, byte_tokenizer(), {}).drop_reason, PairDropReason::kEmptyCompletion);
 }
 
-TEST(PairExample, LengthsDropAPairByItsUse) {
+TEST(PairExample, DropsLongPairsDependingOnUse) {
   EXPECT_EQ(drop_reason("pppp", "c", "r", 5, false), PairDropReason::kNone);  // one token of the answer is left
   EXPECT_EQ(drop_reason("ppppp", "c", "r", 5, false), PairDropReason::kPromptTooLong);
   EXPECT_EQ(drop_reason("ppp", "c", "r", 5, true), PairDropReason::kNone);
@@ -231,7 +231,7 @@ TEST(PairExample, LengthsDropAPairByItsUse) {
   EXPECT_THROW(drop_reason("p", "c", "r", -1, true), UsageError);
 }
 
-TEST(PairExample, ALongRowTakesTimeInProportion) {
+TEST(PairExample, TimeIsLinearInTheRow) {
   const std::string begin(5'000'000, 'x');
   const PairText pair = text_pair(begin + "a", begin + "b");
   EXPECT_EQ(pair.prompt.text.size(), begin.size());

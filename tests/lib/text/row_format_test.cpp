@@ -22,7 +22,7 @@ std::string refusal(const char* row, const Columns& columns = {}, RowUse use = R
   return message_of<Error>([&] { format_of(row, columns, use); });
 }
 
-TEST(RowFormat, ColumnsTellTheShape) {
+TEST(RowFormat, ColumnsDecideTheShape) {
   EXPECT_EQ(format_of(R"({"text": ""})").shape, RowShape::kText);
   EXPECT_EQ(format_of(R"({"prompt": "", "completion": ""})").shape, RowShape::kPromptCompletion);
   EXPECT_EQ(format_of(R"({"messages": []})").shape, RowShape::kMessages);
@@ -32,7 +32,7 @@ TEST(RowFormat, ColumnsTellTheShape) {
   EXPECT_EQ(format_of(R"({"chosen": "", "rejected": ""})").shape, RowShape::kPreference);
 }
 
-TEST(RowFormat, CellsTellMessagesFromText) {
+TEST(RowFormat, CellsDistinguishMessagesFromText) {
   EXPECT_FALSE(format_of(R"({"prompt": "", "completion": ""})").holds_messages);
   EXPECT_TRUE(format_of(R"({"prompt": [], "completion": []})").holds_messages);
   EXPECT_FALSE(format_of(R"({"prompt": "", "chosen": "", "rejected": ""})").holds_messages);
@@ -61,7 +61,7 @@ TEST(RowFormat, OptionalColumnsMayStartInALaterRow) {
   EXPECT_EQ(format.columns.at("input"), "input");
 }
 
-TEST(RowFormat, TheFirstPairSaysWhetherAllHaveAPromptOrMargin) {
+TEST(RowFormat, FirstPairDecidesPromptAndMargin) {
   EXPECT_EQ(format_of(R"({"chosen": "", "rejected": "", "prompt": null})").columns,
             (Columns{{"chosen", "chosen"}, {"rejected", "rejected"}}));
   EXPECT_EQ(format_of(R"({"chosen": "", "rejected": "", "margin": 1})").columns.at("margin"), "margin");
@@ -73,7 +73,7 @@ TEST(RowFormat, OverridesNameColumns) {
   const RowFormat pair = format_of(row, {{"prompt", "question"}, {"completion", "answer"}});
   EXPECT_EQ(pair.shape, RowShape::kPromptCompletion);
   EXPECT_EQ(pair.columns, (Columns{{"prompt", "question"}, {"completion", "answer"}}));
-  // "input" is taken by the instruction and plays no second role.
+  // "input" is a column of the instruction and gets no second role.
   const RowFormat instruction = format_of(row, {{"instruction", "input"}, {"output", "answer"}});
   EXPECT_EQ(instruction.shape, RowShape::kInstruction);
   EXPECT_FALSE(instruction.columns.contains("input"));

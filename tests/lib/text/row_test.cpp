@@ -13,7 +13,7 @@ namespace {
 using nlohmann::json;
 
 const char* const kWhere = "a.jsonl:7: row 6";
-// Turns are [role:content], and a message never changes how another is rendered.
+// Renders turns as [role:content]; a message never changes how another is rendered.
 const char* const kPlainTurns =
     "{% for m in messages %}[{{ m['role'] }}:{{ m['content'] }}]{% endfor %}"
     "{% if add_generation_prompt %}[assistant:{% endif %}";
@@ -25,7 +25,7 @@ SftText render_row(const char* row, const RowTemplate* chat = nullptr, const Sft
 
 RowTemplate turns(const char* source = kPlainTurns) { return {ChatTemplate::from_jinja(source, "<s>", "</s>")}; }
 
-/// What `row` is refused with, in a data set whose first row is `first_row`.
+/// The message with which `row` is refused in a data set whose first row is `first_row`.
 std::string refusal(const char* first_row, const char* row, const SftOptions& options = {}) {
   const RowTemplate chat = turns();
   const std::string message = message_of<DataError>([&] {
@@ -41,7 +41,7 @@ std::vector<std::string> pieces(const std::string& text, const std::vector<ByteR
   return out;
 }
 
-TEST(SftText, PlainTextIsAllTheUsersAndEndsInEos) {
+TEST(SftText, PlainTextIsUserTextAndEndsInEos) {
   const SftText text = render_row(R"({"text": "a<s>b"})");
   EXPECT_EQ(text.full.text, "a<s>b");
   EXPECT_EQ(pieces(text.full.text, text.full.user_ranges), std::vector<std::string>{"a<s>b"});
@@ -50,7 +50,7 @@ TEST(SftText, PlainTextIsAllTheUsersAndEndsInEos) {
   EXPECT_TRUE(text.adds_special_tokens);
 }
 
-TEST(SftText, PromptIsWhatTheFullTextBeginsWith) {
+TEST(SftText, PromptIsAPrefixOfTheFullText) {
   const SftText text = render_row(R"({"prompt": "ab", "completion": "cd"})");
   EXPECT_EQ(text.full.text, "abcd");
   ASSERT_TRUE(text.prompt);
@@ -59,7 +59,7 @@ TEST(SftText, PromptIsWhatTheFullTextBeginsWith) {
   EXPECT_TRUE(text.appends_eos);
 }
 
-TEST(SftText, ParsingSpecialTokensUnmarksTheUsersText) {
+TEST(SftText, ParsingSpecialTokensUnmarksUserText) {
   SftOptions options;
   options.parses_special_tokens = true;
   EXPECT_TRUE(render_row(R"({"text": "a</s>"})", nullptr, options).full.user_ranges.empty());
@@ -98,7 +98,7 @@ TEST(SftText, PromptOfMessagesEndsInTheHeaderOfTheAnswer) {
   EXPECT_EQ(text.prompt.value().text, "[user:q][assistant:");
 }
 
-TEST(SftText, InstructionAndInputAreTheUsersTurn) {
+TEST(SftText, InstructionAndInputAreTheUserTurn) {
   const RowTemplate chat = turns();
   const SftText both = render_row(R"({"instruction": "i", "input": "x", "output": "o"})", &chat);
   EXPECT_EQ(both.full.text, "[user:i\nx][assistant:o]");
@@ -109,7 +109,7 @@ TEST(SftText, InstructionAndInputAreTheUsersTurn) {
             "[user:i][assistant:o]");
 }
 
-TEST(SftText, AlpacaHasItsOwnPlaceForTheInput) {
+TEST(SftText, AlpacaHasAnInputTurn) {
   const RowTemplate alpaca = {ChatTemplate::named("alpaca", "<s>", "</s>"), true};
   const SftText text = render_row(R"({"instruction": "i", "input": "x", "output": "o"})", &alpaca);
   EXPECT_TRUE(text.full.text.ends_with("### Instruction:\ni\n\n### Input:\nx\n\n### Response:\no</s>"))
@@ -193,7 +193,7 @@ Tokenizer tiny_tokenizer(const std::string& config) {
   return Tokenizer::from_json(R"({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}})", config);
 }
 
-TEST(RowTemplate, IsTheNamedOneThenTheModelsOwnThenTheShapes) {
+TEST(RowTemplate, PrefersNamedThenOwnThenShapeDefault) {
   const Tokenizer bare = tiny_tokenizer("{}");
   const Tokenizer chatty = tiny_tokenizer(R"({"chat_template": "own"})");
   const auto chosen = [&](const char* row, const Tokenizer& tokenizer, std::string_view name = {}) -> std::string {

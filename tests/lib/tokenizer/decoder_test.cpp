@@ -20,7 +20,7 @@ Json metaspace(const std::string& scheme) {
   return {{"type", "Metaspace"}, {"replacement", "▁"}, {"prepend_scheme", scheme}};
 }
 
-// The expected texts of this file are those of tokenizers 0.23.
+// The expected texts in this file come from tokenizers 0.23.
 TEST(Decoder, ByteLevelJoinsBytesAcrossTokens) {
   const Json byte_level = {{"type", "ByteLevel"}};
   EXPECT_EQ(decoded(byte_level, {"Ã", "©", "Ġa"}), "é a");
@@ -45,7 +45,7 @@ TEST(Decoder, StripsReplacesAndFuses) {
   EXPECT_EQ(decoded(sequence, {"_▁a", "_b"}), " a_b") << "fused tokens are stripped once";
 }
 
-TEST(Decoder, RefusesWhatItDoesNotKnow) {
+TEST(Decoder, RefusesUnknownTypes) {
   EXPECT_THROW(decoded({{"type", "WordPiece"}}, {}), DataError);
   EXPECT_THROW(decoded(strip(-1, 0), {}), DataError);
   EXPECT_THROW(decoded({{"type", "Strip"}, {"content", ""}, {"start", 0}, {"stop", 0}}, {}), DataError);

@@ -20,13 +20,13 @@ Json replace(const Json& pattern, const std::string& content) {
   return {{"type", "Replace"}, {"pattern", pattern}, {"content", content}};
 }
 
-// Llama's: a mark before the text and in place of every space.
+// Llama's normalizer: a mark before the text and in place of every space.
 Json llama() {
   return {{"type", "Sequence"},
           {"normalizers", {{{"type", "Prepend"}, {"prepend", "▁"}}, replace({{"String", " "}}, "▁")}}};
 }
 
-// The text with its flags, '-' for the template's bytes and 'u' for the user's.
+// The text with its flags, '-' for template bytes and 'u' for user bytes.
 std::string flagged(const Json& normalizer, std::string text, std::string flags) {
   for (char& flag : flags) flag = flag == 'u' ? '\1' : '\0';
   normalize(parse_normalizer(normalizer, "test"), text, &flags);
@@ -35,7 +35,7 @@ std::string flagged(const Json& normalizer, std::string text, std::string flags)
   return text + " " + flags;
 }
 
-TEST(Normalizer, BringsTextIntoUnicodeForms) {
+TEST(Normalizer, NormalizesToUnicodeForms) {
   EXPECT_EQ(normalized({{"type", "NFC"}}, "xe\u0301q\u0323\u0307 y"), "x\u00e9q\u0323\u0307 y");
   EXPECT_EQ(normalized({{"type", "NFC"}}, "q\u0307\u0323"), "q\u0323\u0307") << "marks are ordered by class";
   EXPECT_EQ(normalized({{"type", "NFC"}}, "\u1112\u1161\u11ab"), "한");
@@ -45,7 +45,7 @@ TEST(Normalizer, BringsTextIntoUnicodeForms) {
   EXPECT_EQ(normalized({{"type", "NFKD"}}, "ﬁé"), "fie\u0301");
 }
 
-TEST(Normalizer, OrdersLongRunsOfMarksInReasonableTime) {
+TEST(Normalizer, OrdersLongRunsOfMarksFast) {
   std::string text = "q";
   for (int i = 0; i < 500'000; ++i) text += "\u0307\u0323";
   const std::string ordered = normalized({{"type", "NFC"}}, text);
@@ -64,7 +64,7 @@ TEST(Normalizer, LowersStripsReplacesAndPrepends) {
   EXPECT_EQ(normalized(nullptr, "A b"), "A b");
 }
 
-TEST(Normalizer, KeepsTheFlagsOfUsersTextInStep) {
+TEST(Normalizer, KeepsUserFlagsInStep) {
   EXPECT_EQ(flagged(llama(), "a b", "-uu"), "▁a▁b ----uuuu");
   EXPECT_EQ(flagged({{"type", "NFC"}}, ">e\u0301>", "-uuu-"), ">\u00e9> -uu-");
   EXPECT_EQ(flagged({{"type", "NFC"}}, "é>\u0301a",
@@ -79,7 +79,7 @@ TEST(Normalizer, KeepsTheFlagsOfUsersTextInStep) {
   EXPECT_EQ(flagged(replace({{"Regex", "ab"}}, "xyz"), "aabb", "--u-"), "axyzb -uuu-");
 }
 
-TEST(Normalizer, RefusesWhatItDoesNotKnow) {
+TEST(Normalizer, RefusesUnknownTypes) {
   EXPECT_THROW(normalized({{"type", "Precompiled"}, {"precompiled_charsmap", ""}}, "a"), DataError);
   EXPECT_THROW(normalized({{"type", "Prepend"}}, "a"), DataError);
   EXPECT_THROW(normalized(replace({{"Glob", "*"}}, "a"), "a"), DataError);

@@ -33,7 +33,7 @@ Json metaspace(const std::string& scheme, bool splits) {
   return {{"type", "Metaspace"}, {"replacement", "▁"}, {"prepend_scheme", scheme}, {"split", splits}};
 }
 
-// The expected words of this file are those of tokenizers 0.23.
+// The expected words in this file come from tokenizers 0.23.
 TEST(PreTokenizer, SplitsByEachBehavior) {
   const std::string text = "the-final--countdown-";
   EXPECT_EQ(words(split(literal("-"), "Removed"), text), (Words{"the", "final", "countdown"}));
@@ -51,7 +51,7 @@ TEST(PreTokenizer, InvertedPatternFindsTheWords) {
   EXPECT_EQ(words(split(letters, "MergedWithNext", true), "-the--end"), (Words{"-the", "--end"}));
 }
 
-TEST(PreTokenizer, EmptyMatchesSplitWithoutMakingWords) {
+TEST(PreTokenizer, EmptyMatchesSplitWithoutEmptyWords) {
   EXPECT_EQ(words(split(regex("\\w*?"), "MergedWithPrevious"), "ab-"), (Words{"a", "b", "-"}));
 }
 
@@ -81,7 +81,7 @@ TEST(PreTokenizer, SplitsDigitsWhitespaceAndPunctuation) {
   EXPECT_EQ(words({{"type", "Punctuation"}}, "a--b$c。"), (Words{"a", "-", "-", "b", "$", "c", "。"}));
 }
 
-TEST(PreTokenizer, ReadsRegexesAsOnigurumaDoes) {
+TEST(PreTokenizer, ReadsRegexesAsOniguruma) {
   EXPECT_EQ(isolated("\\s", "a\u180eb\u0085c"), (Words{"a\u180eb", "\u0085", "c"})) << "U+180E is no white space";
   EXPECT_EQ(isolated("\\w+", "-e\u0301²‿-"), (Words{"-", "e\u0301²‿", "-"})) << "marks and connectors are of words";
   EXPECT_EQ(isolated("[\\w]+", "a²"), (Words{"a", "²"}));
@@ -96,7 +96,7 @@ TEST(PreTokenizer, ReadsRegexesAsOnigurumaDoes) {
   EXPECT_EQ(isolated("\\v", "a\x0b\nb"), (Words{"a", "\x0b", "\nb"}));
 }
 
-TEST(PreTokenizer, RefusesRegexesItCannotRead) {
+TEST(PreTokenizer, RefusesUnsupportedRegexes) {
   for (const char* expression : {"(", "[a&&b]", "[a[b]]", "a{1,2}+", "[\\W]", "(?<=a+)b", "\\", "[", "\\p{Nonsense}",
                                  "(?:(?:ab){1000}){1000}", "\\C"}) {
     EXPECT_THROW(isolated(expression, "text"), DataError) << expression;
@@ -105,11 +105,11 @@ TEST(PreTokenizer, RefusesRegexesItCannotRead) {
   EXPECT_THROW(words(split(literal(""), "Isolated"), "text"), DataError);
 }
 
-TEST(PreTokenizer, GivesUpOnRegexesThatBacktrackForever) {
+TEST(PreTokenizer, StopsRegexesThatBacktrackForever) {
   EXPECT_THROW(isolated("(a|aa)+$", std::string(60, 'a') + "b"), DataError);
 }
 
-TEST(PreTokenizer, ErrorsNameTheTypesThatAreSupported) {
+TEST(PreTokenizer, ErrorsListSupportedTypes) {
   try {
     words({{"type", "UnicodeScripts"}}, "a");
     FAIL() << "accepted UnicodeScripts";

@@ -15,7 +15,7 @@ namespace {
 
 using Ids = std::vector<int32_t>;
 
-// Just enough of protobuf to write a model.
+// Writes just enough of protobuf for a model.
 std::string varint(uint64_t value) {
   std::string bytes;
   for (; value >= 0x80; value >>= 7) bytes.push_back(static_cast<char>(value | 0x80));
@@ -75,7 +75,7 @@ TEST(SentencePieceModel, ReadsPiecesAndSpecs) {
   EXPECT_EQ(model.unknown_id, 0);
 }
 
-TEST(SentencePieceModel, TokenizesAsItsTokenizerJsonDoes) {
+TEST(SentencePieceModel, MatchesItsTokenizerJson) {
   const Tokenizer model = Tokenizer::from_sentencepiece(model_bytes());
   const Tokenizer json = Tokenizer::from_json(llama_fixture().dump());
   std::mt19937 random(30);
@@ -93,7 +93,7 @@ TEST(SentencePieceModel, TokenizesAsItsTokenizerJsonDoes) {
 }
 
 TEST(SentencePieceModel, HighestScoreMergesFirst) {
-  // "abc" may become "ab"+"c" or "a"+"bc": the scores decide, not the order of the pieces.
+  // "abc" may become "ab"+"c" or "a"+"bc": scores decide, not the order of pieces.
   for (const float score : {-50.0f, 50.0f}) {
     ModelOptions options;
     options.more_pieces = piece_field("c", -100, 1) + piece_field("bc", score, 1);
@@ -115,7 +115,7 @@ TEST(SentencePieceModel, UserDefinedPiecesAreCutOutButNotSpecial) {
   EXPECT_EQ(std::count(ids.begin(), ids.end(), 278), 0);
 }
 
-TEST(SentencePieceModel, TreatsSpacesAsItsSpecSays) {
+TEST(SentencePieceModel, TreatsSpacesByItsSpec) {
   ModelOptions options;
   options.adds_prefix = false;
   EXPECT_EQ(Tokenizer::from_sentencepiece(model_bytes(options)).encode("a", false), Ids{273});
@@ -148,7 +148,7 @@ TEST(SentencePieceModel, DamagedBytesLoadOrAreDataErrors) {
   for (int i = 0; i < 3000; ++i) {
     std::string damaged = bytes;
     for (int flips = 1 + static_cast<int>(random() % 3); flips > 0; --flips) {
-      // Half of the damage goes to the end, where the specs are.
+      // Half of the damage is near the end, where the specs are.
       const size_t at = random() % 2 == 0 ? random() % bytes.size() : bytes.size() - 1 - random() % 60;
       damaged[at] = static_cast<char>(random());
     }

@@ -10,7 +10,7 @@ namespace {
 
 constexpr const char* kReplacement = "\xEF\xBF\xBD";
 
-/// "a", "b", and the three bytes of U+20AC, written as byte-level BPE writes them.
+/// "a", "b", and the three bytes of U+20AC, as byte-level BPE writes them.
 Tokenizer byte_tokenizer() {
   return Tokenizer::from_json(R"({
     "added_tokens": [{"id": 5, "content": "<end>", "special": true}],
@@ -20,7 +20,7 @@ Tokenizer byte_tokenizer() {
   })");
 }
 
-/// The decoder of Llama 2: the space before the first word is dropped.
+/// Llama 2's decoder, which drops the space before the first word.
 Tokenizer word_tokenizer() {
   return Tokenizer::from_json(R"({
     "decoder": {"type": "Sequence", "decoders": [
@@ -30,7 +30,7 @@ Tokenizer word_tokenizer() {
   })");
 }
 
-TEST(TextStream, CharactersAppearWhenTheirLastByteDoes) {
+TEST(TextStream, CharactersAppearWithTheirLastByte) {
   const Tokenizer tokenizer = byte_tokenizer();
   TextStream stream(tokenizer, std::vector<int32_t>{0});
   EXPECT_EQ(stream.push(1), "b");
@@ -41,14 +41,14 @@ TEST(TextStream, CharactersAppearWhenTheirLastByteDoes) {
   EXPECT_EQ(stream.pending(), "");
 }
 
-TEST(TextStream, WhatNoTokenFinishesIsPending) {
+TEST(TextStream, IncompleteCharactersArePending) {
   const Tokenizer tokenizer = byte_tokenizer();
   TextStream stream(tokenizer, std::vector<int32_t>{});
   EXPECT_EQ(stream.push(2), "");
   EXPECT_EQ(stream.pending(), kReplacement);
 }
 
-TEST(TextStream, BytesThatAreNoTextDoNotPileUp) {
+TEST(TextStream, InvalidBytesDoNotAccumulate) {
   const Tokenizer tokenizer = byte_tokenizer();
   TextStream stream(tokenizer, std::vector<int32_t>{0});
   std::string text;
@@ -57,7 +57,7 @@ TEST(TextStream, BytesThatAreNoTextDoNotPileUp) {
                       kReplacement + kReplacement);
 }
 
-TEST(TextStream, PiecesAreWholeCharactersWhateverTheTokens) {
+TEST(TextStream, PiecesAreWholeCharacters) {
   const Tokenizer tokenizer = byte_tokenizer();
   uint32_t random = 1;
   for (int trial = 0; trial < 2000; ++trial) {
@@ -83,7 +83,7 @@ TEST(TextStream, SpacesBetweenPromptAndTextStay) {
   EXPECT_EQ(from_nothing.push(1), " two");
 }
 
-TEST(TextStream, ControlTokensSayNothing) {
+TEST(TextStream, ControlTokensAreOmitted) {
   const Tokenizer tokenizer = byte_tokenizer();
   TextStream stream(tokenizer, std::vector<int32_t>{5});
   EXPECT_EQ(stream.push(5), "");

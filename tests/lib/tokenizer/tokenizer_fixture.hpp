@@ -1,4 +1,4 @@
-// Small tokenizers of the tests' own, as the JSON that Hugging Face would write.
+// Small tokenizers for the tests, as JSON in the format of Hugging Face.
 #pragma once
 
 #include <fmt/format.h>
@@ -22,7 +22,7 @@ inline Json added_token(int id, const std::string& content, bool is_special, Jso
   return token;
 }
 
-/// Byte-level: ids 0 to 255 are the bytes, 256 on are merges, 300 on are added tokens.
+/// Byte-level: ids 0 to 255 are bytes, ids from 256 are merges, ids from 300 are added tokens.
 inline Json byte_level_fixture() {
   Json vocab;
   for (int byte = 0; byte < 256; ++byte) {
@@ -48,7 +48,7 @@ inline Json byte_level_fixture() {
           {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", merges}}}};
 }
 
-/// SentencePiece style: <unk> <s> </s>, the bytes as 3 to 258, then pieces; score order is id order.
+/// SentencePiece style: <unk> <s> </s>, bytes as 3 to 258, then pieces; scores are in id order.
 inline const std::vector<std::string>& sentencepiece_pieces() {
   static const std::vector<std::string> pieces = {"▁h", "el", "lo", "▁hel", "▁hello", "▁▁", "▁a", "ab", "▁ab",
                                                   "▁",  "h",  "e",  "l",    "o",      "a",  "b",  "é",  "漢"};
@@ -86,7 +86,7 @@ inline Json llama_fixture() {
             {"merges", merges}}}};
 }
 
-/// Up to 40 code points, many of them awkward.
+/// Up to 40 code points, many of them unusual.
 inline std::string random_text(std::mt19937& random) {
   static const std::vector<std::string> parts = {"hello", " ",  "  ",    "\n",      "ab", "aa",   "l",
                                                  "'s",    "12", "é",     "e\u0301", "漢", "🙂", "\u200d",

@@ -35,7 +35,7 @@ TEST_P(TokenizerReference, MatchesEveryRecordedIdAndText) {
 }
 
 // A chat template renders control tokens, messages do not: the same bytes must give other ids.
-TEST_P(TokenizerReference, SpecialTokensOfUsersStayTextAndRoundTrip) {
+TEST_P(TokenizerReference, UserSpecialTokensStayTextAndRoundTrip) {
   const std::string config_name = "tokenizer_config.json";
   const bool has_config = std::filesystem::exists(test::reference_file(GetParam() + ("/" + config_name)));
   const std::string config = has_config ? record(config_name) : "";

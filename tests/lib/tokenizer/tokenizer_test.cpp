@@ -27,7 +27,7 @@ Json with(Json json, const std::string& pointer, Json value) {
   return json;
 }
 
-TEST(Tokenizer, MergesTheLowestRankFirstAndLeftmostAmongEquals) {
+TEST(Tokenizer, MergesLowestRankThenLeftmost) {
   const Tokenizer tokenizer = make(byte_level_fixture());
   EXPECT_EQ(tokenizer.encode("hello"), Ids{259});
   EXPECT_EQ(tokenizer.encode(" hello"), Ids{260});
@@ -59,7 +59,7 @@ TEST(Tokenizer, FallsBackToBytesThenToUnknown) {
   EXPECT_THROW(make(with(without, "/model/unk_token", "<no>")).encode("¢"), DataError);
 }
 
-TEST(Tokenizer, IgnoresMergesForWholeWordsWhereTold) {
+TEST(Tokenizer, IgnoreMergesKeepsWholeWords) {
   Json json = byte_level_fixture();
   json["model"]["vocab"]["hellx"] = 270;
   EXPECT_EQ(make(json).encode("hellx"), (Ids{258, 'x'}));
@@ -75,7 +75,7 @@ TEST(Tokenizer, CutsOutAddedTokens) {
   EXPECT_EQ(tokenizer.decode(Ids{301, 259, 303}, true), "hello<tool>");
 }
 
-TEST(Tokenizer, PrefersTheLongestAddedTokenAndHonorsItsFlags) {
+TEST(Tokenizer, PrefersTheLongestAddedToken) {
   Json json = byte_level_fixture();
   Json& added = json["added_tokens"];
   added.push_back(added_token(310, "<|end|>>", true));
@@ -99,7 +99,7 @@ TEST(Tokenizer, FindsNormalizedTokensInNormalizedText) {
   EXPECT_EQ(make(json).decode(Ids{310}), "day");
 }
 
-TEST(Tokenizer, UsersTextNeverBecomesSpecialTokens) {
+TEST(Tokenizer, UserTextNeverBecomesSpecialTokens) {
   const Tokenizer tokenizer = make(byte_level_fixture());
   const std::string text = "<|start|>hello<|end|><tool><|end|>";
   const Ids ids = tokenizer.encode(MarkedText{text, {{9, 27}}});
@@ -114,7 +114,7 @@ TEST(Tokenizer, UsersTextNeverBecomesSpecialTokens) {
   EXPECT_THROW(tokenizer.encode(MarkedText{"ab", {{1, 2}, {0, 1}}}), std::logic_error);
 }
 
-TEST(Tokenizer, UsersTextNeverBecomesNormalizedSpecialTokens) {
+TEST(Tokenizer, UserTextNeverBecomesNormalizedSpecialTokens) {
   Json json = llama_fixture();
   for (Json& token : json["added_tokens"]) token["normalized"] = true;
   json["normalizer"] = json["normalizer"]["normalizers"][1];  // no prefix, so that contents stay as they are
@@ -125,7 +125,7 @@ TEST(Tokenizer, UsersTextNeverBecomesNormalizedSpecialTokens) {
   EXPECT_EQ(ids.back(), 2);
 }
 
-TEST(Tokenizer, AddsWhatThePostProcessorSays) {
+TEST(Tokenizer, AddsTokensOfThePostProcessor) {
   const Tokenizer tokenizer = make(llama_fixture());
   EXPECT_EQ(tokenizer.encode("").front(), 1);
   EXPECT_EQ(tokenizer.encode("", false), Ids{});
@@ -138,7 +138,7 @@ TEST(Tokenizer, AddsWhatThePostProcessorSays) {
   EXPECT_EQ(make(twice).encode("a"), (Ids{1, 265, 1}));
 }
 
-TEST(Tokenizer, TakesRolesAndTemplateFromTheConfig) {
+TEST(Tokenizer, ReadsRolesAndTemplateFromTheConfig) {
   const Json json = byte_level_fixture();
   const Json config = {{"bos_token", {{"content", "<|bos|>"}, {"__type", "AddedToken"}}},
                        {"eos_token", "<|end|>"},
@@ -216,7 +216,7 @@ TEST(Tokenizer, RefusesBadVocabulariesAndMerges) {
   refuses("/model", nullptr, "model");
 }
 
-TEST(Tokenizer, LegalOdditiesLoad) {
+TEST(Tokenizer, UnusualButLegalFilesLoad) {
   const Json json = byte_level_fixture();
   EXPECT_EQ(make(with(json, "/model/vocab/x\u00ff\u00ff", 280)).vocab_size(), 304) << "ids may have holes";
   EXPECT_EQ(make(json).decode(Ids{'a', 290, 'b'}), "ab") << "an id in a hole decodes to nothing";
@@ -236,7 +236,7 @@ TEST(Tokenizer, AnyTruncationOfItsFileIsAnError) {
   EXPECT_THROW(Tokenizer::from_json("{\"model\": \"\xff\"}"), DataError);
 }
 
-TEST(Tokenizer, StepsThatBlowUpTextAreRefused) {
+TEST(Tokenizer, ExponentialGrowthIsRefused) {
   const Json doubling = {{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "aa"}};
   const Json byte_level = {{"type", "ByteLevel"}, {"use_regex", false}};
   const auto sequence = [](const char* key, const Json& step) {
@@ -251,7 +251,7 @@ TEST(Tokenizer, StepsThatBlowUpTextAreRefused) {
   EXPECT_THROW(decoding.decode(decoding.encode(text)), DataError);
 }
 
-// Whatever stands in a field, the file loads and works or DataError is thrown: nothing else, and no crash.
+// Whatever a field contains, the file loads and works or DataError is thrown: no other exception, no crash.
 TEST(Tokenizer, WrongTypesAreDataErrors) {
   const Json values = {nullptr,
                        true,
@@ -324,7 +324,7 @@ TEST(Tokenizer, ByteLevelTextRoundTrips) {
   }
 }
 
-// The leading space that encoding adds is the one that decoding strips; U+2581 itself comes back as a space.
+// Decoding strips the leading space that encoding adds; U+2581 itself decodes to a space.
 TEST(Tokenizer, ByteFallbackTextRoundTrips) {
   const Tokenizer tokenizer = make(llama_fixture());
   std::mt19937 random(21);
@@ -335,7 +335,7 @@ TEST(Tokenizer, ByteFallbackTextRoundTrips) {
   EXPECT_EQ(tokenizer.decode(tokenizer.encode("a\u2581", false)), "a ");
 }
 
-TEST(Tokenizer, MergesOneLongWordInReasonableTime) {
+TEST(Tokenizer, MergesOneLongWordFast) {
   const Tokenizer tokenizer = make(llama_fixture());
   std::string text;
   for (int i = 0; i < 500'000; ++i) text += i % 3 == 0 ? "ab" : "hel";
