@@ -11,8 +11,6 @@
 
 namespace plumb {
 
-int64_t message_piece_bytes = int64_t{1} << 30;
-
 namespace {
 
 void check_mpi(int code, const char* what) {
@@ -58,7 +56,8 @@ void MpiRuntime::abort(int exit_code) {
   std::_Exit(exit_code);
 }
 
-Communicator::Communicator(int ranks_per_node, MPI_Comm parent) {
+Communicator::Communicator(int ranks_per_node, MPI_Comm parent, int64_t max_message_bytes)
+    : max_message_bytes_(max_message_bytes) {
   int world_rank = 0;
   MPI_Comm_rank(parent, &world_rank);
   MPI_Comm shared = MPI_COMM_NULL;
@@ -126,50 +125,59 @@ void Communicator::sum(ExactSum& value) const {
   sum(value.bins());
 }
 
-void Communicator::broadcast(std::string& bytes) const { broadcast_from(0, bytes); }
+bool Communicator::any(bool mine) const {
+  int64_t is_true = mine ? 1 : 0;
+  max(std::span(&is_true, 1));
+  return is_true == 1;
+}
 
-void Communicator::broadcast_from(int root, std::string& bytes) const {
-  auto size = static_cast<int64_t>(bytes.size());
+void Communicator::broadcast(std::string& bytes) const {
+  auto size = std::ssize(bytes);
   const WatchedOperation wait("broadcast");
-  check_mpi(MPI_Bcast(&size, 1, MPI_INT64_T, root, world_), "broadcast of a size");
+  check_mpi(MPI_Bcast(&size, 1, MPI_INT64_T, 0, world_), "broadcast of a size");
   bytes.resize(size);
-  for (int64_t begin = 0; begin < size; begin += message_piece_bytes)
-    check_mpi(MPI_Bcast(bytes.data() + begin, static_cast<int>(std::min(message_piece_bytes, size - begin)), MPI_BYTE,
-                        root, world_),
-              "broadcast");
+  broadcast_from(0, bytes);
 }
 
-std::vector<int64_t> Communicator::all_gather(int64_t value) const {
-  std::vector<int64_t> values(size_);
-  const WatchedOperation wait("all-gather");
-  check_mpi(MPI_Allgather(&value, 1, MPI_INT64_T, values.data(), 1, MPI_INT64_T, world_), "all-gather");
-  return values;
-}
-
-std::vector<std::vector<double>> Communicator::all_gather(const std::vector<double>& values) const {
-  const std::vector<int64_t> sizes = all_gather(std::ssize(values));
-  std::vector<int> counts, begins;
-  int total = 0;
-  for (const int64_t size : sizes) {
-    counts.push_back(static_cast<int>(size));
-    begins.push_back(total);
-    total += counts.back();
+void Communicator::broadcast_from(int root, std::span<char> bytes) const {
+  while (!bytes.empty()) {
+    const auto piece = bytes.first(std::min(max_message_bytes_, std::ssize(bytes)));
+    check_mpi(MPI_Bcast(piece.data(), static_cast<int>(piece.size()), MPI_BYTE, root, world_), "broadcast");
+    bytes = bytes.subspan(piece.size());
   }
-  std::vector<double> all(total);
-  const WatchedOperation wait("all-gather of numbers", OperationKind::kCollective, -1, std::ssize(all) * 8);
-  check_mpi(MPI_Allgatherv(values.data(), static_cast<int>(values.size()), MPI_DOUBLE, all.data(), counts.data(),
-                           begins.data(), MPI_DOUBLE, world_),
-            "all-gather of numbers");
-  std::vector<std::vector<double>> by_rank;
-  for (size_t rank = 0; rank < sizes.size(); ++rank)
-    by_rank.emplace_back(all.begin() + begins[rank], all.begin() + begins[rank] + counts[rank]);
-  return by_rank;
 }
 
-std::vector<std::string> Communicator::all_gather(const std::string& bytes) const {
-  std::vector<std::string> by_rank(size_);
-  by_rank[rank_] = bytes;
-  for (int root = 0; root < size_; ++root) broadcast_from(root, by_rank[root]);
+std::string Communicator::all_gather_bytes(std::string_view mine, const std::vector<int64_t>& num_bytes) const {
+  std::vector<int64_t> begins = {0};
+  for (const int64_t size : num_bytes) begins.push_back(begins.back() + size);
+  std::string all(begins.back(), '\0');
+  const WatchedOperation wait("all-gather", OperationKind::kCollective, -1, begins.back());
+  if (begins.back() <= max_message_bytes_) {
+    const std::vector<int> counts(num_bytes.begin(), num_bytes.end()), offsets(begins.begin(), begins.end() - 1);
+    check_mpi(MPI_Allgatherv(mine.data(), static_cast<int>(mine.size()), MPI_BYTE, all.data(), counts.data(),
+                             offsets.data(), MPI_BYTE, world_),
+              "all-gather");
+    return all;
+  }
+  std::copy(mine.begin(), mine.end(), all.begin() + begins[rank_]);
+  for (int root = 0; root < size_; ++root) broadcast_from(root, std::span(all).subspan(begins[root], num_bytes[root]));
+  return all;
+}
+
+std::vector<std::string> Communicator::gather_on_rank0(const std::string& bytes) const {
+  constexpr int kTag = 0;
+  const std::vector<int64_t> num_bytes = all_gather(std::ssize(bytes));
+  std::vector<std::string> by_rank;
+  MessageBatch messages(world_, max_message_bytes_);
+  if (rank_ == 0) {
+    by_rank.push_back(bytes);
+    for (int rank = 1; rank < size_; ++rank) by_rank.emplace_back(num_bytes[rank], '\0');
+    for (int rank = 1; rank < size_; ++rank)
+      messages.receive(std::as_writable_bytes(std::span(by_rank[rank])), rank, kTag);
+  } else {
+    messages.send(std::as_bytes(std::span(bytes)), 0, kTag);
+  }
+  messages.wait();
   return by_rank;
 }
 
@@ -205,8 +213,8 @@ void Communicator::run_on_rank0(const std::function<void()>& body) const {
 }
 
 void MessageBatch::send(std::span<const std::byte> bytes, int to, int tag) {
-  for (int64_t begin = 0; begin < std::ssize(bytes); begin += message_piece_bytes) {
-    const int64_t piece = std::min(message_piece_bytes, std::ssize(bytes) - begin);
+  for (int64_t begin = 0; begin < std::ssize(bytes); begin += max_message_bytes_) {
+    const int64_t piece = std::min(max_message_bytes_, std::ssize(bytes) - begin);
     requests_.emplace_back();
     check_mpi(MPI_Isend(bytes.data() + begin, static_cast<int>(piece), MPI_BYTE, to, tag, comm_, &requests_.back()),
               "send");
@@ -214,8 +222,8 @@ void MessageBatch::send(std::span<const std::byte> bytes, int to, int tag) {
 }
 
 void MessageBatch::receive(std::span<std::byte> bytes, int from, int tag) {
-  for (int64_t begin = 0; begin < std::ssize(bytes); begin += message_piece_bytes) {
-    const int64_t piece = std::min(message_piece_bytes, std::ssize(bytes) - begin);
+  for (int64_t begin = 0; begin < std::ssize(bytes); begin += max_message_bytes_) {
+    const int64_t piece = std::min(max_message_bytes_, std::ssize(bytes) - begin);
     requests_.emplace_back();
     check_mpi(MPI_Irecv(bytes.data() + begin, static_cast<int>(piece), MPI_BYTE, from, tag, comm_, &requests_.back()),
               "receive");

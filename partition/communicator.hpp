@@ -1,6 +1,7 @@
-// The ranks of the run, how they lie on nodes, and the small collectives: barrier, sums of integers, agreement on
-// errors. The collectives on units are in unit_exchange.hpp. On a world of one every collective is a copy, so a single
-// process is an ordinary case. Ranks are renumbered so that those of one node are contiguous.
+// The ranks of the run, the nodes they are on, and the small collectives: barrier, sums of integers, values from rank 0
+// or from all, agreement on errors. The collectives on units are in unit_exchange.hpp. On a world of one every
+// collective is a copy, so a single process is an ordinary case. Ranks are renumbered so that those of one node are
+// contiguous.
 #pragma once
 
 #include <mpi.h>
@@ -11,9 +12,12 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "lib/base/exact_sum.hpp"
+#include "partition/packed_values.hpp"
 
 namespace plumb {
 
@@ -39,11 +43,16 @@ class AgreedError : public std::runtime_error {
   int code_;
 };
 
+/// Of one message: MPI counts are int.
+inline constexpr int64_t kMaxMessageBytes = int64_t{1} << 30;
+
 class Communicator {
  public:
   /// Collective: all ranks of `parent`, by default the whole job. ranks_per_node > 0 splits real nodes further, into
-  /// groups of that many ranks that exchange over MPI as nodes do; 0 takes the nodes as they are.
-  explicit Communicator(int ranks_per_node = 0, MPI_Comm parent = MPI_COMM_WORLD);
+  /// groups of that many ranks that exchange over MPI as nodes do; 0 takes the nodes as they are. Longer messages than
+  /// max_message_bytes are cut into pieces.
+  explicit Communicator(int ranks_per_node = 0, MPI_Comm parent = MPI_COMM_WORLD,
+                        int64_t max_message_bytes = kMaxMessageBytes);
   ~Communicator();
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
@@ -69,45 +78,89 @@ class Communicator {
   void max(std::span<double> values) const;
   /// Collective: exact, so independent of the number of ranks.
   void sum(ExactSum& value) const;
+  /// Collective: whether any rank says true.
+  bool any(bool mine) const;
   /// Collective: everyone gets rank 0's bytes.
   void broadcast(std::string& bytes) const;
-  /// Collective: everyone gets every rank's value, by rank.
-  std::vector<int64_t> all_gather(int64_t value) const;
-  /// Collective: the same for numbers of which every rank may have as many as it likes.
-  std::vector<std::vector<double>> all_gather(const std::vector<double>& values) const;
-  /// Collective: the same for bytes, of any length.
-  std::vector<std::string> all_gather(const std::string& bytes) const;
+  /// Collective: every rank's value, by rank.
+  template <PlainValue T>
+  std::vector<T> all_gather(const T& value) const {
+    return unpack<std::vector<T>>(all_gather_bytes(pack(value), std::vector<int64_t>(size_, sizeof(T))));
+  }
+  /// Collective: every rank's values, by rank. Ranks may have different numbers of them.
+  template <PlainValue T>
+  std::vector<std::vector<T>> all_gather(std::span<const T> values) const {
+    return split<std::vector<T>>({reinterpret_cast<const char*>(values.data()), values.size_bytes()});
+  }
+  template <PlainValue T>
+  std::vector<std::vector<T>> all_gather(const std::vector<T>& values) const {
+    return all_gather(std::span<const T>(values));
+  }
+  std::vector<std::string> all_gather(const std::string& bytes) const { return split<std::string>(bytes); }
+  /// Collective: as all_gather(), but only rank 0 receives; the others get no values.
+  std::vector<std::string> gather_on_rank0(const std::string& bytes) const;
+  template <PlainValue T>
+  std::vector<std::vector<T>> gather_on_rank0(std::span<const T> values) const {
+    std::vector<std::vector<T>> by_rank;
+    for (const std::string& bytes :
+         gather_on_rank0(std::string(reinterpret_cast<const char*>(values.data()), values.size_bytes())))
+      by_rank.push_back(unpack<std::vector<T>>(bytes));
+    return by_rank;
+  }
   /// Collective: runs body on every rank; if it throws on any, all ranks throw AgreedError with the message and exit
   /// code of the first rank that failed, so that nobody waits for a rank that is gone.
   void run_agreed(const std::function<void()>& body) const;
   /// Collective: body runs on rank 0 only; its error reaches all.
   void run_on_rank0(const std::function<void()>& body) const;
+  /// Collective: compute() runs on rank 0 only and all ranks get what it returned; its error reaches all. The value is
+  /// plain, a text, or a vector of these.
+  template <class Compute>
+  std::invoke_result_t<const Compute&> from_rank0(const Compute& compute) const {
+    std::string bytes;
+    run_on_rank0([&] { bytes = pack(compute()); });
+    broadcast(bytes);
+    return unpack<std::invoke_result_t<const Compute&>>(bytes);
+  }
 
  private:
-  void broadcast_from(int root, std::string& bytes) const;
+  void broadcast_from(int root, std::span<char> bytes) const;
+  std::string all_gather_bytes(std::string_view mine, const std::vector<int64_t>& num_bytes) const;
+  /// Collective: every rank's part, by rank.
+  template <class Part>
+  std::vector<Part> split(std::string_view mine) const {
+    const std::vector<int64_t> num_bytes = all_gather(std::ssize(mine));
+    const std::string all = all_gather_bytes(mine, num_bytes);
+    std::vector<Part> parts;
+    std::string_view rest = all;
+    for (const int64_t size : num_bytes) {
+      parts.push_back(unpack<Part>(rest.substr(0, size)));
+      rest.remove_prefix(size);
+    }
+    return parts;
+  }
 
   MPI_Comm world_ = MPI_COMM_NULL;
   MPI_Comm node_comm_ = MPI_COMM_NULL;
+  int64_t max_message_bytes_;
   int rank_ = 0;
   int size_ = 1;
   std::vector<int> node_of_;
   std::vector<int> node_begin_;
 };
 
-/// Non-blocking messages of any length (MPI counts are int), waited for together.
+/// Non-blocking messages of any length, waited for together.
 class MessageBatch {
  public:
-  explicit MessageBatch(MPI_Comm comm) : comm_(comm) {}
+  explicit MessageBatch(MPI_Comm comm, int64_t max_message_bytes = kMaxMessageBytes)
+      : comm_(comm), max_message_bytes_(max_message_bytes) {}
   void send(std::span<const std::byte> bytes, int to, int tag);
   void receive(std::span<std::byte> bytes, int from, int tag);
   void wait();
 
  private:
   MPI_Comm comm_;
+  int64_t max_message_bytes_;
   std::vector<MPI_Request> requests_;
 };
-
-/// Pieces that a message is cut into; a variable so that a test can make it small.
-extern int64_t message_piece_bytes;
 
 }  // namespace plumb

@@ -104,17 +104,11 @@ CheckpointFile write_file(const std::string& path, std::span<const std::span<con
 
 /// Collective: every rank's, by rank.
 std::vector<CheckpointFile> gather_files(const Communicator& comm, const CheckpointFile& mine) {
-  std::string text;
-  for (const std::string& checksum : mine.checksums) text += checksum;
   const std::vector<int64_t> sizes = comm.all_gather(mine.num_bytes);
-  const std::vector<std::string> texts = comm.all_gather(text);
-  constexpr size_t kDigits = 32;
+  const std::vector<std::string> checksums = comm.all_gather(pack(mine.checksums));
   std::vector<CheckpointFile> files(sizes.size());
-  for (size_t rank = 0; rank < files.size(); ++rank) {
-    files[rank].num_bytes = sizes[rank];
-    for (size_t begin = 0; begin < texts[rank].size(); begin += kDigits)
-      files[rank].checksums.push_back(texts[rank].substr(begin, kDigits));
-  }
+  for (size_t rank = 0; rank < files.size(); ++rank)
+    files[rank] = {sizes[rank], unpack<std::vector<std::string>>(checksums[rank])};
   return files;
 }
 
@@ -201,11 +195,11 @@ CheckpointSave::CheckpointSave(const Communicator& comm, const std::string& dire
   comm.sum({&total_bytes, 1});
   const std::vector<std::span<const std::byte>> pieces = stored_pieces(manifest_.units, shards, comm.rank());
   try {
-    comm.run_on_rank0([&] {
+    temporary_ = comm.from_rank0([&] {
       temporary_ = begin_checkpoint(directory_, step, total_bytes);
       fault_point("checkpoint-begun", step, 0);
+      return temporary_;
     });
-    comm.broadcast(temporary_);
     comm.run_agreed([&] {
       if (buffer == nullptr) return;
       buffer->clear();
@@ -267,9 +261,7 @@ void save_checkpoint(const Communicator& comm, const std::string& directory, int
 }
 
 Checkpoint open_checkpoint(const Communicator& comm, const std::string& path) {
-  std::string text;
-  comm.run_on_rank0([&] { text = read_committed_manifest(path); });
-  comm.broadcast(text);
+  const std::string text = comm.from_rank0([&] { return read_committed_manifest(path); });
   Checkpoint checkpoint{path, {}};
   comm.run_agreed([&] {
     checkpoint.manifest = parse_manifest(text, join_path(path, kManifest));

@@ -1,10 +1,10 @@
 #include "io/dataset/content_hash.hpp"
 
+#include <fmt/ranges.h>
 #include <xxhash.h>
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 #include <filesystem>
 #include <span>
 
@@ -18,24 +18,17 @@ constexpr int64_t kBlockBytes = 4 << 20;
 
 std::string hex(uint64_t value) { return fmt::format("{:016x}", value); }
 
-/// Collective: rank 0's sizes of the files, so that all ranks count the same blocks.
-std::vector<int64_t> agreed_sizes(const Communicator& comm, const std::vector<std::string>& paths) {
-  std::vector<int64_t> sizes(paths.size());
-  comm.run_on_rank0([&] {
-    for (size_t i = 0; i < paths.size(); ++i) sizes[i] = File::open_for_reading(paths[i]).size_bytes();
-  });
-  std::string bytes(reinterpret_cast<const char*>(sizes.data()), sizes.size() * sizeof(int64_t));
-  comm.broadcast(bytes);
-  std::memcpy(sizes.data(), bytes.data(), bytes.size());
-  return sizes;
-}
-
 }  // namespace
 
 // Blocks are hashed by ranks in turn; the hash of a file is that of its blocks' hashes, so it does not depend on who
 // did which.
 nlohmann::json describe_files(const Communicator& comm, const std::vector<std::string>& paths) {
-  const std::vector<int64_t> sizes = agreed_sizes(comm, paths);
+  // rank 0's, so that all ranks count the same blocks
+  const std::vector<int64_t> sizes = comm.from_rank0([&] {
+    std::vector<int64_t> sizes_on_rank0;
+    for (const std::string& path : paths) sizes_on_rank0.push_back(File::open_for_reading(path).size_bytes());
+    return sizes_on_rank0;
+  });
   std::vector<size_t> first_block = {0};
   for (const int64_t size : sizes) {
     first_block.push_back(first_block.back() + static_cast<size_t>((size + kBlockBytes - 1) / kBlockBytes));
@@ -78,8 +71,7 @@ namespace {
 /// Collective: of a config file and all *.safetensors beside it.
 std::string hash_of_weights(const Communicator& comm, const std::string& directory, const char* config_name) {
   // rank 0 alone looks at names: ranks might see a directory differently for a while
-  std::string names;
-  comm.run_on_rank0([&] {
+  const std::vector<std::string> names = comm.from_rank0([&] {
     std::error_code error;
     std::vector<std::string> found;
     for (const auto& entry : std::filesystem::directory_iterator(directory, error)) {
@@ -87,17 +79,12 @@ std::string hash_of_weights(const Communicator& comm, const std::string& directo
     }
     if (error) throw_error<InputOutputError>("{}: cannot list: {}", directory, error.message());
     std::sort(found.begin(), found.end());
-    names = config_name;
-    for (const std::string& name : found) names += '/' + name;
+    found.insert(found.begin(), config_name);
+    return found;
   });
-  comm.broadcast(names);
   std::vector<std::string> paths;
-  for (size_t begin = 0; begin < names.size();) {
-    const size_t end = std::min(names.find('/', begin), names.size());
-    paths.push_back(join_path(directory, std::string_view(names).substr(begin, end - begin)));
-    begin = end + 1;
-  }
-  return hash_of_text(names + describe_files(comm, paths).dump());
+  for (const std::string& name : names) paths.push_back(join_path(directory, name));
+  return hash_of_text(fmt::format("{}{}", fmt::join(names, "/"), describe_files(comm, paths).dump()));
 }
 
 }  // namespace

@@ -7,7 +7,6 @@
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
-#include <functional>
 #include <optional>
 #include <span>
 #include <utility>
@@ -33,38 +32,18 @@ std::vector<SourceFile> index_files(const Communicator& comm, const std::vector<
   std::vector<SourceFile> files;
   int64_t first_row = 0;
   for (const std::string& path : paths) {
-    std::string bytes;
-    comm.run_on_rank0([&] { bytes = index_records(path).to_bytes(); });
-    comm.broadcast(bytes);
+    const std::string bytes = comm.from_rank0([&] { return index_records(path).to_bytes(); });
     files.push_back({path, first_row, RecordIndex::from_bytes(bytes)});
     first_row += files.back().index.num_records;
   }
   return files;
 }
 
-/// Collective: rank 0 gets every rank's text, the others nothing.
-std::vector<std::string> gather_texts(const Communicator& comm, const std::string& text) {
-  constexpr int kTag = 0;
-  const std::vector<int64_t> sizes = comm.all_gather(static_cast<int64_t>(text.size()));
-  std::vector<std::string> texts;
-  MessageBatch messages(comm.mpi());
-  if (comm.rank() == 0) {
-    for (const int64_t size : sizes) texts.emplace_back(size, '\0');
-    texts[0] = text;
-    for (int rank = 1; rank < comm.size(); ++rank) {
-      messages.receive(std::as_writable_bytes(std::span(texts[rank])), rank, kTag);
-    }
-  } else {
-    messages.send(std::as_bytes(std::span(text)), 0, kTag);
-  }
-  messages.wait();
-  return texts;
-}
-
 /// Errors of <filesystem> as those of this program.
-void as_input_output(const std::function<void()>& body) {
+template <class Body>
+auto as_input_output(const Body& body) {
   try {
-    body();
+    return body();
   } catch (const fs::filesystem_error& error) {
     throw InputOutputError(error.what());
   }
@@ -126,28 +105,26 @@ void publish(const std::string& temporary, const std::string& target, const std:
 
 /// Collective: whether all shards still are what was written, by their hashes; ranks share the work.
 bool is_intact(const Communicator& comm, const std::string& target, const DatasetIndex& index) {
-  int64_t num_damaged = 0;
+  bool is_damaged = false;
   for (auto i = static_cast<size_t>(comm.rank()); i < index.shards.size(); i += static_cast<size_t>(comm.size())) {
     try {
       check_shard_hash(target, index.shards[i]);
     } catch (const std::exception& error) {
       log_warning("{}; preparing the data again", error.what());
-      ++num_damaged;
+      is_damaged = true;
     }
   }
-  comm.sum(std::span(&num_damaged, 1));
-  return num_damaged == 0;
+  return !comm.any(is_damaged);
 }
 
 /// Collective: the text of the index of a complete and intact dataset with this key; "" if there is none.
 std::string find_prepared_text(const Communicator& comm, const std::string& target, const std::string& key) {
-  std::string text;
-  comm.run_on_rank0([&] {
-    as_input_output([&] {
-      if (const std::optional<DatasetIndex> index = find_prepared(target, key)) text = index->to_text();
+  const std::string text = comm.from_rank0([&] {
+    return as_input_output([&] {
+      const std::optional<DatasetIndex> index = find_prepared(target, key);
+      return index ? index->to_text() : "";
     });
   });
-  comm.broadcast(text);
   if (text.empty()) return text;
   if (!is_intact(comm, target, DatasetIndex::from_text(text, target))) {
     comm.run_on_rank0([&] { as_input_output([&] { fs::remove_all(target); }); });
@@ -158,9 +135,10 @@ std::string find_prepared_text(const Communicator& comm, const std::string& targ
 }
 
 /// Rank 0 only.
-RowTally tally_duplicates(const std::vector<SourceFile>& files, const std::vector<std::string>& prints_of_parts) {
+RowTally tally_duplicates(const std::vector<SourceFile>& files,
+                          const std::vector<std::vector<RowFingerprint>>& prints_of_parts) {
   std::vector<RowFingerprint> prints;
-  for (const std::string& bytes : prints_of_parts) add_from_bytes(bytes, prints);
+  for (const std::vector<RowFingerprint>& part : prints_of_parts) prints.insert(prints.end(), part.begin(), part.end());
   const std::vector<int64_t> rows = find_duplicates(std::move(prints));
   RowTally tally;
   tally.num_rows = std::ssize(rows);
@@ -174,15 +152,17 @@ RowTally tally_duplicates(const std::vector<SourceFile>& files, const std::vecto
 void build(const Communicator& comm, const PrepareOptions& options, const nlohmann::json& inputs,
            const std::string& temporary) {
   const std::vector<SourceFile> files = index_files(comm, options.files);
-  std::string part_text, print_bytes;
+  std::string part_text;
+  std::vector<RowFingerprint> prints;
   comm.run_agreed([&] {
-    const ShardPart part = write_shard(files, options, temporary, comm.rank(), comm.size());
+    ShardPart part = write_shard(files, options, temporary, comm.rank(), comm.size());
     const nlohmann::json object = {{"shard", to_json(part.entry)}, {"statistics", to_json(part.statistics)}};
     part_text = object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-    print_bytes = to_bytes(part.prints);
+    prints = std::move(part.prints);
   });
-  const std::vector<std::string> part_texts = gather_texts(comm, part_text);
-  const std::vector<std::string> prints_of_parts = gather_texts(comm, print_bytes);
+  const std::vector<std::string> part_texts = comm.gather_on_rank0(part_text);
+  const std::vector<std::vector<RowFingerprint>> prints_of_parts =
+      comm.gather_on_rank0(std::span<const RowFingerprint>(prints));
   comm.run_on_rank0([&] {
     DatasetIndex index{inputs.at("kind").get<std::string>(), key_of(inputs), inputs, {}, {}};
     for (size_t rank = 0; rank < part_texts.size(); ++rank) {
@@ -200,13 +180,10 @@ void build(const Communicator& comm, const PrepareOptions& options, const nlohma
 /// Collective: never kAny.
 RowUse agreed_use(const Communicator& comm, const PrepareOptions& options) {
   if (options.use != RowUse::kAny) return options.use;
-  int64_t has_pairs = 0;
-  comm.run_on_rank0([&] {
+  return comm.from_rank0([&] {
     const std::string& path = options.files.front();
-    has_pairs = find_row_use({path, 0, index_records(path)}, options) == RowUse::kPreference ? 1 : 0;
+    return find_row_use({path, 0, index_records(path)}, options);
   });
-  comm.sum(std::span(&has_pairs, 1));  // the others add zero
-  return has_pairs == 1 ? RowUse::kPreference : RowUse::kSft;
 }
 
 void check_options(const PrepareOptions& options, const std::string& directory) {
@@ -230,21 +207,19 @@ DatasetIndex prepare_data(const Communicator& comm, const PrepareOptions& given,
   const std::string target = join_path(directory, key);
   std::string text = find_prepared_text(comm, target, key);
   if (text.empty()) {
-    std::string temporary;
-    comm.run_on_rank0([&] { as_input_output([&] { temporary = make_temporary(target); }); });
-    comm.broadcast(temporary);
+    const std::string temporary =
+        comm.from_rank0([&] { return as_input_output([&] { return make_temporary(target); }); });
     try {
       build(comm, options, inputs, temporary);
-      comm.run_on_rank0([&] {
+      text = comm.from_rank0([&] {
         as_input_output([&] { publish(temporary, target, key); });
-        text = read_dataset_index(target).to_text();
+        return read_dataset_index(target).to_text();
       });
     } catch (...) {
       std::error_code ignored;
       if (comm.rank() == 0) fs::remove_all(temporary, ignored);
       throw;
     }
-    comm.broadcast(text);
   }
   DatasetIndex index = DatasetIndex::from_text(text, join_path(target, "index.json"));
   comm.run_agreed([&] {

@@ -38,8 +38,7 @@ nlohmann::json describe_options(const PrepareOptions& options) {
 nlohmann::json describe_inputs(const Communicator& comm, const PrepareOptions& options) {
   nlohmann::json files = describe_files(comm, options.files);
   // rank 0 alone looks at names and small files: ranks might see a directory differently for a while
-  std::string text;
-  comm.run_on_rank0([&] {
+  const std::string text = comm.from_rank0([&] {
     for (size_t i = 0; i < options.files.size(); ++i) {
       files[i]["format"] = name_of(find_record_format(options.files[i]));
     }
@@ -54,9 +53,8 @@ nlohmann::json describe_inputs(const Communicator& comm, const PrepareOptions& o
     inputs["tokenizer"] = tokenizer;
     inputs["columns"] = options.columns;
     inputs["template"] = options.template_name;
-    text = inputs.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    return inputs.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   });
-  comm.broadcast(text);
   return nlohmann::json::parse(text);
 }
 

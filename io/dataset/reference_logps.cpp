@@ -12,8 +12,6 @@
 
 namespace plumb {
 
-int64_t reference_logps_piece_examples = 64 * 1024;
-
 namespace {
 
 constexpr int64_t kFormatVersion = 1;
@@ -46,6 +44,12 @@ Hdf5File open_logps(const Dataset& dataset, const std::string& model) {
 }
 
 bool is_finite(const SequenceLogps& logps) { return std::isfinite(logps.shared) && std::isfinite(logps.tail); }
+
+std::vector<ExampleLogps> concatenate(const std::vector<std::vector<ExampleLogps>>& parts) {
+  std::vector<ExampleLogps> all;
+  for (const std::vector<ExampleLogps>& part : parts) all.insert(all.end(), part.begin(), part.end());
+  return all;
+}
 
 /// Rank 0 only: the file while it grows, example by example.
 class LogpsWriter {
@@ -88,30 +92,6 @@ class LogpsWriter {
   int64_t num_written_ = 0;
 };
 
-/// Collective: rank 0 gets the values of all ranks, the others nothing.
-std::vector<ExampleLogps> gather(const Communicator& comm, std::span<const ExampleLogps> values) {
-  constexpr int kTag = 0;
-  const std::vector<int64_t> counts = comm.all_gather(std::ssize(values));
-  std::vector<ExampleLogps> all;
-  MessageBatch messages(comm.mpi());
-  if (comm.rank() == 0) {
-    all.assign(values.begin(), values.end());
-    int64_t num_values = 0;
-    for (const int64_t count : counts) num_values += count;
-    all.resize(num_values);
-    auto free_part = std::span(all).subspan(values.size());
-    for (int rank = 1; rank < comm.size(); ++rank) {
-      const auto count = static_cast<size_t>(counts[rank]);
-      messages.receive(std::as_writable_bytes(free_part.first(count)), rank, kTag);
-      free_part = free_part.subspan(count);
-    }
-  } else {
-    messages.send(std::as_bytes(values), 0, kTag);
-  }
-  messages.wait();
-  return all;
-}
-
 }  // namespace
 
 ReferenceLogps::ReferenceLogps(const Dataset& dataset, const std::string& model)
@@ -148,22 +128,20 @@ void ReferenceLogps::check_all() const {
 }
 
 bool has_reference_logps(const Communicator& comm, const Dataset& dataset, const std::string& model) {
-  int64_t has_values = 0;
-  comm.run_on_rank0([&] {
-    if (!is_regular_file(logps_path(dataset, model))) return;
+  return comm.from_rank0([&] {
+    if (!is_regular_file(logps_path(dataset, model))) return false;
     try {
       ReferenceLogps(dataset, model).check_all();
-      has_values = 1;
+      return true;
     } catch (const DataError& error) {
       log_warning("{}; computing the reference log-probabilities again", error.what());
+      return false;
     }
   });
-  comm.max(std::span(&has_values, 1));
-  return has_values == 1;
 }
 
 void write_reference_logps(const Communicator& comm, const Dataset& dataset, const std::string& model,
-                           std::vector<ExampleLogps> values) {
+                           std::vector<ExampleLogps> values, int64_t piece_examples) {
   std::sort(values.begin(), values.end(), [](const auto& a, const auto& b) { return a.example < b.example; });
   comm.run_agreed([&] {
     for (const ExampleLogps& value : values) {
@@ -177,14 +155,14 @@ void write_reference_logps(const Communicator& comm, const Dataset& dataset, con
   std::optional<LogpsWriter> writer;
   comm.run_on_rank0([&] { writer.emplace(dataset, model); });
   auto rest = std::span<const ExampleLogps>(values);
-  for (int64_t begin = 0; begin < dataset.num_examples(); begin += reference_logps_piece_examples) {
-    const int64_t end = std::min(begin + reference_logps_piece_examples, dataset.num_examples());
+  for (int64_t begin = 0; begin < dataset.num_examples(); begin += piece_examples) {
+    const int64_t end = std::min(begin + piece_examples, dataset.num_examples());
     const auto after =
         std::partition_point(rest.begin(), rest.end(), [&](const ExampleLogps& value) { return value.example < end; });
     const auto num_here = static_cast<size_t>(after - rest.begin());
-    std::vector<ExampleLogps> piece = gather(comm, rest.first(num_here));
+    const std::vector<std::vector<ExampleLogps>> piece = comm.gather_on_rank0(rest.first(num_here));
     rest = rest.subspan(num_here);
-    comm.run_on_rank0([&] { writer->append(std::move(piece), end - begin); });
+    comm.run_on_rank0([&] { writer->append(concatenate(piece), end - begin); });
   }
   comm.run_on_rank0([&] { writer->publish(); });
 }

@@ -47,12 +47,9 @@ class ReferenceLogps {
 bool has_reference_logps(const Communicator& comm, const Dataset& dataset, const std::string& model);
 
 /// Collective: writes the values of all examples, of which each is among the `values` of exactly one rank, in any
-/// order. The file is complete or not there. Throws AgreedError, with the code of NumericError where a value is not
-/// finite.
+/// order; rank 0 takes those of piece_examples at a time. The file is complete or not there. Throws AgreedError, with
+/// the code of NumericError where a value is not finite.
 void write_reference_logps(const Communicator& comm, const Dataset& dataset, const std::string& model,
-                           std::vector<ExampleLogps> values);
-
-/// Examples that rank 0 takes at a time; a variable so that a test can make it small.
-extern int64_t reference_logps_piece_examples;
+                           std::vector<ExampleLogps> values, int64_t piece_examples = 64 * 1024);
 
 }  // namespace plumb

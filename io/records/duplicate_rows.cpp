@@ -4,10 +4,8 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <tuple>
 
-#include "lib/base/check.hpp"
 
 namespace plumb {
 
@@ -30,17 +28,6 @@ std::vector<int64_t> find_duplicates(std::vector<RowFingerprint> prints) {
   }
   std::sort(rows.begin(), rows.end());
   return rows;
-}
-
-std::string to_bytes(std::span<const RowFingerprint> prints) {
-  return {reinterpret_cast<const char*>(prints.data()), prints.size_bytes()};
-}
-
-void add_from_bytes(const std::string& bytes, std::vector<RowFingerprint>& prints) {
-  check(bytes.size() % sizeof(RowFingerprint) == 0, "the bytes hold whole fingerprints");
-  const size_t size = prints.size();
-  prints.resize(size + bytes.size() / sizeof(RowFingerprint));
-  if (!bytes.empty()) std::memcpy(prints.data() + size, bytes.data(), bytes.size());
 }
 
 }  // namespace plumb

@@ -2,8 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
-#include <string>
 #include <vector>
 
 #include "lib/text/pair.hpp"
@@ -21,9 +19,5 @@ RowFingerprint fingerprint_of(const PairText& pair, int64_t row);
 
 /// The rows that equal an earlier one, ascending.
 std::vector<int64_t> find_duplicates(std::vector<RowFingerprint> prints);
-
-std::string to_bytes(std::span<const RowFingerprint> prints);
-/// Appends the fingerprints that to_bytes() serialized.
-void add_from_bytes(const std::string& bytes, std::vector<RowFingerprint>& prints);
 
 }  // namespace plumb

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <numeric>
+#include <optional>
 
 #include "lib/base/check.hpp"
 #include "lib/base/random.hpp"
@@ -57,38 +59,122 @@ TEST(Communicator, ExactSumsDoNotDependOnWhoAddsWhat) {
   EXPECT_EQ(mine.value(), all.value());
 }
 
-TEST(Communicator, BroadcastsBytesInPieces) {
-  const Communicator comm;
-  message_piece_bytes = 1000;
-  std::string bytes;
-  if (comm.rank() == 0)
-    for (int i = 0; i < 12345; ++i) bytes += static_cast<char>(i % 251);
-  comm.broadcast(bytes);
-  message_piece_bytes = int64_t{1} << 30;
-  EXPECT_EQ(bytes.size(), 12345u);
-  EXPECT_EQ(bytes.back(), static_cast<char>(12344 % 251));
+constexpr int64_t kTestMessageBytes = 1000;  // stands for the 2^31 that MPI's counts cannot pass
+
+Communicator communicator_of_short_messages(int64_t max_message_bytes = kTestMessageBytes) {
+  return Communicator(0, MPI_COMM_WORLD, max_message_bytes);
 }
 
-TEST(Communicator, GathersBytesOfDifferentLengthsInPieces) {
+std::string made_bytes(int64_t num_bytes, int seed) {
+  std::string bytes;
+  for (int64_t i = 0; i < num_bytes; ++i) bytes += static_cast<char>((i + 7 * seed) % 251);
+  return bytes;
+}
+
+TEST(Communicator, BroadcastsEveryByteInPieces) {
+  const Communicator comm = communicator_of_short_messages();
+  for (const int64_t num_bytes : {0, 1, 999, 1000, 1001, 12345}) {
+    const std::string expected = made_bytes(num_bytes, 3);
+    std::string bytes = comm.rank() == 0 ? expected : made_bytes(50, comm.rank());
+    comm.broadcast(bytes);
+    EXPECT_EQ(bytes, expected);
+  }
+}
+
+struct Pair {
+  int32_t key;
+  double value;
+  bool operator==(const Pair&) const = default;
+};
+
+TEST(Communicator, EveryRankGetsWhatRank0Computes) {
+  for (const int64_t max_message_bytes : {int64_t{7}, kMaxMessageBytes}) {
+    const Communicator comm = communicator_of_short_messages(max_message_bytes);
+    int num_calls = 0;
+    const auto from_rank0 = [&](const auto& value) {
+      return comm.from_rank0([&] {
+        ++num_calls;
+        return value;
+      });
+    };
+    EXPECT_EQ(from_rank0(int64_t{1} << 40), int64_t{1} << 40);
+    EXPECT_TRUE(from_rank0(true));
+    EXPECT_EQ(from_rank0(Pair{-3, 0.1}), (Pair{-3, 0.1}));
+    EXPECT_EQ(from_rank0(std::optional<int>()), std::nullopt);
+    EXPECT_EQ(from_rank0(std::string()), "");
+    const std::string text("a\nb\0c", 5);
+    EXPECT_EQ(from_rank0(text), text);
+    EXPECT_EQ(from_rank0(std::vector<double>{0.5, -1e300}), (std::vector<double>{0.5, -1e300}));
+    EXPECT_EQ(from_rank0(std::vector<Pair>()), std::vector<Pair>());
+    const std::vector<std::string> names = {"", "one", made_bytes(100, 1), text};
+    EXPECT_EQ(from_rank0(names), names);
+    const std::vector<std::vector<int64_t>> table = {{1, 2}, {}, {3}};
+    EXPECT_EQ(from_rank0(table), table);
+    EXPECT_EQ(num_calls, comm.rank() == 0 ? 10 : 0);
+  }
+}
+
+TEST(Communicator, AnErrorOfRank0IsThrownByAllInsteadOfAValue) {
   const Communicator comm;
-  message_piece_bytes = 7;
-  const auto bytes_of = [](int rank) { return std::string(10 * rank, static_cast<char>(rank)); };
-  const std::vector<std::string> gathered = comm.all_gather(bytes_of(comm.rank()));
-  message_piece_bytes = int64_t{1} << 30;
-  ASSERT_EQ(std::ssize(gathered), comm.size());
-  for (int rank = 0; rank < comm.size(); ++rank) EXPECT_EQ(gathered[rank], bytes_of(rank));
+  try {
+    comm.from_rank0([]() -> int { throw UsageError("--option: bad"); });
+    ADD_FAILURE() << "expected an error";
+  } catch (const AgreedError& error) {
+    EXPECT_EQ(error.code(), kExitUsage);
+    EXPECT_STREQ(error.what(), "--option: bad");
+  }
+}
+
+TEST(Communicator, AnyIsTrueWhereOneRankIs) {
+  const Communicator comm;
+  EXPECT_FALSE(comm.any(false));
+  EXPECT_TRUE(comm.any(true));
+  for (int rank = 0; rank < comm.size(); ++rank) EXPECT_TRUE(comm.any(rank == comm.rank()));
+}
+
+TEST(Communicator, GathersTheValuesOfAllRanksInTheirOrder) {
+  for (const int64_t max_message_bytes : {int64_t{7}, kMaxMessageBytes}) {
+    const Communicator comm = communicator_of_short_messages(max_message_bytes);
+    const auto bytes_of = [](int rank) { return made_bytes(10 * rank, rank); };
+    const auto pair_of = [](int rank) { return Pair{rank, 0.5 * rank}; };
+    const auto pairs_of = [&](int rank) { return std::vector<Pair>(rank % 3, pair_of(rank)); };
+    const std::vector<std::string> bytes = comm.all_gather(bytes_of(comm.rank()));
+    const std::vector<Pair> pairs = comm.all_gather(pair_of(comm.rank()));
+    const std::vector<std::vector<Pair>> lists = comm.all_gather(pairs_of(comm.rank()));
+    const std::vector<std::string> on_rank0 = comm.gather_on_rank0(bytes_of(comm.rank()));
+    const std::vector<Pair> mine = pairs_of(comm.rank());
+    const std::vector<std::vector<Pair>> lists_on_rank0 = comm.gather_on_rank0(std::span<const Pair>(mine));
+    std::vector<std::string> expected_bytes;
+    std::vector<Pair> expected_pairs;
+    std::vector<std::vector<Pair>> expected_lists;
+    for (int rank = 0; rank < comm.size(); ++rank) {
+      expected_bytes.push_back(bytes_of(rank));
+      expected_pairs.push_back(pair_of(rank));
+      expected_lists.push_back(pairs_of(rank));
+    }
+    EXPECT_EQ(bytes, expected_bytes);
+    EXPECT_EQ(pairs, expected_pairs);
+    EXPECT_EQ(lists, expected_lists);
+    EXPECT_EQ(on_rank0, comm.rank() == 0 ? expected_bytes : std::vector<std::string>());
+    EXPECT_EQ(lists_on_rank0, comm.rank() == 0 ? expected_lists : std::vector<std::vector<Pair>>());
+  }
 }
 
 TEST(MessageBatch, CutsLongMessagesAndKeepsTheirOrder) {
   const Communicator comm;
-  message_piece_bytes = 64;  // stands for the 2^31 that MPI's counts cannot pass
-  std::vector<int> out(1000, comm.rank()), in(1000, -1);
-  MessageBatch messages(comm.mpi());
-  messages.receive(std::as_writable_bytes(std::span(in)), (comm.rank() + comm.size() - 1) % comm.size(), 5);
-  messages.send(std::as_bytes(std::span(out)), (comm.rank() + 1) % comm.size(), 5);
+  const auto numbers_of = [](int rank) {
+    std::vector<int> numbers(1000);
+    std::iota(numbers.begin(), numbers.end(), 10000 * rank);
+    return numbers;
+  };
+  const int before = (comm.rank() + comm.size() - 1) % comm.size(), after = (comm.rank() + 1) % comm.size();
+  const std::vector<int> out = numbers_of(comm.rank());
+  std::vector<int> in(1000, -1);
+  MessageBatch messages(comm.mpi(), 64);
+  messages.receive(std::as_writable_bytes(std::span(in)), before, 5);
+  messages.send(std::as_bytes(std::span(out)), after, 5);
   messages.wait();
-  message_piece_bytes = int64_t{1} << 30;
-  EXPECT_EQ(in, std::vector<int>(1000, (comm.rank() + comm.size() - 1) % comm.size()));
+  EXPECT_EQ(in, numbers_of(before));
 }
 
 }  // namespace

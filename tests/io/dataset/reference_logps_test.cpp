@@ -29,9 +29,7 @@ class ReferenceLogpsTest : public testing::Test {
   ReferenceLogpsTest() : directory_(comm_) {
     comm_.run_on_rank0([&] { write_made_dataset(directory_.path(), {200, 0, 300}); });
     dataset_.emplace(directory_.path());
-    piece_before_ = reference_logps_piece_examples;
   }
-  ~ReferenceLogpsTest() override { reference_logps_piece_examples = piece_before_; }
 
   /// This rank's examples, in no order that a file would have.
   std::vector<ExampleLogps> own_values() const {
@@ -41,7 +39,9 @@ class ReferenceLogpsTest : public testing::Test {
     }
     return values;
   }
-  void write(std::vector<ExampleLogps> values) { write_reference_logps(comm_, *dataset_, kModel, std::move(values)); }
+  void write(std::vector<ExampleLogps> values, int64_t piece_examples = 64 * 1024) {
+    write_reference_logps(comm_, *dataset_, kModel, std::move(values), piece_examples);
+  }
   void expect_values() {
     const ReferenceLogps logps(*dataset_, kModel);
     EXPECT_EQ(logps.num_examples(), kNumExamples);
@@ -55,14 +55,12 @@ class ReferenceLogpsTest : public testing::Test {
   Communicator comm_;
   SharedDirectory directory_;
   std::optional<Dataset> dataset_;
-  int64_t piece_before_ = 0;
 };
 
 TEST_F(ReferenceLogpsTest, EveryRankReadsWhatAnyRankComputed) {
   std::string first_bytes;
   for (const int64_t piece : {64 * 1024, 1, 7, 500, 499}) {
-    reference_logps_piece_examples = piece;
-    write(own_values());
+    write(own_values(), piece);
     expect_values();
     const std::string bytes = directory_.read(kName);
     if (first_bytes.empty()) first_bytes = bytes;
@@ -80,11 +78,10 @@ TEST_F(ReferenceLogpsTest, IncompleteOrWrongValuesLeaveNothing) {
   const auto expect_refused = [&](ExitCode code, const std::string& expected, const auto& spoil) {
     std::vector<ExampleLogps> values = own_values();
     if (is_last) spoil(values);
-    const std::string message = agreed_message_of(code, [&] { write(values); });
+    const std::string message = agreed_message_of(code, [&] { write(values, 100); });
     EXPECT_NE(message.find(expected), std::string::npos) << message;
     EXPECT_EQ(directory_.num_entries(), 4);
   };
-  reference_logps_piece_examples = 100;
   expect_refused(kExitInternal, "every example", [](auto& values) { values.pop_back(); });
   expect_refused(kExitInternal, "every example", [](auto& values) { values.push_back(values.front()); });
   expect_refused(kExitInternal, "examples of the dataset", [](auto& values) { values[0].example = kNumExamples; });
