@@ -11,6 +11,7 @@
 #include "apps/run/run_on_ranks.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
+#include "lib/base/text_format.hpp"
 
 namespace {
 
@@ -56,9 +57,8 @@ int dispatch(const std::vector<std::string>& arguments) {
     if (command.name == arguments[0]) return command.run({arguments.begin() + 1, arguments.end()});
     names.emplace_back(command.name);
   }
-  const std::string nearest = plumb::nearest_name(arguments[0], names);
   plumb::throw_error<plumb::UsageError>("unknown command {}{}; plumb --help lists them", arguments[0],
-                                        nearest.empty() ? "" : ", did you mean " + nearest + "?");
+                                        plumb::did_you_mean(arguments[0], names));
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
+#include "lib/base/process_state.hpp"
 #include "partition/deadline.hpp"
 
 namespace plumb {
@@ -21,13 +22,11 @@ void check_mpi(int code, const char* what) {
   throw_error<CommError>("{}: {}", what, std::string_view(text, length));
 }
 
-bool is_job_aborting = false;
-
-/// A library that calls exit() would end this rank in good order, and leave the others waiting for it.
-void end_job_that_goes_on() {
+/// A library that calls exit() would end only this rank, and the others would wait for it.
+void end_unfinished_job() {
   int is_over = 0;
   MPI_Finalized(&is_over);
-  if (is_over != 0 || is_job_aborting) return;
+  if (is_over != 0 || process_state().is_job_aborting) return;
   int rank = 0;
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   fmt::print(stderr, "plumb: [rank {}] error: the process exits in the middle of its job\n", rank);
@@ -40,18 +39,18 @@ MpiRuntime::MpiRuntime() {
   const Deadline deadline("MPI to start");
   int provided = 0;
   check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
-  std::atexit(end_job_that_goes_on);
+  std::atexit(end_unfinished_job);
 }
 
 MpiRuntime::~MpiRuntime() {
-  // while an exception flies the peers may be in a collective: abort() ends the job instead
+  // during an exception the peers may be in a collective: abort() ends the job instead
   if (std::uncaught_exceptions() > 0) return;
   const Deadline deadline("MPI to end");
   MPI_Finalize();
 }
 
 void MpiRuntime::abort(int exit_code) {
-  is_job_aborting = true;
+  process_state().is_job_aborting = true;
   MPI_Abort(MPI_COMM_WORLD, exit_code);
   std::_Exit(exit_code);
 }
@@ -67,7 +66,7 @@ Communicator::Communicator(int ranks_per_node, MPI_Comm parent, int64_t max_mess
   MPI_Comm_split(shared, ranks_per_node > 0 ? shared_rank / ranks_per_node : 0, shared_rank, &node_comm_);
   MPI_Comm_free(&shared);
 
-  // A node is named by the world rank of its first member; ordering by (node, rank) makes its ranks contiguous.
+  // A node is identified by the world rank of its first member; ordering by (node, rank) makes its ranks contiguous.
   int leader = world_rank, node_rank = 0;
   MPI_Comm_rank(node_comm_, &node_rank);
   MPI_Bcast(&leader, 1, MPI_INT, 0, node_comm_);
@@ -187,7 +186,7 @@ void Communicator::run_agreed(const std::function<void()>& body) const {
   try {
     body();
   } catch (const AgreedError&) {
-    throw;  // came from within, on all ranks
+    throw;  // from a collective within body, on all ranks
   } catch (const std::exception& error) {
     code = exit_code(error);
     message = error.what();
@@ -202,7 +201,7 @@ void Communicator::run_agreed(const std::function<void()>& body) const {
   MPI_Bcast(&size, 1, MPI_INT, first, world_);
   message.resize(size);
   MPI_Bcast(message.data(), size, MPI_CHAR, first, world_);
-  if (!own_message.empty() && own_message != message) log_error("{}", own_message);  // else said once, by rank 0
+  if (!own_message.empty() && own_message != message) log_error("{}", own_message);  // else logged once, by rank 0
   throw AgreedError(message, code);
 }
 

@@ -10,12 +10,12 @@
 #include <cstdint>
 #include <functional>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <type_traits>
 #include <vector>
 
+#include "lib/base/check.hpp"
 #include "lib/base/exact_sum.hpp"
 #include "partition/packed_values.hpp"
 
@@ -34,16 +34,12 @@ class MpiRuntime {
 };
 
 /// An error that all ranks threw together: each may end in order, and one message is enough.
-class AgreedError : public std::runtime_error {
+class AgreedError : public Error {
  public:
-  AgreedError(const std::string& message, int code) : std::runtime_error(message), code_(code) {}
-  int code() const { return code_; }
-
- private:
-  int code_;
+  using Error::Error;
 };
 
-/// Of one message: MPI counts are int.
+/// The limit of one message: MPI counts are int.
 inline constexpr int64_t kMaxMessageBytes = int64_t{1} << 30;
 
 class Communicator {

@@ -5,13 +5,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <string_view>
 
 #include "lib/base/check.hpp"
+#include "lib/base/process_state.hpp"
 
 namespace plumb {
 
@@ -19,12 +19,10 @@ namespace {
 
 constexpr double kDefaultSeconds = 600;
 
-std::atomic<double> run_limit_seconds = 0;  // 0: none
-
 /// 0: none
 double limit_seconds() {
   const char* const text = std::getenv("PLUMB_START_SECONDS");
-  const double seconds = text ? std::atof(text) : kDefaultSeconds, of_run = run_limit_seconds.load();
+  const double seconds = text ? std::atof(text) : kDefaultSeconds, of_run = process_state().run_limit_seconds;
   return seconds > 0 && of_run > 0 ? std::min(seconds, of_run) : std::max({seconds, of_run, 0.0});
 }
 
@@ -33,14 +31,12 @@ double limit_seconds() {
   const std::string text =
       fmt::format("plumb: [rank {}] error: waits for {} since {:g} s ({}): another rank hangs\n",
                   rank ? std::string_view(rank) : "unknown", what, seconds,
-                  seconds == run_limit_seconds.load() ? "--watchdog_seconds" : "PLUMB_START_SECONDS");
+                  seconds == process_state().run_limit_seconds ? "--watchdog_seconds" : "PLUMB_START_SECONDS");
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
   ::_exit(kExitHang);
 }
 
 }  // namespace
-
-void limit_deadlines(double seconds) { run_limit_seconds.store(seconds); }
 
 Deadline::Deadline(const std::string& what) {
   const double seconds = limit_seconds();

@@ -1,5 +1,5 @@
-// A limit on what no watchdog can watch yet, or any more: MPI while it starts and ends. There, too, one rank that hangs
-// lets all others wait for ever.
+// A limit on the time that MPI takes to start and to end, when no watchdog runs: there, too, one rank that hangs makes
+// all others wait forever.
 #pragma once
 
 #include <condition_variable>
@@ -9,13 +9,11 @@
 
 namespace plumb {
 
-/// The run's own limit, for every Deadline from here on.
-void limit_deadlines(double seconds);
-
 class Deadline {
  public:
-  /// what: completes "waits for". If this object lives longer than PLUMB_START_SECONDS (600), or than a limit that the
-  /// run has of its own, the process says so and ends with exit code 76, on which the launcher ends the others.
+  /// what: completes "waits for". If this object lives longer than PLUMB_START_SECONDS (600), or than
+  /// process_state().run_limit_seconds, the process reports it and ends with exit code 76, after which the launcher
+  /// ends the others.
   explicit Deadline(const std::string& what);
   ~Deadline();
   Deadline(const Deadline&) = delete;

@@ -6,6 +6,7 @@
 #include <array>
 
 #include "lib/base/check.hpp"
+#include "lib/base/text_format.hpp"
 #include "lib/objective/token_loss.hpp"
 #include "lib/optim/adamw_state.hpp"
 #include "partition/sharded_model.hpp"
@@ -160,14 +161,6 @@ int64_t MemoryPlan::total_bytes(int num_ranks, int ranks_per_node) const {
   return num_ranks * rank_bytes() + nodes * node_bytes();
 }
 
-std::string render_bytes(int64_t bytes) {
-  const auto value = static_cast<double>(bytes);
-  if (bytes >= int64_t{10} << 30) return fmt::format("{:.0f} GiB", value / (1 << 30));
-  if (bytes >= int64_t{1} << 30) return fmt::format("{:.2f} GiB", value / (1 << 30));
-  if (bytes >= int64_t{10} << 20) return fmt::format("{:.0f} MiB", value / (1 << 20));
-  return fmt::format("{:.2f} MiB", value / (1 << 20));
-}
-
 std::string render_plan(const PlanInput& input, const MemoryPlan& plan) {
   std::string text =
       fmt::format("plan: {:.2f} M parameters{} on {} rank{}, {} per node, micro-batches of at most {} tokens\n",
@@ -202,7 +195,7 @@ std::string render_plan(const PlanInput& input, const MemoryPlan& plan) {
 
 void check_fits(const PlanInput& input, const MemoryPlan& plan, int64_t available_bytes) {
   const int64_t node_bytes = input.ranks_per_node * (plan.rank_bytes() - plan.program_bytes) +
-                             plan.node_bytes();  // the program is there already
+                             plan.node_bytes();  // the program is already loaded
   if (available_bytes > 0 && node_bytes > available_bytes)
     throw_error<UsageError>(
         "the plan needs {} more on this node, which has {} left; use more nodes, "

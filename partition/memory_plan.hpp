@@ -1,6 +1,6 @@
-// What a run will take, worked out before it starts: bytes per rank and per node, and bytes on the wire per step.
-// 16 bytes per trained parameter over all ranks (master, gradient, two moments), then slots, gradient buffers and
-// activations; with an adapter, also the frozen base under it.
+// The needs of a run, computed before it starts: bytes per rank and per node, and bytes on the wire per step.
+// 16 bytes per trained parameter over all ranks (master, gradient, two moments), then gather buffers, gradient buffers
+// and activations; with an adapter, also the frozen base under it.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +21,7 @@ struct PlanInput {
   int num_ranks = 1;
   int ranks_per_node = 1;
   int num_threads = 1;        // per rank
-  int64_t element_bytes = 4;  // of slots and activations: 4 or 2
+  int64_t element_bytes = 4;  // of gather buffers and activations: 4 or 2
   int64_t accumulation_steps = 1;
   int64_t micro_batch_tokens = 0;  // the most that one micro-batch holds
   bool has_gradient_checkpointing = true;
@@ -59,18 +59,15 @@ struct MemoryPlan {
   int64_t reduce_bytes_per_step = 0;
 
   int64_t rank_bytes() const;
-  /// What all ranks of a node share.
+  /// The memory that all ranks of a node share.
   int64_t node_bytes() const { return slot_bytes + base_bytes; }
   int64_t total_bytes(int num_ranks, int ranks_per_node) const;
 };
 
 MemoryPlan plan_memory(const PlanInput& input);
 
-/// As a table for people.
+/// The plan as a human-readable table.
 std::string render_plan(const PlanInput& input, const MemoryPlan& plan);
-
-/// "1.4 GiB"
-std::string render_bytes(int64_t bytes);
 
 /// Throws UsageError where the plan does not fit the memory that this node has left; unknown (0) always fits.
 void check_fits(const PlanInput& input, const MemoryPlan& plan, int64_t available_bytes);

@@ -13,7 +13,7 @@ namespace {
 
 uint64_t checksum_of(std::span<const std::byte> bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
 
-/// One array after the other, until `visit` says no.
+/// Calls `visit` with one array after the other, until it returns false.
 void visit_arrays(std::span<const TrainedShard> shards,
                   const std::function<bool(const TrainedShard& shard, bool is_moment, uint64_t checksum)>& visit) {
   for (const TrainedShard& shard : shards) {

@@ -1,5 +1,6 @@
-// Checksums of what a rank owns, taken when it has changed it and compared before it changes it again: memory that
-// loses a bit in between is found. Under ZeRO-3 no other rank has a copy to compare with. Source: xxHash, XXH3.
+// Checksums of the shards that a rank owns, taken after it has changed them and compared before it changes them again:
+// this finds memory that lost a bit in between. Under ZeRO-3 no other rank has a copy to compare with. Source: xxHash,
+// XXH3.
 #pragma once
 
 #include <cstdint>
@@ -13,12 +14,13 @@ namespace plumb {
 
 class ShardChecksums {
  public:
-  /// Of parameters and moments, as they are now.
+  /// Takes checksums of parameters and moments as they are now.
   void take(std::span<const TrainedShard> shards);
-  /// They are about to change.
+  /// Forgets the checksums: the shards are about to change.
   void forget() { checksums_.clear(); }
 
-  /// "" or what of the same shards is not as it was: "parameters of block.3". Nothing where there are no checksums.
+  /// The first part of the same shards that has changed, such as "parameters of block.3"; "" for none, and where there
+  /// are no checksums.
   std::string find_changed(std::span<const TrainedShard> shards) const;
 
  private:

@@ -27,9 +27,9 @@ class ShardLayout {
   const UnitLayout& unit() const { return unit_; }
   int64_t shard_elements() const { return shard_elements_; }
   int64_t padded_elements() const { return shard_elements_ * num_ranks_; }
-  /// Of the padded unit; may reach beyond its last parameter.
+  /// A range of the padded unit; may reach beyond its last parameter.
   ElementRange shard(int rank) const { return {rank * shard_elements_, (rank + 1) * shard_elements_}; }
-  /// What lies between and after the parameters: always zero, in parameters and gradients.
+  /// The padding between and after the parameters: always zero, in parameters and gradients.
   const std::vector<ElementRange>& gaps() const { return gaps_; }
   /// Elements with and without weight decay, as runs that cover the shard and count from its begin; gaps belong to the
   /// run before them.

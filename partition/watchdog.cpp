@@ -15,6 +15,7 @@
 #include <string_view>
 
 #include "lib/base/check.hpp"
+#include "lib/base/process_state.hpp"
 #include "partition/deadline.hpp"
 
 namespace plumb {
@@ -22,14 +23,14 @@ namespace plumb {
 namespace {
 
 constexpr std::chrono::milliseconds kLookEvery{500};
-constexpr double kSuspendedSeconds = 3;  // a thread that looks this much later than it meant to was stopped
-constexpr double kSilentSeconds = 1.5;   // so long without a look, and a rank counts as stopped
-constexpr std::chrono::milliseconds kTimeForOthersToSpeak{800};
+constexpr double kSuspendedSeconds = 3;  // a thread that looks this late was stopped
+constexpr double kSilentSeconds = 1.5;   // without a look: the rank counts as stopped
+constexpr std::chrono::milliseconds kTimeForOtherReports{800};
 constexpr int kMaxFrames = 48;
 
 double seconds_since(int64_t since_ns) { return static_cast<double>(steady_now_ns() - since_ns) * 1e-9; }
 
-/// Straight to the descriptor: whoever hangs may hold the lock of the log.
+/// Directly to the descriptor: the thread that hangs may hold the lock of the log.
 void write_error(std::string_view text) {
   while (!text.empty()) {
     const ssize_t n = ::write(STDERR_FILENO, text.data(), text.size());
@@ -67,7 +68,7 @@ Watchdog::Watchdog(const Communicator& comm, double limit_seconds)
       world_(comm.mpi()),
       main_thread_(::pthread_self()) {
   if (limit_seconds <= 0 || comm.size() == 1) return;
-  limit_deadlines(limit_seconds);  // so that what comes after the watchdog has the same limit
+  process_state().run_limit_seconds = limit_seconds;  // for the Deadline of what comes after the watchdog
   const int me = comm.local_index(rank_);
   constexpr auto kPage = MPI_Aint{4096};
   const auto bytes = static_cast<MPI_Aint>(sizeof(NodeBoard)) + num_ranks_ * MPI_Aint{sizeof(ProcessProgress)} + kPage;
@@ -97,7 +98,7 @@ Watchdog::Watchdog(const Communicator& comm, double limit_seconds)
 Watchdog::~Watchdog() {
   if (!board_) return;
   const bool is_in_order = std::uncaught_exceptions() == 0;
-  if (is_in_order) {  // whoever does not come this far is still watched
+  if (is_in_order) {  // a rank that does not get here is still watched
     const WatchedOperation operation("the end of the run");
     MPI_Barrier(world_);
   }
@@ -154,12 +155,12 @@ bool Watchdog::is_behind() const {
   return false;
 }
 
-std::string Watchdog::describe_who_is_behind() const {
+std::string Watchdog::describe_ranks_behind() const {
   const auto begun = [&](int i) { return progress_of(i).num_collectives.load(); };
   const auto silent_seconds = [&](int i) { return seconds_since(progress_of(i).alive_ns.load()); };
   const auto is_silent = [&](int i) { return silent_seconds(i) > kSilentSeconds; };
   uint64_t most = 0, fewest = UINT64_MAX;
-  bool is_one_silent = false;  // then the others that are behind wait for it
+  bool is_one_silent = false;  // if so, the others that are behind wait for it
   for (int i = 0; i < num_ranks_; ++i) {
     most = std::max(most, begun(i));
     fewest = std::min(fewest, begun(i));
@@ -175,8 +176,8 @@ std::string Watchdog::describe_who_is_behind() const {
   }
   // with all of this node alive, one of them may be behind only because it waits for a rank elsewhere
   if (!text.empty()) return text + (spans_nodes_ && !is_one_silent ? ", or waits for one that is on another node" : "");
-  return spans_nodes_ ? "all ranks of this node are alike: the one behind is on another node"
-                      : "all ranks wait alike: for a file, or the network";
+  return spans_nodes_ ? "all ranks of this node are in the same collective: the one behind is on another node"
+                      : "all ranks are in the same collective: they wait for a file, or the network";
 }
 
 void Watchdog::end_job(const Operation& operation) {
@@ -187,19 +188,21 @@ void Watchdog::end_job(const Operation& operation) {
         "plumb: [rank {}] error: watchdog: waits for {} (collective {}) since {:.1f} s, over the limit of {} s "
         "(--watchdog_seconds); {}\n",
         rank_, describe(operation), operation.sequence, seconds_since(operation.since_ns), limit_seconds_,
-        describe_who_is_behind()));
+        describe_ranks_behind()));
     std::string last;
     for (const Operation& o : last_operations())
       last += fmt::format("{}  {} (collective {}, ended {:.1f} s ago, took {:.3f} s)\n", me, describe(o), o.sequence,
                           seconds_since(o.since_ns + o.duration_ns), static_cast<double>(o.duration_ns) * 1e-9);
     write_error(me + "its last operations:\n" + last);
   }
-  const bool has_to_say = is_first || is_behind();
-  if (has_to_say) {
+  const bool reports_stack = is_first || is_behind();
+  if (reports_stack) {
+    const std::string phases = describe_phases();
+    if (!phases.empty()) write_error(me + "phase: " + phases + "\n");
     write_error(me + (is_first ? "stack:\n" : "this rank is behind; stack:\n"));
     ::pthread_kill(main_thread_, stack_signal());
   }
-  std::this_thread::sleep_for(has_to_say ? kTimeForOthersToSpeak : kTimeForOthersToSpeak / 2);
+  std::this_thread::sleep_for(reports_stack ? kTimeForOtherReports : kTimeForOtherReports / 2);
   ::_exit(kExitHang);
 }
 

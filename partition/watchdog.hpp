@@ -1,9 +1,9 @@
-// Ends a job that hangs. Nothing else does: when one rank stops, the others wait for it in a collective for ever. A
-// thread per rank looks twice a second at what lib/base/activity.hpp publishes; once an operation has been under way
-// for longer than the limit, and no rank of the node has got anything done in that time, it says what this rank waits
-// for, where it stands, and which rank is behind, and ends the process with exit code 76, on which the launcher ends
-// the others. Clocks that somebody sets play no part, and a job that was suspended as a whole is not taken for one that
-// hangs.
+// Ends a job that hangs. Nothing else does: when one rank stops, the others wait for it in a collective forever. A
+// thread per rank looks twice a second at what lib/base/activity.hpp publishes. Once an operation has been under way
+// for longer than the limit, and no rank of the node has made progress in that time, it reports what this rank waits
+// for, its stack and the rank that has begun the fewest collectives, and ends the process with exit code 76, after
+// which the launcher ends the others. Setting the system's clock has no effect, and a job that was suspended as a whole
+// counts as alive.
 #pragma once
 
 #include <pthread.h>
@@ -20,9 +20,10 @@ namespace plumb {
 
 class Watchdog {
  public:
-  /// Collective. Watches the thread that calls this, the main one; with a limit of 0, or on a world of one, nothing.
+  /// Collective. Main thread only, which it watches; with a limit of 0, or on a world of one, it does nothing. The
+  /// limit also becomes process_state().run_limit_seconds.
   Watchdog(const Communicator& comm, double limit_seconds);
-  /// Collective, but where an exception flies.
+  /// Collective, except during an exception.
   ~Watchdog();
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
@@ -34,7 +35,7 @@ class Watchdog {
   /// The progress of all ranks of the node together.
   uint64_t num_operations_of_node() const;
   [[noreturn]] void end_job(const Operation& operation);
-  std::string describe_who_is_behind() const;
+  std::string describe_ranks_behind() const;
   bool is_behind() const;
   ProcessProgress& progress_of(int local_index) const;
 

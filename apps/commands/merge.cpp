@@ -169,15 +169,14 @@ int merge(const Communicator& comm, const MergeOptions& o) {
   const MicroBatch probe = find_probe(comm, o, models.config);
   const ExistingDirectory existing = o.overwrite_output_dir ? ExistingDirectory::kReplace : ExistingDirectory::kRefuse;
   const bool quantizes = o.quantize != "none";
-  std::string output = o.output_dir;
-  while (output.size() > 1 && output.ends_with('/')) output.pop_back();
-  // what is quantized again is written whole before, beside the place of the result
-  const std::string merged_directory = quantizes ? output + ".tmp-merged" : output;
-  if (quantizes)
-    comm.run_on_rank0([&] {
-      abandon_export(merged_directory);
-      abandon_export(begin_export(output, existing));  // refuses now what commit would refuse
-    });
+  // a model that is then quantized is first written whole beside the result, which rank 0 removes at the end
+  std::optional<AtomicDirectory> unquantized;
+  const std::string merged_directory = comm.from_rank0([&] {
+    if (!quantizes) return o.output_dir;
+    const AtomicDirectory refused_early(o.output_dir, existing);
+    unquantized.emplace(refused_early.path() + ".merged");
+    return unquantized->temporary_path() + "/model";
+  });
   const LargestDelta largest = write_merged(comm, models, o, merged_directory, existing);
 
   ordered_json line = {{"adapter", o.adapter}, {"max_abs_delta", largest}};
@@ -189,11 +188,10 @@ int merge(const Communicator& comm, const MergeOptions& o) {
   if (quantizes) {
     std::optional<HfModel> quantized;
     comm.run_agreed([&] { quantized.emplace(merged_directory, HfModelOptions{.quantizes = true}); });
-    export_quantized(comm, *quantized, output, existing);
+    export_quantized(comm, *quantized, o.output_dir, existing);
     comm.run_on_rank0([&] {
       line["quantizing"] = describe(
           compare_models(models.config, probe, reader_of(*models.merged), reader_of(*quantized)), models.config);
-      abandon_export(merged_directory);
     });
   }
   if (comm.rank() == 0) fmt::print("{}\n", line.dump());

@@ -1,6 +1,5 @@
 // plumb score: the rows of files with their rewards, as JSON Lines in the order of the rows, on any number of ranks.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <cstdio>
 #include <filesystem>
@@ -15,6 +14,7 @@
 #include "apps/options/prepare_options.hpp"
 #include "apps/run/run_on_ranks.hpp"
 #include "io/dataset/prepare.hpp"
+#include "io/file/atomic_file.hpp"
 #include "io/file/file.hpp"
 #include "io/records/record_file.hpp"
 #include "lib/base/check.hpp"
@@ -38,37 +38,34 @@ struct ScoreOptions {
 class LineWriter {
  public:
   /// "": standard output. Throws InputOutputError.
-  explicit LineWriter(const std::string& path) : path_(path) {
+  explicit LineWriter(const std::string& path) {
     if (path.empty()) return;
     if (std::filesystem::exists(path) && !is_regular_file(path))  // a rename would replace a device
       throw_error<InputOutputError>("{}: expected a file to write, got something else", path);
-    temporary_ = fmt::format("{}.tmp-{}", path, ::getpid());
-    file_ = std::fopen(temporary_.c_str(), "we");
+    name_.emplace(path);
+    file_ = std::fopen(name_->temporary_path().c_str(), "we");
     if (!file_) throw_errno(path, "create");
   }
   ~LineWriter() {
-    if (temporary_.empty()) return;
-    if (file_) std::fclose(file_);
-    ::unlink(temporary_.c_str());
+    if (name_ && file_) std::fclose(file_);
   }
   LineWriter(const LineWriter&) = delete;
   LineWriter& operator=(const LineWriter&) = delete;
 
   void write(std::string_view line) {
-    if (std::fwrite(line.data(), 1, line.size(), file_) != line.size()) throw_errno(name(), "write");
+    if (std::fwrite(line.data(), 1, line.size(), file_) != line.size()) throw_errno(path(), "write");
   }
   void publish() {
-    if (std::fflush(file_) != 0) throw_errno(name(), "write");
-    if (temporary_.empty()) return;
-    if (::fsync(::fileno(file_)) != 0 || std::fclose(std::exchange(file_, nullptr)) != 0) throw_errno(name(), "write");
-    rename_path(temporary_, path_);
-    temporary_.clear();
+    if (std::fflush(file_) != 0) throw_errno(path(), "write");
+    if (!name_) return;
+    if (std::fclose(std::exchange(file_, nullptr)) != 0) throw_errno(path(), "write");
+    name_->publish();
   }
 
  private:
-  std::string name() const { return path_.empty() ? "standard output" : path_; }
+  std::string path() const { return name_ ? name_->path() : "standard output"; }
 
-  std::string path_, temporary_;
+  std::optional<AtomicFile> name_;
   std::FILE* file_ = stdout;
 };
 

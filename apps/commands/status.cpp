@@ -14,7 +14,7 @@
 #include "io/run/lock.hpp"
 #include "io/run/status.hpp"
 #include "lib/base/check.hpp"
-#include "partition/memory_plan.hpp"
+#include "lib/base/text_format.hpp"
 
 namespace plumb {
 

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -80,25 +81,20 @@ void load_weights(const Communicator& comm, ShardedModel& model, const HfModel& 
 void export_by_all(const Communicator& comm, std::span<const ExportFile> files, const std::string& directory,
                    ExistingDirectory existing, const std::function<void(const std::string& temporary)>& write,
                    const std::function<void(const std::string& temporary)>& finish) {
-  std::string temporary;
-  try {
-    comm.run_on_rank0([&] {
-      temporary = begin_export(directory, existing);
-      create_export_files(files, temporary);
-    });
-    comm.broadcast(temporary);
-    comm.run_agreed([&] {
-      write(temporary);
-      sync_export_files(files, temporary);
-    });
-    comm.run_on_rank0([&] {
-      finish(temporary);
-      commit_export(temporary, directory, existing);
-    });
-  } catch (const AgreedError&) {
-    if (comm.rank() == 0 && !temporary.empty()) abandon_export(temporary);
-    throw;
-  }
+  std::optional<AtomicDirectory> exported;  // on rank 0
+  const std::string temporary = comm.from_rank0([&] {
+    exported.emplace(directory, existing);
+    create_export_files(files, exported->temporary_path());
+    return exported->temporary_path();
+  });
+  comm.run_agreed([&] {
+    write(temporary);
+    sync_export_files(files, temporary);
+  });
+  comm.run_on_rank0([&] {
+    finish(temporary);
+    exported->publish();
+  });
 }
 
 void export_model(const Communicator& comm, ShardedModel& model, const std::string& directory,

@@ -12,6 +12,7 @@
 #include "io/file/file.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/redact.hpp"
+#include "lib/base/text_format.hpp"
 
 namespace plumb {
 
@@ -93,8 +94,7 @@ std::vector<std::string> names_of(const OptionsDescription& description) {
 }
 
 void throw_unknown_option(const std::string& name, const std::vector<std::string>& known) {
-  const std::string nearest = nearest_name(name, known);
-  throw_error<UsageError>("unknown option --{}{}", name, nearest.empty() ? "" : "; did you mean --" + nearest + "?");
+  throw_error<UsageError>("unknown option --{}{}", name, did_you_mean(name, known, "--"));
 }
 
 void check_range(bool holds, std::string_view name, std::string_view expected, double got) {
@@ -103,9 +103,8 @@ void check_range(bool holds, std::string_view name, std::string_view expected, d
 
 void check_one_of(const std::string& value, const std::vector<std::string>& known, std::string_view name) {
   if (std::find(known.begin(), known.end(), value) != known.end()) return;
-  const std::string nearest = nearest_name(value, known);
   throw_error<UsageError>("--{} {}: expected one of {}{}", name, value, fmt::join(known, ", "),
-                          nearest.empty() ? "" : "; did you mean " + nearest + "?");
+                          did_you_mean(value, known));
 }
 
 void declare_threads(OptionsDescription& description, int& threads) {

@@ -9,6 +9,7 @@
 #include "io/file/file.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/redact.hpp"
+#include "lib/base/text_format.hpp"
 
 namespace plumb {
 
@@ -95,9 +96,8 @@ Stage parse_section(std::string_view line) {
     if (line.ends_with(']') && name == name_of(stage)) return stage;
     names.emplace_back(name_of(stage));
   }
-  const std::string nearest = nearest_name(name, names);
   throw_error<UsageError>("section {}: expected one of [sft], [reward], [dpo]{}", line,
-                          nearest.empty() ? "" : "; did you mean [" + nearest + "]?");
+                          did_you_mean(name, names, "[", "]"));
 }
 
 std::string render_setting(const Setting& setting) {

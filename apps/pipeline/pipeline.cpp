@@ -10,6 +10,7 @@
 #include "apps/pipeline/pipeline_state.hpp"
 #include "apps/run/control.hpp"
 #include "apps/train/stage.hpp"
+#include "io/file/atomic_file.hpp"
 #include "io/file/file.hpp"
 #include "io/report/report.hpp"
 #include "io/run/lock.hpp"

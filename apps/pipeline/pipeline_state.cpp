@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "apps/run/output_directory.hpp"
+#include "io/file/atomic_file.hpp"
 #include "io/file/file.hpp"
 #include "io/file/json_tolerant.hpp"
 #include "io/report/report.hpp"

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "io/dataset/content_hash.hpp"
+#include "io/file/atomic_file.hpp"
 #include "io/file/file.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "io/checkpoint/directory.hpp"
+#include "io/file/atomic_file.hpp"
 #include "io/file/file.hpp"
 #include "io/file/json_tolerant.hpp"
 #include "io/run/metrics_log.hpp"

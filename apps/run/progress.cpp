@@ -3,18 +3,11 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <cmath>
 #include <cstdio>
 
-#include "partition/memory_plan.hpp"
+#include "lib/base/text_format.hpp"
 
 namespace plumb {
-
-std::string render_duration(double seconds) {
-  const auto whole = static_cast<int64_t>(std::lround(std::max(0.0, seconds)));
-  if (whole >= 3600) return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
-  return fmt::format("{}:{:02}", whole / 60, whole % 60);
-}
 
 Progress::Progress() : is_terminal_(isatty(STDERR_FILENO) != 0) {}
 

@@ -19,9 +19,6 @@ struct ProgressState {
   int64_t memory_bytes = 0;  // proportional set of all ranks
 };
 
-/// "1:02:03" or "2:03"
-std::string render_duration(double seconds);
-
 class Progress {
  public:
   Progress();

@@ -7,6 +7,7 @@
 #include "lib/base/check.hpp"
 #include "lib/base/fault.hpp"
 #include "lib/base/log.hpp"
+#include "lib/base/process_state.hpp"
 #include "partition/deadline.hpp"
 
 namespace plumb {
@@ -24,16 +25,18 @@ static int ranks_per_node_in_environment() {
 
 int run_on_ranks(const std::function<int(const Communicator&)>& body) {
   int rank = rank_in_environment();
-  fault_point("start", 0, rank);
+  process_state().rank = rank;
+  fault_point("start", 0);
   MpiRuntime runtime;
   try {
     std::optional<Deadline> deadline(std::in_place, "the ranks to meet");
     const Communicator comm(ranks_per_node_in_environment());
     deadline.reset();
     rank = comm.rank();
+    process_state().rank = rank;
     set_log_rank(comm.rank(), comm.size());
     const int code = body(comm);
-    fault_point("end", 0, rank);
+    fault_point("end", 0);
     deadline.emplace("the ranks to part");
     return code;
   } catch (const StoppedRun& stop) {

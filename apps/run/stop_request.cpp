@@ -1,7 +1,6 @@
 #include "apps/run/stop_request.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <charconv>
 #include <chrono>
 #include <csignal>
@@ -9,6 +8,8 @@
 #include <ctime>
 
 #include "lib/base/check.hpp"
+#include "lib/base/clock.hpp"
+#include "lib/base/process_state.hpp"
 
 namespace plumb {
 
@@ -19,16 +20,9 @@ constexpr double kBatchMarginSeconds = 30;   // a batch system is stricter, and 
 constexpr double kSlowness = 1.5;            // how much slower than the slowest so far the next may be
 constexpr double kForgettingPerStep = 0.98;  // one slow step, the first say, does not count for ever
 
-std::atomic<int> first_signal = 0;
-static_assert(std::atomic<int>::is_always_lock_free, "a signal handler sets it");
-
 void note_signal(int signal) {
   int none = 0;
-  first_signal.compare_exchange_strong(none, signal);
-}
-
-double steady_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  process_state().stop_signal.compare_exchange_strong(none, signal);
 }
 
 const double kProgramStart = steady_seconds();
@@ -45,7 +39,7 @@ void stop_on_signals() {
 }
 
 std::string_view stop_signal() {
-  const int signal = first_signal.load();
+  const int signal = process_state().stop_signal.load();
   return signal == SIGUSR1 ? "SIGUSR1" : signal == SIGTERM ? "SIGTERM" : "";
 }
 

@@ -28,6 +28,7 @@
 #include "lib/base/check.hpp"
 #include "lib/base/fault.hpp"
 #include "lib/base/log.hpp"
+#include "lib/base/text_format.hpp"
 #include "partition/memory_plan.hpp"
 #include "partition/sharded_model.hpp"
 #include "partition/watchdog.hpp"

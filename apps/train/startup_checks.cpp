@@ -9,6 +9,7 @@
 
 #include "apps/models/model_setup.hpp"
 #include "apps/train/trainer.hpp"
+#include "io/file/atomic_file.hpp"
 #include "io/file/file.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"

@@ -9,11 +9,10 @@
 #include <utility>
 
 #include "io/checkpoint/directory.hpp"
-#include "io/file/atomic_directory.hpp"
 #include "io/file/file.hpp"
 #include "io/file/sha256.hpp"
+#include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
-#include "lib/base/fault.hpp"
 
 namespace plumb {
 
@@ -31,7 +30,7 @@ std::string sha256_of(const std::string& text) {
   return sum.hex_digest();
 }
 
-/// Bytes one after the other into a file, with a checksum of each block.
+/// Appends bytes to a file, with a checksum of each block.
 class BlockWriter {
  public:
   explicit BlockWriter(File& file) : file_(file), state_(XXH3_createState(), XXH3_freeState) { start_block(); }
@@ -71,7 +70,7 @@ std::vector<std::span<std::byte>> bytes_of(const TrainedShard& shard) {
   return arrays;
 }
 
-/// What this rank's file is made of.
+/// The pieces of this rank's file, in their order.
 std::vector<std::span<const std::byte>> stored_pieces(std::span<const CheckpointUnit> units,
                                                       std::span<const TrainedShard> shards, int rank) {
   std::vector<std::span<const std::byte>> pieces;
@@ -85,9 +84,8 @@ std::vector<std::span<const std::byte>> stored_pieces(std::span<const Checkpoint
   return pieces;
 }
 
-/// One piece after the other, on the device.
-CheckpointFile write_file(const std::string& path, std::span<const std::span<const std::byte>> pieces, int64_t step,
-                          int rank) {
+/// Writes one piece after the other and fsyncs the file.
+CheckpointFile write_file(const std::string& path, std::span<const std::span<const std::byte>> pieces, int64_t step) {
   int64_t num_bytes = 0;
   for (const std::span<const std::byte> piece : pieces) num_bytes += std::ssize(piece);
   File file = File::create(path);
@@ -95,10 +93,10 @@ CheckpointFile write_file(const std::string& path, std::span<const std::span<con
   BlockWriter writer(file);
   for (const std::span<const std::byte> piece : pieces) writer.append(piece);
   const CheckpointFile written = writer.finish();
-  fault_point("checkpoint-written", step, rank);
+  Phase phase("checkpoint-written", step);
   file.sync();
   file.close();
-  fault_point("checkpoint-synced", step, rank);
+  phase.next("checkpoint-synced");
   return written;
 }
 
@@ -112,7 +110,7 @@ std::vector<CheckpointFile> gather_files(const Communicator& comm, const Checkpo
   return files;
 }
 
-/// The text of manifest.json, which COMMIT vouches for.
+/// The text of manifest.json, verified by COMMIT.
 std::string read_committed_manifest(const std::string& path) {
   const std::string commit = join_path(path, kCommit), manifest = join_path(path, kManifest);
   if (!is_regular_file(commit)) throw_error<DataError>("{}: expected a file COMMIT, which comes last, got none", path);
@@ -147,7 +145,7 @@ void verify_files(const Communicator& comm, const Checkpoint& checkpoint) {
   }
 }
 
-/// Throws DataError where the units differ in more than in how they were cut.
+/// Throws DataError where the units differ in more than in how they were sharded.
 void check_same_units(const Checkpoint& checkpoint, std::vector<CheckpointUnit> wanted) {
   const std::vector<CheckpointUnit>& saved = checkpoint.manifest.units;
   for (size_t unit = 0; unit < std::min(wanted.size(), saved.size()); ++unit)
@@ -187,29 +185,25 @@ class ShardReader {
 CheckpointSave::CheckpointSave(const Communicator& comm, const std::string& directory, int64_t step,
                                nlohmann::ordered_json run, std::span<const TrainedShard> shards,
                                std::vector<std::byte>* buffer)
-    : comm_(comm), directory_(directory) {
+    : comm_(comm) {
   manifest_.step = step;
   manifest_.run = std::move(run);
   manifest_.units = describe_units(shards);
   int64_t total_bytes = checkpoint_file_bytes(manifest_.units, comm.rank());
   comm.sum({&total_bytes, 1});
   const std::vector<std::span<const std::byte>> pieces = stored_pieces(manifest_.units, shards, comm.rank());
-  try {
-    temporary_ = comm.from_rank0([&] {
-      temporary_ = begin_checkpoint(directory_, step, total_bytes);
-      fault_point("checkpoint-begun", step, 0);
-      return temporary_;
-    });
-    comm.run_agreed([&] {
-      if (buffer == nullptr) return;
-      buffer->clear();
-      buffer->reserve(checkpoint_file_bytes(manifest_.units, comm.rank()));
-      for (const std::span<const std::byte> piece : pieces) buffer->insert(buffer->end(), piece.begin(), piece.end());
-    });
-  } catch (const AgreedError&) {
-    abandon();
-    throw;
-  }
+  temporary_ = comm.from_rank0([&] {
+    directory_.emplace(join_path(directory, checkpoint_name(step)), ExistingDirectory::kReplaceAnything);
+    check_free_space(directory, total_bytes);
+    const Phase phase("checkpoint-begun", step);
+    return directory_->temporary_path();
+  });
+  comm.run_agreed([&] {
+    if (buffer == nullptr) return;
+    buffer->clear();
+    buffer->reserve(checkpoint_file_bytes(manifest_.units, comm.rank()));
+    for (const std::span<const std::byte> piece : pieces) buffer->insert(buffer->end(), piece.begin(), piece.end());
+  });
   if (buffer == nullptr) {
     write(pieces);
     return;
@@ -219,10 +213,9 @@ CheckpointSave::CheckpointSave(const Communicator& comm, const std::string& dire
 
 void CheckpointSave::write(std::span<const std::span<const std::byte>> pieces) {
   try {
-    file_ = write_file(join_path(temporary_, checkpoint_file_name(comm_.rank(), comm_.size())), pieces, step(),
-                       comm_.rank());
+    file_ = write_file(join_path(temporary_, checkpoint_file_name(comm_.rank(), comm_.size())), pieces, step());
   } catch (...) {
-    error_ = std::current_exception();  // which finish() makes known to all
+    error_ = std::current_exception();  // which finish() throws on all ranks
   }
   is_written_ = true;
 }
@@ -237,27 +230,17 @@ void CheckpointSave::finish() {
     comm_.run_on_rank0([&] {
       const std::string text = render_manifest(manifest_);
       write_new_file(join_path(temporary_, kManifest), text);
-      fault_point("checkpoint-described", step(), 0);
+      Phase phase("checkpoint-described", step());
       write_new_file(join_path(temporary_, kCommit), sha256_of(text) + "\n");
-      sync_directory(temporary_);
-      fault_point("checkpoint-committed", step(), 0);
-      publish_checkpoint(temporary_, directory_, step());
-      fault_point("checkpoint-renamed", step(), 0);
-      sync_directory(directory_);
+      phase.next("checkpoint-committed");
+      directory_->publish();
+      phase.next("checkpoint-renamed");
     });
   } catch (const AgreedError&) {
-    abandon();
+    directory_.reset();
     throw;
   }
-}
-
-void CheckpointSave::abandon() const {
-  if (comm_.rank() == 0 && !temporary_.empty()) abandon_export(temporary_);
-}
-
-void save_checkpoint(const Communicator& comm, const std::string& directory, int64_t step,
-                     const nlohmann::ordered_json& run, std::span<const TrainedShard> shards) {
-  CheckpointSave(comm, directory, step, run, shards, nullptr).finish();
+  directory_.reset();
 }
 
 Checkpoint open_checkpoint(const Communicator& comm, const std::string& path) {

@@ -28,7 +28,7 @@ std::optional<int64_t> step_of(std::string_view name) {
   return step;
 }
 
-/// In the directory; none where there is none.
+/// The names in a directory; none where there is no directory.
 std::vector<std::string> names_in(const std::string& directory) {
   std::vector<std::string> names;
   std::error_code error;
@@ -37,14 +37,6 @@ std::vector<std::string> names_in(const std::string& directory) {
   if (error && error != std::errc::no_such_file_or_directory)
     throw_error<InputOutputError>("{}: cannot list: {}", directory, error.message());
   return names;
-}
-
-/// Under a temporary name first, so that a removal that is cut short leaves no part of a checkpoint.
-void remove_checkpoint(const std::string& path) {
-  const std::string old = path + ".tmp-old";
-  abandon_export(old);
-  rename_path(path, old);
-  abandon_export(old);
 }
 
 }  // namespace
@@ -62,23 +54,12 @@ std::vector<CheckpointPlace> list_checkpoints(const std::string& directory) {
   return places;
 }
 
-std::string begin_checkpoint(const std::string& directory, int64_t step, int64_t num_bytes) {
-  std::string temporary = begin_export(join_path(directory, checkpoint_name(step) + ".new"));
+void check_free_space(const std::string& directory, int64_t num_bytes) {
   std::error_code error;
-  const fs::space_info disk = fs::space(temporary, error);
-  if (!error && disk.available < static_cast<uintmax_t>(num_bytes)) {
-    abandon_export(temporary);
+  const fs::space_info disk = fs::space(directory, error);
+  if (!error && disk.available < static_cast<uintmax_t>(num_bytes))
     throw_error<InputOutputError>("{}: expected {} bytes of free space for a checkpoint, got {}", directory, num_bytes,
                                   disk.available);
-  }
-  return temporary;
-}
-
-void publish_checkpoint(const std::string& temporary, const std::string& directory, int64_t step) {
-  const std::string path = join_path(directory, checkpoint_name(step));
-  if (is_directory(path) && exchange_paths(temporary, path)) return abandon_export(temporary);
-  if (is_directory(path)) remove_checkpoint(path);
-  rename_path(temporary, path);
 }
 
 void prune_checkpoints(const std::string& directory, int64_t step, int64_t limit,
@@ -89,18 +70,18 @@ void prune_checkpoints(const std::string& directory, int64_t step, int64_t limit
     if (num_kept < limit) {
       ++num_kept;
     } else if (std::find(kept_steps.begin(), kept_steps.end(), place.step) == kept_steps.end()) {
-      remove_checkpoint(place.path);
+      remove_atomically(place.path);
     }
   }
 }
 
 void remove_all_checkpoints(const std::string& directory) {
-  for (const CheckpointPlace& place : list_checkpoints(directory)) remove_checkpoint(place.path);
+  for (const CheckpointPlace& place : list_checkpoints(directory)) remove_atomically(place.path);
 }
 
 void remove_unfinished_checkpoints(const std::string& directory) {
   for (const std::string& name : names_in(directory))
-    if (name.starts_with(kPrefix)) abandon_export(join_path(directory, name));
+    if (name.starts_with(kPrefix)) remove_temporary(join_path(directory, name));
 }
 
 }  // namespace plumb

@@ -1,5 +1,5 @@
-// Where the elements of trained units lie in the files of a checkpoint. Each rank writes one file: for every unit the
-// elements that it owns, array after array: the master parameters, then those of both moments. Where an element lies
+// Where the elements of trained units are in the files of a checkpoint. Each rank writes one file: for every unit the
+// elements that it owns, array after array: the master parameters, then those of both moments. Where an element is
 // follows from the number of ranks that wrote, so any number of ranks finds what it needs; padding is not stored.
 #pragma once
 
@@ -37,7 +37,7 @@ std::vector<MomentPiece> arrays_of(const CheckpointUnit& unit);
 /// The elements of a unit that a rank wrote.
 ElementRange owned_range(const CheckpointUnit& unit, int rank);
 
-/// In the file of a rank; of array 0 of the unit behind the last one: the size of the file.
+/// In the file of a rank. For array 0 of the unit after the last one: the size of the file.
 int64_t array_offset(std::span<const CheckpointUnit> units, int rank, size_t unit, size_t array);
 inline int64_t checkpoint_file_bytes(std::span<const CheckpointUnit> units, int rank) {
   return array_offset(units, rank, units.size(), 0);
@@ -52,7 +52,7 @@ struct CheckpointPiece {
   int64_t num_bytes = 0;
 };
 
-/// Where the elements of a range lie, every one in every array once. The range begins at a multiple of kShardAlignment
+/// Where the elements of a range are, every one in every array once. The range begins at a multiple of kShardAlignment
 /// and ends at one or with the unit.
 std::vector<CheckpointPiece> pieces_of(std::span<const CheckpointUnit> units, size_t unit, ElementRange range);
 

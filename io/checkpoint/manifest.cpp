@@ -19,7 +19,7 @@ constexpr int64_t kMaxUnits = 1 << 14;
 constexpr int64_t kMaxUnitsOfRanks = 1 << 26;
 constexpr size_t kChecksumDigits = 32;
 
-/// Reads fields of objects that anybody may have written.
+/// Reads fields of untrusted objects.
 class FieldReader {
  public:
   explicit FieldReader(const std::string& path) : path_(path) {}

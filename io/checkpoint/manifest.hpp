@@ -1,5 +1,5 @@
-// manifest.json of a checkpoint: what it holds, where, and a checksum of every block of every file. COMMIT beside it
-// holds the SHA-256 of the manifest, so that whoever trusts COMMIT can trust every byte.
+// manifest.json of a checkpoint: its contents, their places, and a checksum of every block of every file. COMMIT beside
+// it holds the SHA-256 of the manifest, so that a reader who trusts COMMIT can trust every byte.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 namespace plumb {
 
-/// Of what a checksum covers; the last block of a file may be shorter.
+/// The size of a block, which one checksum covers; the last block of a file may be shorter.
 inline constexpr int64_t kCheckpointBlockBytes = int64_t{4} << 20;
 
 struct CheckpointFile {
@@ -21,7 +21,7 @@ struct CheckpointFile {
 
 struct CheckpointManifest {
   int64_t step = 0;            // that have been done
-  nlohmann::ordered_json run;  // what the program wants to know of the run again
+  nlohmann::ordered_json run;  // what the program needs to resume the run
   std::vector<CheckpointUnit> units;
   std::vector<CheckpointFile> files;  // by rank
 

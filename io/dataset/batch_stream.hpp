@@ -19,10 +19,10 @@
 
 namespace plumb {
 
-/// Behind what is there. The prompt that the two texts of a pair begin with is laid down once.
+/// Appends a row. The prompt that the two texts of a pair begin with is stored once.
 void append_rows(MicroBatch& batch, const TokenRows& rows);
 
-/// Rows laid end to end, in this order, with their reference log-probabilities where given. Without rows, a single
+/// Rows concatenated in this order, with their reference log-probabilities where given. Without rows, a single
 /// document of one untrained token, which weighs nothing.
 MicroBatch make_micro_batch(const Dataset& dataset, const std::vector<int64_t>& rows,
                             const ReferenceLogps* reference_logps = nullptr);
@@ -36,13 +36,13 @@ class BatchStream {
   /// Throws UsageError where the options leave no step.
   BatchStream(const Dataset& dataset, const SamplerOptions& options, int rank, int num_ranks, int64_t first_step = 0,
               int64_t end_step = kEndless, const ReferenceLogps* reference_logps = nullptr);
-  /// Stops reading, after the row that is under way.
+  /// Stops reading after the current row.
   ~BatchStream();
   BatchStream(const BatchStream&) = delete;
   BatchStream& operator=(const BatchStream&) = delete;
 
   /// This rank's accumulation_steps micro-batches of the next step; after the last of an epoch follows the next epoch.
-  /// Throws what reading threw, again whenever called. Not to be called at end_step.
+  /// Throws what reading threw, on every call. Must not be called at end_step.
   std::vector<MicroBatch> next();
 
   int64_t steps_per_epoch() const { return layout_.steps_per_epoch(); }

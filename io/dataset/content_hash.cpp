@@ -20,8 +20,8 @@ std::string hex(uint64_t value) { return fmt::format("{:016x}", value); }
 
 }  // namespace
 
-// Blocks are hashed by ranks in turn; the hash of a file is that of its blocks' hashes, so it does not depend on who
-// did which.
+// Blocks are hashed by ranks in turn; the hash of a file is that of its blocks' hashes, so it does not depend on the
+// number of ranks.
 nlohmann::json describe_files(const Communicator& comm, const std::vector<std::string>& paths) {
   // rank 0's, so that all ranks count the same blocks
   const std::vector<int64_t> sizes = comm.from_rank0([&] {
@@ -47,7 +47,7 @@ nlohmann::json describe_files(const Communicator& comm, const std::vector<std::s
       }
     }
   });
-  // every block has one rank that knows its hash; the others add zero
+  // one rank has the hash of a block, and the others add zero
   comm.sum(hashes);
   nlohmann::json files = nlohmann::json::array();
   for (size_t i = 0; i < paths.size(); ++i) {
@@ -68,7 +68,7 @@ std::string hash_of_files(const Communicator& comm, const std::vector<std::strin
 
 namespace {
 
-/// Collective: of a config file and all *.safetensors beside it.
+/// Collective: the hash of a config file and all *.safetensors beside it.
 std::string hash_of_weights(const Communicator& comm, const std::string& directory, const char* config_name) {
   // rank 0 alone looks at names: ranks might see a directory differently for a while
   const std::vector<std::string> names = comm.from_rank0([&] {

@@ -1,5 +1,5 @@
-// Hashes of files' contents, the work shared among the ranks: what prepared data and reference log-probabilities were
-// made from. Source: xxHash, XXH3.
+// Hashes of the contents of files, computed by all ranks together: they identify the inputs of prepared data and of
+// reference log-probabilities. Source: xxHash, XXH3.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -24,7 +24,7 @@ std::string hash_of_files(const Communicator& comm, const std::vector<std::strin
 /// every rank and for any number of them. Throws AgreedError.
 std::string model_hash(const Communicator& comm, const std::string& model_directory);
 
-/// Collective: the same of a PEFT adapter, adapter_config.json and its *.safetensors.
+/// Collective: the same for a PEFT adapter, adapter_config.json and its *.safetensors.
 std::string adapter_hash(const Communicator& comm, const std::string& adapter_directory);
 
 }  // namespace plumb

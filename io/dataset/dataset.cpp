@@ -56,7 +56,7 @@ const TokenShardReader& Dataset::reader_of(size_t shard) const {
   return open_shards_.front().reader;
 }
 
-void Dataset::use_packing(int64_t capacity_tokens) { packing_.emplace(*this, capacity_tokens); }
+void Dataset::use_packing(int64_t capacity_tokens) { packing_.emplace(directory_, index_, capacity_tokens); }
 
 int64_t Dataset::max_row_tokens() const {
   return packing_ ? packing_->max_row_tokens() : index_.statistics.max_row_tokens;
@@ -112,6 +112,15 @@ TokenRows Dataset::rows(int64_t begin, int64_t end) const {
 std::vector<int64_t> Dataset::examples_of_row(int64_t row) const {
   check(row >= 0 && row < num_rows(), "a row lies within the dataset");
   return packing_ ? packing_->examples_of_row(row) : std::vector<int64_t>{row};
+}
+
+void ensure_packing(const Communicator& comm, const Dataset& dataset, int64_t capacity_tokens) {
+  comm.run_on_rank0([&] {
+    if (capacity_tokens <= 0) throw_error<UsageError>("packing: expected room for a token, got {}", capacity_tokens);
+    if (has_packing(dataset.directory(), dataset.index(), capacity_tokens)) return;
+    write_packing(dataset.directory(), dataset.index(), capacity_tokens,
+                  dataset.example_tokens(0, dataset.num_examples()));
+  });
 }
 
 }  // namespace plumb

@@ -1,5 +1,5 @@
 // The rows of a prepared directory, by number. An example is what one kept row of the source files became, in their
-// order, whichever shards they are in; a row is one example or, with packing, several laid end to end. Reading takes
+// order, whichever shards they are in; a row is one example or, with packing, several concatenated. Reading takes
 // the memory of a row and of a chunk per open shard, however large the corpus is.
 #pragma once
 
@@ -13,12 +13,13 @@
 #include "io/dataset/dataset_index.hpp"
 #include "io/dataset/packing_file.hpp"
 #include "io/dataset/token_shard.hpp"
+#include "partition/communicator.hpp"
 
 namespace plumb {
 
 class Dataset {
  public:
-  /// Opens every shard once and checks sizes and offsets. Token ids must lie in [0, vocab_size); 0: any. Throws
+  /// Opens every shard once and checks sizes and offsets. Token ids must be in [0, vocab_size); 0: any. Throws
   /// InputOutputError, DataError.
   explicit Dataset(const std::string& directory, int64_t vocab_size = 0);
 
@@ -28,21 +29,20 @@ class Dataset {
   int64_t num_examples() const { return first_example_.back(); }
   int64_t num_rows() const { return packing_ ? packing_->num_rows() : num_examples(); }
 
-  /// From here on rows are packed, by the plan that ensure_packing() left. Throws InputOutputError, DataError.
+  /// From here on rows are packed, by the plan that ensure_packing() wrote. Throws InputOutputError, DataError.
   void use_packing(int64_t capacity_tokens);
-  bool is_packed() const { return packing_.has_value(); }
-  /// Of the longest row.
+  /// The length of the longest row.
   int64_t max_row_tokens() const;
-  /// Tokens over the room that all rows have: with packing its capacity, else the tokens of the longest row.
+  /// Tokens divided by the capacity of all rows: that of packing, else the tokens of the longest row.
   double fill_share() const;
 
-  /// Rows [begin, end) laid end to end, an entry per example, from any thread. Throws DataError where the file is
+  /// Rows [begin, end) concatenated, an entry per example, from any thread. Throws DataError where the file is
   /// damaged.
   TokenRows rows(int64_t begin, int64_t end) const;
   TokenRows row(int64_t row) const { return rows(row, row + 1); }
   /// The numbers of the examples of a row, ascending.
   std::vector<int64_t> examples_of_row(int64_t row) const;
-  /// As rows(), of examples, packed or not.
+  /// As rows(), but examples, packed or not.
   TokenRows examples(int64_t begin, int64_t end) const;
   /// The number of tokens of each example of [begin, end), all its documents together.
   std::vector<int64_t> example_tokens(int64_t begin, int64_t end) const;
@@ -54,7 +54,7 @@ class Dataset {
   };
   TokenShardReader open(size_t shard) const;
   const TokenShardReader& reader_of(size_t shard) const;
-  /// Calls read(reader, begin, end) with the parts of examples [begin, end) that lie in one shard, in order.
+  /// Calls read(reader, begin, end) with the parts of examples [begin, end) that are in one shard, in order.
   template <class Read>
   void for_each_part(int64_t begin, int64_t end, Read read) const;
 
@@ -67,5 +67,9 @@ class Dataset {
   mutable std::mutex mutex_;
   mutable std::deque<OpenShard> open_shards_;  // last used first
 };
+
+/// Collective: a packing plan of this capacity is beside the shards, written by rank 0 unless a valid one is there; a
+/// damaged one is written again. Throws AgreedError.
+void ensure_packing(const Communicator& comm, const Dataset& dataset, int64_t capacity_tokens);
 
 }  // namespace plumb

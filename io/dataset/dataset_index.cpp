@@ -4,6 +4,7 @@
 #include <set>
 
 #include "io/dataset/token_shard.hpp"
+#include "io/file/atomic_file.hpp"
 #include "io/file/file.hpp"
 #include "io/file/sha256.hpp"
 #include "lib/base/check.hpp"
@@ -67,7 +68,7 @@ RowTally tally_from_json(const Json& parent, const char* key, const std::string&
   return tally;
 }
 
-/// Names that lead nowhere else and that a terminal may print.
+/// Names without directories and control characters.
 bool is_plain_name(std::string_view name) {
   constexpr size_t kMaxNameBytes = 128;
   const bool is_plain = std::all_of(name.begin(), name.end(), [](char c) {
@@ -182,7 +183,7 @@ ShardEntry shard_entry_from_json(const Json& object, const std::string& where) {
 }
 
 std::string DatasetIndex::to_text() const {
-  // ordered, so that people find the totals before the list of shards
+  // ordered, so that readers find the totals before the list of shards
   nlohmann::ordered_json object = {{"format_version", kDatasetVersion}, {"kind", kind}, {"key", key}};
   object["made_from"] = made_from;
   object["statistics"] = to_json(statistics);

@@ -1,5 +1,5 @@
-// index.json of a directory of token shards: what it holds, how it came about and what became of every source row. It
-// is written last, so a directory that has one is complete.
+// index.json of a directory of token shards: its contents, its inputs, and how many source rows were kept, changed and
+// dropped. It is written last, so a directory that has one is complete.
 #pragma once
 
 #include <array>
@@ -13,7 +13,7 @@ namespace plumb {
 
 inline constexpr int64_t kDatasetVersion = 2;
 
-/// How many rows something happened to, and where the first of them stand: "train.csv:12".
+/// How many rows something happened to, and the places of the first of them: "train.csv:12".
 struct RowTally {
   static constexpr size_t kMaxPlaces = 20;
   int64_t num_rows = 0;
@@ -24,7 +24,7 @@ struct RowTally {
   bool operator==(const RowTally&) const = default;
 };
 
-/// What became of the rows of the source files. Tokens are those of kept rows, after truncation.
+/// Counts of the rows of the source files. Tokens are those of kept rows, after truncation.
 struct PrepareStatistics {
   static constexpr size_t kNumLengthBins = 40;
 
@@ -36,7 +36,7 @@ struct PrepareStatistics {
   RowTally dropped_identical_pair;
   RowTally dropped_prompt_too_long;
   RowTally dropped_pair_too_long;
-  RowTally duplicate_rows;  // kept, though one before it has the same texts
+  RowTally duplicate_rows;  // kept, though an earlier row has the same texts
   RowTally prompt_not_prefix;
   int64_t num_rows_truncated = 0;
   int64_t num_rows_ending_in_trained_eos = 0;  // of pairs: with both texts
@@ -46,7 +46,7 @@ struct PrepareStatistics {
   int64_t max_token_id = -1;
   std::array<int64_t, kNumLengthBins> length_histogram{};  // bin i: rows of [2^i, 2^(i + 1)) tokens
 
-  /// Adds those of the rows behind these.
+  /// Adds the counts of the rows that follow.
   void add(const PrepareStatistics& later);
   double share_ending_in_trained_eos() const;
   bool operator==(const PrepareStatistics&) const = default;
@@ -72,7 +72,7 @@ struct DatasetIndex {
   int64_t num_tokens() const { return statistics.num_tokens; }
 
   std::string to_text() const;
-  /// Throws DataError beginning with `where` on what to_text() cannot have written.
+  /// Throws DataError, beginning with `where`, where to_text() cannot have written this.
   static DatasetIndex from_text(std::string_view text, const std::string& where);
   bool operator==(const DatasetIndex&) const = default;
 };
@@ -84,12 +84,12 @@ ShardEntry shard_entry_from_json(const nlohmann::json& object, const std::string
 
 /// `directory`/index.json. Throws InputOutputError where there is none, DataError.
 DatasetIndex read_dataset_index(const std::string& directory);
-/// Replaces it atomically.
+/// Writes it, complete or not at all.
 void write_dataset_index(const std::string& directory, const DatasetIndex& index);
 
 /// Throws DataError unless all shards are there, with their sizes.
 void check_shard_sizes(const std::string& directory, const DatasetIndex& index);
-/// Reads all of a shard. Throws DataError where it is not what was written.
+/// Reads all of a shard. Throws DataError where its contents have changed.
 void check_shard_hash(const std::string& directory, const ShardEntry& shard);
 
 }  // namespace plumb

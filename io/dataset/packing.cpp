@@ -9,7 +9,7 @@
 namespace plumb {
 namespace {
 
-/// Longest first; of equal ones the lower number.
+/// Longest first; of equally long ones the lower number first.
 std::vector<int64_t> order_by_length(std::span<const int64_t> example_tokens) {
   std::vector<int64_t> order(example_tokens.size());
   std::iota(order.begin(), order.end(), 0);
@@ -57,7 +57,7 @@ PackingPlan pack_best_fit(std::span<const int64_t> example_tokens, int64_t capac
   check(capacity_tokens > 0, "a row has room for a token");
   std::vector<int64_t> row_of = assign_rows(example_tokens, capacity_tokens);
 
-  // rows renamed in the order of their first examples, and counted
+  // rows renumbered in the order of their first examples, and counted
   constexpr int64_t kUnnamed = -1;
   std::vector<int64_t> names(row_of.size(), kUnnamed);
   PackingPlan plan;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <span>
 
-#include "io/dataset/dataset.hpp"
 #include "io/dataset/packing.hpp"
 #include "io/file/atomic_hdf5_file.hpp"
 #include "io/file/file.hpp"
@@ -18,21 +17,21 @@ constexpr const char* kKind = "packing";
 constexpr int64_t kElementsPerChunk = 4 * 1024;
 constexpr int64_t kRowsPerPiece = kElementsPerChunk;
 
-std::string packing_path(const Dataset& dataset, int64_t capacity_tokens) {
-  return join_path(dataset.directory(), fmt::format("packing-{}.h5", capacity_tokens));
+std::string packing_path(const std::string& directory, int64_t capacity_tokens) {
+  return join_path(directory, fmt::format("packing-{}.h5", capacity_tokens));
 }
 
 void require(bool holds, const std::string& path, std::string_view expected) {
   if (!holds) throw_error<DataError>("{}: expected {}, got something else; is the file damaged?", path, expected);
 }
 
-Hdf5File open_packing(const Dataset& dataset, int64_t capacity_tokens) {
-  const std::string path = packing_path(dataset, capacity_tokens);
+Hdf5File open_packing(const std::string& directory, const DatasetIndex& index, int64_t capacity_tokens) {
+  const std::string path = packing_path(directory, capacity_tokens);
   Hdf5File file = Hdf5File::open_for_reading(path);
   require(file.integer_attribute("format_version") == kFormatVersion, path, "format version 1");
   require(file.text_attribute("kind") == kKind, path, "the kind packing");
   require(file.integer_attribute("capacity_tokens") == capacity_tokens, path, "the capacity of its name");
-  require(file.text_attribute("dataset_key") == dataset.index().key, path, "the key of the shards beside it");
+  require(file.text_attribute("dataset_key") == index.key, path, "the key of the shards beside it");
   return file;
 }
 
@@ -46,29 +45,17 @@ int64_t find_max_row_tokens(const PackingPlan& plan, std::span<const int64_t> ex
   return most;
 }
 
-/// Rank 0 only: a valid plan is there.
-bool has_packing(const Dataset& dataset, int64_t capacity_tokens) {
-  if (!is_regular_file(packing_path(dataset, capacity_tokens))) return false;
-  try {
-    PackingFile(dataset, capacity_tokens);
-    return true;
-  } catch (const DataError& error) {
-    log_warning("{}; packing the rows again", error.what());
-    return false;
-  }
-}
-
 }  // namespace
 
-PackingFile::PackingFile(const Dataset& dataset, int64_t capacity_tokens)
-    : file_(open_packing(dataset, capacity_tokens)),
+PackingFile::PackingFile(const std::string& directory, const DatasetIndex& index, int64_t capacity_tokens)
+    : file_(open_packing(directory, index, capacity_tokens)),
       capacity_tokens_(capacity_tokens),
       max_row_tokens_(file_.integer_attribute("max_row_tokens")),
-      num_examples_(dataset.num_examples()),
+      num_examples_(index.num_rows()),
       offsets_(file_.open_dataset<int64_t>("offsets")),
       examples_(file_.open_dataset<int64_t>("examples")) {
-  const int64_t num_tokens = dataset.index().num_tokens();
-  require(max_row_tokens_ > 0 && max_row_tokens_ <= num_tokens, file_.path(), "a longest row within the dataset");
+  require(max_row_tokens_ > 0 && max_row_tokens_ <= index.num_tokens(), file_.path(),
+          "a longest row within the dataset");
   check_all();
 }
 
@@ -118,18 +105,29 @@ void PackingFile::check_all() const {
 }
 
 std::vector<int64_t> PackingFile::examples_of_row(int64_t row) const {
-  check(row >= 0 && row < num_rows(), "a row lies within its plan");
+  check(row >= 0 && row < num_rows(), "a row is within its plan");
   return read_examples(read_offsets(row, row + 1), row);
 }
 
-void write_packing(const Dataset& dataset, int64_t capacity_tokens) {
-  const std::vector<int64_t> example_tokens = dataset.example_tokens(0, dataset.num_examples());
+bool has_packing(const std::string& directory, const DatasetIndex& index, int64_t capacity_tokens) {
+  if (!is_regular_file(packing_path(directory, capacity_tokens))) return false;
+  try {
+    PackingFile(directory, index, capacity_tokens);
+    return true;
+  } catch (const DataError& error) {
+    log_warning("{}; packing the rows again", error.what());
+    return false;
+  }
+}
+
+void write_packing(const std::string& directory, const DatasetIndex& index, int64_t capacity_tokens,
+                   std::span<const int64_t> example_tokens) {
   const PackingPlan plan = pack_best_fit(example_tokens, capacity_tokens);
-  Hdf5Draft draft(packing_path(dataset, capacity_tokens));
-  Hdf5File& file = draft.file();
+  AtomicHdf5File atomic_file(packing_path(directory, capacity_tokens));
+  Hdf5File& file = atomic_file.file();
   file.set_attribute("format_version", kFormatVersion);
   file.set_attribute("kind", kKind);
-  file.set_attribute("dataset_key", dataset.index().key);
+  file.set_attribute("dataset_key", index.key);
   file.set_attribute("capacity_tokens", capacity_tokens);
   file.set_attribute("max_row_tokens", find_max_row_tokens(plan, example_tokens));
   const auto write = [&](const char* name, const std::vector<int64_t>& values) {
@@ -139,14 +137,7 @@ void write_packing(const Dataset& dataset, int64_t capacity_tokens) {
   };
   write("offsets", plan.offsets);
   write("examples", plan.examples);
-  draft.publish();
-}
-
-void ensure_packing(const Communicator& comm, const Dataset& dataset, int64_t capacity_tokens) {
-  comm.run_on_rank0([&] {
-    if (capacity_tokens <= 0) throw_error<UsageError>("packing: expected room for a token, got {}", capacity_tokens);
-    if (!has_packing(dataset, capacity_tokens)) write_packing(dataset, capacity_tokens);
-  });
+  atomic_file.publish();
 }
 
 }  // namespace plumb

@@ -3,21 +3,20 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "io/dataset/dataset_index.hpp"
 #include "io/file/hdf5_file.hpp"
-#include "partition/communicator.hpp"
 
 namespace plumb {
 
-class Dataset;
-
 class PackingFile {
  public:
-  /// The plan of this capacity beside the shards of `dataset`. Reads all of it once, in pieces, and checks that it has
-  /// every example once. Throws InputOutputError where there is none, DataError.
-  PackingFile(const Dataset& dataset, int64_t capacity_tokens);
+  /// The plan of this capacity in the directory of the shards of `index`. Reads all of it once, in pieces, and checks
+  /// that it has every example once. Throws InputOutputError where there is none, DataError.
+  PackingFile(const std::string& directory, const DatasetIndex& index, int64_t capacity_tokens);
 
   int64_t num_rows() const { return offsets_.size() - 1; }
   int64_t capacity_tokens() const { return capacity_tokens_; }
@@ -39,12 +38,12 @@ class PackingFile {
   Hdf5Dataset examples_;
 };
 
-/// Rank 0 only: from the lengths of all examples, in memory of some words per example. Throws InputOutputError,
-/// DataError.
-void write_packing(const Dataset& dataset, int64_t capacity_tokens);
+/// Whether there is a valid plan; logs why a damaged one is none.
+bool has_packing(const std::string& directory, const DatasetIndex& index, int64_t capacity_tokens);
 
-/// Collective: the plan of this capacity lies beside the shards, written by rank 0 unless a valid one is
-/// there; a damaged one is made again. Throws AgreedError.
-void ensure_packing(const Communicator& comm, const Dataset& dataset, int64_t capacity_tokens);
+/// Writes the plan for examples of these lengths, complete or not at all, in memory of a few words per example. Throws
+/// InputOutputError.
+void write_packing(const std::string& directory, const DatasetIndex& index, int64_t capacity_tokens,
+                   std::span<const int64_t> example_tokens);
 
 }  // namespace plumb

@@ -3,9 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <csignal>
-#include <cstdlib>
 #include <filesystem>
 #include <optional>
 #include <span>
@@ -15,9 +12,13 @@
 #include "io/dataset/prepare_report.hpp"
 #include "io/dataset/prepare_shard.hpp"
 #include "io/dataset/token_shard.hpp"
+#include "io/file/atomic_directory.hpp"
+#include "io/file/atomic_file.hpp"
 #include "io/file/file.hpp"
+#include "io/file/host_name.hpp"
 #include "io/records/duplicate_rows.hpp"
 #include "io/records/record_file.hpp"
+#include "io/run/process_identity.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/json_fields.hpp"
 #include "lib/base/log.hpp"
@@ -63,44 +64,19 @@ std::optional<DatasetIndex> find_prepared(const std::string& target, const std::
   }
 }
 
-std::string host_name() {
-  char name[256] = {};
-  return ::gethostname(name, sizeof name - 1) == 0 ? name : "unknown";
-}
-
-/// The process that a name "<key>.tmp-<host>-<process>" belongs to, if it is one of this host; else 0.
-int owner_of_temporary(std::string_view name, const std::string& mark) {
-  const size_t at = name.find(mark);
-  if (at == std::string_view::npos || at != name.find_first_not_of("0123456789abcdef")) return 0;
-  return std::atoi(std::string(name.substr(at + mark.size())).c_str());
-}
-
-/// Rank 0 only: an empty directory beside `target`, after removing those that dead processes of this host left.
-std::string make_temporary(const std::string& target) {
-  const std::string parent = parent_path(target), mark = fmt::format(".tmp-{}-", host_name());
+/// Rank 0 only: removes what killed processes of this host left beside `target`, of any key.
+void remove_stale(const std::string& target) {
+  const std::string parent = parent_path(target);
   fs::create_directories(parent);
   std::vector<fs::path> stale;
   for (const fs::directory_entry& entry : fs::directory_iterator(parent)) {
-    const int owner = owner_of_temporary(entry.path().filename().string(), mark);
-    const bool is_dead = owner == ::getpid() || (owner > 0 && ::kill(owner, 0) != 0 && errno == ESRCH);
-    if (is_dead) stale.push_back(entry.path());
+    const std::optional<TemporaryName> name = parse_temporary_name(entry.path().filename().string());
+    if (!name || name->name.find_first_not_of("0123456789abcdef") != std::string::npos) continue;
+    // what has the number of this process, which has written nothing yet, is of an earlier one
+    const bool is_own = name->host == host_name() && name->process == ::getpid();
+    if (is_own || life_of(name->host, name->process) == Life::kDead) stale.push_back(entry.path());
   }
   for (const fs::path& path : stale) fs::remove_all(path);
-  const std::string temporary = fmt::format("{}{}{}", target, mark, ::getpid());
-  if (!fs::create_directory(temporary)) throw_error<InputOutputError>("{}: cannot create: it exists", temporary);
-  return temporary;
-}
-
-/// Rank 0 only: the directory takes its name, unless another run was faster and its dataset is as good.
-void publish(const std::string& temporary, const std::string& target, const std::string& key) {
-  sync_directory(temporary);
-  if (find_prepared(target, key)) {
-    fs::remove_all(temporary);
-    return;
-  }
-  fs::remove_all(target);
-  rename_path(temporary, target);
-  sync_directory(parent_path(target));
 }
 
 /// Collective: whether all shards still are what was written, by their hashes; ranks share the work.
@@ -127,7 +103,7 @@ std::string find_prepared_text(const Communicator& comm, const std::string& targ
   });
   if (text.empty()) return text;
   if (!is_intact(comm, target, DatasetIndex::from_text(text, target))) {
-    comm.run_on_rank0([&] { as_input_output([&] { fs::remove_all(target); }); });
+    comm.run_on_rank0([&] { remove_atomically(target); });
     return "";
   }
   if (comm.rank() == 0) log_info("prepare: {} holds these rows already", target);
@@ -207,19 +183,18 @@ DatasetIndex prepare_data(const Communicator& comm, const PrepareOptions& given,
   const std::string target = join_path(directory, key);
   std::string text = find_prepared_text(comm, target, key);
   if (text.empty()) {
-    const std::string temporary =
-        comm.from_rank0([&] { return as_input_output([&] { return make_temporary(target); }); });
-    try {
-      build(comm, options, inputs, temporary);
-      text = comm.from_rank0([&] {
-        as_input_output([&] { publish(temporary, target, key); });
-        return read_dataset_index(target).to_text();
-      });
-    } catch (...) {
-      std::error_code ignored;
-      if (comm.rank() == 0) fs::remove_all(temporary, ignored);
-      throw;
-    }
+    std::optional<AtomicDirectory> made;  // on rank 0
+    const std::string temporary = comm.from_rank0([&] {
+      as_input_output([&] { remove_stale(target); });
+      made.emplace(target, ExistingDirectory::kReplaceAnything);
+      return made->temporary_path();
+    });
+    build(comm, options, inputs, temporary);
+    text = comm.from_rank0([&] {
+      const bool was_other_faster = as_input_output([&] { return find_prepared(target, key).has_value(); });
+      if (!was_other_faster) made->publish();
+      return read_dataset_index(target).to_text();
+    });
   }
   DatasetIndex index = DatasetIndex::from_text(text, join_path(target, "index.json"));
   comm.run_agreed([&] {

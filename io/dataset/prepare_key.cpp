@@ -11,12 +11,12 @@
 namespace plumb {
 namespace {
 
-/// Goes up when the same files and options would give other tokens.
+/// Incremented when the same files and options would give other tokens.
 constexpr int64_t kPrepareVersion = 1;
 
-/// Those that rows of this use depend on.
+/// The options that rows of this use depend on.
 nlohmann::json describe_options(const PrepareOptions& options) {
-  check(options.use != RowUse::kAny, "what rows are for is known when they are prepared");
+  check(options.use != RowUse::kAny, "the use of rows is known when they are prepared");
   if (options.use == RowUse::kPreference) {
     const PairOptions& pair = options.pair;
     return {{"kind", kPairsKind},

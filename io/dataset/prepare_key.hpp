@@ -1,4 +1,4 @@
-// What a prepared dataset was made from, as JSON, and its hash: the name under which the dataset is found again.
+// The inputs of a prepared dataset, as JSON, and their hash: the name under which the dataset is found again.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -10,7 +10,7 @@
 namespace plumb {
 
 /// Collective: contents of data and tokenizer files by hash, the options, the format version; the same on every rank
-/// and for any number of them. Paths do not count, contents do; options.use is not kAny. Throws InputOutputError.
+/// and for any number of them. It depends on contents, not on paths; options.use is not kAny. Throws InputOutputError.
 nlohmann::json describe_inputs(const Communicator& comm, const PrepareOptions& options);
 
 /// 32 hexadecimal digits.

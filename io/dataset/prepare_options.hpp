@@ -1,4 +1,4 @@
-// What a dataset is prepared from: files, and how their rows are read and tokenized.
+// The inputs of prepare_data(): files, and how their rows are read and tokenized.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ struct PrepareOptions {
   std::vector<std::string> files;
   std::map<std::string, std::string> columns;  // role to column, over what the first row of a file says
   std::string template_name;                   // "": the model's own, or the default of the rows' shape
-  RowUse use = RowUse::kSft;                   // kAny: what the first row of the first file looks like
+  RowUse use = RowUse::kSft;                   // kAny: from the shape of the first row of the first file
   SftOptions sft = {};
   PairOptions pair = {};
   std::string model_directory;  // for the tokenizer

@@ -45,11 +45,11 @@ void report_rows(const DatasetIndex& index) {
            statistics.num_rows_read, rows, statistics.num_tokens, statistics.num_trained_tokens,
            statistics.num_rows_truncated, describe_dropped(statistics));
   if (statistics.duplicate_rows.num_rows > 0) {
-    log_warning("prepare: pairs say what others before them said; they are kept{}",
+    log_warning("prepare: pairs with the same texts as an earlier one; they are kept{}",
                 describe("rows", statistics.duplicate_rows));
   }
   if (statistics.prompt_not_prefix.num_rows > 0) {
-    log_warning("prepare: tokens join across the end of the prompt, so the mask is off by some{}",
+    log_warning("prepare: some tokens span the prompt/completion boundary; the loss mask is approximate there{}",
                 describe("rows", statistics.prompt_not_prefix));
   }
   const double share = statistics.share_ending_in_trained_eos();

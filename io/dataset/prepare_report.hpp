@@ -1,14 +1,14 @@
-// What became of the rows, in words.
+// The counts of an index (io/dataset/dataset_index.hpp) as messages.
 #pragma once
 
 #include "io/dataset/dataset_index.hpp"
 
 namespace plumb {
 
-/// Throws DataError that says why every row was dropped, if so.
+/// Throws DataError with the reasons if every row was dropped.
 void check_rows_kept(const PrepareStatistics& statistics);
 
-/// Logs what a person should know of the data. Rank 0 only.
+/// Rank 0 only: logs the counts, and warns of rows that may be a mistake.
 void report_rows(const DatasetIndex& index);
 
 }  // namespace plumb

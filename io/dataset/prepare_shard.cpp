@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <chrono>
 #include <functional>
 #include <optional>
 
@@ -11,6 +10,7 @@
 #include "io/file/sha256.hpp"
 #include "io/huggingface/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
+#include "lib/base/clock.hpp"
 #include "lib/base/log.hpp"
 #include "lib/base/redact.hpp"
 #include "lib/text/example.hpp"
@@ -20,20 +20,22 @@
 namespace plumb {
 namespace {
 
-/// Says every ten seconds how far this rank is.
+/// Logs every ten seconds how many rows of this rank are done.
 class Progress {
  public:
   explicit Progress(int64_t num_rows) : num_rows_(num_rows) {}
   void report(int64_t num_done) {
-    const auto now = std::chrono::steady_clock::now();
-    if (now < next_report_) return;
-    next_report_ = now + std::chrono::seconds(10);
+    const double now = steady_seconds();
+    if (now < next_report_seconds_) return;
+    next_report_seconds_ = now + kReportSeconds;
     log_info("prepare: {} of {} rows of this rank", num_done, num_rows_);
   }
 
  private:
+  static constexpr double kReportSeconds = 10;
+
   int64_t num_rows_;
-  std::chrono::steady_clock::time_point next_report_ = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  double next_report_seconds_ = steady_seconds() + kReportSeconds;
 };
 
 RowFormat format_of_file(const SourceFile& file, const PrepareOptions& options) {
@@ -76,7 +78,7 @@ void log_format(const SourceFile& file, const RowFormat& format) {
            unused.empty() ? "" : "; unused columns: " + unused);
 }
 
-/// Rows of one part on their way into its shard, and what became of them.
+/// Writes the rows of one part into its shard and counts them.
 class ShardFiller {
  public:
   ShardFiller(const Tokenizer& tokenizer, const PrepareOptions& options, TokenShardWriter& shard, ShardPart& part)

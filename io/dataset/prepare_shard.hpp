@@ -26,7 +26,7 @@ struct ShardPart {
   std::vector<RowFingerprint> prints;  // of the kept rows, if they are pairs
 };
 
-/// Pairs or rows to fine-tune on, as the first row of the first file says.
+/// Whether rows are pairs or rows to fine-tune on, by the shape of the first one.
 RowUse find_row_use(const SourceFile& file, const PrepareOptions& options);
 
 /// "train.csv:12" of a row of all files.

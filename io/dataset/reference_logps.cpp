@@ -20,7 +20,7 @@ constexpr const char* kArray = "logps";
 constexpr int64_t kElementsPerChunk = 1024;
 constexpr int64_t kValuesPerExample = 4;
 
-// they are sent and written as they lie in memory
+// they are sent and written as they are in memory
 static_assert(std::is_trivially_copyable_v<ExampleLogps> && sizeof(ExampleLogps) == 5 * 8);
 
 std::string logps_path(const Dataset& dataset, const std::string& model) {
@@ -55,7 +55,7 @@ std::vector<ExampleLogps> concatenate(const std::vector<std::vector<ExampleLogps
 class LogpsWriter {
  public:
   LogpsWriter(const Dataset& dataset, const std::string& model)
-      : draft_(logps_path(dataset, model)), logps_(create(dataset, model)) {}
+      : atomic_file_(logps_path(dataset, model)), logps_(create(dataset, model)) {}
 
   /// The next values.size() examples, in any order.
   void append(std::vector<ExampleLogps> values, int64_t num_examples) {
@@ -74,12 +74,12 @@ class LogpsWriter {
 
   void publish() {
     logps_.close();
-    draft_.publish();
+    atomic_file_.publish();
   }
 
  private:
   Hdf5Dataset create(const Dataset& dataset, const std::string& model) {
-    Hdf5File& file = draft_.file();
+    Hdf5File& file = atomic_file_.file();
     file.set_attribute("format_version", kFormatVersion);
     file.set_attribute("kind", kKind);
     file.set_attribute("dataset_key", dataset.index().key);
@@ -87,7 +87,7 @@ class LogpsWriter {
     return file.create_dataset<double>(kArray, {kElementsPerChunk, 0});
   }
 
-  Hdf5Draft draft_;
+  AtomicHdf5File atomic_file_;
   Hdf5Dataset logps_;
   int64_t num_written_ = 0;
 };
@@ -105,7 +105,7 @@ ReferenceLogps::ReferenceLogps(const Dataset& dataset, const std::string& model)
 }
 
 std::vector<SequenceLogps> ReferenceLogps::read(int64_t begin, int64_t end) const {
-  check(begin >= 0 && begin <= end && end <= num_examples_, "examples to read lie within the dataset");
+  check(begin >= 0 && begin <= end && end <= num_examples_, "examples to read are within the dataset");
   std::vector<double> numbers(kValuesPerExample * (end - begin));
   logps_.read(kValuesPerExample * begin, std::span(numbers));
   std::vector<SequenceLogps> logps;

@@ -23,7 +23,7 @@ struct ExampleLogps {
 
 class ReferenceLogps {
  public:
-  /// `model`: model_hash(), and in letters, digits and '-' what else the values depend on, such as the data type.
+  /// `model`: model_hash(), and in letters, digits and '-' all else that the values depend on, such as the data type.
   /// Throws InputOutputError where there are none, DataError.
   ReferenceLogps(const Dataset& dataset, const std::string& model);
 
@@ -42,8 +42,8 @@ class ReferenceLogps {
   Hdf5Dataset logps_;
 };
 
-/// Collective: whether these values are there and intact, by rank 0's reading of all of them; says why damaged ones are
-/// not. Throws AgreedError.
+/// Collective: whether these values are there and intact, as rank 0 finds by reading all of them; logs why damaged ones
+/// are not. Throws AgreedError.
 bool has_reference_logps(const Communicator& comm, const Dataset& dataset, const std::string& model);
 
 /// Collective: writes the values of all examples, of which each is among the `values` of exactly one rank, in any

@@ -15,7 +15,7 @@ struct SamplerOptions {
   int64_t accumulation_steps = 1;  // micro-batches of a rank in a step
 };
 
-/// Where steps lie in a dataset: fixed by its rows and the global batch, however many ranks share that.
+/// The steps of a dataset: fixed by its rows and the global batch, however many ranks share that.
 struct StepLayout {
   int64_t num_rows = 0;
   int64_t micro_batches_per_step = 1;  // of all ranks

@@ -1,7 +1,5 @@
 #include "io/dataset/token_shard.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 
@@ -11,7 +9,7 @@
 namespace plumb {
 namespace {
 
-// A chunk is what a checksum covers, so a row read at random costs at least one: a few rows long.
+// A checksum covers a chunk, so reading one row reads at least one chunk: a few rows long.
 constexpr int64_t kTokensPerChunk = 16 * 1024;
 constexpr int64_t kRowsPerChunk = 4 * 1024;
 constexpr int64_t kPendingTokens = 4 * kTokensPerChunk;
@@ -62,7 +60,7 @@ void TokenRows::add_pair(std::span<const int32_t> chosen, std::span<const int32_
   check(margin.has_value() == (margins.size() == row_ids.size()) || row_ids.empty(), "all pairs have a margin or none");
   documents_per_row = 2;
   for (const std::span<const int32_t> text : {chosen, rejected}) {
-    check(prompt_length >= 0 && prompt_length < std::ssize(text), "a text goes on behind its prompt");
+    check(prompt_length >= 0 && prompt_length < std::ssize(text), "a text continues after its prompt");
     tokens.insert(tokens.end(), text.begin(), text.end());
     loss_mask.insert(loss_mask.end(), prompt_length, 0);
     loss_mask.resize(tokens.size(), 1);
@@ -87,28 +85,23 @@ void TokenRows::append(const TokenRows& later) {
 }
 
 TokenShardWriter::TokenShardWriter(const std::string& path, const ShardFormat& format)
-    : path_(path),
-      format_(format),
-      temporary_path_(fmt::format("{}.tmp-{}", path, ::getpid())),
-      file_(Hdf5File::create(temporary_path_)),
-      tokens_(file_.create_dataset<int32_t>("tokens", {kTokensPerChunk, -1})),
-      loss_mask_(file_.create_dataset<uint8_t>("loss_mask", {kTokensPerChunk, 0})),
-      offsets_(create_row_array(file_, "offsets")),
-      row_id_(create_row_array(file_, "row_id")) {
-  file_.set_attribute("format_version", kTokenShardVersion);
-  file_.set_attribute("kind", format.kind);
+    : format_(format),
+      file_(path),
+      tokens_(file_.file().create_dataset<int32_t>("tokens", {kTokensPerChunk, -1})),
+      loss_mask_(file_.file().create_dataset<uint8_t>("loss_mask", {kTokensPerChunk, 0})),
+      offsets_(create_row_array(file_.file(), "offsets")),
+      row_id_(create_row_array(file_.file(), "row_id")) {
+  Hdf5File& file = file_.file();
+  file.set_attribute("format_version", kTokenShardVersion);
+  file.set_attribute("kind", format.kind);
   check(format.kind == kSftKind || format.kind == kPairsKind, "shards hold rows to fine-tune on, or pairs");
   if (format.kind == kPairsKind) {
-    file_.set_attribute("has_margins", int64_t{format.has_margins});
-    prompt_length_ = create_row_array(file_, "prompt_length");
+    file.set_attribute("has_margins", int64_t{format.has_margins});
+    prompt_length_ = create_row_array(file, "prompt_length");
   }
-  if (format.has_margins) margin_ = file_.create_dataset<double>("margin", {kRowsPerChunk, 0});
+  if (format.has_margins) margin_ = file.create_dataset<double>("margin", {kRowsPerChunk, 0});
   const int64_t zero = 0;
   offsets_.append(std::span(&zero, 1));
-}
-
-TokenShardWriter::~TokenShardWriter() {
-  if (!is_finished_) ::unlink(temporary_path_.c_str());
 }
 
 void TokenShardWriter::append(std::span<const int32_t> tokens, std::span<const uint8_t> loss_mask, int64_t row_id) {
@@ -149,11 +142,7 @@ void TokenShardWriter::finish() {
   for (std::optional<Hdf5Dataset>* dataset : {&prompt_length_, &margin_}) {
     if (*dataset) (*dataset)->close();
   }
-  file_.close();
-  File::open_for_writing(temporary_path_).sync();
-  rename_path(temporary_path_, path_);
-  is_finished_ = true;
-  sync_directory(parent_path(path_));
+  file_.publish();
 }
 
 TokenShardReader::TokenShardReader(const std::string& path, int64_t vocab_size)
@@ -269,7 +258,7 @@ TokenRows TokenShardReader::read(int64_t begin, int64_t end) const {
   return rows;
 }
 
-/// What pairs have beside documents, and what these must look like.
+/// Checks what pairs have besides their documents: prompt lengths, margins and loss masks.
 void TokenShardReader::read_pairs(int64_t begin, TokenRows& rows) const {
   rows.prompt_lengths.resize(rows.row_ids.size());
   prompt_length_->read(begin, std::span(rows.prompt_lengths));
@@ -292,7 +281,7 @@ void TokenShardReader::read_pairs(int64_t begin, TokenRows& rows) const {
     for (int64_t token = chosen; token < end; ++token) {
       const bool is_trained = token - (token < rejected ? chosen : rejected) >= prompt_length;
       if (rows.loss_mask[token] == uint8_t{is_trained}) continue;
-      throw_error<DataError>("{}: expected a loss_mask of what is behind the prompt, got another", where());
+      throw_error<DataError>("{}: expected a loss_mask of all tokens after the prompt, got another", where());
     }
     if (margin_ && !std::isfinite(rows.margins[i])) {
       throw_error<DataError>("{}: expected a finite margin, got {}", where(), rows.margins[i]);

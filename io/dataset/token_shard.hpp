@@ -1,4 +1,4 @@
-// Tokenized rows in one HDF5 file, documents laid end to end: `tokens` int32 (fill -1), `loss_mask` uint8, `offsets`
+// Tokenized rows in one HDF5 file, documents concatenated: `tokens` int32 (fill -1), `loss_mask` uint8, `offsets`
 // int64 [documents + 1] and `row_id` int64, the row's number in all source files one after another. A row of kind sft
 // is one document; of kind pairs two, the chosen and the rejected text, with their `prompt_length` int64 and, where the
 // data has one, a `margin` float64. One rank writes a shard, in memory that does not grow with it; any rank reads any
@@ -12,7 +12,7 @@
 #include <string_view>
 #include <vector>
 
-#include "io/file/hdf5_file.hpp"
+#include "io/file/atomic_hdf5_file.hpp"
 
 namespace plumb {
 
@@ -21,7 +21,7 @@ inline constexpr std::string_view kSftKind = "sft";
 
 inline constexpr std::string_view kPairsKind = "pairs";
 
-/// What a shard holds, the same in all shards of a dataset.
+/// The kind of rows in a shard, the same in all shards of a dataset.
 struct ShardFormat {
   std::string kind{kSftKind};
   bool has_margins = false;  // of pairs
@@ -30,11 +30,11 @@ struct ShardFormat {
   bool operator==(const ShardFormat&) const = default;
 };
 
-/// Rows laid end to end. Documents 2i and 2i + 1 of pairs are the chosen and the rejected text of row i.
+/// Rows, concatenated. Documents 2i and 2i + 1 of pairs are the chosen and the rejected text of row i.
 struct TokenRows {
   int64_t documents_per_row = 1;
   std::vector<int32_t> tokens;
-  std::vector<uint8_t> loss_mask;       // one per token, 1: trained; of pairs all that is behind the prompt
+  std::vector<uint8_t> loss_mask;       // one per token, 1: trained; for pairs all tokens after the prompt
   std::vector<int64_t> offsets{0};      // first token of each document, then the number of tokens
   std::vector<int64_t> row_ids;         // of each row
   std::vector<int64_t> prompt_lengths;  // of each pair: tokens that both texts begin with
@@ -44,10 +44,10 @@ struct TokenRows {
   int64_t num_documents() const { return static_cast<int64_t>(offsets.size()) - 1; }
   int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()); }
   void add(std::span<const int32_t> row_tokens, std::span<const uint8_t> row_mask, int64_t row_id);
-  /// Both texts begin with the prompt and go on behind it. All pairs have a margin, or none.
+  /// Both texts begin with the prompt and continue after it. All pairs have a margin, or none.
   void add_pair(std::span<const int32_t> chosen, std::span<const int32_t> rejected, int64_t prompt_length,
                 std::optional<double> margin, int64_t row_id);
-  /// Rows of the same kind behind these.
+  /// Appends rows of the same kind.
   void append(const TokenRows& later);
   void clear() { *this = TokenRows(); }
   bool operator==(const TokenRows&) const = default;
@@ -58,9 +58,6 @@ class TokenShardWriter {
  public:
   /// Throws InputOutputError.
   explicit TokenShardWriter(const std::string& path, const ShardFormat& format = {});
-  ~TokenShardWriter();
-  TokenShardWriter(const TokenShardWriter&) = delete;
-  TokenShardWriter& operator=(const TokenShardWriter&) = delete;
 
   /// A row has tokens, and `row_id` ascends from row to row. Throws InputOutputError.
   void append(std::span<const int32_t> tokens, std::span<const uint8_t> loss_mask, int64_t row_id);
@@ -68,7 +65,7 @@ class TokenShardWriter {
   void append_pair(std::span<const int32_t> chosen, std::span<const int32_t> rejected, int64_t prompt_length,
                    std::optional<double> margin, int64_t row_id);
 
-  /// The file takes its name when all of it is on the device. Throws InputOutputError.
+  /// Publishes the file; without it nothing remains. Throws InputOutputError.
   void finish();
 
   int64_t num_rows() const { return num_rows_; }
@@ -78,11 +75,8 @@ class TokenShardWriter {
   void count_row(int64_t row_id);
   void flush();
 
-  std::string path_;
   ShardFormat format_;
-  std::string temporary_path_;
-  bool is_finished_ = false;
-  Hdf5File file_;
+  AtomicHdf5File file_;
   Hdf5Dataset tokens_;
   Hdf5Dataset loss_mask_;
   Hdf5Dataset offsets_;
@@ -97,7 +91,7 @@ class TokenShardWriter {
 
 class TokenShardReader {
  public:
-  /// Checks what the file says of itself, and that its arrays belong together. Token ids must lie in [0, vocab_size);
+  /// Checks the format, and that the arrays belong together. Token ids must be in [0, vocab_size);
   /// 0: any. Throws InputOutputError, DataError.
   explicit TokenShardReader(const std::string& path, int64_t vocab_size = 0);
 
@@ -106,7 +100,7 @@ class TokenShardReader {
   int64_t num_tokens() const { return tokens_.size(); }
   const std::string& path() const { return file_.path(); }
 
-  /// Rows [begin, end). Throws DataError where a row is not what a writer wrote.
+  /// Rows [begin, end). Throws DataError where a row is damaged.
   TokenRows read(int64_t begin, int64_t end) const;
 
   /// The number of tokens of each row of [begin, end), all its documents together. Throws DataError.

@@ -1,15 +1,11 @@
 #include "io/file/atomic_directory.hpp"
 
-#include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <system_error>
 
+#include "io/file/atomic_file.hpp"
 #include "io/file/file.hpp"
 #include "lib/base/check.hpp"
 
@@ -18,8 +14,6 @@ namespace plumb {
 namespace fs = std::filesystem;
 
 namespace {
-
-constexpr const char* kTemporaryMark = ".tmp-";
 
 std::string without_trailing_slashes(std::string path) {
   while (path.size() > 1 && path.ends_with('/')) path.pop_back();
@@ -35,68 +29,65 @@ bool has_content(const std::string& directory) {
 void check_target(const std::string& directory, ExistingDirectory existing) {
   std::error_code error;
   if (!fs::exists(fs::symlink_status(directory, error))) return;
-  if (!is_directory(directory)) throw_error<UsageError>("{}: expected a directory to export to, got a file", directory);
-  if (!has_content(directory)) return;
+  if (!is_directory(directory)) throw_error<UsageError>("{}: expected a directory to write to, got a file", directory);
+  if (!has_content(directory) || existing == ExistingDirectory::kReplaceAnything) return;
   if (existing == ExistingDirectory::kRefuse)
-    throw_error<UsageError>("{}: expected a new or empty directory to export to, got one with files in it", directory);
-  // never remove what might be somebody's home
+    throw_error<UsageError>("{}: expected a new or empty directory to write to, got one with files in it", directory);
+  // the user may have named a directory by mistake
   if (!is_regular_file(join_path(directory, "config.json")) &&
       !is_regular_file(join_path(directory, "adapter_config.json")))
     throw_error<UsageError>(
         "{}: expected a model directory to replace, got files without config.json or adapter_config.json", directory);
 }
 
+void remove_all_quietly(const std::string& path) {
+  std::error_code ignored;
+  fs::remove_all(path, ignored);
+}
+
+/// Where a directory goes that is replaced or removed.
+std::string old_path_of(const std::string& directory) { return directory + ".tmp-old"; }
+
 }  // namespace
 
-std::string begin_export(const std::string& directory, ExistingDirectory existing) {
-  const std::string final_path = without_trailing_slashes(directory);
-  check_target(final_path, existing);
+AtomicDirectory::AtomicDirectory(const std::string& directory, ExistingDirectory existing)
+    : path_(without_trailing_slashes(directory)), temporary_path_(temporary_path_of(path_)), existing_(existing) {
+  check_target(path_, existing_);
   std::error_code error;
-  fs::create_directories(parent_path(final_path), error);
-  if (error) throw_error<InputOutputError>("{}: cannot create: {}", parent_path(final_path), error.message());
-  std::string temporary = final_path + kTemporaryMark + "XXXXXX";
-  if (::mkdtemp(temporary.data()) == nullptr) throw_errno(temporary, "create");
-  // mkdtemp grants only the owner; the model gets what mkdir would have given it
-  const mode_t mask = ::umask(0);
-  ::umask(mask);
-  if (::chmod(temporary.c_str(), 0777 & ~mask) != 0) throw_errno(temporary, "set the permissions");
-  return temporary;
+  fs::create_directories(parent_path(path_), error);
+  if (error) throw_error<InputOutputError>("{}: cannot create: {}", parent_path(path_), error.message());
+  remove_all_quietly(temporary_path_);  // of a killed process of the same number
+  if (::mkdir(temporary_path_.c_str(), 0777) != 0) throw_errno(temporary_path_, "create");
 }
 
-void commit_export(const std::string& temporary, const std::string& directory, ExistingDirectory existing) {
-  const std::string final_path = without_trailing_slashes(directory);
-  check_target(final_path, existing);
-  const std::string parent = parent_path(final_path);
-  if (!has_content(final_path)) {
-    rename_path(temporary, final_path);
-    sync_directory(parent);
-    return;
+AtomicDirectory::~AtomicDirectory() { remove_all_quietly(temporary_path_); }
+
+void AtomicDirectory::publish() {
+  check_target(path_, existing_);
+  sync_directory(temporary_path_);
+  if (!has_content(path_)) {
+    rename_path(temporary_path_, path_);
+  } else if (!exchange_paths(temporary_path_, path_)) {
+    remove_all_quietly(old_path_of(path_));
+    rename_path(path_, old_path_of(path_));
+    rename_path(temporary_path_, path_);
   }
-  std::string old = temporary;
-  if (!exchange_paths(temporary, final_path)) {
-    old = temporary + "-old";
-    rename_path(final_path, old);
-    rename_path(temporary, final_path);
-  }
-  sync_directory(parent);
-  abandon_export(old);
+  sync_directory(parent_path(path_));
+  remove_all_quietly(temporary_path_);  // after an exchange, what was replaced
+  remove_all_quietly(old_path_of(path_));
 }
 
-void abandon_export(const std::string& temporary) noexcept {
-  const size_t slash = temporary.rfind('/');
-  const size_t mark = temporary.rfind(kTemporaryMark);
+void remove_atomically(const std::string& directory) {
+  const std::string old = old_path_of(without_trailing_slashes(directory));
+  remove_all_quietly(old);
+  rename_path(directory, old);
+  remove_all_quietly(old);
+}
+
+void remove_temporary(const std::string& path) noexcept {
+  const size_t slash = path.rfind('/'), mark = path.rfind(".tmp-");
   if (mark == std::string::npos || (slash != std::string::npos && mark < slash)) return;
-  std::error_code ignored;
-  fs::remove_all(temporary, ignored);
-}
-
-void remove_stale_exports(const std::string& directory) {
-  const std::string final_path = without_trailing_slashes(directory);
-  const std::string prefix = fs::path(final_path).filename().string() + kTemporaryMark;
-  std::error_code error;
-  for (fs::directory_iterator entry(parent_path(final_path), error), end; !error && entry != end;
-       entry.increment(error))
-    if (entry->path().filename().string().starts_with(prefix)) abandon_export(entry->path().string());
+  remove_all_quietly(path);
 }
 
 }  // namespace plumb

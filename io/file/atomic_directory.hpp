@@ -1,26 +1,46 @@
-// A directory that appears complete or not at all: filled under a temporary name beside the final one and renamed when
-// everything is on the device. A reader, or a crash, sees the old model or the new one.
+// A directory that appears complete or not at all: filled under a temporary name beside the final one, then renamed
+// into place. A reader, or a crash, sees the old directory or the new one. All functions here are for rank 0 only.
 #pragma once
 
 #include <string>
 
 namespace plumb {
 
-enum class ExistingDirectory { kRefuse, kReplace };
+/// The directories that publishing may replace, besides empty ones.
+enum class ExistingDirectory {
+  kRefuse,
+  kReplace,         // a model directory, by its config.json or adapter_config.json
+  kReplaceAnything  // what plumb itself keeps there
+};
 
-/// Rank 0 only: makes an empty directory beside `directory` and returns its path. Throws UsageError if `directory`
-/// exists and is not empty, unless it is a model directory and may be replaced.
-std::string begin_export(const std::string& directory, ExistingDirectory existing = ExistingDirectory::kRefuse);
+class AtomicDirectory {
+ public:
+  /// Makes an empty directory under the temporary name of `directory`, and its parents. Throws UsageError if
+  /// `directory` is something that may not be replaced, InputOutputError.
+  explicit AtomicDirectory(const std::string& directory, ExistingDirectory existing = ExistingDirectory::kRefuse);
+  /// Removes the temporary directory, unless it was published.
+  ~AtomicDirectory();
+  AtomicDirectory(const AtomicDirectory&) = delete;
+  AtomicDirectory& operator=(const AtomicDirectory&) = delete;
 
-/// Rank 0 only: the temporary directory takes the final name; a model that was there is removed afterward.
-void commit_export(const std::string& temporary, const std::string& directory,
-                   ExistingDirectory existing = ExistingDirectory::kRefuse);
+  /// Without slashes at the end.
+  const std::string& path() const { return path_; }
+  const std::string& temporary_path() const { return temporary_path_; }
 
-/// Rank 0 only: removes the temporary directory.
-void abandon_export(const std::string& temporary) noexcept;
+  /// Renames the directory into place, durable on return, and removes what it replaced. The files within must have been
+  /// fsynced. Throws as the constructor.
+  void publish();
 
-/// Rank 0 only: removes temporary directories that killed processes left beside `directory`. Only where no other
-/// process can be exporting to it.
-void remove_stale_exports(const std::string& directory);
+ private:
+  std::string path_;
+  std::string temporary_path_;
+  ExistingDirectory existing_;
+};
+
+/// Removes a directory so that a reader, or a crash, sees all of it or nothing. Throws InputOutputError.
+void remove_atomically(const std::string& directory);
+
+/// Removes a file or directory with a temporary name (io/file/atomic_file.hpp), and nothing else.
+void remove_temporary(const std::string& path) noexcept;
 
 }  // namespace plumb

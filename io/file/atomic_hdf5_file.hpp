@@ -1,29 +1,28 @@
-// An HDF5 file that takes its name only when all of it is on the device, for files that others may look for meanwhile.
+// An HDF5 file that appears complete or not at all (io/file/atomic_file.hpp).
 #pragma once
 
 #include <string>
 
+#include "io/file/atomic_file.hpp"
 #include "io/file/hdf5_file.hpp"
 
 namespace plumb {
 
-/// Lies under a temporary name beside `path`; without publish() nothing remains.
-class Hdf5Draft {
+/// Is written under a temporary name beside `path`; without publish() nothing remains.
+class AtomicHdf5File {
  public:
   /// Throws InputOutputError.
-  explicit Hdf5Draft(const std::string& path);
-  ~Hdf5Draft();
-  Hdf5Draft(const Hdf5Draft&) = delete;
-  Hdf5Draft& operator=(const Hdf5Draft&) = delete;
+  explicit AtomicHdf5File(const std::string& path) : name_(path), file_(Hdf5File::create(name_.temporary_path())) {}
 
   Hdf5File& file() { return file_; }
-  /// Takes the place of a file of this name; datasets must be closed before. Throws InputOutputError.
-  void publish();
+  /// Replaces a file of this name; datasets must have been closed. Throws InputOutputError.
+  void publish() {
+    file_.close();
+    name_.publish();
+  }
 
  private:
-  std::string path_;
-  std::string temporary_path_;
-  bool is_published_ = false;
+  AtomicFile name_;
   Hdf5File file_;
 };
 

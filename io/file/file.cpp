@@ -101,7 +101,7 @@ void File::reserve(int64_t size_bytes) const {
   if (retry_interrupted([&] { return ::ftruncate(descriptor_, size_bytes); }) != 0)
     throw_errno(path_, fmt::format("set the size to {} bytes", size_bytes));
   if (size_bytes == 0) return;
-  // asked first, as a reservation that fails half-way fills the disk for everybody until it is undone
+  // checked first: a reservation that fails half-way fills the disk for all until it is undone
   struct statvfs disk = {};
   const bool is_known = ::fstatvfs(descriptor_, &disk) == 0;
   const auto free_bytes = static_cast<double>(disk.f_bavail) * static_cast<double>(disk.f_frsize);
@@ -118,7 +118,7 @@ void File::reserve(int64_t size_bytes) const {
 
 void File::sync() const {
   const WatchedOperation watched("fsync of a file", OperationKind::kFile);
-  if (retry_interrupted([&] { return ::fsync(descriptor_); }) != 0) throw_errno(path_, "write to the device");
+  if (retry_interrupted([&] { return ::fsync(descriptor_); }) != 0) throw_errno(path_, "fsync");
 }
 
 void File::close() {
@@ -141,19 +141,6 @@ void write_new_file(const std::string& path, std::string_view content) {
   file.pwrite_exact(std::as_bytes(std::span(content)), 0);
   file.sync();
   file.close();
-}
-
-void write_file_atomically(const std::string& path, std::string_view content) {
-  const std::string temporary = fmt::format("{}.tmp-{}", path, ::getpid());
-  ::unlink(temporary.c_str());  // of a process that had this id and was killed
-  try {
-    write_new_file(temporary, content);
-    rename_path(temporary, path);
-  } catch (...) {
-    ::unlink(temporary.c_str());
-    throw;
-  }
-  sync_directory(parent_path(path));
 }
 
 void copy_file(const std::string& from, const std::string& to) {
@@ -179,7 +166,7 @@ void sync_directory(const std::string& path) {
   const int error = errno;
   ::close(descriptor);
   errno = error;
-  if (!is_synced) throw_errno(path, "write to the device");
+  if (!is_synced) throw_errno(path, "fsync");
 }
 
 void rename_path(const std::string& from, const std::string& to) {

@@ -1,5 +1,5 @@
-// Files by descriptor: exact reads and writes at an offset, whole small files, and publishing by rename. Offsets are
-// explicit everywhere, so that threads and ranks share a file without sharing a position.
+// Files by descriptor: exact reads and writes at an offset, whole small files, and names. Offsets are explicit
+// everywhere, so that threads and ranks share a file without sharing a position.
 // Source: POSIX pread(2), pwrite(2), fsync(2), rename(2).
 #pragma once
 
@@ -32,9 +32,9 @@ class File {
   void pwrite_exact(std::span<const std::byte> bytes, int64_t offset_bytes) const;
   /// Sets the size and takes the disk space for it, so that later writes within it cannot find the disk full.
   void reserve(int64_t size_bytes) const;
-  /// Returns after contents and size are on the device.
+  /// Returns after contents and size are durable.
   void sync() const;
-  /// Closes now; unlike the destructor, reports what a file system tells only then.
+  /// Closes now; unlike the destructor, throws the errors that a file system reports only then.
   void close();
 
   const std::string& path() const { return path_; }
@@ -53,11 +53,8 @@ class File {
 /// Throws DataError if the file is larger than `max_bytes`, without reading it.
 std::string read_text_file(const std::string& path, int64_t max_bytes);
 
-/// Creates a file, which must not exist, with this content on the device.
+/// Creates a file, which must not exist, with this content, fsynced.
 void write_new_file(const std::string& path, std::string_view content);
-
-/// Replaces or creates a file so that a reader, or a crash, sees the old content or the new one, never a part.
-void write_file_atomically(const std::string& path, std::string_view content);
 
 /// Copies a regular file to a path that must not exist.
 void copy_file(const std::string& from, const std::string& to);

@@ -39,7 +39,7 @@ class Turn {
   std::lock_guard<std::recursive_mutex> lock_;
 };
 
-/// What the library said about the last failed call, where it went wrong first.
+/// The library's message about the last failed call, of the innermost function.
 std::string last_error() {
   std::string text;
   const auto take_first = [](unsigned, const H5E_error2_t* error, void* to) -> herr_t {
@@ -49,7 +49,7 @@ std::string last_error() {
   };
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, take_first, &text);
   H5Eclear2(H5E_DEFAULT);
-  // the drivers put what the system said in the middle of times and addresses
+  // the drivers put the system's message between times and addresses
   constexpr std::string_view kMark = "error message = '";
   if (const size_t begin = text.find(kMark); begin != std::string::npos) {
     text.erase(0, begin + kMark.size());
@@ -85,12 +85,12 @@ int close_attribute(int64_t id) { return H5Aclose(id); }
 int close_dataset(int64_t id) { return H5Dclose(id); }
 int close_file(int64_t id) { return H5Fclose(id); }
 
-/// A file that is being written: failing is the system's doing.
+/// For a file that is being written: the system failed.
 void check_written(bool holds, std::string_view path, std::string_view name) {
   if (!holds) throw_error<InputOutputError>("{}: cannot write {}: {}", path, name, last_error());
 }
 
-/// A file that is being read: failing means that its bytes are not what they should be.
+/// For a file that is being read: its bytes are damaged.
 void check_read(bool holds, std::string_view path, std::string_view name) {
   if (!holds) throw_error<DataError>("{}: cannot read {}: {}; is the file damaged?", path, name, last_error());
 }
@@ -101,14 +101,14 @@ Hdf5Handle new_plist(hid_t kind) {
   return plist;
 }
 
-/// Files get their name when they are complete, so nobody needs a lock, which some network file systems lack.
+/// Files are published when they are complete, so no lock is needed, which some network file systems lack.
 Hdf5Handle file_access() {
   Hdf5Handle plist = new_plist(H5P_FILE_ACCESS);
 #if H5_VERSION_GE(1, 10, 7)
   H5Pset_file_locking(plist.id(), false, true);
 #endif
   H5Pset_fclose_degree(plist.id(), H5F_CLOSE_STRONG);
-  // from this format on all that the library keeps beside the data has a checksum
+  // since this format all metadata of the library has a checksum
   H5Pset_libver_bounds(plist.id(), H5F_LIBVER_V110, H5F_LIBVER_V110);
   return plist;
 }
@@ -224,7 +224,7 @@ void Hdf5Dataset::close() {
 
 Hdf5File Hdf5File::create(const std::string& path) {
   const Turn turn;
-  File::create(path).close();  // says why it cannot better than the library does
+  File::create(path).close();  // its errors are clearer than the library's
   const Hdf5Handle access = file_access();
   const Hdf5Handle settings = new_plist(H5P_FILE_CREATE);
   H5Pset_obj_track_times(settings.id(), false);  // equal contents give equal bytes

@@ -1,5 +1,5 @@
-// HDF5 files of growing arrays of one dimension, each chunk with a checksum: what token shards need of HDF5 and no
-// more. The only file that calls the HDF5 C API. Calls may come from any thread; they take turns. Source: the HDF5 1.10
+// HDF5 files of growing arrays of one dimension, each chunk with a checksum: the part of HDF5 that token shards need.
+// The only file that calls the HDF5 C API. Calls may come from any thread; they take turns. Source: the HDF5 1.10
 // reference manual.
 #pragma once
 
@@ -47,7 +47,7 @@ class Hdf5Dataset {
   int64_t size() const { return size_; }
   const std::string& name() const { return name_; }
 
-  /// Writes behind the last element. Throws InputOutputError.
+  /// Appends elements. Throws InputOutputError.
   template <class T>
   void append(std::span<const T> values) {
     append_raw(values.data(), static_cast<int64_t>(values.size()), hdf5_type_of<T>());
@@ -57,7 +57,7 @@ class Hdf5Dataset {
   void read(int64_t begin, std::span<T> values) const {
     read_raw(begin, values.data(), static_cast<int64_t>(values.size()), hdf5_type_of<T>());
   }
-  /// Unlike the destructor, reports what fails only now. Throws InputOutputError.
+  /// Unlike the destructor, throws errors that appear only now. Throws InputOutputError.
   void close();
 
  private:
@@ -92,7 +92,7 @@ class Hdf5File {
   Hdf5Dataset create_dataset(const std::string& name, const Hdf5Layout& layout) {
     return create_raw(name, hdf5_type_of<T>(), layout);
   }
-  /// Throws DataError unless it is a dataset such as create_dataset() makes, all of whose chunks lie in this file.
+  /// Throws DataError unless it is a dataset such as create_dataset() makes, all of whose chunks are in this file.
   template <class T>
   Hdf5Dataset open_dataset(const std::string& name) const {
     return open_raw(name, hdf5_type_of<T>());

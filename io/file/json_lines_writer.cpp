@@ -1,8 +1,5 @@
 #include "io/file/json_lines_writer.hpp"
 
-#include <unistd.h>
-
-#include <filesystem>
 #include <span>
 
 namespace plumb {
@@ -10,22 +7,9 @@ namespace {
 
 constexpr size_t kPieceBytes = 1 << 20;
 
-File create_anew(const std::string& path) {
-  std::error_code ignored;  // File::create says what is in the way
-  std::filesystem::remove(path, ignored);
-  return File::create(path);
-}
-
 }  // namespace
 
-JsonLinesWriter::JsonLinesWriter(const std::string& path)
-    : path_(path), temporary_path_(path + ".tmp-" + std::to_string(::getpid())), file_(create_anew(temporary_path_)) {}
-
-JsonLinesWriter::~JsonLinesWriter() {
-  if (is_finished_) return;
-  std::error_code ignored;
-  std::filesystem::remove(temporary_path_, ignored);
-}
+JsonLinesWriter::JsonLinesWriter(const std::string& path) : name_(path), file_(File::create(name_.temporary_path())) {}
 
 void JsonLinesWriter::append(const nlohmann::ordered_json& object) {
   pending_ += object.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
@@ -42,11 +26,8 @@ void JsonLinesWriter::flush() {
 
 void JsonLinesWriter::finish() {
   flush();
-  file_.sync();
   file_.close();
-  rename_path(temporary_path_, path_);
-  is_finished_ = true;
-  sync_directory(parent_path(path_));
+  name_.publish();
 }
 
 }  // namespace plumb

@@ -1,4 +1,4 @@
-// Reads from JSON that somebody else wrote and that may hold anything: what is not of the expected type is absent.
+// Reads from JSON that may hold anything: a value that is not of the expected type counts as absent.
 #pragma once
 
 #include <nlohmann/json.hpp>

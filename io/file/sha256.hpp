@@ -1,5 +1,5 @@
-// SHA-256 of bytes that arrive piece by piece: names what a file holds, in a form that `sha256sum` checks too.
-// Source: FIPS 180-4.
+// SHA-256 of bytes that arrive piece by piece: identifies the contents of a file, in a form that `sha256sum` also
+// checks. Source: FIPS 180-4.
 #pragma once
 
 #include <array>

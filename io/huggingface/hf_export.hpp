@@ -1,12 +1,12 @@
 // Writes a model as a Hugging Face directory from all ranks at once: the place of every byte is known before any is
 // written, so each rank writes its own ranges and no rank ever holds the whole model.
 //
-//   rank 0:   temporary = begin_export(directory); create_export_files(plan, temporary)
+//   rank 0:   AtomicDirectory exported(directory); create_export_files(plan, temporary)
 //   each:     write_unit_range(plan, temporary, unit, begin, end, values)...; sync_export_files(plan, temporary)
-//   rank 0:   finish_export(plan, temporary, config, source); commit_export(temporary, directory)
-//   on error: abandon_export(temporary)
+//   rank 0:   finish_export(plan, temporary, config, source); exported.publish()
 //
-// The caller puts barriers between these lines. All functions throw InputOutputError.
+// where temporary = exported.temporary_path(). The caller puts barriers between these lines. All functions throw
+// InputOutputError.
 #pragma once
 
 #include <cstdint>

@@ -12,6 +12,7 @@
 #include "io/huggingface/merged_weights.hpp"
 #include "io/huggingface/peft_adapter.hpp"
 #include "lib/base/check.hpp"
+#include "lib/base/text_format.hpp"
 #include "lib/model/config_json.hpp"
 #include "lib/model/initialize.hpp"
 

@@ -146,17 +146,13 @@ void write_random_model(const std::string& directory, const ModelConfig& config,
                         const NewTokenizer& tokenizer, ExistingDirectory existing) {
   const std::vector<UnitLayout> units = unit_layouts(config);
   const ExportPlan plan = plan_export(units, dtype);
-  const std::string temporary = begin_export(directory, existing);
-  try {
-    create_export_files(plan, temporary);
-    write_weights(plan, temporary, units, config.initializer_range, seed);
-    for (const TextFile& file : tokenizer.files) write_new_file(join_path(temporary, file.name), file.content);
-    finish_export(plan, temporary, config, "");
-    commit_export(temporary, directory, existing);
-  } catch (...) {
-    abandon_export(temporary);
-    throw;
-  }
+  AtomicDirectory model(directory, existing);
+  const std::string& temporary = model.temporary_path();
+  create_export_files(plan, temporary);
+  write_weights(plan, temporary, units, config.initializer_range, seed);
+  for (const TextFile& file : tokenizer.files) write_new_file(join_path(temporary, file.name), file.content);
+  finish_export(plan, temporary, config, "");
+  model.publish();
 }
 
 }  // namespace plumb

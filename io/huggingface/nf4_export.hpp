@@ -1,13 +1,12 @@
 // Writes a model directory whose NF4 matrices are stored as bitsandbytes and transformers store them, from all ranks at
 // once: one rank writes each tensor, to a place that is planned beforehand. Other tensors keep their dtype.
 //
-//   rank 0:   temporary = begin_export(directory); create_export_files(plan.files, temporary)
+//   rank 0:   AtomicDirectory exported(directory); create_export_files(plan.files, temporary)
 //   each:     write_nf4_parameter(plan, temporary, model, i) for its parameters;
 //             sync_export_files(plan.files, temporary)
-//   rank 0:   finish_nf4_export(plan, temporary, model); commit_export(temporary, directory)
-//   on error: abandon_export(temporary)
+//   rank 0:   finish_nf4_export(plan, temporary, model); exported.publish()
 //
-// The caller puts barriers between these lines.
+// where temporary = exported.temporary_path(). The caller puts barriers between these lines.
 // Source: bitsandbytes, functional.py, QuantState; transformers, BitsAndBytesConfig.
 #pragma once
 

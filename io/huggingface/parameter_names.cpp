@@ -1,10 +1,7 @@
 #include "io/huggingface/parameter_names.hpp"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
-#include <algorithm>
-#include <cstddef>
 #include <string_view>
 
 #include "lib/base/check.hpp"
@@ -12,8 +9,6 @@
 namespace plumb {
 
 namespace {
-
-constexpr size_t kMaxListed = 5;
 
 /// The names in transformers, for all four families; {} is the layer.
 std::string_view name_pattern(ParameterKind kind) {
@@ -66,14 +61,6 @@ std::string_view name_pattern(ParameterKind kind) {
 
 std::string hf_parameter_name(const Parameter& parameter) {
   return fmt::format(fmt::runtime(name_pattern(parameter.kind)), parameter.layer);
-}
-
-std::string list_some(const std::vector<std::string>& names) {
-  const size_t num_listed = std::min(names.size(), kMaxListed);
-  std::string text =
-      fmt::format("{}", fmt::join(names.begin(), names.begin() + static_cast<ptrdiff_t>(num_listed), ", "));
-  if (names.size() > num_listed) text += fmt::format(" and {} more", names.size() - num_listed);
-  return text;
 }
 
 }  // namespace plumb

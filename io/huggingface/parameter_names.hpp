@@ -3,7 +3,6 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
 #include "lib/model/parameters.hpp"
 
@@ -11,8 +10,5 @@ namespace plumb {
 
 /// "model.layers.3.self_attn.q_proj.weight"
 std::string hf_parameter_name(const Parameter& parameter);
-
-/// "a, b, c and 7 more"
-std::string list_some(const std::vector<std::string>& names);
 
 }  // namespace plumb

@@ -8,6 +8,7 @@
 #include "io/file/file.hpp"
 #include "io/huggingface/unit_pieces.hpp"
 #include "lib/base/check.hpp"
+#include "lib/base/text_format.hpp"
 
 namespace plumb {
 

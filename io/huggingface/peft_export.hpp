@@ -2,10 +2,12 @@
 // files are read back before they are renamed into place, so that a partial or empty adapter cannot appear.
 //
 //   all:      plan = plan_adapter_export(unit)
-//   rank 0:   temporary = begin_export(directory, ...); create_export_files(plan, temporary)
+//   rank 0:   AtomicDirectory exported(directory, ...); create_export_files(plan, temporary)
 //   each:     write_unit_range(plan, temporary, 0, begin, end, values); sync_export_files(plan, temporary)
 //             sums = adapter_checksums(unit, begin, end, values)     their sum over the ranks goes to rank 0
-//   rank 0:   finish_adapter_export(plan, temporary, config, unit, sums); commit_export(temporary, directory, ...)
+//   rank 0:   finish_adapter_export(plan, temporary, config, unit, sums); exported.publish()
+//
+// where temporary = exported.temporary_path().
 #pragma once
 
 #include <cstdint>

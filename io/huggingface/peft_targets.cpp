@@ -8,6 +8,7 @@
 #include "io/huggingface/module_pattern.hpp"
 #include "io/huggingface/parameter_names.hpp"
 #include "lib/base/check.hpp"
+#include "lib/base/text_format.hpp"
 
 namespace plumb {
 
@@ -96,9 +97,8 @@ void check_names_exist(const ModuleSelection& selection, const std::vector<std::
   for (const std::string& name : selection.names) {
     if (std::any_of(paths.begin(), paths.end(), [&](const auto& path) { return names_module(name, path); })) continue;
     const std::vector<std::string> known = linear_module_names();
-    const std::string nearest = nearest_name(name, known);
     throw_error<UsageError>("{}: {}: no such module; the model has {} (all-linear: all of them){}", key, name,
-                            fmt::join(known, ", "), nearest.empty() ? "" : "; did you mean " + nearest + "?");
+                            fmt::join(known, ", "), did_you_mean(name, known));
   }
 }
 

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "io/file/atomic_file.hpp"
 #include "io/file/file.hpp"
 #include "lib/base/check.hpp"
 

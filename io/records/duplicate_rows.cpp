@@ -6,7 +6,6 @@
 #include <array>
 #include <tuple>
 
-
 namespace plumb {
 
 RowFingerprint fingerprint_of(const PairText& pair, int64_t row) {

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <set>
 
+#include "io/file/atomic_file.hpp"
 #include "io/file/file.hpp"
 #include "io/report/parts.hpp"
 #include "io/report/stage.hpp"

@@ -9,7 +9,7 @@
 
 #include "io/report/svg_plot.hpp"
 #include "io/report/text.hpp"
-#include "partition/memory_plan.hpp"
+#include "lib/base/text_format.hpp"
 
 namespace plumb {
 namespace {

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <sstream>
 
+#include "io/file/atomic_file.hpp"
 #include "io/file/file.hpp"
 #include "io/file/json_tolerant.hpp"
 

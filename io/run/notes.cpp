@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "io/file/atomic_file.hpp"
 #include "io/file/file.hpp"
 #include "lib/base/log.hpp"
 

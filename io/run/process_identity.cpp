@@ -4,24 +4,20 @@
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <csignal>
 #include <cstdlib>
-#include <ctime>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "io/file/host_name.hpp"
 #include "io/file/json_tolerant.hpp"
+#include "lib/base/clock.hpp"
 
 namespace plumb {
 
 namespace {
-
-std::string host_name() {
-  std::array<char, 256> name = {};
-  ::gethostname(name.data(), name.size() - 1);
-  return name.data();
-}
 
 std::string machine_name() {
   std::string boot;
@@ -68,6 +64,12 @@ Life life_of(const ProcessIdentity& process, const ProcessIdentity& me) {
   return Life::kUnknown;
 }
 
+Life life_of(std::string_view host, int64_t pid) {
+  if (host != host_name()) return Life::kUnknown;
+  const bool is_dead = ::kill(static_cast<pid_t>(pid), 0) != 0 && errno == ESRCH;
+  return is_dead ? Life::kDead : Life::kAlive;
+}
+
 nlohmann::ordered_json to_json(const ProcessIdentity& process) {
   return {
       {"host", process.host}, {"machine", process.machine}, {"pid", process.pid},    {"started_ticks", process.started},
@@ -77,15 +79,6 @@ nlohmann::ordered_json to_json(const ProcessIdentity& process) {
 ProcessIdentity process_identity_from(const nlohmann::ordered_json& json) {
   return {get_text(json, "host"), get_text(json, "machine"),  get_count(json, "pid"), get_count(json, "started_ticks"),
           get_text(json, "job"),  get_count(json, "restart"), get_text(json, "since")};
-}
-
-std::string utc_now() {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts = {};
-  ::gmtime_r(&now, &parts);
-  std::array<char, 32> text = {};
-  std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &parts);
-  return text.data();
 }
 
 }  // namespace plumb

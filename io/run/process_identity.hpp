@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <string_view>
 
 namespace plumb {
 
@@ -26,12 +27,11 @@ enum class Life { kAlive, kDead, kUnknown };
 
 /// kUnknown if the process is on another machine. An earlier start of a job that was requeued is gone.
 Life life_of(const ProcessIdentity& process, const ProcessIdentity& me);
+/// By what a temporary name says of its process (io/file/atomic_file.hpp); kUnknown: on another host.
+Life life_of(std::string_view host, int64_t pid);
 
 nlohmann::ordered_json to_json(const ProcessIdentity& process);
 /// Fields that are missing or of another type stay empty.
 ProcessIdentity process_identity_from(const nlohmann::ordered_json& json);
-
-/// The current time: "2026-05-04T13:20:00Z".
-std::string utc_now();
 
 }  // namespace plumb

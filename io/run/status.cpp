@@ -3,6 +3,7 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
+#include "io/file/atomic_file.hpp"
 #include "io/file/file.hpp"
 #include "io/file/json_tolerant.hpp"
 #include "lib/base/activity.hpp"
@@ -33,10 +34,6 @@ nlohmann::ordered_json to_json(const RunStatus& s) {
           {"step_time", s.step_time},
           {"heartbeat", s.heartbeat},
           {"process", to_json(s.process)}};
-}
-
-double wall_seconds() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
 std::optional<RunStatus> read_run_status(const std::string& directory) {

@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "io/run/process_identity.hpp"
+#include "lib/base/clock.hpp"
 
 namespace plumb {
 
@@ -35,9 +36,6 @@ struct RunStatus {
 nlohmann::ordered_json to_json(const RunStatus& status);
 /// Returns nullopt if there is no such file. Throws DataError if it has other contents.
 std::optional<RunStatus> read_run_status(const std::string& directory);
-
-/// Seconds since 1970.
-double wall_seconds();
 
 class RunStatusWriter {
  public:

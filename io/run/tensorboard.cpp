@@ -4,11 +4,12 @@
 
 #include <array>
 #include <bit>
-#include <chrono>
 #include <limits>
 
 #include "io/file/file.hpp"
+#include "io/file/host_name.hpp"
 #include "lib/base/check.hpp"
+#include "lib/base/clock.hpp"
 
 namespace plumb {
 namespace {
@@ -58,10 +59,6 @@ std::string event_at(double wall_seconds) {
   std::string event(1, kEventWallTime);
   append_little_endian(event, std::bit_cast<uint64_t>(wall_seconds));
   return event;
-}
-
-double wall_seconds_now() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
 std::string tag_of(std::string_view key) {
@@ -115,15 +112,13 @@ std::string scalars_event(double wall_seconds, int64_t step, const nlohmann::ord
 }
 
 EventFile::EventFile(const std::string& directory) {
-  std::array<char, 256> host{};
-  if (::gethostname(host.data(), host.size() - 1) != 0) host[0] = '\0';
-  const double wall_seconds = wall_seconds_now();
-  path_ = join_path(directory, fmt::format("events.out.tfevents.{}.{}.{}", static_cast<int64_t>(wall_seconds),
-                                           host.data(), ::getpid()));
+  const double now = wall_seconds();
+  path_ = join_path(directory,
+                    fmt::format("events.out.tfevents.{}.{}.{}", static_cast<int64_t>(now), host_name(), ::getpid()));
   file_ = std::fopen(path_.c_str(), "ae");
   if (!file_) throw_errno(path_, "open");
   try {
-    append(version_event(wall_seconds));
+    append(version_event(now));
   } catch (...) {
     std::fclose(file_);
     throw;
@@ -133,7 +128,7 @@ EventFile::EventFile(const std::string& directory) {
 EventFile::~EventFile() { std::fclose(file_); }
 
 void EventFile::write(const nlohmann::ordered_json& metrics) {
-  append(scalars_event(wall_seconds_now(), metrics.value("step", int64_t{0}), metrics));
+  append(scalars_event(wall_seconds(), metrics.value("step", int64_t{0}), metrics));
 }
 
 void EventFile::append(const std::string& event) {

@@ -1,11 +1,10 @@
-// Errors of the whole program: one type per exit code (design: 2 usage, 65 data, 70 internal, 74 input/output, 75
-// transient). A message says what, where, expected, got, and a hint.
+// Errors of the whole program: one type per exit code, which the error itself knows. A message says what, where, what
+// was expected, what was found, and how to mend it.
 #pragma once
 
 #include <fmt/format.h>
 
 #include <source_location>
-#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -25,40 +24,52 @@ enum ExitCode : int {
   kExitStopped = 85,
 };
 
+/// An error that knows the exit code of a program that it ends.
+class Error : public std::runtime_error {
+ public:
+  Error(const std::string& message, int exit_code) : std::runtime_error(message), exit_code_(exit_code) {}
+  int code() const { return exit_code_; }
+
+ private:
+  int exit_code_;
+};
+
+template <ExitCode kCode>
+struct ErrorWithCode : Error {
+  explicit ErrorWithCode(const std::string& message) : Error(message, kCode) {}
+};
+
 /// Wrong option, configuration or combination of them.
-struct UsageError : std::runtime_error {
-  using std::runtime_error::runtime_error;
+struct UsageError : ErrorWithCode<kExitUsage> {
+  using ErrorWithCode::ErrorWithCode;
 };
 /// Bad contents of a file: the message names file, row or offset, what was expected and what was found.
-struct DataError : std::runtime_error {
-  using std::runtime_error::runtime_error;
+struct DataError : ErrorWithCode<kExitData> {
+  using ErrorWithCode::ErrorWithCode;
 };
 /// The operating system refused to read or write.
-struct InputOutputError : std::runtime_error {
-  using std::runtime_error::runtime_error;
+struct InputOutputError : ErrorWithCode<kExitInputOutput> {
+  using ErrorWithCode::ErrorWithCode;
 };
-/// A collective failed, or a peer did: the next start may have better luck.
-struct CommError : std::runtime_error {
-  using std::runtime_error::runtime_error;
+/// A collective failed, or a peer did: the same command may succeed when it is started again.
+struct CommError : ErrorWithCode<kExitTransient> {
+  using ErrorWithCode::ErrorWithCode;
 };
 /// A loss or norm that is not finite.
-struct NumericError : std::runtime_error {
-  using std::runtime_error::runtime_error;
+struct NumericError : ErrorWithCode<kExitInternal> {
+  using ErrorWithCode::ErrorWithCode;
 };
 
 /// throw_error<DataError>("{}: row {}: ...", file, row)
-template <class Error, class... Args>
+template <class ErrorType, class... Args>
 [[noreturn]] void throw_error(fmt::format_string<Args...> format, Args&&... args) {
-  throw Error(fmt::format(format, std::forward<Args>(args)...));
+  throw ErrorType(fmt::format(format, std::forward<Args>(args)...));
 }
 
-/// The exit code that belongs to an exception; unknown types are internal errors.
+/// The exit code of a program that this exception ends; types other than Error are internal errors.
 int exit_code(const std::exception& error);
 
 /// Invariant of plumb's own code; failing is a bug, reported with the place.
 void check(bool holds, std::string_view what, std::source_location where = std::source_location::current());
-
-/// The candidate closest to `word` by edit distance, for "did you mean"; empty if none is near.
-std::string nearest_name(std::string_view word, std::span<const std::string> candidates);
 
 }  // namespace plumb

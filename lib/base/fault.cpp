@@ -9,12 +9,14 @@
 #include <thread>
 
 #include "lib/base/check.hpp"
+#include "lib/base/clock.hpp"
+#include "lib/base/process_state.hpp"
 
 namespace plumb {
 
 namespace {
 
-/// "" where none is asked for.
+/// The action that PLUMB_FAULT asks for here; "" for none.
 std::string_view action_at(std::string_view point, int64_t step, int rank) {
   static const char* const kFault = std::getenv("PLUMB_FAULT");
   if (kFault == nullptr) return "";
@@ -28,22 +30,24 @@ std::string_view action_at(std::string_view point, int64_t step, int rank) {
   return fault.substr(here.size(), fault.find(';') - here.size());
 }
 
-double monotonic_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 }  // namespace
+
+bool is_fault_due(std::string_view point, int64_t step, std::string_view action) {
+  return is_fault_due(point, step, process_state().rank, action);
+}
 
 bool is_fault_due(std::string_view point, int64_t step, int rank, std::string_view action) {
   return action_at(point, step, rank) == action;
 }
 
+void fault_point(std::string_view point, int64_t step) { fault_point(point, step, process_state().rank); }
+
 void fault_point(std::string_view point, int64_t step, int rank) {
   const std::string_view action = action_at(point, step, rank);
   if (action.empty()) return;
-  // past the log and its lock, and whole: what comes next may be the end of the process
-  const std::string line = fmt::format("plumb: [rank {}] fault: {}:{}:{}:{} at {:.3f}\n", rank, point, step, rank,
-                                       action, monotonic_seconds());
+  // in one write that bypasses the log and its lock: the process may end next
+  const std::string line =
+      fmt::format("plumb: [rank {}] fault: {}:{}:{}:{} at {:.3f}\n", rank, point, step, rank, action, steady_seconds());
   if (::write(STDERR_FILENO, line.data(), line.size()) < 0) return;
   if (action == "kill") std::raise(SIGKILL);
   if (action == "stop") std::raise(SIGSTOP);
@@ -52,8 +56,8 @@ void fault_point(std::string_view point, int64_t step, int rank) {
   if (action == "term") std::raise(SIGTERM);
   if (action == "exit") std::exit(0);
   if (action == "wait") std::this_thread::sleep_for(std::chrono::minutes(1));
-  if (action == "error") throw_error<InputOutputError>("{}:{}:{}: a fault on purpose", point, step, rank);
-  if (action == "throw") throw_error<std::runtime_error>("{}:{}:{}: a fault on purpose", point, step, rank);
+  if (action == "error") throw_error<InputOutputError>("{}:{}:{}: an injected fault", point, step, rank);
+  if (action == "throw") throw_error<std::runtime_error>("{}:{}:{}: an injected fault", point, step, rank);
 }
 
 }  // namespace plumb

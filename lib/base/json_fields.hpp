@@ -1,4 +1,4 @@
-// Typed reads from parsed JSON whose errors say file, field, expected and got.
+// Typed reads from parsed JSON whose errors name file, field, expected and got.
 #pragma once
 
 #include <cstdint>

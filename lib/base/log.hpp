@@ -1,5 +1,5 @@
-// Lines for people on standard error, prefixed with the rank when there are several. spdlog behind four functions, so
-// that no other file knows the library.
+// Log lines on standard error, prefixed with the rank when there are several. These functions hide spdlog, so that no
+// other file depends on it.
 #pragma once
 
 #include <fmt/format.h>

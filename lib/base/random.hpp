@@ -31,7 +31,7 @@ inline uint64_t random_bits(uint64_t seed, uint64_t stream, uint64_t counter) {
   return uint64_t{words[0]} << 32 | words[1];
 }
 
-/// In [0, 1).
+/// Uniform in [0, 1).
 inline double random_uniform(uint64_t seed, uint64_t stream, uint64_t counter) {
   return static_cast<double>(random_bits(seed, stream, counter) >> 11) * 0x1.0p-53;
 }

@@ -28,7 +28,7 @@ struct Secret {
   size_t hidden_bytes = 0;
 };
 
-/// The value behind a `=`, with or without quotes.
+/// The value after a `=`, with or without quotes.
 Secret hidden_value(std::string_view text, size_t at) {
   const size_t quote_bytes = at < text.size() && (text[at] == '"' || text[at] == '\'') ? 1 : 0;
   return {1 + quote_bytes, word_bytes(text, at + quote_bytes)};
@@ -42,7 +42,7 @@ Secret find_in_url(std::string_view text, size_t at) {
   return end == std::string_view::npos ? Secret{} : Secret{kMark.size(), end - kMark.size()};
 }
 
-/// What starts at `at`: bytes to show, then bytes to hide; none where it is no secret.
+/// A secret that starts at `at`: bytes to show, then bytes to hide; none where there is none.
 Secret find_secret(std::string_view text, size_t at, bool is_in_url) {
   const std::string_view rest = text.substr(at);
   if (rest.starts_with("://")) return find_in_url(text, at);

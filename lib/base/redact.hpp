@@ -1,4 +1,4 @@
-// What may be a secret is left out of whatever plumb writes about itself: log lines, and the options in run.json,
+// Leaves possible secrets out of all that plumb writes about itself: log lines, and the options in run.json,
 // pipeline.json and checkpoints. Nothing ever prints the environment.
 #pragma once
 

@@ -1,4 +1,4 @@
-// JSON that somebody else wrote, read strictly: bounded depth and count, no key twice, nothing behind the value. The
+// JSON from elsewhere, read strictly: bounded depth and count, no key twice, nothing after the value. The
 // parser's own builder keeps the last of two equal keys and any depth, and it takes a NUL byte for the end. Source: RFC
 // 8259.
 #pragma once
@@ -16,9 +16,9 @@
 namespace plumb {
 
 inline constexpr size_t kMaxJsonDepth = 64;
-/// Of one text: a value may be two bytes long and takes up to a hundred of memory.
+/// The limit of one text: a value may be two bytes long and takes up to a hundred of memory.
 inline constexpr size_t kMaxJsonValues = 10'000'000;
-/// Of an object that keeps the order of its keys, as it searches all of them for each new one.
+/// The limit of an object that keeps the order of its keys, as it searches all of them for each new one.
 inline constexpr size_t kMaxOrderedJsonKeys = 4096;
 
 /// The reason inside a message of nlohmann-json, which repeats the token it stopped at in full.

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "lib/base/check.hpp"
+#include "lib/base/text_format.hpp"
 #include "lib/objective/preference_loss.hpp"
 
 namespace plumb {
@@ -43,9 +44,8 @@ Value value_named(std::string_view name, const Names<Value, kCount>& names, std:
     if (candidate == name) return value;
     candidates.emplace_back(candidate);
   }
-  const std::string nearest = nearest_name(name, candidates);
   throw_error<UsageError>("--{}: '{}' is none of {}{}", option, name, fmt::join(candidates, ", "),
-                          nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest));
+                          did_you_mean(name, candidates, "'", "'"));
 }
 
 template <class Value, size_t kCount>

@@ -5,6 +5,7 @@
 #include <ctime>
 
 #include "lib/base/check.hpp"
+#include "lib/base/text_format.hpp"
 #include "lib/jinja/template.hpp"
 #include "lib/text/named_templates.hpp"
 
@@ -24,9 +25,8 @@ ChatTemplate ChatTemplate::named(std::string_view name, std::string bos_token, s
     if (named.name == name)
       return ChatTemplate(std::make_shared<const Program>(Program{jinja::Template(named.source), std::move(bos_token),
                                                                   std::move(eos_token), true, named.renders_bos, 0}));
-  const std::string nearest = nearest_name(name, template_names());
   throw_error<UsageError>("chat template '{}' is unknown; known: {}{}", name, fmt::join(template_names(), ", "),
-                          nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest));
+                          did_you_mean(name, template_names(), "'", "'"));
 }
 
 ChatTemplate ChatTemplate::from_jinja(std::string_view source, std::string bos_token, std::string eos_token) {

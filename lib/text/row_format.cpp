@@ -6,6 +6,7 @@
 #include <span>
 
 #include "lib/base/check.hpp"
+#include "lib/base/text_format.hpp"
 
 namespace plumb {
 namespace {
@@ -53,11 +54,6 @@ bool serves(RowShape shape, RowUse use) {
   return use == RowUse::kAny || (use == RowUse::kPreference) == (shape == RowShape::kPreference);
 }
 
-std::string did_you_mean(std::string_view word, std::span<const std::string> candidates) {
-  const std::string nearest = nearest_name(word, candidates);
-  return nearest.empty() ? "" : fmt::format("; did you mean \"{}\"?", nearest);
-}
-
 /// The overrides by role, with "conversations" folded into "messages".
 std::map<std::string, std::string> checked_override(const std::map<std::string, std::string>& columns_override,
                                                     const std::vector<std::string>& columns) {
@@ -68,11 +64,11 @@ std::map<std::string, std::string> checked_override(const std::map<std::string, 
     const std::string role = given_role == "conversations" ? "messages" : given_role;
     if (std::find(roles.begin(), roles.end(), role) == roles.end()) {
       throw_error<UsageError>("columns: unknown role \"{}\"; known: {}{}", given_role, fmt::join(roles, ", "),
-                              did_you_mean(given_role, roles));
+                              did_you_mean(given_role, roles, "\"", "\""));
     }
     if (std::find(columns.begin(), columns.end(), column) == columns.end()) {
       throw_error<UsageError>("columns: {}={}: the data has no column \"{}\", only {}{}", given_role, column, column,
-                              fmt::join(columns, ", "), did_you_mean(column, columns));
+                              fmt::join(columns, ", "), did_you_mean(column, columns, "\"", "\""));
     }
     if (!by_role.emplace(role, column).second) {
       throw_error<UsageError>("columns: expected one column for \"{}\", got several", role);

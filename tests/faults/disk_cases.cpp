@@ -104,12 +104,12 @@ std::vector<FaultCase> disk_cases() {
   for (const bool is_async : {false, true}) {
     cases.push_back(refused_call("a rank's file of step 20", "fallocate", "step-000020", 5, ENOSPC, is_async));
     cases.push_back(refused_call("a rank's file of step 20", "pwrite", "step-000020", 5, ENOSPC, is_async));
-    cases.push_back(refused_call("a rank's file of step 20", "fsync", "step-000020.new", 3, EIO, is_async));
+    cases.push_back(refused_call("a rank's file of step 20", "fsync", "step-000020.tmp-", 3, EIO, is_async));
     cases.push_back(refused_call("COMMIT of every checkpoint", "fsync", "/COMMIT$", 0, EIO, is_async,
                                  "the checkpoint after step 30 failed (3 so far)"));
     cases.push_back(refused_call("the directory of checkpoints, every time", "fsync", "/dpo/checkpoints$", 0, EIO,
                                  is_async, "the checkpoint after step 30 failed (3 so far)"));
-    cases.push_back(refused_call("step 20 takes its name", "rename", "step-000020.new", 0, EIO, is_async));
+    cases.push_back(refused_call("step 20 takes its name", "rename", "step-000020.tmp-", 0, EIO, is_async));
   }
   cases.push_back(damaged_tokens("token shard cut off", [](const std::vector<std::string>& shards) {
     fs::resize_file(shards.at(1), fs::file_size(shards.at(1)) - 500);

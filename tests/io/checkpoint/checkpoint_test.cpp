@@ -75,7 +75,7 @@ class CheckpointTest : public testing::Test {
   Shards filled(bool is_8bit = false) const { return {comm_.rank(), comm_.size(), is_8bit, true}; }
   Shards empty(bool is_8bit = false) const { return {comm_.rank(), comm_.size(), is_8bit, false}; }
   void save(int64_t step, const Shards& shards) const {
-    save_checkpoint(comm_, checkpoints(), step, {{"total_tokens", step * 10}}, shards.get());
+    CheckpointSave(comm_, checkpoints(), step, {{"total_tokens", step * 10}}, shards.get(), nullptr).finish();
   }
   std::string checkpoints() const { return directory_ / "checkpoints"; }
   std::string path(int64_t step) const { return checkpoints() + "/" + checkpoint_name(step); }
@@ -115,7 +115,7 @@ TEST_F(CheckpointTest, ComesBackOnAnyNumberOfRanks) {
       const Shards restored(0, 1, is_8bit, false);
       restore_checkpoint(alone, open_checkpoint(alone, path(step)), restored.get());
       EXPECT_EQ(restored.bytes(), Shards(0, 1, is_8bit, true).bytes());
-      save_checkpoint(alone, checkpoints(), step + 1, {}, restored.get());
+      CheckpointSave(alone, checkpoints(), step + 1, {}, restored.get(), nullptr).finish();
     }
     comm_.barrier();
     const Shards restored = empty(is_8bit);  // and one to all
@@ -133,10 +133,10 @@ TEST_F(CheckpointTest, EveryDamageIsFound) {
     const std::string intact = directory_.read(relative);
     const int num_tries = name.starts_with("rank") ? 40 : 20;
     for (int i = 0; i < num_tries; ++i) {
-      std::string spoilt = intact;
-      const auto at = static_cast<size_t>(random_bits(3, static_cast<uint64_t>(i), spoilt.size()) % spoilt.size());
-      spoilt[at] = static_cast<char>(spoilt[at] ^ (1 << (i % 8)));
-      directory_.write(relative, spoilt);
+      std::string damaged = intact;
+      const auto at = static_cast<size_t>(random_bits(3, static_cast<uint64_t>(i), damaged.size()) % damaged.size());
+      damaged[at] = static_cast<char>(damaged[at] ^ (1 << (i % 8)));
+      directory_.write(relative, damaged);
       EXPECT_NE(agreed_message_of(kExitData, [&] { open_checkpoint(comm_, path(1)); }), "") << name << " byte " << at;
     }
     for (const size_t size : {size_t{0}, intact.size() / 2, intact.size() - 1}) {

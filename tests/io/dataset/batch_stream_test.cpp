@@ -162,7 +162,7 @@ TEST(BatchStream, PackedRowsHoldTheSameDocuments) {
   const auto expected = documents_of_epoch(dataset);
   ASSERT_EQ(expected.size(), 71u);
   for (const int64_t capacity : {5, 16, 200}) {
-    write_packing(dataset, capacity);
+    write_packing(dataset.directory(), dataset.index(), capacity, dataset.example_tokens(0, dataset.num_examples()));
     dataset.use_packing(capacity);
     EXPECT_EQ(documents_of_epoch(dataset), expected) << capacity;
   }

@@ -34,9 +34,9 @@ DatasetIndex example() {
   return index;
 }
 
-void expect_refused(const std::function<void(json&)>& spoil, const std::string& part) {
+void expect_refused(const std::function<void(json&)>& corrupt, const std::string& part) {
   json object = json::parse(example().to_text());
-  spoil(object);
+  corrupt(object);
   const std::string message = message_of<DataError>([&] { DatasetIndex::from_text(object.dump(), "dir/index.json"); });
   EXPECT_TRUE(message.starts_with("dir/index.json")) << message;
   EXPECT_NE(message.find(part), std::string::npos) << message << "\nlacks " << part;

@@ -74,7 +74,7 @@ TEST(Dataset, PackedRowsAreTheirExamplesEndToEnd) {
   const TemporaryDirectory directory;
   const DatasetIndex index = write_made_dataset(directory.path(), {3, 0, 50, 1});
   Dataset dataset(directory.path());
-  write_packing(dataset, kCapacity);
+  write_packing(dataset.directory(), dataset.index(), kCapacity, dataset.example_tokens(0, dataset.num_examples()));
   EXPECT_EQ(dataset.num_rows(), 54);
   EXPECT_EQ(dataset.examples_of_row(5), std::vector<int64_t>{5});
   dataset.use_packing(kCapacity);

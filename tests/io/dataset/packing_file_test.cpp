@@ -63,7 +63,7 @@ class PackingFileTest : public testing::Test {
 
 TEST_F(PackingFileTest, IsMadeOnceAndKept) {
   const Dataset dataset(directory_.path());
-  EXPECT_THROW(PackingFile(dataset, kCapacity), InputOutputError);
+  EXPECT_THROW(PackingFile(dataset.directory(), dataset.index(), kCapacity), InputOutputError);
   comm_.barrier();
   ensure_packing(comm_, dataset, kCapacity);
   expect_plan();
@@ -98,7 +98,7 @@ TEST_F(PackingFileTest, APlanOfSomethingElseIsRefusedAndMadeAgain) {
   for (size_t i = 0; i < ones.size(); ++i) ones[i] = static_cast<int64_t>(i);
   for (size_t i = 0; i < every.size(); ++i) every[i] = static_cast<int64_t>(i);
   write_plan(ones, every);
-  EXPECT_EQ(PackingFile(dataset, kCapacity).num_rows(), kNumExamples);
+  EXPECT_EQ(PackingFile(dataset.directory(), dataset.index(), kCapacity).num_rows(), kNumExamples);
   comm_.barrier();
 
   std::vector<int64_t> twice = every, outside = every, unordered_offsets = ones, too_far = ones;
@@ -116,7 +116,8 @@ TEST_F(PackingFileTest, APlanOfSomethingElseIsRefusedAndMadeAgain) {
         Case{{0, 1}, every, "made", "offsets up to"}, Case{{0, kNumExamples}, {0}, "made", "all exam"},
         Case{{0}, every, "made", "all exam"}, Case{ones, every, "other", "key"}}) {
     write_plan(wrong.offsets, wrong.examples, wrong.key);
-    const std::string message = message_of<DataError>([&] { PackingFile(dataset, kCapacity); });
+    const std::string message =
+        message_of<DataError>([&] { PackingFile(dataset.directory(), dataset.index(), kCapacity); });
     EXPECT_NE(message.find(wrong.expected), std::string::npos) << message << "\nexpected " << wrong.expected;
     EXPECT_EQ(message.find(directory_ / kName), 0u) << message;
     comm_.barrier();

@@ -25,7 +25,7 @@ int64_t tokens_of(std::span<const int64_t> row, const Lengths& lengths) {
                          [&](int64_t sum, int64_t example) { return sum + lengths[example]; });
 }
 
-/// What holds for every plan, whatever the lengths; the first thing that does not.
+/// The first property of every plan that does not hold for this one.
 std::string fault_of(const PackingPlan& plan, const Lengths& lengths, int64_t capacity) {
   std::vector<int64_t> sorted = plan.examples, every(lengths.size());
   std::sort(sorted.begin(), sorted.end());

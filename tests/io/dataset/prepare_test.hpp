@@ -1,4 +1,4 @@
-// What the tests of prepared data share: a directory, a model in it, and rows.
+// The fixture of tests of prepared data: a directory, a model in it, and rows.
 #pragma once
 
 #include <gtest/gtest.h>

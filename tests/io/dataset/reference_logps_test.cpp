@@ -75,9 +75,9 @@ TEST_F(ReferenceLogpsTest, EveryRankReadsWhatAnyRankComputed) {
 
 TEST_F(ReferenceLogpsTest, IncompleteOrWrongValuesLeaveNothing) {
   const bool is_last = comm_.rank() == comm_.size() - 1;
-  const auto expect_refused = [&](ExitCode code, const std::string& expected, const auto& spoil) {
+  const auto expect_refused = [&](ExitCode code, const std::string& expected, const auto& corrupt) {
     std::vector<ExampleLogps> values = own_values();
-    if (is_last) spoil(values);
+    if (is_last) corrupt(values);
     const std::string message = agreed_message_of(code, [&] { write(values, 100); });
     EXPECT_NE(message.find(expected), std::string::npos) << message;
     EXPECT_EQ(directory_.num_entries(), 4);

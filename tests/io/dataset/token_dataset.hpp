@@ -43,7 +43,7 @@ inline ShardEntry write_made_shard(const std::string& directory, const std::stri
           sha256_of_file(path)};
 }
 
-/// Pair i begins with i % 3 common tokens and goes on with 1 + i % 4 and 1 + i % 5 more; its margin is i / 4.
+/// Pair i begins with i % 3 common tokens and continues with 1 + i % 4 and 1 + i % 5 more; its margin is i / 4.
 inline void add_made_pair(TokenRows& rows, int64_t i, bool has_margins) {
   std::vector<int32_t> chosen(i % 3, static_cast<int32_t>(i % 1000)), rejected = chosen;
   chosen.resize(chosen.size() + static_cast<size_t>(1 + i % 4), 1);

@@ -24,7 +24,7 @@ TokenRows made_rows(int64_t begin, int64_t end) {
   return rows;
 }
 
-/// The arrays of a shard, to be spoilt.
+/// The arrays of a shard, to be damaged.
 struct Parts {
   std::vector<int32_t> tokens = {10, 11, 12, 13, 14};
   std::vector<uint8_t> loss_mask = {0, 1, 0, 1, 1};
@@ -57,10 +57,10 @@ void write_array(Hdf5File& file, const std::string& name, const std::vector<T>& 
   dataset.close();
 }
 
-std::string refusal(const std::function<void(Parts&)>& spoil, int64_t vocab_size = 0, Parts parts = {}) {
+std::string refusal(const std::function<void(Parts&)>& corrupt, int64_t vocab_size = 0, Parts parts = {}) {
   const TemporaryDirectory directory;
-  spoil(parts);
-  const std::string path = directory / "spoilt.h5";
+  corrupt(parts);
+  const std::string path = directory / "damaged.h5";
   Hdf5File file = Hdf5File::create(path);
   write_array(file, "tokens", parts.tokens);
   write_array(file, "loss_mask", parts.loss_mask);
@@ -82,13 +82,13 @@ std::string refusal(const std::function<void(Parts&)>& spoil, int64_t vocab_size
   return message.substr(std::min(message.size(), path.size()));
 }
 
-void expect_refused(const std::function<void(Parts&)>& spoil, const std::string& part, int64_t vocab_size = 0) {
-  const std::string message = refusal(spoil, vocab_size);
+void expect_refused(const std::function<void(Parts&)>& corrupt, const std::string& part, int64_t vocab_size = 0) {
+  const std::string message = refusal(corrupt, vocab_size);
   EXPECT_NE(message.find(part), std::string::npos) << message << "\nlacks " << part;
 }
 
-void expect_pairs_refused(const std::function<void(Parts&)>& spoil, const std::string& part) {
-  const std::string message = refusal(spoil, 0, pair_parts());
+void expect_pairs_refused(const std::function<void(Parts&)>& corrupt, const std::string& part) {
+  const std::string message = refusal(corrupt, 0, pair_parts());
   EXPECT_NE(message.find(part), std::string::npos) << message << "\nlacks " << part;
 }
 
@@ -157,9 +157,9 @@ TEST(TokenShard, WhatAreNotPairsIsRefused) {
   expect_pairs_refused([](Parts& p) { p.prompt_length = {{1, INT64_MAX}}; }, "row 1: expected a prompt_length");
   expect_pairs_refused([](Parts& p) { p.tokens[2] = 11; }, "row 0: expected the same prompt of 1 tokens");
   expect_pairs_refused([](Parts& p) { p.loss_mask[2] = 1; },
-                       "row 0: expected a loss_mask of what is behind the prompt");
+                       "row 0: expected a loss_mask of all tokens after the prompt");
   expect_pairs_refused([](Parts& p) { p.loss_mask[7] = 0; },
-                       "row 1: expected a loss_mask of what is behind the prompt");
+                       "row 1: expected a loss_mask of all tokens after the prompt");
   expect_pairs_refused([](Parts& p) { p.margin->at(1) = NAN; }, "row 1: expected a finite margin, got nan");
   expect_pairs_refused([](Parts& p) { p.row_id = {8, 8}; }, "row 1: expected ascending row ids, got 8");
 }
@@ -245,7 +245,7 @@ void poke(const std::string& path, size_t offset, char byte) {
   file.seekp(static_cast<std::streamoff>(offset)).put(byte);
 }
 
-/// A flipped bit either is found, or lies where it changes no row. `path`: a shard of 50 rows.
+/// A flipped bit either is found, or is where it changes no row. `path`: a shard of 50 rows.
 void expect_flips_found(const std::string& path, const std::string& bytes) {
   const TokenRows expected = TokenShardReader(path).read(0, 50);
   size_t num_found = 0;

@@ -8,6 +8,7 @@
 #include <csignal>
 #include <vector>
 
+#include "io/file/atomic_file.hpp"
 #include "lib/base/check.hpp"
 #include "tests/support/refusal.hpp"
 #include "tests/support/temporary_directory.hpp"

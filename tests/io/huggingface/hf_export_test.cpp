@@ -42,11 +42,12 @@ class Export : public testing::Test {
   void run(Dtype dtype, int64_t max_file_bytes, int64_t piece, const std::string& source = "source") {
     const HfModel model(source_path_);
     const ExportPlan plan = plan_export(model.units(), dtype, max_file_bytes);
-    const std::string temporary = begin_export(target_path_);
+    AtomicDirectory exported(target_path_);
+    const std::string temporary = exported.temporary_path();
     create_export_files(plan, temporary);
     write_units(plan, temporary, model, piece);
     finish_export(plan, temporary, config_, source.empty() ? "" : directory_ / source);
-    commit_export(temporary, target_path_);
+    exported.publish();
   }
   json exported_config() const { return json::parse(directory_.read("target/config.json")); }
 
@@ -147,24 +148,24 @@ TEST_F(Export, RefusesTheConfigOfAnotherModel) {
   EXPECT_FALSE(fs::exists(target_path_));
 }
 
-TEST_F(Export, AppearsOnlyAtCommit) {
+TEST_F(Export, AppearsOnlyWhenPublished) {
   const ExportPlan plan = plan_export(unit_layouts(config_), Dtype::kF32);
-  const std::string temporary = begin_export(target_path_);
-  create_export_files(plan, temporary);
-  EXPECT_FALSE(fs::exists(target_path_));
-  EXPECT_EQ(fs::file_size(temporary + "/model.safetensors"), static_cast<uintmax_t>(plan.files[0].size_bytes));
-  abandon_export(temporary);
+  {
+    const AtomicDirectory exported(target_path_);
+    create_export_files(plan, exported.temporary_path());
+    EXPECT_FALSE(fs::exists(target_path_));
+    EXPECT_EQ(fs::file_size(exported.temporary_path() + "/model.safetensors"),
+              static_cast<uintmax_t>(plan.files[0].size_bytes));
+  }
   EXPECT_EQ(directory_.num_entries(), 1u);
-  abandon_export(source_path_);  // not a temporary directory
-  EXPECT_TRUE(fs::exists(source_path_));
 }
 
 TEST_F(Export, FullDiskFailsBeforeAnyWrite) {
   ExportPlan plan = plan_export(unit_layouts(config_), Dtype::kF32);
   plan.files[0].size_bytes = static_cast<int64_t>(fs::space(directory_.path()).free) + (int64_t{1} << 32);
-  const std::string temporary = begin_export(target_path_);
-  expect_contains(message_of<InputOutputError>([&] { create_export_files(plan, temporary); }), {"model.safetensors"});
-  abandon_export(temporary);
+  const AtomicDirectory exported(target_path_);
+  expect_contains(message_of<InputOutputError>([&] { create_export_files(plan, exported.temporary_path()); }),
+                  {"model.safetensors"});
 }
 
 TEST_F(Export, OpensOnlyFilesThatRank0Created) {
@@ -172,59 +173,6 @@ TEST_F(Export, OpensOnlyFilesThatRank0Created) {
   const std::vector<float> values(4);
   expect_contains(message_of<InputOutputError>([&] { write_unit_range(plan, directory_ / "absent", 0, 0, 4, values); }),
                   {"absent/model.safetensors", "No such file"});
-}
-
-class ExportDirectory : public testing::Test {
- protected:
-  std::string filled_temporary(ExistingDirectory existing) {
-    const std::string temporary = begin_export(target_path_, existing);
-    std::ofstream(temporary + "/config.json") << "new";
-    return temporary;
-  }
-  TemporaryDirectory directory_;
-  const std::string target_path_ = directory_ / "target";
-};
-
-TEST_F(ExportDirectory, ReplacesAModelOnlyWhenAllowed) {
-  fs::create_directory(target_path_);
-  directory_.write("target/config.json", "old");
-  directory_.write("target/old_file", "old");
-  expect_contains(message_of<UsageError>([&] { begin_export(target_path_); }), {"target", "new or empty"});
-  const std::string temporary = filled_temporary(ExistingDirectory::kReplace);
-  expect_contains(message_of<UsageError>([&] { commit_export(temporary, target_path_); }), {"target", "new or empty"});
-  EXPECT_EQ(directory_.read("target/config.json"), "old");
-  commit_export(temporary, target_path_ + "/", ExistingDirectory::kReplace);
-  EXPECT_EQ(directory_.read("target/config.json"), "new");
-  EXPECT_FALSE(fs::exists(target_path_ + "/old_file"));
-  EXPECT_EQ(directory_.num_entries(), 1u);
-}
-
-TEST_F(ExportDirectory, NeverReplacesOtherContents) {
-  fs::create_directory(target_path_);
-  directory_.write("target/thesis.tex", "dear");
-  expect_contains(message_of<UsageError>([&] { begin_export(target_path_, ExistingDirectory::kReplace); }),
-                  {"target", "without config.json"});
-  const std::string file = directory_.write("file", "x");
-  expect_contains(message_of<UsageError>([&] { begin_export(file, ExistingDirectory::kReplace); }), {"got a file"});
-  EXPECT_EQ(directory_.read("target/thesis.tex"), "dear");
-}
-
-TEST_F(ExportDirectory, AcceptsEmptyDirectoryAndCreatesParents) {
-  fs::create_directory(target_path_);
-  commit_export(filled_temporary(ExistingDirectory::kRefuse), target_path_);
-  EXPECT_EQ(directory_.read("target/config.json"), "new");
-  const std::string deep = directory_ / "a/b/c/";
-  commit_export(begin_export(deep), deep);
-  EXPECT_TRUE(fs::is_directory(directory_ / "a/b/c"));
-  EXPECT_NE(fs::status(deep).permissions() & fs::perms::group_read, fs::perms::none);
-}
-
-TEST_F(ExportDirectory, RemovesOnlyItsOwnStaleDirectories) {
-  const std::string stale = filled_temporary(ExistingDirectory::kRefuse);
-  const std::string other = begin_export(directory_ / "target2");
-  remove_stale_exports(target_path_ + "/");
-  EXPECT_FALSE(fs::exists(stale));
-  EXPECT_TRUE(fs::exists(other));
 }
 
 }  // namespace

@@ -87,11 +87,12 @@ inline void write_source(const TemporaryDirectory& directory, const std::string&
 inline void write_quantized(const HfModel& model, const std::string& target,
                             int64_t max_file_bytes = kDefaultExportFileBytes) {
   const Nf4ExportPlan plan = plan_nf4_export(model, max_file_bytes);
-  const std::string temporary = begin_export(target);
+  AtomicDirectory exported(target);
+  const std::string temporary = exported.temporary_path();
   create_export_files(plan.files, temporary);
   for (size_t i = plan.parameters.size(); i-- > 0;) write_nf4_parameter(plan, temporary, model, i);
   finish_nf4_export(plan, temporary, model);
-  commit_export(temporary, target);
+  exported.publish();
 }
 
 inline std::vector<std::byte> read_nf4(const HfModel& model, const Parameter& parameter) {

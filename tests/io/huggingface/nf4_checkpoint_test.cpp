@@ -176,14 +176,16 @@ TEST_F(Nf4Checkpoint, ExportIsDequantized) {
   make();
   const HfModel model(target_);
   const ExportPlan plan = plan_export(model.units(), Dtype::kF32);
-  const std::string numbers = directory_ / "numbers", temporary = begin_export(numbers);
+  const std::string numbers = directory_ / "numbers";
+  AtomicDirectory exported(numbers);
+  const std::string temporary = exported.temporary_path();
   create_export_files(plan, temporary);
   for (size_t i = 0; i < model.units().size(); ++i) {
     const UnitLayout& unit = model.units()[i];
     write_unit_range(plan, temporary, i, 0, unit.num_elements, read_whole_unit(model, unit));
   }
   finish_export(plan, temporary, model.config(), target_);
-  commit_export(temporary, numbers);
+  exported.publish();
   EXPECT_FALSE(config_of("numbers").contains("quantization_config"));
   const HfModel exported(numbers);
   EXPECT_FALSE(exported.is_quantized());

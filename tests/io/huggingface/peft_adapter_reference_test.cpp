@@ -35,11 +35,12 @@ TEST_P(PeftReference, RoundTripsExactly) {
   const TemporaryDirectory directory;
   const std::string copy = directory / "copy";
   const ExportPlan plan = plan_adapter_export(unit);
-  const std::string temporary = begin_export(copy);
+  AtomicDirectory exported(copy);
+  const std::string temporary = exported.temporary_path();
   create_export_files(plan, temporary);
   write_unit_range(plan, temporary, 0, 0, unit.num_elements, values);
   finish_adapter_export(plan, temporary, adapter.config(), unit, adapter_checksums(unit, 0, unit.num_elements, values));
-  commit_export(temporary, copy);
+  exported.publish();
 
   const SafetensorsFile expected(original + "/adapter_model.safetensors"), written(copy + "/adapter_model.safetensors");
   ASSERT_EQ(written.entries().size(), expected.entries().size());

@@ -48,7 +48,8 @@ class AdapterFiles : public testing::Test {
   void write(const std::string& directory, const LoraConfig& config, int64_t piece = 100, int64_t omitted = -1) const {
     const UnitLayout unit = unit_of(config);
     const ExportPlan plan = plan_adapter_export(unit);
-    const std::string temporary = begin_export(directory, ExistingDirectory::kReplace);
+    AtomicDirectory exported(directory, ExistingDirectory::kReplace);
+    const std::string temporary = exported.temporary_path();
     create_export_files(plan, temporary);
     std::vector<int64_t> checksums(unit.parameters.size(), 0);
     for (int64_t i = (unit.num_elements + piece - 1) / piece - 1; i >= 0; --i) {
@@ -59,7 +60,7 @@ class AdapterFiles : public testing::Test {
         write_unit_range(plan, temporary, 0, i * piece, (i + 1) * piece, values);
     }
     finish_adapter_export(plan, temporary, config, unit, checksums);
-    commit_export(temporary, directory, ExistingDirectory::kReplace);
+    exported.publish();
   }
   /// The tensors of a written adapter, to be corrupted.
   TinyTensors tensors() const {
@@ -153,7 +154,8 @@ TEST_F(AdapterFiles, IncompleteWriteCannotBeCommitted) {
 TEST_F(AdapterFiles, NanCannotBeCommitted) {
   const UnitLayout unit = unit_of(every_part());
   const ExportPlan plan = plan_adapter_export(unit);
-  const std::string temporary = begin_export(path_);
+  AtomicDirectory exported(path_);
+  const std::string temporary = exported.temporary_path();
   create_export_files(plan, temporary);
   std::vector<float> values = some_values(unit, 0, unit.num_elements);
   values[3] = std::numeric_limits<float>::quiet_NaN();

@@ -2,8 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <vector>
-
 namespace plumb {
 namespace {
 
@@ -11,6 +9,9 @@ TEST(ExitCode, BelongsToTheTypeOfTheError) {
   EXPECT_EQ(exit_code(UsageError("")), 2);
   EXPECT_EQ(exit_code(DataError("")), 65);
   EXPECT_EQ(exit_code(InputOutputError("")), 74);
+  EXPECT_EQ(exit_code(CommError("")), 75);
+  EXPECT_EQ(exit_code(NumericError("")), 70);
+  EXPECT_EQ(exit_code(Error("", 85)), 85);
   EXPECT_EQ(exit_code(std::logic_error("")), 70);
   EXPECT_EQ(exit_code(std::bad_alloc()), 70);
 }
@@ -51,26 +52,6 @@ TEST(Check, PassesWhatHoldsAndNamesThePlaceOfWhatDoesNot) {
     const std::string message = error.what();
     EXPECT_NE(message.find("check_test.cpp:" + std::to_string(line) + ": sizes differ"), std::string::npos) << message;
   }
-}
-
-TEST(NearestName, IsTheOneOfFewestEdits) {
-  const std::vector<std::string> names = {"learning_rate", "max_length", "max_steps", "seed"};
-  EXPECT_EQ(nearest_name("learing_rate", names), "learning_rate");
-  EXPECT_EQ(nearest_name("max_lenght", names), "max_length");
-  EXPECT_EQ(nearest_name("max_step", names), "max_steps");
-  EXPECT_EQ(nearest_name("seed", names), "seed");
-  EXPECT_EQ(nearest_name("sed", names), "seed");
-}
-
-TEST(NearestName, IsEmptyWhenNoneIsNear) {
-  const std::vector<std::string> names = {"learning_rate", "seed"};
-  EXPECT_EQ(nearest_name("warmup_ratio", names), "");
-  EXPECT_EQ(nearest_name("x", std::vector<std::string>{}), "");
-  EXPECT_EQ(nearest_name("abcd", std::vector<std::string>{"wxyz"}), "");
-}
-
-TEST(NearestName, PrefersTheFirstOfEquallyNear) {
-  EXPECT_EQ(nearest_name("bat", std::vector<std::string>{"cat", "rat"}), "cat");
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// What is hidden, and what must not be: messages about tokens of a vocabulary are no secrets.
+// Secrets are hidden and other texts are not: messages about tokens of a vocabulary are no secrets.
 #include "lib/base/redact.hpp"
 
 #include <gtest/gtest.h>
