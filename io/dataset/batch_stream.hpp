@@ -46,8 +46,6 @@ class BatchStream {
   std::vector<MicroBatch> next();
 
   int64_t steps_per_epoch() const { return layout_.steps_per_epoch(); }
-  /// The step that next() returns.
-  int64_t next_step() const { return next_step_; }
   bool has_next() const { return next_step_ < end_step_; }
 
  private:

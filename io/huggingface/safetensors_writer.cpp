@@ -3,8 +3,6 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "io/file/atomic_file.hpp"
-#include "io/file/file.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {
@@ -35,19 +33,6 @@ std::string render_safetensors_header(std::span<const SafetensorsSpec> tensors,
   std::string bytes(sizeof(length), '\0');
   std::memcpy(bytes.data(), &length, sizeof(length));
   return bytes + text;
-}
-
-void write_safetensors_file(const std::string& path, std::span<const SafetensorsTensor> tensors,
-                            const std::map<std::string, std::string>& metadata) {
-  std::vector<SafetensorsSpec> specs;
-  for (const SafetensorsTensor& tensor : tensors) {
-    check(static_cast<int64_t>(tensor.bytes.size()) == tensor.spec.num_bytes(), "bytes fill the shape of the tensor");
-    specs.push_back(tensor.spec);
-  }
-  std::string content = render_safetensors_header(specs, metadata);
-  for (const SafetensorsTensor& tensor : tensors)
-    content.append(reinterpret_cast<const char*>(tensor.bytes.data()), tensor.bytes.size());
-  write_file_atomically(path, content);
 }
 
 }  // namespace plumb

@@ -1,8 +1,8 @@
-// Makes the header of a safetensors file before any tensor exists, so that every writer knows its byte range; also
-// writes whole small files in one call. Source: github.com/huggingface/safetensors, README, format.
+// Makes the header of a safetensors file before any tensor exists, so that every writer knows its byte range.
+// Source: github.com/huggingface/safetensors, README, format.
 #pragma once
 
-#include <cstddef>
+#include <cstdint>
 #include <map>
 #include <span>
 #include <string>
@@ -23,14 +23,5 @@ struct SafetensorsSpec {
 /// without gaps. Names must differ.
 std::string render_safetensors_header(std::span<const SafetensorsSpec> tensors,
                                       const std::map<std::string, std::string>& metadata);
-
-struct SafetensorsTensor {
-  SafetensorsSpec spec;
-  std::span<const std::byte> bytes;  // the whole tensor
-};
-
-/// Replaces or creates the file atomically. For files that fit in memory, such as adapters.
-void write_safetensors_file(const std::string& path, std::span<const SafetensorsTensor> tensors,
-                            const std::map<std::string, std::string>& metadata);
 
 }  // namespace plumb

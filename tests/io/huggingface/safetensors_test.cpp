@@ -9,6 +9,7 @@
 #include "io/huggingface/safetensors_writer.hpp"
 #include "lib/base/check.hpp"
 #include "tests/support/refusal.hpp"
+#include "tests/support/safetensors_file.hpp"
 #include "tests/support/temporary_directory.hpp"
 
 namespace plumb {

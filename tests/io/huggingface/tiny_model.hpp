@@ -7,9 +7,9 @@
 
 #include "io/file/file.hpp"
 #include "io/huggingface/hf_model.hpp"
-#include "io/huggingface/safetensors_writer.hpp"
 #include "lib/model/model_config.hpp"
 #include "lib/model/parameters.hpp"
+#include "tests/support/safetensors_file.hpp"
 #include "tests/support/temporary_directory.hpp"
 
 namespace plumb {
