@@ -29,8 +29,12 @@ bool has_content(const std::string& directory) {
 void check_target(const std::string& directory, ExistingDirectory existing) {
   std::error_code error;
   if (!fs::exists(fs::symlink_status(directory, error))) return;
+  if (existing == ExistingDirectory::kReplaceAnything) {  // the name is not the user's
+    if (is_directory(directory)) return;
+    throw_error<InputOutputError>("{}: expected a directory or nothing, got a file", directory);
+  }
   if (!is_directory(directory)) throw_error<UsageError>("{}: expected a directory to write to, got a file", directory);
-  if (!has_content(directory) || existing == ExistingDirectory::kReplaceAnything) return;
+  if (!has_content(directory)) return;
   if (existing == ExistingDirectory::kRefuse)
     throw_error<UsageError>("{}: expected a new or empty directory to write to, got one with files in it", directory);
   // the user may have named a directory by mistake

@@ -28,7 +28,7 @@ class PackingFileTest : public testing::Test {
   void expect_plan() {
     const Dataset dataset(directory_.path());
     const PackingPlan expected = pack_best_fit(dataset.example_tokens(0, kNumExamples), kCapacity);
-    const PackingFile file(dataset, kCapacity);
+    const PackingFile file(dataset.directory(), dataset.index(), kCapacity);
     EXPECT_EQ(file.num_rows(), expected.num_rows());
     for (int64_t row = 0; row < std::min(file.num_rows(), expected.num_rows()); ++row) {
       const std::span<const int64_t> examples = expected.row(row);

@@ -71,7 +71,8 @@ TEST_F(AtomicDirectoryTest, ReplacesWhatIsNotAModelOnlyWhereItIsPlumbsOwn) {
   expect_contains(message_of<UsageError>([&] { AtomicDirectory(path_, ExistingDirectory::kReplace); }),
                   {"target", "without config.json"});
   const std::string file = directory_.write("file", "x");
-  expect_contains(message_of<UsageError>([&] { AtomicDirectory(file, ExistingDirectory::kReplaceAnything); }),
+  expect_contains(message_of<UsageError>([&] { AtomicDirectory(file, ExistingDirectory::kReplace); }), {"got a file"});
+  expect_contains(message_of<InputOutputError>([&] { AtomicDirectory(file, ExistingDirectory::kReplaceAnything); }),
                   {"got a file"});
   EXPECT_EQ(directory_.read("target/thesis.tex"), "dear");
   publish(path_, ExistingDirectory::kReplaceAnything);
