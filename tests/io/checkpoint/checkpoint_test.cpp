@@ -174,8 +174,15 @@ TEST_F(CheckpointTest, AFailedSaveLeavesNothingAndKeepsWhatIsThere) {
     EXPECT_NE(agreed_message_of(kExitInputOutput, [&] { save(2, filled()); }), "");
   }
   change([&] { fs::permissions(checkpoints(), fs::perms::owner_all); });
-  change([&] { std::ofstream(blocker) << "in the way"; });  // found out by the rename, after all is written
+  change([&] { std::ofstream(blocker) << "in the way"; });
   EXPECT_NE(agreed_message_of(kExitInputOutput, [&] { save(2, filled()); }), "");
+  change([&] { fs::remove(blocker); });
+  {
+    const Shards shards = filled();
+    CheckpointSave written(comm_, checkpoints(), 2, {}, shards.get(), nullptr);
+    change([&] { std::ofstream(blocker) << "in the way"; });  // found when all is written
+    EXPECT_NE(agreed_message_of(kExitInputOutput, [&] { written.finish(); }), "");
+  }
   if (comm_.rank() == 0) {
     EXPECT_EQ(std::distance(fs::directory_iterator(checkpoints()), fs::directory_iterator()), 2);
   }
