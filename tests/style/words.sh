@@ -9,9 +9,9 @@ cd "$root"
 # Folders and files that are checked; recorded results and golden data are not.
 # Grows until it holds all of them: a folder joins once it is reworded.
 checked=(README.md CHANGELOG.md CONTRIBUTING.md apps/README.md apps/demo apps/examples benchmarks/README.md benchmarks/peers
-  io/README.md io/huggingface io/records io/report io/run lib/jinja lib/model lib/optim lib/text lib/tokenizer
-  tests/io/file tests/io/huggingface tests/io/records tests/io/report tests/io/run
-  tests/lib/jinja tests/lib/model tests/lib/optim tests/lib/text tests/lib/tokenizer tests/partition tests/style)
+  io/README.md io/checkpoint io/dataset io/file io/huggingface io/records io/report io/run lib/jinja lib/model lib/optim lib/text lib/tokenizer
+  lib/base tests/io/checkpoint tests/io/dataset tests/io/file tests/io/huggingface tests/io/records tests/io/report tests/io/run
+  tests/lib/base tests/lib/jinja tests/lib/model tests/lib/optim tests/lib/text tests/lib/tokenizer tests/partition tests/style)
 
 # PATTERN (extended regular expression, case is ignored unless it begins with ^) => what to write instead
 words=$(sed -E '/^ *(#|$)/d' <<'TABLE'

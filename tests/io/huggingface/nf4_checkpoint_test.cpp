@@ -187,9 +187,9 @@ TEST_F(Nf4Checkpoint, ExportIsDequantized) {
   finish_export(plan, temporary, model.config(), target_);
   exported.publish();
   EXPECT_FALSE(config_of("numbers").contains("quantization_config"));
-  const HfModel exported(numbers);
-  EXPECT_FALSE(exported.is_quantized());
-  for (const UnitLayout& unit : model.units()) EXPECT_EQ(read_whole_unit(exported, unit), read_whole_unit(model, unit));
+  const HfModel read_back(numbers);
+  EXPECT_FALSE(read_back.is_quantized());
+  for (const UnitLayout& unit : model.units()) EXPECT_EQ(read_whole_unit(read_back, unit), read_whole_unit(model, unit));
 }
 
 }  // namespace

@@ -117,7 +117,9 @@ TEST(TensorBoard, CrcIsCastagnoli) {
 TEST(TensorBoard, FramesMatchTensorFlow) {
   // the first 12 bytes of every event file of TensorFlow
   const std::string event = version_event(0);
-  EXPECT_EQ(event, std::string("\x09\0\0\0\0\0\0\0\0\x1a\x0d", 11) + "brain.Event:2");
+  EXPECT_EQ(event, std::string("\x09\0\0\0\0\0\0\0\0\x1a\x0d"
+                               "brain.Event:2",
+                               24));
   const std::string frame = tfrecord_frame(event);
   ASSERT_EQ(frame.size(), 24u + 16u);
   EXPECT_EQ(frame.substr(0, 12), std::string("\x18\0\0\0\0\0\0\0\xa3\x7f\x4b\x22", 12));
