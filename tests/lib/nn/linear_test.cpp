@@ -94,7 +94,7 @@ TEST_P(AdaptedLinear, IsThatOfThePapers) {
       const at::Tensor update = at::matmul(at::matmul(dropped, a.t()), b.t()) * layer.scaling;
       if (given.has_magnitudes) {
         module.magnitude = (at::randn({layer.num_outputs}).abs() + 1).to(options);
-        module.squared_norms = squared_row_norms(linear.weight_OI.narrow(0, first_output, layer.num_outputs));
+        module.squared_norms = cpu_ops().squared_row_norms(linear.weight_OI.narrow(0, first_output, layer.num_outputs));
         gradient.magnitude = at::full_like(module.magnitude, std::nan(""), at::kFloat);
         const at::Tensor magnitude = leaf(module.magnitude);
         leaves.push_back(magnitude);
@@ -172,7 +172,7 @@ TEST(Linear, WithNf4EqualsItsDequantizedSelf) {
   EXPECT_LT((plain - at::cat({first, second})).abs().max().item<double>(), 0.5) << "close to what was quantized";
   for (size_t i = 0; i < 2; ++i) {
     std::vector<float> values(weights[i].numel());
-    nf4_dequantize(linear.quantized.layers[i], 0, values);
+    cpu_ops().nf4_dequantize(linear.quantized.layers[i], 0, values);
     for (size_t k = 0; k < values.size(); ++k)
       ASSERT_EQ(plain.data_ptr<float>()[(i == 0 ? 0 : 6 * 33) + static_cast<int64_t>(k)], values[k]);
   }

@@ -1,5 +1,7 @@
 #include "lib/nn/rope.hpp"
 
+#include <ATen/ops/equal.h>
+#include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
