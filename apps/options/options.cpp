@@ -93,8 +93,7 @@ std::vector<std::string> names_of(const OptionsDescription& description) {
 }
 
 void throw_unknown_option(const std::string& name, const std::vector<std::string>& known) {
-  const std::string nearest = nearest_name(name, known);
-  throw_error<UsageError>("unknown option --{}{}", name, nearest.empty() ? "" : "; did you mean --" + nearest + "?");
+  throw_error<UsageError>("unknown option --{}{}", name, did_you_mean(name, known, "--"));
 }
 
 void check_range(bool holds, std::string_view name, std::string_view expected, double got) {
@@ -102,10 +101,7 @@ void check_range(bool holds, std::string_view name, std::string_view expected, d
 }
 
 void check_one_of(const std::string& value, const std::vector<std::string>& known, std::string_view name) {
-  if (std::find(known.begin(), known.end(), value) != known.end()) return;
-  const std::string nearest = nearest_name(value, known);
-  throw_error<UsageError>("--{} {}: expected one of {}{}", name, value, fmt::join(known, ", "),
-                          nearest.empty() ? "" : "; did you mean " + nearest + "?");
+  if (std::find(known.begin(), known.end(), value) == known.end()) throw_not_one_of(name, value, known);
 }
 
 void declare_threads(OptionsDescription& description, int& threads) {
@@ -116,7 +112,7 @@ void declare_threads(OptionsDescription& description, int& threads) {
 
 void declare(OptionsDescription& description, ModelOptions& o) {
   description.add_options()("model", po::value(&o.model), "Hugging Face model directory")(
-      "dtype", with_default(o.dtype), "float32 or bfloat16: of activations, gathered weights and the wire");
+      "dtype", choice(o.dtype, "dtype"), "float32 or bfloat16: of activations, gathered weights and the wire");
   declare_threads(description, o.threads);
 }
 

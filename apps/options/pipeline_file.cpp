@@ -90,14 +90,10 @@ Setting parse_setting(std::string_view line) {
 Stage parse_section(std::string_view line) {
   line = without_comment(line);
   const std::string name(trim(line.substr(1, line.size() - (line.ends_with(']') ? 2 : 1))));
-  std::vector<std::string> names;
-  for (const Stage stage : kStages) {
+  for (const Stage stage : kStages)
     if (line.ends_with(']') && name == name_of(stage)) return stage;
-    names.emplace_back(name_of(stage));
-  }
-  const std::string nearest = nearest_name(name, names);
   throw_error<UsageError>("section {}: expected one of [sft], [reward], [dpo]{}", line,
-                          nearest.empty() ? "" : "; did you mean [" + nearest + "]?");
+                          did_you_mean(name, names_of<Stage>(), "[", "]"));
 }
 
 std::string render_setting(const Setting& setting) {
