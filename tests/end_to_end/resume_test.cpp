@@ -25,7 +25,7 @@ TEST_P(Resume, KilledTwiceAndGoneOnWithOnOtherRanksItEndsWithTheSameBits) {
   expect_died(start(given.stage, 8, given.options, "step:3:5:kill"));
   const RunResult second = start(given.stage, 4, given.options, "step:5:0:kill");
   expect_died(second);
-  EXPECT_EQ(lines_with(second.err, "resume: goes on after step 2").size(), 1u) << second.err;
+  EXPECT_EQ(lines_with(second.err, "resuming after step 2").size(), 1u) << second.err;
   const RunResult last = start(given.stage, given.last_ranks, given.options);
   expect_completed(last, 4);
   EXPECT_EQ(outcome(), undisturbed);

@@ -107,7 +107,7 @@ void run_pipeline_through(FaultHarness& harness, std::mt19937_64& random, Tally&
     require(tally, wait_for_end_of(harness.mark(), kTimeToEndSeconds), "processes were left by " + fault.name);
     for (const std::string& problem : damaged_checkpoints(place / "run")) require(tally, false, problem);
   }
-  require(tally, exit_code == 0, "the pipeline was not carried through");
+  require(tally, exit_code == 0, "the pipeline was not completed");
   const std::string differs = difference(read_outcome(place), harness.golden());
   require(tally, differs.empty(), differs);
   for (const std::string& name : temporary_files(place.directory)) require(tally, false, "left: " + name);
