@@ -89,8 +89,8 @@ TEST_P(ReferenceModels, ExportToTheSameBytes) {
   const TemporaryDirectory directory;
   const std::string target = directory / "model";
   const ExportPlan plan = plan_export(model.units(), Dtype::kF32, 200'000);
-  AtomicDirectory exported(target);
-  const std::string temporary = exported.temporary_path();
+  AtomicDirectory draft(target);
+  const std::string temporary = draft.temporary_path();
   create_export_files(plan, temporary);
   for (size_t u = 0; u < model.units().size(); ++u) {
     const UnitLayout& unit = model.units()[u];
@@ -101,7 +101,7 @@ TEST_P(ReferenceModels, ExportToTheSameBytes) {
     }
   }
   finish_export(plan, temporary, model.config(), path_);
-  exported.publish();
+  draft.publish();
 
   const HfModel exported(target);
   const SafetensorsFile original(path_ + "/model.safetensors");
