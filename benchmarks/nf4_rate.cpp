@@ -10,7 +10,7 @@
 
 #include "benchmarks/timing.hpp"
 #include "lib/kernels/kernels.hpp"
-#include "lib/nn/nf4_tensor.hpp"
+#include "lib/nn/tensor_ops.hpp"
 
 int main(int argc, char** argv) {
   using namespace plumb;
@@ -37,7 +37,7 @@ int main(int argc, char** argv) {
         std::memcpy(target.data() + begin, source.data() + begin, end - begin);
       });
     };
-    const auto dequantize = [&] { nf4_dequantize(matrix, 0, out); };
+    const auto dequantize = [&] { cpu_ops().nf4_dequantize(matrix, 0, out); };
     copy();  // touches the pages
     dequantize();
     const double moved_bytes = out_bytes + static_cast<double>(bytes.size());

@@ -7,17 +7,16 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <array>
 #include <functional>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "lib/model/lora.hpp"
 #include "lib/nn/block.hpp"
-#include "lib/optim/adamw_state.hpp"
+#include "partition/exchange.hpp"
 #include "partition/frozen_base.hpp"
 #include "partition/trainable_model.hpp"
-#include "partition/unit_exchange.hpp"
 
 namespace plumb {
 
@@ -33,49 +32,50 @@ class AdaptedModel : public TrainableModel {
   /// Local: fills this rank's shard of the adapter; the range may reach into the padding, which must come back zero.
   void load_adapter(const std::function<void(ElementRange range, std::span<float> out)>& fill);
 
-  /// Local: dropout of the adapters' inputs from now on, as the adapter has it at first.
+  /// Local: dropout of the adapters' inputs from now on; at first as the adapter has it.
   void set_dropout(double rate) { adapter_.dropout = rate; }
 
-  void accumulate(const MicroBatch& batch, int64_t accumulation, const ReadRows& read_rows,
-                  const HeadPass& head_pass) override;
-  void evaluate(const MicroBatch& batch, const ReadRows& read_rows, const HeadPass& head_pass) override;
-  double gradient_norm() const override;
-  void update(const AdamWOptions& options, double learning_rate, int64_t step, double gradient_scale) override;
-  const ModelConfig& config() const override { return config_; }
-  std::vector<TrainedShard> trained_shards() override { return {{&layouts_.front(), parameters_, &moments_}}; }
-  void on_restore(int64_t num_steps_done) override { num_updates_ = num_steps_done; }
+  void begin_pass(const Pass& pass) override;
+  void end_pass() override;
+  at::Tensor acquire_embedding() override;
+  BlockParameters acquire_block(int64_t layer) override;
+  HeadTensors acquire_head() override;
+  void release() override { base_.release(); }
+  Dropout dropout() const override;
+  int64_t lowest_trained_layer() const override { return lowest_layer_; }
+  HeadTensors head_gradients() override;
+  BlockGradients block_gradients(int64_t layer) override;
+  at::Tensor embedding_gradient() override;
+  void reduce() override {}  // one gradient for all blocks: end_pass() reduces it
+  void on_parameters_changed(int64_t num_steps_done) override { num_updates_ = num_steps_done; }
 
-  const ShardLayout& unit() const { return layouts_.front(); }
-  std::span<const float> parameter_shard() const { return parameters_; }
-  std::span<const float> gradient_shard() const { return gradients_; }
-  UnitExchange& exchange() { return exchange_; }
+  /// The adapter.
+  const ShardLayout& unit() const { return units().front(); }
+  std::span<const float> parameter_shard() const { return TrainableModel::parameter_shard(0); }
+  std::span<const float> gradient_shard() const { return TrainableModel::gradient_shard(0); }
+  Exchange& exchange() { return *exchange_; }
   int64_t base_bytes() const { return base_.num_bytes(); }
 
  private:
-  BlockParameters block_parameters(int unit, const at::Tensor& bytes, const at::Tensor& adapter_flat);
-  at::Tensor run_forward(const BlockContext& context, const std::vector<int64_t>& token_ids,
-                         const at::Tensor& adapter_flat, std::vector<at::Tensor>* inputs,
-                         std::vector<BlockActivations>* kept);
-  HeadTensors head_parameters(const at::Tensor& bytes, const at::Tensor& adapter_flat) const;
+  at::Tensor acquire();
   /// The parameter of this kind that the adapter holds whole, in its flat buffer or in that of its gradient.
   at::Tensor whole(ParameterKind kind, const at::Tensor& flat) const;
+  /// The matrix of the head or score that the adapter holds whole; undefined: none.
+  at::Tensor whole_head(const at::Tensor& flat) const;
   bool trains_embedding() const;
 
-  ModelConfig config_;
   Adapter adapter_;
-  const Communicator& comm_;
-  EngineOptions options_;
   uint64_t dropout_seed_;
   int64_t num_updates_ = 0;
-  int64_t lowest_layer_;              // backward goes down to this block; num_layers: into none
-  std::vector<ShardLayout> layouts_;  // of the adapter alone
-  std::vector<at::Tensor> memory_;    // owns what the spans view
-  std::span<float> parameters_, gradients_;
-  std::vector<float*> levels_;  // of open subtrees; gradients_ is the first
-  AdamWState moments_;
+  int64_t lowest_layer_;  // backward goes down to this block; num_layers: into none
   FrozenBase base_;
-  UnitExchange exchange_;
+  std::unique_ptr<Exchange> exchange_;                              // of the adapter
   std::vector<PerProduct<std::vector<at::Tensor>>> squared_norms_;  // DoRA: of the base, by layer
+  // The pass under way.
+  Pass pass_;
+  int next_operation_ = 0;   // of the base
+  at::Tensor adapter_flat_;  // gathered
+  at::Tensor gradient_flat_;
 };
 
 }  // namespace plumb

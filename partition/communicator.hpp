@@ -1,5 +1,5 @@
 // The ranks of the run, the nodes they are on, and the small collectives: barrier, sums of integers, values from rank 0
-// or from all, agreement on errors. The collectives on units are in unit_exchange.hpp. On a world of one every
+// or from all, agreement on errors. The collectives on units are in exchange.hpp. On a world of one every
 // collective is a copy, so a single process is an ordinary case. Ranks are renumbered so that those of one node are
 // contiguous.
 #pragma once

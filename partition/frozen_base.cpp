@@ -6,7 +6,9 @@
 #include <algorithm>
 
 #include "lib/base/check.hpp"
+#include "lib/nn/resident_units.hpp"
 #include "lib/nn/tensor_kernels.hpp"
+#include "partition/node_exchange.hpp"
 
 namespace plumb {
 
@@ -64,7 +66,7 @@ ShardLayout byte_layout(const FrozenUnit& unit, int num_ranks) {
 void read_bytes(const FrozenUnit& unit, const FrozenSource& source, at::ScalarType dtype, int64_t begin, int64_t end,
                 std::byte* out) {
   std::fill(out, out + (end - begin), std::byte{0});
-  const int64_t element_bytes = dtype == at::kFloat ? 4 : 2;
+  const auto element_bytes = static_cast<int64_t>(at::elementSize(dtype));
   const int64_t last = std::min(end / element_bytes, unit.plain.num_elements);
   std::vector<float> values;
   for (int64_t first = begin / element_bytes; first < last; first += kConvertedAtOnce) {
@@ -165,9 +167,9 @@ FrozenBase::FrozenBase(const ModelConfig& config, const Communicator& comm, at::
     resident_ = std::make_unique<NodeMemory>(comm, num_bytes);
   } else {
     shards_.resize(num_bytes);
-    exchange_ = std::make_unique<UnitExchange>(
-        comm, layouts_, plan_slots(operations_, layouts_, static_cast<int>(config.num_layers) + 2), at::kByte,
-        /*accumulation_steps=*/1, Reduction::kCanonical);
+    exchange_ = std::make_unique<NodeExchange>(
+        comm, layouts_, plan_slots(operations_, layouts_, static_cast<int>(config.num_layers) + 2),
+        ExchangeOptions{.dtype = at::kByte});
   }
   if (const int64_t elements = scratch_elements(units_); elements > 0)
     scratch_ = at::empty({elements}, at::TensorOptions().dtype(dtype));
@@ -222,19 +224,11 @@ BlockParameters FrozenBase::block(int unit, const at::Tensor& bytes) const {
 }
 
 HeadTensors FrozenBase::head(int unit, const at::Tensor& bytes) const {
-  const at::Tensor flat = plain(unit, bytes);
-  HeadTensors head;
-  for (const Parameter& p : units_[unit].plain.parameters) {
-    const at::Tensor view = flat.narrow(0, p.offset, p.num_elements()).view(p.shape);
-    (p.kind == ParameterKind::kFinalNorm ? head.norm_D : head.head_VD) = view;
-  }
-  return head;
+  return head_tensors(units_[unit].plain, plain(unit, bytes));
 }
 
 at::Tensor FrozenBase::embedding_VD(const at::Tensor& bytes) const {
-  for (const Parameter& p : units_.front().plain.parameters)
-    if (p.kind == ParameterKind::kEmbedding) return plain(0, bytes).narrow(0, p.offset, p.num_elements()).view(p.shape);
-  return {};
+  return view_of(units_.front().plain, plain(0, bytes), ParameterKind::kEmbedding);
 }
 
 int64_t FrozenBase::num_bytes() const {

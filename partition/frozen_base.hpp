@@ -15,8 +15,10 @@
 #include "lib/model/lora.hpp"
 #include "lib/model/nf4.hpp"
 #include "lib/nn/block.hpp"
-#include "lib/objective/token_loss.hpp"
-#include "partition/unit_exchange.hpp"
+#include "lib/nn/model_units.hpp"
+#include "partition/communicator.hpp"
+#include "partition/exchange.hpp"
+#include "partition/node_memory.hpp"
 
 namespace plumb {
 
@@ -97,13 +99,13 @@ class FrozenBase {
   const Communicator& comm_;
   at::ScalarType dtype_;
   std::vector<FrozenUnit> units_;
-  std::vector<ShardLayout> layouts_;        // in bytes
-  std::vector<int> operations_;             // unit of each
-  std::vector<int64_t> offset_bytes_;       // of each unit or shard in what follows
-  std::unique_ptr<NodeMemory> resident_;    // one node: whole units
-  std::vector<std::byte> shards_;           // several nodes: this rank's shards
-  std::unique_ptr<UnitExchange> exchange_;  // several nodes
-  at::Tensor scratch_;                      // of dequantized matrices
+  std::vector<ShardLayout> layouts_;      // in bytes
+  std::vector<int> operations_;           // unit of each
+  std::vector<int64_t> offset_bytes_;     // of each unit or shard in what follows
+  std::unique_ptr<NodeMemory> resident_;  // one node: whole units
+  std::vector<std::byte> shards_;         // several nodes: this rank's shards
+  std::unique_ptr<Exchange> exchange_;    // several nodes
+  at::Tensor scratch_;                    // of dequantized matrices
 };
 
 }  // namespace plumb

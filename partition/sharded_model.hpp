@@ -1,19 +1,17 @@
-// A decoder of which each rank holds 1/N of parameters, gradients and moments (ZeRO-3), and the schedule that drives it
-// by hand: gather a unit while the one before computes, release it, and reduce-scatter its gradient while the next
-// computes. The blocks are pure functions and know nothing of it.
+// A decoder of which each rank holds 1/N of parameters, gradients and moments (ZeRO-3): a unit is gathered while the
+// one before it computes, released after use, and its gradient reduce-scattered while the next one computes. Source:
+// ZeRO stage 3, arXiv:1910.02054.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <functional>
-#include <optional>
+#include <memory>
 #include <span>
 #include <vector>
 
-#include "lib/nn/block.hpp"
-#include "lib/optim/adamw_state.hpp"
+#include "partition/exchange.hpp"
 #include "partition/trainable_model.hpp"
-#include "partition/unit_exchange.hpp"
 
 namespace plumb {
 
@@ -26,42 +24,37 @@ class ShardedModel : public TrainableModel {
   /// the padding, which must come back zero.
   void load(const std::function<void(int unit, ElementRange range, std::span<float> out)>& fill);
 
-  void accumulate(const MicroBatch& batch, int64_t accumulation, const ReadRows& read_rows,
-                  const HeadPass& head_pass) override;
-  void evaluate(const MicroBatch& batch, const ReadRows& read_rows, const HeadPass& head_pass) override;
-  double gradient_norm() const override;
-  void update(const AdamWOptions& options, double learning_rate, int64_t step, double gradient_scale) override;
+  void begin_pass(const Pass& pass) override;
+  void end_pass() override;
+  at::Tensor acquire_embedding() override;
+  BlockParameters acquire_block(int64_t layer) override;
+  HeadTensors acquire_head() override;
+  void release() override { exchange_->release_gather(); }
+  HeadTensors head_gradients() override;
+  BlockGradients block_gradients(int64_t layer) override;
+  at::Tensor embedding_gradient() override;
+  void reduce() override;
+  void on_parameters_changed(int64_t) override { exchange_->forget_converted(); }
 
-  const ModelConfig& config() const override { return config_; }
-  std::vector<TrainedShard> trained_shards() override;
-  void on_restore(int64_t) override { exchange_.forget_converted(); }
-
-  const std::vector<ShardLayout>& units() const { return units_; }
-  std::span<float> parameter_shard(int unit) { return shards_[unit].parameters; }
-  std::span<const float> gradient_shard(int unit) const { return shards_[unit].gradients; }
-  UnitExchange& exchange() { return exchange_; }
+  Exchange& exchange() { return *exchange_; }
 
  private:
-  struct UnitShard {
-    std::span<float> parameters;
-    AdamWState moments;
-    std::span<float> gradients;  // level 0 of the open subtrees
-    std::vector<float*> levels;
-  };
-  void prefetch(int operation);
-  at::Tensor run_forward(const BlockContext& context, const std::vector<int64_t>& token_ids,
-                         std::vector<at::Tensor>* inputs, std::vector<BlockActivations>* kept);
-  HeadTensors head_tensors(const at::Tensor& flat) const;
-  at::Tensor gradient_target(int reduce);
-  void finish_reduce(int reduce, int64_t accumulation);
+  void prefetch();
+  at::Tensor acquire();
+  at::Tensor next_gradient();
+  bool adds_in_place() const { return exchange_->is_reduced_in_place(next_reduce_) && pass_.accumulation > 0; }
+  int unit_of_block(int64_t layer) const { return static_cast<int>(layer) + 1; }
+  const UnitLayout& head_unit() const { return (config().shares_head() ? units().front() : units().back()).unit(); }
+  void finish_reduce(int reduce);
 
-  ModelConfig config_;
-  const Communicator& comm_;
-  EngineOptions options_;
-  std::vector<ShardLayout> units_;
-  std::vector<at::Tensor> memory_;  // owns what the spans of shards_ view
-  std::vector<UnitShard> shards_;
-  UnitExchange exchange_;
+  std::unique_ptr<Exchange> exchange_;
+  // The pass under way: operations of the exchange's plan that come next.
+  Pass pass_;
+  int next_gather_ = 0;
+  int next_reduce_ = 0;
+  // A head that shares its matrix with the embedding: their gradient is complete, and reduced, with the embedding's.
+  at::Tensor tied_gradient_;
+  bool head_waits_for_embedding_ = false;
 };
 
 std::vector<ShardLayout> shard_layouts(const ModelConfig& config, int num_ranks);

@@ -4,11 +4,9 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
-#include <ATen/ops/from_blob.h>
-#include <ATen/ops/index_select.h>
 #include <ATen/ops/log_softmax.h>
 #include <ATen/ops/mm.h>
+#include <ATen/ops/tensor.h>
 
 #include <algorithm>
 #include <cmath>
@@ -16,7 +14,7 @@
 #include "io/huggingface/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 #include "lib/nn/block.hpp"
-#include "lib/nn/tensor_kernels.hpp"
+#include "lib/nn/resident_units.hpp"
 #include "lib/objective/reward.hpp"
 
 namespace plumb {
@@ -45,51 +43,54 @@ void append_document(std::vector<int32_t> ids, MicroBatch& batch) {
   batch.loss_mask.resize(batch.token_ids.size());
 }
 
-at::Tensor read_flat(const UnitLayout& unit, const ReadUnit& read) {
-  const at::Tensor flat = at::empty({unit.num_elements}, at::TensorOptions().dtype(at::kFloat));
-  read(unit, {flat.data_ptr<float>(), static_cast<size_t>(unit.num_elements)});
-  return flat;
-}
+/// The units of a model of which one at a time is in memory, in float32.
+class StreamedUnits : public ModelUnits {
+ public:
+  StreamedUnits(const ModelConfig& config, const ReadUnit& read)
+      : ModelUnits(config), layouts_(unit_layouts(config)), read_(read) {}
 
-/// The view of a parameter in its unit; undefined if the unit has none.
-at::Tensor view_of(const UnitLayout& unit, const at::Tensor& flat, ParameterKind kind) {
-  for (const Parameter& parameter : unit.parameters)
-    if (parameter.kind == kind) return flat.narrow(0, parameter.offset, parameter.num_elements()).view(parameter.shape);
-  return {};
-}
+  at::Tensor acquire_embedding() override {
+    return view_of(layouts_.front(), acquire(layouts_.front()), ParameterKind::kEmbedding);
+  }
+  BlockParameters acquire_block(int64_t layer) override {
+    const UnitLayout& unit = layouts_[layer + 1];
+    return block_tensors(unit, acquire(unit));
+  }
+  HeadTensors acquire_head() override {
+    const UnitLayout& unit = config().shares_head() ? layouts_.front() : layouts_.back();
+    return head_tensors(unit, acquire(unit));
+  }
+  void release() override { flat_.reset(); }
+
+ private:
+  const at::Tensor& acquire(const UnitLayout& unit) {
+    flat_ = at::empty({unit.num_elements}, at::TensorOptions().dtype(at::kFloat));
+    read_(unit, {flat_.data_ptr<float>(), static_cast<size_t>(unit.num_elements)});
+    return flat_;
+  }
+
+  std::vector<UnitLayout> layouts_;
+  const ReadUnit& read_;
+  at::Tensor flat_;
+};
 
 /// Log-probabilities of the next token [T, V], or rewards [documents].
 at::Tensor outputs_of(const ModelConfig& config, const MicroBatch& batch, const ReadUnit& read) {
-  const std::vector<UnitLayout> units = unit_layouts(config);
-  at::Tensor flat = read_flat(units.front(), read);
-  const at::Tensor ids = at::from_blob(const_cast<int64_t*>(batch.token_ids.data()), {batch.num_tokens()}, at::kLong);
-  at::Tensor hidden_TD = at::index_select(view_of(units.front(), flat, ParameterKind::kEmbedding), 0, ids);
-  const BlockContext context(config, {batch.document_begin, batch.prefix_length});
-  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    const UnitLayout& unit = units[layer + 1];
-    flat.reset();
-    flat = read_flat(unit, read);
-    BlockActivations kept;
-    hidden_TD = block_forward(context, layer, block_tensors(unit, flat), hidden_TD, kept);
-  }
-  const UnitLayout& head = config.shares_head() ? units.front() : units.back();
-  flat.reset();
-  flat = read_flat(head, read);
-  const at::Tensor norm_D = view_of(head, flat, ParameterKind::kFinalNorm);
+  StreamedUnits units(config, read);
+  const BlockContext context(config, units.rope(), {batch.document_begin, batch.prefix_length});
+  const at::Tensor hidden_TD = walk_blocks(
+      units, batch.token_ids, [&](int64_t layer, const BlockParameters& parameters, const at::Tensor& x_TD) {
+        BlockActivations activations;
+        return block_forward(context, layer, parameters, x_TD, activations);
+      });
+  const HeadTensors head = units.acquire_head();
   if (config.head == HeadKind::kScore) {
-    std::vector<float> rewards =
-        document_rewards(hidden_TD, batch, {norm_D, view_of(head, flat, ParameterKind::kScore)}, config.rms_norm_eps,
-                         config.pad_token_id);
-    return at::from_blob(rewards.data(), {std::ssize(rewards)}, at::kFloat).clone();
+    const std::vector<float> rewards =
+        document_rewards(hidden_TD, batch, head, config.rms_norm_eps, config.pad_token_id);
+    return at::tensor(rewards);
   }
-  const at::Tensor normed_TD = at::empty_like(hidden_TD);
-  const at::Tensor rstd_T = at::empty({hidden_TD.size(0)}, hidden_TD.options());
-  activation_kernels<float>().rms_norm(data_of<float>(hidden_TD), nullptr, nullptr, data_of<float>(norm_D),
-                                       data_of<float>(normed_TD), data_of<float>(rstd_T), hidden_TD.size(0),
-                                       hidden_TD.size(1), static_cast<float>(config.rms_norm_eps));
-  const at::Tensor head_VD =
-      config.shares_head() ? view_of(head, flat, ParameterKind::kEmbedding) : view_of(head, flat, ParameterKind::kHead);
-  return at::log_softmax(at::mm(normed_TD, head_VD.t()), 1);
+  const at::Tensor normed_TD = rms_norm(hidden_TD, head.norm_D, config.rms_norm_eps).y;
+  return at::log_softmax(at::mm(normed_TD, head.head_VD.t()), 1);
 }
 
 }  // namespace

@@ -52,14 +52,12 @@ std::vector<double> RewardModel::score(int64_t num_texts, int64_t texts_per_micr
     });
     std::vector<double> mine;
     const std::vector<int64_t> read_rows = scored_rows(batch, config().pad_token_id);
-    model_->evaluate(
-        batch, read_rows, [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors*) {
-          if (!batch.is_empty())
-            for (const float reward :
-                 document_rewards(hidden_TD, batch, parameters, config().rms_norm_eps, config().pad_token_id))
-              mine.push_back(reward);
-          return at::Tensor();
-        });
+    ForwardPass pass = model_->forward(batch, read_rows, Pass::evaluation());
+    if (!batch.is_empty())
+      for (const float reward :
+           document_rewards(pass.hidden_TD(), batch, pass.head(), config().rms_norm_eps, config().pad_token_id))
+        mine.push_back(reward);
+    pass.finish();
     for (const std::vector<double>& part : comm_.all_gather(mine))
       rewards.insert(rewards.end(), part.begin(), part.end());
   }

@@ -52,7 +52,7 @@ std::optional<Checkpoint> open_newest_checkpoint(const Communicator& comm, const
 
 void restore_model(const Communicator& comm, const Checkpoint& checkpoint, TrainableModel& model) {
   restore_checkpoint(comm, checkpoint, model.trained_shards());
-  model.on_restore(checkpoint.manifest.step);
+  model.on_parameters_changed(checkpoint.manifest.step);
 }
 
 }  // namespace plumb

@@ -68,16 +68,14 @@ std::vector<ExampleLogps> compute_reference_logps(const Communicator& comm, cons
       if (!has_work) batch = MicroBatch::empty();
       if (has_work) append_rows(batch, dataset.examples(begin, end));
     });
-    model->evaluate(batch, predicting_rows(batch),
-                    [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors*) {
-                      const std::vector<SequenceLogps> logps =
-                          sequence_logps(hidden_TD, batch, parameters, model->config().rms_norm_eps, scratch);
-                      for (int64_t example = begin; example < end; ++example) {
-                        const auto document = static_cast<size_t>(2 * (example - begin));
-                        values.push_back({example, logps[document], logps[document + 1]});
-                      }
-                      return at::Tensor();
-                    });
+    ForwardPass pass = model->forward(batch, predicting_rows(batch), Pass::evaluation());
+    const std::vector<SequenceLogps> logps =
+        sequence_logps(pass.hidden_TD(), batch, pass.head(), model->config().rms_norm_eps, scratch);
+    pass.finish();
+    for (int64_t example = begin; example < end; ++example) {
+      const int64_t document = 2 * (example - begin);
+      values.push_back({example, logps[document], logps[document + 1]});
+    }
   }
   return values;
 }

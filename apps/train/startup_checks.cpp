@@ -144,15 +144,12 @@ class StartupChecks {
     padded.loss_mask.insert(padded.loss_mask.end(), 7, 0);
     padded.document_begin = {0, padded.num_tokens()};
     const auto reward_of = [&](const MicroBatch& batch) {
-      double reward = 0;
       const std::vector<int64_t> read_rows = scored_rows(batch, model_.config().pad_token_id);
-      model_.evaluate(batch, read_rows,
-                      [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors*) {
-                        reward = document_rewards(hidden_TD, batch, parameters, model_.config().rms_norm_eps,
-                                                  model_.config().pad_token_id)
-                                     .front();
-                        return at::Tensor();
-                      });
+      ForwardPass pass = model_.forward(batch, read_rows, Pass::evaluation());
+      const double reward = document_rewards(pass.hidden_TD(), batch, pass.head(), model_.config().rms_norm_eps,
+                                             model_.config().pad_token_id)
+                                .front();
+      pass.finish();
       return reward;
     };
     return compare("a reward does not depend on padding", {{"reward", {reward_of(plain), reward_of(padded)}}});

@@ -43,21 +43,32 @@ RankReports sum_step(const Communicator& comm, ObjectiveSums& sums, int64_t comp
   return {numbers[0] > 0, numbers[1] > 0, {numbers.begin() + 2, numbers.end()}};
 }
 
-/// Collective: what every micro-batch tells the others, by its number.
+/// Collective: tells the objective the statistics of every micro-batch of a global batch or set, forward only.
 void gather_global_statistics(TrainableModel& model, const Communicator& comm, Objective& objective, int64_t num_rounds,
                               const NextMicroBatches& next) {
-  std::vector<std::vector<double>> surveys;
+  std::vector<std::vector<double>> statistics;
   for (int64_t round = 0; round < num_rounds; ++round)
     for (const MicroBatch& batch : next()) {
-      std::vector<double> mine;
-      model.evaluate(batch, objective.read_rows(batch),
-                     [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors*) {
-                       mine = objective.survey(hidden_TD, batch, parameters);
-                       return at::Tensor();
-                     });
-      for (std::vector<double>& survey : comm.all_gather(mine)) surveys.push_back(std::move(survey));
+      ForwardPass pass = model.forward(batch, objective.read_rows(batch), Pass::evaluation());
+      const std::vector<double> mine = objective.statistics_of(pass.hidden_TD(), batch, pass.head());
+      pass.finish();
+      for (std::vector<double>& of_rank : comm.all_gather(mine)) statistics.push_back(std::move(of_rank));
     }
-  objective.set_global_statistics(surveys);
+  objective.set_global_statistics(statistics);
+}
+
+/// Collective: what the loss of the step is divided by, known before the first backward pass.
+BatchWeight weigh_global_batch(const Communicator& comm, const Objective& objective,
+                               const std::vector<MicroBatch>& micro_batches) {
+  std::array<int64_t, 2> sums = {0, 0};
+  for (const MicroBatch& batch : micro_batches) {
+    const BatchWeight weight = objective.weigh(batch);
+    sums[0] += weight.items;
+    sums[1] += weight.chosen_tokens;
+  }
+  comm.sum(sums);
+  check(sums[0] > 0, "every step has something to learn");
+  return {sums[0], sums[1]};
 }
 
 /// As torch.nn.utils.clip_grad_norm_.
@@ -81,30 +92,19 @@ BatchGradient accumulate_global_batch(TrainableModel& model, const Communicator&
                                       const std::function<RankReport()>& report, int64_t step) {
   const int64_t start_ns = steady_now_ns() - collective_wait_ns();
   BatchGradient gradient;
-  for (const MicroBatch& batch : micro_batches) {
-    const BatchWeight part = objective.weigh(batch);
-    gradient.weight.items += part.items;
-    gradient.weight.chosen_tokens += part.chosen_tokens;
-  }
-  std::array<int64_t, 2> weights = {gradient.weight.items, gradient.weight.chosen_tokens};
-  comm.sum(weights);  // of the whole global batch, known before the first backward
-  gradient.weight = {weights[0], weights[1]};
-  check(gradient.weight.items > 0, "every step has something to learn");
-
+  gradient.weight = weigh_global_batch(comm, objective, micro_batches);
   if (objective.needs_global_statistics())
     gather_global_statistics(model, comm, objective, 1, [&] { return micro_batches; });
 
   gradient.sums = objective.empty_sums();
-  for (size_t i = 0; i < micro_batches.size(); ++i) {
+  for (int64_t i = 0; i < std::ssize(micro_batches); ++i) {
     const MicroBatch& batch = micro_batches[i];
-    model.accumulate(batch, static_cast<int64_t>(i), objective.read_rows(batch),
-                     [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors* gradients) {
-                       fault_point("forward", step, comm.rank());
-                       at::Tensor gradient_TD =
-                           objective.apply(hidden_TD, batch, parameters, gradients, gradient.weight, gradient.sums);
-                       fault_point("backward", step, comm.rank());
-                       return gradient_TD;
-                     });
+    ForwardPass forward = model.forward(batch, objective.read_rows(batch), Pass::training(i));
+    fault_point("forward", step, comm.rank());
+    at::Tensor loss_gradient_TD = objective.apply(forward.hidden_TD(), batch, forward.head(), forward.head_gradients(),
+                                                  gradient.weight, gradient.sums);
+    fault_point("backward", step, comm.rank());
+    forward.backward(std::move(loss_gradient_TD));
   }
   fault_point("reduce", step, comm.rank());
   const int64_t compute_ns = steady_now_ns() - collective_wait_ns() - start_ns;
@@ -130,8 +130,8 @@ void Trainer::verify_memory() const {
   for (int rank = 0; rank < comm_.size(); ++rank)
     if (const std::string& what = changed[rank]; !what.empty())
       throw AgreedError(
-          fmt::format("rank {}: {} are not what step {} left in memory; the same command goes on from the last "
-                      "checkpoint, better without that machine",
+          fmt::format("rank {}: memory corruption: {} changed after step {}; the same command resumes from the "
+                      "last checkpoint, better without that machine",
                       rank, what, state_.num_steps_done),
           kExitTransient);
 }
@@ -157,7 +157,7 @@ StepStats Trainer::step(const std::vector<MicroBatch>& micro_batches) {
   fault_point("update", state_.num_steps_done, comm_.rank());
   if (stats.is_skipped()) {
     ++state_.num_consecutive_skips;
-    model_.on_restore(state_.num_steps_done);  // the same parameters are those after one more step
+    model_.on_parameters_changed(state_.num_steps_done);  // the same parameters are those after one more step
     return stats;
   }
   state_.num_consecutive_skips = 0;
@@ -170,7 +170,7 @@ StepStats Trainer::step(const std::vector<MicroBatch>& micro_batches) {
 
 void Trainer::resume_from(TrainerState state) {
   state_ = std::move(state);
-  model_.on_restore(state_.num_steps_done);
+  model_.on_parameters_changed(state_.num_steps_done);
   take_checksums(false);
 }
 
@@ -186,10 +186,9 @@ EvaluationStats evaluate_model(TrainableModel& model, const Communicator& comm, 
       batch.number = number;  // of the set, not of its round
       number += comm.size();
       num_items += objective.weigh(batch).items;
-      model.evaluate(batch, objective.read_rows(batch),
-                     [&](const at::Tensor& hidden_TD, const HeadTensors& parameters, const HeadTensors*) {
-                       return objective.apply(hidden_TD, batch, parameters, nullptr, {}, sums);
-                     });
+      ForwardPass pass = model.forward(batch, objective.read_rows(batch), Pass::evaluation());
+      objective.apply(pass.hidden_TD(), batch, pass.head(), nullptr, {}, sums);
+      pass.finish();
     }
   sum_over_ranks(comm, sums);
   comm.sum(std::span(&num_items, 1));

@@ -1,4 +1,5 @@
-// One optimizer update: the only place that knows the order of a step.
+// One optimizer step: forward, loss and backward for each micro-batch, then agreement of all ranks on whether the step
+// counts, then the update. The only place that knows this order.
 #pragma once
 
 #include <functional>
@@ -28,11 +29,12 @@ struct TrainerOptions {
   std::function<bool(int64_t step)> is_memory_checked = {};
 };
 
-/// What the ranks tell each other along with the sums of a step.
+/// What the ranks report to each other together with the sums of a step.
 struct RankReports {
-  bool is_stop_wanted = false;                 // by one rank at least
-  bool is_memory_damaged = false;              // of one rank at least
-  std::vector<int64_t> picoseconds_per_token;  // by rank: of computing, without waiting for others; 0: had no rows
+  bool is_stop_wanted = false;     // by at least one rank
+  bool is_memory_damaged = false;  // of at least one rank
+  std::vector<int64_t>
+      picoseconds_per_token;  // by rank: time of computing, without waiting for others; 0: it had no rows
 };
 
 /// Over the global batch.
@@ -61,7 +63,7 @@ struct EvaluationStats {
 
 class Trainer {
  public:
-  /// state: of the steps that the model has behind it already.
+  /// state: after the steps that the model has already taken.
   Trainer(TrainableModel& model, const Communicator& comm, Objective& objective, const TrainerOptions& options,
           TrainerState state = {});
 
@@ -71,7 +73,7 @@ class Trainer {
 
   const TrainerState& state() const { return state_; }
   int64_t num_steps_done() const { return state_.num_steps_done; }
-  /// Local: the model has been restored; state: with what it goes on.
+  /// Local: the model has been restored; state: as it was then.
   void resume_from(TrainerState state);
 
   /// Collective: throws AgreedError (transient) that names a rank on which parameters or moments are not what the last
@@ -89,19 +91,20 @@ class Trainer {
   ShardChecksums checksums_;  // none: not to be checked
 };
 
-/// Collective: loss and gradient norm of a global batch; nothing is updated. The gradient stays in the model's shards.
-/// step: that it is of, 0 if none (it only names faults on purpose).
+/// The gradient of a global batch, which stays in the model's shards.
 struct BatchGradient {
   BatchWeight weight;
   ObjectiveSums sums;  // over all ranks
   double norm = 0;
   RankReports reports;
 };
-/// What a rank has to say when it has computed its part.
+/// What a rank reports when it has computed its part.
 struct RankReport {
   bool wants_stop = false;
   bool is_memory_damaged = false;
 };
+/// Collective: forward, loss and backward for every micro-batch, then sums over ranks; nothing is updated. step: only
+/// names injected faults; 0: none.
 BatchGradient accumulate_global_batch(TrainableModel& model, const Communicator& comm, Objective& objective,
                                       const std::vector<MicroBatch>& micro_batches,
                                       const std::function<RankReport()>& report = {}, int64_t step = 0);
@@ -109,8 +112,8 @@ BatchGradient accumulate_global_batch(TrainableModel& model, const Communicator&
 /// This rank's micro-batches of the next round, equally many on all ranks.
 using NextMicroBatches = std::function<std::vector<MicroBatch>()>;
 
-/// Collective: `start` begins the set anew and returns what gives its num_rounds rounds; an objective that surveys sees
-/// the set twice.
+/// Collective: `start` begins the set from its first row and returns what gives its num_rounds rounds; an objective
+/// that needs global statistics sees the set twice.
 EvaluationStats evaluate_model(TrainableModel& model, const Communicator& comm, Objective& objective,
                                int64_t num_rounds, const std::function<NextMicroBatches()>& start);
 

@@ -38,6 +38,15 @@ struct TokenStats {
   float log_sum_of_squares;  // log of the sum of squared probabilities over the vocabulary
 };
 
+/// The heads to rotate: the first num_heads of each row.
+template <class T>
+struct RopeRows {
+  T* x;
+  int64_t row_stride;
+  const int32_t* positions;  // [num_rows]
+  int64_t num_rows, num_heads, head_dim;
+};
+
 /// Kernels on activations of type T: float or BFloat16. Matrices are row-major and contiguous; sums are in float.
 template <class T>
 struct ActivationKernels {
@@ -49,9 +58,8 @@ struct ActivationKernels {
   /// dx = carry + gradient through the norm (carry may be null, and may be dx); dweight[dim] is added to.
   void (*rms_norm_backward)(const T* dy, const T* x, const float* rstd, const T* weight, const T* carry, T* dx,
                             float* dweight, int64_t num_rows, int64_t dim);
-  /// Rotates `num_heads` heads of each row in place; cos and sin: [num_rows, head_dim / 2]; direction -1 undoes it.
-  void (*rope)(T* x, int64_t row_stride, const float* cos, const float* sin, int64_t num_rows, int64_t num_heads,
-               int64_t head_dim, float direction);
+  /// Rotates the heads of each row in place; cos and sin: [positions, head_dim / 2]; direction -1 undoes it.
+  void (*rope)(const RopeRows<T>& rows, const float* cos, const float* sin, float direction);
   /// gate_up: [num_rows, 2 * dim], gate first; y = silu(gate) * up.
   void (*swiglu)(const T* gate_up, T* y, int64_t num_rows, int64_t dim);
   /// Also writes y again, for the gradient of the projection that follows.

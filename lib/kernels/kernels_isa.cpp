@@ -132,12 +132,13 @@ void rms_norm_backward(const T* dy, const T* x, const float* rstd, const T* weig
 }
 
 template <class T>
-void rope(T* x, int64_t row_stride, const float* cos, const float* sin, int64_t num_rows, int64_t num_heads,
-          int64_t head_dim, float direction) {
-  const int64_t half = head_dim / 2;
-  for (int64_t row = 0; row < num_rows; ++row, cos += half, sin += half) {
-    for (int64_t head = 0; head < num_heads; ++head) {
-      T* a = x + row * row_stride + head * head_dim;
+void rope(const RopeRows<T>& rows, const float* cos_of_positions, const float* sin_of_positions, float direction) {
+  const int64_t half = rows.head_dim / 2;
+  for (int64_t row = 0; row < rows.num_rows; ++row) {
+    const float* cos = cos_of_positions + rows.positions[row] * half;
+    const float* sin = sin_of_positions + rows.positions[row] * half;
+    for (int64_t head = 0; head < rows.num_heads; ++head) {
+      T* a = rows.x + row * rows.row_stride + head * rows.head_dim;
       T* b = a + half;
       for_lanes(half, [&](auto get, auto put, int64_t i) {
         const Floats c = get(cos + i), s = get(sin + i) * direction, p = get(a + i), q = get(b + i);

@@ -2,49 +2,17 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/index_select.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/sum.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 
 #include "lib/base/random.hpp"
-#include "lib/nn/tensor_kernels.hpp"
+#include "lib/nn/tensor_ops.hpp"
 
 namespace plumb {
 
 namespace {
-
-at::Tensor new_like(const at::Tensor& like, int64_t rows, int64_t columns) {
-  return at::empty({rows, columns}, like.options());
-}
-
-/// Returns the normalized rows; sum = x + residual where there is a residual.
-at::Tensor normalize(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& sum, const at::Tensor& weight,
-                     double epsilon, at::Tensor& rstd) {
-  const int64_t rows = x.size(0), columns = x.size(1);
-  at::Tensor y = at::empty_like(x);
-  rstd = at::empty({rows}, x.options().dtype(at::kFloat));
-  with_element_type(x.scalar_type(), [&]<class T>(T*) {
-    const auto at_row = [&](const at::Tensor& matrix, int64_t row) {
-      return matrix.defined() ? data_of<T>(matrix) + row * columns : nullptr;
-    };
-    for_rows(rows, columns, [&](int64_t first, int64_t last) {
-      activation_kernels<T>().rms_norm(at_row(x, first), at_row(residual, first), at_row(sum, first),
-                                       data_of<T>(weight), at_row(y, first), data_of<float>(rstd) + first, last - first,
-                                       columns, static_cast<float>(epsilon));
-    });
-  });
-  return y;
-}
-
-at::Tensor recompute_rms_norm(const at::Tensor& x, const at::Tensor& rstd, const at::Tensor& weight) {
-  at::Tensor y = at::empty_like(x);
-  with_element_type(x.scalar_type(), [&]<class T>(T*) {
-    activation_kernels<T>().rms_norm_again(data_of<T>(x), data_of<float>(rstd), data_of<T>(weight), data_of<T>(y),
-                                           x.size(0), x.size(1));
-  });
-  return y;
-}
 
 /// Nothing where the gradient is undefined: the parameter is frozen.
 void write_gradient(const at::Tensor& gradient, const at::Tensor& value, bool adds) {
@@ -56,16 +24,11 @@ void write_gradient(const at::Tensor& gradient, const at::Tensor& value, bool ad
   }
 }
 
-/// Returns carry + gradient of the norm's input; writes or adds the weight's gradient.
-at::Tensor normalize_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& rstd,
-                              const at::Tensor& weight, const at::Tensor& carry, const at::Tensor& dweight, bool adds) {
-  at::Tensor dx = at::empty_like(x);
-  const at::Tensor sum = at::zeros({x.size(1)}, x.options().dtype(at::kFloat));
-  with_element_type(x.scalar_type(), [&]<class T>(T*) {
-    activation_kernels<T>().rms_norm_backward(data_of<T>(dy), data_of<T>(x), data_of<float>(rstd), data_of<T>(weight),
-                                              data_of<T>(carry), data_of<T>(dx), data_of<float>(sum), x.size(0),
-                                              x.size(1));
-  });
+/// Returns carry + the gradient of the norm's input; writes or adds the weight's gradient.
+at::Tensor norm_backward(const at::Tensor& dy, const NormInput& input, const at::Tensor& carry,
+                         const at::Tensor& dweight, bool adds) {
+  const at::Tensor sum = at::zeros({input.x_RC.size(1)}, dy.options().dtype(at::kFloat));
+  at::Tensor dx = ops_of(dy).rms_norm_backward(dy, input, carry, sum);
   write_gradient(dweight, sum, adds);
   return dx;
 }
@@ -75,70 +38,11 @@ AttentionShape attention_shape(const ModelConfig& config, int64_t layer) {
 }
 
 void rotate(const BlockContext& context, const at::Tensor& qkv, float direction) {
-  const ModelConfig& config = context.config;
-  with_element_type(qkv.scalar_type(), [&]<class T>(T*) {
-    for_rows(qkv.size(0), qkv.size(1), [&](int64_t first, int64_t last) {
-      const int64_t angles = first * (config.head_dim / 2);
-      activation_kernels<T>().rope(data_of<T>(qkv) + first * qkv.size(1), qkv.size(1), context.rope.cos.data() + angles,
-                                   context.rope.sin.data() + angles, last - first,
-                                   config.num_heads + config.num_kv_heads, config.head_dim, direction);
-    });
-  });
+  ops_of(qkv).rope(qkv, context.rotation(), context.config.num_heads + context.config.num_kv_heads, direction);
 }
 
-/// Qwen3 normalizes each head of q and k. Copies v through. heads_begin: in heads, within a row.
-void normalize_heads(const BlockContext& context, const BlockParameters& p, BlockActivations& kept) {
-  const ModelConfig& config = context.config;
-  const at::Tensor& x = kept.qkv_before_norm_TQ;
-  const int64_t rows = x.size(0), columns = x.size(1), h = config.num_heads, g = config.num_kv_heads,
-                k = config.head_dim;
-  kept.qkv_TQ = x.clone();
-  kept.head_rstd = at::empty({rows, h + g}, x.options().dtype(at::kFloat));
-  const auto epsilon = static_cast<float>(config.rms_norm_eps);
-  with_element_type(x.scalar_type(), [&]<class T>(T*) {
-    const auto& kernels = activation_kernels<T>();
-    for (int64_t row = 0; row < rows; ++row) {
-      const T* in = data_of<T>(x) + row * columns;
-      T* out = data_of<T>(kept.qkv_TQ) + row * columns;
-      float* rstd = data_of<float>(kept.head_rstd) + row * (h + g);
-      kernels.rms_norm(in, nullptr, nullptr, data_of<T>(p.q_norm_K), out, rstd, h, k, epsilon);
-      kernels.rms_norm(in + h * k, nullptr, nullptr, data_of<T>(p.k_norm_K), out + h * k, rstd + h, g, k, epsilon);
-    }
-  });
-}
-
-/// dqkv in place: gradient after the head norms becomes that before them.
-void normalize_heads_backward(const BlockContext& context, const BlockParameters& p, const BlockActivations& kept,
-                              const at::Tensor& dqkv, const BlockTensors& gradients, bool adds) {
-  const ModelConfig& config = context.config;
-  const at::Tensor& x = kept.qkv_before_norm_TQ;
-  const int64_t rows = x.size(0), columns = x.size(1), h = config.num_heads, g = config.num_kv_heads,
-                k = config.head_dim;
-  const at::Tensor sum_q = at::zeros({k}, x.options().dtype(at::kFloat)), sum_k = at::zeros_like(sum_q);
-  with_element_type(x.scalar_type(), [&]<class T>(T*) {
-    const auto& kernels = activation_kernels<T>();
-    for (int64_t row = 0; row < rows; ++row) {
-      const T* in = data_of<T>(x) + row * columns;
-      T* d = data_of<T>(dqkv) + row * columns;
-      const float* rstd = data_of<float>(kept.head_rstd) + row * (h + g);
-      kernels.rms_norm_backward(d, in, rstd, data_of<T>(p.q_norm_K), nullptr, d, data_of<float>(sum_q), h, k);
-      kernels.rms_norm_backward(d + h * k, in + h * k, rstd + h, data_of<T>(p.k_norm_K), nullptr, d + h * k,
-                                data_of<float>(sum_k), g, k);
-    }
-  });
-  write_gradient(gradients.q_norm_K, sum_q, adds);
-  write_gradient(gradients.k_norm_K, sum_k, adds);
-}
-
-at::Tensor swiglu(const at::Tensor& gate_up) {
-  at::Tensor y = new_like(gate_up, gate_up.size(0), gate_up.size(1) / 2);
-  with_element_type(y.scalar_type(), [&]<class T>(T*) {
-    for_rows(y.size(0), y.size(1), [&](int64_t first, int64_t last) {
-      activation_kernels<T>().swiglu(data_of<T>(gate_up) + first * gate_up.size(1), data_of<T>(y) + first * y.size(1),
-                                     last - first, y.size(1));
-    });
-  });
-  return y;
+HeadNorms head_norms(const ModelConfig& config, const BlockParameters& p) {
+  return {p.q_norm_K, p.k_norm_K, config.num_heads, config.num_kv_heads, config.rms_norm_eps};
 }
 
 /// Of one product of one layer: every product has a mask of its own.
@@ -154,52 +58,149 @@ at::Tensor project(const BlockContext& context, int64_t layer, const BlockParame
   return linear_forward(p[product], x, residual, dropout_of(context, layer, product), kept.linear[product]);
 }
 
-/// Which rows the block computes behind attention; undefined: all.
-at::Tensor read_rows(const BlockContext& context, int64_t layer) {
+/// The rows that the block computes after attention; undefined: all.
+at::Tensor computed_rows(const BlockContext& context, int64_t layer) {
   return layer + 1 == context.config.num_layers ? context.read_rows : at::Tensor();
 }
 
-/// Those rows of x, and zeros up to a number that oneDNN has met.
-at::Tensor take_rows(const at::Tensor& x, const at::Tensor& rows) {
-  if (!rows.defined()) return x;
-  const int64_t count = rows.size(0), padded = round_up_rows(count, x.element_size());
-  at::Tensor taken = new_like(x, padded, x.size(1)), first = taken.narrow(0, 0, count);
-  at::index_select_out(first, x, 0, rows);
-  if (padded > count) taken.narrow(0, count, padded - count).zero_();
-  return taken;
-}
-
-/// Back to where they were among rows of zeros.
-at::Tensor put_rows(const at::Tensor& taken, const at::Tensor& rows, int64_t num_rows) {
-  if (!rows.defined()) return taken;
-  return at::zeros({num_rows, taken.size(1)}, taken.options()).index_copy_(0, rows, taken.narrow(0, 0, rows.size(0)));
-}
-
+/// Everything that backward needs: the block up to the input of its last product.
 void forward_to_gate_up(const BlockContext& context, int64_t layer, const BlockParameters& p, const at::Tensor& input,
                         BlockActivations& kept) {
   const ModelConfig& config = context.config;
+  const TensorOps& ops = ops_of(input);
   kept.input_TD = input;
-  at::Tensor normed = normalize(input, {}, {}, p.input_norm_D, config.rms_norm_eps, kept.input_rstd_T);
-  at::Tensor qkv = project(context, layer, p, Product::kQkv, normed, kept);
+  // 1) norm, then queries, keys and values
+  Normed normed = rms_norm(input, p.input_norm_D, config.rms_norm_eps);
+  kept.input_rstd_T = normed.rstd_R;
+  kept.qkv_TQ = project(context, layer, p, Product::kQkv, normed.y, kept);
+  normed.y.reset();
+  // 2) norm of each head (Qwen3) and rotary positions
   if (config.has_qk_norm) {
-    kept.qkv_before_norm_TQ = qkv;
-    normalize_heads(context, p, kept);
-  } else {
-    kept.qkv_TQ = qkv;
+    kept.qkv_before_norm_TQ = kept.qkv_TQ;
+    kept.qkv_TQ = kept.qkv_before_norm_TQ.clone();
+    kept.head_rstd =
+        at::empty({input.size(0), config.num_heads + config.num_kv_heads}, input.options().dtype(at::kFloat));
+    ops.norm_heads(kept.qkv_before_norm_TQ, head_norms(config, p), kept.qkv_TQ, kept.head_rstd);
   }
   rotate(context, kept.qkv_TQ, 1.0f);
-  const at::Tensor attended_TO = new_like(input, input.size(0), config.num_heads * config.head_dim);
+  // 3) attention; from here on only the rows that are read
+  const at::Tensor attended_TO = at::empty({input.size(0), config.num_heads * config.head_dim}, input.options());
   attention_forward(attention_shape(config, layer), kept.qkv_TQ, context.documents, attended_TO, kept.attention);
-  const at::Tensor rows = read_rows(context, layer);
-  kept.attended_RO = take_rows(attended_TO, rows);
-  const at::Tensor residual = take_rows(input, rows);
+  const at::Tensor rows = computed_rows(context, layer);
+  kept.attended_RO = gather_rows(attended_TO, rows);
+  // 4) output projection, residual, norm
+  const at::Tensor residual = gather_rows(input, rows);
   const at::Tensor attention_out = project(context, layer, p, Product::kO, kept.attended_RO, kept);
   kept.middle_RD = at::empty_like(residual);
-  normed = normalize(residual, attention_out, kept.middle_RD, p.post_norm_D, config.rms_norm_eps, kept.middle_rstd_R);
-  kept.gate_up_RE = project(context, layer, p, Product::kGateUp, normed, kept);
+  kept.middle_rstd_R = at::empty({residual.size(0)}, residual.options().dtype(at::kFloat));
+  const at::Tensor normed_RD = at::empty_like(residual);
+  ops.add_rms_norm(residual, attention_out, kept.middle_RD, p.post_norm_D, config.rms_norm_eps, normed_RD,
+                   kept.middle_rstd_R);
+  // 5) gate and up
+  kept.gate_up_RE = project(context, layer, p, Product::kGateUp, normed_RD, kept);
 }
 
+/// The backward pass of one block: the order of its steps is that of forward, reversed.
+class BlockBackward {
+ public:
+  BlockBackward(const BlockContext& context, int64_t layer, const BlockParameters& parameters, BlockActivations& kept,
+                const BlockGradients& gradients)
+      : context_(context), layer_(layer), p_(parameters), kept_(kept), gradients_(gradients) {}
+
+  /// From the gradient of the block's output rows to that of the residual stream between its halves, [R, D].
+  at::Tensor feed_forward(const at::Tensor& dout_RD) {
+    LinearInputGradient down = input_gradient(Product::kDown, dout_RD, true);
+    // the gradients of gate and up replace them; their product comes again, as the input of the last matrix
+    at::Tensor hidden_RF = ops_of(dout_RD).swiglu_backward(down.dx_TI, kept_.gate_up_RE);
+    down.dx_TI.reset();
+    add_matrix_gradients(Product::kDown, dout_RD, down, gradients_.base.down_DF, [&] { return hidden_RF; });
+    hidden_RF.reset();
+    const at::Tensor& dgate_up = kept_.gate_up_RE;
+    const NormInput middle = {kept_.middle_RD, kept_.middle_rstd_R, p_.post_norm_D};
+    const LinearInputGradient gate_up = input_gradient(Product::kGateUp, dgate_up, true);
+    add_matrix_gradients(Product::kGateUp, dgate_up, gate_up, gradients_.base.gate_up_ED,
+                         [&] { return ops_of(dout_RD).recompute_rms_norm(middle); });
+    return norm_backward(gate_up.dx_TI, middle, dout_RD, gradients_.base.post_norm_D, gradients_.adds_base);
+  }
+
+  /// From there to the gradient of the block's input, [T, D]; undefined where nothing needs it.
+  at::Tensor attention(const at::Tensor& dmiddle_RD, const at::Tensor& rows, int64_t num_rows) {
+    const TensorOps& ops = ops_of(dmiddle_RD);
+    const BlockTensors& base = gradients_.base;
+    const LinearInputGradient o = input_gradient(Product::kO, dmiddle_RD, true);
+    add_matrix_gradients(Product::kO, dmiddle_RD, o, base.o_DO, [&] { return kept_.attended_RO; });
+    add_bias_gradient(base.o_bias_D, dmiddle_RD);
+    const bool adapts_qkv = !p_[Product::kQkv].lora.modules.empty();
+    if (!gradients_.has_base && !gradients_.needs_input && !adapts_qkv) return {};
+    const at::Tensor dqkv = at::empty_like(kept_.qkv_TQ);
+    attention_backward(attention_shape(context_.config, layer_), kept_.qkv_TQ, context_.documents, kept_.attention,
+                       scatter_rows(o.dx_TI, rows, num_rows), dqkv);
+    rotate(context_, dqkv, -1.0f);
+    if (context_.config.has_qk_norm) head_norms_backward(dqkv);
+    const NormInput input = {kept_.input_TD, kept_.input_rstd_T, p_.input_norm_D};
+    const LinearInputGradient qkv = input_gradient(Product::kQkv, dqkv, gradients_.needs_input);
+    add_matrix_gradients(Product::kQkv, dqkv, qkv, base.qkv_QD, [&] { return ops.recompute_rms_norm(input); });
+    add_bias_gradient(base.qkv_bias_Q, dqkv);
+    if (!gradients_.needs_input) return {};
+    return norm_backward(qkv.dx_TI, input, scatter_rows(dmiddle_RD, rows, num_rows), base.input_norm_D,
+                         gradients_.adds_base);
+  }
+
+ private:
+  LinearInputGradient input_gradient(Product product, const at::Tensor& dy, bool needs_dx) const {
+    return linear_backward_input(p_[product], dy, kept_.linear[product], dropout_of(context_, layer_, product),
+                                 needs_dx, &gradients_.lora[product]);
+  }
+
+  /// The gradients of a product's own matrices; input() makes its input again, where anything needs it.
+  template <class Input>
+  void add_matrix_gradients(Product product, const at::Tensor& dy, const LinearInputGradient& backward,
+                            const at::Tensor& dweight, const Input& input) const {
+    const LoraGroup& lora = gradients_.lora[product];
+    if (!gradients_.has_base && lora.modules.empty()) return;
+    const at::Tensor x = input();
+    at::Tensor target = dweight;
+    if (gradients_.adds_base) {
+      target.addmm_(dy.t(), x);
+    } else if (gradients_.has_base) {
+      at::mm_out(target, dy.t(), x);
+    }
+    if (!lora.modules.empty()) linear_backward_a(backward, x, dropout_of(context_, layer_, product), lora);
+  }
+
+  void add_bias_gradient(const at::Tensor& dbias, const at::Tensor& dy) const {
+    if (dbias.defined()) write_gradient(dbias, dy.sum(0, false, at::kFloat), gradients_.adds_base);
+  }
+
+  /// dqkv in place: the gradient after the norms of the heads becomes that before them.
+  void head_norms_backward(const at::Tensor& dqkv) const {
+    const at::Tensor dq_norm = at::zeros({p_.q_norm_K.size(0)}, dqkv.options().dtype(at::kFloat));
+    const at::Tensor dk_norm = at::zeros_like(dq_norm);
+    ops_of(dqkv).norm_heads_backward(kept_.qkv_before_norm_TQ, head_norms(context_.config, p_), kept_.head_rstd, dqkv,
+                                     dq_norm, dk_norm);
+    write_gradient(gradients_.base.q_norm_K, dq_norm, gradients_.adds_base);
+    write_gradient(gradients_.base.k_norm_K, dk_norm, gradients_.adds_base);
+  }
+
+  const BlockContext& context_;
+  int64_t layer_;
+  const BlockParameters& p_;
+  BlockActivations& kept_;
+  const BlockGradients& gradients_;
+};
+
 }  // namespace
+
+BlockContext::BlockContext(const ModelConfig& model_config, RopeTable& rope, const Documents& batch_documents,
+                           at::Tensor rows_read)
+    : config(model_config),
+      documents(batch_documents),
+      positions(rope_positions(batch_documents)),
+      read_rows(std::move(rows_read)) {
+  rope.cover(last_position(batch_documents) + 1);
+  cos = rope.cos();
+  sin = rope.sin();
+}
 
 BlockParameters::BlockParameters(const BlockTensors& t)
     : input_norm_D(t.input_norm_D), q_norm_K(t.q_norm_K), k_norm_K(t.k_norm_K), post_norm_D(t.post_norm_D) {
@@ -260,90 +261,28 @@ BlockTensors block_tensors(const UnitLayout& unit, const at::Tensor& flat) {
 at::Tensor block_forward(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
                          const at::Tensor& input_TD, BlockActivations& kept) {
   forward_to_gate_up(context, layer, parameters, input_TD, kept);
-  const at::Tensor out =
-      project(context, layer, parameters, Product::kDown, swiglu(kept.gate_up_RE), kept, kept.middle_RD);
-  return put_rows(out, read_rows(context, layer), input_TD.size(0));
+  // 6) down, residual
+  const at::Tensor hidden_RF = ops_of(input_TD).swiglu(kept.gate_up_RE);
+  const at::Tensor out_RD = project(context, layer, parameters, Product::kDown, hidden_RF, kept, kept.middle_RD);
+  return scatter_rows(out_RD, computed_rows(context, layer), input_TD.size(0));
 }
 
 void block_recompute(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
                      const at::Tensor& input_TD, BlockActivations& kept) {
   forward_to_gate_up(context, layer, parameters, input_TD, kept);
   if (!parameters[Product::kDown].lora.modules.empty())
-    linear_recompute(parameters[Product::kDown], swiglu(kept.gate_up_RE), dropout_of(context, layer, Product::kDown),
-                     kept.linear[Product::kDown]);
+    linear_recompute(parameters[Product::kDown], ops_of(input_TD).swiglu(kept.gate_up_RE),
+                     dropout_of(context, layer, Product::kDown), kept.linear[Product::kDown]);
 }
 
-at::Tensor block_backward(const BlockContext& context, int64_t layer, const BlockParameters& p, BlockActivations& kept,
-                          const at::Tensor& dout_TD, const BlockGradients& gradients) {
-  const auto backward_input = [&](Product product, const at::Tensor& dy, bool needs_dx) {
-    const auto index = static_cast<size_t>(product);
-    return linear_backward_input(p[product], dy, kept.linear[index], dropout_of(context, layer, product), needs_dx,
-                                 &gradients.lora[index]);
-  };
-  // the gradients of a product's own matrices; x() makes its input again, where anything needs it
-  const auto backward_matrices = [&](Product product, const at::Tensor& dy, const LinearInputGradient& backward,
-                                     const at::Tensor& dweight, const auto& x) {
-    const LoraGroup& lora = gradients.lora[product];
-    if (!gradients.has_base && lora.modules.empty()) return;
-    const at::Tensor input = x();
-    at::Tensor target = dweight;
-    if (gradients.adds_base) {
-      target.addmm_(dy.t(), input);
-    } else if (gradients.has_base) {
-      at::mm_out(target, dy.t(), input);
-    }
-    if (!lora.modules.empty()) linear_backward_a(backward, input, dropout_of(context, layer, product), lora);
-  };
-  const at::Tensor rows = read_rows(context, layer), dout = take_rows(dout_TD, rows);
-  const int64_t num_rows = dout_TD.size(0);
-  // feed-forward half
-  const bool adds = gradients.adds_base;
-  at::Tensor hidden = new_like(dout, dout.size(0), kept.gate_up_RE.size(1) / 2);
-  LinearInputGradient down = backward_input(Product::kDown, dout, true);
-  with_element_type(dout.scalar_type(), [&]<class T>(T*) {  // the gate's and up's gradients replace them
-    const int64_t columns = hidden.size(1);
-    for_rows(hidden.size(0), columns, [&](int64_t first, int64_t last) {
-      T* const gate_up = data_of<T>(kept.gate_up_RE) + first * 2 * columns;
-      activation_kernels<T>().swiglu_backward(data_of<T>(down.dx_TI) + first * columns, gate_up, gate_up,
-                                              data_of<T>(hidden) + first * columns, last - first, columns);
-    });
-  });
-  down.dx_TI.reset();
-  backward_matrices(Product::kDown, dout, down, gradients.base.down_DF, [&] { return hidden; });
-  hidden.reset();
-  const at::Tensor& dgate_up = kept.gate_up_RE;
-  LinearInputGradient gate_up = backward_input(Product::kGateUp, dgate_up, true);
-  backward_matrices(Product::kGateUp, dgate_up, gate_up, gradients.base.gate_up_ED,
-                    [&] { return recompute_rms_norm(kept.middle_RD, kept.middle_rstd_R, p.post_norm_D); });
-  const at::Tensor dmiddle = normalize_backward(gate_up.dx_TI, kept.middle_RD, kept.middle_rstd_R, p.post_norm_D, dout,
-                                                gradients.base.post_norm_D, adds);
-  gate_up.dx_TI.reset();
-  // attention half
-  const LinearInputGradient o = backward_input(Product::kO, dmiddle, true);
-  backward_matrices(Product::kO, dmiddle, o, gradients.base.o_DO, [&] { return kept.attended_RO; });
-  if (gradients.base.o_bias_D.defined())
-    write_gradient(gradients.base.o_bias_D, dmiddle.sum(0, false, at::kFloat), adds);
-  const bool adapts_qkv = !p[Product::kQkv].lora.modules.empty();
-  if (!gradients.has_base && !gradients.needs_input && !adapts_qkv) {
-    kept = {};
-    return {};
-  }
-  const at::Tensor dqkv = at::empty_like(kept.qkv_TQ);
-  attention_backward(attention_shape(context.config, layer), kept.qkv_TQ, context.documents, kept.attention,
-                     put_rows(o.dx_TI, rows, num_rows), dqkv);
-  rotate(context, dqkv, -1.0f);
-  if (context.config.has_qk_norm) normalize_heads_backward(context, p, kept, dqkv, gradients.base, adds);
-  const LinearInputGradient qkv = backward_input(Product::kQkv, dqkv, gradients.needs_input);
-  backward_matrices(Product::kQkv, dqkv, qkv, gradients.base.qkv_QD,
-                    [&] { return recompute_rms_norm(kept.input_TD, kept.input_rstd_T, p.input_norm_D); });
-  if (gradients.base.qkv_bias_Q.defined())
-    write_gradient(gradients.base.qkv_bias_Q, dqkv.sum(0, false, at::kFloat), adds);
-  at::Tensor dinput;
-  if (gradients.needs_input)
-    dinput = normalize_backward(qkv.dx_TI, kept.input_TD, kept.input_rstd_T, p.input_norm_D,
-                                put_rows(dmiddle, rows, num_rows), gradients.base.input_norm_D, adds);
+at::Tensor block_backward(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
+                          BlockActivations& kept, const at::Tensor& dout_TD, const BlockGradients& gradients) {
+  BlockBackward backward(context, layer, parameters, kept, gradients);
+  const at::Tensor rows = computed_rows(context, layer);
+  const at::Tensor dmiddle_RD = backward.feed_forward(gather_rows(dout_TD, rows));
+  at::Tensor dinput_TD = backward.attention(dmiddle_RD, rows, dout_TD.size(0));
   kept = {};
-  return dinput;
+  return dinput_TD;
 }
 
 }  // namespace plumb

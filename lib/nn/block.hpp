@@ -7,7 +7,6 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <array>
 #include <cstdint>
 #include <utility>
 
@@ -68,22 +67,21 @@ struct BlockGradients {
 struct BlockContext {
   const ModelConfig& config;
   Documents documents;
-  RopeTable rope;
-  Dropout dropout;  // of adapters; its stream is that of the micro-batch
-  /// Of the last block's output, the rows that the head reads, sorted; undefined: all. Behind attention the last block
+  at::Tensor cos, sin, positions;  // of Rotation
+  Dropout dropout = {};            // of adapters; its stream is that of the micro-batch
+  /// The rows of the last block's output that the head reads, sorted; undefined: all. After attention the last block
   /// computes no others: they come out as zeros, and no gradient is taken from them.
   at::Tensor read_rows;
 
-  /// documents: of MicroBatch, whose vectors must outlive this.
-  BlockContext(const ModelConfig& model_config, const Documents& batch_documents, at::Tensor rows_read = {})
-      : config(model_config),
-        documents(batch_documents),
-        rope(rope_table(rope_frequencies(model_config), documents.begin, documents.prefix_length)),
-        read_rows(std::move(rows_read)) {}
+  /// documents: of MicroBatch, whose vectors must outlive this. rope: of the model; covers its positions on return.
+  BlockContext(const ModelConfig& model_config, RopeTable& rope, const Documents& batch_documents,
+               at::Tensor rows_read = {});
+
+  Rotation rotation() const { return {cos, sin, positions}; }
 };
 
-/// Activations of one block, from forward to backward. R = rows behind attention: T, or those that are read and, in
-/// bfloat16, rows of zeros up to a number that oneDNN has met.
+/// Activations of one block, from forward to backward. R = rows after attention: T, or those that are read and
+/// rows of zeros up to TensorOps::round_up_rows().
 struct BlockActivations {
   at::Tensor input_TD;
   at::Tensor input_rstd_T;

@@ -1,5 +1,5 @@
-// Text from a whole model on one process: the prompts of a batch go through the blocks at once, and afterward one
-// token per sequence and step, with the keys and values of all tokens before it kept. Sequences may differ in length.
+// Text from a whole model in one process: the prompts of a batch go through the blocks at once, and after them one
+// token per sequence and step, with the keys and values of all earlier tokens cached. Sequences may differ in length.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,6 +13,7 @@
 #include "lib/model/parameters.hpp"
 #include "lib/model/sampling.hpp"
 #include "lib/nn/block.hpp"
+#include "lib/nn/resident_units.hpp"
 
 namespace plumb {
 
@@ -31,10 +32,10 @@ class Decoder {
   /// Appends one token to each sequence and returns the logits after it, float32 [B, V].
   at::Tensor step(std::span<const int32_t> tokens);
 
-  /// Goes on with these rows of the batch only, ascending.
+  /// Continues with these rows of the batch only, ascending.
   void keep(std::span<const int64_t> rows);
 
-  const ModelConfig& config() const { return config_; }
+  const ModelConfig& config() const { return units_.config(); }
 
  private:
   /// Keys and values of one sequence in one layer: [capacity, 2 G K], rotated keys first.
@@ -43,16 +44,14 @@ class Decoder {
     int64_t num_tokens = 0;
     std::vector<Cache> layers;
   };
-  at::Tensor embed(const std::vector<int64_t>& token_ids) const;
-  at::Tensor head(const at::Tensor& hidden_BD) const;
+  void check_ids(std::span<const int64_t> token_ids) const;
+  at::Tensor logits(const at::Tensor& hidden_BD);
   void append(Sequence& sequence, int64_t layer, const at::Tensor& keys_values) const;
   at::Tensor attend(int64_t layer, const at::Tensor& qkv_BQ);
-  at::Tensor step_block(int64_t layer, const RopeTable& rope, const at::Tensor& input_BD);
+  at::Tensor step_block(int64_t layer, const BlockParameters& parameters, const Rotation& rotation,
+                        const at::Tensor& input_BD);
 
-  ModelConfig config_;
-  std::vector<float> frequencies_;
-  at::Tensor embedding_VD_, final_norm_D_, head_VD_;
-  std::vector<BlockTensors> blocks_;
+  ResidentUnits units_;
   std::vector<Sequence> sequences_;
 };
 
@@ -64,7 +63,7 @@ struct GenerateOptions {
   int64_t num_known_tokens = 0;  // ids past these, which pad a vocabulary, are never chosen; 0: there are none
 };
 
-/// Goes on with each prompt until a stop id, which is not returned, max_new_tokens, or the end of the model's
+/// Continues each prompt until a stop id, which is not returned, max_new_tokens, or the end of the model's
 /// positions. Random numbers depend on (seed, first_row + index of the prompt, position). on_token, where there is one,
 /// is told each token as it comes.
 std::vector<std::vector<int32_t>> generate(Decoder& decoder, std::span<const std::vector<int32_t>> prompts,

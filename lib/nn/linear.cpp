@@ -1,6 +1,5 @@
 #include "lib/nn/linear.hpp"
 
-#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
@@ -10,10 +9,8 @@
 #include <ATen/ops/sum.h>
 #include <ATen/ops/zeros_like.h>
 
-#include "lib/base/random.hpp"
 #include "lib/nn/matmul.hpp"
-#include "lib/nn/nf4_tensor.hpp"
-#include "lib/nn/tensor_kernels.hpp"
+#include "lib/nn/tensor_ops.hpp"
 
 namespace plumb {
 
@@ -23,7 +20,7 @@ at::Tensor dequantize(const QuantizedRows& matrix) {
   const at::Tensor out = matrix.scratch.narrow(0, 0, matrix.num_rows * matrix.num_columns);
   int64_t offset = 0;
   for (const Nf4View& layer : matrix.layers) {
-    nf4_dequantize(layer, 0, out.narrow(0, offset, layer.layout.num_elements));
+    ops_of(out).nf4_dequantize(layer, 0, out.narrow(0, offset, layer.layout.num_elements));
     offset += layer.layout.num_elements;
   }
   return out.view({matrix.num_rows, matrix.num_columns});
@@ -44,32 +41,6 @@ at::Tensor columns(const at::Tensor& x, const LoraGroup::Module& module) {
 
 at::Tensor ranks(const at::Tensor& x, const LoraGroup::Module& module) {
   return x.narrow(1, module.first_rank, module.rank);
-}
-
-/// x with a share of its elements zero and the others enlarged.
-at::Tensor drop(const at::Tensor& x, const Dropout& dropout) {
-  if (dropout.rate == 0) return x;
-  at::Tensor y = at::empty_like(x);
-  const auto threshold = static_cast<uint32_t>(dropout.rate * 0x1p32);
-  const auto scale = static_cast<float>(1 / (1 - dropout.rate));
-  const int64_t num_words = (x.numel() + 3) / 4;
-  with_element_type(x.scalar_type(), [&]<class T>(T*) {
-    const T* in = data_of<T>(x);
-    T* out = data_of<T>(y);
-    at::parallel_for(0, num_words, 1024, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const auto words = philox({static_cast<uint32_t>(i), static_cast<uint32_t>(i >> 32),
-                                   static_cast<uint32_t>(dropout.stream), static_cast<uint32_t>(dropout.stream >> 32)},
-                                  dropout.seed);
-        const int64_t first = 4 * i, count = std::min<int64_t>(4, x.numel() - first);
-        std::array<float, 4> values;
-        activation_kernels<T>().to_float(in + first, values.data(), count);
-        for (size_t k = 0; k < 4; ++k) values[k] = words[k] < threshold ? 0.0f : values[k] * scale;
-        activation_kernels<T>().from_float(values.data(), out + first, count);
-      }
-    });
-  });
-  return y;
 }
 
 /// Of the rows of W + scaling B A: |W|^2 + 2 s B . (W A^T) + s^2 (B A A^T) . B, so that B A is never formed.
@@ -107,7 +78,7 @@ at::Tensor linear_forward(const Linear& linear, const at::Tensor& x_TI, const at
     matmul_into(y, x_TI, weight.t());
   }
   if (lora.modules.empty()) return y;
-  const at::Tensor dropped = drop(x_TI, dropout);
+  const at::Tensor dropped = ops_of(x_TI).drop_out(x_TI, dropout);
   kept.xa_TR = product(dropped, lora.a_RI.t());
   for (const LoraGroup::Module& module : lora.modules) {
     at::Tensor part = columns(y, module);
@@ -135,7 +106,7 @@ void linear_recompute(const Linear& linear, const at::Tensor& x_TI, const Dropou
   if (has_magnitudes(lora)) {
     linear_forward(linear, x_TI, {}, dropout, kept);
   } else {
-    kept.xa_TR = product(drop(x_TI, dropout), lora.a_RI.t());
+    kept.xa_TR = product(ops_of(x_TI).drop_out(x_TI, dropout), lora.a_RI.t());
   }
 }
 
@@ -176,28 +147,13 @@ LinearInputGradient linear_backward_input(const Linear& linear, const at::Tensor
       columns(rest, module).copy_(columns(dy, module) - columns(dy_TO, module));
     matmul_accumulate(through_mask, rest, weight);
   }
-  result.dx_TI = product(dy_TO, weight).add_(drop(through_mask, dropout));
+  result.dx_TI = product(dy_TO, weight).add_(ops_of(through_mask).drop_out(through_mask, dropout));
   return result;
 }
 
 void linear_backward_a(const LinearInputGradient& backward, const at::Tensor& x_TI, const Dropout& dropout,
                        const LoraGroup& gradients) {
-  write_product(gradients.a_RI, backward.g_TR.t(), drop(x_TI, dropout), 1.0);
-}
-
-at::Tensor squared_row_norms(const at::Tensor& weight_OI) {
-  const int64_t num_rows = weight_OI.size(0), num_columns = weight_OI.size(1);
-  at::Tensor squares = at::empty({num_rows}, at::TensorOptions().dtype(at::kFloat));
-  at::parallel_for(0, num_rows, 16, [&](int64_t begin, int64_t end) {
-    std::vector<float> row(num_columns);
-    for (int64_t i = begin; i < end; ++i) {
-      with_element_type(weight_OI.scalar_type(), [&]<class T>(T*) {
-        activation_kernels<T>().to_float(data_of<T>(weight_OI) + i * num_columns, row.data(), num_columns);
-      });
-      data_of<float>(squares)[i] = static_cast<float>(float_kernels().sum_of_squares(row.data(), num_columns));
-    }
-  });
-  return squares;
+  write_product(gradients.a_RI, backward.g_TR.t(), ops_of(x_TI).drop_out(x_TI, dropout), 1.0);
 }
 
 PerProduct<LoraGroup> lora_groups(const ModelConfig& config, const Adapter& adapter, const UnitLayout& unit,

@@ -12,6 +12,7 @@
 
 #include "lib/model/lora.hpp"
 #include "lib/model/nf4.hpp"
+#include "lib/nn/tensor_ops.hpp"
 
 namespace plumb {
 
@@ -50,19 +51,13 @@ struct Linear {
   at::Tensor weight() const;
 };
 
-/// Inverted dropout of the inputs of A: a pure function of (stream, element), so that backward sees the same mask and
-/// neither ranks nor a restart change it. Layers of one product share the mask.
-struct Dropout {
-  double rate = 0;  // 0: none
-  uint64_t seed = 0;
-  uint64_t stream = 0;
-};
-
 /// What backward needs besides x.
 struct LinearActivations {
   at::Tensor xa_TR;
   std::vector<at::Tensor> directions;  // of each DoRA layer x (W + scaling B A)^T, [T, num_outputs]
 };
+
+// Dropout zeroes inputs of A. The layers of one product share its mask.
 
 /// Returns y [T, O], with `residual_TO` added where it is defined (then there is no bias).
 at::Tensor linear_forward(const Linear& linear, const at::Tensor& x_TI, const at::Tensor& residual_TO,
@@ -84,9 +79,6 @@ LinearInputGradient linear_backward_input(const Linear& linear, const at::Tensor
 /// Second half: the gradient of A.
 void linear_backward_a(const LinearInputGradient& backward, const at::Tensor& x_TI, const Dropout& dropout,
                        const LoraGroup& gradients);
-
-/// [rows], float32, in a fixed order.
-at::Tensor squared_row_norms(const at::Tensor& weight_OI);
 
 /// Views of one layer's adapters in the flat adapter (or of its gradient), by product. squared_norms stay undefined.
 PerProduct<LoraGroup> lora_groups(const ModelConfig& config, const Adapter& adapter, const UnitLayout& unit,

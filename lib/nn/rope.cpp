@@ -1,5 +1,9 @@
 #include "lib/nn/rope.hpp"
 
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -29,29 +33,41 @@ std::vector<float> rope_frequencies(const ModelConfig& config) {
   return frequencies;
 }
 
-static void append_positions(RopeTable& table, std::span<const float> frequencies, int64_t first, int64_t count) {
-  for (int64_t position = first; position < first + count; ++position) {
-    for (float frequency : frequencies) {
+void RopeTable::cover(int64_t num_positions) {
+  const int64_t covered = cos_.defined() ? cos_.size(0) : 0;
+  if (num_positions <= covered) return;
+  const int64_t total = std::max(num_positions, 2 * covered), num_pairs = std::ssize(frequencies_);
+  const at::Tensor cos = at::empty({total, num_pairs}, at::TensorOptions().dtype(at::kFloat));
+  const at::Tensor sin = at::empty_like(cos);
+  float *next_cos = cos.data_ptr<float>(), *next_sin = sin.data_ptr<float>();
+  for (int64_t position = 0; position < total; ++position)
+    for (const float frequency : frequencies_) {
       const float angle = static_cast<float>(position) * frequency;
-      table.cos.push_back(std::cos(angle));
-      table.sin.push_back(std::sin(angle));
+      *next_cos++ = std::cos(angle);
+      *next_sin++ = std::sin(angle);
     }
+  cos_ = cos;
+  sin_ = sin;
+}
+
+at::Tensor rope_positions(const Documents& documents) {
+  const at::Tensor positions = at::empty({documents.begin.back()}, at::TensorOptions().dtype(at::kInt));
+  auto* next = positions.data_ptr<int32_t>();
+  for (size_t i = 0; i + 1 < documents.begin.size(); ++i) {
+    const int64_t first = documents.prefix_length.empty() ? 0 : documents.prefix_length[i];
+    const int64_t length = documents.begin[i + 1] - documents.begin[i];
+    for (int64_t position = first; position < first + length; ++position) *next++ = static_cast<int32_t>(position);
   }
+  return positions;
 }
 
-RopeTable rope_table(std::span<const float> frequencies, std::span<const int64_t> document_begin,
-                     std::span<const int64_t> prefix_length) {
-  RopeTable table;
-  for (size_t i = 0; i + 1 < document_begin.size(); ++i)
-    append_positions(table, frequencies, prefix_length.empty() ? 0 : prefix_length[i],
-                     document_begin[i + 1] - document_begin[i]);
-  return table;
-}
-
-RopeTable rope_table_from(std::span<const float> frequencies, int64_t first_position, int64_t num_positions) {
-  RopeTable table;
-  append_positions(table, frequencies, first_position, num_positions);
-  return table;
+int64_t last_position(const Documents& documents) {
+  int64_t last = 0;
+  for (size_t i = 0; i + 1 < documents.begin.size(); ++i) {
+    const int64_t first = documents.prefix_length.empty() ? 0 : documents.prefix_length[i];
+    last = std::max(last, first + documents.begin[i + 1] - documents.begin[i] - 1);
+  }
+  return last;
 }
 
 }  // namespace plumb

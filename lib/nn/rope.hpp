@@ -1,29 +1,42 @@
-// Rotary position embedding: the tables of cosines and sines, with the scalings of Llama 3 and linear interpolation.
+// Rotary position embedding: one table of cosines and sines by position, with the scalings of Llama 3 and of linear
+// interpolation, and the positions of the rows of a micro-batch as data.
 // Source: RoFormer, arXiv:2104.09864; scaling as in transformers' modeling_rope_utils.
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
-#include <span>
 #include <vector>
 
 #include "lib/model/model_config.hpp"
+#include "lib/nn/attention.hpp"
 
 namespace plumb {
+
+// T = tokens, P = positions that the table covers, K = head_dim.
 
 /// Frequency of each of the head_dim / 2 pairs, in radians per position.
 std::vector<float> rope_frequencies(const ModelConfig& config);
 
-/// One row of head_dim / 2 values per token.
-struct RopeTable {
-  std::vector<float> cos, sin;
+/// Cosines and sines of position x frequency, made once on the host, so that every device rotates by the same bits.
+class RopeTable {
+ public:
+  explicit RopeTable(const ModelConfig& config) : frequencies_(rope_frequencies(config)) {}
+  explicit RopeTable(std::vector<float> frequencies) : frequencies_(std::move(frequencies)) {}
+
+  /// Grows the table to the positions [0, num_positions). Tensors handed out before stay valid.
+  void cover(int64_t num_positions);
+
+  const at::Tensor& cos() const { return cos_; }  // float32 [P, K / 2]
+  const at::Tensor& sin() const { return sin_; }
+
+ private:
+  std::vector<float> frequencies_;
+  at::Tensor cos_, sin_;
 };
 
-/// Positions count from the start of each document, from its prefix_length on (MicroBatch; empty: 0). document_begin
-/// ends with the number of tokens.
-RopeTable rope_table(std::span<const float> frequencies, std::span<const int64_t> document_begin,
-                     std::span<const int64_t> prefix_length = {});
-
-/// For one run of consecutive positions.
-RopeTable rope_table_from(std::span<const float> frequencies, int64_t first_position, int64_t num_positions);
+/// int32 [T]: positions count from 0 in each document, or from its prefix_length where it shares a prefix.
+at::Tensor rope_positions(const Documents& documents);
+int64_t last_position(const Documents& documents);
 
 }  // namespace plumb

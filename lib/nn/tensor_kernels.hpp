@@ -1,5 +1,5 @@
-// The kernels on tensors: unpacks pointers and picks the element type. Tensors must be contiguous; sizes come from
-// them.
+// What kernels of the CPU need of tensors: pointers to elements, the element type, and threads. Tensors must be
+// contiguous.
 #pragma once
 
 #include <ATen/Parallel.h>
@@ -18,14 +18,6 @@ decltype(auto) with_element_type(at::ScalarType dtype, Body body) {
   if (dtype == at::kFloat) return body(static_cast<float*>(nullptr));
   check(dtype == at::kBFloat16, "activations are float32 or bfloat16");
   return body(static_cast<BFloat16*>(nullptr));
-}
-
-/// How many rows a product of `rows` rows is given. oneDNN compiles and keeps code for every number of rows that a
-/// bfloat16 product has: rounded up, few numbers occur. Elements of 4 bytes are left as they are.
-inline int64_t round_up_rows(int64_t rows, int64_t element_bytes) {
-  constexpr int64_t kBFloat16Rows = 64;
-  const int64_t multiple = element_bytes == 4 ? 1 : kBFloat16Rows;
-  return (rows + multiple - 1) / multiple * multiple;
 }
 
 /// body(first, last) for parts of the rows, on the threads of this rank. Rows are independent of each other, so the

@@ -184,7 +184,7 @@ at::Tensor DpoObjective::apply(const at::Tensor& hidden_TD, const MicroBatch& ba
     if (needs_global_statistics()) {
       check(batch.is_empty() || (static_cast<size_t>(batch.number) < statistics_.size() &&
                                  statistics_[batch.number].size() == pairs.size()),
-            "a micro-batch of a loss of all pairs was statistics");
+            "a loss of all pairs knows the statistics of every micro-batch");
       if (!batch.is_empty()) losses = statistics_[batch.number];
     } else {
       for (const PairLogps& pair : pairs) losses.push_back(pair_loss(options_, pair));
@@ -233,8 +233,8 @@ std::vector<Metric> DpoObjective::metrics(const ObjectiveSums& sums, bool /*is_e
           {"logits/rejected", mean(kRejectedLogit, rejected)}};
 }
 
-std::vector<double> DpoObjective::survey(const at::Tensor& hidden_TD, const MicroBatch& batch,
-                                         const HeadTensors& parameters) {
+std::vector<double> DpoObjective::statistics_of(const at::Tensor& hidden_TD, const MicroBatch& batch,
+                                                const HeadTensors& parameters) {
   const Targets targets = find_targets(batch);
   const TokenLossResult result =
       token_loss(hidden_TD, targets, parameters, norm_epsilon_, TokenLoss::kNll, 0.0, {}, scratch_);
@@ -245,10 +245,10 @@ std::vector<double> DpoObjective::survey(const at::Tensor& hidden_TD, const Micr
   return numbers;
 }
 
-void DpoObjective::set_global_statistics(const std::vector<std::vector<double>>& surveys) {
+void DpoObjective::set_global_statistics(const std::vector<std::vector<double>>& statistics) {
   std::vector<PairLogps> pairs;
-  for (const std::vector<double>& numbers : surveys) {
-    check(numbers.size() % kNumStatistics == 0, "a survey has whole pairs");
+  for (const std::vector<double>& numbers : statistics) {
+    check(numbers.size() % kNumStatistics == 0, "statistics are of whole pairs");
     for (size_t i = 0; i < numbers.size(); i += kNumStatistics)
       pairs.push_back({numbers[i], numbers[i + 1], numbers[i + 2], numbers[i + 3], static_cast<int64_t>(numbers[i + 4]),
                        static_cast<int64_t>(numbers[i + 5]), 1});
@@ -256,7 +256,7 @@ void DpoObjective::set_global_statistics(const std::vector<std::vector<double>>&
   const std::vector<PairLoss> losses = pair_losses(options_, pairs);
   statistics_.clear();
   auto next = losses.begin();
-  for (const std::vector<double>& numbers : surveys) {
+  for (const std::vector<double>& numbers : statistics) {
     const auto count = static_cast<std::ptrdiff_t>(numbers.size() / kNumStatistics);
     statistics_.emplace_back(next, next + count);
     next += count;

@@ -31,9 +31,9 @@ class DpoObjective : public Objective {
   std::vector<Metric> metrics(const ObjectiveSums& sums, bool is_evaluation) const override;
 
   bool needs_global_statistics() const override { return options_.needs_all_pairs(); }
-  std::vector<double> survey(const at::Tensor& hidden_TD, const MicroBatch& batch,
-                             const HeadTensors& parameters) override;
-  void set_global_statistics(const std::vector<std::vector<double>>& surveys) override;
+  std::vector<double> statistics_of(const at::Tensor& hidden_TD, const MicroBatch& batch,
+                                    const HeadTensors& parameters) override;
+  void set_global_statistics(const std::vector<std::vector<double>>& statistics) override;
 
  private:
   DpoOptions options_;

@@ -44,8 +44,8 @@ class Objective {
   /// Of the right sizes, nothing seen.
   virtual ObjectiveSums empty_sums() const = 0;
 
-  /// The rows of hidden_TD that apply() and survey() look at, sorted, each once: the others may hold anything, and
-  /// their gradient is zero.
+  /// The rows of hidden_TD that apply() and statistics_of() look at, sorted, each once: the others may hold anything,
+  /// and their gradient is zero.
   virtual std::vector<int64_t> read_rows(const MicroBatch& batch) const = 0;
 
   /// Adds loss and metrics of one micro-batch to `sums`. With `gradients` it returns the gradient of hidden_TD and
@@ -57,16 +57,16 @@ class Objective {
   /// "loss" first. `sums` of at least one item, over all ranks.
   virtual std::vector<Metric> metrics(const ObjectiveSums& sums, bool is_evaluation) const = 0;
 
-  /// True for a loss of a pair that depends on the other pairs of the global batch (aot). Then every micro-batch is
-  /// statistics, forward only, before any is applied.
+  /// True for a loss of a pair that depends on the other pairs of the global batch (aot). Then every micro-batch
+  /// goes through the model once, forward only, before the loss of any is computed.
   virtual bool needs_global_statistics() const { return false; }
-  /// What the others must know of this micro-batch, as plain numbers.
-  virtual std::vector<double> survey(const at::Tensor& /*hidden_TD*/, const MicroBatch& /*batch*/,
-                                     const HeadTensors& /*parameters*/) {
+  /// What the losses of other micro-batches depend on in this one, as plain numbers.
+  virtual std::vector<double> statistics_of(const at::Tensor& /*hidden_TD*/, const MicroBatch& /*batch*/,
+                                            const HeadTensors& /*parameters*/) {
     return {};
   }
-  /// The surveys of all micro-batches of the global batch, by MicroBatch::number.
-  virtual void set_global_statistics(const std::vector<std::vector<double>>& /*surveys*/) {}
+  /// Those of all micro-batches of the global batch, by MicroBatch::number.
+  virtual void set_global_statistics(const std::vector<std::vector<double>>& /*statistics*/) {}
 };
 
 }  // namespace plumb

@@ -11,6 +11,7 @@
 
 #include "lib/base/check.hpp"
 #include "lib/nn/tensor_kernels.hpp"
+#include "lib/nn/tensor_ops.hpp"
 #include "lib/objective/logistic.hpp"
 
 namespace plumb {
@@ -35,11 +36,7 @@ class ScoredRows {
     selected_ = at::index_select(hidden_TD, 0, positions_).to(at::kFloat);
     norm_ = parameters.norm_D.to(at::kFloat);
     score_ = parameters.head_VD.to(at::kFloat).contiguous();
-    normed_ = at::empty_like(selected_);
-    rstd_ = at::empty({num_rows_}, selected_.options());
-    activation_kernels<float>().rms_norm(data_of<float>(selected_), nullptr, nullptr, data_of<float>(norm_),
-                                         data_of<float>(normed_), data_of<float>(rstd_), num_rows_, dim_,
-                                         static_cast<float>(norm_epsilon));
+    normed_ = rms_norm(selected_, norm_, norm_epsilon);
   }
 
   /// The products are added one by one in float64: a matrix product's order would depend on how many rows there are.
@@ -47,7 +44,7 @@ class ScoredRows {
     std::vector<float> rewards;
     const float* score = data_of<float>(score_);
     for (int64_t row = 0; row < num_rows_; ++row) {
-      const float* x = data_of<float>(normed_) + row * dim_;
+      const float* x = data_of<float>(normed_.y) + row * dim_;
       double sum = 0;
       for (int64_t i = 0; i < dim_; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(score[i]);
       rewards.push_back(static_cast<float>(sum));
@@ -57,27 +54,27 @@ class ScoredRows {
 
   /// drewards: of each document. The gradients that there are were zero before.
   void backward(const std::vector<float>& drewards, const HeadTensors& gradients, at::Tensor& dhidden_TD) const {
-    const at::Tensor dnormed = at::empty_like(normed_), dselected = at::empty_like(normed_);
+    const at::Tensor dnormed = at::empty_like(selected_);
     float* dscore = data_of<float>(gradients.head_VD);  // null where the head is frozen
     const at::Tensor dnorm = gradients.norm_D.defined() ? gradients.norm_D : at::zeros_like(norm_);
     for (int64_t row = 0; row < num_rows_; ++row) {
       const float d = drewards[row];
-      const float *x = data_of<float>(normed_) + row * dim_, *score = data_of<float>(score_);
+      const float *x = data_of<float>(normed_.y) + row * dim_, *score = data_of<float>(score_);
       float* dx = data_of<float>(dnormed) + row * dim_;
       for (int64_t i = 0; i < dim_; ++i) {
         if (dscore) dscore[i] += d * x[i];
         dx[i] = d * score[i];
       }
     }
-    activation_kernels<float>().rms_norm_backward(data_of<float>(dnormed), data_of<float>(selected_),
-                                                  data_of<float>(rstd_), data_of<float>(norm_), nullptr,
-                                                  data_of<float>(dselected), data_of<float>(dnorm), num_rows_, dim_);
+    const at::Tensor dselected =
+        ops_of(dnormed).rms_norm_backward(dnormed, {selected_, normed_.rstd_R, norm_}, {}, dnorm);
     dhidden_TD.index_add_(0, positions_, dselected.to(dhidden_TD.scalar_type()));
   }
 
  private:
   int64_t num_rows_, dim_;
-  at::Tensor positions_, selected_, norm_, score_, normed_, rstd_;
+  at::Tensor positions_, selected_, norm_, score_;
+  Normed normed_;
 };
 
 }  // namespace
@@ -109,7 +106,7 @@ RewardObjective::RewardObjective(double norm_epsilon, std::optional<double> cent
       center_rewards_coefficient_(center_rewards_coefficient.value_or(0)),
       pad_token_id_(pad_token_id) {
   if (!std::isfinite(center_rewards_coefficient_) || center_rewards_coefficient_ < 0)
-    throw_error<UsageError>("--center_rewards_coefficient: a number of at least 0 expected, got {}",
+    throw_error<UsageError>("--center_rewards_coefficient: expected a number of at least 0, got {}",
                             center_rewards_coefficient_);
 }
 

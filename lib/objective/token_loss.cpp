@@ -1,30 +1,30 @@
 #include "lib/objective/token_loss.hpp"
 
+#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/from_blob.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/index_select.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
 
+#include "lib/base/check.hpp"
 #include "lib/nn/matmul.hpp"
-#include "lib/nn/tensor_kernels.hpp"
+#include "lib/nn/tensor_ops.hpp"
 
 namespace plumb {
 
 namespace {
 
-// Of logits. One thread per rank: about what stays in a core's share of the caches, and little where ranks are many.
-// Several: products of more rows keep them busier.
+// The size of a chunk of logits. With one thread per rank about what stays in a core's share of the caches; with
+// several, products of more rows keep them busier.
 constexpr int64_t kChunkBytes = 16 << 20, kChunkBytesOfThreads = 64 << 20;
-constexpr int64_t kVocabularySliceElements = 1 << 20;  // of the head's gradient, per product
 
-int64_t chunk_rows(int64_t num_targets, int64_t vocab, int64_t element_bytes, int num_threads) {
+int64_t chunk_rows(int64_t num_targets, int64_t vocab, int64_t element_bytes, int num_threads, at::Device device) {
   const int64_t chunk_bytes = num_threads > 1 ? kChunkBytesOfThreads : kChunkBytes;
   const int64_t most = std::max<int64_t>(16, chunk_bytes / (vocab * element_bytes));
-  return round_up_rows(std::min(num_targets, most), element_bytes);
+  return ops_of(device).round_up_rows(std::min(num_targets, most), element_bytes);
 }
 
 /// The first rows of a buffer that is enlarged when it is too small.
@@ -35,54 +35,27 @@ at::Tensor reuse(at::Tensor& buffer, int64_t rows, int64_t columns, const at::Te
   return buffer.narrow(0, 0, rows);
 }
 
-/// gradient += dlogits^T x, or = on the first chunk. In float32 the product adds in place; bfloat16 products are
-/// rounded once per chunk and added in float32, a slice of the vocabulary at a time.
-void add_head_gradient(const at::Tensor& dlogits, const at::Tensor& x, bool is_first, const at::Tensor& gradient,
-                       at::Tensor& product_buffer) {
-  if (x.scalar_type() == at::kFloat) {
-    at::Tensor target = gradient;
-    if (is_first) {
-      at::mm_out(target, dlogits.t(), x);
-    } else {
-      target.addmm_(dlogits.t(), x);
-    }
-    return;
-  }
-  const int64_t vocab = gradient.size(0), dim = gradient.size(1);
-  const int64_t slice = std::max<int64_t>(16, kVocabularySliceElements / dim);
-  const at::Tensor product = reuse(product_buffer, std::min(slice, vocab), dim, x.options());
-  for (int64_t begin = 0; begin < vocab; begin += slice) {
-    const int64_t rows = std::min(slice, vocab - begin);
-    at::Tensor part = product.narrow(0, 0, rows);
-    at::mm_out(part, dlogits.narrow(1, begin, rows).t(), x);
-    const auto add = is_first ? activation_kernels<BFloat16>().to_float : activation_kernels<BFloat16>().add_to_float;
-    add(data_of<BFloat16>(part), data_of<float>(gradient) + begin * dim, rows * dim);
-  }
-}
-
-/// The trained rows on their way through norm and head: forward once or twice, backward at most once.
-template <class T>
+/// The trained rows through norm and head: forward once or twice, backward at most once.
 class ChunkedLoss {
  public:
   ChunkedLoss(const at::Tensor& hidden_TD, const Targets& targets, const HeadTensors& parameters, double norm_epsilon,
               TokenLoss kind, TokenLossScratch& scratch)
-      : targets_(targets),
+      : ops_(ops_of(hidden_TD)),
+        targets_(targets),
         parameters_(parameters),
         kind_(kind),
         scratch_(scratch),
         num_targets_(std::ssize(targets.labels)),
-        dim_(hidden_TD.size(1)),
-        vocab_(parameters.head_VD.size(0)),
-        chunk_(chunk_rows(num_targets_, vocab_, static_cast<int64_t>(sizeof(T)), at::get_num_threads())) {
-    positions_ = at::from_blob(const_cast<int64_t*>(targets.positions.data()), {num_targets_},
-                               at::TensorOptions().dtype(at::kLong));
+        element_bytes_(static_cast<int64_t>(hidden_TD.element_size())),
+        chunk_(chunk_rows(num_targets_, parameters.head_VD.size(0), element_bytes_, at::get_num_threads(),
+                          hidden_TD.device())) {
+    positions_ = as_tensor(targets.positions);
     selected_ = at::index_select(hidden_TD, 0, positions_);
-    rstd_ = at::empty({num_targets_}, at::TensorOptions().dtype(at::kFloat));
-    // rows behind the last target are zero, and so are their gradients
-    normed_ = at::zeros({round_up_rows(num_targets_, sizeof(T)), dim_}, hidden_TD.options());
-    logits_ = reuse(scratch.logits, chunk_, vocab_, hidden_TD.options());
-    kernels_.rms_norm(data_of<T>(selected_), nullptr, nullptr, data_of<T>(parameters.norm_D), data_of<T>(normed_),
-                      data_of<float>(rstd_), num_targets_, dim_, static_cast<float>(norm_epsilon));
+    rstd_ = at::empty({num_targets_}, hidden_TD.options().dtype(at::kFloat));
+    // rows after the last target are zero, and so are their gradients
+    normed_ = at::zeros({ops_.round_up_rows(num_targets_, element_bytes_), hidden_TD.size(1)}, hidden_TD.options());
+    logits_ = reuse(scratch.logits, chunk_, parameters.head_VD.size(0), hidden_TD.options());
+    ops_.rms_norm(selected_, parameters.norm_D, norm_epsilon, normed_, rstd_);
   }
 
   void find_stats(std::vector<TokenStats>& stats) {
@@ -95,15 +68,14 @@ class ChunkedLoss {
                       at::Tensor& dhidden_TD) {
     const at::Tensor dnormed = at::empty_like(normed_);
     for_each_chunk(scales.data(), stats, [&](const at::Tensor& dlogits, const at::Tensor& x, int64_t begin) {
-      const at::Tensor dx = dnormed.narrow(0, begin, x.size(0));
-      matmul_into(dx, dlogits, parameters_.head_VD);
-      if (gradients.head_VD.defined()) add_head_gradient(dlogits, x, begin == 0, gradients.head_VD, scratch_.product);
+      matmul_into(dnormed.narrow(0, begin, x.size(0)), dlogits, parameters_.head_VD);
+      if (gradients.head_VD.defined())
+        ops_.add_head_gradient(dlogits, x, begin == 0, gradients.head_VD, scratch_.head_gradient);
     });
-    const at::Tensor dnorm = gradients.norm_D.defined() ? gradients.norm_D.zero_() : at::zeros({dim_}, at::kFloat);
-    const at::Tensor dselected = at::empty_like(selected_);
-    kernels_.rms_norm_backward(data_of<T>(dnormed), data_of<T>(selected_), data_of<float>(rstd_),
-                               data_of<T>(parameters_.norm_D), nullptr, data_of<T>(dselected), data_of<float>(dnorm),
-                               num_targets_, dim_);
+    const at::Tensor dnorm =
+        gradients.norm_D.defined() ? gradients.norm_D.zero_() : at::zeros({selected_.size(1)}, at::kFloat);
+    const at::Tensor dselected =
+        ops_.rms_norm_backward(dnormed.narrow(0, 0, num_targets_), {selected_, rstd_, parameters_.norm_D}, {}, dnorm);
     for (const Targets::Twins& twins : targets_.twins)  // the later of two copies to one row must hold both
       dselected.select(0, twins.second).add_(dselected.select(0, twins.first));
     for (const Targets::Twins& twins : targets_.twins)
@@ -115,32 +87,31 @@ class ChunkedLoss {
   /// body(logits or with scales their gradient, rows of normed, first row)
   template <class Body>
   void for_each_chunk(const float* scales, std::vector<TokenStats>& stats, Body body) {
+    const std::span<const int64_t> labels = targets_.labels;
     for (int64_t begin = 0; begin < num_targets_; begin += chunk_) {
       const int64_t rows = std::min(chunk_, num_targets_ - begin);
-      const int64_t padded_rows = round_up_rows(rows, sizeof(T));
+      const int64_t padded_rows = ops_.round_up_rows(rows, element_bytes_);
       const at::Tensor x = normed_.narrow(0, begin, padded_rows);
       const at::Tensor part = logits_.narrow(0, 0, padded_rows);
       if (!holds_all_logits_) matmul_into(part, x, parameters_.head_VD.t());
-      for_rows(rows, vocab_, [&](int64_t first, int64_t last) {
-        kernels_.cross_entropy(data_of<T>(part) + first * vocab_, targets_.labels.data() + begin + first, last - first,
-                               vocab_, kind_, scales ? scales + begin + first : nullptr, stats.data() + begin + first);
-      });
+      ops_.cross_entropy(part, labels.subspan(begin, rows), kind_, scales ? scales + begin : nullptr,
+                         stats.data() + begin);
       if (scales && padded_rows > rows) part.narrow(0, rows, padded_rows - rows).zero_();
       body(part, x, begin);
     }
   }
 
-  const ActivationKernels<T>& kernels_ = activation_kernels<T>();
+  const TensorOps& ops_;
   const Targets& targets_;
   const HeadTensors& parameters_;
   TokenLoss kind_;
   TokenLossScratch& scratch_;
-  int64_t num_targets_, dim_, vocab_, chunk_;
+  int64_t num_targets_, element_bytes_, chunk_;
   at::Tensor positions_, selected_, rstd_, normed_, logits_;
   bool holds_all_logits_ = false;
 };
 
-/// Of no targets: zero gradients.
+/// The result without targets: zero gradients.
 TokenLossResult no_loss(const at::Tensor& hidden_TD, const HeadTensors* gradients) {
   TokenLossResult result;
   if (!gradients) return result;
@@ -163,7 +134,7 @@ Targets find_targets(const MicroBatch& batch) {
       targets.labels.push_back(batch.token_ids[token]);
     }
     targets.document_begin.push_back(targets.labels.size());
-    // the document before has the same position among its own targets, if it trains the token behind the prefix
+    // the document before has the same position among its own targets, if it trains the token after the prefix
     const size_t first = targets.document_begin[document];
     if (prefix == 0 || first == targets.labels.size()) continue;
     const auto begin = targets.positions.begin();
@@ -190,13 +161,14 @@ TokenLossResult token_loss(const at::Tensor& hidden_TD, const Targets& targets, 
   if (targets.labels.empty()) return no_loss(hidden_TD, has_gradients ? &gradients : nullptr);
   TokenLossResult result;
   result.stats.resize(targets.labels.size());
-  with_element_type(hidden_TD.scalar_type(), [&]<class T>(T*) {
-    ChunkedLoss<T> loss(hidden_TD, targets, parameters, norm_epsilon, kind, scratch);
-    if (!has_gradients) return loss.find_stats(result.stats);
-    result.dhidden_TD = at::zeros_like(hidden_TD);
-    const std::vector<float> scales(result.stats.size(), static_cast<float>(gradient_scale));
-    loss.find_gradients(scales, gradients, result.stats, result.dhidden_TD);
-  });
+  ChunkedLoss loss(hidden_TD, targets, parameters, norm_epsilon, kind, scratch);
+  if (!has_gradients) {
+    loss.find_stats(result.stats);
+    return result;
+  }
+  result.dhidden_TD = at::zeros_like(hidden_TD);
+  const std::vector<float> scales(result.stats.size(), static_cast<float>(gradient_scale));
+  loss.find_gradients(scales, gradients, result.stats, result.dhidden_TD);
   return result;
 }
 
@@ -207,14 +179,12 @@ TokenLossResult token_loss_in_two_phases(const at::Tensor& hidden_TD, const Targ
   if (targets.labels.empty()) return no_loss(hidden_TD, &gradients);
   TokenLossResult result;
   result.stats.resize(targets.labels.size());
-  with_element_type(hidden_TD.scalar_type(), [&]<class T>(T*) {
-    ChunkedLoss<T> loss(hidden_TD, targets, parameters, norm_epsilon, TokenLoss::kNll, scratch);
-    loss.find_stats(result.stats);
-    const std::vector<float> scales = find_scales(result.stats);
-    check(scales.size() == result.stats.size(), "one gradient scale per target");
-    result.dhidden_TD = at::zeros_like(hidden_TD);
-    loss.find_gradients(scales, gradients, result.stats, result.dhidden_TD);
-  });
+  ChunkedLoss loss(hidden_TD, targets, parameters, norm_epsilon, TokenLoss::kNll, scratch);
+  loss.find_stats(result.stats);
+  const std::vector<float> scales = find_scales(result.stats);
+  check(scales.size() == result.stats.size(), "one gradient scale per target");
+  result.dhidden_TD = at::zeros_like(hidden_TD);
+  loss.find_gradients(scales, gradients, result.stats, result.dhidden_TD);
   return result;
 }
 
@@ -223,9 +193,10 @@ int64_t token_loss_bytes(int64_t num_tokens, int64_t hidden_size, int64_t vocab_
   const int64_t rows = num_tokens * hidden_size * element_bytes;
   // in bfloat16 also a slice of the gradient, and the head once more: oneDNN packs it for its product
   const int64_t product =
-      element_bytes == 4 ? 0 : (kVocabularySliceElements + vocab_size * hidden_size) * element_bytes;
+      element_bytes == 4 ? 0 : (kHeadGradientSliceElements + vocab_size * hidden_size) * element_bytes;
   // hidden and its gradient, selected, normed and their gradients; one chunk of logits
-  return 6 * rows + chunk_rows(num_tokens, vocab_size, element_bytes, num_threads) * vocab_size * element_bytes +
+  return 6 * rows +
+         chunk_rows(num_tokens, vocab_size, element_bytes, num_threads, at::kCPU) * vocab_size * element_bytes +
          product;
 }
 

@@ -11,6 +11,7 @@
 
 #include "lib/kernels/kernels.hpp"
 #include "lib/model/batch.hpp"
+#include "lib/nn/model_units.hpp"
 
 namespace plumb {
 
@@ -35,12 +36,6 @@ std::vector<int64_t> sorted_once(std::vector<int64_t> positions);
 /// The rows that the loss looks at, sorted, each once: those of the targets' positions.
 std::vector<int64_t> predicting_rows(const MicroBatch& batch);
 
-/// Parameters of the head, or their gradients: of these, those that are frozen are undefined.
-struct HeadTensors {
-  at::Tensor norm_D;
-  at::Tensor head_VD;
-};
-
 struct TokenLossResult {
   std::vector<TokenStats> stats;  // one per target
   at::Tensor dhidden_TD;          // defined when gradients were asked for
@@ -50,7 +45,7 @@ struct TokenLossResult {
 /// in the heap and cost page faults.
 struct TokenLossScratch {
   at::Tensor logits;
-  at::Tensor product;
+  at::Tensor head_gradient;  // of TensorOps::add_head_gradient
 };
 
 /// hidden_TD: output of the last block. gradient_scale: 1 / weight of the global batch, or 0 for no gradients;

@@ -16,7 +16,7 @@ class MemoryCheck : public ResumeTest {
     const std::vector<std::string> errors = lines_with(result.err, "error: ");
     ASSERT_EQ(errors.size(), 1u) << result.err;
     EXPECT_NE(errors[0].find("rank " + std::to_string(rank) + ": parameters of "), std::string::npos) << errors[0];
-    EXPECT_NE(errors[0].find("what step " + std::to_string(step) + " left"), std::string::npos) << errors[0];
+    EXPECT_NE(errors[0].find("changed after step " + std::to_string(step)), std::string::npos) << errors[0];
   }
 };
 

@@ -107,10 +107,8 @@ Outcome train(const Communicator& comm, const Case& given) {
       const int64_t number = a * comm.size() + comm.rank();
       MicroBatch batch = test::random_batch(step, static_cast<uint64_t>(number), config.vocab_size);
       batch.number = number;
-      model.accumulate(batch, a, objective.read_rows(batch),
-                       [&](const at::Tensor& hidden, const HeadTensors& head, const HeadTensors* gradients) {
-                         return objective.apply(hidden, batch, head, gradients, {.items = 300}, sums);
-                       });
+      ForwardPass pass = model.forward(batch, objective.read_rows(batch), Pass::training(a));
+      pass.backward(objective.apply(pass.hidden_TD(), batch, pass.head(), pass.head_gradients(), {.items = 300}, sums));
     }
     comm.sum(sums.sums[0]);
     outcome.losses.push_back(sums.sums[0].value());
@@ -162,10 +160,9 @@ INSTANTIATE_TEST_SUITE_P(Cases, AdaptedModelBits,
 double loss_of(TrainableModel& model, const MicroBatch& batch) {
   SftObjective objective(1e-6, TokenLoss::kNll);
   ObjectiveSums sums = objective.empty_sums();
-  model.evaluate(batch, objective.read_rows(batch),
-                 [&](const at::Tensor& hidden, const HeadTensors& head, const HeadTensors*) {
-                   return objective.apply(hidden, batch, head, nullptr, {}, sums);
-                 });
+  ForwardPass pass = model.forward(batch, objective.read_rows(batch), Pass::evaluation());
+  objective.apply(pass.hidden_TD(), batch, pass.head(), nullptr, {}, sums);
+  pass.finish();
   return sums.sums[0].value();
 }
 
@@ -223,11 +220,12 @@ TEST(AdaptedModel, ExchangesAdaptersOnly) {
   SftObjective objective(1e-6, TokenLoss::kNll);
   ObjectiveSums sums = objective.empty_sums();
   const MicroBatch batch = test::random_batch(0, static_cast<uint64_t>(comm.rank()), config.vocab_size);
-  model.accumulate(batch, 0, {}, [&](const at::Tensor& hidden, const HeadTensors& head, const HeadTensors* gradients) {
-    EXPECT_FALSE(gradients->norm_D.defined() || gradients->head_VD.defined()) << "the head is frozen";
-    return objective.apply(hidden, batch, head, gradients, {.items = 300}, sums);
-  });
-  const std::vector<CollectiveRecord> records = model.exchange().take_records();
+  std::vector<CollectiveRecord> records;
+  model.exchange().observe([&](const CollectiveRecord& record) { records.push_back(record); });
+  ForwardPass pass = model.forward(batch, {}, Pass::training(0));
+  EXPECT_FALSE(pass.head_gradients()->norm_D.defined() || pass.head_gradients()->head_VD.defined())
+      << "the head is frozen";
+  pass.backward(objective.apply(pass.hidden_TD(), batch, pass.head(), pass.head_gradients(), {.items = 300}, sums));
   ASSERT_EQ(records.size(), 2u);
   EXPECT_EQ(records[0].bytes, model.unit().padded_elements() * 4);
   EXPECT_EQ(records[1].bytes, model.unit().padded_elements() * 4);

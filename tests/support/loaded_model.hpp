@@ -3,14 +3,13 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/tensor.h>
 
 #include <string>
 #include <vector>
 
 #include "io/huggingface/hf_model.hpp"
 #include "lib/model/batch.hpp"
-#include "lib/nn/block.hpp"
+#include "lib/nn/resident_units.hpp"
 #include "lib/objective/token_loss.hpp"
 
 namespace plumb {
@@ -33,16 +32,7 @@ struct LoadedModel {
     }
   }
 
-  at::Tensor parameter(size_t unit, ParameterKind kind) const {
-    for (const Parameter& p : layouts[unit].parameters)
-      if (p.kind == kind) return units[unit].narrow(0, p.offset, p.num_elements()).view(p.shape);
-    return {};
-  }
-  size_t head_unit() const { return config.ties_embeddings ? 0 : units.size() - 1; }
-  HeadTensors head() const {
-    return {parameter(head_unit(), ParameterKind::kFinalNorm),
-            parameter(head_unit(), config.ties_embeddings ? ParameterKind::kEmbedding : ParameterKind::kHead)};
-  }
+  HeadTensors head() const { return ResidentUnits(config, units).acquire_head(); }
 };
 
 /// Concatenated documents, every token trained.
@@ -58,14 +48,13 @@ inline MicroBatch pack(const std::vector<std::vector<int64_t>>& documents) {
 }
 
 inline at::Tensor hidden_states(const LoadedModel& model, const MicroBatch& batch) {
-  const BlockContext context(model.config, {batch.document_begin, batch.prefix_length});
-  at::Tensor x = model.parameter(0, ParameterKind::kEmbedding).index_select(0, at::tensor(batch.token_ids));
-  for (int64_t layer = 0; layer < model.config.num_layers; ++layer) {
-    const auto unit = static_cast<size_t>(layer) + 1;
-    BlockActivations kept;
-    x = block_forward(context, layer, block_tensors(model.layouts[unit], model.units[unit]), x, kept);
-  }
-  return x;
+  ResidentUnits units(model.config, model.units);
+  const BlockContext context(model.config, units.rope(), {batch.document_begin, batch.prefix_length});
+  return walk_blocks(units, batch.token_ids,
+                     [&](int64_t layer, const BlockParameters& parameters, const at::Tensor& x_TD) {
+                       BlockActivations activations;
+                       return block_forward(context, layer, parameters, x_TD, activations);
+                     });
 }
 
 }  // namespace plumb

@@ -146,11 +146,10 @@ TEST_P(GoldenDpo, EveryStepAgreesWithTrl) {
     auto& of_step = reference.emplace_back();
     for (const MicroBatch& batch : record.micro_batches(step)) {
       TokenLossScratch scratch;
-      record.model.evaluate(
-          batch, predicting_rows(batch), [&](const at::Tensor& hidden, const HeadTensors& head, const HeadTensors*) {
-            of_step.push_back(sequence_logps(hidden, batch, head, record.model.config().rms_norm_eps, scratch));
-            return at::Tensor();
-          });
+      ForwardPass pass = record.model.forward(batch, predicting_rows(batch), Pass::evaluation());
+      of_step.push_back(
+          sequence_logps(pass.hidden_TD(), batch, pass.head(), record.model.config().rms_norm_eps, scratch));
+      pass.finish();
     }
   }
   record.replay(objective, [&](std::vector<MicroBatch>& batches, int64_t step) {

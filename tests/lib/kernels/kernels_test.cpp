@@ -98,12 +98,15 @@ TYPED_TEST(Kernels, RopeEqualsTheReferenceAndTouchesNothingElse) {
         const int64_t columns = heads * head_dim + 7;
         const at::Tensor x = this->randn({rows, columns});
         const at::Tensor angles = at::rand({rows, head_dim / 2}) * 100;
+        const at::Tensor positions = at::arange(rows - 1, -1, -1, at::TensorOptions().dtype(at::kInt));  // not in order
         const at::Tensor cos = angles.cos(), sin = angles.sin();
         const at::Tensor rotated = x.narrow(1, 0, heads * head_dim).reshape({rows, heads, head_dim}).to(at::kDouble);
-        const at::Tensor expected = reference::rope(rotated, cos.to(at::kDouble), sin.to(at::kDouble)).flatten(1);
+        const at::Tensor expected =
+            reference::rope(rotated, cos.flip(0).to(at::kDouble), sin.flip(0).to(at::kDouble)).flatten(1);
         this->for_each_copy([&](const auto& kernels) {
           const at::Tensor y = x.clone();
-          kernels.rope(data_of<T>(y), columns, data_of<float>(cos), data_of<float>(sin), rows, heads, head_dim, 1.0f);
+          const RopeRows<T> turning = {data_of<T>(y), columns, data_of<int32_t>(positions), rows, heads, head_dim};
+          kernels.rope(turning, data_of<float>(cos), data_of<float>(sin), 1.0f);
           const at::Tensor turned = y.narrow(1, 0, heads * head_dim);
           // a difference of two products, each rounded, of coordinates that one head shares
           const at::Tensor lengths = rotated.norm(2, {2}, true).expand_as(rotated).flatten(1);
@@ -111,7 +114,7 @@ TYPED_TEST(Kernels, RopeEqualsTheReferenceAndTouchesNothingElse) {
               << heads << " x " << head_dim;
           EXPECT_TRUE(
               same_bits(y.narrow(1, heads * head_dim, 7).contiguous(), x.narrow(1, heads * head_dim, 7).contiguous()));
-          kernels.rope(data_of<T>(y), columns, data_of<float>(cos), data_of<float>(sin), rows, heads, head_dim, -1.0f);
+          kernels.rope(turning, data_of<float>(cos), data_of<float>(sin), -1.0f);
           EXPECT_LE(error_of(turned, rotated.flatten(1), lengths), 8 * kFloatRoundoff + 3 * this->kStored)
               << "backwards, with cos^2 + sin^2 = 1 to two roundings: " << heads << " x " << head_dim;
         });

@@ -9,7 +9,7 @@
 
 #include "io/file/sha256.hpp"
 #include "lib/base/random.hpp"
-#include "lib/nn/nf4_tensor.hpp"
+#include "lib/nn/tensor_ops.hpp"
 #include "tests/lib/kernels/kernel_copies.hpp"
 
 namespace plumb {
@@ -203,8 +203,8 @@ TEST(Nf4, GivesTheSameBitsForAnySplit) {
   }
   at::set_num_threads(3);
   const at::Tensor tensor = at::zeros({count - 5}, at::kFloat), narrow = at::zeros({count - 5}, at::kBFloat16);
-  nf4_dequantize(matrix.view, 5, tensor);
-  nf4_dequantize(matrix.view, 5, narrow);
+  cpu_ops().nf4_dequantize(matrix.view, 5, tensor);
+  cpu_ops().nf4_dequantize(matrix.view, 5, narrow);
   EXPECT_EQ(std::memcmp(tensor.const_data_ptr(), whole.data() + 5, tensor.nbytes()), 0);
   EXPECT_EQ(std::memcmp(narrow.const_data_ptr(), whole_bf16.data() + 5, narrow.nbytes()), 0);
 }

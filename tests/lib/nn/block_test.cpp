@@ -87,7 +87,8 @@ struct Computed {
 Computed compute(const ModelConfig& config, const Documents& documents, const at::Tensor& flat, const at::Tensor& input,
                  const at::Tensor& dout, bool recomputes = false, const at::Tensor& read_rows = {}) {
   const UnitLayout unit = unit_of(config);
-  const BlockContext context(config, {documents, {}}, read_rows);
+  RopeTable rope(config);
+  const BlockContext context(config, rope, {documents, {}}, read_rows);
   const BlockTensors parameters = block_tensors(unit, flat);
   BlockActivations kept;
   Computed result;
@@ -196,7 +197,8 @@ TEST_P(Block, AddsItsGradientsWhereAskedTo) {
   const Documents documents = {0, 7, 8, 20, 25};
   const at::Tensor flat = random_parameters(unit, at::kFloat), input = randn(documents), dout = randn(documents);
   const Computed written = compute(config_, documents, flat, input, dout);
-  const BlockContext context(config_, {documents, {}});
+  RopeTable rope(config_);
+  const BlockContext context(config_, rope, {documents, {}});
   BlockActivations kept;
   block_forward(context, kLayer, block_tensors(unit, flat), input, kept);
   const at::Tensor before = random_parameters(unit, at::kFloat), sum = before.clone();

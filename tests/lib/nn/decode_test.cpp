@@ -75,7 +75,8 @@ at::Tensor full_forward(const ModelConfig& config, const std::vector<at::Tensor>
   const at::Tensor embedding = find(ParameterKind::kEmbedding);
   const std::vector<int64_t> ids(tokens.begin(), tokens.end()), documents = {0, std::ssize(tokens)};
   at::Tensor x = at::index_select(embedding, 0, at::tensor(ids));
-  const BlockContext context(config, {documents, {}});
+  RopeTable rope(config);
+  const BlockContext context(config, rope, {documents, {}});
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     const auto unit = static_cast<size_t>(layer) + 1;
     BlockActivations kept;

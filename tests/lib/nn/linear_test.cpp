@@ -94,7 +94,7 @@ TEST_P(AdaptedLinear, IsThatOfThePapers) {
       const at::Tensor update = at::matmul(at::matmul(dropped, a.t()), b.t()) * layer.scaling;
       if (given.has_magnitudes) {
         module.magnitude = (at::randn({layer.num_outputs}).abs() + 1).to(options);
-        module.squared_norms = squared_row_norms(linear.weight_OI.narrow(0, first_output, layer.num_outputs));
+        module.squared_norms = cpu_ops().squared_row_norms(linear.weight_OI.narrow(0, first_output, layer.num_outputs));
         gradient.magnitude = at::full_like(module.magnitude, std::nan(""), at::kFloat);
         const at::Tensor magnitude = leaf(module.magnitude);
         leaves.push_back(magnitude);

@@ -1,5 +1,7 @@
 #include "lib/nn/rope.hpp"
 
+#include <ATen/ops/equal.h>
+#include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -81,52 +83,53 @@ TEST(RopeFrequencies, OfLlama3AreThoseOfMeta) {
     }
 }
 
+float at_place(const at::Tensor& table, int64_t position, int64_t pair) { return table[position][pair].item<float>(); }
+
 TEST(RopeTable, HoldsCosinesAndSinesOfPositionTimesFrequency) {
   const std::vector<float> frequencies = {1.0f, 0.1f, 0.001f};
-  const RopeTable table = rope_table(frequencies, std::vector<int64_t>{0, 5});
-  ASSERT_EQ(table.cos.size(), 15u);
-  ASSERT_EQ(table.sin.size(), 15u);
-  for (size_t position = 0; position < 5; ++position)
-    for (size_t i = 0; i < 3; ++i) {
+  RopeTable table(frequencies);
+  table.cover(5);
+  ASSERT_EQ(table.cos().size(0), 5);
+  ASSERT_EQ(table.sin().size(1), 3);
+  for (int64_t position = 0; position < 5; ++position)
+    for (int64_t i = 0; i < 3; ++i) {
       const double angle = static_cast<double>(position) * static_cast<double>(frequencies[i]);
       // an angle of at most 4 rounded to float32, then the cosine
-      EXPECT_NEAR(table.cos[position * 3 + i], std::cos(angle), 0x1p-22 + 0x1p-24);
-      EXPECT_NEAR(table.sin[position * 3 + i], std::sin(angle), 0x1p-22 + 0x1p-24);
+      EXPECT_NEAR(at_place(table.cos(), position, i), std::cos(angle), 0x1p-22 + 0x1p-24);
+      EXPECT_NEAR(at_place(table.sin(), position, i), std::sin(angle), 0x1p-22 + 0x1p-24);
     }
 }
 
-TEST(RopeTable, PositionsStartAnewWithEachDocument) {
-  const auto frequencies = rope_frequencies(config_of(10000, 16));
-  const RopeTable packed = rope_table(frequencies, std::vector<int64_t>{0, 4, 5, 11});
-  ASSERT_EQ(packed.cos.size(), 11 * frequencies.size());
-  size_t begin = 0;
-  for (const int64_t length : {4, 1, 6}) {
-    const RopeTable alone = rope_table(frequencies, std::vector<int64_t>{0, length});
-    const size_t count = static_cast<size_t>(length) * frequencies.size();
-    EXPECT_TRUE(std::ranges::equal(std::span(packed.cos).subspan(begin, count), alone.cos));
-    EXPECT_TRUE(std::ranges::equal(std::span(packed.sin).subspan(begin, count), alone.sin));
-    begin += count;
-  }
+TEST(RopeTable, GrowsWithoutChangingWhatItHeld) {
+  RopeTable table(config_of(500000, 32)), whole(config_of(500000, 32));
+  whole.cover(4000);
+  table.cover(10);
+  const at::Tensor before = table.cos();
+  table.cover(3);
+  EXPECT_TRUE(table.cos().is_same(before)) << "nothing is made twice";
+  table.cover(4000);
+  EXPECT_TRUE(at::equal(table.cos(), whole.cos().narrow(0, 0, table.cos().size(0))));
+  EXPECT_TRUE(at::equal(table.sin(), whole.sin()));
+  EXPECT_TRUE(at::equal(before, whole.cos().narrow(0, 0, 10))) << "what was handed out stays valid";
 }
 
-TEST(RopeTable, FromAPositionIsThatPartOfTheWhole) {
-  const auto frequencies = rope_frequencies(config_of(500000, 32));
-  const RopeTable whole = rope_table(frequencies, std::vector<int64_t>{0, 4000});
-  const RopeTable part = rope_table_from(frequencies, 3990, 10);
-  const size_t begin = 3990 * frequencies.size();
-  EXPECT_TRUE(std::ranges::equal(part.cos, std::span(whole.cos).subspan(begin)));
-  EXPECT_TRUE(std::ranges::equal(part.sin, std::span(whole.sin).subspan(begin)));
+TEST(RopePositions, StartAtZeroInEachDocumentOrAfterItsPrefix) {
+  const std::vector<int64_t> begin = {0, 4, 5, 8}, prefix = {0, 0, 3};
+  EXPECT_TRUE(at::equal(rope_positions({begin, {}}), at::tensor({0, 1, 2, 3, 0, 0, 1, 2}, at::kInt)));
+  EXPECT_TRUE(at::equal(rope_positions({begin, prefix}), at::tensor({0, 1, 2, 3, 0, 3, 4, 5}, at::kInt)));
 }
 
 TEST(RopeTable, IsRightFarFromTheStart) {
   const std::vector<float> frequencies = {1.0f, 0.37f};
   constexpr int64_t kPosition = 131071;
-  const RopeTable table = rope_table_from(frequencies, kPosition, 1);
-  for (size_t i = 0; i < 2; ++i) {
+  RopeTable table(frequencies);
+  table.cover(kPosition + 1);
+  for (int64_t i = 0; i < 2; ++i) {
     const auto angle =
         static_cast<double>(static_cast<float>(kPosition) * frequencies[i]);  // in float, as transformers does
-    EXPECT_NEAR(table.cos[i], std::cos(angle), 0x1p-23) << "the reduction of a large angle loses nothing";
-    EXPECT_NEAR(table.sin[i], std::sin(angle), 0x1p-23);
+    EXPECT_NEAR(at_place(table.cos(), kPosition, i), std::cos(angle), 0x1p-23)
+        << "the reduction of a large angle loses nothing";
+    EXPECT_NEAR(at_place(table.sin(), kPosition, i), std::sin(angle), 0x1p-23);
   }
 }
 

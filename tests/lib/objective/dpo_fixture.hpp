@@ -166,7 +166,7 @@ inline HeadTensors no_gradients(const HeadTensors& head) {
 inline DpoOutput run_dpo(const DpoInput& input, const DpoOptions& options) {
   DpoObjective objective(options, kNormEpsilon);
   if (objective.needs_global_statistics())
-    objective.set_global_statistics({objective.survey(input.hidden_TD, input.batch, input.head)});
+    objective.set_global_statistics({objective.statistics_of(input.hidden_TD, input.batch, input.head)});
   ObjectiveSums sums = objective.empty_sums();
   const HeadTensors gradients = no_gradients(input.head);
   DpoOutput output;

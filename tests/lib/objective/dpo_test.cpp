@@ -102,16 +102,16 @@ TEST(Dpo, SeveralMicroBatchesAreOne) {
     const DpoOutput expected = run_dpo(whole, options);
     DpoObjective objective(options, kNormEpsilon);
     BatchWeight weight;
-    std::vector<std::vector<double>> surveys;
+    std::vector<std::vector<double>> statistics;
     for (const DpoInput& part : parts) {
       const BatchWeight one = objective.weigh(part.batch);
       weight.items += one.items;
       weight.chosen_tokens += one.chosen_tokens;
       if (objective.needs_global_statistics())
-        surveys.push_back(objective.survey(part.hidden_TD, part.batch, part.head));
+        statistics.push_back(objective.statistics_of(part.hidden_TD, part.batch, part.head));
     }
     EXPECT_EQ(weight.items, 7);
-    if (objective.needs_global_statistics()) objective.set_global_statistics(surveys);
+    if (objective.needs_global_statistics()) objective.set_global_statistics(statistics);
     ObjectiveSums sums = objective.empty_sums();
     at::Tensor dnorm = at::zeros_like(expected.dnorm), dhead = at::zeros_like(expected.dhead);
     std::vector<at::Tensor> dhidden;

@@ -1,4 +1,4 @@
-#include "partition/unit_exchange.hpp"
+#include "partition/node_exchange.hpp"
 
 #include <ATen/ops/from_blob.h>
 
@@ -14,8 +14,6 @@ namespace {
 
 constexpr int kGatherTag = 1, kReduceTag = 2;
 
-int64_t element_bytes(at::ScalarType dtype) { return dtype == at::kFloat ? 4 : dtype == at::kByte ? 1 : 2; }
-
 struct UnitWait : WatchedOperation {
   UnitWait(const char* what, const UnitOperation& operation)
       : WatchedOperation(what, OperationKind::kCollective, operation.unit, operation.buffer.bytes) {}
@@ -23,96 +21,89 @@ struct UnitWait : WatchedOperation {
 
 }  // namespace
 
-UnitExchange::UnitExchange(const Communicator& comm, const std::vector<ShardLayout>& units, BufferPlan plan,
-                           at::ScalarType dtype, int64_t accumulation_steps, Reduction reduction, bool keeps_converted)
-    : comm_(comm),
+NodeExchange::NodeExchange(const Communicator& comm, const std::vector<ShardLayout>& units, BufferPlan plan,
+                           const ExchangeOptions& options)
+    : Exchange(std::move(plan)),
+      comm_(comm),
       units_(units),
-      plan_(std::move(plan)),
-      dtype_(dtype),
-      accumulation_steps_(accumulation_steps),
-      reduction_(reduction),
-      keeps_converted_(keeps_converted),
-      memory_(comm, plan_.slot_bytes + plan_.gradient_bytes * comm.node_size(comm.node())),
+      options_(options),
+      memory_(comm, this->plan().slot_bytes + this->plan().gradient_bytes * comm.node_size(comm.node())),
       masters_(units.size()),
       is_converted_(units.size(), false) {}
 
 // Between nodes, what concerns rank r is handled on another node by the rank with the same local index (modulo its
 // size).
-int UnitExchange::helper_on(int node, int rank) const {
+int NodeExchange::helper_on(int node, int rank) const {
   return comm_.node_begin(node) + comm_.local_index(rank) % comm_.node_size(node);
 }
 
-void UnitExchange::for_each_remote_of_mine(const std::function<void(int rank)>& body) const {
+void NodeExchange::for_each_remote_of_mine(const std::function<void(int rank)>& body) const {
   for (int rank = 0; rank < comm_.size(); ++rank)
     if (comm_.node_of(rank) != comm_.node() && helper_on(comm_.node(), rank) == comm_.rank()) body(rank);
 }
 
-std::byte* UnitExchange::gradient_area(int local_index) const {
-  return memory_.data() + plan_.slot_bytes + local_index * plan_.gradient_bytes;
+std::byte* NodeExchange::gradient_area(int local_index) const {
+  return memory_.data() + plan().slot_bytes + local_index * plan().gradient_bytes;
 }
 
-at::Tensor UnitExchange::tensor_at(std::byte* data, int64_t elements, at::ScalarType dtype) const {
+at::Tensor NodeExchange::tensor_at(std::byte* data, int64_t elements, at::ScalarType dtype) const {
   return at::from_blob(data, {elements}, at::TensorOptions().dtype(dtype));
 }
 
-at::ScalarType UnitExchange::gradient_dtype(const UnitOperation& operation) const {
+at::ScalarType NodeExchange::gradient_dtype(const UnitOperation& operation) const {
   const int64_t elements = units_[operation.unit].padded_elements();
   return operation.buffer.bytes == elements * 4 ? at::kFloat : at::kBFloat16;
 }
 
-void UnitExchange::record(CollectiveRecord::Kind kind, const UnitOperation& operation) {
-  if (records_.size() < 100'000) records_.push_back({kind, operation.unit, operation.buffer.bytes, sequence_});
-  ++sequence_;
-}
-
-std::vector<CollectiveRecord> UnitExchange::take_records() { return std::exchange(records_, {}); }
-
-std::span<std::byte> UnitExchange::slot_part(int gather, int rank) const {
-  const UnitOperation& operation = plan_.gathers[gather];
-  const int64_t shard_bytes = units_[operation.unit].shard_elements() * element_bytes(dtype_);
+std::span<std::byte> NodeExchange::gather_part(int gather, int rank) const {
+  const UnitOperation& operation = plan().gathers[gather];
+  const int64_t shard_bytes =
+      units_[operation.unit].shard_elements() * static_cast<int64_t>(at::elementSize(options_.dtype));
   return {memory_.data() + operation.buffer.offset_bytes + rank * shard_bytes, static_cast<size_t>(shard_bytes)};
 }
 
-void UnitExchange::wait_for_slot(int gather) {
-  record(CollectiveRecord::Kind::kGather, plan_.gathers[gather]);
-  // the slot may be written once every rank of the node has released what was there: all that I have released
-  const UnitWait wait("a slot to gather into", plan_.gathers[gather]);
+void NodeExchange::wait_for_buffer(int gather) {
+  notify(CollectiveRecord::Kind::kGather, plan().gathers[gather]);
+  // the buffer may be written once every rank of the node has released what was there: all that I have released
+  const UnitWait wait("a buffer to gather into", plan().gathers[gather]);
   memory_.wait_for_all(&RankProgress::gathers_released, memory_.mine().gathers_released.load());
 }
 
-void UnitExchange::post_gather(int gather) {
+void NodeExchange::post_gather(int gather) {
   MessageBatch& messages = gather_messages_.emplace_back(comm_.mpi());
-  for_each_remote_of_mine([&](int rank) { messages.receive(slot_part(gather, rank), rank, kGatherTag); });
+  for_each_remote_of_mine([&](int rank) { messages.receive(gather_part(gather, rank), rank, kGatherTag); });
   for (int node = 0; node < comm_.num_nodes(); ++node)
-    if (node != comm_.node()) messages.send(slot_part(gather, comm_.rank()), helper_on(node, comm_.rank()), kGatherTag);
+    if (node != comm_.node())
+      messages.send(gather_part(gather, comm_.rank()), helper_on(node, comm_.rank()), kGatherTag);
   if (comm_.num_nodes() == 1) {
     gather_messages_.pop_back();
     memory_.mine().gathers_posted.fetch_add(1, std::memory_order_release);
   }
 }
 
-void UnitExchange::start_gather(int gather, std::span<const float> master_shard) {
-  wait_for_slot(gather);
-  const UnitOperation& operation = plan_.gathers[gather];
+void NodeExchange::start_gather(int gather, std::span<const float> master_shard) {
+  wait_for_buffer(gather);
+  const UnitOperation& operation = plan().gathers[gather];
   const auto unit = static_cast<size_t>(operation.unit);
   masters_[unit] = master_shard.data();
   if (!operation.is_in_place && !is_converted_[unit])
-    with_element_type(dtype_, [&]<class T>(T*) {
-      activation_kernels<T>().from_float(
-          master_shard.data(), reinterpret_cast<T*>(slot_part(gather, comm_.rank()).data()), std::ssize(master_shard));
+    with_element_type(options_.dtype, [&]<class T>(T*) {
+      activation_kernels<T>().from_float(master_shard.data(),
+                                         reinterpret_cast<T*>(gather_part(gather, comm_.rank()).data()),
+                                         std::ssize(master_shard));
     });
-  is_converted_[unit] = keeps_converted_;
+  is_converted_[unit] = options_.keeps_converted;
   post_gather(gather);
 }
 
-void UnitExchange::start_gather(int gather, std::span<const std::byte> shard) {
-  wait_for_slot(gather);
-  std::copy(shard.begin(), shard.end(), slot_part(gather, comm_.rank()).begin());
+void NodeExchange::start_gather(int gather, std::span<const std::byte> shard) {
+  wait_for_buffer(gather);
+  std::copy(shard.begin(), shard.end(), gather_part(gather, comm_.rank()).begin());
   post_gather(gather);
 }
 
-at::Tensor UnitExchange::finish_gather(int gather) {
-  const UnitOperation& operation = plan_.gathers[gather];
+at::Tensor NodeExchange::finish_gather(int gather) {
+  const UnitOperation& operation = plan().gathers[gather];
   const UnitWait wait("gather", operation);
   if (!gather_messages_.empty()) {
     gather_messages_.front().wait();
@@ -123,13 +114,13 @@ at::Tensor UnitExchange::finish_gather(int gather) {
   const auto unit = static_cast<size_t>(operation.unit);
   std::byte* const data = operation.is_in_place ? reinterpret_cast<std::byte*>(const_cast<float*>(masters_[unit]))
                                                 : memory_.data() + operation.buffer.offset_bytes;
-  return tensor_at(data, units_[unit].padded_elements(), dtype_);
+  return tensor_at(data, units_[unit].padded_elements(), options_.dtype);
 }
 
-void UnitExchange::release_gather() { memory_.mine().gathers_released.fetch_add(1, std::memory_order_release); }
+void NodeExchange::release_gather() { memory_.mine().gathers_released.fetch_add(1, std::memory_order_release); }
 
-at::Tensor UnitExchange::gradient_buffer(int reduce) {
-  const UnitOperation& operation = plan_.reduces[reduce];
+at::Tensor NodeExchange::gradient_buffer(int reduce) {
+  const UnitOperation& operation = plan().reduces[reduce];
   const ShardLayout& layout = units_[operation.unit];
   // peers may still read what was here: wait until they have consumed all that I have
   {
@@ -142,14 +133,14 @@ at::Tensor UnitExchange::gradient_buffer(int reduce) {
   return flat;
 }
 
-void UnitExchange::start_reduce(int reduce) {
-  record(CollectiveRecord::Kind::kReduceScatter, plan_.reduces[reduce]);
+void NodeExchange::start_reduce(int reduce) {
+  notify(CollectiveRecord::Kind::kReduceScatter, plan().reduces[reduce]);
   memory_.mine().reduces_posted.fetch_add(1, std::memory_order_release);
 }
 
-std::vector<UnitExchange::LeafGroup> UnitExchange::leaf_groups(int node, int64_t accumulation) const {
+std::vector<NodeExchange::LeafGroup> NodeExchange::leaf_groups(int node, int64_t accumulation) const {
   const int64_t begin = accumulation * comm_.size() + comm_.node_begin(node);
-  if (reduction_ == Reduction::kFast) return {{comm_.node_size(node), 0}};
+  if (options_.reduction == Reduction::kFast) return {{comm_.node_size(node), 0}};
   std::vector<LeafGroup> groups;
   int local = 0;
   for (int64_t size : aligned_subtrees(begin, begin + comm_.node_size(node))) {
@@ -159,8 +150,8 @@ std::vector<UnitExchange::LeafGroup> UnitExchange::leaf_groups(int node, int64_t
   return groups;
 }
 
-void UnitExchange::finish_reduce(int reduce, int64_t accumulation, std::span<float* const> levels) {
-  const UnitOperation& operation = plan_.reduces[reduce];
+void NodeExchange::finish_reduce(int reduce, int64_t accumulation, std::span<float* const> levels) {
+  const UnitOperation& operation = plan().reduces[reduce];
   const ShardLayout& layout = units_[operation.unit];
   const int64_t shard = layout.shard_elements();
   const bool is_bfloat16 = gradient_dtype(operation) == at::kBFloat16;
@@ -200,7 +191,7 @@ void UnitExchange::finish_reduce(int reduce, int64_t accumulation, std::span<flo
       for (int local = 0; local < groups[i].num_leaves; ++local)
         leaves.push_back(local_leaf(groups[i].first_local + local, rank));
       float* const sum = buffer.data() + static_cast<int64_t>(i) * shard;
-      push_summands({&sum, 1}, 0, leaves, shard, true, reduction_);
+      push_summands({&sum, 1}, 0, leaves, shard, true, options_.reduction);
     }
     messages.send(std::as_bytes(buffer), rank, kReduceTag);
   });
@@ -218,8 +209,8 @@ void UnitExchange::finish_reduce(int reduce, int64_t accumulation, std::span<flo
         summands.push_back({groups[i].num_leaves, buffer.data() + static_cast<int64_t>(i) * shard, false});
     }
   }
-  push_summands(levels, accumulation * comm_.size(), summands, shard, accumulation + 1 == accumulation_steps_,
-                reduction_);
+  push_summands(levels, accumulation * comm_.size(), summands, shard, accumulation + 1 == options_.accumulation_steps,
+                options_.reduction);
   memory_.mine().reduces_consumed.fetch_add(1, std::memory_order_release);
 }
 

@@ -1,0 +1,77 @@
+#include "lib/nn/forward_pass.hpp"
+
+#include <utility>
+
+#include "lib/base/check.hpp"
+
+namespace plumb {
+
+ForwardPass::ForwardPass(TrainedUnits& units, const MicroBatch& batch, const ReadRows& read_rows, Pass pass,
+                         bool has_gradient_checkpointing)
+    : units_(units),
+      pass_(pass),
+      num_tokens_(batch.num_tokens()),
+      rows_(batch, units.dtype(), units.device()),
+      context_(units.config(), units.rope(), {rows_.document_begin, rows_.prefix_length},
+               rows_to_compute(read_rows, std::ssize(rows_.token_ids), units.dtype(), units.device())),
+      has_gradient_checkpointing_(has_gradient_checkpointing) {
+  pass_.batch_number = batch.number;
+  units_.begin_pass(pass_);
+  if (pass_.is_training) context_.dropout = units_.dropout();
+  const int64_t lowest_layer = pass_.is_training ? units_.lowest_trained_layer() : units_.config().num_layers;
+  const at::Tensor hidden_TD =
+      walk_blocks(units_, rows_.token_ids, [&](int64_t layer, const BlockParameters& parameters, const at::Tensor& x) {
+        BlockActivations activations;
+        const bool is_trained = layer >= lowest_layer;
+        if (is_trained && has_gradient_checkpointing_) inputs_.push_back(x);
+        at::Tensor y = block_forward(context_, layer, parameters, x, activations);
+        if (is_trained && !has_gradient_checkpointing_) activations_.push_back(std::move(activations));
+        return y;
+      });
+  hidden_TD_ = hidden_TD.narrow(0, 0, num_tokens_);
+  head_ = units_.acquire_head();
+  if (pass_.is_training) head_gradients_ = units_.head_gradients();
+}
+
+void ForwardPass::backward(at::Tensor gradient_TD) {
+  check(pass_.is_training, "an evaluation has no backward pass");
+  gradient_TD = pad_gradient(gradient_TD, std::ssize(rows_.token_ids));
+  hidden_TD_.reset();
+  head_ = head_gradients_ = {};
+  units_.release();
+  units_.reduce();
+  for (int64_t layer = units_.config().num_layers - 1; layer >= units_.lowest_trained_layer(); --layer)
+    gradient_TD = backward_block(layer, gradient_TD);
+  if (const at::Tensor embedding_gradient = units_.embedding_gradient(); embedding_gradient.defined()) {
+    const std::span tokens = std::span(rows_.token_ids).first(num_tokens_);
+    ops_of(gradient_TD).add_rows_by_token(gradient_TD, tokens, embedding_gradient);
+    units_.reduce();
+  }
+  units_.end_pass();
+}
+
+at::Tensor ForwardPass::backward_block(int64_t layer, const at::Tensor& gradient_TD) {
+  const BlockParameters parameters = units_.acquire_block(layer);
+  const int64_t index = layer - units_.lowest_trained_layer();
+  BlockActivations activations;
+  if (has_gradient_checkpointing_) {
+    block_recompute(context_, layer, parameters, std::exchange(inputs_[index], {}), activations);
+  } else {
+    activations = std::move(activations_[index]);
+  }
+  at::Tensor input_gradient_TD =
+      block_backward(context_, layer, parameters, activations, gradient_TD, units_.block_gradients(layer));
+  units_.release();
+  units_.reduce();
+  return input_gradient_TD;
+}
+
+void ForwardPass::finish() {
+  check(!pass_.is_training, "a training pass ends with its backward pass");
+  hidden_TD_.reset();
+  head_ = {};
+  units_.release();
+  units_.end_pass();
+}
+
+}  // namespace plumb

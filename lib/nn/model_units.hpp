@@ -1,0 +1,100 @@
+// A decoder as a sequence of units (embedding, blocks, head), and the one walk over them. Training of sharded and of
+// adapted models, decoding and comparing models differ in where the parameters of a unit come from and where its
+// gradient goes, and in nothing else: that is what these two interfaces say.
+// Source: the gather and release of FSDP and of ZeRO stage 3, arXiv:1910.02054.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/index_select.h>
+
+#include <cstdint>
+#include <span>
+
+#include "lib/model/model_config.hpp"
+#include "lib/nn/block.hpp"
+#include "lib/nn/rope.hpp"
+#include "lib/nn/tensor_ops.hpp"
+
+namespace plumb {
+
+// T = tokens, D = hidden_size, V = vocabulary, or 1 for the score of a reward model.
+
+/// Parameters of the head, or their gradients: of these, frozen ones are undefined.
+struct HeadTensors {
+  at::Tensor norm_D;
+  at::Tensor head_VD;
+};
+
+/// Where the parameters come from. Each unit is acquired, used and released before the next, in the order embedding,
+/// blocks from the first to the last, head.
+class ModelUnits {
+ public:
+  explicit ModelUnits(const ModelConfig& config) : config_(config), rope_(config) {}
+  virtual ~ModelUnits() = default;
+
+  const ModelConfig& config() const { return config_; }
+  RopeTable& rope() { return rope_; }
+
+  virtual at::Tensor acquire_embedding() = 0;  // [V, D]
+  virtual BlockParameters acquire_block(int64_t layer) = 0;
+  virtual HeadTensors acquire_head() = 0;
+  /// Ends the use of the unit acquired last: its tensors are no longer valid.
+  virtual void release() = 0;
+
+ private:
+  ModelConfig config_;
+  RopeTable rope_;
+};
+
+/// The walk up: rows of the embedding, then x = block(layer, parameters, x). Returns the output of the last block.
+template <class Block>
+at::Tensor walk_blocks(ModelUnits& units, std::span<const int64_t> token_ids, Block block) {
+  at::Tensor x_TD = at::index_select(units.acquire_embedding(), 0, as_tensor(token_ids));
+  units.release();
+  for (int64_t layer = 0; layer < units.config().num_layers; ++layer) {
+    x_TD = block(layer, units.acquire_block(layer), x_TD);
+    units.release();
+  }
+  return x_TD;
+}
+
+/// One micro-batch on its way through the units.
+struct Pass {
+  bool is_training = false;
+  int64_t accumulation = 0;  // training: the number of the micro-batch within the step on this rank
+  int64_t batch_number = 0;  // MicroBatch::number
+
+  static Pass evaluation() { return {}; }
+  static Pass training(int64_t accumulation) { return {.is_training = true, .accumulation = accumulation}; }
+};
+
+/// Where the parameters of a training pass come from and where gradients go. After the head, blocks are acquired again
+/// from the last down to lowest_trained_layer(); the gradients of a unit are written while it is acquired, and complete
+/// once it is released. All ranks call the same functions in the same order.
+class TrainedUnits : public ModelUnits {
+ public:
+  using ModelUnits::ModelUnits;
+
+  /// Collective. A pass ends before the next begins.
+  virtual void begin_pass(const Pass& pass) = 0;
+  /// Collective. After a training pass, gradients have been summed over ranks and added to those of the step.
+  virtual void end_pass() = 0;
+
+  // Of activations.
+  virtual at::ScalarType dtype() const = 0;
+  virtual at::Device device() const { return at::kCPU; }
+
+  virtual Dropout dropout() const { return {}; }
+  /// The backward pass goes down to this block; num_layers: into none.
+  virtual int64_t lowest_trained_layer() const { return 0; }
+
+  /// float32, to be written.
+  virtual HeadTensors head_gradients() = 0;
+  virtual BlockGradients block_gradients(int64_t layer) = 0;
+  /// float32, to be added to; undefined: frozen.
+  virtual at::Tensor embedding_gradient() = 0;
+  /// Collective: the gradients asked for last are complete, and their sum over ranks may start.
+  virtual void reduce() = 0;
+};
+
+}  // namespace plumb

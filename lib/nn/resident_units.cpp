@@ -1,0 +1,32 @@
+#include "lib/nn/resident_units.hpp"
+
+#include "lib/base/check.hpp"
+
+namespace plumb {
+
+at::Tensor view_of(const UnitLayout& unit, const at::Tensor& flat, ParameterKind kind) {
+  for (const Parameter& p : unit.parameters)
+    if (p.kind == kind) return flat.narrow(0, p.offset, p.num_elements()).view(p.shape);
+  return {};
+}
+
+HeadTensors head_tensors(const UnitLayout& unit, const at::Tensor& flat) {
+  HeadTensors head;
+  for (const Parameter& p : unit.parameters) {
+    const at::Tensor view = flat.narrow(0, p.offset, p.num_elements()).view(p.shape);
+    (p.kind == ParameterKind::kFinalNorm ? head.norm_D : head.head_VD) = view;
+  }
+  return head;
+}
+
+ResidentUnits::ResidentUnits(const ModelConfig& config, const std::vector<at::Tensor>& units) : ModelUnits(config) {
+  const std::vector<UnitLayout> layouts = unit_layouts(config);
+  check(units.size() == layouts.size(), "every unit of the model is there");
+  embedding_VD_ = view_of(layouts.front(), units.front(), ParameterKind::kEmbedding);
+  for (int64_t layer = 0; layer < config.num_layers; ++layer)
+    blocks_.emplace_back(block_tensors(layouts[layer + 1], units[layer + 1]));
+  head_ =
+      config.shares_head() ? head_tensors(layouts.front(), units.front()) : head_tensors(layouts.back(), units.back());
+}
+
+}  // namespace plumb

@@ -1,0 +1,70 @@
+// The exchange of units on CPUs. Within a node they are copies into and reads from shared memory; between nodes equal
+// local ranks exchange slices over MPI. The order of sums is that of canonical_sum.hpp.
+// Source: ZeRO stage 3, arXiv:1910.02054.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <deque>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "partition/canonical_sum.hpp"
+#include "partition/communicator.hpp"
+#include "partition/exchange.hpp"
+#include "partition/node_memory.hpp"
+
+namespace plumb {
+
+struct ExchangeOptions {
+  at::ScalarType dtype = at::kFloat;  // of gather buffers and of the gradients of blocks
+  int64_t accumulation_steps = 1;
+  Reduction reduction = Reduction::kCanonical;
+  bool keeps_converted = false;  // parameters in place are converted once, until forget_converted()
+};
+
+class NodeExchange : public Exchange {
+ public:
+  /// Collective. comm and units must outlive this object.
+  NodeExchange(const Communicator& comm, const std::vector<ShardLayout>& units, BufferPlan plan,
+               const ExchangeOptions& options);
+
+  void start_gather(int gather, std::span<const float> master_shard) override;
+  void start_gather(int gather, std::span<const std::byte> shard) override;
+  at::Tensor finish_gather(int gather) override;
+  void release_gather() override;
+  void forget_converted() override { is_converted_.assign(units_.size(), false); }
+
+  at::Tensor gradient_buffer(int reduce) override;
+  void start_reduce(int reduce) override;
+  void finish_reduce(int reduce, int64_t accumulation, std::span<float* const> levels) override;
+
+ private:
+  struct LeafGroup {  // an aligned subtree of leaves of one node
+    int64_t num_leaves;
+    int first_local;
+  };
+  std::vector<LeafGroup> leaf_groups(int node, int64_t accumulation) const;
+  std::span<std::byte> gather_part(int gather, int rank) const;
+  void wait_for_buffer(int gather);
+  void post_gather(int gather);
+  std::byte* gradient_area(int local_index) const;
+  at::Tensor tensor_at(std::byte* data, int64_t elements, at::ScalarType dtype) const;
+  at::ScalarType gradient_dtype(const UnitOperation& operation) const;
+  void for_each_remote_of_mine(const std::function<void(int rank)>& body) const;
+  int helper_on(int node, int rank) const;
+
+  const Communicator& comm_;
+  const std::vector<ShardLayout>& units_;
+  ExchangeOptions options_;
+  NodeMemory memory_;
+  std::deque<MessageBatch> gather_messages_;  // gathers that are started and not finished
+  std::vector<std::vector<float>> outgoing_;  // sums for remote ranks, one buffer each
+  std::vector<std::vector<float>> incoming_;  // sums from other nodes, one buffer each
+  // parameters in place, by unit
+  std::vector<const float*> masters_;
+  std::vector<bool> is_converted_;
+};
+
+}  // namespace plumb
