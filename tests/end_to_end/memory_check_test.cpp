@@ -15,7 +15,8 @@ class MemoryCheck : public ResumeTest {
     EXPECT_EQ(result.exit_code, 75) << result.err << result.launcher;
     const std::vector<std::string> errors = lines_with(result.err, "error: ");
     ASSERT_EQ(errors.size(), 1u) << result.err;
-    EXPECT_NE(errors[0].find("rank " + std::to_string(rank) + ": parameters of "), std::string::npos) << errors[0];
+    EXPECT_NE(errors[0].find("rank " + std::to_string(rank) + ": memory corruption: parameters of "), std::string::npos)
+        << errors[0];
     EXPECT_NE(errors[0].find("changed after step " + std::to_string(step)), std::string::npos) << errors[0];
   }
 };
