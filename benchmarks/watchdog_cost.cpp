@@ -80,7 +80,7 @@ int main(int argc, char** argv) {
     }
   });
   SftObjective objective(config.rms_norm_eps, TokenLoss::kNll);
-  Trainer trainer(model, comm, objective, {.adamw = {}, .schedule = {parse_schedule("constant"), 1e-5, 0, 1'000'000}});
+  Trainer trainer(model, comm, objective, {.adamw = {}, .schedule = {ScheduleKind::kConstant, 1e-5, 0, 1'000'000}});
   const std::vector<MicroBatch> batches = {batch_of(256, comm.rank())};
 
   const auto step_seconds = [&] { return seconds_of([&] { trainer.step(batches); }); };

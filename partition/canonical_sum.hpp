@@ -7,9 +7,16 @@
 #include <span>
 #include <vector>
 
+#include "lib/base/named.hpp"
+
 namespace plumb {
 
 enum class Reduction { kCanonical, kFast };
+
+/// The names of --reduction.
+template <>
+inline constexpr auto kNames<Reduction> = std::to_array<Named<Reduction>>({{"canonical", Reduction::kCanonical},
+                                                                           {"fast", Reduction::kFast}});
 
 /// One pushed value: a leaf (size 1) or an aligned subtree, as float32 or as bfloat16.
 struct Summand {

@@ -55,7 +55,7 @@ ordered_json evaluate_language_model(const Communicator& comm, const EvaluateOpt
     objective = std::make_unique<SftObjective>(source.config().rms_norm_eps, TokenLoss::kNll);
   }
   const std::unique_ptr<AdaptedModel> model =
-      load_frozen_model(comm, source.config(), source, "", parse_dtype(o.model.dtype));
+      load_frozen_model(comm, source.config(), source, "", scalar_type(o.model.dtype));
   const EvaluationStats stats = evaluate_rows(*model, comm, *objective, rows, o.batch_size);
   ordered_json line;
   for (const Metric& metric : stats.metrics) line[metric.name] = metric.value;
@@ -82,7 +82,7 @@ int evaluate(const Communicator& comm, const EvaluateOptions& o) {
   });
   ordered_json line = {{"rows", rows.dataset->num_rows()}};
   if (is_reward_model) {
-    RewardModel model(comm, o.model.model, parse_dtype(o.model.dtype), o.adapter);
+    RewardModel model(comm, o.model.model, scalar_type(o.model.dtype), o.adapter);
     line.update(describe_rewards(*rows.dataset, model.score(*rows.dataset, o.batch_size)));
   } else {
     line.update(evaluate_language_model(comm, o, *source, rows));

@@ -71,8 +71,6 @@ void validate(const GenerateCommand& o) {
     throw UsageError("--system: expected with --prompt only; rows of --data have a column for it");
   if (o.max_new_tokens < 1) throw_error<UsageError>("--max_new_tokens: expected at least 1, got {}", o.max_new_tokens);
   if (o.seed < 0) throw_error<UsageError>("--seed: expected at least 0, got {}", o.seed);
-  if (o.model.dtype != "float32" && o.model.dtype != "bfloat16")
-    throw_error<UsageError>("--dtype {}: expected one of float32, bfloat16", o.model.dtype);
 }
 
 Decoder load_decoder(const HfModel& model, at::ScalarType dtype) {
@@ -137,7 +135,7 @@ int run_generate(const std::vector<std::string>& arguments) {
   if (const auto eos = tokenizer.eos_id()) options.stop_ids.push_back(*eos);
   std::optional<Prompt> prompt;  // before the weights are read, as it may be refused
   if (o.data.empty()) prompt = make_prompt(o.prompt, o.system, o.rendering, tokenizer, model.config());
-  Decoder decoder = load_decoder(model, o.model.dtype == "float32" ? at::kFloat : at::kBFloat16);
+  Decoder decoder = load_decoder(model, scalar_type(o.model.dtype));
 
   const auto begin = std::chrono::steady_clock::now();
   size_t num_tokens = 0;

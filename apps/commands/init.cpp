@@ -32,7 +32,7 @@ struct InitCommand {
   std::string model_config;
   std::string tokenizer;
   std::string chat_template;
-  std::string dtype = "float32";
+  Precision dtype = Precision::kFloat32;
   int64_t seed = 42;
   json given = json::object();  // keys of config.json, from the options that were used
 };
@@ -66,7 +66,7 @@ void declare(OptionsDescription& description, InitCommand& o) {
   add("tokenizer", po::value(&o.tokenizer), "a model directory whose tokenizer to take; none: a byte-level one");
   add("chat_template", po::value(&o.chat_template),
       "chatml, llama2, llama3, mistral, zephyr, alpaca or instructgpt: becomes the model's own");
-  add("dtype", po::value(&o.dtype)->default_value(o.dtype), "float32 or bfloat16: of the file");
+  add("dtype", choice(o.dtype, "dtype"), "float32 or bfloat16: of the file");
   add("seed", po::value(&o.seed)->default_value(o.seed), "of the weights");
 }
 
@@ -121,15 +121,12 @@ int run_init(const std::vector<std::string>& arguments) {
   if (!parse_options("plumb init --output_dir DIR [--option value ...]", description, {"output_dir"}, arguments))
     return kExitDone;
   require_single_rank("init");
-  if (o.dtype != "float32" && o.dtype != "bfloat16")
-    throw_error<UsageError>("--dtype {}: expected one of float32, bfloat16", o.dtype);
   if (o.seed < 0) throw_error<UsageError>("--seed: expected at least 0, got {}", o.seed);
 
   const NewTokenizer tokenizer =
       o.tokenizer.empty() ? make_byte_level_tokenizer(o.chat_template) : copy_tokenizer(o.tokenizer, o.chat_template);
   const ModelConfig config = make_config(o, tokenizer);
-  write_random_model(o.output_dir, config, o.dtype == "float32" ? Dtype::kF32 : Dtype::kBf16,
-                     static_cast<uint64_t>(o.seed), tokenizer,
+  write_random_model(o.output_dir, config, file_dtype(o.dtype), static_cast<uint64_t>(o.seed), tokenizer,
                      o.overwrite_output_dir ? ExistingDirectory::kReplace : ExistingDirectory::kRefuse);
   log_info("{}: {} parameters, {} tokens", o.output_dir, num_parameters(unit_layouts(config)), config.vocab_size);
   return kExitDone;

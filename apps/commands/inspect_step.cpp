@@ -83,7 +83,7 @@ struct ShownModel {
 ShownModel load_frozen(const Communicator& comm, const TrainOptions& o, const ModelSource& source) {
   const HeadKind head = o.stage == Stage::kReward ? HeadKind::kScore : HeadKind::kLanguageModel;
   const HfModel weights(source.model, {.head = head, .quantizes = source.is_quantized});
-  return {load_frozen_model(comm, weights.config(), weights, source.adapter, parse_dtype(o.model.dtype)),
+  return {load_frozen_model(comm, weights.config(), weights, source.adapter, scalar_type(o.model.dtype)),
           source.adapter.empty() ? source.model : source.adapter};
 }
 

@@ -14,6 +14,7 @@
 #include "apps/commands/merge_probe.hpp"
 #include "apps/commands/scratch_directory.hpp"
 #include "apps/models/model_setup.hpp"
+#include "apps/options/lora_options.hpp"
 #include "apps/options/prepare_options.hpp"
 #include "apps/run/run_on_ranks.hpp"
 #include "io/dataset/prepare.hpp"
@@ -34,8 +35,8 @@ constexpr int64_t kPieceElements = int64_t{1} << 20;
 
 struct MergeOptions {
   std::string model, adapter, output_dir;
-  std::string dtype = "bfloat16";
-  std::string quantize = "none";
+  Precision dtype = Precision::kBfloat16;
+  Quantization quantize = Quantization::kNone;
   std::vector<std::string> probe;
   bool overwrite_output_dir = false;
   int threads = 0;
@@ -118,7 +119,7 @@ LargestDelta reduce(const Communicator& comm, const LargestDelta& mine) {
 /// Collective.
 LargestDelta write_merged(const Communicator& comm, const MergeModels& models, const MergeOptions& o,
                           const std::string& directory, ExistingDirectory existing) {
-  const ExportPlan plan = plan_export(models.merged->units(), o.dtype == "bfloat16" ? Dtype::kBf16 : Dtype::kF32);
+  const ExportPlan plan = plan_export(models.merged->units(), file_dtype(o.dtype));
   LargestDelta largest;
   export_by_all(
       comm, plan.files, directory, existing,
@@ -168,7 +169,7 @@ int merge(const Communicator& comm, const MergeOptions& o) {
   comm.run_agreed([&] { models = open_models(o); });
   const MicroBatch probe = find_probe(comm, o, models.config);
   const ExistingDirectory existing = o.overwrite_output_dir ? ExistingDirectory::kReplace : ExistingDirectory::kRefuse;
-  const bool quantizes = o.quantize != "none";
+  const bool quantizes = o.quantize != Quantization::kNone;
   // a model that is then quantized is first written whole beside the result, which rank 0 removes at the end
   std::optional<AtomicDirectory> unquantized;
   const std::string merged_directory = comm.from_rank0([&] {
@@ -208,17 +209,16 @@ int run_merge(const std::vector<std::string>& arguments) {
   add("model", po::value(&o.model), "directory of the base model, quantized or not");
   add("adapter", po::value(&o.adapter), "PEFT adapter directory");
   add("output_dir", po::value(&o.output_dir), "where the merged model is written");
-  add("dtype", with_default(o.dtype), "float32 or bfloat16: of the merged weights");
+  add("dtype", choice(o.dtype, "dtype"), "float32 or bfloat16: of the merged weights");
   add("probe", po::value(&o.probe)->multitoken(),
       "files of rows on which to measure what rounding costs; none: a few texts of plumb's own");
-  add("quantize", with_default(o.quantize), "none or nf4: quantize the merged model again, which loses precision");
+  add("quantize", choice(o.quantize, "quantize"),
+      "none or nf4: quantize the merged model again, which loses precision");
   declare_threads(description, o.threads);
   add("overwrite_output_dir", with_default(o.overwrite_output_dir), "replace a model that is there");
   if (!parse_options("plumb merge --model DIR --adapter DIR --output_dir DIR", description,
                      {"model", "adapter", "output_dir"}, arguments))
     return kExitDone;
-  check_one_of(o.dtype, {"float32", "bfloat16"}, "dtype");
-  check_one_of(o.quantize, {"none", "nf4"}, "quantize");
   return run_on_ranks([&](const Communicator& comm) { return merge(comm, o); });
 }
 

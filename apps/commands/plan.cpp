@@ -34,7 +34,7 @@ PlannedModel planned_model(const TrainOptions& o) {
   model.config = parse_model_config(read_text_file(path, 16 << 20), path);
   model.config.head = o.stage == Stage::kReward ? HeadKind::kScore : HeadKind::kLanguageModel;
   if (o.lora.is_used()) model.adapter = find_adapter(o.lora, model.config, o.model.model).adapter;
-  if (o.lora.quantize == "nf4" || model.config.is_quantized) model.nf4_format = nested_nf4;
+  if (o.lora.quantize == Quantization::kNf4 || model.config.is_quantized) model.nf4_format = nested_nf4;
   return model;
 }
 

@@ -105,7 +105,7 @@ int score(const Communicator& comm, const ScoreOptions& o) {
   set_up_process(comm, o.model.threads);
   std::optional<LineWriter> out;  // opened first: nobody waits for rewards that cannot be written
   comm.run_on_rank0([&] { out.emplace(o.output); });
-  RewardModel model(comm, o.model.model, parse_dtype(o.model.dtype), o.adapter);
+  RewardModel model(comm, o.model.model, scalar_type(o.model.dtype), o.adapter);
   const ScratchDirectory scratch(comm);
   DataOptions data = o.data;
   data.completion_only_loss = false;  // every token counts, so only rows without text are left out

@@ -63,7 +63,9 @@ void warm_up_libraries() {
   }
 }
 
-at::ScalarType parse_dtype(const std::string& name) { return name == "bfloat16" ? at::kBFloat16 : at::kFloat; }
+at::ScalarType scalar_type(Precision precision) {
+  return precision == Precision::kBfloat16 ? at::kBFloat16 : at::kFloat;
+}
 
 int32_t padding_id(const std::string& model_directory) {
   const Tokenizer tokenizer = load_tokenizer(model_directory);
@@ -98,8 +100,8 @@ void export_by_all(const Communicator& comm, std::span<const ExportFile> files, 
 }
 
 void export_model(const Communicator& comm, ShardedModel& model, const std::string& directory,
-                  const std::string& source_directory, const std::string& dtype) {
-  const ExportPlan plan = plan_export(unit_layouts(model.config()), dtype == "bfloat16" ? Dtype::kBf16 : Dtype::kF32);
+                  const std::string& source_directory, Precision precision) {
+  const ExportPlan plan = plan_export(unit_layouts(model.config()), file_dtype(precision));
   const auto write = [&](const std::string& temporary) {
     for (size_t unit = 0; unit < model.units().size(); ++unit) {
       const ElementRange range = model.units()[unit].shard(comm.rank());
@@ -112,9 +114,9 @@ void export_model(const Communicator& comm, ShardedModel& model, const std::stri
 }
 
 void export_as_read(const Communicator& comm, const HfModel& model, ModelConfig config, const std::string& directory,
-                    const std::string& dtype) {
+                    Precision precision) {
   config.is_quantized = false;
-  const ExportPlan plan = plan_export(model.units(), dtype == "bfloat16" ? Dtype::kBf16 : Dtype::kF32);
+  const ExportPlan plan = plan_export(model.units(), file_dtype(precision));
   const auto write = [&](const std::string& temporary) {
     std::vector<float> values;
     for (size_t unit = 0; unit < model.units().size(); ++unit) {

@@ -30,7 +30,7 @@ void release_freed_memory();
 /// the program's own memory is measured for the plan.
 void warm_up_libraries();
 
-at::ScalarType parse_dtype(const std::string& name);
+at::ScalarType scalar_type(Precision precision);
 
 /// A model as it is run, without being trained.
 struct ModelSource {
@@ -54,14 +54,14 @@ void export_by_all(const Communicator& comm, std::span<const ExportFile> files, 
                    ExistingDirectory existing, const std::function<void(const std::string& temporary)>& write,
                    const std::function<void(const std::string& temporary)>& finish);
 
-/// Collective: writes a Hugging Face directory from the shards, complete or not at all. dtype "float32" or "bfloat16".
+/// Collective: writes a Hugging Face directory from the shards, complete or not at all.
 void export_model(const Communicator& comm, ShardedModel& model, const std::string& directory,
-                  const std::string& source_directory, const std::string& dtype);
+                  const std::string& source_directory, Precision precision);
 
 /// Collective: the same of a model as it is read, dequantized and with its adapter, a piece at a time. config: of what
 /// is written.
 void export_as_read(const Communicator& comm, const HfModel& model, ModelConfig config, const std::string& directory,
-                    const std::string& dtype);
+                    Precision precision);
 
 /// Collective: a model that is NF4 once it is read, as a directory of NF4; each rank makes its share of the matrices.
 /// Returns what was written.

@@ -10,7 +10,7 @@ constexpr int64_t kCheckMatmulBytes = int64_t{10} << 20;
 constexpr int64_t kCheckMatmulBytesWithAdapter = int64_t{20} << 20;
 
 int64_t check_matmul_bytes(const TrainOptions& o) {
-  if (!o.startup_checks || o.model.dtype != "bfloat16") return 0;
+  if (!o.startup_checks || o.model.dtype != Precision::kBfloat16) return 0;
   return o.lora.is_used() ? kCheckMatmulBytesWithAdapter : kCheckMatmulBytes;
 }
 
@@ -22,12 +22,12 @@ PlanInput plan_input(const TrainOptions& o, const PlannedModel& model, const Pla
           .num_ranks = ranks.num_ranks,
           .ranks_per_node = ranks.ranks_per_node,
           .num_threads = ranks.num_threads,
-          .element_bytes = o.model.dtype == "bfloat16" ? 2 : 4,
+          .element_bytes = element_bytes(o.model.dtype),
           .accumulation_steps = o.gradient_accumulation_steps,
           .micro_batch_tokens = o.per_device_train_batch_size * max_row_tokens,
           .has_gradient_checkpointing = o.gradient_checkpointing,
-          .reduction = parse_reduction(o.reduction),
-          .has_8bit_moments = has_8bit_moments(o),
+          .reduction = o.reduction,
+          .has_8bit_moments = o.optim == Optimizer::kAdamw8bit,
           .has_async_save = o.async_save && o.save_steps > 0,
           .adapter = model.adapter,
           .nf4_format = model.nf4_format,

@@ -89,7 +89,7 @@ void declare(OptionsDescription& description, LoraOptions& o) {
   add("use_rslora", with_default(o.use_rslora), "the adapter counts alpha / sqrt(rank) times");
   add("use_dora", with_default(o.use_dora), "train the lengths of the rows as well (DoRA)");
   add("adapter", with_default(o.adapter), "PEFT adapter directory to go on from; none: a new one");
-  add("quantize", with_default(o.quantize), "none or nf4: the frozen model in 4 bits (QLoRA)");
+  add("quantize", choice(o.quantize, "quantize"), "none or nf4: the frozen model in 4 bits (QLoRA)");
 }
 
 void validate(const LoraOptions& o) {
@@ -98,10 +98,9 @@ void validate(const LoraOptions& o) {
   check_range(std::isfinite(o.lora_alpha) && o.lora_alpha > 0 && o.lora_alpha <= 1e9, "lora_alpha",
               "more than 0, at most 1e9", o.lora_alpha);
   check_range(o.lora_dropout >= 0 && o.lora_dropout < 1, "lora_dropout", "0 to below 1", o.lora_dropout);
-  check_one_of(o.quantize, {"none", "nf4"}, "quantize");
-  if (o.quantize != "none" && !o.is_used())
+  if (o.quantize != Quantization::kNone && !o.is_used())
     throw_error<UsageError>("--quantize {}: a quantized model is frozen; give --lora_r to train an adapter",
-                            o.quantize);
+                            name_of(o.quantize));
   if (o.lora_r > 0 && !o.adapter.empty())
     throw_error<UsageError>("--adapter {}: rank and modules are the adapter's own; leave out --lora_r", o.adapter);
   if (o.is_used() && o.adapter.empty()) lora_config(o, "", "");

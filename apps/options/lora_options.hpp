@@ -11,6 +11,14 @@
 
 namespace plumb {
 
+/// How the frozen model is held.
+enum class Quantization { kNone, kNf4 };
+
+/// The names of --quantize.
+template <>
+inline constexpr auto kNames<Quantization> = std::to_array<Named<Quantization>>({{"none", Quantization::kNone},
+                                                                                 {"nf4", Quantization::kNf4}});
+
 struct LoraOptions {
   int64_t lora_r = 0;  // 0: no adapter, unless one is continued
   double lora_alpha = 32;
@@ -22,8 +30,8 @@ struct LoraOptions {
   std::vector<std::string> lora_modules_to_save;
   bool use_rslora = false;
   bool use_dora = false;
-  std::string adapter;            // a PEFT directory whose training goes on
-  std::string quantize = "none";  // none or nf4: how the frozen base is held
+  std::string adapter;  // PEFT directory of an adapter whose training continues
+  Quantization quantize = Quantization::kNone;
 
   /// An adapter is trained, and the base is frozen.
   bool is_used() const { return lora_r > 0 || !adapter.empty(); }

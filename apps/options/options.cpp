@@ -102,9 +102,7 @@ void check_range(bool holds, std::string_view name, std::string_view expected, d
 }
 
 void check_one_of(const std::string& value, const std::vector<std::string>& known, std::string_view name) {
-  if (std::find(known.begin(), known.end(), value) != known.end()) return;
-  throw_error<UsageError>("--{} {}: expected one of {}{}", name, value, fmt::join(known, ", "),
-                          did_you_mean(value, known));
+  if (std::find(known.begin(), known.end(), value) == known.end()) throw_not_one_of(name, value, known);
 }
 
 void declare_threads(OptionsDescription& description, int& threads) {
@@ -115,7 +113,7 @@ void declare_threads(OptionsDescription& description, int& threads) {
 
 void declare(OptionsDescription& description, ModelOptions& o) {
   description.add_options()("model", po::value(&o.model), "Hugging Face model directory")(
-      "dtype", with_default(o.dtype), "float32 or bfloat16: of activations, gathered weights and the wire");
+      "dtype", choice(o.dtype, "dtype"), "float32 or bfloat16: of activations, gathered weights and the wire");
   declare_threads(description, o.threads);
 }
 

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "lib/base/precision.hpp"
 #include "lib/text/pair.hpp"
 #include "lib/text/row.hpp"
 
@@ -29,9 +30,17 @@ inline auto* with_default(std::string& target) {
 }
 boost::program_options::typed_value<double>* with_default(double& target);
 
+/// A choice by name.
+template <NamedEnum E>
+auto* choice(E& target, const char* option) {
+  const std::string name(name_of(target));
+  return boost::program_options::value<std::string>()->default_value(name)->notifier(
+      [&target, option](const std::string& text) { target = value_named<E>(text, option); });
+}
+
 struct ModelOptions {
   std::string model;
-  std::string dtype = "float32";
+  Precision dtype = Precision::kFloat32;
   int threads = 0;  // per rank; 0: cores of the node / its ranks
 };
 

@@ -91,13 +91,10 @@ Setting parse_setting(std::string_view line) {
 Stage parse_section(std::string_view line) {
   line = without_comment(line);
   const std::string name(trim(line.substr(1, line.size() - (line.ends_with(']') ? 2 : 1))));
-  std::vector<std::string> names;
-  for (const Stage stage : kStages) {
+  for (const Stage stage : kStages)
     if (line.ends_with(']') && name == name_of(stage)) return stage;
-    names.emplace_back(name_of(stage));
-  }
   throw_error<UsageError>("section {}: expected one of [sft], [reward], [dpo]{}", line,
-                          did_you_mean(name, names, "[", "]"));
+                          did_you_mean(name, names_of<Stage>(), "[", "]"));
 }
 
 std::string render_setting(const Setting& setting) {

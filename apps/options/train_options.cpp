@@ -18,8 +18,31 @@ namespace po = boost::program_options;
 
 namespace {
 
+/// "a b", "a,b" and several words alike.
+std::vector<std::string> split_lists(const std::vector<std::string>& words) {
+  std::vector<std::string> items;
+  for (std::string word : words) {
+    std::replace(word.begin(), word.end(), ',', ' ');
+    std::istringstream stream(word);
+    for (std::string item; stream >> item;) items.push_back(item);
+  }
+  return items;
+}
+
+std::vector<double> parse_numbers(const std::vector<std::string>& words) {
+  std::vector<double> numbers;
+  for (const std::string& text : split_lists(words)) {
+    const char* end = text.data() + text.size();
+    double number = 0;
+    if (const auto read = std::from_chars(text.data(), end, number); read.ec != std::errc() || read.ptr != end)
+      throw_error<UsageError>("--loss_weights: expected numbers, got {}", text);
+    numbers.push_back(number);
+  }
+  return numbers;
+}
+
 void declare_sft(OptionsDescription& description, SftStageOptions& o) {
-  description.add_options()("loss_type", with_default(o.loss_type), "nll or dft");
+  description.add_options()("loss_type", choice(o.loss_type, "loss_type"), "nll or dft");
 }
 
 void declare_reward(OptionsDescription& description, RewardStageOptions& o) {
@@ -30,12 +53,20 @@ void declare_reward(OptionsDescription& description, RewardStageOptions& o) {
 void declare_dpo(OptionsDescription& description, DpoStageOptions& o) {
   auto add = description.add_options();
   add("beta", with_default(o.beta), "how strongly the model is held to the reference model; ipo's tau");
-  add("loss_type", po::value(&o.loss_type)->multitoken()->default_value(o.loss_type, "sigmoid"),
+  const auto set_losses = [&o](const std::vector<std::string>& words) {
+    o.loss_type.clear();
+    for (const std::string& name : split_lists(words))
+      o.loss_type.push_back(value_named<PreferenceLoss>(name, "loss_type"));
+  };
+  const auto set_weights = [&o](const std::vector<std::string>& words) { o.loss_weights = parse_numbers(words); };
+  add("loss_type",
+      po::value<std::vector<std::string>>()->multitoken()->default_value({"sigmoid"}, "sigmoid")->notifier(set_losses),
       "one or more of sigmoid, hinge, ipo, exo_pair, nca_pair, robust, bco_pair, sppo_hard, aot, aot_unpaired, "
       "apo_zero, apo_down, discopop, sft, sigmoid_norm");
-  add("loss_weights", po::value(&o.loss_weights)->multitoken(), "of each loss_type; default: 1 each");
+  add("loss_weights", po::value<std::vector<std::string>>()->multitoken()->notifier(set_weights),
+      "of each loss_type; default: 1 each");
   add("label_smoothing", with_default(o.label_smoothing), "share of labels taken to be wrong");
-  add("f_divergence_type", with_default(o.f_divergence_type),
+  add("f_divergence_type", choice(o.f_divergence_type, "f_divergence_type"),
       "reverse_kl, forward_kl, js_divergence or alpha_divergence");
   add("f_alpha_divergence_coef", with_default(o.f_alpha_divergence_coef), "alpha of alpha_divergence");
   add("ld_alpha", po::value<double>()->notifier([&o](double value) { o.ld_alpha = value; }),
@@ -44,10 +75,10 @@ void declare_dpo(OptionsDescription& description, DpoStageOptions& o) {
   add("use_weighting", with_default(o.use_weighting), "pairs that the model itself would write count more (WPO)");
   add("ref_model", with_default(o.ref_model), "reference model; none: the model that training starts from");
   add("reward_model", with_default(o.reward_model), "reward model that scores pairs and completions");
-  add("pairs", with_default(o.pairs),
+  add("pairs", choice(o.pairs, "pairs"),
       "given: those of the data; sampled: the best and the worst of num_generations completions of each prompt, as the "
       "reward model sees them");
-  add("pair_filter", with_default(o.pair_filter),
+  add("pair_filter", choice(o.pair_filter, "pair_filter"),
       "none, drop or flip: what happens to pairs whose reward margin is below pair_threshold");
   add("pair_threshold", with_default(o.pair_threshold), "of pair_filter: chosen reward minus rejected reward");
   add("num_generations", with_default(o.num_generations), "completions of each prompt, for sampled pairs");
@@ -57,17 +88,6 @@ void declare_dpo(OptionsDescription& description, DpoStageOptions& o) {
   add("top_p", with_default(o.top_p), "sample from the likeliest tokens that together reach this probability");
   add("num_win_rate_prompts", with_default(o.num_win_rate_prompts),
       "prompts of eval_data that the model answers before and after training, for the reward model to compare");
-}
-
-/// "a b", "a,b" and several words alike.
-std::vector<std::string> split_lists(const std::vector<std::string>& words) {
-  std::vector<std::string> items;
-  for (std::string word : words) {
-    std::replace(word.begin(), word.end(), ',', ' ');
-    std::istringstream stream(word);
-    for (std::string item; stream >> item;) items.push_back(item);
-  }
-  return items;
 }
 
 /// A model can only be the best of those that are both evaluated and saved.
@@ -81,17 +101,6 @@ void validate_best_model(const TrainOptions& o) {
 }
 
 }  // namespace
-
-OnBadSteps parse_on_bad_steps(std::string_view name) {
-  if (name == "stop") return OnBadSteps::kStop;
-  if (name == "skip") return OnBadSteps::kSkip;
-  if (name == "rollback") return OnBadSteps::kRollback;
-  throw_error<UsageError>("--on_bad_steps {}: expected stop, skip or rollback", name);
-}
-
-std::string_view name_of(Stage stage) {
-  return stage == Stage::kSft ? "sft" : stage == Stage::kReward ? "reward" : "dpo";
-}
 
 TrainOptions default_options(Stage stage) {
   TrainOptions options;
@@ -117,8 +126,9 @@ void declare(OptionsDescription& description, TrainOptions& o) {
   add("num_train_epochs", with_default(o.num_train_epochs), "passes over the data");
   add("max_steps", with_default(o.max_steps), "steps in all; overrides num_train_epochs when above 0");
   add("learning_rate", with_default(o.learning_rate), "peak");
-  add("lr_scheduler_type", with_default(o.lr_scheduler_type), "linear, cosine, constant or constant_with_warmup");
-  add("optim", with_default(o.optim),
+  add("lr_scheduler_type", choice(o.lr_scheduler_type, "lr_scheduler_type"),
+      "linear, cosine, constant or constant_with_warmup");
+  add("optim", choice(o.optim, "optim"),
       "adamw_torch; adamw_8bit: its moments in 8 bits, a quarter of the memory (blockwise, as in bitsandbytes)");
   add("warmup_steps", with_default(o.warmup_steps), "steps from 0 to the peak; below 1: a share of all steps");
   add("weight_decay", with_default(o.weight_decay), "of matrices; norms and biases have none");
@@ -130,10 +140,10 @@ void declare(OptionsDescription& description, TrainOptions& o) {
   add("eval_steps", with_default(o.eval_steps), "steps between evaluations; 0: after each epoch");
   add("gradient_checkpointing", with_default(o.gradient_checkpointing),
       "recompute blocks in backward instead of keeping their activations");
-  add("reduction", with_default(o.reduction), "canonical: same bits on any number of ranks; fast: less memory");
-  add("save_dtype", with_default(o.save_dtype), "float32 or bfloat16: of the exported model");
+  add("reduction", choice(o.reduction, "reduction"), "canonical: same bits on any number of ranks; fast: less memory");
+  add("save_dtype", choice(o.save_dtype, "save_dtype"), "float32 or bfloat16: of the exported model");
   add("startup_checks", with_default(o.startup_checks), "prove on a few rows, before training, that the run is sound");
-  add("on_bad_steps", with_default(o.on_bad_steps),
+  add("on_bad_steps", choice(o.on_bad_steps, "on_bad_steps"),
       "a step whose loss or gradient norm is not finite, or a spike, changes nothing. stop: it ends the run; skip: its "
       "rows are named, and the third on end ends the run; rollback: after the third the run goes back to the model of "
       "its last checkpoint and on with the rows that follow");
@@ -142,7 +152,10 @@ void declare(OptionsDescription& description, TrainOptions& o) {
       "median of recent ones; 0: none is");
   add("watchdog_seconds", with_default(o.watchdog_seconds),
       "a job that gets nothing done for so long ends with exit code 76, naming the rank behind; 0: never");
-  add("max_time", with_default(o.max_time),
+  const auto set_time = [&o](const std::string& text) {
+    if (!text.empty()) o.max_seconds = parse_duration(text, "max_time");
+  };
+  add("max_time", po::value<std::string>()->default_value("", "none")->notifier(set_time),
       "seconds, MM:SS or HH:MM:SS: the run stops in time, with a checkpoint; as it does for SLURM_JOB_END_TIME");
   add("save_steps", with_default(o.save_steps), "steps between checkpoints, from which a stopped run goes on; 0: none");
   add("save_total_limit", with_default(o.save_total_limit), "checkpoints that are kept");
@@ -159,7 +172,13 @@ void declare(OptionsDescription& description, TrainOptions& o) {
   add("async_save", with_default(o.async_save),
       "checkpoints are written from a copy in memory while training goes on: as many bytes more as parameters and "
       "moments");
-  add("resume", with_default(o.resume),
+  const auto set_resume = [&o](const std::string& text) {
+    using Mode = ResumeFrom::Mode;
+    o.resume = text == "auto"    ? ResumeFrom{}
+               : text == "never" ? ResumeFrom{Mode::kNever}
+                                 : ResumeFrom{Mode::kCheckpoint, text};
+  };
+  add("resume", po::value<std::string>()->default_value("auto")->notifier(set_resume),
       "auto: a run that was stopped goes on from its last checkpoint; never; or the directory of a checkpoint");
   declare(description, o.lora);
   if (o.stage == Stage::kSft) declare_sft(description, o.sft);
@@ -183,8 +202,8 @@ void validate(const TrainOptions& o) {
   at_least(o.save_total_limit, 1, "save_total_limit");
   at_least(o.memory_check_steps, 0, "memory_check_steps");
   validate_best_model(o);
-  if (o.resume != "auto" && o.resume != "never" && o.overwrite_output_dir)
-    throw_error<UsageError>("--resume {}: goes on with a run; leave out --overwrite_output_dir", o.resume);
+  if (o.resume.mode == ResumeFrom::Mode::kCheckpoint && o.overwrite_output_dir)
+    throw_error<UsageError>("--resume {}: resumes a run; leave out --overwrite_output_dir", o.resume.checkpoint);
   check_range(o.data.max_length >= 0 && o.data.max_length <= 1'000'000'000, "max_length", "0 to 1000000000",
               static_cast<double>(o.data.max_length));
   if (o.packing) at_least(o.data.max_length, 1, "max_length");
@@ -202,27 +221,18 @@ void validate(const TrainOptions& o) {
   check_range(o.adam_beta2 >= 0 && o.adam_beta2 < 1, "adam_beta2", "0 to below 1", o.adam_beta2);
   check_range(o.adam_epsilon > 0, "adam_epsilon", "more than 0", o.adam_epsilon);
   check_range(o.max_grad_norm >= 0, "max_grad_norm", "0 or more", o.max_grad_norm);
-  check_one_of(o.model.dtype, {"float32", "bfloat16"}, "dtype");
-  check_one_of(o.reduction, {"canonical", "fast"}, "reduction");
-  check_one_of(o.save_dtype, {"float32", "bfloat16"}, "save_dtype");
-  check_one_of(o.optim, {"adamw_torch", "adamw", "adamw_torch_fused", "adamw_8bit", "adamw_bnb_8bit"}, "optim");
   check_range(std::isfinite(o.watchdog_seconds) && o.watchdog_seconds >= 0, "watchdog_seconds", "0 or more",
               o.watchdog_seconds);
   check_range(std::isfinite(o.spike_threshold) && o.spike_threshold >= 0, "spike_threshold", "0 or more",
               o.spike_threshold);
-  if (parse_on_bad_steps(o.on_bad_steps) == OnBadSteps::kRollback && o.save_steps == 0)
+  if (o.on_bad_steps == OnBadSteps::kRollback && o.save_steps == 0)
     throw UsageError("--on_bad_steps rollback: goes back to checkpoints; give --save_steps");
-  if (!o.max_time.empty()) parse_duration(o.max_time, "max_time");
-  parse_schedule(o.lr_scheduler_type);
   validate(o.lora);
-  if (o.stage == Stage::kSft) check_one_of(o.sft.loss_type, {"nll", "chunked_nll", "dft"}, "loss_type");
   if (o.stage == Stage::kReward)
     check_range(std::isfinite(o.reward.center_rewards_coefficient) && o.reward.center_rewards_coefficient >= 0,
                 "center_rewards_coefficient", "0 or more", o.reward.center_rewards_coefficient);
   if (o.stage != Stage::kDpo) return;
   validate(dpo_options(o.dpo));
-  check_one_of(o.dpo.pairs, {"given", "sampled"}, "pairs");
-  check_one_of(o.dpo.pair_filter, {"none", "drop", "flip"}, "pair_filter");
   validate(SamplingOptions{o.dpo.temperature, o.dpo.top_k, o.dpo.top_p});
   check_range(o.dpo.num_generations >= 2 && o.dpo.num_generations <= 1024, "num_generations", "2 to 1024",
               static_cast<double>(o.dpo.num_generations));
@@ -230,9 +240,10 @@ void validate(const TrainOptions& o) {
   at_least(o.dpo.num_win_rate_prompts, 0, "num_win_rate_prompts");
   check_range(std::isfinite(o.dpo.pair_threshold), "pair_threshold", "a number", o.dpo.pair_threshold);
   if (!o.dpo.reward_model.empty()) return;
-  if (o.dpo.pairs == "sampled") throw UsageError("--pairs sampled: needs a --reward_model that scores completions");
-  if (o.dpo.pair_filter != "none")
-    throw_error<UsageError>("--pair_filter {}: needs a --reward_model that scores pairs", o.dpo.pair_filter);
+  if (o.dpo.pairs == PairSource::kSampled)
+    throw UsageError("--pairs sampled: needs a --reward_model that scores completions");
+  if (o.dpo.pair_filter != PairFilter::kNone)
+    throw_error<UsageError>("--pair_filter {}: needs a --reward_model that scores pairs", name_of(o.dpo.pair_filter));
 }
 
 std::optional<BestMetric> best_metric(const TrainOptions& o) {
@@ -244,29 +255,17 @@ std::optional<BestMetric> best_metric(const TrainOptions& o) {
   return BestMetric{std::move(name), is_greater_better};
 }
 
-bool has_8bit_moments(const TrainOptions& o) { return o.optim == "adamw_8bit" || o.optim == "adamw_bnb_8bit"; }
-
 DpoOptions dpo_options(const DpoStageOptions& o) {
-  std::vector<double> weights;
-  for (const std::string& text : split_lists(o.loss_weights)) {
-    const char* end = text.data() + text.size();
-    double weight = 0;
-    if (const auto read = std::from_chars(text.data(), end, weight); read.ec != std::errc() || read.ptr != end)
-      throw_error<UsageError>("--loss_weights: expected numbers, got {}", text);
-    weights.push_back(weight);
-  }
   DpoOptions options;
   options.beta = o.beta;
-  options.losses = weighted_losses(split_lists(o.loss_type), weights);
+  options.losses = weighted_losses(o.loss_type, o.loss_weights);
   options.label_smoothing = o.label_smoothing;
-  options.f_divergence = f_divergence_named(o.f_divergence_type);
+  options.f_divergence = o.f_divergence_type;
   options.f_alpha_divergence_coef = o.f_alpha_divergence_coef;
   options.ld_alpha = o.ld_alpha;
   options.discopop_tau = o.discopop_tau;
   options.uses_weighting = o.use_weighting;
   return options;
 }
-
-Reduction parse_reduction(const std::string& name) { return name == "fast" ? Reduction::kFast : Reduction::kCanonical; }
 
 }  // namespace plumb

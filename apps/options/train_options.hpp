@@ -7,7 +7,9 @@
 
 #include "apps/options/lora_options.hpp"
 #include "apps/options/options.hpp"
+#include "lib/kernels/kernels.hpp"
 #include "lib/objective/preference_loss.hpp"
+#include "lib/optim/schedule.hpp"
 #include "partition/canonical_sum.hpp"
 
 namespace plumb {
@@ -15,11 +17,41 @@ namespace plumb {
 enum class Stage { kSft, kReward, kDpo };
 inline constexpr std::array kStages = {Stage::kSft, Stage::kReward, Stage::kDpo};
 
-/// "sft", "reward", "dpo": the command, the section of a pipeline's file, and its directory.
-std::string_view name_of(Stage stage);
+/// The name of a stage's command, of its section in a pipeline file, and of its directory.
+template <>
+inline constexpr auto kNames<Stage> =
+    std::to_array<Named<Stage>>({{"sft", Stage::kSft}, {"reward", Stage::kReward}, {"dpo", Stage::kDpo}});
+
+/// TRL's names of --loss_type of sft.
+template <>
+inline constexpr auto kNames<TokenLoss> = std::to_array<Named<TokenLoss>>({{"nll", TokenLoss::kNll},
+                                                                           {"chunked_nll", TokenLoss::kNll},
+                                                                           {"dft", TokenLoss::kDft}});
+
+/// The names of --optim, as in transformers.
+enum class Optimizer { kAdamw, kAdamw8bit };
+template <>
+inline constexpr auto kNames<Optimizer> = std::to_array<Named<Optimizer>>({{"adamw_torch", Optimizer::kAdamw},
+                                                                           {"adamw", Optimizer::kAdamw},
+                                                                           {"adamw_torch_fused", Optimizer::kAdamw},
+                                                                           {"adamw_8bit", Optimizer::kAdamw8bit},
+                                                                           {"adamw_bnb_8bit", Optimizer::kAdamw8bit}});
+
+/// Where the pairs of DPO come from: the data, or answers that the model samples and a reward model ranks.
+enum class PairSource { kGiven, kSampled };
+template <>
+inline constexpr auto kNames<PairSource> = std::to_array<Named<PairSource>>({{"given", PairSource::kGiven},
+                                                                             {"sampled", PairSource::kSampled}});
+
+/// What happens to pairs whose reward margin is below --pair_threshold.
+enum class PairFilter { kNone, kDrop, kFlip };
+template <>
+inline constexpr auto kNames<PairFilter> = std::to_array<Named<PairFilter>>({{"none", PairFilter::kNone},
+                                                                             {"drop", PairFilter::kDrop},
+                                                                             {"flip", PairFilter::kFlip}});
 
 struct SftStageOptions {
-  std::string loss_type = "nll";
+  TokenLoss loss_type = TokenLoss::kNll;
 };
 
 struct RewardStageOptions {
@@ -28,10 +60,10 @@ struct RewardStageOptions {
 
 struct DpoStageOptions {
   double beta = 0.1;
-  std::vector<std::string> loss_type = {"sigmoid"};
-  std::vector<std::string> loss_weights;  // numbers; empty: all 1
+  std::vector<PreferenceLoss> loss_type = {PreferenceLoss::kSigmoid};
+  std::vector<double> loss_weights;  // empty: all 1
   double label_smoothing = 0;
-  std::string f_divergence_type = "reverse_kl";
+  FDivergence f_divergence_type = FDivergence::kReverseKl;
   double f_alpha_divergence_coef = 0.5;
   std::optional<double> ld_alpha;
   double discopop_tau = 0.05;
@@ -40,8 +72,8 @@ struct DpoStageOptions {
 
   // Where pairs come from, and what a reward model does to them.
   std::string reward_model;
-  std::string pairs = "given";
-  std::string pair_filter = "none";
+  PairSource pairs = PairSource::kGiven;
+  PairFilter pair_filter = PairFilter::kNone;
   double pair_threshold = 0;
   int64_t num_generations = 4;
   int64_t max_completion_length = 256;
@@ -51,13 +83,21 @@ struct DpoStageOptions {
   int64_t num_win_rate_prompts = 64;
 };
 
-/// Of steps that change nothing, see apps/bad_steps.hpp. kStop: the first ends the run. kSkip: the third on end does.
-/// kRollback: after the third on end the run goes back to the model of its last checkpoint before them, and on behind
-/// them.
+/// What to do about bad steps, which update nothing (see apps/train/bad_steps.hpp). kStop: the first one ends the run.
+/// kSkip: the third in a row ends it. kRollback: after three in a row the run restores the checkpoint before them and
+/// continues with the rows after them.
 enum class OnBadSteps { kStop, kSkip, kRollback };
+template <>
+inline constexpr auto kNames<OnBadSteps> = std::to_array<Named<OnBadSteps>>({{"stop", OnBadSteps::kStop},
+                                                                             {"skip", OnBadSteps::kSkip},
+                                                                             {"rollback", OnBadSteps::kRollback}});
 
-/// "stop", "skip" or "rollback". Throws UsageError naming these.
-OnBadSteps parse_on_bad_steps(std::string_view name);
+/// Which checkpoint a run starts from: its own last one where there is one, none, or a given one.
+struct ResumeFrom {
+  enum class Mode { kAuto, kNever, kCheckpoint };
+  Mode mode = Mode::kAuto;
+  std::string checkpoint = {};  // directory, of kCheckpoint
+};
 
 struct TrainOptions {
   Stage stage = Stage::kSft;
@@ -76,8 +116,8 @@ struct TrainOptions {
   double num_train_epochs = 3.0;
   int64_t max_steps = -1;
   double learning_rate = 2e-5;
-  std::string lr_scheduler_type = "linear";
-  std::string optim = "adamw_torch";
+  ScheduleKind lr_scheduler_type = ScheduleKind::kLinear;
+  Optimizer optim = Optimizer::kAdamw;
   double warmup_steps = 0;  // below 1: a share of all steps
   double weight_decay = 0.0;
   double adam_beta1 = 0.9;
@@ -87,21 +127,21 @@ struct TrainOptions {
   int64_t logging_steps = 10;
   int64_t eval_steps = 0;  // 0: at the end of each epoch
   bool gradient_checkpointing = true;
-  std::string reduction = "canonical";
-  std::string save_dtype = "float32";  // of the exported model
+  Reduction reduction = Reduction::kCanonical;
+  Precision save_dtype = Precision::kFloat32;  // of the exported model
   bool startup_checks = true;
-  std::string on_bad_steps = "stop";
-  double spike_threshold = 0;     // 0: no step is a spike
-  double watchdog_seconds = 600;  // 0: none
-  std::string max_time;           // as parse_duration() takes it; "": no limit
-  int64_t save_steps = 500;       // steps between checkpoints; 0: none
+  OnBadSteps on_bad_steps = OnBadSteps::kStop;
+  double spike_threshold = 0;         // 0: no step is a spike
+  double watchdog_seconds = 600;      // 0: none
+  std::optional<double> max_seconds;  // --max_time
+  int64_t save_steps = 500;           // steps between checkpoints; 0: none
   int64_t save_total_limit = 2;
   bool load_best_model_at_end = false;
   std::string metric_for_best_model;      // "": the loss, where the best model is wanted
   std::optional<bool> greater_is_better;  // default: unless the metric's name ends in "loss"
   int64_t memory_check_steps = 16;        // 0: only before checkpoints
   bool async_save = false;
-  std::string resume = "auto";  // or never, or the directory of a checkpoint
+  ResumeFrom resume;
 
   bool replaces_changed_run = false;  // no option: a pipeline's stage whose inputs are others starts anew
   bool exports_merged = false;        // no option: a pipeline's next stage takes adapters merged into the model
@@ -130,12 +170,7 @@ struct BestMetric {
 /// None where nobody asks which is best.
 std::optional<BestMetric> best_metric(const TrainOptions& options);
 
-/// Of --optim: adamw_8bit and its other name in transformers.
-bool has_8bit_moments(const TrainOptions& options);
-
 /// Throws UsageError.
 DpoOptions dpo_options(const DpoStageOptions& options);
-
-Reduction parse_reduction(const std::string& name);
 
 }  // namespace plumb

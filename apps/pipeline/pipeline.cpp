@@ -108,7 +108,7 @@ void run_stages(const Communicator& comm, const PipelineFile& file) {
       log_info("pipeline: stage {} of {}: {}", i + 1, stages.size(), name_of(o.stage));
       state->set(i, "running", 0, inputs);
     });
-    o.overwrite_output_dir = way == StageStart::kAnew || o.resume == "never";
+    o.overwrite_output_dir = way == StageStart::kAnew || o.resume.mode == ResumeFrom::Mode::kNever;
     o.replaces_changed_run = true;
     const auto set_aside = [&](const char* status) {
       try {

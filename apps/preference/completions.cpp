@@ -65,7 +65,7 @@ Answers answer_prompts(const Communicator& comm, const ModelSource& model, const
                        const AnswerOptions& o) {
   std::optional<Tokenizer> tokenizer;
   comm.run_agreed([&] { tokenizer.emplace(load_tokenizer(model.model)); });
-  SharedDecoder decoder(comm, model, parse_dtype(o.dtype));
+  SharedDecoder decoder(comm, model, scalar_type(o.dtype));
   GenerateOptions options{o.max_new_tokens, decoder.config().eos_token_ids, o.sampling, o.seed,
                           tokenizer->vocab_size()};
   if (const auto eos = tokenizer->eos_id()) options.stop_ids.push_back(*eos);

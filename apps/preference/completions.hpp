@@ -18,7 +18,7 @@ struct AnswerOptions {
   int64_t max_new_tokens = 256;
   SamplingOptions sampling = {};
   uint64_t seed = 42;
-  std::string dtype = "float32";
+  Precision dtype = Precision::kFloat32;
 };
 
 struct Answers {

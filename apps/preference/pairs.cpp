@@ -72,7 +72,7 @@ bool write_filtered(const TrainOptions& o, const DataOptions& data, const std::s
       continue;
     }
     if ((*rewards)[0] - (*rewards)[1] < o.dpo.pair_threshold) {
-      if (o.dpo.pair_filter == "drop") {
+      if (o.dpo.pair_filter == PairFilter::kDrop) {
         ++counts.dropped;
         continue;
       }
@@ -105,14 +105,14 @@ std::vector<std::string> filter_files(const TrainOptions& o, const DataOptions& 
     throw_error<DataError>(
         "--pair_filter {}: expected pairs whose reward margin is at least {}, got none: {} dropped, {} without a "
         "reward; lower --pair_threshold",
-        o.dpo.pair_filter, o.dpo.pair_threshold, counts.dropped, counts.unscored);
+        name_of(o.dpo.pair_filter), o.dpo.pair_threshold, counts.dropped, counts.unscored);
   return names;
 }
 
 /// Collective.
 PairFiles score_and_filter(const Communicator& comm, const TrainOptions& o, const DataOptions& data,
                            const std::string& prefix) {
-  RewardModel model(comm, o.dpo.reward_model, parse_dtype(o.model.dtype));
+  RewardModel model(comm, o.dpo.reward_model, scalar_type(o.model.dtype));
   DataOptions scored = data;
   scored.max_length = model.config().max_position_embeddings;
   const std::string directory = o.output_dir + "/data";
@@ -127,7 +127,8 @@ PairFiles score_and_filter(const Communicator& comm, const TrainOptions& o, cons
   PairFiles made;
   comm.run_on_rank0([&] {
     FilterCounts counts;
-    if (o.dpo.pair_filter != "none") made.names = filter_files(o, data, prefix, ScoredRows(*dataset, rewards), counts);
+    if (o.dpo.pair_filter != PairFilter::kNone)
+      made.names = filter_files(o, data, prefix, ScoredRows(*dataset, rewards), counts);
     made.counts = {{"scored", dataset->num_examples()},
                    {"kept", counts.kept},
                    {"dropped", counts.dropped},
@@ -153,10 +154,10 @@ void note(const TrainOptions& o, const json& counts, StageNotes& notes) {
   notes.add_fact("mean reward margin of the pairs", rewards.at("margin"));
   if (const auto num_unscored = counts.at("unscored").get<int64_t>(); num_unscored > 0)
     notes.add_warning(fmt::format("{} pairs have no reward: empty, identical or too long for the reward model{}",
-                                  num_unscored, o.dpo.pair_filter == "none" ? "" : "; they are left out"));
+                                  num_unscored, o.dpo.pair_filter == PairFilter::kNone ? "" : "; they are left out"));
   notes.add_table("Pairs the reward model agrees with, by length", {"tokens", "pairs", "share"},
                   accuracy_rows(rewards.at("accuracy_by_length")));
-  if (o.dpo.pair_filter == "none") return;
+  if (o.dpo.pair_filter == PairFilter::kNone) return;
   notes.add_fact("pairs kept", counts.at("kept"));
   notes.add_fact("pairs dropped", counts.at("dropped"));
   notes.add_fact("pairs flipped", counts.at("flipped"));
@@ -166,7 +167,7 @@ void note(const TrainOptions& o, const json& counts, StageNotes& notes) {
 DataOptions filter_pairs(const Communicator& comm, const TrainOptions& o, const DataOptions& data, StageNotes& notes) {
   std::vector<std::string> tokenizer;
   comm.run_agreed([&] { tokenizer = tokenizer_files(o.dpo.reward_model); });
-  const bool is_filtered = o.dpo.pair_filter != "none";
+  const bool is_filtered = o.dpo.pair_filter != PairFilter::kNone;
   const json made_from = {{"version", 1},
                           {"files", describe_files(comm, data.data)},
                           {"reward_model", model_hash(comm, o.dpo.reward_model)},
@@ -174,8 +175,8 @@ DataOptions filter_pairs(const Communicator& comm, const TrainOptions& o, const 
                           {"columns", data.columns},
                           {"chat_template", data.chat_template},
                           {"parse_special_tokens", data.parse_special_tokens},
-                          {"dtype", o.model.dtype},
-                          {"pair_filter", o.dpo.pair_filter},
+                          {"dtype", name_of(o.model.dtype)},
+                          {"pair_filter", name_of(o.dpo.pair_filter)},
                           {"pair_threshold", is_filtered ? o.dpo.pair_threshold : 0}};
   const PairFiles made =
       make_pair_files_once(comm, o.output_dir + "/data", is_filtered ? "filtered" : "rewards", made_from,
@@ -193,9 +194,9 @@ DataOptions filter_pairs(const Communicator& comm, const TrainOptions& o, const 
 DataOptions choose_pairs(const Communicator& comm, const TrainOptions& o, StageNotes& notes) {
   DataOptions data = o.data;
   if (o.dpo.reward_model.empty()) return data;
-  const bool is_sampled = o.dpo.pairs == "sampled";
+  const bool is_sampled = o.dpo.pairs == PairSource::kSampled;
   if (is_sampled) data = sample_pairs(comm, o, notes);
-  if (!is_sampled || o.dpo.pair_filter != "none") data = filter_pairs(comm, o, data, notes);
+  if (!is_sampled || o.dpo.pair_filter != PairFilter::kNone) data = filter_pairs(comm, o, data, notes);
   release_freed_memory();
   return data;
 }

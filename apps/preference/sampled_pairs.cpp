@@ -65,7 +65,7 @@ PairFiles sample_and_score(const Communicator& comm, const TrainOptions& o, cons
     texts = different_answers(texts);
     if (texts.size() < 2) texts.clear();  // no pair, so nothing to score
   }
-  RewardModel reward_model(comm, dpo.reward_model, parse_dtype(o.model.dtype));
+  RewardModel reward_model(comm, dpo.reward_model, scalar_type(o.model.dtype));
   const std::vector<std::vector<double>> rewards = score_answers(comm, reward_model, asked, answers.texts, o.data);
   PairFiles made;
   comm.run_on_rank0([&] {
@@ -129,7 +129,7 @@ DataOptions sample_pairs(const Communicator& comm, const TrainOptions& o, StageN
                     {"chat_template", o.data.chat_template},
                     {"parse_special_tokens", o.data.parse_special_tokens},
                     {"max_length", o.data.max_length},
-                    {"dtype", o.model.dtype},
+                    {"dtype", name_of(o.model.dtype)},
                     {"seed", o.seed},
                     {"num_generations", o.dpo.num_generations},
                     {"max_completion_length", o.dpo.max_completion_length},
@@ -137,7 +137,7 @@ DataOptions sample_pairs(const Communicator& comm, const TrainOptions& o, StageN
                     {"top_k", o.dpo.top_k},
                     {"top_p", o.dpo.top_p}};
   if (!o.lora.adapter.empty()) made_from["adapter"] = adapter_hash(comm, o.lora.adapter);
-  if (o.lora.quantize != "none") made_from["quantize"] = o.lora.quantize;
+  if (o.lora.quantize != Quantization::kNone) made_from["quantize"] = name_of(o.lora.quantize);
   const PairFiles made =
       make_pair_files_once(comm, o.output_dir + "/data", "sampled", made_from,
                            [&](const std::string& prefix) { return sample_and_score(comm, o, prefix); });

@@ -39,7 +39,7 @@ void WinRate::add_to(StageNotes& notes) const {
   const Answers after = answer_prompts(comm_, trained_model(options_), asked_, greedy(options_));
   std::vector<std::vector<std::string>> texts;  // before and after of each prompt
   for (size_t i = 0; i < num_prompts; ++i) texts.push_back({before_.texts[i][0], after.texts[i][0]});
-  RewardModel reward_model(comm_, options_.dpo.reward_model, parse_dtype(options_.model.dtype));
+  RewardModel reward_model(comm_, options_.dpo.reward_model, scalar_type(options_.model.dtype));
   const std::vector<std::vector<double>> rewards = score_answers(comm_, reward_model, asked_, texts, options_.data);
 
   double wins = 0, sum_before = 0, sum_after = 0;

@@ -11,9 +11,7 @@
 namespace plumb {
 
 RunControl::RunControl(const Communicator& comm, const TrainOptions& options)
-    : options_(options),
-      is_first_rank_(comm.rank() == 0),
-      time_(options.max_time.empty() ? 0 : parse_duration(options.max_time, "max_time")) {
+    : options_(options), is_first_rank_(comm.rank() == 0), time_(options.max_seconds.value_or(0)) {
   if (!is_first_rank_) return;
   RunStatus status;
   status.command = name_of(options.stage);

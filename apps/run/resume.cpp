@@ -88,13 +88,13 @@ void keep_rows_of_steps(const Communicator& comm, const Inputs& before, TrainOpt
 }  // namespace
 
 RunStart claim_run(const Communicator& comm, TrainOptions& o) {
-  const bool names_checkpoint = o.resume != "auto" && o.resume != "never";
+  const bool names_checkpoint = o.resume.mode == ResumeFrom::Mode::kCheckpoint;
   std::optional<RunRecord> run;  // rank 0's
   Way way = decide(comm, [&] {
     open_output_directory(o.output_dir);
     run = read_run_record(o.output_dir);
     if (o.overwrite_output_dir && !(run && is_this_job(*run))) run.reset();
-    if (run && o.resume == "never")
+    if (run && o.resume.mode == ResumeFrom::Mode::kNever)
       throw_error<UsageError>(
           "--output_dir {}: holds a run already (run.json) and --resume never; choose another directory, or "
           "--overwrite_output_dir true",
@@ -103,7 +103,7 @@ RunStart claim_run(const Communicator& comm, TrainOptions& o) {
   });
   RunStart start;
   if (way == Way::kGoOn || names_checkpoint) {
-    if (names_checkpoint) start.checkpoint = open_checkpoint(comm, o.resume);
+    if (names_checkpoint) start.checkpoint = open_checkpoint(comm, o.resume.checkpoint);
     Inputs before;
     comm.run_on_rank0([&] { before = names_checkpoint ? SavedRun(*start.checkpoint).inputs : run->inputs; });
     keep_rows_of_steps(comm, before, o);

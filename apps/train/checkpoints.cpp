@@ -105,7 +105,7 @@ void Checkpoints::count_failure(int64_t step, const AgreedError& error) {
 
 void Checkpoints::prune(int64_t step) const {
   std::vector<int64_t> kept_steps;
-  if (parse_on_bad_steps(options_.on_bad_steps) == OnBadSteps::kRollback) kept_steps.push_back(state_.rollback_step);
+  if (options_.on_bad_steps == OnBadSteps::kRollback) kept_steps.push_back(state_.rollback_step);
   if (state_.best) kept_steps.push_back(state_.best->step);
   try {
     fault_point("checkpoint-pruning", step, 0);

@@ -59,7 +59,7 @@ class StartupChecks {
       together_ = rows.micro_batch(row_numbers_);
     });
     // a bfloat16 product rounds differently for other numbers of rows
-    tolerance_ = options.model.dtype == "float32" ? 1e-3 : 5e-2;
+    tolerance_ = options.model.dtype == Precision::kFloat32 ? 1e-3 : 5e-2;
   }
 
   std::vector<Check> run() {

@@ -28,7 +28,7 @@ TrainerOptions trainer_options(const TrainOptions& o, int64_t num_steps, const R
   const auto warmup = static_cast<int64_t>(
       o.warmup_steps < 1 ? std::ceil(o.warmup_steps * static_cast<double>(num_steps)) : o.warmup_steps);
   return {{o.adam_beta1, o.adam_beta2, o.adam_epsilon, o.weight_decay},
-          {parse_schedule(o.lr_scheduler_type), o.learning_rate, warmup, num_steps},
+          {o.lr_scheduler_type, o.learning_rate, warmup, num_steps},
           o.max_grad_norm,
           [&control] { return control.wants_stop(); },
           o.spike_threshold,
@@ -140,7 +140,7 @@ void StepLoop::evaluate() {
 
 /// Collective: after a step that was skipped.
 void StepLoop::refuse_or_roll_back(const StepStats& stats) {
-  const OnBadSteps way = parse_on_bad_steps(in_.options.on_bad_steps);
+  const OnBadSteps way = in_.options.on_bad_steps;
   const int64_t num_on_end = trainer_.state().num_consecutive_skips;
   if (num_on_end <= (way == OnBadSteps::kStop ? 0 : kMaxConsecutiveSkips)) return;
   const std::string what =

@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "lib/base/named.hpp"
+
 namespace plumb {
 
 enum class PreferenceLoss {
@@ -34,19 +36,40 @@ enum class PreferenceLoss {
 /// How far the policy may go from the reference: f of the f-divergence (arXiv:2309.16240).
 enum class FDivergence { kReverseKl, kForwardKl, kJsDivergence, kAlphaDivergence };
 
-/// From TRL's name; UsageError with the nearest name and all names.
-PreferenceLoss preference_loss_named(std::string_view name);
-FDivergence f_divergence_named(std::string_view name);
-std::string_view name_of(PreferenceLoss loss);
-std::string_view name_of(FDivergence divergence);
+/// TRL's names of --loss_type.
+template <>
+inline constexpr auto kNames<PreferenceLoss> =
+    std::to_array<Named<PreferenceLoss>>({{"sigmoid", PreferenceLoss::kSigmoid},
+                                          {"hinge", PreferenceLoss::kHinge},
+                                          {"ipo", PreferenceLoss::kIpo},
+                                          {"exo_pair", PreferenceLoss::kExoPair},
+                                          {"nca_pair", PreferenceLoss::kNcaPair},
+                                          {"robust", PreferenceLoss::kRobust},
+                                          {"bco_pair", PreferenceLoss::kBcoPair},
+                                          {"sppo_hard", PreferenceLoss::kSppoHard},
+                                          {"aot", PreferenceLoss::kAot},
+                                          {"aot_unpaired", PreferenceLoss::kAotUnpaired},
+                                          {"apo_zero", PreferenceLoss::kApoZero},
+                                          {"apo_down", PreferenceLoss::kApoDown},
+                                          {"discopop", PreferenceLoss::kDiscopop},
+                                          {"sft", PreferenceLoss::kSft},
+                                          {"sigmoid_norm", PreferenceLoss::kSigmoidNorm}});
+
+/// TRL's names of --f_divergence_type.
+template <>
+inline constexpr auto kNames<FDivergence> =
+    std::to_array<Named<FDivergence>>({{"reverse_kl", FDivergence::kReverseKl},
+                                       {"forward_kl", FDivergence::kForwardKl},
+                                       {"js_divergence", FDivergence::kJsDivergence},
+                                       {"alpha_divergence", FDivergence::kAlphaDivergence}});
 
 struct WeightedLoss {
   PreferenceLoss loss = PreferenceLoss::kSigmoid;
   double weight = 1;
 };
 
-/// loss_type and loss_weights as given; no weights: 1 each. UsageError for an unknown name or another count of weights.
-std::vector<WeightedLoss> weighted_losses(std::span<const std::string> names, std::span<const double> weights);
+/// No weights: 1 each. Throws UsageError if there are weights, but not one for each loss.
+std::vector<WeightedLoss> weighted_losses(std::span<const PreferenceLoss> losses, std::span<const double> weights);
 
 /// TRL's names and defaults.
 struct DpoOptions {

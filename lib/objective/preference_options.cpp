@@ -1,9 +1,5 @@
-// Names and constraints of the options of preference_loss.hpp.
-#include <fmt/ranges.h>
-
-#include <array>
+// Constraints on the options of preference_loss.hpp.
 #include <cmath>
-#include <utility>
 
 #include "lib/base/check.hpp"
 #include "lib/base/text_format.hpp"
@@ -12,49 +8,6 @@
 namespace plumb {
 
 namespace {
-
-template <class Value, size_t kCount>
-using Names = std::array<std::pair<std::string_view, Value>, kCount>;
-
-constexpr Names<PreferenceLoss, 15> kLossNames = {{{"sigmoid", PreferenceLoss::kSigmoid},
-                                                   {"hinge", PreferenceLoss::kHinge},
-                                                   {"ipo", PreferenceLoss::kIpo},
-                                                   {"exo_pair", PreferenceLoss::kExoPair},
-                                                   {"nca_pair", PreferenceLoss::kNcaPair},
-                                                   {"robust", PreferenceLoss::kRobust},
-                                                   {"bco_pair", PreferenceLoss::kBcoPair},
-                                                   {"sppo_hard", PreferenceLoss::kSppoHard},
-                                                   {"aot", PreferenceLoss::kAot},
-                                                   {"aot_unpaired", PreferenceLoss::kAotUnpaired},
-                                                   {"apo_zero", PreferenceLoss::kApoZero},
-                                                   {"apo_down", PreferenceLoss::kApoDown},
-                                                   {"discopop", PreferenceLoss::kDiscopop},
-                                                   {"sft", PreferenceLoss::kSft},
-                                                   {"sigmoid_norm", PreferenceLoss::kSigmoidNorm}}};
-
-constexpr Names<FDivergence, 4> kDivergenceNames = {{{"reverse_kl", FDivergence::kReverseKl},
-                                                     {"forward_kl", FDivergence::kForwardKl},
-                                                     {"js_divergence", FDivergence::kJsDivergence},
-                                                     {"alpha_divergence", FDivergence::kAlphaDivergence}}};
-
-template <class Value, size_t kCount>
-Value value_named(std::string_view name, const Names<Value, kCount>& names, std::string_view option) {
-  std::vector<std::string> candidates;
-  for (const auto& [candidate, value] : names) {
-    if (candidate == name) return value;
-    candidates.emplace_back(candidate);
-  }
-  throw_error<UsageError>("--{}: '{}' is none of {}{}", option, name, fmt::join(candidates, ", "),
-                          did_you_mean(name, candidates, "'", "'"));
-}
-
-template <class Value, size_t kCount>
-std::string_view name_in(Value value, const Names<Value, kCount>& names) {
-  for (const auto& [name, candidate] : names)
-    if (candidate == value) return name;
-  check(false, "every value has a name");
-  return {};
-}
 
 /// Only losses of the difference of the two scores: the divergence leaves a term that cancels there alone.
 bool allows_f_divergence(PreferenceLoss loss) {
@@ -75,22 +28,15 @@ bool allows_f_divergence(PreferenceLoss loss) {
 
 }  // namespace
 
-PreferenceLoss preference_loss_named(std::string_view name) { return value_named(name, kLossNames, "loss_type"); }
-FDivergence f_divergence_named(std::string_view name) {
-  return value_named(name, kDivergenceNames, "f_divergence_type");
-}
-std::string_view name_of(PreferenceLoss loss) { return name_in(loss, kLossNames); }
-std::string_view name_of(FDivergence divergence) { return name_in(divergence, kDivergenceNames); }
-
-std::vector<WeightedLoss> weighted_losses(std::span<const std::string> names, std::span<const double> weights) {
-  std::vector<WeightedLoss> losses;
-  for (const std::string& name : names) losses.push_back({preference_loss_named(name), 1});
-  if (weights.empty()) return losses;
-  if (weights.size() != names.size())
+std::vector<WeightedLoss> weighted_losses(std::span<const PreferenceLoss> losses, std::span<const double> weights) {
+  std::vector<WeightedLoss> weighted;
+  for (const PreferenceLoss loss : losses) weighted.push_back({loss, 1});
+  if (weights.empty()) return weighted;
+  if (weights.size() != losses.size())
     throw_error<UsageError>("--loss_weights: {} values for the {} losses of --loss_type; give one each, or none",
-                            weights.size(), names.size());
-  for (size_t i = 0; i < losses.size(); ++i) losses[i].weight = weights[i];
-  return losses;
+                            weights.size(), losses.size());
+  for (size_t i = 0; i < weighted.size(); ++i) weighted[i].weight = weights[i];
+  return weighted;
 }
 
 void validate(const DpoOptions& options) {

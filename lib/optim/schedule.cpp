@@ -4,17 +4,7 @@
 #include <cmath>
 #include <numbers>
 
-#include "lib/base/check.hpp"
-
 namespace plumb {
-
-ScheduleKind parse_schedule(std::string_view name) {
-  if (name == "linear") return ScheduleKind::kLinear;
-  if (name == "cosine") return ScheduleKind::kCosine;
-  if (name == "constant") return ScheduleKind::kConstant;
-  if (name == "constant_with_warmup") return ScheduleKind::kConstantWithWarmup;
-  throw_error<UsageError>("--lr_scheduler_type {}: expected linear, cosine, constant or constant_with_warmup", name);
-}
 
 double Schedule::at(int64_t steps_done) const {
   const auto done = static_cast<double>(steps_done), warmup = static_cast<double>(num_warmup_steps);

@@ -6,12 +6,19 @@
 #include <string_view>
 #include <vector>
 
+#include "lib/base/named.hpp"
+
 namespace plumb {
 
 enum class ScheduleKind { kLinear, kCosine, kConstant, kConstantWithWarmup };
 
-/// Parses "linear", "cosine", "constant" or "constant_with_warmup". Throws UsageError that lists them.
-ScheduleKind parse_schedule(std::string_view name);
+/// The names of --lr_scheduler_type.
+template <>
+inline constexpr auto kNames<ScheduleKind> = std::to_array<Named<ScheduleKind>>({{"linear", ScheduleKind::kLinear},
+                                                                                 {"cosine", ScheduleKind::kCosine},
+                                                                                 {"constant", ScheduleKind::kConstant},
+                                                                                 {"constant_with_warmup",
+                                                                                  ScheduleKind::kConstantWithWarmup}});
 
 struct Schedule {
   ScheduleKind kind = ScheduleKind::kLinear;

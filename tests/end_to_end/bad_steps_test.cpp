@@ -117,7 +117,7 @@ TEST_F(BadSteps, ASpikeIsFoundAlsoAfterARestart) {
 
 TEST_F(BadSteps, RollbackNeedsCheckpoints) {
   expect_refused(start("dpo", 1, {{"on_bad_steps", "rollback"}, {"save_steps", "0"}}), 2, {"save_steps"});
-  expect_refused(start("dpo", 1, {{"on_bad_steps", "ignore"}}), 2, {"stop, skip or rollback"});
+  expect_refused(start("dpo", 1, {{"on_bad_steps", "ignore"}}), 2, {"one of stop, skip, rollback"});
 }
 
 }  // namespace

@@ -36,8 +36,8 @@ TEST(PipelineFile, SectionsAddToWhatStandsAboveThemOrReplaceIt) {
   EXPECT_EQ(stages[0].options.max_steps, 7);
   EXPECT_EQ(stages[1].options.max_steps, 9);
   EXPECT_EQ(stages[1].options.learning_rate, 0.5);
-  EXPECT_EQ(stages[1].options.dpo.loss_type, std::vector<std::string>{"ipo"});
-  EXPECT_EQ(stages[0].options.sft.loss_type, "nll");
+  EXPECT_EQ(stages[1].options.dpo.loss_type, std::vector{PreferenceLoss::kIpo});
+  EXPECT_EQ(stages[0].options.sft.loss_type, TokenLoss::kNll);
   EXPECT_EQ(value_of(stages[1].options.texts, "max_steps"), "9");
 }
 

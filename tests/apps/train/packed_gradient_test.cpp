@@ -40,7 +40,7 @@ struct Case {
 
 void PrintTo(const Case& given, std::ostream* out) { *out << given.name; }
 
-std::unique_ptr<Objective> make_dpo(const std::vector<std::string>& losses, std::optional<double> ld_alpha = {},
+std::unique_ptr<Objective> make_dpo(const std::vector<PreferenceLoss>& losses, std::optional<double> ld_alpha = {},
                                     bool uses_weighting = false) {
   DpoOptions options;
   options.losses = weighted_losses(losses, {});
@@ -58,14 +58,14 @@ const Case kCases[] = {
     {"sft_dft", kSftKind, false, [] { return std::make_unique<SftObjective>(kNormEpsilon, TokenLoss::kDft); }},
     {"reward", kPairsKind, false, [] { return make_reward(std::nullopt); }},
     {"reward_with_margins_and_centre", kPairsKind, true, [] { return make_reward(0.01); }},
-    {"dpo", kPairsKind, false, [] { return make_dpo({"sigmoid"}); }},
+    {"dpo", kPairsKind, false, [] { return make_dpo({PreferenceLoss::kSigmoid}); }},
     {"dpo_of_all_pairs", kPairsKind, false,
      [] {
-       return make_dpo({"aot", "bco_pair", "sft"});
+       return make_dpo({PreferenceLoss::kAot, PreferenceLoss::kBcoPair, PreferenceLoss::kSft});
      }},
     {"dpo_by_length", kPairsKind, false,
      [] {
-       return make_dpo({"ipo", "sigmoid_norm"}, 0.5, true);
+       return make_dpo({PreferenceLoss::kIpo, PreferenceLoss::kSigmoidNorm}, 0.5, true);
      }},
 };
 

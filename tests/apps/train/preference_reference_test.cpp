@@ -71,11 +71,12 @@ class Record {
 
   /// Trains as recorded; expects of each metric what tolerance(name, value) allows.
   void replay(Objective& objective, const std::function<void(std::vector<MicroBatch>&, int64_t step)>& complete) {
-    Trainer trainer(model, comm_, objective,
-                    {.adamw = {.weight_decay = number("weight_decay")},
-                     .schedule = {parse_schedule(args()["scheduler"].get<std::string>()), number("lr"),
-                                  args()["warmup_steps"].get<int64_t>(), args()["steps"].get<int64_t>()},
-                     .max_grad_norm = number("clip")});
+    Trainer trainer(
+        model, comm_, objective,
+        {.adamw = {.weight_decay = number("weight_decay")},
+         .schedule = {value_named<ScheduleKind>(args()["scheduler"].get<std::string>(), "lr_scheduler_type"),
+                      number("lr"), args()["warmup_steps"].get<int64_t>(), args()["steps"].get<int64_t>()},
+         .max_grad_norm = number("clip")});
     int64_t num_tokens = 0;
     for (const json& expected : json_["steps"]) {
       const int64_t step = expected["step"].get<int64_t>();
@@ -137,7 +138,7 @@ TEST_P(GoldenDpo, EveryStepAgreesWithTrl) {
   DpoOptions options;
   options.beta = record.number("beta");
   options.label_smoothing = record.number("label_smoothing");
-  options.losses = {{preference_loss_named(loss.empty() ? "sigmoid" : loss), 1.0}};
+  options.losses = {{value_named<PreferenceLoss>(loss.empty() ? "sigmoid" : loss, "loss_type"), 1.0}};
   DpoObjective objective(options, record.model.config().rms_norm_eps);
 
   // what the model makes of all pairs before it is trained

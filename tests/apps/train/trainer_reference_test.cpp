@@ -68,11 +68,12 @@ TEST_P(GoldenSft, EveryStepAgreesWithTrl) {
   });
   const auto text = [&](const char* key) { return args[key].get<std::string>(); };
   SftObjective objective(source.config().rms_norm_eps, text("loss_type") == "dft" ? TokenLoss::kDft : TokenLoss::kNll);
-  Trainer trainer(model, comm, objective,
-                  {.adamw = {.weight_decay = args["weight_decay"].get<double>()},
-                   .schedule = {parse_schedule(text("scheduler")), args["lr"].get<double>(),
-                                args["warmup_steps"].get<int64_t>(), args["steps"].get<int64_t>()},
-                   .max_grad_norm = args["clip"].get<double>()});
+  Trainer trainer(
+      model, comm, objective,
+      {.adamw = {.weight_decay = args["weight_decay"].get<double>()},
+       .schedule = {value_named<ScheduleKind>(text("scheduler"), "lr_scheduler_type"), args["lr"].get<double>(),
+                    args["warmup_steps"].get<int64_t>(), args["steps"].get<int64_t>()},
+       .max_grad_norm = args["clip"].get<double>()});
   int64_t num_tokens = 0;
   for (const nlohmann::json& expected : golden["steps"]) {
     const int64_t step = expected["step"].get<int64_t>();

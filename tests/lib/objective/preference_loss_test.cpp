@@ -228,23 +228,23 @@ TEST(ConservativeLoss, IsThePlainOneAtNoSmoothing) {
 TEST(Names, GoBothWaysAndTheNearestIsNamed) {
   for (const char* name : {"sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot",
                            "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm"})
-    EXPECT_EQ(name_of(preference_loss_named(name)), name);
+    EXPECT_EQ(name_of(value_named<PreferenceLoss>(name, "loss_type")), name);
   for (const char* name : {"reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"})
-    EXPECT_EQ(name_of(f_divergence_named(name)), name);
+    EXPECT_EQ(name_of(value_named<FDivergence>(name, "f_divergence_type")), name);
   try {
-    preference_loss_named("sigmiod");
+    value_named<PreferenceLoss>("sigmiod", "loss_type");
     FAIL() << "there is no such loss";
   } catch (const UsageError& error) {
-    EXPECT_NE(std::string(error.what()).find("did you mean 'sigmoid'"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("did you mean sigmoid?"), std::string::npos) << error.what();
     EXPECT_NE(std::string(error.what()).find("aot_unpaired"), std::string::npos) << error.what();
   }
 }
 
 TEST(WeightedLosses, HaveAWeightEachOrOne) {
-  const std::vector<std::string> names = {"sigmoid", "sft"};
-  EXPECT_EQ(weighted_losses(names, {})[1].weight, 1);
-  EXPECT_EQ(weighted_losses(names, std::vector<double>{0.5, 2})[1].weight, 2);
-  EXPECT_THROW(weighted_losses(names, std::vector<double>{0.5}), UsageError);
+  const std::vector losses = {PreferenceLoss::kSigmoid, PreferenceLoss::kSft};
+  EXPECT_EQ(weighted_losses(losses, {})[1].weight, 1);
+  EXPECT_EQ(weighted_losses(losses, std::vector<double>{0.5, 2})[1].weight, 2);
+  EXPECT_THROW(weighted_losses(losses, std::vector<double>{0.5}), UsageError);
 }
 
 TEST(Validate, RefusesWhatTrlRefusesAndWhatHasNoFiniteLoss) {

@@ -81,12 +81,12 @@ TEST(Schedule, NeverGoesBelowZero) {
 }
 
 TEST(ParseSchedule, AcceptsTheNamesOfTransformers) {
-  EXPECT_EQ(parse_schedule("linear"), ScheduleKind::kLinear);
-  EXPECT_EQ(parse_schedule("cosine"), ScheduleKind::kCosine);
-  EXPECT_EQ(parse_schedule("constant"), ScheduleKind::kConstant);
-  EXPECT_EQ(parse_schedule("constant_with_warmup"), ScheduleKind::kConstantWithWarmup);
+  EXPECT_EQ(value_named<ScheduleKind>("linear", "lr_scheduler_type"), ScheduleKind::kLinear);
+  EXPECT_EQ(value_named<ScheduleKind>("cosine", "lr_scheduler_type"), ScheduleKind::kCosine);
+  EXPECT_EQ(value_named<ScheduleKind>("constant", "lr_scheduler_type"), ScheduleKind::kConstant);
+  EXPECT_EQ(value_named<ScheduleKind>("constant_with_warmup", "lr_scheduler_type"), ScheduleKind::kConstantWithWarmup);
   try {
-    parse_schedule("polynomial");
+    value_named<ScheduleKind>("polynomial", "lr_scheduler_type");
     FAIL() << "did not throw";
   } catch (const UsageError& error) {
     for (const char* expected : {"polynomial", "linear", "cosine", "constant", "constant_with_warmup"})
