@@ -1,6 +1,8 @@
 // The command line of the real program: commands, options, INI files, and the messages for errors in them.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -17,6 +19,15 @@ class CommandLine : public ProgramTest {
     EXPECT_FALSE(exists("out"));
     EXPECT_EQ(result.out, "");
   }
+
+  /// Every command, as `plumb --help` lists them: two spaces, the name, its help.
+  std::vector<std::string> commands() const {
+    std::vector<std::string> names;
+    for (const std::string& line : lines_with(run(0, {"--help"}).out, "  "))
+      if (line.starts_with("  ") && line[2] != ' ') names.push_back(line.substr(2, line.find(' ', 2) - 2));
+    EXPECT_GE(names.size(), 17u);
+    return names;
+  }
 };
 
 TEST_F(CommandLine, HelpListsTheCommands) {
@@ -24,8 +35,10 @@ TEST_F(CommandLine, HelpListsTheCommands) {
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_EQ(result.err, "");
   EXPECT_EQ(result.out.find("usage: "), 0u);
-  for (const char* command : {"sft", "evaluate", "generate", "prepare", "inspect", "tokenize", "plan", "init"})
-    EXPECT_EQ(lines_with(result.out, std::string("  ") + command + "  ").size(), 1u) << command;
+  const std::vector<std::string> names = commands();
+  EXPECT_EQ(std::set(names.begin(), names.end()).size(), names.size()) << "each once";
+  for (const char* command : {"sft", "reward", "dpo", "pipeline", "merge"})
+    EXPECT_EQ(std::count(names.begin(), names.end(), command), 1) << command;
   EXPECT_EQ(run(0, {"-h"}).out, result.out);
   EXPECT_EQ(run(0, {"help"}).out, result.out);
 }
@@ -37,7 +50,7 @@ TEST_F(CommandLine, NoCommandIsAUsageErrorWithTheHelp) {
 }
 
 TEST_F(CommandLine, HelpOfACommandNeedsNoOtherOptionAndShowsDefaults) {
-  for (const std::string command : {"sft", "evaluate", "generate", "prepare", "inspect", "tokenize", "plan", "init"}) {
+  for (const std::string& command : commands()) {
     const RunResult result = run(0, {command, "--help"});
     EXPECT_EQ(result.exit_code, 0) << command << result.err;
     EXPECT_NE(result.out.find("usage: plumb " + command), std::string::npos) << result.out;
@@ -45,6 +58,20 @@ TEST_F(CommandLine, HelpOfACommandNeedsNoOtherOptionAndShowsDefaults) {
       EXPECT_EQ(lines_with(result.out, "--learning_rate arg (=2e-05)").size(), 1u) << result.out;
     }
   }
+}
+
+TEST_F(CommandLine, NoCommandTakesAChoiceThatAnOptionDoesNotHave) {
+  int num_refused = 0;
+  for (const std::string& command : commands()) {
+    const std::string help = run(0, {command, "--help"}).out;
+    for (const std::string option : {"dtype", "save_dtype", "quantize", "optim", "lr_scheduler_type", "reduction",
+                                     "on_bad_steps", "loss_type", "f_divergence_type", "pairs", "pair_filter"}) {
+      if (help.find("--" + option + " ") == std::string::npos) continue;
+      ++num_refused;
+      expect_usage_error(run(0, {command, "--" + option, "nonsense"}), {"--" + option + " nonsense: expected one of "});
+    }
+  }
+  EXPECT_GE(num_refused, 30);
 }
 
 TEST_F(CommandLine, UnknownCommandIsAnsweredWithTheNearest) {
