@@ -1,0 +1,99 @@
+// Gather and reduce-scatter of units on one node and on several: what each rank gets, bit by bit.
+#include "partition/node_exchange.hpp"
+
+#include <ATen/ops/empty.h>
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "partition/sharded_model.hpp"
+#include "tests/support/tiny_config.hpp"
+
+namespace plumb {
+namespace {
+
+class ExchangeOnNodes : public testing::TestWithParam<int> {};  // ranks per node; 0: all on one
+
+/// Small integers, which bfloat16 holds exactly and sums of which are exact in any order.
+float value_of(int rank, int unit, int64_t element) {
+  return static_cast<float>((rank * 5 + unit * 3 + element) % 17 - 8);
+}
+
+TEST_P(ExchangeOnNodes, AGatherGivesTheShardsOfAllRanks) {
+  const Communicator comm(GetParam());
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    const std::vector<ShardLayout> units = shard_layouts(test::tiny_config(), comm.size());
+    NodeExchange exchange(comm, units, plan_buffers(units, false, static_cast<int64_t>(at::elementSize(dtype))),
+                          {.dtype = dtype});
+    std::vector<CollectiveRecord> records;
+    exchange.observe([&](const CollectiveRecord& record) { records.push_back(record); });
+    std::vector<std::vector<float>> shards;
+    for (int unit = 0; unit < std::ssize(units); ++unit) {
+      std::vector<float>& shard = shards.emplace_back();
+      for (int64_t i = 0; i < units[unit].shard_elements(); ++i) shard.push_back(value_of(comm.rank(), unit, i));
+    }
+    const int num_gathers = exchange.plan().num_forward_gathers;
+    const auto unit_of = [&](int gather) { return exchange.plan().gathers[gather].unit; };
+    exchange.start_gather(0, std::span<const float>(shards[unit_of(0)]));
+    for (int gather = 0; gather < num_gathers; ++gather) {
+      const at::Tensor flat = exchange.finish_gather(gather);
+      if (gather + 1 < num_gathers)
+        exchange.start_gather(gather + 1, std::span<const float>(shards[unit_of(gather + 1)]));
+      ASSERT_EQ(flat.scalar_type(), dtype);
+      ASSERT_EQ(flat.numel(), units[unit_of(gather)].padded_elements());
+      const at::Tensor values = flat.to(at::kFloat);
+      const int64_t shard_elements = units[unit_of(gather)].shard_elements();
+      for (int64_t i = 0; i < values.numel(); ++i)
+        ASSERT_EQ(values.data_ptr<float>()[i],
+                  value_of(static_cast<int>(i / shard_elements), unit_of(gather), i % shard_elements))
+            << "element " << i << " of gather " << gather;
+      exchange.release_gather();
+    }
+    EXPECT_EQ(std::ssize(records), num_gathers);
+  }
+}
+
+TEST_P(ExchangeOnNodes, AReduceScatterAddsTheGradientsOfAllRanksAndMicroBatches) {
+  constexpr int64_t kMicroBatches = 3;
+  const Communicator comm(GetParam());
+  const std::vector<ShardLayout> units = shard_layouts(test::tiny_config(), comm.size());
+  NodeExchange exchange(comm, units, plan_buffers(units, false, 4), {.accumulation_steps = kMicroBatches});
+  const int num_reduces = static_cast<int>(exchange.plan().reduces.size());
+  const int64_t num_levels = max_open_subtrees(comm.size(), kMicroBatches, Reduction::kCanonical);
+  std::vector<std::vector<std::vector<float>>> sums(num_reduces);
+  std::vector<std::vector<float*>> levels(num_reduces);
+  for (int reduce = 0; reduce < num_reduces; ++reduce)
+    for (int64_t level = 0; level < num_levels; ++level)
+      sums[reduce].emplace_back(units[exchange.plan().reduces[reduce].unit].shard_elements());
+  for (int reduce = 0; reduce < num_reduces; ++reduce)
+    for (std::vector<float>& level : sums[reduce]) levels[reduce].push_back(level.data());
+
+  for (int64_t a = 0; a < kMicroBatches; ++a)
+    for (int reduce = 0; reduce <= num_reduces; ++reduce) {
+      if (reduce < num_reduces) {
+        const int unit = exchange.plan().reduces[reduce].unit;
+        const at::Tensor gradient = exchange.gradient_buffer(reduce);
+        for (const ElementRange& gap : units[unit].gaps())
+          for (int64_t i = gap.begin; i < gap.end; ++i) ASSERT_EQ(gradient.data_ptr<float>()[i], 0.0f) << "a gap";
+        for (int64_t i = 0; i < gradient.numel(); ++i)
+          gradient.data_ptr<float>()[i] = value_of(comm.rank(), unit, i) * static_cast<float>(a + 1);
+        exchange.start_reduce(reduce);
+      }
+      if (reduce > 0) exchange.finish_reduce(reduce - 1, a, levels[reduce - 1]);
+    }
+
+  for (int reduce = 0; reduce < num_reduces; ++reduce) {
+    const int unit = exchange.plan().reduces[reduce].unit;
+    const int64_t begin = units[unit].shard(comm.rank()).begin;
+    for (int64_t i = 0; i < units[unit].shard_elements(); ++i) {
+      float expected = 0;
+      for (int rank = 0; rank < comm.size(); ++rank) expected += 6 * value_of(rank, unit, begin + i);  // 1 + 2 + 3
+      ASSERT_EQ(sums[reduce][0][i], expected) << "element " << i << " of unit " << unit;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(RanksPerNode, ExchangeOnNodes, testing::Values(0, 1, 2));
+
+}  // namespace
+}  // namespace plumb

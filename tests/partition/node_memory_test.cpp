@@ -1,0 +1,45 @@
+// The shared window of a node: one memory for all its ranks, page aligned, and counters that order its users.
+#include "partition/node_memory.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+
+#include "partition/communicator.hpp"
+
+namespace plumb {
+namespace {
+
+TEST(NodeMemory, IsOneMemoryPerNode) {
+  for (const int ranks_per_node : {0, 1, 2}) {
+    const Communicator comm(ranks_per_node);
+    const int node_size = comm.node_size(comm.node()), me = comm.local_index(comm.rank());
+    NodeMemory memory(comm, node_size);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(memory.data()) % 64, 0u);
+    memory.data()[me] = static_cast<std::byte>(comm.rank() + 1);
+    memory.mine().gathers_posted.fetch_add(1, std::memory_order_release);
+    memory.wait_for_all(&RankProgress::gathers_posted, 1);
+    for (int local = 0; local < node_size; ++local)
+      EXPECT_EQ(static_cast<int>(memory.data()[local]), comm.node_begin(comm.node()) + local + 1)
+          << ranks_per_node << " ranks per node";
+    comm.barrier();
+  }
+}
+
+TEST(NodeMemory, WaitsForTheSlowestRank) {
+  const Communicator comm;
+  NodeMemory memory(comm, 8);
+  auto* const turns = reinterpret_cast<int64_t*>(memory.data());
+  if (comm.rank() == 0) *turns = 0;
+  comm.barrier();
+  // every rank takes its turn after the one before it: lost or early waits would leave another number
+  for (int rank = 0; rank < comm.size(); ++rank) {
+    if (rank == comm.rank()) *turns = 2 * *turns + 1;
+    memory.mine().reduces_posted.fetch_add(1, std::memory_order_release);
+    memory.wait_for_all(&RankProgress::reduces_posted, static_cast<uint64_t>(rank) + 1);
+  }
+  EXPECT_EQ(*turns, (int64_t{1} << comm.size()) - 1);
+}
+
+}  // namespace
+}  // namespace plumb
