@@ -23,23 +23,26 @@ std::vector<FrozenUnit> frozen_units_of(const HfModel& base, const ModelConfig& 
                       [&](const Parameter& p) { return nf4_format_of(base, p); });
 }
 
-/// Elements of one parameter from where training goes on, or from the base where that adapter does not have it.
-void fill_parameter(const HfModel& base, const AdapterStart& start, const UnitLayout& unit, uint64_t seed,
-                    const Parameter& p, int64_t begin, int64_t end, std::span<float> out) {
-  if (start.continued)
-    for (const Parameter& old : start.continued->unit().parameters)
-      if (old.kind == p.kind && old.layer == p.layer && old.part == p.part)
-        return start.continued->read_range(old.offset + begin - p.offset, old.offset + end - p.offset, out);
-  initial_adapter_range(base, start.adapter, unit, seed, begin, out);
+/// The same parameter in the adapter whose training is continued; nullptr if there is none.
+const Parameter* find_continued(const AdapterStart& start, const Parameter& p) {
+  if (!start.continued) return nullptr;
+  for (const Parameter& old : start.continued->unit().parameters)
+    if (old.kind == p.kind && old.layer == p.layer && old.part == p.part) return &old;
+  return nullptr;
 }
 
+/// Initial values of elements `range` of the adapter: continued ones, or new ones made from base and seed.
 void fill_adapter(const HfModel& base, const AdapterStart& start, const UnitLayout& unit, uint64_t seed,
                   ElementRange range, std::span<float> out) {
   std::fill(out.begin(), out.end(), 0.0f);
   for (const Parameter& p : unit.parameters) {
     const int64_t begin = std::max(range.begin, p.offset), end = std::min(range.end, p.offset + p.num_elements());
     if (begin >= end) continue;
-    fill_parameter(base, start, unit, seed, p, begin, end, out.subspan(begin - range.begin, end - begin));
+    const std::span<float> values = out.subspan(begin - range.begin, end - begin);
+    if (const Parameter* old = find_continued(start, p))
+      start.continued->read_range(old->offset + begin - p.offset, old->offset + end - p.offset, values);
+    else
+      initial_adapter_range(base, start.adapter, unit, seed, begin, end, values);
   }
 }
 
@@ -53,7 +56,7 @@ std::unique_ptr<AdaptedModel> load(const Communicator& comm, const ModelConfig& 
       fill_adapter(base, start, model->unit().unit(), seed, range, out);
     });
   });
-  release_freed_memory();  // what passed through float32
+  release_freed_memory();  // the float32 copies that conversion needed
   return model;
 }
 

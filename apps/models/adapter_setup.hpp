@@ -1,5 +1,5 @@
-// From options and directories to adapters on a frozen base: what is adapted, what the base is made of, and the weights
-// of both into the memory of the ranks.
+// Adapters on a frozen base, from options and directories: which modules are adapted, how the base is stored, and the
+// weights of both in the memory of the ranks.
 #pragma once
 
 #include <memory>
@@ -13,27 +13,29 @@
 
 namespace plumb {
 
-/// What an adapter is and where its first values come from.
+/// An adapter, and where its initial values come from.
 struct AdapterStart {
   LoraConfig config;
   Adapter adapter;
-  std::optional<PeftAdapter> continued;  // none: a new one
+  std::optional<PeftAdapter> continued;  // none: a new adapter
 };
 
-/// How the base holds a parameter, if in NF4. What has an adapter merged into it is plain.
+/// The NF4 format of a parameter of the base; none if it is not quantized. A base with a merged adapter is never
+/// quantized.
 std::optional<Nf4Format> nf4_format_of(const HfModel& base, const Parameter& parameter);
 
 /// base: the base model's configuration, with the head of the stage. A score head is always trained and saved whole,
 /// also beside an adapter that had none. Throws UsageError and DataError as resolve_options() and PeftAdapter.
 AdapterStart find_adapter(const LoraOptions& options, const ModelConfig& base, const std::string& base_directory);
 
-/// Collective: the model, loaded. An error on one rank is thrown by all.
+/// Collective: loads base and adapter. All ranks throw AgreedError if one fails.
 std::unique_ptr<AdaptedModel> load_adapted_model(const Communicator& comm, const ModelConfig& config,
                                                  const HfModel& base, const AdapterStart& start,
                                                  const EngineOptions& options, uint64_t seed);
 
-/// Collective: a model that is only evaluated, without gradients or moments; with the adapter of a directory unless
-/// that is "". `options` of `base` are those of the model, so that it may be quantized.
+/// Collective: a model for evaluation only, without gradients or moments, with the adapter of a directory unless that
+/// is
+/// "". It is quantized if `base` was opened so.
 std::unique_ptr<AdaptedModel> load_frozen_model(const Communicator& comm, const ModelConfig& config,
                                                 const HfModel& base, const std::string& adapter_directory,
                                                 at::ScalarType dtype);

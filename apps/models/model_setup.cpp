@@ -33,20 +33,20 @@ constexpr int64_t kPieceElements = int64_t{1} << 20;  // read at a time
 int use_threads(int threads, int ranks_of_node) {
   const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   const int chosen = threads > 0 ? threads : std::max(1, cores / ranks_of_node);
-  // oneDNN cuts a product for the threads that it expects, and leaves parts of it undone where fewer come
+  // oneDNN splits a matmul among the threads it expects, and leaves parts uncomputed if fewer run
   omp_set_dynamic(0);
   int given = 1;
 #pragma omp parallel num_threads(chosen)
 #pragma omp single
   given = omp_get_num_threads();
   if (given < chosen)
-    log_warning("OpenMP gives {} of {} threads: is OMP_THREAD_LIMIT set? Going on with {}", given, chosen, given);
+    log_warning("OpenMP provides {} of {} threads (OMP_THREAD_LIMIT?): continuing with {}", given, chosen, given);
   at::set_num_threads(given);
   return given;
 }
 
 int set_up_process(const Communicator& comm, int threads) {
-  mallopt(M_MMAP_THRESHOLD, 32 << 20);  // the most that glibc takes: smaller tensors reuse the heap
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);  // the largest value that glibc accepts: smaller tensors reuse the heap
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
   mallopt(M_ARENA_MAX, 2);
   return use_threads(threads, comm.node_size(comm.node()));
@@ -159,7 +159,7 @@ void export_adapter(const Communicator& comm, const ShardLayout& unit, std::span
     write_unit_range(plan, temporary, 0, range.begin, range.end, shard);
   };
   export_by_all(comm, plan.files, directory, ExistingDirectory::kReplace, write, [&](const std::string& temporary) {
-    copy_unchanged_files(config.base_model, temporary);  // as TRL leaves the tokenizer beside an adapter
+    copy_unchanged_files(config.base_model, temporary);  // TRL also saves the tokenizer beside an adapter
     finish_adapter_export(plan, temporary, config, unit.unit(), checksums);
   });
 }

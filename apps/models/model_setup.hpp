@@ -1,4 +1,4 @@
-// What every command that runs a model does first: threads, memory settings, weights into shards.
+// Set-up of a process that runs a model (threads, memory settings), loading weights into shards, and exports.
 #pragma once
 
 #include <functional>
@@ -15,41 +15,40 @@
 
 namespace plumb {
 
-/// Lets LibTorch use as many threads as asked, or with 0 the cores of the node divided by its ranks; fewer where OpenMP
-/// gives fewer (OMP_THREAD_LIMIT). Returns how many.
+/// Sets the number of LibTorch's threads; 0: the cores of the node divided by its ranks. Returns the number that OpenMP
+/// provides, which may be lower (OMP_THREAD_LIMIT).
 int use_threads(int threads, int ranks_of_node);
 
-/// use_threads() for this rank. Also keeps freed memory mapped, since the page faults of fresh tensors cost more than
+/// use_threads() for this rank. Also keeps freed memory mapped, because the page faults of new tensors cost more than
 /// the memory.
 int set_up_process(const Communicator& comm, int threads);
 
-/// Gives the system back what set_up_process() would keep: after a model that is not needed any more.
+/// Returns freed memory, which set_up_process() keeps mapped, to the system. For use after a model is destroyed.
 void release_freed_memory();
 
-/// Runs the kinds of products that a step has once, so that what LibTorch and its libraries load and keep is there when
-/// the program's own memory is measured for the plan.
+/// Runs the kinds of matmuls of a step once, so that LibTorch and its libraries have loaded and allocated what they
+/// keep before the program's own memory is measured for the plan.
 void warm_up_libraries();
 
 at::ScalarType scalar_type(Precision precision);
 
-/// A model as it is run, without being trained.
+/// A model for inference.
 struct ModelSource {
   std::string model;          // directory
-  std::string adapter = {};   // directory of a PEFT adapter that is merged when weights are read; "": none
-  bool is_quantized = false;  // matrices of blocks become NF4 when they are read, before an adapter is merged
+  std::string adapter = {};   // PEFT adapter directory, merged when weights are read; "": none
+  bool is_quantized = false;  // block matrices are quantized to NF4 when read, before the adapter is merged
 
   HfModelOptions options(HeadKind head) const { return {.head = head, .quantizes = is_quantized, .adapter = adapter}; }
 };
 
-/// The token that pads texts: the tokenizer's own, else the one that ends them, as TRL has it; -1: none. Throws as
-/// load_tokenizer().
+/// The tokenizer's padding token, else its EOS token, as in TRL; -1: neither. Throws as load_tokenizer().
 int32_t padding_id(const std::string& model_directory);
 
-/// Collective: each rank reads its own bytes. An error on one rank is thrown by all.
+/// Collective: each rank reads its own shard. All ranks throw AgreedError if one fails.
 void load_weights(const Communicator& comm, ShardedModel& model, const HfModel& source);
 
-/// Collective: rank 0 makes a directory with these files, all write their parts into it, rank 0 finishes it and gives
-/// it its name; on an error nothing of it stays.
+/// Collective: rank 0 creates a temporary directory with these files, all ranks write their parts, rank 0 finishes it
+/// and renames it into place. On an error the temporary directory is removed.
 void export_by_all(const Communicator& comm, std::span<const ExportFile> files, const std::string& directory,
                    ExistingDirectory existing, const std::function<void(const std::string& temporary)>& write,
                    const std::function<void(const std::string& temporary)>& finish);
@@ -58,13 +57,13 @@ void export_by_all(const Communicator& comm, std::span<const ExportFile> files, 
 void export_model(const Communicator& comm, ShardedModel& model, const std::string& directory,
                   const std::string& source_directory, Precision precision);
 
-/// Collective: the same of a model as it is read, dequantized and with its adapter, a piece at a time. config: of what
-/// is written.
+/// Collective: the same for a model in files, dequantized and with its adapter merged, a piece at a time. config: of
+/// the exported model.
 void export_as_read(const Communicator& comm, const HfModel& model, ModelConfig config, const std::string& directory,
                     Precision precision);
 
-/// Collective: a model that is NF4 once it is read, as a directory of NF4; each rank makes its share of the matrices.
-/// Returns what was written.
+/// Collective: writes a model that was opened as quantized as an NF4 directory; each rank quantizes its share of the
+/// matrices.
 Nf4ExportPlan export_quantized(const Communicator& comm, const HfModel& model, const std::string& directory,
                                ExistingDirectory existing);
 

@@ -1,4 +1,4 @@
-// What the memory plan of a run is made from, for the run itself and for plumb plan, so that both print the same plan.
+// The input of the memory plan, for the run itself and for plumb plan, so that both print the same plan.
 #pragma once
 
 #include <cstdint>
@@ -11,14 +11,14 @@
 
 namespace plumb {
 
-/// What is trained, and how the base of an adapter is stored.
+/// The model that is trained, and how the base of an adapter is stored.
 struct PlannedModel {
   ModelConfig config;
   std::optional<Adapter> adapter;  // none: the whole model is trained
   std::function<std::optional<Nf4Format>(const Parameter&)> nf4_format;
 };
 
-/// The processes of a run.
+/// The processes of the run.
 struct PlannedRanks {
   int num_ranks;
   int ranks_per_node;

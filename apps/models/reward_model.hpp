@@ -1,4 +1,4 @@
-// A reward model at work: rewards of texts, on all ranks, whatever the stage or command that asks.
+// A reward model for inference: rewards of texts, computed by all ranks.
 #pragma once
 
 #include <cstdint>
@@ -17,31 +17,30 @@ namespace plumb {
 /// A reward model whose weights are shared among the ranks.
 class RewardModel {
  public:
-  /// Collective. adapter: a PEFT directory, merged into the weights; "": none. Throws AgreedError: UsageError where
-  /// neither has a score.weight.
+  /// Collective. adapter: a PEFT directory, merged into the weights; "": none. Throws AgreedError (usage) if neither
+  /// has a score.weight.
   RewardModel(const Communicator& comm, const std::string& directory, at::ScalarType dtype,
               const std::string& adapter = {});
 
   const std::string& directory() const { return directory_; }
   const ModelConfig& config() const { return model_->config(); }
 
-  /// Collective: the rewards of num_texts texts, in order, on every rank. text(i) gives the ids of one, asked for on
-  /// one rank only. Which texts are computed together depends on their numbers alone, so the bits do not depend on
-  /// ranks.
+  /// Collective: the rewards of num_texts texts, in order, on every rank. text(i) returns the token ids of text i and
+  /// is called on one rank only. Rewards do not depend on the number of ranks.
   std::vector<double> score(int64_t num_texts, int64_t texts_per_micro_batch,
                             const std::function<std::vector<int32_t>(int64_t text)>& text);
 
-  /// Collective: of every document of the dataset's examples, in order: of pairs the chosen and the rejected in turn.
+  /// Collective: the reward of every document of the dataset, in order; for pairs, chosen and rejected alternate.
   std::vector<double> score(const Dataset& dataset, int64_t rows_per_micro_batch);
 
  private:
   const Communicator& comm_;
   std::string directory_;
-  std::unique_ptr<AdaptedModel> model_;  // without any adapter of its own
+  std::unique_ptr<AdaptedModel> model_;  // frozen, without an adapter
 };
 
-/// What rewards say of pairs: accuracy overall, by the length of the longer text, and where the chosen text is the
-/// longer or the shorter one; the correlation of reward with length. rewards: as RewardModel::score() gives them.
+/// Statistics of the rewards of pairs: accuracy overall, by the length of the longer text, and by whether the chosen
+/// text is the longer one; the correlation of reward with length. rewards: as RewardModel::score() returns them.
 nlohmann::ordered_json describe_rewards(const Dataset& pairs, const std::vector<double>& rewards);
 
 }  // namespace plumb

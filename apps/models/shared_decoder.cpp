@@ -17,13 +17,13 @@ namespace {
 constexpr int64_t kAlignmentBytes = 64;
 constexpr int64_t kPieceElements = int64_t{1} << 20;  // read at a time
 constexpr int64_t kRowsAtOnce = 8;                    // completions decoded together
-constexpr int64_t kBatchesPerRound = 16;              // of each rank, between two exchanges
+constexpr int64_t kBatchesPerRound = 16;              // per rank, between two exchanges
 
 int64_t bytes_of_unit(const UnitLayout& unit, int64_t element_bytes) {
   return (unit.num_elements * element_bytes + kAlignmentBytes - 1) / kAlignmentBytes * kAlignmentBytes;
 }
 
-/// This rank's part of a unit into the node's copy of it.
+/// Reads this rank's part of a unit into the node's copy.
 void read_part(const HfModel& source, const UnitLayout& unit, const at::Tensor& flat, int64_t part, int64_t num_parts) {
   const int64_t size = (unit.num_elements + num_parts - 1) / num_parts;
   const int64_t begin = std::min(part * size, unit.num_elements), end = std::min(begin + size, unit.num_elements);
@@ -74,7 +74,7 @@ SharedDecoder::SharedDecoder(const Communicator& comm, const ModelSource& model,
       read_part(*source, unit, units.back(), comm.local_index(comm.rank()), comm.node_size(comm.node()));
       begin += bytes_of_unit(unit, element_bytes);
     }
-  });  // nobody goes on before all have read
+  });  // no rank decodes before all parts have been read
   decoder_.emplace(source->config(), units);
 }
 

@@ -1,6 +1,5 @@
-// Completions by all ranks: a whole language model for decoding, whose weights exist once per node, and prompts that
-// the ranks share among themselves. Which completions are decoded together depends on their numbers alone, so they do
-// not depend on the number of ranks.
+// Completions by all ranks: a language model for decoding whose weights exist once per node, and prompts that are
+// divided among the ranks. Batches are formed by row number alone, so completions do not depend on the number of ranks.
 #pragma once
 
 #include <cstdint>
@@ -15,10 +14,10 @@
 
 namespace plumb {
 
-/// The ranks of a node see the same weights; each decodes by itself.
+/// The ranks of a node share the weights; each decodes by itself.
 class SharedDecoder {
  public:
-  /// Collective: reads the weights of a model, every rank of a node its part. Throws AgreedError.
+  /// Collective: reads the weights, each rank of a node its part. Throws AgreedError.
   SharedDecoder(const Communicator& comm, const ModelSource& source, at::ScalarType dtype);
 
   Decoder& decoder() { return *decoder_; }
@@ -29,7 +28,7 @@ class SharedDecoder {
   std::optional<Decoder> decoder_;
 };
 
-/// Token ids of one completion, without the stop id that ended it.
+/// Token ids of one completion, without the final stop id.
 using Completion = std::vector<int32_t>;
 
 /// Collective: num_generations completions of each prompt, [prompt][generation], the same on every rank. `prompts` are

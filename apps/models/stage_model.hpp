@@ -1,4 +1,4 @@
-// The model that a stage trains, and what it is trained for.
+// The model that a stage trains, and its objective.
 #pragma once
 
 #include <memory>
@@ -24,7 +24,7 @@ ModelSource trained_model(const TrainOptions& options);
 /// quantized model would be trained without an adapter.
 HfModel open_source(const TrainOptions& options);
 
-/// config: of the model, with the padding token where it has a score head.
+/// config: of the model; with pad_token_id if it has a score head.
 std::unique_ptr<Objective> make_objective(const TrainOptions& options, const ModelConfig& config);
 
 }  // namespace plumb

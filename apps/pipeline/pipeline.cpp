@@ -9,6 +9,7 @@
 #include "apps/models/model_setup.hpp"
 #include "apps/pipeline/pipeline_state.hpp"
 #include "apps/run/control.hpp"
+#include "apps/run/resume.hpp"
 #include "apps/train/stage.hpp"
 #include "io/file/atomic_file.hpp"
 #include "io/file/file.hpp"
@@ -32,8 +33,7 @@ void check_model(const char* option, const std::string& directory) {
     throw_error<InputOutputError>("{} {}: expected a model directory, found no config.json in it", option, directory);
 }
 
-/// Rank 0 only: files that a later stage lacks are missed before the first one has run for hours. Throws
-/// InputOutputError.
+/// Rank 0 only: throws InputOutputError if an input of any stage is missing, before the first stage runs for hours.
 void check_inputs_exist(const std::vector<PlannedStage>& stages) {
   for (const auto& [o, needs] : stages) {
     const auto is_made = [&, &made = needs](Stage stage) {
@@ -51,7 +51,7 @@ void check_inputs_exist(const std::vector<PlannedStage>& stages) {
   }
 }
 
-/// One limit for all stages and what lies between them: the longest. 0, none, if a stage is to have none.
+/// One limit for the whole job: the longest of the stages; 0, no limit, if a stage has none.
 double watchdog_seconds(const std::vector<PlannedStage>& stages) {
   double seconds = 0;
   for (const PlannedStage& stage : stages) {
@@ -61,24 +61,47 @@ double watchdog_seconds(const std::vector<PlannedStage>& stages) {
   return seconds;
 }
 
-enum class StageStart : int64_t {
-  kDone,
-  kGoesOn,  // from where an unfinished try left off, unless its inputs were others
-  kAnew,
-};
-
-/// Collective: what rank 0 found.
-StageStart start_of_stage(const Communicator& comm, const PipelineState* state, size_t stage, const TrainOptions& o,
-                          const Inputs& inputs) {
-  auto way = static_cast<int64_t>(StageStart::kDone);
+/// Collective: rank 0 decides from the state. A stage that was started resumes, unless its inputs have changed since.
+StartMode start_mode(const Communicator& comm, const PipelineState* state, size_t stage, const TrainOptions& o,
+                     const Inputs& inputs) {
+  int64_t mode = 0;
   comm.run_on_rank0([&] {
+    mode = static_cast<int64_t>(StartMode::kAlreadyDone);
     const std::string reason = state->reason_to_run(stage, inputs);
     if (reason.empty()) return log_info("pipeline: {} is done: {}/model", name_of(o.stage), o.output_dir);
     log_info("pipeline: {} runs: {}", name_of(o.stage), reason);
-    way = static_cast<int64_t>(state->has_begun(stage) ? StageStart::kGoesOn : StageStart::kAnew);
+    mode = static_cast<int64_t>(state->was_started(stage) ? StartMode::kResume : StartMode::kFromScratch);
   });
-  comm.max(std::span(&way, 1));
-  return static_cast<StageStart>(way);
+  comm.max(std::span(&mode, 1));
+  return static_cast<StartMode>(mode);
+}
+
+/// Collective: runs one stage and records its state. state: rank 0's.
+void run_stage(const Communicator& comm, PipelineState* state, size_t stage, const TrainOptions& o,
+               const Inputs& inputs) {
+  const auto start = std::chrono::steady_clock::now();
+  comm.run_on_rank0([&] { state->set(stage, "running", 0, inputs); });
+  const auto record = [&](const char* status) {
+    try {
+      if (state) state->set(stage, status, seconds_since(start), inputs);
+    } catch (const std::exception& error) {
+      log_warning("{}", error.what());  // for example on a full disk; the first error is the one to report
+    }
+  };
+  try {
+    train_stage(comm, o, /*is_watched=*/true);
+  } catch (const StoppedRun&) {
+    record("unfinished");
+    throw;
+  } catch (const std::exception&) {
+    record("failed");
+    throw;
+  }
+  release_freed_memory();  // the next stage plans with the memory that is left
+  const auto num_completed = static_cast<int64_t>(stage) + 1;
+  fault_point("stage-ended", num_completed, comm.rank());
+  comm.run_on_rank0([&] { state->set(stage, "done", seconds_since(start), inputs); });
+  fault_point("stage-recorded", num_completed, comm.rank());
 }
 
 }  // namespace
@@ -97,40 +120,17 @@ void run_stages(const Communicator& comm, const PipelineFile& file) {
   });
   for (size_t i = 0; i < stages.size(); ++i) {
     TrainOptions& o = stages[i].options;
-    int64_t accumulation = comm.rank() == 0 ? o.gradient_accumulation_steps : 0;  // state decided
+    int64_t accumulation = comm.rank() == 0 ? o.gradient_accumulation_steps : 0;  // rank 0's state has set it
     comm.max({&accumulation, 1});
     o.gradient_accumulation_steps = accumulation;
+    PipelineState* const state_of_rank0 = state ? &*state : nullptr;
     const Inputs inputs = describe_inputs(comm, o);
-    const StageStart way = start_of_stage(comm, state ? &*state : nullptr, i, o, inputs);
-    if (way == StageStart::kDone) continue;
-    const auto start = std::chrono::steady_clock::now();
-    comm.run_on_rank0([&] {
-      log_info("pipeline: stage {} of {}: {}", i + 1, stages.size(), name_of(o.stage));
-      state->set(i, "running", 0, inputs);
-    });
-    o.overwrite_output_dir = way == StageStart::kAnew || o.resume.mode == ResumeFrom::Mode::kNever;
+    const StartMode mode = start_mode(comm, state_of_rank0, i, o, inputs);
+    if (mode == StartMode::kAlreadyDone) continue;
+    if (comm.rank() == 0) log_info("pipeline: stage {} of {}: {}", i + 1, stages.size(), name_of(o.stage));
+    o.overwrite_output_dir = mode == StartMode::kFromScratch || o.resume.mode == ResumeFrom::Mode::kNever;
     o.replaces_changed_run = true;
-    const auto set_aside = [&](const char* status) {
-      try {
-        if (state) state->set(i, status, seconds_since(start), inputs);
-      } catch (const std::exception& error) {
-        log_warning("{}", error.what());  // on a full disk, say: the first error is the one to tell
-      }
-    };
-    try {
-      train_stage(comm, o, /*is_watched=*/true);
-    } catch (const StoppedRun&) {
-      set_aside("unfinished");
-      throw;
-    } catch (const std::exception&) {
-      set_aside("failed");
-      throw;
-    }
-    release_freed_memory();  // the next stage plans with the memory that is left
-    const auto num_ended = static_cast<int64_t>(i) + 1;
-    fault_point("stage-ended", num_ended, comm.rank());
-    comm.run_on_rank0([&] { state->set(i, "done", seconds_since(start), inputs); });
-    fault_point("stage-recorded", num_ended, comm.rank());
+    run_stage(comm, state_of_rank0, i, o, inputs);
   }
   comm.run_on_rank0([&] {
     state->write();

@@ -1,5 +1,4 @@
-// All stages of a pipeline file in one job, each once: a stage that is done stays done, until something that it was
-// made from changes.
+// Runs all stages of a pipeline file in one job. A stage that is done is not run again until its inputs change.
 #pragma once
 
 #include "apps/options/pipeline_file.hpp"
@@ -7,9 +6,8 @@
 
 namespace plumb {
 
-/// Collective. A file that is not on disk yet is written to its output_dir as pipeline.ini. Throws UsageError of
-/// plan_pipeline(), InputOutputError for inputs that are not there, and what train_stage() throws; what is done by then
-/// is kept.
+/// Collective. A file without a path is written to its output_dir as pipeline.ini. Throws UsageError as
+/// plan_pipeline(), InputOutputError for missing inputs, and as train_stage(); completed stages are kept.
 void run_stages(const Communicator& comm, const PipelineFile& file);
 
 }  // namespace plumb

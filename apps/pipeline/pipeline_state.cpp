@@ -18,6 +18,7 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr int64_t kMaxStateBytes = 16 << 20;
+
 }  // namespace
 
 PipelineState::PipelineState(const std::string& directory, std::vector<PlannedStage>& stages, int num_ranks)
@@ -32,7 +33,7 @@ PipelineState::PipelineState(const std::string& directory, std::vector<PlannedSt
     old = ordered_json::parse(read_text_file(path, kMaxStateBytes), nullptr, /*allow_exceptions=*/false);
     if (!old.is_object() || !old.contains("stages") || !old["stages"].is_array())
       throw_error<DataError>(
-          "{}: expected the state of a pipeline, got something else; remove it to run all stages anew", path);
+          "{}: expected the state of a pipeline, got something else; remove it to run all stages again", path);
   }
   for (PlannedStage& stage : stages) {
     const std::string name(name_of(stage.options.stage));
@@ -48,7 +49,7 @@ PipelineState::PipelineState(const std::string& directory, std::vector<PlannedSt
           stage.options.gradient_accumulation_steps = accumulation_for_resume(first_start, stage.options, num_ranks);
         }
     entry["first_start"] = inputs_to_json(describe_step(stage.options, num_ranks));
-    if (entry["status"] == "running") entry["status"] = "unfinished";  // its job is gone
+    if (entry["status"] == "running") entry["status"] = "unfinished";  // the job that ran it has ended
     stages_.push_back(entry);
   }
 }
@@ -59,7 +60,7 @@ std::string PipelineState::reason_to_run(size_t stage, const Inputs& inputs) con
   const auto model = fmt::format("{}/{}/model", directory_, entry["directory"].get<std::string>());
   if (status == "pending") return "it has not run yet";
   if (status != "done" || !entry.contains("inputs") || !entry["inputs"].is_object())
-    return status == "failed" ? "it failed last time" : "it was begun and not finished";
+    return status == "failed" ? "it failed last time" : "it was started and not finished";
   if (!is_regular_file(join_path(model, "config.json"))) return fmt::format("{} is gone", model);
   return describe_changes(inputs_from_json(entry["inputs"]), inputs);
 }

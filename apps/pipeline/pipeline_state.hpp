@@ -1,5 +1,5 @@
-// Where every stage of a pipeline stands, kept in pipeline.json, and what its result was made from: options, and the
-// contents of the files that they name. A stage whose inputs are what they were is done.
+// The state of every stage of a pipeline, stored in pipeline.json: its status, and the inputs of its result. A
+// completed stage whose inputs are unchanged is done.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -14,15 +14,15 @@ namespace plumb {
 /// Rank 0 only.
 class PipelineState {
  public:
-  /// Takes up what is in `directory`, which it makes, and sets the gradient_accumulation_steps with which the steps of
-  /// each stage have the rows that they had on the ranks of the first start. Throws DataError if pipeline.json is
-  /// spoilt, UsageError if this number of ranks cannot share the micro-batches of a stage to run, InputOutputError.
+  /// Creates `directory` if it is missing and reads its pipeline.json. Sets gradient_accumulation_steps of each stage
+  /// so that its steps keep the rows that they had on the ranks of its first start. Throws DataError if pipeline.json
+  /// is corrupt, UsageError if this number of ranks cannot share the micro-batches of a stage, InputOutputError.
   PipelineState(const std::string& directory, std::vector<PlannedStage>& stages, int num_ranks);
 
-  /// Why the stage has to run, for people: "" if it is done.
+  /// Why the stage has to run, human-readable; "" if it is done.
   std::string reason_to_run(size_t stage, const Inputs& inputs) const;
-  /// Whether it ran at all, to its end or not.
-  bool has_begun(size_t stage) const { return stages_[stage]["status"] != "pending"; }
+  /// Whether the stage was ever started.
+  bool was_started(size_t stage) const { return stages_[stage]["status"] != "pending"; }
 
   /// Writes pipeline.json and the report. Throws InputOutputError.
   void set(size_t stage, const std::string& status, double seconds, const Inputs& inputs);

@@ -14,23 +14,23 @@ namespace plumb {
 
 namespace {
 
-constexpr int64_t kTextsPerMicroBatch = 8;  // not an option: rewards are the same whatever the options
+constexpr int64_t kTextsPerMicroBatch = 8;  // not an option: rewards must not depend on options
 
 constexpr size_t kContextTokens = 8;
 
-/// What the tokens say behind the prompt's last ones: a space at the start of a text is not one within it. Control
-/// tokens are left out, and bytes that make no character are U+FFFD.
+/// The text of a completion. It is decoded after the last tokens of the prompt, because a tokenizer may drop a space at
+/// the start of a text. Control tokens are left out; bytes that are not valid UTF-8 become U+FFFD.
 std::string decode(const Tokenizer& tokenizer, std::span<const int32_t> prompt, const Completion& completion) {
   const auto context = prompt.last(std::min(prompt.size(), kContextTokens));
   std::vector<int32_t> ids(context.begin(), context.end());
   const std::string before = tokenizer.decode(ids, /*skips_special_tokens=*/true);
   ids.insert(ids.end(), completion.begin(), completion.end());
   const std::string all = tokenizer.decode(ids, /*skips_special_tokens=*/true);
-  // a prompt that ends within a character is told apart only by itself
+  // if the prompt ends within a character, its text is no prefix of the whole
   return replace_invalid_utf8(all.starts_with(before) ? all.substr(before.size()) : tokenizer.decode(completion, true));
 }
 
-/// Prompts and answers to the token ids of whole texts.
+/// Token ids of whole texts, each a prompt and an answer.
 class TextEncoder {
  public:
   TextEncoder(const std::string& model_directory, bool holds_messages, const DataOptions& data)
@@ -49,7 +49,8 @@ class TextEncoder {
     const nlohmann::json row = {{"prompt", prompt.prompt}, {"chosen", cell}, {"rejected", cell}};
     const std::string where = fmt::format("an answer to row {}", prompt.source_row);
     const PairText pair = render_pair(row, format_, template_ ? &*template_ : nullptr, options_, where);
-    return tokenize_pair(pair, tokenizer_, options_).chosen;  // whole, whatever becomes of a pair of equals
+    return tokenize_pair(pair, tokenizer_, options_)
+        .chosen;  // not truncated, even though both texts of the pair are equal
   }
 
  private:

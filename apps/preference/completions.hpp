@@ -1,4 +1,4 @@
-// A model's answers to prompts, and what a reward model makes of them. Both are the same on any number of ranks.
+// A model's answers to prompts, and their rewards. Neither depends on the number of ranks.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@
 namespace plumb {
 
 struct AnswerOptions {
-  int64_t num_answers = 1;  // to each prompt
+  int64_t num_answers = 1;  // per prompt
   int64_t max_new_tokens = 256;
   SamplingOptions sampling = {};
   uint64_t seed = 42;
@@ -23,15 +23,16 @@ struct AnswerOptions {
 
 struct Answers {
   std::vector<std::vector<std::string>> texts;  // [prompt][answer]
-  int64_t num_cut_off = 0;                      // that max_new_tokens ended
+  int64_t num_cut_off = 0;                      // truncated by max_new_tokens
 };
 
-/// Collective: the prompts are rendered for this model. No model is in memory when this returns.
+/// Collective: answers to prompts that were rendered for this model. The model is no longer in memory when this
+/// returns.
 Answers answer_prompts(const Communicator& comm, const ModelSource& model, const RowPrompts& prompts,
                        const AnswerOptions& options);
 
-/// Collective: the rewards of prompt and answer as one text, with the end that preparing pairs gives it, [prompt]
-/// [answer] on every rank.
+/// Collective: the rewards, [prompt][answer], on every rank. Prompt and answer are one text that ends as a prepared
+/// pair does.
 std::vector<std::vector<double>> score_answers(const Communicator& comm, RewardModel& reward_model,
                                                const RowPrompts& prompts,
                                                const std::vector<std::vector<std::string>>& answers,

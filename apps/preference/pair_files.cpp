@@ -17,7 +17,7 @@ namespace {
 
 constexpr int64_t kMaxSummaryBytes = 16 << 20;
 
-/// Rank 0 only: "" where there is no summary, or not all files that it names.
+/// Rank 0 only: the text of the summary; "" if there is none or a file that it names is missing.
 std::string find_summary(const std::string& directory, const std::string& path) {
   std::error_code error;
   std::filesystem::create_directories(directory, error);
@@ -49,7 +49,7 @@ PairFiles make_pair_files_once(const Communicator& comm, const std::string& dire
     });
     comm.broadcast(text);
   } else if (comm.rank() == 0) {
-    log_info("{} holds these pairs already", path);
+    log_info("{}: these pairs exist already", path);
   }
   const json summary = json::parse(text);
   return {summary.at("files").get<std::vector<std::string>>(), summary.at("counts")};

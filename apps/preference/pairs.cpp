@@ -27,14 +27,15 @@ using nlohmann::ordered_json;
 
 namespace {
 
-constexpr int64_t kRowsPerMicroBatch = 4;  // not an option: rewards are the same whatever the options
+constexpr int64_t kRowsPerMicroBatch = 4;  // not an option: rewards must not depend on options
 
 /// The rewards of the scored rows, in the order of the files.
 class ScoredRows {
  public:
   ScoredRows(const Dataset& dataset, const std::vector<double>& rewards) : dataset_(dataset), rewards_(rewards) {}
 
-  /// Chosen and rejected; nothing for a row that preparation left out. Rows are asked for in ascending order.
+  /// Rewards of chosen and rejected; none for a row that preparation dropped. Rows must be requested in ascending
+  /// order.
   std::optional<std::array<double, 2>> find(int64_t source_row) {
     if (next_row_ < 0 && next_ < dataset_.num_examples())
       next_row_ = dataset_.examples(next_, next_ + 1).row_ids.front();
@@ -48,31 +49,36 @@ class ScoredRows {
   const Dataset& dataset_;
   const std::vector<double>& rewards_;
   int64_t next_ = 0;
-  int64_t next_row_ = -1;  // of example next_; -1: not read yet
+  int64_t next_row_ = -1;  // source row of example next_; -1: not read yet
 };
 
-/// How many pairs became what.
 struct FilterCounts {
   int64_t kept = 0, dropped = 0, flipped = 0, unscored = 0;
+
+  FilterCounts& operator+=(const FilterCounts& more) {
+    kept += more.kept, dropped += more.dropped, flipped += more.flipped, unscored += more.unscored;
+    return *this;
+  }
 };
 
-/// Rank 0 only: the rows of one source file that remain, into a file beside the data; nothing where none does.
-bool write_filtered(const TrainOptions& o, const DataOptions& data, const std::string& source, const std::string& path,
-                    int64_t first_row, ScoredRows& scored, FilterCounts& counts) {
-  RecordReader reader(source, index_records(source));
+/// Rank 0 only: writes the rows of one source file that remain to `path`; no file if none remains. first_row: number of
+/// the file's first row among the rows of all files.
+FilterCounts write_filtered(const DpoStageOptions& dpo, const std::string& columns, RecordReader& reader,
+                            int64_t first_row, const std::string& path, ScoredRows& scored) {
+  FilterCounts counts;
   JsonLinesWriter writer(path);
   std::optional<RowFormat> format;
   for (auto record = reader.next(); record; record = reader.next()) {
     json& row = record->object;
     if (!format)
-      format = find_row_format(row, parse_columns_option(data.columns), reader.where(*record), RowUse::kPreference);
+      format = find_row_format(row, parse_columns_option(columns), reader.where(*record), RowUse::kPreference);
     std::optional<std::array<double, 2>> rewards = scored.find(first_row + record->record);
     if (!rewards) {
       ++counts.unscored;
       continue;
     }
-    if ((*rewards)[0] - (*rewards)[1] < o.dpo.pair_threshold) {
-      if (o.dpo.pair_filter == PairFilter::kDrop) {
+    if ((*rewards)[0] - (*rewards)[1] < dpo.pair_threshold) {
+      if (dpo.pair_filter == PairFilter::kDrop) {
         ++counts.dropped;
         continue;
       }
@@ -87,7 +93,7 @@ bool write_filtered(const TrainOptions& o, const DataOptions& data, const std::s
     ++counts.kept;
   }
   if (writer.num_lines() > 0) writer.finish();
-  return writer.num_lines() > 0;
+  return counts;
 }
 
 /// Rank 0 only.
@@ -98,8 +104,12 @@ std::vector<std::string> filter_files(const TrainOptions& o, const DataOptions& 
   for (size_t i = 0; i < data.data.size(); ++i) {
     const std::string name = data.data.size() == 1 ? prefix + ".jsonl" : fmt::format("{}-{}.jsonl", prefix, i);
     const std::string path = fmt::format("{}/data/{}", o.output_dir, name);
-    if (write_filtered(o, data, data.data[i], path, first_row, scored, counts)) names.push_back(name);
-    first_row += index_records(data.data[i]).num_records;
+    const RecordIndex index = index_records(data.data[i]);
+    RecordReader reader(data.data[i], index);
+    const FilterCounts of_file = write_filtered(o.dpo, data.columns, reader, first_row, path, scored);
+    if (of_file.kept > 0) names.push_back(name);
+    counts += of_file;
+    first_row += index.num_records;
   }
   if (names.empty())
     throw_error<DataError>(

@@ -1,4 +1,4 @@
-// Which pairs DPO trains on: those of the data, those that a reward model does not object to, or pairs sampled from the
+// The pairs that DPO trains on: those of the data, those that a reward model agrees with, or pairs sampled from the
 // model itself.
 #pragma once
 
@@ -8,12 +8,13 @@
 
 namespace plumb {
 
-/// Collective: the data of the stage, in options.output_dir/data where it is not the user's. Without a reward model,
-/// options.data. The reward model is out of memory when this returns. Throws AgreedError; a filter that leaves no pair
-/// is a DataError.
+/// Collective: the data to train on: options.data without a reward model, otherwise files in options.output_dir/data or
+/// options.data. The reward model is no longer in memory when this returns. Throws AgreedError, with the code of
+/// DataError if a filter leaves no pair.
 DataOptions choose_pairs(const Communicator& comm, const TrainOptions& options, StageNotes& notes);
 
-/// Collective: best and worst of num_generations completions of each prompt of the data, as the reward model sees them.
+/// Collective: for each prompt of the data, the completion with the highest and the one with the lowest reward of
+/// num_generations.
 DataOptions sample_pairs(const Communicator& comm, const TrainOptions& options, StageNotes& notes);
 
 }  // namespace plumb

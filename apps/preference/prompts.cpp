@@ -24,7 +24,7 @@ Prompt encode_prompt(const Tokenizer& tokenizer, const MarkedText& marked, bool 
 /// A conversation up to the assistant's last turn, as prompt+completion.
 json split_conversation(const json& row, const RowFormat& format) {
   const auto cell = row.find(format.columns.at("messages"));
-  if (cell == row.end() || !cell->is_array() || cell->empty()) return row;  // rendering says what is wrong
+  if (cell == row.end() || !cell->is_array() || cell->empty()) return row;  // rendering reports the error
   json prompt = *cell;
   const json& last = prompt.back();
   const std::string role = last.is_object() ? last.value("role", last.value("from", "")) : "";

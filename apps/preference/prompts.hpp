@@ -1,4 +1,4 @@
-// What a model goes on from: one text or message, or the rows of a file without their answers.
+// Prompts for generation: one text or message, or the rows of a file without their answers.
 #pragma once
 
 #include <cstdint>
@@ -25,24 +25,24 @@ struct PromptOptions {
   bool parses_special_tokens = false;
 };
 
-/// The user's message in the named template or the model's own, after the system message unless that is "". Without a
-/// template the text as it is. Throws UsageError for a system message without a template, DataError for invalid UTF-8
-/// and for more tokens than the model has positions.
+/// The text as the user's message in the named chat template or the model's own, after the system message unless that
+/// is
+/// "". Without a template, the plain text. Throws UsageError for a system message without a template, DataError for
+/// invalid UTF-8 and for more tokens than the model has positions.
 Prompt make_prompt(const std::string& text, const std::string& system, const PromptOptions& options,
                    const Tokenizer& tokenizer, const ModelConfig& config);
 
-/// Rows to go on from need no answer: one that is absent becomes empty, so that the row has one of the shapes of
-/// training.
+/// Adds an empty answer to a row that has none, so that it has one of the shapes of training rows.
 void add_missing_answer(nlohmann::json& row, const std::map<std::string, std::string>& columns);
 
-/// Prompts of the rows of one file, rendered as training renders them; of a conversation, what comes before the
-/// assistant's last turn. Rows need no answer. Keeps references to tokenizer and config.
+/// The prompts of the rows of one file, rendered as in training; of a conversation, the turns before the assistant's
+/// last one. Rows need no answer. Tokenizer and config must outlive this object.
 class PromptReader {
  public:
   PromptReader(const std::string& path, const PromptOptions& options, const Tokenizer& tokenizer,
                const ModelConfig& config);
 
-  /// Nothing after the last row. Throws DataError naming the row.
+  /// None after the last row. Throws DataError that names the row.
   std::optional<Prompt> next();
 
  private:

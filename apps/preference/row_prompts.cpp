@@ -24,7 +24,7 @@ json to_json(std::span<const Message> messages) {
   return list;
 }
 
-/// The messages that both texts begin with; the last of the shorter one is no prompt.
+/// The common first messages of both texts. The last message of the shorter one is an answer, not a prompt.
 json common_messages(const std::vector<Message>& chosen, const std::vector<Message>& rejected) {
   const size_t most = std::min(chosen.size(), rejected.size()) - 1;
   size_t count = 0;
@@ -33,7 +33,7 @@ json common_messages(const std::vector<Message>& chosen, const std::vector<Messa
   return to_json(std::span(chosen).first(count));
 }
 
-/// What the rows of one file ask: the file's first row decides about its shape.
+/// The prompts of the rows of one file, whose shape the first row determines.
 class PromptForm {
  public:
   PromptForm(const json& first_row, const std::map<std::string, std::string>& columns, const DataOptions& data,
@@ -71,7 +71,7 @@ class PromptForm {
                            messages_cell(row, format_, "rejected", where));
   }
 
-  /// Rows of an instruction or a question. Templates without control tokens make text of them.
+  /// The prompt of an instruction or a question: text if the template renders no control tokens, else messages.
   json prompt_of_question(const json& row, const std::string& where) const {
     check(template_.has_value(), "instructions and questions have a template");
     if (template_->has_input_turn || !template_->chat.renders_special_tokens())
@@ -92,7 +92,7 @@ class PromptForm {
   PairOptions pair_;
 };
 
-/// Prompts in their common form to token ids, as training renders them.
+/// Token ids of prompts, rendered as in training.
 class PromptEncoder {
  public:
   PromptEncoder(bool holds_messages, const DataOptions& data, const Tokenizer& tokenizer)

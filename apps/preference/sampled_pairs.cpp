@@ -23,7 +23,7 @@ using nlohmann::ordered_json;
 
 namespace {
 
-/// Answers to one prompt that may become chosen and rejected: the first of each text, without empty ones.
+/// The distinct answers to one prompt, without empty ones.
 std::vector<std::string> different_answers(const std::vector<std::string>& answers) {
   std::vector<std::string> different;
   std::set<std::string> seen;
@@ -32,7 +32,7 @@ std::vector<std::string> different_answers(const std::vector<std::string>& answe
   return different;
 }
 
-/// Rank 0 only: the first of the best and the first of the worst; nothing where all have the same reward.
+/// Rank 0 only: the first answer with the highest and the first with the lowest reward; none if all rewards are equal.
 std::optional<ordered_json> make_pair(const RowPrompt& prompt, const std::vector<std::string>& answers,
                                       const std::vector<double>& rewards) {
   if (answers.size() < 2) return std::nullopt;

@@ -1,5 +1,5 @@
-// Whether training made answers better, as a reward model sees it: the model's greedy answers to held-out prompts,
-// before and after.
+// The win rate of DPO: how often the reward model prefers the greedy answer of the trained model to that of the model
+// before training, on held-out prompts.
 #pragma once
 
 #include "apps/options/train_options.hpp"
@@ -10,15 +10,15 @@
 
 namespace plumb {
 
-/// The prompts of the first num_win_rate_prompts rows of eval_data, and the answers of the model that training starts
-/// from.
+/// The prompts of the first num_win_rate_prompts rows of eval_data, and the answers before training.
 class WinRate {
  public:
-  /// Collective, before training. Throws AgreedError. Without eval_data or a reward model there is nothing to compare.
+  /// Collective, before training. Without eval_data or a reward model, nothing is compared. Throws AgreedError. The
+  /// options must outlive this object.
   WinRate(const Communicator& comm, const TrainOptions& options);
 
-  /// Collective, after the model has been exported: a win is a higher reward after training than before, equal texts or
-  /// rewards are half of one.
+  /// Collective, after the model was exported: adds the win rate to the notes. A higher reward after training than
+  /// before is a win; equal texts or rewards are half a win.
   void add_to(StageNotes& notes) const;
 
  private:

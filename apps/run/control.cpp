@@ -50,21 +50,21 @@ void RunControl::add_save(int64_t step, double seconds) {
 
 std::string RunControl::reason_to_stop() const {
   if (!stop_signal().empty()) return fmt::format("on {}", stop_signal());
-  return is_first_rank_ && time_.is_near() ? "as its time is nearly over" : "on a signal to another rank";
+  return is_first_rank_ && time_.is_near() ? "because its time is nearly over" : "on a signal to another rank";
 }
 
 void RunControl::stop_before_steps(const Communicator& comm) {
   int64_t num_votes = wants_stop() ? 1 : 0;
   comm.sum({&num_votes, 1});
   if (num_votes > 0)
-    stop(fmt::format("stopped {} before the first step; the same command starts again", reason_to_stop()),
+    stop(fmt::format("stopped {} before the first step; the same command starts it again", reason_to_stop()),
          kExitTransient);
 }
 
 void RunControl::stop(int64_t step, bool is_saved) {
   stop(fmt::format("stopped after step {} {}; {}", step, reason_to_stop(),
-                   is_saved ? "the same command goes on from there"
-                            : "no checkpoint of it was saved, so the same command goes on from the last one before"),
+                   is_saved ? "the same command resumes from there"
+                            : "no checkpoint of it was saved, so the same command resumes from the one before"),
        is_saved ? kExitStopped : kExitTransient);
 }
 

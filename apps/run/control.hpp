@@ -1,5 +1,5 @@
-// What a run does beside training: it tells where it stands (status.json), notices that it is to stop, and names ranks
-// that are slow. All of it local: what ranks have to agree on travels in the sums of a step.
+// A run beside its training: its state in status.json, requests to stop, and warnings of slow ranks. Everything here is
+// local: the ranks agree on a stop in the sums of a step.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@
 
 namespace plumb {
 
-/// All ranks have stopped before the last step, as they were asked to. No error: the same command goes on.
+/// All ranks have stopped before the last step because they were asked to. Not an error: the same command resumes.
 class StoppedRun : public AgreedError {
  public:
   using AgreedError::AgreedError;
@@ -27,19 +27,19 @@ class RunControl {
   /// The options must outlive this object.
   RunControl(const Communicator& comm, const TrainOptions& options);
 
-  /// Whether this rank has been asked to stop, or its time is nearly over. The other ranks do not know.
+  /// Local: whether this rank has been asked to stop, or its time is nearly over.
   bool wants_stop() const;
 
-  /// Collective: throws StoppedRun on all ranks if one wants to stop. Before the first step only; later ones ask in
-  /// their sums.
+  /// Collective: throws StoppedRun on all ranks if one wants to stop. Only before the first step; afterwards the sums
+  /// of the steps carry the request.
   void stop_before_steps(const Communicator& comm);
-  /// After a step. picoseconds_per_token: by rank, as the ranks agreed on it.
+  /// After a step. picoseconds_per_token: by rank, the same on all ranks.
   void add_step(const ProgressState& progress, const std::vector<int64_t>& picoseconds_per_token, double step_seconds);
-  /// The checkpoint of a step is complete, after so long.
+  /// The checkpoint of a step is complete; seconds: how long saving it took.
   void add_save(int64_t step, double seconds);
-  /// Throws StoppedRun, on all ranks that call this. is_saved: of the checkpoint after this step.
+  /// Throws StoppedRun on every rank that calls it. is_saved: whether the checkpoint of this step was saved.
   [[noreturn]] void stop(int64_t step, bool is_saved);
-  /// The run was carried through.
+  /// The run is complete.
   void end();
 
  private:
@@ -50,7 +50,7 @@ class RunControl {
   bool is_first_rank_;
   TimeLimit time_;
   Stragglers stragglers_;
-  std::optional<RunStatusWriter> status_;  // of rank 0
+  std::optional<RunStatusWriter> status_;  // rank 0's
 };
 
 }  // namespace plumb

@@ -20,8 +20,8 @@ constexpr std::string_view kContents = "contents of ";
 constexpr const char* kAccumulation = "gradient_accumulation_steps";
 constexpr const char* kMicroBatches = "micro_batches_per_step";
 
-/// They change neither the model nor what is measured of it, but for rounding by the number of threads; of files and
-/// directories the contents count.
+/// Options that change neither the model nor its metrics, apart from rounding with another number of threads. For files
+/// and directories the contents count instead.
 constexpr std::array kImmaterial = {"output_dir",
                                     "overwrite_output_dir",
                                     "logging_steps",
@@ -46,11 +46,11 @@ constexpr std::array kImmaterial = {"output_dir",
                                     "reward_model",
                                     "tokenizer"};
 
-/// Of kImmaterial, what is said when it changes: the others are places, or how the run is started.
-constexpr std::array kSaid = {"logging_steps",          "eval_steps",     "save_steps",
-                              "save_total_limit",       "startup_checks", "on_bad_steps",
-                              "spike_threshold",        "threads",        "per_device_eval_batch_size",
-                              "gradient_checkpointing", kAccumulation};
+/// The options of kImmaterial whose change is logged: the others are places, or how the run is started.
+constexpr std::array kLogged = {"logging_steps",          "eval_steps",     "save_steps",
+                                "save_total_limit",       "startup_checks", "on_bad_steps",
+                                "spike_threshold",        "threads",        "per_device_eval_batch_size",
+                                "gradient_checkpointing", kAccumulation};
 
 bool is_immaterial(const std::string& name) {
   return std::find(kImmaterial.begin(), kImmaterial.end(), name) != kImmaterial.end();
@@ -109,7 +109,7 @@ int64_t micro_batches_per_step(const Inputs& inputs) {
 
 namespace {
 
-/// 0: steps need not have the micro-batches that they had.
+/// 0: the number of micro-batches may change.
 int64_t micro_batches_to_keep(const Inputs& before, const TrainOptions& o) {
   return find(before, kAccumulation) == find(o.texts, kAccumulation) ? micro_batches_per_step(before) : 0;
 }
@@ -141,7 +141,7 @@ std::string describe_changes(const Inputs& before, const Inputs& now) {
     for (const auto& [name, value] : *inputs)
       if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
   const auto is_same = [&](const std::string& name) { return find(before, name) == find(now, name); };
-  // on other ranks this option may be another, so that a step keeps its rows
+  // on another number of ranks this option changes so that a step keeps its rows
   const bool has_same_batch = is_same(kMicroBatches);
   std::string text;
   for (const std::string& name : names) {
@@ -160,7 +160,7 @@ std::string describe_changes(const Inputs& before, const Inputs& now) {
 
 std::string describe_allowed_changes(const Inputs& before, const Inputs& now) {
   std::string text;
-  for (const char* name : kSaid)
+  for (const char* name : kLogged)
     if (find(before, name) != find(now, name)) text += (text.empty() ? "" : ", ") + describe_change(name, before, now);
   return text;
 }

@@ -79,8 +79,8 @@ void discard_run(const std::string& directory) {
   if (!fs::exists(run_json(directory))) return;
   remove_event_files(directory);
   remove_all_checkpoints(checkpoint_directory(directory));
-  // The model stays until a new one replaces it: it may be the one that is trained on. run.json goes last, so that
-  // whoever is killed here leaves a run that is taken up again.
+  // The model stays until a new one replaces it: it may be the one that training starts from. run.json goes last, so
+  // that a process that is killed here leaves a run that the next start discards.
   std::error_code error;
   for (const char* name : {"metrics.jsonl", "checks.json", "notes.json", "report.html", "run.json"})
     fs::remove(fs::path(directory) / name, error);

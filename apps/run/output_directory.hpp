@@ -1,4 +1,4 @@
-// The directory of a run: claimed once, described in run.json. Rank 0 only.
+// The output directory of a run and its description, run.json. Rank 0 only.
 #pragma once
 
 #include <optional>
@@ -12,33 +12,34 @@
 
 namespace plumb {
 
-/// Creates it, and removes what killed processes left half-written. Throws InputOutputError if it cannot be written to.
+/// Creates the directory and removes unfinished files of killed processes. Throws InputOutputError if it is not
+/// writable.
 void open_output_directory(const std::string& directory);
 
 /// output_dir/checkpoints
 std::string checkpoint_directory(const std::string& output_directory);
 
-/// What run.json says of the run that the directory holds.
+/// The contents of run.json that decide how the next start begins.
 struct RunRecord {
   Inputs inputs;
   bool has_ended = false;
-  std::string job;  // of the batch system, "" without one
+  std::string job;  // id in the batch system; "" without one
 };
-/// None if the directory holds no run. A run.json that cannot be read is that of a run without inputs.
+/// None if the directory holds no run. A run.json that cannot be parsed gives a record without inputs.
 std::optional<RunRecord> read_run_record(const std::string& directory);
 
-/// Removes what describes the run that is there, if any, and its checkpoints; its model stays until a new one replaces
-/// it.
+/// Removes the description and the checkpoints of the run that is there, if any. Its model stays until a new one
+/// replaces it.
 void discard_run(const std::string& directory);
 
-/// Removes what killed processes left of files and directories of these names while they wrote them: NAME.tmp-*. Only
-/// where no other process writes there.
+/// Removes the temporary files and directories NAME.tmp-* of killed processes, for each of these names. No other
+/// process may be writing there.
 void remove_temporary_files(const std::string& directory, const std::vector<std::string>& names);
 
-/// What run.json tells about a run beside its options.
+/// The contents of run.json beside the options.
 struct RunDescription {
   const Inputs& inputs;
-  int64_t num_steps_done;  // before this start; 0: a new run
+  int64_t num_steps_done;  // by earlier starts; 0: a new run
   int64_t num_steps;
   int threads_per_rank;
   const MemoryPlan& plan;

@@ -1,5 +1,5 @@
-// The line that people watch: step, loss, speed, time left, memory. On a terminal it is one line that changes; in a
-// batch log it is one plain line per logged step. Rank 0 only.
+// The progress line: step, loss, speed, time left, memory. On a terminal it is one line that is rewritten; in a batch
+// log it is one line per logged step. Rank 0 only.
 #pragma once
 
 #include <cstdint>
@@ -22,9 +22,9 @@ struct ProgressState {
 class Progress {
  public:
   Progress();
-  /// Shows the state now on a terminal, and in a log only where `is_logged`.
+  /// Shows the state: on a terminal always, in a log only if is_logged.
   void show(const ProgressState& state, bool is_logged);
-  /// Ends the changing line, so that other lines can follow.
+  /// Ends the rewritten line, so that other lines can follow.
   void finish_line();
 
  private:

@@ -17,14 +17,12 @@ namespace plumb {
 
 namespace {
 
-enum class Way : int64_t { kAnew, kGoOn, kDone };
-
-/// Collective: what rank 0 decides.
-Way decide(const Communicator& comm, const std::function<Way()>& decision) {
-  int64_t way = 0;
-  comm.run_on_rank0([&] { way = static_cast<int64_t>(decision()); });
-  comm.max({&way, 1});
-  return static_cast<Way>(way);
+/// Collective: rank 0 decides for all.
+StartMode decide(const Communicator& comm, const std::function<StartMode()>& decision) {
+  int64_t mode = 0;
+  comm.run_on_rank0([&] { mode = static_cast<int64_t>(decision()); });
+  comm.max({&mode, 1});
+  return static_cast<StartMode>(mode);
 }
 
 bool is_exported(const TrainOptions& o) {
@@ -34,53 +32,51 @@ bool is_exported(const TrainOptions& o) {
   return has_adapter && (has_model || !o.exports_merged);
 }
 
-/// Whether the batch system has put the job of that run back into its queue, and this is its next start: what is there
-/// is not to be overwritten then.
-bool is_this_job(const RunRecord& run) {
+/// Whether the batch system has requeued the job of that run, and this is its next start. Then --overwrite_output_dir
+/// must not discard what the job itself has written.
+bool is_requeued_job(const RunRecord& run) {
   const ProcessIdentity me = this_process();
   return me.restart > 0 && !me.job.empty() && run.job == me.job;
 }
 
-/// Of what is there, when the same command is given once more.
-Way decide_start(const TrainOptions& o, const RunRecord& run, const Inputs& inputs) {
+/// Whether the run that is there resumes. Throws UsageError if its inputs differ and it is not to be replaced.
+StartMode decide_start(const TrainOptions& o, const RunRecord& run, const Inputs& inputs) {
   const std::string changes = run.inputs.empty() ? "" : describe_changes(run.inputs, inputs);
   const bool is_same = !run.inputs.empty() && changes.empty();
-  if (is_same) return run.has_ended && is_exported(o) ? Way::kDone : Way::kGoOn;
-  if (o.replaces_changed_run) return Way::kAnew;
+  if (is_same) return run.has_ended && is_exported(o) ? StartMode::kAlreadyDone : StartMode::kResume;
+  if (o.replaces_changed_run) return StartMode::kFromScratch;
   throw_error<UsageError>(
       "--output_dir {}: holds a run already (run.json){}{}; choose another directory, or --overwrite_output_dir true",
       o.output_dir, changes.empty() ? "" : ", with other options or data: ", changes);
 }
 
-/// Collective: the newest one that can be trusted; none where the run has saved none yet.
+/// Collective: the newest valid checkpoint; none if the run has not saved any.
 std::optional<Checkpoint> find_checkpoint(const Communicator& comm, const TrainOptions& o, const Inputs& inputs) {
   std::optional<Checkpoint> found =
       open_newest_checkpoint(comm, o.output_dir, inputs, std::numeric_limits<int64_t>::max());
   comm.run_on_rank0([&] {
     const std::string directory = checkpoint_directory(o.output_dir);
     if (!found && !list_checkpoints(directory).empty())
-      throw_error<DataError>(
-          "{}: expected a checkpoint to go on from, but none of them can be used; --overwrite_output_dir true starts "
-          "anew",
-          directory);
+      throw_error<DataError>("{}: no usable checkpoint to resume from; --overwrite_output_dir true starts from scratch",
+                             directory);
   });
   return found;
 }
 
 /// Rank 0 only.
 void log_resume(const RunStart& start) {
-  log_info("resume: goes on after step {}, from {}", start.num_steps_done(), start.checkpoint->path);
+  log_info("resuming after step {} from {}", start.num_steps_done(), start.checkpoint->path);
   const std::string changes = describe_allowed_changes(start.saved->inputs, start.inputs);
-  if (!changes.empty()) log_info("resume: with {}", changes);
+  if (!changes.empty()) log_info("resuming with {}", changes);
 }
 
-/// Collective. before: rank 0's.
+/// Collective: adapts gradient_accumulation_steps to the number of ranks. before: rank 0's.
 void keep_rows_of_steps(const Communicator& comm, const Inputs& before, TrainOptions& o) {
   int64_t accumulation = 0;
   comm.run_on_rank0([&] { accumulation = accumulation_for_resume(before, o, comm.size()); });
   comm.max({&accumulation, 1});
   if (comm.rank() == 0 && accumulation != o.gradient_accumulation_steps)
-    log_info("resume: gradient_accumulation_steps is {} on {} ranks, so that a step keeps its rows", accumulation,
+    log_info("resuming with gradient_accumulation_steps {} on {} ranks, so that a step keeps its rows", accumulation,
              comm.size());
   o.gradient_accumulation_steps = accumulation;
 }
@@ -90,37 +86,37 @@ void keep_rows_of_steps(const Communicator& comm, const Inputs& before, TrainOpt
 RunStart claim_run(const Communicator& comm, TrainOptions& o) {
   const bool names_checkpoint = o.resume.mode == ResumeFrom::Mode::kCheckpoint;
   std::optional<RunRecord> run;  // rank 0's
-  Way way = decide(comm, [&] {
+  StartMode mode = decide(comm, [&] {
     open_output_directory(o.output_dir);
     run = read_run_record(o.output_dir);
-    if (o.overwrite_output_dir && !(run && is_this_job(*run))) run.reset();
+    if (o.overwrite_output_dir && !(run && is_requeued_job(*run))) run.reset();
     if (run && o.resume.mode == ResumeFrom::Mode::kNever)
       throw_error<UsageError>(
           "--output_dir {}: holds a run already (run.json) and --resume never; choose another directory, or "
           "--overwrite_output_dir true",
           o.output_dir);
-    return run ? Way::kGoOn : Way::kAnew;
+    return run ? StartMode::kResume : StartMode::kFromScratch;
   });
   RunStart start;
-  if (way == Way::kGoOn || names_checkpoint) {
+  if (mode == StartMode::kResume || names_checkpoint) {
     if (names_checkpoint) start.checkpoint = open_checkpoint(comm, o.resume.checkpoint);
     Inputs before;
     comm.run_on_rank0([&] { before = names_checkpoint ? SavedRun(*start.checkpoint).inputs : run->inputs; });
     keep_rows_of_steps(comm, before, o);
     start.inputs = describe_inputs(comm, o);
-    if (way == Way::kGoOn) way = decide(comm, [&] { return decide_start(o, *run, start.inputs); });
-    if (way == Way::kGoOn || names_checkpoint)
+    if (mode == StartMode::kResume) mode = decide(comm, [&] { return decide_start(o, *run, start.inputs); });
+    if (mode == StartMode::kResume || names_checkpoint)
       comm.run_on_rank0([&] { check_ranks_share_steps(before, o, comm.size()); });
     if (names_checkpoint) {
       require_same_run(comm, *start.checkpoint, start.inputs);
-    } else if (way == Way::kGoOn) {
+    } else if (mode == StartMode::kResume) {
       start.checkpoint = find_checkpoint(comm, o, start.inputs);
     }
-    start.is_done = way == Way::kDone && !names_checkpoint;
+    start.is_done = mode == StartMode::kAlreadyDone && !names_checkpoint;
     if (start.checkpoint) start.saved.emplace(*start.checkpoint);
     if (comm.rank() == 0 && start.checkpoint) log_resume(start);
-    if (comm.rank() == 0 && !start.checkpoint && way == Way::kGoOn)
-      log_info("resume: {} stopped before its first checkpoint: starts anew", o.output_dir);
+    if (comm.rank() == 0 && !start.checkpoint && mode == StartMode::kResume)
+      log_info("{} has no checkpoint yet: starting from scratch", o.output_dir);
   }
   comm.run_on_rank0([&] {
     if (!start.checkpoint && !start.is_done) discard_run(o.output_dir);

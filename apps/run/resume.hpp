@@ -1,5 +1,5 @@
-// How a run begins in its output directory: anew, or after the step of its newest checkpoint that can be trusted, or
-// not at all because it was carried through already. The same command does all three.
+// How a run starts in its output directory: from scratch, from its newest valid checkpoint, or not at all because it is
+// already complete. The same command does all three.
 #pragma once
 
 #include <optional>
@@ -11,19 +11,21 @@
 
 namespace plumb {
 
+enum class StartMode { kFromScratch, kResume, kAlreadyDone };
+
 struct RunStart {
-  bool is_done = false;
-  Inputs inputs;                         // what the run is made from; empty: not looked at yet, as it begins anew
-  std::optional<Checkpoint> checkpoint;  // to go on from
-  std::optional<SavedRun> saved;         // what that holds of the run
+  bool is_done = false;                  // nothing is left to do
+  Inputs inputs;                         // empty: not described yet, because the run starts from scratch
+  std::optional<Checkpoint> checkpoint;  // to resume from
+  std::optional<SavedRun> saved;         // the state of the run in that checkpoint
 
   int64_t num_steps_done() const { return checkpoint ? checkpoint->manifest.step : 0; }
 };
 
-/// Collective: makes output_dir this run's. On another number of ranks gradient_accumulation_steps becomes what keeps
-/// the rows of a step. A run that is there goes on if its inputs are those of `options`, starts anew where that is
-/// asked for, or is left alone: then all throw AgreedError (usage) that names what differs. Throws AgreedError (data)
-/// if there are checkpoints and none can be trusted.
+/// Collective: decides how the run in output_dir starts, and removes the one that is there if it starts from scratch.
+/// On another number of ranks than before, gradient_accumulation_steps changes so that each step keeps its rows. Throws
+/// AgreedError (usage) that names the differences if a run with other inputs is there and is not to be replaced, and
+/// AgreedError (data) if there are checkpoints but none is valid.
 RunStart claim_run(const Communicator& comm, TrainOptions& options);
 
 }  // namespace plumb

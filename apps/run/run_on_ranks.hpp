@@ -1,4 +1,4 @@
-// How a command runs on all ranks of its job.
+// Runs a command on all ranks of its job.
 #pragma once
 
 #include <functional>
@@ -7,11 +7,11 @@
 
 namespace plumb {
 
-/// Starts MPI and runs body on all ranks of the job. An error that all ranks agreed on ends each with its exit code;
-/// one that a rank has alone is logged with its rank and ends the job at once.
+/// Starts MPI, runs body on all ranks of the job and returns the exit code. An error that all ranks agreed on is logged
+/// once; an error of one rank is logged with its rank and aborts the job.
 int run_on_ranks(const std::function<int(const Communicator&)>& body);
 
-/// The rank as the launcher tells it in the environment, before MPI starts; 0 without one.
+/// The rank that the launcher set in the environment, known before MPI starts; 0 without a launcher.
 int rank_in_environment();
 
 }  // namespace plumb

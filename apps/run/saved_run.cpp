@@ -44,7 +44,7 @@ std::optional<Checkpoint> open_newest_checkpoint(const Communicator& comm, const
       require_same_run(comm, checkpoint, inputs);
       return checkpoint;
     } catch (const AgreedError& error) {
-      if (comm.rank() == 0) log_warning("{} is passed over: {}", path, error.what());
+      if (comm.rank() == 0) log_warning("skipping checkpoint {}: {}", path, error.what());
     }
   }
   return std::nullopt;

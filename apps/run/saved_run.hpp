@@ -1,4 +1,4 @@
-// A run read back from its checkpoints.
+// The state of a run, read from its checkpoints.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,8 @@
 
 namespace plumb {
 
-/// What a checkpoint holds of a run beside the model. Throws DataError where it is no checkpoint of a training run.
+/// The state of a run in a checkpoint, beside the model. Throws DataError if it is not the checkpoint of a training
+/// run.
 struct SavedRun {
   explicit SavedRun(const Checkpoint& checkpoint);
 
@@ -24,14 +25,14 @@ struct SavedRun {
   nlohmann::ordered_json log;  // StepLog::state()
 };
 
-/// Collective: the newest of output_dir's checkpoints, not after `last_step`, that can be trusted and was made from
-/// these inputs; those before it are passed over with a warning.
+/// Collective: the newest valid checkpoint in output_dir of a step up to last_step and of a run with these inputs.
+/// Newer ones that are not valid are skipped with a warning.
 std::optional<Checkpoint> open_newest_checkpoint(const Communicator& comm, const std::string& output_dir,
                                                  const Inputs& inputs, int64_t last_step);
-/// Collective: throws AgreedError (usage) where the checkpoint was made from other inputs.
+/// Collective: throws AgreedError (usage) if the checkpoint is of a run with other inputs.
 void require_same_run(const Communicator& comm, const Checkpoint& checkpoint, const Inputs& inputs);
 
-/// Collective: the model as it was, on any number of ranks.
+/// Collective: restores the model, on any number of ranks.
 void restore_model(const Communicator& comm, const Checkpoint& checkpoint, TrainableModel& model);
 
 }  // namespace plumb

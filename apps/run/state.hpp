@@ -1,5 +1,5 @@
-// What a run carries from step to step beside model and log; with it a run that goes on from a checkpoint decides as
-// one that was never stopped. The numbers are those that all ranks have alike.
+// The state of a run beside model and log. With it, a run that resumes from a checkpoint decides like one that was
+// never stopped. All ranks have the same values.
 #pragma once
 
 #include <cstdint>
@@ -11,34 +11,34 @@
 
 namespace plumb {
 
-/// What a step leaves behind beside the model.
+/// The state of the trainer after a step, beside the model.
 struct TrainerState {
   int64_t num_steps_done = 0;
-  int64_t num_consecutive_skips = 0;  // the last so many changed nothing
+  int64_t num_consecutive_skips = 0;  // the last steps in a row that changed nothing
   StepHistory history;
 };
 
 /// A model that was evaluated.
 struct EvaluatedStep {
   int64_t step = 0;
-  double metric = 0;  // of best_metric()
+  double metric = 0;  // value of best_metric()
 };
 
 struct RunState {
   TrainerState trainer;
   int64_t total_tokens = 0;
-  int64_t rollback_step = 0;          // of the checkpoint that a rollback goes back to; 0: there is none yet
-  int64_t rollback_num_steps = 0;     // that its history had
-  int64_t num_rollbacks = 0;          // to that one
-  std::optional<EvaluatedStep> best;  // of those with a checkpoint
+  int64_t rollback_step = 0;          // of the checkpoint that a rollback would restore; 0: none yet
+  int64_t rollback_num_steps = 0;     // in the history of that checkpoint
+  int64_t num_rollbacks = 0;          // to that checkpoint
+  std::optional<EvaluatedStep> best;  // among the steps with a checkpoint
 };
 
-/// Whether the first of two models is the better one; none: any model is better. NaN never is.
+/// Whether `model` is better than `than`; any model is better than none, and NaN is never better.
 bool is_better(const TrainOptions& options, const EvaluatedStep& model, const std::optional<EvaluatedStep>& than);
 
-/// Without trainer.num_steps_done, which the checkpoint knows.
+/// Without trainer.num_steps_done, which the checkpoint stores.
 nlohmann::ordered_json to_json(const RunState& state);
-/// Takes anything: what is not there, or no number, is as at the start of a run.
+/// Accepts any JSON: a missing value, or one that is not a number, is as at the start of a run.
 RunState run_state_from_json(const nlohmann::ordered_json& json, int64_t num_steps_done);
 
 }  // namespace plumb

@@ -15,10 +15,10 @@ namespace plumb {
 
 namespace {
 
-constexpr double kMarginSeconds = 1;         // to end the program in, after the last save
-constexpr double kBatchMarginSeconds = 30;   // a batch system is stricter, and its clock another
-constexpr double kSlowness = 1.5;            // how much slower than the slowest so far the next may be
-constexpr double kForgettingPerStep = 0.98;  // one slow step, the first say, does not count for ever
+constexpr double kMarginSeconds = 1;         // for the program to end, after the last save
+constexpr double kBatchMarginSeconds = 30;   // a batch system is stricter and has its own clock
+constexpr double kSlowness = 1.5;            // the next may be this much slower than the slowest so far
+constexpr double kForgettingPerStep = 0.98;  // so that one slow step, such as the first, does not count forever
 
 void note_signal(int signal) {
   int none = 0;

@@ -1,5 +1,5 @@
-// When a run is to stop before its last step: on SIGUSR1 or SIGTERM, or when its time is nearly over. A rank asks only
-// itself; the ranks agree in the sums of a step (apps/trainer.hpp).
+// Requests to stop before the last step: SIGUSR1, SIGTERM, or a time limit that is near. All of it is local to a rank;
+// the ranks agree in the sums of a step (apps/train/trainer.hpp).
 #pragma once
 
 #include <optional>
@@ -8,28 +8,28 @@
 
 namespace plumb {
 
-/// From now on SIGUSR1 and SIGTERM do not end this process but ask its run to stop. Further ones change nothing.
+/// From now on SIGUSR1 and SIGTERM ask the run to stop instead of ending the process. Repeated signals change nothing.
 void stop_on_signals();
 
-/// "SIGUSR1" or "SIGTERM" once one has come, the first that did; else "".
+/// The first signal that was received, "SIGUSR1" or "SIGTERM"; "" if there was none.
 std::string_view stop_signal();
 
-/// The time that a job has, and what it still needs of it. Clocks are looked at once; what counts then is a steady one.
+/// The time limit of a job. The wall clock is read once; from then on a steady clock counts.
 class TimeLimit {
  public:
-  /// max_seconds: of the whole program, from its start; 0: as long as it takes. A batch system may set another end
+  /// max_seconds: for the whole program, from its start; 0: no limit. A batch system may set an earlier end
   /// (SLURM_JOB_END_TIME, seconds since 1970).
   explicit TimeLimit(double max_seconds);
 
-  /// Whether one more step and a checkpoint may not fit any more, as the slowest of those before took.
+  /// Whether one more step and a checkpoint, as slow as the slowest so far, might not fit any more.
   bool is_near() const;
 
   void add_step(double seconds);
   void add_save(double seconds);
 
  private:
-  std::optional<double> end_seconds_;  // of the steady clock
-  double slowest_step_seconds_ = 0;    // of late
+  std::optional<double> end_seconds_;  // by the steady clock
+  double slowest_step_seconds_ = 0;    // recently
   double slowest_save_seconds_ = 0;
 };
 

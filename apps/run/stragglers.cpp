@@ -8,8 +8,8 @@ namespace plumb {
 
 namespace {
 
-constexpr double kSlowBelow = 0.75;  // of the fastest rank's speed
-constexpr int kStepsOnEnd = 20;
+constexpr double kSlowBelow = 0.75;  // fraction of the fastest rank's speed
+constexpr int kStepsInARow = 20;
 
 }  // namespace
 
@@ -28,12 +28,12 @@ std::string Stragglers::add_step(const std::vector<int64_t>& picoseconds_per_tok
       continue;
     }
     streak.slowness += slowness;
-    if (++streak.num_steps == kStepsOnEnd)
+    if (++streak.num_steps == kStepsInARow)
       text += fmt::format("{}rank {} ({:.1f} times as slow as the fastest)", text.empty() ? "" : ", ", rank,
-                          streak.slowness / kStepsOnEnd);
+                          streak.slowness / kStepsInARow);
   }
   if (text.empty()) return "";
-  return fmt::format("slow for {} steps on end: {}; the others wait for it in every step", kStepsOnEnd, text);
+  return fmt::format("slow for {} steps in a row: {}; the other ranks wait in every step", kStepsInARow, text);
 }
 
 }  // namespace plumb

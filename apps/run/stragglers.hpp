@@ -1,5 +1,5 @@
-// Which ranks are slower than they should be: a node that throttles, a neighbor on it, a dying disk. What counts is
-// the time that a rank computes for each of its tokens, without waiting for others.
+// Ranks that are slower than the others: because a node throttles, is shared, or has a failing disk. The measure is the
+// time that a rank computes per token, without waiting for others.
 // Source: the straggler scores of NVIDIA's resiliency extension.
 #pragma once
 
@@ -11,14 +11,14 @@ namespace plumb {
 
 class Stragglers {
  public:
-  /// Takes the figures of a step, by rank; 0 where a rank had no rows. Returns a line for people on ranks that have
-  /// been slower than 3/4 of the fastest for 20 steps on end; "" if there is nothing new.
+  /// Takes the times of a step, by rank; 0: the rank had no rows. Returns a human-readable line that names the ranks
+  /// that have now had less than 3/4 of the fastest rank's speed for 20 steps in a row; "" if there are none.
   std::string add_step(const std::vector<int64_t>& picoseconds_per_token);
 
  private:
   struct Streak {
     int num_steps = 0;
-    double slowness = 0;  // sum of this rank's time over the fastest one's
+    double slowness = 0;  // sum over the streak: this rank's time / the fastest rank's
   };
   std::vector<Streak> streaks_;  // by rank
 };

@@ -31,8 +31,8 @@ void log_skipped_step(const Communicator& comm, const std::vector<MicroBatch>& b
 void inject_batch_fault(std::vector<MicroBatch>& batches, int64_t step, int rank) {
   const bool is_nan = is_fault_due("batch", step, rank, "nan");
   if (!is_nan && !is_fault_due("batch", step, rank, "spike")) return;
-  const double wrong =
-      is_nan ? std::numeric_limits<double>::quiet_NaN() : 1e4;  // as if the chosen text were much likelier
+  const double wrong = is_nan ? std::numeric_limits<double>::quiet_NaN()
+                              : 1e4;  // as if the reference model found the chosen text much likelier
   for (MicroBatch& batch : batches)
     for (size_t chosen = 0; chosen < batch.reference_logps.size(); chosen += 2)
       batch.reference_logps[chosen].shared += wrong;

@@ -38,7 +38,7 @@ void Checkpoints::save(int64_t step, const std::optional<EvaluatedStep>& evaluat
   saved_ = state_;
   const int64_t num_steps = state_.trainer.history.num_steps;
   if (is_due(step) && state_.trainer.num_consecutive_skips == 0 && num_steps > state_.rollback_num_steps) {
-    saved_.rollback_step = step;  // not where a run was stopped: one that was not would go back to another model
+    saved_.rollback_step = step;  // not for a save at a stop, which an uninterrupted run would not have
     saved_.rollback_num_steps = num_steps;
     saved_.num_rollbacks = 0;
   }
@@ -87,8 +87,7 @@ int64_t Checkpoints::finish() {
   const double seconds = seconds_since(start_);
   control_.add_save(save->step(), seconds);
   if (comm_.rank() == 0) {
-    const std::string stall =
-        options_.async_save ? fmt::format(", of which training waited {:.3f} s", stall_seconds_) : "";
+    const std::string stall = options_.async_save ? fmt::format("; training waited {:.3f} s", stall_seconds_) : "";
     log_info("checkpoint: {}/{} in {:.1f} s{}", directory_, checkpoint_name(save->step()), seconds, stall);
     prune(save->step());
   }
@@ -99,7 +98,7 @@ void Checkpoints::count_failure(int64_t step, const AgreedError& error) {
   if (error.code() != kExitInputOutput) throw error;
   ++num_failed_;
   if (comm_.rank() == 0)
-    log_warning("the checkpoint after step {} failed ({} so far) and training goes on: {}", step, num_failed_,
+    log_warning("saving the checkpoint of step {} failed (failure {}); training continues: {}", step, num_failed_,
                 error.what());
 }
 
@@ -111,7 +110,7 @@ void Checkpoints::prune(int64_t step) const {
     fault_point("checkpoint-pruning", step, 0);
     prune_checkpoints(directory_, step, options_.save_total_limit, kept_steps);
   } catch (const InputOutputError& error) {
-    log_warning("old checkpoints stay: {}", error.what());
+    log_warning("old checkpoints could not be removed: {}", error.what());
   }
 }
 

@@ -1,5 +1,5 @@
-// When a run saves what it needs to go on, and what happens where that fails: it is said and counted, and training goes
-// on with the checkpoints that are there.
+// Checkpoints of a run: when they are saved, and what happens if that fails. A failed save is logged and counted, and
+// training continues with the checkpoints that exist.
 #pragma once
 
 #include <chrono>
@@ -24,22 +24,23 @@ namespace plumb {
 
 class Checkpoints {
  public:
-  /// state: what is saved, and told which checkpoint a rollback would take. All references must outlive this object.
+  /// state: saved with each checkpoint; its rollback and best steps are updated here. All references must outlive this
+  /// object.
   Checkpoints(const TrainOptions& options, const Inputs& inputs, const Communicator& comm, TrainableModel& model,
               RunControl& control, RunState& state);
 
   /// Whether --save_steps asks for a checkpoint after this step.
   bool is_due(int64_t step) const;
 
-  /// Collective: saves the run as it is after this step, then removes old checkpoints. With --async_save this returns
-  /// when a copy is made and a thread writes it; one that is still being written is waited for. log: rank 0's. A disk
-  /// that refuses is said and counted; any other fault is thrown. evaluated: the last model that was.
+  /// Collective: saves the run after this step, then removes old checkpoints. With --async_save this returns when a
+  /// copy was made, which a thread writes; an earlier save that is still being written is completed first. evaluated:
+  /// the last evaluation. log: rank 0's. An input or output error is logged and counted; any other error is thrown.
   void save(int64_t step, const std::optional<EvaluatedStep>& evaluated, const StepLog* log);
 
-  /// Collective, after every step: gives a checkpoint that all ranks have written its name.
+  /// Collective, after every step: publishes the checkpoint under way if all ranks have written it.
   void poll();
 
-  /// Collective: waits for a checkpoint that is being written, if any. Returns the step of the last one saved, or 0.
+  /// Collective: completes the save under way, if any. Returns the step of the last checkpoint saved, or 0.
   int64_t finish();
 
  private:
@@ -52,14 +53,14 @@ class Checkpoints {
   TrainableModel& model_;
   RunControl& control_;
   RunState& state_;
-  RunState saved_;  // as the save under way has it
+  RunState saved_;  // in the save under way
   std::string directory_;
   int64_t num_failed_ = 0;
   int64_t last_saved_step_ = 0;
-  std::vector<std::byte> buffer_;  // what a thread writes
-  double stall_seconds_ = 0;       // that the save under way cost its step
+  std::vector<std::byte> buffer_;  // the copy that a thread writes
+  double stall_seconds_ = 0;       // how long the save under way delayed its step
   std::chrono::steady_clock::time_point start_;
-  std::unique_ptr<CheckpointSave> under_way_;  // after buffer_, which its thread reads
+  std::unique_ptr<CheckpointSave> under_way_;  // declared after buffer_, which its thread reads
 };
 
 }  // namespace plumb

@@ -56,7 +56,7 @@ RunLength run_length(const TrainOptions& o, int64_t num_rows, int num_ranks) {
   return {steps_per_epoch, num_steps};
 }
 
-/// What a stage trains, in memory: the whole model, or an adapter on a frozen one. One of the two is there.
+/// The trained model in memory: the whole model, or an adapter on a frozen one. Exactly one of the two is set.
 struct LoadedModel {
   std::unique_ptr<ShardedModel> whole;
   std::unique_ptr<AdaptedModel> adapted;
@@ -96,7 +96,7 @@ class StageRun {
   StageNotes notes_;
   RunStart start_;
   std::optional<RunControl> control_;
-  std::optional<HfModel> source_;  // what training starts from
+  std::optional<HfModel> source_;  // the model that training starts from
   std::optional<AdapterStart> adapter_;
   ModelConfig config_;
   StageRows train_rows_;
@@ -128,7 +128,7 @@ void StageRun::run() {
   report();
 }
 
-/// Reads what the model is, without its weights.
+/// Reads the configuration of the model, not its weights.
 void StageRun::open_model() {
   const std::string ignored = options_without_adapter(options_.lora);
   if (comm_.rank() == 0 && !ignored.empty())
@@ -206,7 +206,7 @@ void StageRun::check_model(const LoadedModel& model, Objective& objective) const
   if (model.adapted) model.adapted->set_dropout(adapter_->adapter.dropout);
 }
 
-/// All steps that are left, from the checkpoint on where there is one.
+/// All remaining steps: those after the checkpoint, if there is one.
 void StageRun::take_steps(const LoadedModel& model, Objective& objective) {
   fault_point("load", start_.num_steps_done(), comm_.rank());
   if (start_.checkpoint) restore_model(comm_, *start_.checkpoint, model.trained());

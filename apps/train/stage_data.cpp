@@ -18,11 +18,11 @@ namespace plumb {
 
 namespace {
 
-/// Of a micro-batch of reference log-probabilities. Which pairs are computed together depends on the data alone, so the
-/// stored values do not depend on ranks or options.
+/// Size of a micro-batch for reference log-probabilities. Micro-batches depend on the data alone, so that the stored
+/// values do not depend on ranks or options.
 constexpr int64_t kReferenceTokens = 4096;
 
-/// First examples of the micro-batches, then the number of examples.
+/// The first example of each micro-batch, then the number of examples.
 std::vector<int64_t> reference_micro_batches(const Dataset& dataset) {
   constexpr int64_t kExamplesAtOnce = 1 << 16;
   std::vector<int64_t> begins = {0};
@@ -43,7 +43,7 @@ std::vector<int64_t> reference_micro_batches(const Dataset& dataset) {
   return begins;
 }
 
-/// Collective: every rank has the values of the examples that it computed.
+/// Collective: returns on each rank the values of the examples that it computed.
 std::vector<ExampleLogps> compute_reference_logps(const Communicator& comm, const ModelSource& reference,
                                                   const Dataset& dataset) {
   std::optional<HfModel> source;
@@ -139,10 +139,10 @@ void add_reference_logps(const Communicator& comm, const ModelSource& reference,
   if (!has_reference_logps(comm, *rows.dataset, model)) {
     const auto start = std::chrono::steady_clock::now();
     write_reference_logps(comm, *rows.dataset, model, compute_reference_logps(comm, reference, *rows.dataset));
-    release_freed_memory();  // the reference model's memory, which the model to train would come on top of
+    release_freed_memory();  // of the reference model, before the model to train is loaded
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (comm.rank() == 0)
-      log_info("reference: log-probabilities of {} pairs in {:.1f} s, kept beside the pairs",
+      log_info("reference: log-probabilities of {} pairs in {:.1f} s, stored beside the pairs",
                rows.dataset->num_examples(), seconds);
   }
   comm.run_agreed([&] { rows.reference_logps = std::make_unique<ReferenceLogps>(*rows.dataset, model); });

@@ -1,5 +1,4 @@
-// The rows of a stage: tokenized, packed where that is asked for, and for DPO with what the reference model makes of
-// them.
+// The rows of a stage: tokenized, with --packing packed, and for DPO with the log-probabilities of the reference model.
 #pragma once
 
 #include <memory>
@@ -16,30 +15,30 @@
 
 namespace plumb {
 
-/// One set of rows.
+/// A data set for training or evaluation.
 struct StageRows {
   std::unique_ptr<Dataset> dataset;
   std::unique_ptr<ReferenceLogps> reference_logps;  // dpo
 
-  /// Rows laid end to end; without rows, the empty micro-batch.
+  /// The rows concatenated; without rows, the empty micro-batch.
   MicroBatch micro_batch(const std::vector<int64_t>& row_numbers) const;
-  /// The stream of a rank, of steps [first_step, end_step). The rows must outlive it.
+  /// The micro-batches of this rank for steps [first_step, end_step). The rows must outlive the stream.
   std::unique_ptr<BatchStream> stream(const SamplerOptions& sampler, const Communicator& comm, int64_t first_step = 0,
                                       int64_t end_step = BatchStream::kEndless) const;
 };
 
-/// How the rows of training are shared among steps.
+/// How the training rows are distributed over steps and micro-batches.
 SamplerOptions sampler_options(const TrainOptions& options);
 
 /// Collective: the rows of data.data, tokenized now or by an earlier run into options.output_dir/data.
 StageRows open_rows(const Communicator& comm, const TrainOptions& options, const DataOptions& data,
                     const ModelConfig& config);
 
-/// Collective, of pairs: computes the log-probabilities that a reference model gives them, in float32 and shared among
-/// all ranks, unless they are stored beside the rows already; no second model is in memory when this returns.
+/// Collective, for pairs: loads the log-probabilities of the reference model. If they are not stored beside the rows
+/// yet, all ranks compute them in float32. The reference model is no longer in memory when this returns.
 void add_reference_logps(const Communicator& comm, const ModelSource& reference, StageRows& rows);
 
-/// Collective: metrics over all rows, in file order.
+/// Collective: the metrics over all rows, in file order.
 EvaluationStats evaluate_rows(TrainableModel& model, const Communicator& comm, Objective& objective,
                               const StageRows& rows, int64_t rows_per_micro_batch);
 

@@ -19,7 +19,7 @@ namespace plumb {
 
 namespace {
 
-constexpr int64_t kRowsLookedAt = 64;
+constexpr int64_t kCandidateRows = 64;
 constexpr int64_t kRowsChecked = 4;
 constexpr double kLeastShareOfEos = 0.5;
 
@@ -29,11 +29,11 @@ struct Check {
   std::string detail;
 };
 
-/// The shortest of the first rows, so that the proofs take little time; together no longer than a micro-batch of the
-/// run may be, but two at the least.
+/// The shortest of the first rows, so that the checks take little time. Together they are no longer than a micro-batch
+/// of the run may be, but there are at least two.
 std::vector<int64_t> short_rows(const Dataset& dataset, int64_t micro_batch_tokens) {
   std::vector<std::pair<int64_t, int64_t>> rows;  // tokens, row
-  for (int64_t row = 0; row < std::min(dataset.num_rows(), kRowsLookedAt); ++row)
+  for (int64_t row = 0; row < std::min(dataset.num_rows(), kCandidateRows); ++row)
     rows.emplace_back(dataset.row(row).num_tokens(), row);
   std::sort(rows.begin(), rows.end());
   std::vector<int64_t> chosen;
@@ -58,7 +58,7 @@ class StartupChecks {
       for (const int64_t row : row_numbers_) singles_.push_back(rows.micro_batch({row}));
       together_ = rows.micro_batch(row_numbers_);
     });
-    // a bfloat16 product rounds differently for other numbers of rows
+    // a bfloat16 matmul rounds differently with another number of rows
     tolerance_ = options.model.dtype == Precision::kFloat32 ? 1e-3 : 5e-2;
   }
 
@@ -131,7 +131,7 @@ class StartupChecks {
   }
 
   Check padding_does_not_show() {
-    // the first text by itself, and with padding behind it
+    // the first text alone, and with padding after it
     MicroBatch plain = singles_.front();
     const auto end = static_cast<std::ptrdiff_t>(plain.document_begin[1]);
     plain.token_ids.resize(end);
@@ -180,12 +180,12 @@ void run_startup_checks(const Communicator& comm, const TrainOptions& options, T
     write_file_atomically(options.output_dir + "/checks.json",
                           nlohmann::ordered_json{{"checks", lines}}.dump(2) + "\n");
   });
-  release_freed_memory();  // of micro-batches that the run does not have
-  // the last one is of the data, about which prepare has warned already
+  release_freed_memory();  // of micro-batches that only the checks have
+  // the last check is about the data, for which prepare has logged a warning already
   for (size_t i = 0; i + 1 < checks.size(); ++i)
     if (!checks[i].is_passed)
-      throw_error<NumericError>("start-up check failed: {}: {}; --startup_checks false trains all the same",
-                                checks[i].name, checks[i].detail);
+      throw_error<NumericError>("start-up check failed: {}: {}; --startup_checks false trains anyway", checks[i].name,
+                                checks[i].detail);
 }
 
 }  // namespace plumb

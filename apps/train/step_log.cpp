@@ -14,7 +14,7 @@ StepLog::StepLog(const std::string& directory, int64_t last_step, const nlohmann
       num_tokens_(state.at("num_tokens").get<int64_t>()),
       seconds_(state.at("seconds").get<double>()) {
   for (const auto& [name, sum] : state.at("sums").items())
-    sums_.push_back({name, sum.is_number() ? sum.get<double>() : std::nan("")});  // JSON has null for what is no number
+    sums_.push_back({name, sum.is_number() ? sum.get<double>() : std::nan("")});  // JSON has null instead of NaN
 }
 
 nlohmann::ordered_json StepLog::state() const {

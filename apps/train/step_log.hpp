@@ -1,5 +1,4 @@
-// What a run says of its steps, for machines: metrics.jsonl, and TensorBoard event files beside it. Keys are TRL's.
-// Rank 0 only.
+// The machine-readable log of the steps: metrics.jsonl, with TRL's keys, and TensorBoard event files. Rank 0 only.
 #pragma once
 
 #include <string>
@@ -13,27 +12,27 @@ class StepLog {
  public:
   /// Appends to the files of `directory`. Throws InputOutputError.
   explicit StepLog(const std::string& directory);
-  /// Goes on after `last_step` with what state() was then; what the files have of later steps is removed.
+  /// Resumes after last_step; state: state() at that step. Lines of later steps are removed from the files.
   StepLog(const std::string& directory, int64_t last_step, const nlohmann::ordered_json& state);
 
-  /// Of the steps since the last line.
+  /// The sums over the steps since the last line.
   nlohmann::ordered_json state() const;
-  /// Returns after all lines are on the device.
+  /// Returns after all lines are fsynced.
   void sync() const { metrics_.sync(); }
 
-  /// Counts toward the next line.
+  /// Adds a step to the next line.
   void add(const StepStats& stats, double seconds);
 
-  /// One line: the means over the steps since the last one, as TRL logs them; norm, learning rate and the number of
-  /// tokens of the last step.
+  /// Writes one line, as TRL does: means over the steps since the last line; norm, learning rate and number of tokens
+  /// of the last step.
   void write(const StepStats& last, int64_t step, double epoch, int64_t total_tokens, int64_t memory_bytes);
 
-  /// A step that changed nothing: the rows that it had, and why.
+  /// Writes a line for a skipped step: its rows, and why it was skipped.
   void write_skipped(int64_t step, double epoch, const std::vector<int64_t>& rows, const std::string& reason);
-  /// After this step the run went back to the model of an earlier one.
+  /// Writes a line for a rollback after this step to the model of an earlier one.
   void write_rollback(int64_t step, double epoch, int64_t to_step);
 
-  /// The metrics of an evaluation, each as eval_NAME; sft's loss also as perplexity.
+  /// Writes the metrics of an evaluation, each as eval_NAME; for sft also the perplexity.
   void write(const EvaluationStats& stats, int64_t step, double epoch);
 
  private:
@@ -43,7 +42,7 @@ class StepLog {
   std::vector<Metric> sums_;
 };
 
-/// "loss 0.6931  accuracy 0.8125": all of them, for people.
+/// "loss 0.6931  accuracy 0.8125"
 std::string render_metrics(const std::vector<Metric>& metrics);
 
 }  // namespace plumb

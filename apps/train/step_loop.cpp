@@ -38,12 +38,18 @@ TrainerOptions trainer_options(const TrainOptions& o, int64_t num_steps, const R
           }};
 }
 
-/// Where a fault asks for it, POINT:STEP:RANK:flip, memory loses a bit of a parameter.
+/// Flips a bit of a parameter if PLUMB_FAULT contains POINT:STEP:RANK:flip.
 void inject_memory_fault(const StepLoopInput& in, std::string_view point, int64_t step) {
   if (!is_fault_due(point, step, in.comm.rank(), "flip")) return;
   const std::span<float> parameters = in.model.trained_shards().front().parameters;
   float& parameter = parameters[parameters.size() / 3];
   parameter = std::bit_cast<float>(std::bit_cast<uint32_t>(parameter) ^ (1U << 20));
+}
+
+/// For tests: corrupts the data of a step, or memory before it, if PLUMB_FAULT asks for it.
+void inject_faults(const StepLoopInput& in, int64_t step, std::vector<MicroBatch>& batches) {
+  inject_batch_fault(batches, step, in.comm.rank());
+  inject_memory_fault(in, "memory", step);
 }
 
 }  // namespace
@@ -68,35 +74,35 @@ void StepLoop::run() {
   while (!is_last()) take_step();
   checkpoints_.finish();
   progress_.finish_line();
-  trainer_.verify_memory();  // which is exported
+  trainer_.verify_memory();  // before the model is exported
   if (in_.options.load_best_model_at_end) load_best();
 }
 
 void StepLoop::take_step() {
-  const TrainOptions& o = in_.options;
   const double step_start = seconds_now();
   fault_point("data", step() + 1, in_.comm.rank());
   std::vector<MicroBatch> batches = stream_->next();
-  inject_batch_fault(batches, step() + 1, in_.comm.rank());
-  inject_memory_fault(in_, "memory", step() + 1);
+  inject_faults(in_, step() + 1, batches);
   const StepStats stats = trainer_.step(batches);
   state_.total_tokens += stats.num_tokens;
   log_step(batches, stats, seconds_now() - step_start);
   if (stats.is_skipped()) refuse_or_roll_back(stats);
 
-  const int64_t eval_every = o.eval_steps > 0 ? o.eval_steps : in_.length.steps_per_epoch;
-  if (in_.eval_rows && (step() % eval_every == 0 || is_last())) evaluate();
+  if (is_evaluation_due()) evaluate();
   checkpoints_.poll();
   const bool is_to_stop = stats.reports.is_stop_wanted && !is_last();
-  if (checkpoints_.is_due(step()) || is_to_stop) {
-    progress_.finish_line();
-    state_.trainer = trainer_.state();
-    inject_memory_fault(in_, "memory-before-save", step());
-    trainer_.verify_memory();
-    checkpoints_.save(step(), evaluated_, in_.log);
-  }
+  if (checkpoints_.is_due(step()) || is_to_stop) save();
   fault_point("step", step(), in_.comm.rank());
   if (is_to_stop) in_.control.stop(step(), checkpoints_.finish() == step());
+}
+
+/// Collective: saves the run after this step.
+void StepLoop::save() {
+  progress_.finish_line();
+  state_.trainer = trainer_.state();
+  inject_memory_fault(in_, "memory-before-save", step());
+  trainer_.verify_memory();
+  checkpoints_.save(step(), evaluated_, in_.log);
 }
 
 void StepLoop::log_step(const std::vector<MicroBatch>& batches, const StepStats& stats, double step_seconds) {
@@ -126,7 +132,12 @@ void StepLoop::log_step(const std::vector<MicroBatch>& batches, const StepStats&
   progress_.show(progress, is_logged);
 }
 
-/// Loss and the stage's metrics on the evaluation rows, in metrics.jsonl and on the screen. Collective.
+bool StepLoop::is_evaluation_due() const {
+  const int64_t every = in_.options.eval_steps > 0 ? in_.options.eval_steps : in_.length.steps_per_epoch;
+  return in_.eval_rows && (step() % every == 0 || is_last());
+}
+
+/// Collective: logs the stage's metrics on the evaluation rows and writes them to metrics.jsonl.
 void StepLoop::evaluate() {
   const EvaluationStats stats =
       evaluate_rows(in_.model, in_.comm, in_.objective, *in_.eval_rows, in_.options.per_device_eval_batch_size);
@@ -138,40 +149,40 @@ void StepLoop::evaluate() {
   in_.log->write(stats, step(), epoch());
 }
 
-/// Collective: after a step that was skipped.
+/// Collective, after a skipped step: continues, rolls back, or throws NumericError.
 void StepLoop::refuse_or_roll_back(const StepStats& stats) {
   const OnBadSteps way = in_.options.on_bad_steps;
-  const int64_t num_on_end = trainer_.state().num_consecutive_skips;
-  if (num_on_end <= (way == OnBadSteps::kStop ? 0 : kMaxConsecutiveSkips)) return;
+  const int64_t num_in_a_row = trainer_.state().num_consecutive_skips;
+  if (num_in_a_row <= (way == OnBadSteps::kStop ? 0 : kMaxConsecutiveSkips)) return;
   const std::string what =
-      fmt::format("step {}: {}, so nothing was updated{}", step(), stats.skip_reason,
-                  way == OnBadSteps::kStop ? "" : fmt::format(", as for {} steps on end", num_on_end));
+      fmt::format("step {}: {}, so it was skipped{}", step(), stats.skip_reason,
+                  way == OnBadSteps::kStop ? "" : fmt::format(", the last of {} in a row", num_in_a_row));
   if (way != OnBadSteps::kRollback)
-    throw_error<NumericError>("{}; try a lower --learning_rate, or look at the rows with plumb inspect", what);
-  checkpoints_.finish();  // it may be the one to go back to
+    throw_error<NumericError>("{}; try a lower --learning_rate, or inspect the rows with plumb inspect", what);
+  checkpoints_.finish();  // it may be the one to roll back to
   if (state_.rollback_step == 0)
-    throw_error<NumericError>("{}, and there is no checkpoint before them to go back to", what);
+    throw_error<NumericError>("{}, and there is no earlier checkpoint to roll back to", what);
   if (state_.num_rollbacks == kMaxRollbacks)
-    throw_error<NumericError>("{}, though the run went back to step {} {} times; try a lower --learning_rate", what,
-                              state_.rollback_step, state_.num_rollbacks);
+    throw_error<NumericError>("{}, after {} rollbacks to step {}; try a lower --learning_rate", what,
+                              state_.num_rollbacks, state_.rollback_step);
   roll_back();
 }
 
-/// Collective: the model becomes that of a checkpoint, and the steps since then are not done again.
+/// Collective: restores the model of a checkpoint. Steps keep counting, so the rows since that checkpoint are skipped.
 void StepLoop::roll_back() {
   const std::optional<Checkpoint> checkpoint =
       open_newest_checkpoint(in_.comm, in_.options.output_dir, in_.start.inputs, state_.rollback_step);
-  if (!checkpoint) throw AgreedError("no checkpoint to go back to can be used", kExitData);
+  if (!checkpoint) throw AgreedError("no usable checkpoint to roll back to", kExitData);
   restore_model(in_.comm, *checkpoint, in_.model);
   trainer_.resume_from({step(), 0, SavedRun(*checkpoint).state.trainer.history});
   ++state_.num_rollbacks;
   if (!in_.log) return;
-  log_warning("step {}: the model is again that after step {}; training goes on with the rows of step {}", step(),
+  log_warning("step {}: rolled back to the checkpoint of step {}; continuing with the rows of step {}", step(),
               checkpoint->manifest.step, step() + 1);
   in_.log->write_rollback(step(), epoch(), checkpoint->manifest.step);
 }
 
-/// Collective: refuses a metric that the stage does not have, and forgets a best checkpoint that is not there any more.
+/// Collective: throws for a metric that the stage does not have, and forgets a best checkpoint that no longer exists.
 void StepLoop::find_best_so_far() {
   const std::optional<BestMetric> best = best_metric(in_.options);
   if (!best) return;
@@ -183,15 +194,15 @@ void StepLoop::find_best_so_far() {
     check_one_of(best->name, names, "metric_for_best_model");
     if (!state_.best || is_directory(checkpoint_path(state_.best->step))) return;
     is_missing = 1;
-    log_warning("the best checkpoint, of step {}, is gone: the best is looked for among later ones", state_.best->step);
+    log_warning("the best checkpoint, of step {}, is missing: only later ones are compared", state_.best->step);
   });
   in_.comm.max({&is_missing, 1});
   if (is_missing == 1) state_.best.reset();
 }
 
-/// Collective: after the last step, which was evaluated.
+/// Collective, after the last step and its evaluation: restores the best model.
 void StepLoop::load_best() {
-  // evaluated by an earlier start, the last model is among those that were compared
+  // if an earlier start evaluated the last model, it is among those that were compared
   if (!state_.best || (evaluated_ && is_better(in_.options, *evaluated_, state_.best))) return;
   if (state_.best->step == step()) return;
   const Checkpoint checkpoint = open_checkpoint(in_.comm, checkpoint_path(state_.best->step));

@@ -1,5 +1,4 @@
-// The steps of a stage, one after the other, and what happens between them: the log, evaluations, checkpoints, and what
-// becomes of steps that are no good.
+// The loop over the steps of a stage, with log, evaluations and checkpoints, and the reaction to skipped steps.
 #pragma once
 
 #include <cstdint>
@@ -21,20 +20,20 @@
 
 namespace plumb {
 
-/// How many steps a run has, from rows and options.
+/// The number of steps of a run.
 struct RunLength {
   int64_t steps_per_epoch;
   int64_t num_steps;
 };
 
-/// Collective: proportional set of all ranks, bytes.
+/// Collective: the proportional set sizes of all ranks together, bytes.
 int64_t sum_of_memory(const Communicator& comm);
 
-/// What a loop works with; all of it outlives the loop.
+/// All of it must outlive the loop.
 struct StepLoopInput {
   const TrainOptions& options;
   const Communicator& comm;
-  TrainableModel& model;  // as it is after the steps of `start`
+  TrainableModel& model;  // as it was after the steps of `start`
   Objective& objective;
   const StageRows& train_rows;
   const StageRows* eval_rows;  // or nullptr
@@ -48,11 +47,12 @@ class StepLoop {
  public:
   explicit StepLoop(const StepLoopInput& input);
 
-  /// Collective: all steps that are left. Throws StoppedRun where the run is to stop.
+  /// Collective: all remaining steps. Throws StoppedRun if the run is to stop before the last one.
   void run();
 
  private:
   void take_step();
+  void save();
   void log_step(const std::vector<MicroBatch>& batches, const StepStats& stats, double step_seconds);
   void evaluate();
   void refuse_or_roll_back(const StepStats& stats);
@@ -61,17 +61,18 @@ class StepLoop {
   void load_best();
   std::string checkpoint_path(int64_t of_step) const;
 
-  int64_t step() const { return trainer_.num_steps_done(); }  // the last one
+  int64_t step() const { return trainer_.num_steps_done(); }  // the last step done
+  bool is_evaluation_due() const;
   bool is_last() const { return step() == in_.length.num_steps; }
   double epoch() const { return static_cast<double>(step()) / static_cast<double>(in_.length.steps_per_epoch); }
 
   const StepLoopInput in_;
-  RunState state_;  // but for trainer_'s own, while a step is under way
+  RunState state_;  // its `trainer` is updated only before a save
   Trainer trainer_;
   Checkpoints checkpoints_;
   std::unique_ptr<BatchStream> stream_;
   Progress progress_;
-  std::optional<EvaluatedStep> evaluated_;  // the last model that was, where the best is looked for
+  std::optional<EvaluatedStep> evaluated_;  // the last evaluation, if the best model is wanted
   int64_t memory_bytes_ = 0;
   double start_seconds_ = 0;
 };

@@ -40,7 +40,7 @@ TEST_F(CheckpointFaults, AsynchronousSavesAreTheSame) {
       expect_completed(first, 0);
     }
     EXPECT_EQ(outcome(), undisturbed("sft"));
-    EXPECT_EQ(lines_with(first.err, "failed (1 so far)").size(), fault.ends_with(":error") ? 1u : 0u);
+    EXPECT_EQ(lines_with(first.err, "failed (failure 1)").size(), fault.ends_with(":error") ? 1u : 0u);
     EXPECT_EQ(checkpoints().back(), "step-000006");
     EXPECT_EQ(unfinished_files(), std::vector<std::string>());
   }
@@ -52,7 +52,8 @@ TEST_F(CheckpointFaults, AFailedSaveIsLoggedAndTrainingContinues) {
     fs::remove_all(directory_ / "out");
     const RunResult result = start("sft", 3, {}, point + ":error");
     expect_completed(result, 0);
-    EXPECT_EQ(lines_with(result.err, "the checkpoint after step 4 failed (1 so far) and training goes on").size(), 1u)
+    EXPECT_EQ(lines_with(result.err, "saving the checkpoint of step 4 failed (failure 1); training continues").size(),
+              1u)
         << result.err;
     EXPECT_EQ(checkpoints(), (std::vector<std::string>{"step-000002", "step-000006"}));
     EXPECT_EQ(outcome(), undisturbed("sft"));
@@ -75,7 +76,7 @@ TEST_F(CheckpointFaults, ADamagedCheckpointIsSkippedForTheOneBefore) {
     damage(kind);
     const RunResult result = start("sft", 3);
     expect_completed(result, 2);
-    EXPECT_EQ(lines_with(result.err, "step-000004 is passed over: ").size(), 1u) << result.err;
+    EXPECT_EQ(lines_with(result.err, "skipping checkpoint out/checkpoints/step-000004: ").size(), 1u) << result.err;
     EXPECT_EQ(outcome(), undisturbed("sft"));
     EXPECT_EQ(checkpoints(), (std::vector<std::string>{"step-000004", "step-000006"}));
   }
@@ -102,7 +103,7 @@ TEST_F(CheckpointFaults, OtherOptionsOrDataAreRefusedAndNamed) {
   directory_.write("rows.jsonl", rows(48));
   const RunResult result = start("sft", 2, {{"save_steps", "3"}, {"save_total_limit", "1"}});
   expect_completed(result, 4);
-  EXPECT_EQ(lines_with(result.err, "resume: with save_steps: 2, now 3, save_total_limit: 2, now 1").size(), 1u)
+  EXPECT_EQ(lines_with(result.err, "resuming with save_steps: 2, now 3, save_total_limit: 2, now 1").size(), 1u)
       << result.err;
   EXPECT_EQ(checkpoints(), std::vector<std::string>{"step-000006"});
 }

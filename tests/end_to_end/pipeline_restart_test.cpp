@@ -32,7 +32,7 @@ TEST_F(SurvivesAnyKillOfAPipeline, InAnyStage) {
   }
   const RunResult last = pipeline(2);
   expect_done(last, {"dpo"});
-  EXPECT_EQ(lines_with(last.err, "dpo runs: it was begun and not finished").size(), 1u) << last.err;
+  EXPECT_EQ(lines_with(last.err, "dpo runs: it was started and not finished").size(), 1u) << last.err;
   EXPECT_EQ(lines_with(last.err, "holds these rows already").size(), 1u) << last.err;
   EXPECT_EQ(lines_with(last.err, "reference: log-probabilities").size(), 0u) << last.err;
   EXPECT_EQ(outcomes(), undisturbed);
@@ -51,7 +51,7 @@ TEST_F(SurvivesAnyKillOfAPipeline, InAStageWithCheckpointsOnOtherRanks) {
   write_ini("save_steps = 20\ngradient_accumulation_steps = 3\n");
   const RunResult last = pipeline(2);
   expect_done(last, {"reward", "dpo"});
-  const std::vector<std::string> resumed = lines_with(last.err, "resume: goes on after step ");
+  const std::vector<std::string> resumed = lines_with(last.err, "resuming after step ");
   ASSERT_EQ(resumed.size(), 1u) << last.err;
   EXPECT_NE(resumed[0].find("run/reward/checkpoints/step-0000"), std::string::npos);
   EXPECT_EQ(outcomes(), undisturbed);

@@ -153,7 +153,7 @@ TEST_F(PreferencePairs, SampledOnesAreTheSameOnAnyNumberOfRanks) {
                                   {"output_dir", "out1"},
                                   {"overwrite_output_dir", "true"}});
   ASSERT_EQ(again.exit_code, 0) << again.err;
-  EXPECT_EQ(lines_with(again.err, "holds these pairs already").size(), 1u) << again.err;
+  EXPECT_EQ(lines_with(again.err, "these pairs exist already").size(), 1u) << again.err;
   EXPECT_EQ(fact("pairs sampled", "out1"), 48);
 }
 

@@ -28,7 +28,7 @@ TEST_P(SurvivesAnyKill, AndEndsWithTheSameBits) {
   expect_died(start(stage, num_ranks[0], options, "step:3:" + std::to_string(num_ranks[0] - 1) + ":kill"));
   const RunResult second = start(stage, num_ranks[1], options, "step:5:0:kill");
   expect_died(second);
-  EXPECT_EQ(lines_with(second.err, "resume: goes on after step 2").size(), 1u) << second.err;
+  EXPECT_EQ(lines_with(second.err, "resuming after step 2").size(), 1u) << second.err;
   const RunResult last = start(stage, num_ranks[2], options);
   expect_completed(last, 4);
   EXPECT_EQ(outcome(), undisturbed(stage, options));

@@ -16,12 +16,13 @@ constexpr const char* kNewest = "run/dpo/checkpoints/step-000020/";
 
 /// A call that fails on one rank while the checkpoint of step 20 is saved; the run continues.
 FaultCase refused_call(const std::string& what, const std::string& call, const std::string& path, int rank, int error,
-                       bool is_async, const std::string& named = "the checkpoint after step 20 failed (1 so far)") {
+                       bool is_async,
+                       const std::string& named = "saving the checkpoint of step 20 failed (failure 1)") {
   const std::string fault = call + ":" + path + ":" + std::to_string(rank) + ":" + std::to_string(error);
   return {.fault = (error == EIO ? "EIO on " : "ENOSPC on ") + call,
           .phase = what + (is_async ? ", asynchronously" : ""),
           .attempts = {{.environment = {{"LD_PRELOAD", PLUMB_DISK_FAULTS}, {"PLUMB_DISK_FAULT", fault}},
-                        .named = named + " and training goes on"}},
+                        .named = named + "; training continues"}},
           .is_async = is_async,
           .is_smoke = call == "fsync" && rank == 3 && !is_async,
           .max_detect_seconds = 0,
@@ -33,7 +34,7 @@ FaultCase damaged_checkpoint(const std::string& what, std::function<void(const P
   return {.fault = what,
           .phase = "before a restart",
           .start = Start::kInDpo,
-          .attempts = {{.named = "step-000020 is passed over: "}},
+          .attempts = {{.named = "step-000020: "}},
           .is_smoke = is_smoke,
           .max_detect_seconds = 0,
           .max_steps_lost = 2 * kInterval,
@@ -61,9 +62,9 @@ void add_full_disks(std::vector<FaultCase>& cases) {
                                      [](const Place& place) {
                                        return std::vector<Act>{
                                            {"step 12/30 ", 0, [place](pid_t) { fill_disk(place, kTooLittle); }},
-                                           {"failed (1 so far)", 0, [place](pid_t) { free_disk(place); }}};
+                                           {"failed (failure 1)", 0, [place](pid_t) { free_disk(place); }}};
                                      },
-                                 .named = "the checkpoint after step 20 failed (1 so far) and training goes on"}},
+                                 .named = "saving the checkpoint of step 20 failed (failure 1); training continues"}},
                    .is_smoke = true,
                    .max_detect_seconds = 0,
                    .damage = put_on_own_disk,
@@ -106,9 +107,9 @@ std::vector<FaultCase> disk_cases() {
     cases.push_back(refused_call("a rank's file of step 20", "pwrite", "step-000020", 5, ENOSPC, is_async));
     cases.push_back(refused_call("a rank's file of step 20", "fsync", "step-000020.tmp-", 3, EIO, is_async));
     cases.push_back(refused_call("COMMIT of every checkpoint", "fsync", "/COMMIT$", 0, EIO, is_async,
-                                 "the checkpoint after step 30 failed (3 so far)"));
+                                 "saving the checkpoint of step 30 failed (failure 3)"));
     cases.push_back(refused_call("the directory of checkpoints, every time", "fsync", "/dpo/checkpoints$", 0, EIO,
-                                 is_async, "the checkpoint after step 30 failed (3 so far)"));
+                                 is_async, "saving the checkpoint of step 30 failed (failure 3)"));
     cases.push_back(refused_call("step 20 takes its name", "rename", "step-000020.tmp-", 0, EIO, is_async));
   }
   cases.push_back(damaged_tokens("token shard cut off", [](const std::vector<std::string>& shards) {
@@ -138,7 +139,7 @@ std::vector<FaultCase> disk_cases() {
         write_file(checkpoints + "step-000030", "no directory");
         write_file(checkpoints + "notes.txt", "kept");
       });
-  strays.attempts[0].named = "resume: goes on after step 20";
+  strays.attempts[0].named = "resuming after step 20";
   strays.mend = [](const Place& place) {
     for (const char* name : {"latest", "step-mine", "notes.txt"})
       if (!fs::exists(fs::symlink_status(place / "run/dpo/checkpoints/" + name)))

@@ -135,7 +135,7 @@ int first_step(const std::string& log) {
   // of the first stage that ran; the second one then began from scratch
   const size_t second = is_in_first ? log.find("pipeline: stage 2 of") : std::string::npos;
   const std::string part = log.substr(0, second);
-  const std::vector<std::string> resumed = lines_with(part, "resume: goes on after step ");
+  const std::vector<std::string> resumed = lines_with(part, "resuming after step ");
   int step = 0;
   if (!resumed.empty()) step = std::atoi(resumed[0].c_str() + resumed[0].find("after step ") + 11);
   if (!lines_with(part, "already complete, nothing to do").empty()) step = kStepsPerStage;

@@ -114,10 +114,10 @@ exit_codes() {
     END { for (i = 1; i <= starts; ++i) line = line (i == 1 ? "" : " ") code[i]; print line }'
 }
 
-# Steps that were done again: of every line "goes on after step N", how far the log had come before it.
+# Steps that were done again: of every line "resuming after step N", how far the log had come before.
 steps_lost() {
   awk '/^step [0-9]+\// { split($2, part, "/"); newest = part[1] }
-    /resume: goes on after step/ && newest { match($0, /step [0-9]+/); lost = lost sep newest - substr($0, RSTART + 5, RLENGTH - 5); sep = " " }
+    /resuming after step/ && newest { match($0, /step [0-9]+/); lost = lost sep newest - substr($0, RSTART + 5, RLENGTH - 5); sep = " " }
     END { print lost == "" ? "-" : lost }' "$name.log"
 }
 

@@ -76,7 +76,7 @@ class ResumeTest : public ProgramTest {
   /// The run is complete, resumed after this step (0: began from scratch), and left nothing half-written.
   void expect_completed(const RunResult& result, int after_step) const {
     EXPECT_EQ(result.exit_code, 0) << result.err << result.launcher;
-    const std::vector<std::string> lines = lines_with(result.err, "resume: goes on after step ");
+    const std::vector<std::string> lines = lines_with(result.err, "resuming after step ");
     if (after_step == 0) {
       EXPECT_TRUE(lines.empty()) << result.err;
     } else {

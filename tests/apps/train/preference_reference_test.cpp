@@ -141,7 +141,7 @@ TEST_P(GoldenDpo, EveryStepAgreesWithTrl) {
   options.losses = {{value_named<PreferenceLoss>(loss.empty() ? "sigmoid" : loss, "loss_type"), 1.0}};
   DpoObjective objective(options, record.model.config().rms_norm_eps);
 
-  // what the model makes of all pairs before it is trained
+  // the metrics of all pairs before training
   std::vector<std::vector<std::vector<SequenceLogps>>> reference;
   for (int64_t step = 0; step < record.args()["steps"].get<int64_t>(); ++step) {
     auto& of_step = reference.emplace_back();
