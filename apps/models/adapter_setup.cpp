@@ -42,7 +42,7 @@ void fill_adapter(const HfModel& base, const AdapterStart& start, const UnitLayo
     if (const Parameter* old = find_continued(start, p))
       start.continued->read_range(old->offset + begin - p.offset, old->offset + end - p.offset, values);
     else
-      initial_adapter_range(base, start.adapter, unit, seed, begin, end, values);
+      initial_adapter_range(base, start.adapter, unit, seed, begin, values);
   }
 }
 
