@@ -16,36 +16,36 @@ namespace plumb {
 
 namespace {
 
-constexpr const char* kUsage = "plumb auto --model DIR --data FILE... [--output_dir DIR] [--option value ...]";
-
-struct AutoOptions {
-  std::vector<std::string> data;
-  std::vector<std::string> eval_data;
-  std::vector<Setting> common;  // of all stages
+/// Files are sorted by the shape of their rows; the other settings are for all stages that have the option.
+struct AutoSettings {
+  Settings data;
+  Settings eval_data;
+  Settings common;
 };
 
-/// Options that are no lists of files become common settings: plan_pipeline() knows which exist.
-AutoOptions parse_arguments(const std::vector<std::string>& arguments) {
-  AutoOptions options;
-  for (size_t i = 0; i < arguments.size();) {
-    const std::string& argument = arguments[i++];
-    if (!argument.starts_with("--") || argument.size() == 2)
-      throw_error<UsageError>("{}: an argument without an option before it; usage: {}", argument, kUsage);
-    const size_t equals = std::min(argument.find('='), argument.size());
-    std::string name = argument.substr(2, equals - 2);
-    std::replace(name.begin(), name.end(), '-', '_');
-    std::vector<std::string> values;
-    if (equals < argument.size()) values.push_back(argument.substr(equals + 1));
-    while (i < arguments.size() && !arguments[i].starts_with("--")) values.push_back(arguments[i++]);
-    if (name == "data" || name == "eval_data") {
-      std::vector<std::string>& files = name == "data" ? options.data : options.eval_data;
-      files.insert(files.end(), values.begin(), values.end());
-      continue;
+AutoSettings sort_settings(const Settings& settings) {
+  AutoSettings sorted;
+  for (const Setting& setting : settings)
+    (setting.name == "data"        ? sorted.data
+     : setting.name == "eval_data" ? sorted.eval_data
+                                   : sorted.common)
+        .push_back(setting);
+  return sorted;
+}
+
+/// Throws UsageError for a value that no stage takes.
+void check_value(const Setting& setting) {
+  std::string problem;
+  for (const Stage stage : kStages) {
+    if (!find_option(training_options(stage), setting.name)) continue;
+    try {
+      parse_train_options(stage, {setting});
+      return;
+    } catch (const UsageError& error) {
+      problem = error.what();
     }
-    if (values.empty()) values.emplace_back("true");
-    for (const std::string& value : values) options.common.push_back({name, value});
   }
-  return options;
+  throw UsageError(problem);
 }
 
 bool holds_pairs(const std::string& path, const std::map<std::string, std::string>& columns) {
@@ -55,70 +55,52 @@ bool holds_pairs(const std::string& path, const std::map<std::string, std::strin
   return find_row_format(first->object, columns, reader.where(*first)).shape == RowShape::kPreference;
 }
 
-std::string find_setting(const std::vector<Setting>& settings, const std::string& name) {
-  const auto found = std::find_if(settings.begin(), settings.end(), [&](const Setting& s) { return s.name == name; });
-  return found == settings.end() ? "" : found->value;
-}
-
-/// Files of rows to fine-tune on, and files of pairs.
+/// Files of rows for SFT, and files of pairs.
 struct FilesByShape {
-  std::vector<Setting> sft, pairs;
+  Settings sft, pairs;
 };
 
 /// Collective: rank 0 looks at the first row of each file.
-FilesByShape sort_by_shape(const Communicator& comm, const AutoOptions& options) {
+FilesByShape sort_by_shape(const Communicator& comm, const AutoSettings& options) {
   const auto columns = parse_columns_option(find_setting(options.common, "columns"));
   std::string shapes;  // a letter for each file
   comm.run_on_rank0([&] {
-    for (const auto* files : {&options.data, &options.eval_data})
-      for (const std::string& path : *files) shapes += holds_pairs(path, columns) ? 'p' : 's';
+    for (const Settings* files : {&options.data, &options.eval_data})
+      for (const Setting& file : *files) shapes += holds_pairs(file.value, columns) ? 'p' : 's';
   });
   comm.broadcast(shapes);
   FilesByShape sorted;
   size_t next = 0;
-  for (const auto& [name, files] : {std::pair{"data", &options.data}, {"eval_data", &options.eval_data}})
-    for (const std::string& path : *files) (shapes[next++] == 'p' ? sorted.pairs : sorted.sft).push_back({name, path});
+  for (const Settings* files : {&options.data, &options.eval_data})
+    for (const Setting& file : *files) (shapes[next++] == 'p' ? sorted.pairs : sorted.sft).push_back(file);
   return sorted;
 }
 
 /// Throws UsageError where files to evaluate on are of no stage.
-PipelineFile plan_by_rows(const AutoOptions& options, const FilesByShape& files) {
+PipelineFile plan_by_rows(const AutoSettings& options, const FilesByShape& files) {
   PipelineFile file;
   file.common = options.common;
-  const auto add = [&](const std::vector<Setting>& settings, const std::vector<Stage>& stages, const char* what) {
+  const auto add = [&](const Settings& settings, const std::vector<Stage>& stages, const char* what) {
     if (settings.empty()) return;
     if (find_setting(settings, "data").empty())
       throw_error<UsageError>("--eval_data {}: holds {}, but no file of --data does, so no stage evaluates on it",
                               settings[0].value, what);
     for (const Stage stage : stages) file.sections.push_back({stage, settings});
   };
-  add(files.sft, {Stage::kSft}, "rows to fine-tune on");
+  add(files.sft, {Stage::kSft}, "rows for SFT");
   add(files.pairs, {Stage::kReward, Stage::kDpo}, "preference pairs");
   return file;
 }
 
-}  // namespace
-
-int run_auto(const std::vector<std::string>& arguments) {
-  if (std::find(arguments.begin(), arguments.end(), "--help") != arguments.end()) {
-    fmt::print(
-        "usage: {}\n\nRows of instructions, messages or text make a stage sft, preference pairs the stages reward and\n"
-        "dpo. Further options go to all stages that have them; plumb sft --help and so on list them. The pipeline "
-        "file\n"
-        "that says so is printed, kept as output_dir/pipeline.ini (plumb-auto without --output_dir), and run.\n",
-        kUsage);
-    return kExitDone;
-  }
-  AutoOptions options = parse_arguments(arguments);
-  for (const Setting& setting : options.common) check_known_option(setting.name, {kStages.begin(), kStages.end()});
-  if (find_setting(options.common, "model").empty()) throw_error<UsageError>("--model is required; usage: {}", kUsage);
-  if (options.data.empty()) throw_error<UsageError>("--data is required; usage: {}", kUsage);
-  if (find_setting(options.common, "output_dir").empty()) options.common.push_back({"output_dir", "plumb-auto"});
+int run_auto(const Settings& settings) {
+  for (const Setting& setting : settings) check_value(setting);
+  AutoSettings sorted = sort_settings(settings);
+  if (!has_setting(sorted.common, "output_dir")) sorted.common.push_back({"output_dir", "plumb-auto"});
   return run_on_ranks([&](const Communicator& comm) {
     PipelineFile file;
-    const FilesByShape files = sort_by_shape(comm, options);
+    const FilesByShape files = sort_by_shape(comm, sorted);
     comm.run_agreed([&] {
-      file = plan_by_rows(options, files);
+      file = plan_by_rows(sorted, files);
       plan_pipeline(file);
     });
     if (comm.rank() == 0) {
@@ -128,6 +110,24 @@ int run_auto(const std::vector<std::string>& arguments) {
     run_stages(comm, file);
     return static_cast<int>(kExitDone);
   });
+}
+
+constexpr const char* kNotes =
+    "Rows of instructions, messages or text make a stage sft, preference pairs the stages reward and\n"
+    "dpo. The other options go to all stages that have them. The pipeline file that results is printed,\n"
+    "kept as output_dir/pipeline.ini (plumb-auto without --output_dir), and run.";
+
+}  // namespace
+
+Command auto_command() {
+  return {{.name = "auto",
+           .summary = "only a model and data: the rows decide which stages run",
+           .usage = "--model DIR --data FILE... [--output_dir DIR] [--option value ...]",
+           .example = "mpirun -n 4 plumb auto --model MODEL_DIR --data rows.jsonl pairs.jsonl --output_dir run",
+           .notes = kNotes,
+           .required = {"model", "data"}},
+          training_options(),
+          run_auto};
 }
 
 }  // namespace plumb

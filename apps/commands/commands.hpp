@@ -1,28 +1,34 @@
-// The commands of the program, one file each. Every function takes the arguments after the command's name and returns
-// the exit code; errors are thrown.
+// The commands of the program, one file each.
 #pragma once
 
-#include <string>
 #include <vector>
+
+#include "apps/options/command.hpp"
 
 namespace plumb {
 
-int run_sft(const std::vector<std::string>& arguments);
-int run_reward(const std::vector<std::string>& arguments);
-int run_dpo(const std::vector<std::string>& arguments);
-int run_pipeline(const std::vector<std::string>& arguments);
-int run_auto(const std::vector<std::string>& arguments);
-int run_score(const std::vector<std::string>& arguments);
-int run_prepare(const std::vector<std::string>& arguments);
-int run_inspect(const std::vector<std::string>& arguments);
-int run_tokenize(const std::vector<std::string>& arguments);
-int run_plan(const std::vector<std::string>& arguments);
-int run_evaluate(const std::vector<std::string>& arguments);
-int run_generate(const std::vector<std::string>& arguments);
-int run_status(const std::vector<std::string>& arguments);
-int run_report(const std::vector<std::string>& arguments);
-int run_merge(const std::vector<std::string>& arguments);
-int run_quantize(const std::vector<std::string>& arguments);
-int run_init(const std::vector<std::string>& arguments);
+Command sft_command();
+Command reward_command();
+Command dpo_command();
+Command pipeline_command();
+Command auto_command();
+Command evaluate_command();
+Command score_command();
+Command generate_command();
+Command prepare_command();
+Command inspect_command();
+Command tokenize_command();
+Command plan_command();
+Command status_command();
+Command report_command();
+Command merge_command();
+Command quantize_command();
+Command init_command();
+// hidden: their output is installed
+Command completion_command();
+Command man_command();
+
+/// All of them, in the order of plumb --help.
+std::vector<Command> all_commands();
 
 }  // namespace plumb

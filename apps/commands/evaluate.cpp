@@ -1,6 +1,6 @@
-// plumb evaluate: what a model makes of rows. A language model: loss, perplexity, token accuracy and exact match of
-// rows to fine-tune on; of preference pairs, beside a reference model, the metrics of DPO. A reward model: how often it
-// prefers the chosen text, overall and by length.
+// plumb evaluate: metrics of a model on rows. For a language model these are loss, perplexity, token accuracy and exact
+// match of rows for SFT, and the metrics of DPO of preference pairs, relative to a reference model. For a reward model
+// they are how often it prefers the chosen text, overall and by length.
 #include <fmt/format.h>
 
 #include <cmath>
@@ -91,24 +91,32 @@ int evaluate(const Communicator& comm, const EvaluateOptions& o) {
   return kExitDone;
 }
 
+std::vector<BoundOption> bind_options(EvaluateOptions& o) {
+  std::vector<BoundOption> options = plumb::bind_options(o.model);
+  append(options, plumb::bind_options(o.data));
+  append(options, {merged_adapter_option(o.adapter),
+                   declare("ref_model", OptionGroup::kObjective, o.ref_model,
+                           "reference model of preference pairs, for a language model", {.value_name = "DIR"}),
+                   declare("beta", OptionGroup::kObjective, o.beta, "scale of the rewards of preference pairs",
+                           {.range = above(0)}),
+                   eval_batch_size_option(o.batch_size)});
+  return options;
+}
+
+int run_evaluate(const EvaluateOptions& o) {
+  return run_on_ranks([&](const Communicator& comm) { return evaluate(comm, o); });
+}
+
 }  // namespace
 
-int run_evaluate(const std::vector<std::string>& arguments) {
-  EvaluateOptions options;
-  OptionsDescription description("options of plumb evaluate");
-  declare(description, options.model);
-  declare(description, options.data);
-  auto add = description.add_options();
-  add("adapter", with_default(options.adapter), "PEFT adapter directory, merged into the weights");
-  add("ref_model", with_default(options.ref_model),
-      "of preference pairs under a language model: what it is compared with");
-  add("beta", with_default(options.beta), "of the rewards of preference pairs");
-  add("per_device_eval_batch_size", with_default(options.batch_size), "rows of a micro-batch");
-  if (!parse_options("plumb evaluate --model DIR --data FILE...", description, {"model", "data"}, arguments))
-    return kExitDone;
-  check_range(options.batch_size >= 1, "per_device_eval_batch_size", "at least 1",
-              static_cast<double>(options.batch_size));
-  return run_on_ranks([&](const Communicator& comm) { return evaluate(comm, options); });
+Command evaluate_command() {
+  return make_command<EvaluateOptions>(
+      {.name = "evaluate",
+       .summary = "loss, perplexity and accuracy of a model on rows",
+       .usage = "--model DIR --data FILE... [--option value ...]",
+       .example = "mpirun -n 4 plumb evaluate --model run/model --data test.jsonl --dtype bfloat16",
+       .required = {"model", "data"}},
+      bind_options, run_evaluate);
 }
 
 }  // namespace plumb

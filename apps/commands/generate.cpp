@@ -1,4 +1,4 @@
-// plumb generate: text from a model, for one prompt as it comes or for every row of some files.
+// plumb generate: text from a model, for one prompt, streamed, or for every row of some files.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 
@@ -24,8 +24,6 @@
 
 namespace plumb {
 
-namespace po = boost::program_options;
-
 namespace {
 
 constexpr size_t kRowsAtOnce = 8;
@@ -42,35 +40,35 @@ struct GenerateCommand {
   int64_t seed = 42;
 };
 
-void declare(OptionsDescription& description, GenerateCommand& o) {
-  declare(description, o.model);
-  auto add = description.add_options();
-  add("adapter", po::value(&o.adapter), "PEFT adapter directory, merged into the weights");
-  add("prompt", po::value(&o.prompt), "what the model goes on from: a user's message if there is a chat template");
-  add("data", po::value(&o.data)->multitoken(),
-      "files of rows, rendered as plumb sft does: prints a JSON line for each");
-  add("columns", po::value(&o.rendering.columns), "role=name,...: which column plays which role");
-  add("chat_template", po::value(&o.rendering.chat_template),
-      "chatml, llama2, llama3, mistral, zephyr, alpaca or instructgpt; none: the model's own");
-  add("system", po::value(&o.system), "a system message before the prompt");
-  add("parse_special_tokens",
-      po::value(&o.rendering.parses_special_tokens)->default_value(o.rendering.parses_special_tokens),
-      "control tokens spelled out in the prompt become control tokens");
-  add("max_new_tokens", po::value(&o.max_new_tokens)->default_value(o.max_new_tokens), "tokens at most");
-  add("temperature", po::value(&o.sampling.temperature)->default_value(0, "0"), "0: always the likeliest token");
-  add("top_p", po::value(&o.sampling.top_p)->default_value(1, "1"),
-      "only the likeliest tokens that together reach this probability");
-  add("top_k", po::value(&o.sampling.top_k)->default_value(0), "only the k likeliest tokens; 0: all");
-  add("seed", po::value(&o.seed)->default_value(o.seed), "of the sampling");
+std::vector<BoundOption> bind_options(GenerateCommand& o) {
+  std::vector<BoundOption> options = plumb::bind_options(o.model);
+  constexpr OptionGroup kData = OptionGroup::kData, kSampling = OptionGroup::kSampling;
+  append(
+      options,
+      {merged_adapter_option(o.adapter),
+       declare("prompt", kData, o.prompt, "the prompt: a user's message if there is a chat template"),
+       declare("data", kData, o.data, "files of rows, rendered as plumb sft does; prints a JSON line for each",
+               {.value_name = "FILE"}),
+       declare("columns", kData, o.rendering.columns, "role=name,...: which column has which role"),
+       chat_template_option(o.rendering.chat_template, "chat template to use instead of the model's own"),
+       declare("system", kData, o.system, "system message before the prompt"),
+       declare("parse_special_tokens", kData, o.rendering.parses_special_tokens,
+               "control tokens spelled out in the prompt become control tokens"),
+       declare("max_new_tokens", kSampling, o.max_new_tokens, "largest number of new tokens", {.range = at_least(1)}),
+       declare("temperature", kSampling, o.sampling.temperature, "0: always the likeliest token",
+               {.range = at_least(0)}),
+       declare("top_p", kSampling, o.sampling.top_p,
+               "sample from the likeliest tokens whose probabilities add up to this", {.range = above(0, 1)}),
+       declare("top_k", kSampling, o.sampling.top_k, "sample from the k likeliest tokens; 0: from all",
+               {.range = at_least(0)}),
+       declare("seed", kSampling, o.seed, "seed of sampling", {.range = at_least(0)})});
+  return options;
 }
 
 void validate(const GenerateCommand& o) {
-  validate(o.sampling);
   if (o.prompt.empty() == o.data.empty()) throw UsageError("expected either --prompt or --data");
   if (!o.system.empty() && !o.data.empty())
     throw UsageError("--system: expected with --prompt only; rows of --data have a column for it");
-  if (o.max_new_tokens < 1) throw_error<UsageError>("--max_new_tokens: expected at least 1, got {}", o.max_new_tokens);
-  if (o.seed < 0) throw_error<UsageError>("--seed: expected at least 0, got {}", o.seed);
 }
 
 Decoder load_decoder(const HfModel& model, at::ScalarType dtype) {
@@ -115,15 +113,7 @@ size_t answer_rows(Decoder& decoder, const Tokenizer& tokenizer, const std::vect
   return num_tokens;
 }
 
-}  // namespace
-
-int run_generate(const std::vector<std::string>& arguments) {
-  GenerateCommand o;
-  OptionsDescription description("Options");
-  declare(description, o);
-  if (!parse_options("plumb generate --model DIR (--prompt TEXT | --data FILE...) [--option value ...]", description,
-                     {"model"}, arguments))
-    return kExitDone;
+int run_generate(const GenerateCommand& o) {
   validate(o);
   require_single_rank("generate");
   use_threads(o.model.threads, /*ranks_of_node=*/1);
@@ -157,6 +147,18 @@ int run_generate(const std::vector<std::string>& arguments) {
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   log_info("{} tokens in {:.1f} s, {:.0f} tokens/s", num_tokens, seconds, static_cast<double>(num_tokens) / seconds);
   return kExitDone;
+}
+
+}  // namespace
+
+Command generate_command() {
+  return make_command<GenerateCommand>(
+      {.name = "generate",
+       .summary = "text from a model",
+       .usage = "--model DIR (--prompt TEXT | --data FILE...) [--option value ...]",
+       .example = "plumb generate --model run/model --prompt 'Why is the sky blue?' --max_new_tokens 64",
+       .required = {"model"}},
+      bind_options, run_generate);
 }
 
 }  // namespace plumb

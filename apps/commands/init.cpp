@@ -17,7 +17,6 @@
 
 namespace plumb {
 
-namespace po = boost::program_options;
 using nlohmann::json;
 
 namespace {
@@ -39,35 +38,42 @@ struct InitCommand {
 
 /// An option that is a key of config.json.
 template <class T>
-auto* config_key(json& given, const char* key) {
-  return po::value<T>()->notifier([&given, key](const T& value) { given[key] = value; });
+BoundOption config_option(json& given, std::string_view name, const std::string& key, std::string_view help,
+                          OptionRules rules = {}) {
+  const auto set = [&given, key](std::optional<T> value) { given[key] = *value; };
+  return declare_with<std::optional<T>>(name, OptionGroup::kModel, std::nullopt, set, help, rules);
 }
 
-void declare(OptionsDescription& description, InitCommand& o) {
-  const auto integer = [&](const char* key) { return config_key<int64_t>(o.given, key); };
-  const auto number = [&](const char* key) { return config_key<double>(o.given, key); };
-  auto add = description.add_options();
-  add("output_dir", po::value(&o.output_dir), "where the model is written");
-  add("overwrite_output_dir", po::value(&o.overwrite_output_dir)->default_value(false, "false"),
-      "replace a model that is there");
-  add("model_config", po::value(&o.model_config), "a config.json to start from; the options below go before it");
-  add("family", config_key<std::string>(o.given, "model_type"), "llama (default), mistral, qwen2 or qwen3");
-  add("hidden_size", integer("hidden_size"), "256");
-  add("num_layers", integer("num_hidden_layers"), "4");
-  add("num_heads", integer("num_attention_heads"), "4");
-  add("num_kv_heads", integer("num_key_value_heads"), "as many as heads");
-  add("head_dim", integer("head_dim"), "hidden_size / num_heads");
-  add("intermediate_size", integer("intermediate_size"), "8/3 hidden_size, up to a multiple of 64");
-  add("vocab_size", integer("vocab_size"), "the tokenizer's, up to a multiple of 64");
-  add("tie_word_embeddings", config_key<bool>(o.given, "tie_word_embeddings"), "one matrix for embedding and head");
-  add("max_position_embeddings", integer("max_position_embeddings"), "2048");
-  add("rope_theta", number("rope_theta"), "10000");
-  add("initializer_range", number("initializer_range"), "standard deviation of the matrices: 0.02");
-  add("tokenizer", po::value(&o.tokenizer), "a model directory whose tokenizer to take; none: a byte-level one");
-  add("chat_template", po::value(&o.chat_template),
-      "chatml, llama2, llama3, mistral, zephyr, alpaca or instructgpt: becomes the model's own");
-  add("dtype", choice(o.dtype, "dtype"), "float32 or bfloat16: of the file");
-  add("seed", po::value(&o.seed)->default_value(o.seed), "of the weights");
+std::vector<BoundOption> bind_options(InitCommand& o) {
+  const auto integer = [&](const char* name, const char* key, const char* help) {
+    return config_option<int64_t>(o.given, name, key, help);
+  };
+  return {
+      declare("output_dir", OptionGroup::kOutput, o.output_dir, "directory of the new model", {.value_name = "DIR"}),
+      overwrite_option(o.overwrite_output_dir, "replace a model that is already there"),
+      declare("model_config", OptionGroup::kModel, o.model_config,
+              "a config.json to start from; the options below override it", {.value_name = "FILE"}),
+      config_option<std::string>(o.given, "family", "model_type", "architecture; by default llama",
+                                 {.value_name = "NAME", .choices = {"llama", "mistral", "qwen2", "qwen3"}}),
+      integer("hidden_size", "hidden_size", "width of the hidden states; by default 256"),
+      integer("num_layers", "num_hidden_layers", "number of layers; by default 4"),
+      integer("num_heads", "num_attention_heads", "number of attention heads; by default 4"),
+      integer("num_kv_heads", "num_key_value_heads", "heads of keys and values; by default as many as heads"),
+      integer("head_dim", "head_dim", "width of a head; by default hidden_size / num_heads"),
+      integer("intermediate_size", "intermediate_size",
+              "width of the MLP; by default 8/3 hidden_size, up to a multiple of 64"),
+      integer("vocab_size", "vocab_size", "rows of the embedding; by default the tokenizer's, up to a multiple of 64"),
+      config_option<bool>(o.given, "tie_word_embeddings", "tie_word_embeddings", "one matrix for embedding and head"),
+      integer("max_position_embeddings", "max_position_embeddings", "longest text; by default 2048"),
+      config_option<double>(o.given, "rope_theta", "rope_theta", "base of the rotary embedding; by default 10000"),
+      config_option<double>(o.given, "initializer_range", "initializer_range",
+                            "standard deviation of the matrices; by default 0.02"),
+      declare("tokenizer", OptionGroup::kModel, o.tokenizer,
+              "model directory whose tokenizer is copied; by default a byte-level one", {.value_name = "DIR"}),
+      chat_template_option(o.chat_template, "becomes the model's own chat template"),
+      declare("dtype", OptionGroup::kOutput, o.dtype, "number format of the file"),
+      declare("seed", OptionGroup::kModel, o.seed, "seed of the weights", {.range = at_least(0)}),
+  };
 }
 
 /// config.json of a small Llama with what was given; absurd numbers are left for the parser to refuse.
@@ -112,16 +118,8 @@ ModelConfig make_config(const InitCommand& o, const NewTokenizer& tokenizer) {
   }
 }
 
-}  // namespace
-
-int run_init(const std::vector<std::string>& arguments) {
-  InitCommand o;
-  OptionsDescription description("Options, with the defaults of the numbers");
-  declare(description, o);
-  if (!parse_options("plumb init --output_dir DIR [--option value ...]", description, {"output_dir"}, arguments))
-    return kExitDone;
+int run_init(const InitCommand& o) {
   require_single_rank("init");
-  if (o.seed < 0) throw_error<UsageError>("--seed: expected at least 0, got {}", o.seed);
 
   const NewTokenizer tokenizer =
       o.tokenizer.empty() ? make_byte_level_tokenizer(o.chat_template) : copy_tokenizer(o.tokenizer, o.chat_template);
@@ -130,6 +128,18 @@ int run_init(const std::vector<std::string>& arguments) {
                      o.overwrite_output_dir ? ExistingDirectory::kReplace : ExistingDirectory::kRefuse);
   log_info("{}: {} parameters, {} tokens", o.output_dir, num_parameters(unit_layouts(config)), config.vocab_size);
   return kExitDone;
+}
+
+}  // namespace
+
+Command init_command() {
+  return make_command<InitCommand>(
+      {.name = "init",
+       .summary = "a model directory with random weights",
+       .usage = "--output_dir DIR [--option value ...]",
+       .example = "plumb init --output_dir tiny --hidden_size 128 --num_layers 2 --chat_template chatml",
+       .required = {"output_dir"}},
+      bind_options, run_init);
 }
 
 }  // namespace plumb

@@ -78,24 +78,34 @@ int inspect(const Communicator& comm, const InspectOptions& o) {
   return kExitDone;
 }
 
+std::vector<BoundOption> bind_options(InspectOptions& o) {
+  std::vector<BoundOption> options = plumb::bind_options(o.data);
+  append(options,
+         {declare("model", OptionGroup::kModel, o.model, "directory with the tokenizer", {.value_name = "DIR"}),
+          declare("first_row", OptionGroup::kOutput, o.first_row, "the first row shown"),
+          declare("num_rows", OptionGroup::kOutput, o.num_rows, "how many rows are shown"),
+          declare("run", OptionGroup::kOutput, o.run,
+                  "output_dir of a training run: show the rows of its --step, each with its loss under the run's "
+                  "checkpoint before that step, or under --model",
+                  {.value_name = "DIR"}),
+          declare("step", OptionGroup::kOutput, o.step, "step of --run")});
+  return options;
+}
+
+int run_inspect(const InspectOptions& o) {
+  if (o.run.empty() && (o.model.empty() || o.data.data.empty()))
+    throw UsageError("plumb inspect: expected --model and --data, or --run and --step");
+  return run_on_ranks([&](const Communicator& comm) { return inspect(comm, o); });
+}
+
 }  // namespace
 
-int run_inspect(const std::vector<std::string>& arguments) {
-  InspectOptions options;
-  OptionsDescription description("options of plumb inspect");
-  declare(description, options.data);
-  description.add_options()("model", boost::program_options::value(&options.model), "directory with the tokenizer")(
-      "first_row", boost::program_options::value(&options.first_row)->default_value(0), "the first row shown")(
-      "num_rows", boost::program_options::value(&options.num_rows)->default_value(3), "how many rows are shown")(
-      "run", boost::program_options::value(&options.run),
-      "output_dir of a training run: the rows of its --step are shown, each with its loss under the run's checkpoint "
-      "before that step, or under --model")("step", boost::program_options::value(&options.step), "of --run");
-  if (!parse_options("plumb inspect --model DIR --data FILE...|PREPARED_DIR, or --run DIR --step N", description, {},
-                     arguments))
-    return kExitDone;
-  if (options.run.empty() && (options.model.empty() || options.data.data.empty()))
-    throw UsageError("plumb inspect: expected --model and --data, or --run and --step");
-  return run_on_ranks([&](const Communicator& comm) { return inspect(comm, options); });
+Command inspect_command() {
+  return make_command<InspectOptions>({.name = "inspect",
+                                       .summary = "show rows decoded, with the trained text marked",
+                                       .usage = "--model DIR --data FILE...|PREPARED_DIR, or --run DIR --step N",
+                                       .example = "plumb inspect --model MODEL_DIR --data rows.jsonl --num_rows 5"},
+                                      bind_options, run_inspect);
 }
 
 }  // namespace plumb

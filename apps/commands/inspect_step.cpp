@@ -26,7 +26,8 @@ namespace plumb {
 
 namespace {
 
-/// What run.json holds of a run. Its accumulation steps are those that one rank takes for the micro-batches of a step.
+/// A run as run.json describes it. Its accumulation steps are those that one rank takes for the micro-batches of a
+/// step.
 struct DescribedRun {
   TrainOptions options;
   Inputs inputs;
@@ -34,10 +35,19 @@ struct DescribedRun {
   int64_t num_steps = 0;
 };
 
-bool is_list(const OptionsDescription& description, const std::string& name) {
-  const auto* option = description.find_nothrow(name, false);
-  using List = boost::program_options::typed_value<std::vector<std::string>>;
-  return option != nullptr && dynamic_cast<const List*>(option->semantic().get()) != nullptr;
+/// The options in run.json, where a list is one text.
+Settings recorded_settings(Stage stage, const Inputs& recorded) {
+  Settings settings;
+  for (const auto& [name, value] : recorded) {
+    if (value.empty()) continue;
+    const Option* option = find_option(training_options(stage), name);
+    std::istringstream words(value);
+    std::string word = value;
+    if (option == nullptr || !option->is_list) settings.push_back({name, value, "run.json: "});
+    if (option != nullptr && option->is_list)
+      while (words >> word) settings.push_back({name, word, "run.json: "});
+  }
+  return settings;
 }
 
 DescribedRun read_run(const std::string& directory) {
@@ -47,23 +57,10 @@ DescribedRun read_run(const std::string& directory) {
   const std::string command = get_text(run, "command");
   for (const Stage stage : kStages) {
     if (name_of(stage) != command) continue;
-    DescribedRun described{default_options(stage), inputs_from_json(get_or_null(run, "inputs")), 1,
-                           get_count(run, "num_steps")};
+    DescribedRun described{
+        parse_train_options(stage, recorded_settings(stage, inputs_from_json(get_or_null(run, "options")))),
+        inputs_from_json(get_or_null(run, "inputs")), 1, get_count(run, "num_steps")};
     described.num_ranks = std::max<int64_t>(1, get_count(run, "ranks"));
-    OptionsDescription description;
-    declare(description, described.options);
-    std::vector<std::string> arguments;
-    for (const auto& [name, value] : inputs_from_json(get_or_null(run, "options"))) {
-      if (value.empty()) continue;
-      std::istringstream words(value);
-      std::string word = value;
-      if (is_list(description, name)) {
-        while (words >> word) arguments.push_back(fmt::format("--{}={}", name, word));
-      } else {
-        arguments.push_back(fmt::format("--{}={}", name, word));
-      }
-    }
-    parse_options("", description, {}, arguments, &described.options.texts);
     described.options.output_dir = directory;
     if (const int64_t micro_batches = micro_batches_per_step(described.inputs); micro_batches > 0)
       described.options.gradient_accumulation_steps = micro_batches;

@@ -199,27 +199,36 @@ int merge(const Communicator& comm, const MergeOptions& o) {
   return kExitDone;
 }
 
+std::vector<BoundOption> bind_options(MergeOptions& o) {
+  return {
+      declare("model", OptionGroup::kModel, o.model, "directory of the base model, quantized or not",
+              {.value_name = "DIR"}),
+      declare("adapter", OptionGroup::kModel, o.adapter, "PEFT adapter directory", {.value_name = "DIR"}),
+      declare("output_dir", OptionGroup::kOutput, o.output_dir, "directory of the merged model", {.value_name = "DIR"}),
+      declare("dtype", OptionGroup::kOutput, o.dtype, "number format of the merged weights"),
+      declare("probe", OptionGroup::kData, o.probe,
+              "files of rows on which the effect of rounding is measured; by default a few built-in texts",
+              {.value_name = "FILE"}),
+      declare("quantize", OptionGroup::kOutput, o.quantize, "quantize the merged model again, which loses precision"),
+      threads_option(o.threads),
+      overwrite_option(o.overwrite_output_dir, "replace a model that is already there"),
+  };
+}
+
+int run_merge(const MergeOptions& o) {
+  return run_on_ranks([&](const Communicator& comm) { return merge(comm, o); });
+}
+
 }  // namespace
 
-int run_merge(const std::vector<std::string>& arguments) {
-  namespace po = boost::program_options;
-  MergeOptions o;
-  OptionsDescription description("options of plumb merge");
-  auto add = description.add_options();
-  add("model", po::value(&o.model), "directory of the base model, quantized or not");
-  add("adapter", po::value(&o.adapter), "PEFT adapter directory");
-  add("output_dir", po::value(&o.output_dir), "where the merged model is written");
-  add("dtype", choice(o.dtype, "dtype"), "float32 or bfloat16: of the merged weights");
-  add("probe", po::value(&o.probe)->multitoken(),
-      "files of rows on which to measure what rounding costs; none: a few texts of plumb's own");
-  add("quantize", choice(o.quantize, "quantize"),
-      "none or nf4: quantize the merged model again, which loses precision");
-  declare_threads(description, o.threads);
-  add("overwrite_output_dir", with_default(o.overwrite_output_dir), "replace a model that is there");
-  if (!parse_options("plumb merge --model DIR --adapter DIR --output_dir DIR", description,
-                     {"model", "adapter", "output_dir"}, arguments))
-    return kExitDone;
-  return run_on_ranks([&](const Communicator& comm) { return merge(comm, o); });
+Command merge_command() {
+  return make_command<MergeOptions>(
+      {.name = "merge",
+       .summary = "a model with an adapter merged into its weights",
+       .usage = "--model DIR --adapter DIR --output_dir DIR",
+       .example = "mpirun -n 4 plumb merge --model MODEL_DIR --adapter run/adapter --output_dir merged",
+       .required = {"model", "adapter", "output_dir"}},
+      bind_options, run_merge);
 }
 
 }  // namespace plumb

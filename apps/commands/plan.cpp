@@ -1,4 +1,4 @@
-// plumb plan: what a run of these options would take, per rank and node, before anything is started.
+// plumb plan: the memory that a run with these options needs per rank and node, without starting it.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 #include "apps/models/adapter_setup.hpp"
 #include "apps/models/model_setup.hpp"
 #include "apps/models/plan_input.hpp"
+#include "apps/options/pipeline_file.hpp"
 #include "apps/options/train_options.hpp"
 #include "io/file/file.hpp"
 #include "io/run/process_memory.hpp"
@@ -16,15 +17,21 @@ namespace plumb {
 
 namespace {
 
-/// The stage that the command line names, as it decides which options there are.
-Stage stage_in(const std::vector<std::string>& arguments) {
-  for (size_t i = 0; i < arguments.size(); ++i)
-    for (const Stage stage : kStages) {
-      const std::string name(name_of(stage));
-      const bool follows = arguments[i] == "--stage" && i + 1 < arguments.size() && arguments[i + 1] == name;
-      if (follows || arguments[i] == "--stage=" + name) return stage;
-    }
-  return Stage::kSft;
+struct PlanOptions {
+  Stage stage = Stage::kSft;
+  int num_ranks = 1;
+  int ranks_per_node = 0;
+  double node_memory_gib = 0;
+};
+
+std::vector<BoundOption> bind_options(PlanOptions& o) {
+  constexpr OptionGroup kPlan = OptionGroup::kPlan;
+  return {declare("stage", kPlan, o.stage, "stage of training, which decides which other options there are"),
+          declare("num_ranks", kPlan, o.num_ranks, "ranks of the run", {.range = at_least(1)}),
+          declare("ranks_per_node", kPlan, o.ranks_per_node, "0: all on one node", {.range = at_least(0)}),
+          declare("node_memory", kPlan, o.node_memory_gib,
+                  "GiB that a node has for the run; a plan that does not fit is refused; 0: do not check",
+                  {.range = at_least(0)})};
 }
 
 /// From the model's configuration, without its weights.
@@ -38,35 +45,39 @@ PlannedModel planned_model(const TrainOptions& o) {
   return model;
 }
 
-}  // namespace
-
-int run_plan(const std::vector<std::string>& arguments) {
-  TrainOptions o = default_options(stage_in(arguments));
-  std::string stage(name_of(o.stage));
-  int num_ranks = 1, ranks_per_node = 0;
-  double node_memory_gib = 0;
-  OptionsDescription description("options of plumb plan");
-  declare(description, o);
-  namespace po = boost::program_options;
-  description.add_options()("stage", with_default(stage), "sft, reward or dpo: whose options follow")(
-      "num_ranks", po::value(&num_ranks)->default_value(1), "ranks of the run")(
-      "ranks_per_node", po::value(&ranks_per_node)->default_value(0), "0: all on one node")(
-      "node_memory", po::value(&node_memory_gib)->default_value(0, "0"),
-      "GiB that a node has for the run; a plan that does not fit is refused; 0: do not check");
-  if (!parse_options("plumb plan --model DIR --num_ranks N [--stage sft|reward|dpo] [training options]", description,
-                     {"model"}, arguments))
-    return kExitDone;
-  check_one_of(stage, {"sft", "reward", "dpo"}, "stage");
+int run_plan(const Settings& settings) {
+  PlanOptions plan_options;
+  const std::vector<Option> own = options_of(bind_options(plan_options));
+  Settings own_settings, of_stage;
+  for (const Setting& setting : settings) (find_option(own, setting.name) ? own_settings : of_stage).push_back(setting);
+  parse(bind_options(plan_options), own_settings);
+  for (const Setting& setting : of_stage) check_known_option(setting, {plan_options.stage});
+  const TrainOptions o = parse_train_options(plan_options.stage, of_stage);
   validate(o);
-  if (num_ranks < 1) throw_error<UsageError>("--num_ranks: expected at least 1, got {}", num_ranks);
   warm_up_libraries();
-  if (ranks_per_node == 0) ranks_per_node = num_ranks;
+  const int num_ranks = plan_options.num_ranks;
+  const int ranks_per_node = plan_options.ranks_per_node > 0 ? plan_options.ranks_per_node : num_ranks;
   const PlannedRanks ranks{num_ranks, ranks_per_node, std::max(1, o.model.threads), expected_set_bytes(ranks_per_node)};
   const PlanInput input = plan_input(o, planned_model(o), ranks, max_row_tokens(o));
   const MemoryPlan plan = plan_memory(input);
   fmt::print("{}\n", render_plan(input, plan));
-  check_fits(input, plan, static_cast<int64_t>(node_memory_gib * (1 << 30)));
+  check_fits(input, plan, static_cast<int64_t>(plan_options.node_memory_gib * (1 << 30)));
   return kExitDone;
+}
+
+}  // namespace
+
+Command plan_command() {
+  PlanOptions defaults;
+  std::vector<Option> options = training_options();
+  for (const Option& option : options_of(bind_options(defaults))) options.push_back(option);
+  return {{.name = "plan",
+           .summary = "memory per rank of a run, without running it",
+           .usage = "--model DIR --num_ranks N [--stage sft|reward|dpo] [training options]",
+           .example = "plumb plan --model MODEL_DIR --num_ranks 8 --dtype bfloat16 --max_length 2048",
+           .required = {"model"}},
+          options,
+          run_plan};
 }
 
 }  // namespace plumb

@@ -10,26 +10,45 @@
 
 namespace plumb {
 
-int run_prepare(const std::vector<std::string>& arguments) {
+namespace {
+
+struct PrepareCommand {
   DataOptions data;
   std::string model, output_dir;
-  OptionsDescription description("options of plumb prepare");
-  declare(description, data);
-  description.add_options()("model", boost::program_options::value(&model), "directory with the tokenizer")(
-      "output_dir", boost::program_options::value(&output_dir), "where the shards go, in a folder named by a hash");
-  if (!parse_options("plumb prepare --model DIR --data FILE... --output_dir DIR", description,
-                     {"model", "data", "output_dir"}, arguments))
-    return kExitDone;
+};
+
+std::vector<BoundOption> bind_options(PrepareCommand& o) {
+  std::vector<BoundOption> options = plumb::bind_options(o.data);
+  append(options,
+         {declare("model", OptionGroup::kModel, o.model, "directory with the tokenizer", {.value_name = "DIR"}),
+          declare("output_dir", OptionGroup::kOutput, o.output_dir,
+                  "directory for the shards, which are in a folder of it named by a hash", {.value_name = "DIR"})});
+  return options;
+}
+
+int run_prepare(const PrepareCommand& o) {
   return run_on_ranks([&](const Communicator& comm) {
     const DatasetIndex index =
-        prepare_data(comm, prepare_options(data, RowUse::kAny, /*needs_whole_texts=*/false, model), output_dir);
+        prepare_data(comm, prepare_options(o.data, RowUse::kAny, /*needs_whole_texts=*/false, o.model), o.output_dir);
     if (comm.rank() == 0) {
-      nlohmann::ordered_json line = {{"directory", dataset_directory(output_dir, index)}};
+      nlohmann::ordered_json line = {{"directory", dataset_directory(o.output_dir, index)}};
       line["statistics"] = to_json(index.statistics);
       fmt::print("{}\n", line.dump(2));
     }
     return static_cast<int>(kExitDone);
   });
+}
+
+}  // namespace
+
+Command prepare_command() {
+  return make_command<PrepareCommand>({.name = "prepare",
+                                       .summary = "tokenize rows into HDF5 shards",
+                                       .usage = "--model DIR --data FILE... --output_dir DIR",
+                                       .example = "mpirun -n 8 plumb prepare --model MODEL_DIR --data rows.jsonl "
+                                                  "--output_dir run/data",
+                                       .required = {"model", "data", "output_dir"}},
+                                      bind_options, run_prepare);
 }
 
 }  // namespace plumb

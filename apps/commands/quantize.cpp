@@ -37,21 +37,28 @@ int quantize(const Communicator& comm, const QuantizeOptions& o) {
   return kExitDone;
 }
 
+std::vector<BoundOption> bind_options(QuantizeOptions& o) {
+  return {declare("model", OptionGroup::kModel, o.model, "directory of the model, in float32, bfloat16 or float16",
+                  {.value_name = "DIR"}),
+          declare("output_dir", OptionGroup::kOutput, o.output_dir, "directory of the quantized model",
+                  {.value_name = "DIR"}),
+          declare("double_quant", OptionGroup::kOutput, o.double_quant, "also quantize the scales, to 8 bits"),
+          overwrite_option(o.overwrite_output_dir, "replace a model that is already there")};
+}
+
+int run_quantize(const QuantizeOptions& o) {
+  return run_on_ranks([&](const Communicator& comm) { return quantize(comm, o); });
+}
+
 }  // namespace
 
-int run_quantize(const std::vector<std::string>& arguments) {
-  namespace po = boost::program_options;
-  QuantizeOptions o;
-  OptionsDescription description("options of plumb quantize");
-  auto add = description.add_options();
-  add("model", po::value(&o.model), "directory of the model, in float32, bfloat16 or float16");
-  add("output_dir", po::value(&o.output_dir), "where the quantized model is written");
-  add("double_quant", po::value(&o.double_quant)->default_value(true, "true"), "quantize the scales too, to 8 bits");
-  add("overwrite_output_dir", po::value(&o.overwrite_output_dir)->default_value(false, "false"),
-      "replace a model that is there");
-  if (!parse_options("plumb quantize --model DIR --output_dir DIR", description, {"model", "output_dir"}, arguments))
-    return kExitDone;
-  return run_on_ranks([&](const Communicator& comm) { return quantize(comm, o); });
+Command quantize_command() {
+  return make_command<QuantizeOptions>({.name = "quantize",
+                                        .summary = "a model in NF4, as bitsandbytes stores it",
+                                        .usage = "--model DIR --output_dir DIR",
+                                        .example = "mpirun -n 4 plumb quantize --model MODEL_DIR --output_dir nf4",
+                                        .required = {"model", "output_dir"}},
+                                       bind_options, run_quantize);
 }
 
 }  // namespace plumb

@@ -1,4 +1,4 @@
-// plumb report: the report of a run, anew from what lies in its directory, also while the run goes on.
+// plumb report: writes the report of a run again from the files in its directory, also while the run is running.
 #include <fmt/format.h>
 
 #include "apps/commands/commands.hpp"
@@ -9,17 +9,33 @@
 
 namespace plumb {
 
-int run_report(const std::vector<std::string>& arguments) {
-  std::string directory;
-  OptionsDescription description("options of plumb report");
-  description.add_options()("output_dir", boost::program_options::value(&directory),
-                            "directory of a run or pipeline; the option's name may be left out");
-  std::vector<std::string> named = arguments;
-  if (!named.empty() && !named[0].starts_with("-")) named.insert(named.begin(), "--output_dir");
-  if (!parse_options("plumb report DIR", description, {"output_dir"}, named)) return kExitDone;
+namespace {
+
+struct ReportOptions {
+  std::string output_dir;
+};
+
+std::vector<BoundOption> bind_options(ReportOptions& o) {
+  return {declare("output_dir", OptionGroup::kOutput, o.output_dir,
+                  "directory of a run or pipeline; the option's name may be left out", {.value_name = "DIR"})};
+}
+
+int run_report(const ReportOptions& o) {
   require_single_rank("report");
-  fmt::print("{}\n", write_report(directory));
+  fmt::print("{}\n", write_report(o.output_dir));
   return kExitDone;
+}
+
+}  // namespace
+
+Command report_command() {
+  return make_command<ReportOptions>({.name = "report",
+                                      .summary = "write report.html of a run, also while it is running",
+                                      .usage = "DIR",
+                                      .example = "plumb report run",
+                                      .required = {"output_dir"},
+                                      .positional = "output_dir"},
+                                     bind_options, run_report);
 }
 
 }  // namespace plumb

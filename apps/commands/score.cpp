@@ -120,23 +120,31 @@ int score(const Communicator& comm, const ScoreOptions& o) {
   return kExitDone;
 }
 
+std::vector<BoundOption> bind_options(ScoreOptions& o) {
+  std::vector<BoundOption> options = plumb::bind_options(o.model);
+  append(options, plumb::bind_options(o.data));
+  std::erase_if(options, [](const BoundOption& bound) { return !bound.option.stages.has(Stage::kReward); });
+  append(options, {merged_adapter_option(o.adapter),
+                   declare("output", OptionGroup::kOutput, o.output, "file to write; by default standard output",
+                           {.value_name = "FILE"}),
+                   eval_batch_size_option(o.batch_size)});
+  return options;
+}
+
+int run_score(const ScoreOptions& o) {
+  return run_on_ranks([&](const Communicator& comm) { return score(comm, o); });
+}
+
 }  // namespace
 
-int run_score(const std::vector<std::string>& arguments) {
-  ScoreOptions options;
-  OptionsDescription description("options of plumb score");
-  declare(description, options.model);
-  declare(description, options.data, /*has_sft_options=*/false);
-  auto add = description.add_options();
-  add("adapter", with_default(options.adapter), "PEFT adapter directory, merged into the weights");
-  add("output", with_default(options.output), "the file to write; none: standard output");
-  add("per_device_eval_batch_size", with_default(options.batch_size), "rows of a micro-batch");
-  if (!parse_options("plumb score --model DIR --data FILE... [--output FILE]", description, {"model", "data"},
-                     arguments))
-    return kExitDone;
-  check_range(options.batch_size >= 1, "per_device_eval_batch_size", "at least 1",
-              static_cast<double>(options.batch_size));
-  return run_on_ranks([&](const Communicator& comm) { return score(comm, options); });
+Command score_command() {
+  return make_command<ScoreOptions>({.name = "score",
+                                     .summary = "rewards of rows",
+                                     .usage = "--model DIR --data FILE... [--output FILE]",
+                                     .example = "mpirun -n 4 plumb score --model run/model --data pairs.jsonl --output "
+                                                "scored.jsonl",
+                                     .required = {"model", "data"}},
+                                    bind_options, run_score);
 }
 
 }  // namespace plumb

@@ -60,7 +60,7 @@ std::string describe(const RunStatus& run, const std::string& standing, double n
   return text + "\n";
 }
 
-/// Standing, text for people, and JSON.
+/// Standing, human-readable text, and JSON.
 struct Report {
   std::string standing;
   std::string text;
@@ -131,28 +131,40 @@ Report report_on(const std::string& directory) {
   return report_on_run(directory, *run, now);
 }
 
-}  // namespace
-
-int run_status(const std::vector<std::string>& arguments) {
-  std::string directory;
+struct StatusOptions {
+  std::string output_dir;
   bool is_json = false;
-  OptionsDescription description(
-      "exit code: 0 running or done, 75 stopped, killed or silent (start it again), 70 failed\noptions of plumb "
-      "status");
-  description.add_options()("output_dir", boost::program_options::value(&directory),
-                            "directory of a run or pipeline; the option's name may be left out");
-  description.add_options()("json", with_default(is_json), "for programs");
-  std::vector<std::string> named = arguments;
-  if (!named.empty() && !named[0].starts_with("-")) named.insert(named.begin(), "--output_dir");
-  if (!parse_options("plumb status DIR [--json]", description, {"output_dir"}, named)) return kExitDone;
+};
+
+std::vector<BoundOption> bind_options(StatusOptions& o) {
+  return {declare("output_dir", OptionGroup::kOutput, o.output_dir,
+                  "directory of a run or pipeline; the option's name may be left out", {.value_name = "DIR"}),
+          declare("json", OptionGroup::kOutput, o.is_json, "print JSON, for programs")};
+}
+
+int run_status(const StatusOptions& o) {
   require_single_rank("status");
-  const Report report = report_on(directory);
-  if (is_json) {
+  const Report report = report_on(o.output_dir);
+  if (o.is_json) {
     fmt::print("{}\n", report.json.dump(2, ' ', false, OrderedJson::error_handler_t::replace));
   } else {
     fmt::print("{}", report.text);
   }
   return exit_code_of(report.standing);
+}
+
+}  // namespace
+
+Command status_command() {
+  return make_command<StatusOptions>(
+      {.name = "status",
+       .summary = "show the state of a run or pipeline (--json for scripts)",
+       .usage = "DIR [--json]",
+       .example = "plumb status run",
+       .notes = "Exit code: 0 running or done; 75 stopped, killed or silent (start it again); 70 failed.",
+       .required = {"output_dir"},
+       .positional = "output_dir"},
+      bind_options, run_status);
 }
 
 }  // namespace plumb

@@ -1,4 +1,4 @@
-// plumb tokenize: JSONL {"text"} on standard input to {"ids"} on standard output, for people who need to see.
+// plumb tokenize: JSONL {"text"} on standard input to {"ids"} on standard output, to look at a tokenization.
 #include <iostream>
 #include <nlohmann/json.hpp>
 
@@ -9,13 +9,18 @@
 
 namespace plumb {
 
-int run_tokenize(const std::vector<std::string>& arguments) {
+namespace {
+
+struct TokenizeOptions {
   std::string model;
-  OptionsDescription description("options of plumb tokenize");
-  description.add_options()("model", boost::program_options::value(&model), "directory with the tokenizer");
-  if (!parse_options("plumb tokenize --model DIR < texts.jsonl > ids.jsonl", description, {"model"}, arguments))
-    return kExitDone;
-  const Tokenizer tokenizer = load_tokenizer(model);
+};
+
+std::vector<BoundOption> bind_options(TokenizeOptions& o) {
+  return {declare("model", OptionGroup::kModel, o.model, "directory with the tokenizer", {.value_name = "DIR"})};
+}
+
+int run_tokenize(const TokenizeOptions& o) {
+  const Tokenizer tokenizer = load_tokenizer(o.model);
   int64_t number = 0;
   for (std::string line; std::getline(std::cin, line);) {
     ++number;
@@ -30,6 +35,17 @@ int run_tokenize(const std::vector<std::string>& arguments) {
     }
   }
   return kExitDone;
+}
+
+}  // namespace
+
+Command tokenize_command() {
+  return make_command<TokenizeOptions>({.name = "tokenize",
+                                        .summary = "JSONL {\"text\"} on standard input to {\"ids\"}",
+                                        .usage = "--model DIR < texts.jsonl > ids.jsonl",
+                                        .example = "plumb tokenize --model MODEL_DIR < texts.jsonl > ids.jsonl",
+                                        .required = {"model"}},
+                                       bind_options, run_tokenize);
 }
 
 }  // namespace plumb

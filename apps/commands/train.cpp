@@ -3,31 +3,39 @@
 
 #include "apps/commands/commands.hpp"
 #include "apps/options/train_options.hpp"
-#include "apps/run/control.hpp"
 #include "apps/run/run_on_ranks.hpp"
+#include "apps/run/stop_request.hpp"
 #include "apps/train/stage.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {
 
-static int run_train_command(Stage stage, const std::vector<std::string>& arguments) {
-  TrainOptions options = default_options(stage);
-  const std::string command = fmt::format("plumb {}", name_of(stage));
-  OptionsDescription description("options of " + command);
-  declare(description, options);
-  if (!parse_options(command + " --model DIR --data FILE... --output_dir DIR", description,
-                     {"model", "data", "output_dir"}, arguments, &options.texts))
-    return kExitDone;
-  validate(options);
-  stop_on_signals();  // also of one that comes while MPI starts
-  return run_on_ranks([&](const Communicator& comm) {
-    train_stage(comm, options);
-    return static_cast<int>(kExitDone);
-  });
+static Command train_command(Stage stage, const std::string& summary, const std::string& data) {
+  const std::string name(name_of(stage));
+  const auto run = [stage](const Settings& settings) {
+    const TrainOptions options = parse_train_options(stage, settings);
+    validate(options);
+    stop_on_signals();  // also of one that comes while MPI starts
+    return run_on_ranks([&](const Communicator& comm) {
+      train_stage(comm, options);
+      return static_cast<int>(kExitDone);
+    });
+  };
+  return {{.name = name,
+           .summary = summary,
+           .usage = "--model DIR --data FILE... --output_dir DIR [--option value ...]",
+           .example = fmt::format("mpirun -n 4 plumb {} --model MODEL_DIR --data {} --output_dir run", name, data),
+           .required = {"model", "data", "output_dir"}},
+          training_options(stage),
+          run};
 }
 
-int run_sft(const std::vector<std::string>& arguments) { return run_train_command(Stage::kSft, arguments); }
-int run_reward(const std::vector<std::string>& arguments) { return run_train_command(Stage::kReward, arguments); }
-int run_dpo(const std::vector<std::string>& arguments) { return run_train_command(Stage::kDpo, arguments); }
+Command sft_command() {
+  return train_command(Stage::kSft, "fine-tune a model on rows of instructions or text", "rows.jsonl");
+}
+Command reward_command() {
+  return train_command(Stage::kReward, "train a reward model on preference pairs", "pairs.jsonl");
+}
+Command dpo_command() { return train_command(Stage::kDpo, "align a model with preference pairs", "pairs.jsonl"); }
 
 }  // namespace plumb

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
 #include <sstream>
 
 #include "io/huggingface/peft_targets.hpp"
@@ -12,20 +11,12 @@
 
 namespace plumb {
 
-namespace po = boost::program_options;
-
 namespace {
 
 constexpr const char* kAllLinear = "all-linear";
 
-/// "a b", "a,b" and several words alike, sorted.
-std::vector<std::string> split_names(const std::vector<std::string>& words) {
-  std::vector<std::string> names;
-  for (std::string word : words) {
-    std::replace(word.begin(), word.end(), ',', ' ');
-    std::istringstream stream(word);
-    for (std::string name; stream >> name;) names.push_back(name);
-  }
+std::vector<std::string> sorted_names(const std::vector<std::string>& words) {
+  std::vector<std::string> names = split_items(words);
   std::sort(names.begin(), names.end());
   names.erase(std::unique(names.begin(), names.end()), names.end());
   return names;
@@ -36,7 +27,7 @@ bool looks_like_regex(const std::string& text) { return text.find_first_of("\\*+
 
 ModuleSelection parse_targets(const std::vector<std::string>& words) {
   if (words.size() == 1 && looks_like_regex(words[0])) return {{}, words[0]};
-  std::vector<std::string> names = split_names(words);
+  std::vector<std::string> names = sorted_names(words);
   for (const std::string& name : names)
     if (looks_like_regex(name))
       throw_error<UsageError>("--lora_target_modules {}: a regular expression stands alone, got {} values", name,
@@ -71,33 +62,29 @@ std::map<std::string, Value> parse_pattern(const std::string& text, std::string_
 
 }  // namespace
 
-void declare(OptionsDescription& description, LoraOptions& o) {
-  auto add = description.add_options();
-  add("lora_r", with_default(o.lora_r),
-      "rank of a low-rank adapter beside the frozen model; 0: train the model itself");
-  add("lora_alpha", with_default(o.lora_alpha), "the adapter counts alpha / rank times");
-  add("lora_dropout", with_default(o.lora_dropout), "share of an adapter's input that a step leaves out");
-  add("lora_target_modules",
-      po::value(&o.lora_target_modules)
-          ->multitoken()
-          ->default_value(o.lora_target_modules, "q_proj k_proj v_proj o_proj"),
-      "layers with an adapter: names, all-linear, or one regular expression for whole module paths");
-  add("lora_rank_pattern", with_default(o.lora_rank_pattern), "module=rank,...: other ranks than lora_r");
-  add("lora_alpha_pattern", with_default(o.lora_alpha_pattern), "module=alpha,...: other alphas than lora_alpha");
-  add("lora_modules_to_save", po::value(&o.lora_modules_to_save)->multitoken(),
-      "of embed_tokens, lm_head and score: trained whole beside the adapter, and saved with it");
-  add("use_rslora", with_default(o.use_rslora), "the adapter counts alpha / sqrt(rank) times");
-  add("use_dora", with_default(o.use_dora), "train the lengths of the rows as well (DoRA)");
-  add("adapter", with_default(o.adapter), "PEFT adapter directory to go on from; none: a new one");
-  add("quantize", choice(o.quantize, "quantize"), "none or nf4: the frozen model in 4 bits (QLoRA)");
+std::vector<BoundOption> bind_options(LoraOptions& o) {
+  constexpr OptionGroup kLora = OptionGroup::kLora;
+  return {
+      declare("lora_r", kLora, o.lora_r, "rank of a low-rank adapter on the frozen model; 0: train the model itself",
+              {.range = between(0, kMaxLoraRank)}),
+      declare("lora_alpha", kLora, o.lora_alpha, "the adapter is scaled by alpha / rank", {.range = above(0, 1e9)}),
+      declare("lora_dropout", kLora, o.lora_dropout, "fraction of the adapter's input that a step drops",
+              {.range = from_to_below(0, 1)}),
+      declare("lora_target_modules", kLora, o.lora_target_modules,
+              "layers with an adapter: names, all-linear, or one regular expression for whole module paths"),
+      declare("lora_rank_pattern", kLora, o.lora_rank_pattern, "module=rank,...: ranks other than lora_r"),
+      declare("lora_alpha_pattern", kLora, o.lora_alpha_pattern, "module=alpha,...: alphas other than lora_alpha"),
+      declare("lora_modules_to_save", kLora, o.lora_modules_to_save,
+              "any of embed_tokens, lm_head and score: trained in full and saved with the adapter"),
+      declare("use_rslora", kLora, o.use_rslora, "scale the adapter by alpha / sqrt(rank)"),
+      declare("use_dora", kLora, o.use_dora, "also train the magnitudes of the rows (DoRA)"),
+      declare("adapter", kLora, o.adapter, "PEFT adapter directory whose training continues; by default a new adapter",
+              {.value_name = "DIR"}),
+      declare("quantize", kLora, o.quantize, "hold the frozen model in 4 bits (QLoRA)"),
+  };
 }
 
 void validate(const LoraOptions& o) {
-  check_range(o.lora_r >= 0 && o.lora_r <= kMaxLoraRank, "lora_r", fmt::format("0 to {}", kMaxLoraRank),
-              static_cast<double>(o.lora_r));
-  check_range(std::isfinite(o.lora_alpha) && o.lora_alpha > 0 && o.lora_alpha <= 1e9, "lora_alpha",
-              "more than 0, at most 1e9", o.lora_alpha);
-  check_range(o.lora_dropout >= 0 && o.lora_dropout < 1, "lora_dropout", "0 to below 1", o.lora_dropout);
   if (o.quantize != Quantization::kNone && !o.is_used())
     throw_error<UsageError>("--quantize {}: a quantized model is frozen; give --lora_r to train an adapter",
                             name_of(o.quantize));
@@ -136,7 +123,7 @@ LoraConfig lora_config(const LoraOptions& o, const std::string& task_type, const
   config.alpha_pattern = parse_pattern<double>(o.lora_alpha_pattern, "lora_alpha_pattern");
   std::vector<std::string> saved = o.lora_modules_to_save;
   if (task_type == "SEQ_CLS") saved.push_back("score");
-  config.modules_to_save = split_names(saved);
+  config.modules_to_save = sorted_names(saved);
   config.uses_rslora = o.use_rslora;
   config.uses_dora = o.use_dora;
   return config;

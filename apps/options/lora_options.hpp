@@ -37,9 +37,9 @@ struct LoraOptions {
   bool is_used() const { return lora_r > 0 || !adapter.empty(); }
 };
 
-void declare(OptionsDescription& description, LoraOptions& options);
+std::vector<BoundOption> bind_options(LoraOptions& options);
 
-/// Throws UsageError for values out of range or that contradict each other.
+/// Throws UsageError for values that contradict each other.
 void validate(const LoraOptions& options);
 
 /// Those of an adapter that have other values than by default though no adapter is asked for: "--use_dora,

@@ -1,7 +1,6 @@
-// align.ini: options that all stages share, then a section for each stage that is to run. What one stage makes is what
-// the next takes: reward and dpo start from sft's model, and dpo is given the reward model.
-// A line is `name = value`, `[section]` or a comment; `#` starts a comment at the beginning of a line or after a blank.
-// A value in double quotes is taken as it is, with \" and \\ for these two. Lists take a line for each item.
+// The file of plumb pipeline: options that all stages share, then a section for each stage to run. Later stages start
+// from the results of earlier ones: reward and dpo from the model of sft, and dpo uses the reward model of reward.
+// The syntax is that of ini.hpp.
 #pragma once
 
 #include <string>
@@ -12,25 +11,17 @@
 
 namespace plumb {
 
-/// One line of the file.
-struct Setting {
-  std::string name;
-  std::string value;
-
-  bool operator==(const Setting&) const = default;
-};
-
 struct PipelineFile {
   std::string path;  // for messages; "" where there is no file
-  std::vector<Setting> common;
+  Settings common;
   struct Section {
     Stage stage;
-    std::vector<Setting> settings;
+    Settings settings;
   };
   std::vector<Section> sections;  // in the order in which stages run: sft, reward, dpo
 };
 
-/// Throws UsageError with the line: a line that is none, an unknown section, no section at all.
+/// Throws UsageError with the line: a line that cannot be read, an unknown section, no section at all.
 PipelineFile parse_pipeline_file(std::string_view text, const std::string& path);
 
 /// Throws what parse_pipeline_file() throws, and InputOutputError.
@@ -51,7 +42,7 @@ std::vector<PlannedStage> plan_pipeline(const PipelineFile& file);
 /// The common output_dir. Throws UsageError where there is none.
 std::string pipeline_directory(const PipelineFile& file);
 
-/// Throws UsageError for an option that none of the stages has: of which stages it is, or what may have been meant.
-void check_known_option(const std::string& name, const std::vector<Stage>& stages);
+/// Throws UsageError for an option that none of the stages has, naming the stages that have it or the nearest name.
+void check_known_option(const Setting& setting, const std::vector<Stage>& stages);
 
 }  // namespace plumb

@@ -1,93 +1,221 @@
 #include "apps/options/train_options.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
-#include <charconv>
 #include <cmath>
-#include <sstream>
+#include <map>
 
 #include "apps/options/options.hpp"
 #include "lib/base/check.hpp"
 #include "lib/model/sampling.hpp"
-#include "lib/optim/schedule.hpp"
 
 namespace plumb {
 
-namespace po = boost::program_options;
-
 namespace {
 
-/// "a b", "a,b" and several words alike.
-std::vector<std::string> split_lists(const std::vector<std::string>& words) {
-  std::vector<std::string> items;
-  for (std::string word : words) {
-    std::replace(word.begin(), word.end(), ',', ' ');
-    std::istringstream stream(word);
-    for (std::string item; stream >> item;) items.push_back(item);
-  }
-  return items;
-}
+using G = OptionGroup;
+constexpr StageSet kSftOnly = {.sft = true};
+constexpr StageSet kRewardOnly = {.reward = true};
+constexpr StageSet kDpoOnly = {.dpo = true};
+constexpr double kMaxSteps = 1e9;
 
-std::vector<double> parse_numbers(const std::vector<std::string>& words) {
-  std::vector<double> numbers;
-  for (const std::string& text : split_lists(words)) {
-    const char* end = text.data() + text.size();
-    double number = 0;
-    if (const auto read = std::from_chars(text.data(), end, number); read.ec != std::errc() || read.ptr != end)
-      throw_error<UsageError>("--loss_weights: expected numbers, got {}", text);
-    numbers.push_back(number);
-  }
-  return numbers;
-}
-
-void declare_sft(OptionsDescription& description, SftStageOptions& o) {
-  description.add_options()("loss_type", choice(o.loss_type, "loss_type"), "nll or dft");
-}
-
-void declare_reward(OptionsDescription& description, RewardStageOptions& o) {
-  description.add_options()("center_rewards_coefficient", with_default(o.center_rewards_coefficient),
-                            "pulls rewards toward a mean of zero; 0: not at all");
-}
-
-void declare_dpo(OptionsDescription& description, DpoStageOptions& o) {
-  auto add = description.add_options();
-  add("beta", with_default(o.beta), "how strongly the model is held to the reference model; ipo's tau");
-  const auto set_losses = [&o](const std::vector<std::string>& words) {
-    o.loss_type.clear();
-    for (const std::string& name : split_lists(words))
-      o.loss_type.push_back(value_named<PreferenceLoss>(name, "loss_type"));
+std::vector<BoundOption> schedule_options(TrainOptions& o) {
+  return {
+      declare("seed", G::kSchedule, o.seed, "seed of the order of rows, of a new score head and of sampling",
+              {.range = at_least(0)}),
+      declare("shuffle", G::kSchedule, o.shuffle, "false: rows in file order"),
+      declare("packing", G::kSchedule, o.packing,
+              "concatenate texts into rows of max_length, or pairs into rows of twice that"),
+      declare("dataloader_drop_last", G::kSchedule, o.dataloader_drop_last,
+              "drop the last batch of an epoch if it is smaller"),
+      declare("per_device_train_batch_size", G::kSchedule, o.per_device_train_batch_size,
+              "rows per micro-batch and rank", {.range = between(1, 1e6)}),
+      eval_batch_size_option(o.per_device_eval_batch_size),
+      declare("gradient_accumulation_steps", G::kSchedule, o.gradient_accumulation_steps,
+              "micro-batches per rank and step", {.range = between(1, 1e6), .on_resume = OnResume::kSameBatch}),
+      declare("num_train_epochs", G::kSchedule, o.num_train_epochs, "passes over the data", {.range = at_most(1e6)}),
+      declare("max_steps", G::kSchedule, o.max_steps, "total number of steps; overrides num_train_epochs if above 0",
+              {.range = at_most(kMaxSteps)}),
+      declare("learning_rate", G::kSchedule, o.learning_rate, "peak learning rate, reached after warmup",
+              {.range = at_least(0)}),
+      declare("lr_scheduler_type", G::kSchedule, o.lr_scheduler_type, "learning rate after warmup"),
   };
-  const auto set_weights = [&o](const std::vector<std::string>& words) { o.loss_weights = parse_numbers(words); };
-  add("loss_type",
-      po::value<std::vector<std::string>>()->multitoken()->default_value({"sigmoid"}, "sigmoid")->notifier(set_losses),
-      "one or more of sigmoid, hinge, ipo, exo_pair, nca_pair, robust, bco_pair, sppo_hard, aot, aot_unpaired, "
-      "apo_zero, apo_down, discopop, sft, sigmoid_norm");
-  add("loss_weights", po::value<std::vector<std::string>>()->multitoken()->notifier(set_weights),
-      "of each loss_type; default: 1 each");
-  add("label_smoothing", with_default(o.label_smoothing), "share of labels taken to be wrong");
-  add("f_divergence_type", choice(o.f_divergence_type, "f_divergence_type"),
-      "reverse_kl, forward_kl, js_divergence or alpha_divergence");
-  add("f_alpha_divergence_coef", with_default(o.f_alpha_divergence_coef), "alpha of alpha_divergence");
-  add("ld_alpha", po::value<double>()->notifier([&o](double value) { o.ld_alpha = value; }),
-      "weight of the tokens that the longer answer has beyond the shorter (length-desensitized DPO)");
-  add("discopop_tau", with_default(o.discopop_tau), "temperature of discopop");
-  add("use_weighting", with_default(o.use_weighting), "pairs that the model itself would write count more (WPO)");
-  add("ref_model", with_default(o.ref_model), "reference model; none: the model that training starts from");
-  add("reward_model", with_default(o.reward_model), "reward model that scores pairs and completions");
-  add("pairs", choice(o.pairs, "pairs"),
-      "given: those of the data; sampled: the best and the worst of num_generations completions of each prompt, as the "
-      "reward model sees them");
-  add("pair_filter", choice(o.pair_filter, "pair_filter"),
-      "none, drop or flip: what happens to pairs whose reward margin is below pair_threshold");
-  add("pair_threshold", with_default(o.pair_threshold), "of pair_filter: chosen reward minus rejected reward");
-  add("num_generations", with_default(o.num_generations), "completions of each prompt, for sampled pairs");
-  add("max_completion_length", with_default(o.max_completion_length), "tokens of a sampled completion");
-  add("temperature", with_default(o.temperature), "of sampling");
-  add("top_k", with_default(o.top_k), "sample from the k likeliest tokens only; 0: from all");
-  add("top_p", with_default(o.top_p), "sample from the likeliest tokens that together reach this probability");
-  add("num_win_rate_prompts", with_default(o.num_win_rate_prompts),
-      "prompts of eval_data that the model answers before and after training, for the reward model to compare");
+}
+
+std::vector<BoundOption> optimizer_options(TrainOptions& o) {
+  return {
+      declare("optim", G::kOptimizer, o.optim,
+              "AdamW; the 8-bit ones keep its moments in a quarter of the memory (blockwise, as in bitsandbytes)"),
+      declare("warmup_steps", G::kSchedule, o.warmup_steps,
+              "steps of warmup from 0 to the peak; below 1: a fraction of the total steps",
+              {.range = between(0, kMaxSteps)}),
+      declare("weight_decay", G::kOptimizer, o.weight_decay, "decay of matrices; norms and biases have none",
+              {.range = at_least(0)}),
+      declare("adam_beta1", G::kOptimizer, o.adam_beta1, "decay rate of AdamW's mean of gradients",
+              {.range = from_to_below(0, 1)}),
+      declare("adam_beta2", G::kOptimizer, o.adam_beta2, "decay rate of AdamW's mean of squared gradients",
+              {.range = from_to_below(0, 1)}),
+      declare("adam_epsilon", G::kOptimizer, o.adam_epsilon, "added to AdamW's denominator",
+              {.range = or_infinite(above(0))}),
+      declare("max_grad_norm", G::kOptimizer, o.max_grad_norm, "gradients are clipped to this norm; 0: no clipping",
+              {.range = or_infinite(at_least(0))}),
+  };
+}
+
+std::vector<BoundOption> run_options(TrainOptions& o) {
+  constexpr OnResume kMayChange = OnResume::kMayChange, kNotCompared = OnResume::kNotCompared;
+  return {
+      declare("logging_steps", G::kEvaluation, o.logging_steps, "steps between lines of metrics",
+              {.range = at_least(1), .on_resume = kMayChange}),
+      declare("eval_steps", G::kEvaluation, o.eval_steps, "steps between evaluations; 0: after each epoch",
+              {.range = at_least(0), .on_resume = kMayChange}),
+      declare("gradient_checkpointing", G::kMemory, o.gradient_checkpointing,
+              "recompute activations in the backward pass instead of keeping them", {.on_resume = kMayChange}),
+      declare("reduction", G::kMemory, o.reduction,
+              "canonical: the same bits on any number of ranks; fast: less memory"),
+      declare("save_dtype", G::kOutput, o.save_dtype, "number format of the exported model"),
+      declare("startup_checks", G::kRobustness, o.startup_checks,
+              "check on a few rows, before training, that the run is sound", {.on_resume = kMayChange}),
+      declare(
+          "on_bad_steps", G::kRobustness, o.on_bad_steps,
+          "what to do at a non-finite loss or gradient or at a spike, which update nothing. stop: end the run; skip: "
+          "name the rows, end the run after 3 in a row; rollback: restore the last checkpoint after 3 in a row and "
+          "continue with the rows that follow",
+          {.on_resume = kMayChange}),
+      declare("spike_threshold", G::kRobustness, o.spike_threshold,
+              "a loss this many standard deviations above its running mean is a spike, as is a gradient norm 10 times "
+              "the median of recent ones; 0: no spikes",
+              {.range = at_least(0), .on_resume = kMayChange}),
+      declare("watchdog_seconds", G::kRobustness, o.watchdog_seconds,
+              "a job without progress for this long ends with exit code 76 and names the rank it waits for; 0: never",
+              {.range = at_least(0), .on_resume = kNotCompared}),
+      declare_with<std::string>(
+          "max_time", G::kRobustness, "",
+          [&o](const std::string& text) {
+            o.max_seconds = text.empty() ? std::nullopt : std::optional(parse_duration(text, "max_time"));
+          },
+          "time limit, after which the run stops with a checkpoint: seconds, MM:SS or HH:MM:SS; SLURM_JOB_END_TIME "
+          "counts too",
+          {.on_resume = kNotCompared, .value_name = "TIME"}),
+      declare("save_steps", G::kCheckpoints, o.save_steps,
+              "steps between checkpoints, from which a stopped run resumes; 0: none",
+              {.range = at_least(0), .on_resume = kMayChange}),
+      declare("save_total_limit", G::kCheckpoints, o.save_total_limit, "number of checkpoints kept",
+              {.range = at_least(1), .on_resume = kMayChange}),
+      declare("load_best_model_at_end", G::kCheckpoints, o.load_best_model_at_end,
+              "export the checkpoint with the best evaluation, unless the last model is better"),
+      declare("metric_for_best_model", G::kCheckpoints, o.metric_for_best_model,
+              "metric of evaluations, with or without eval_ before it, whose best checkpoint is kept beside the last "
+              "ones; by default the loss, with load_best_model_at_end"),
+      declare("greater_is_better", G::kCheckpoints, o.greater_is_better,
+              "direction of metric_for_best_model; by default true unless its name ends in loss"),
+      declare("memory_check_steps", G::kRobustness, o.memory_check_steps,
+              "steps between checks, by checksum, that parameters and moments in memory have not changed since their "
+              "update; each checkpoint is preceded by one; a failed check ends the run with exit code 75 and names the "
+              "rank; 0: only before checkpoints",
+              {.range = at_least(0), .on_resume = kNotCompared}),
+      declare("async_save", G::kCheckpoints, o.async_save,
+              "write checkpoints from a copy in memory while training continues; needs as much memory again as "
+              "parameters and moments",
+              {.on_resume = kNotCompared}),
+      declare_with<std::string>("resume", G::kCheckpoints, "auto",
+                                [&o](const std::string& text) {
+                                  using Mode = ResumeFrom::Mode;
+                                  if (text == "auto") o.resume = {Mode::kAuto};
+                                  if (text == "never") o.resume = {Mode::kNever};
+                                  if (text != "auto" && text != "never") o.resume = {Mode::kCheckpoint, text};
+                                },
+                                "auto: a stopped run resumes from its last checkpoint; never: refuse a directory with "
+                                "a run; or the directory "
+                                "of a checkpoint",
+                                {.on_resume = kNotCompared, .value_name = "auto|never|DIR"}),
+  };
+}
+
+std::vector<BoundOption> dpo_loss_options(DpoStageOptions& o) {
+  return {
+      declare("beta", G::kObjective, o.beta, "strength of the penalty for leaving the reference model; tau of ipo",
+              {.range = above(0), .stages = kDpoOnly}),
+      declare("loss_type", G::kObjective, o.loss_type, "one or more DPO losses", {.stages = kDpoOnly}),
+      declare("loss_weights", G::kObjective, o.loss_weights, "weight of each loss_type; by default 1 each",
+              {.stages = kDpoOnly}),
+      declare("label_smoothing", G::kObjective, o.label_smoothing, "assumed fraction of wrong labels",
+              {.range = from_to_below(0, 1), .stages = kDpoOnly}),
+      declare("f_divergence_type", G::kObjective, o.f_divergence_type, "divergence from the reference model",
+              {.stages = kDpoOnly}),
+      declare("f_alpha_divergence_coef", G::kObjective, o.f_alpha_divergence_coef, "alpha of alpha_divergence",
+              {.stages = kDpoOnly}),
+      declare("ld_alpha", G::kObjective, o.ld_alpha,
+              "weight of the tokens by which the longer answer exceeds the shorter (length-desensitized DPO)",
+              {.range = between(0, 1), .stages = kDpoOnly}),
+      declare("discopop_tau", G::kObjective, o.discopop_tau, "temperature of discopop",
+              {.range = above(0), .stages = kDpoOnly}),
+      declare("use_weighting", G::kObjective, o.use_weighting,
+              "weight pairs by their probability under the trained model (WPO)", {.stages = kDpoOnly}),
+      declare("ref_model", G::kObjective, o.ref_model,
+              "reference model; by default the model that training starts from",
+              {.on_resume = OnResume::kNotCompared, .stages = kDpoOnly, .value_name = "DIR"}),
+  };
+}
+
+std::vector<BoundOption> pair_source_options(DpoStageOptions& o) {
+  return {
+      declare("reward_model", G::kPairs, o.reward_model, "reward model that scores pairs and completions",
+              {.on_resume = OnResume::kNotCompared, .stages = kDpoOnly, .value_name = "DIR"}),
+      declare("pairs", G::kPairs, o.pairs,
+              "given: the pairs of the data; sampled: of num_generations completions of each prompt, those with the "
+              "highest and the lowest reward",
+              {.stages = kDpoOnly}),
+      declare("pair_filter", G::kPairs, o.pair_filter,
+              "what to do with pairs whose reward margin is below pair_threshold", {.stages = kDpoOnly}),
+      declare("pair_threshold", G::kPairs, o.pair_threshold,
+              "margin of pair_filter: chosen reward minus rejected reward", {.stages = kDpoOnly}),
+      declare("num_generations", G::kSampling, o.num_generations, "completions per prompt, for sampled pairs",
+              {.range = between(2, 1024), .stages = kDpoOnly}),
+      declare("max_completion_length", G::kSampling, o.max_completion_length, "tokens of a sampled completion",
+              {.range = between(1, 1e6), .stages = kDpoOnly}),
+      declare("temperature", G::kSampling, o.temperature, "temperature of sampling",
+              {.range = at_least(0), .stages = kDpoOnly}),
+      declare("top_k", G::kSampling, o.top_k, "sample from the k likeliest tokens; 0: from all",
+              {.range = at_least(0), .stages = kDpoOnly}),
+      declare("top_p", G::kSampling, o.top_p, "sample from the likeliest tokens whose probabilities add up to this",
+              {.range = above(0, 1), .stages = kDpoOnly}),
+      declare("num_win_rate_prompts", G::kEvaluation, o.num_win_rate_prompts,
+              "prompts of eval_data that the model answers before and after training, for the reward model to compare",
+              {.range = at_least(0), .stages = kDpoOnly}),
+  };
+}
+
+/// Of all stages, in the order in which run.json lists them.
+std::vector<BoundOption> bind_all(TrainOptions& o) {
+  std::vector<BoundOption> options = bind_options(o.model);
+  append(options, bind_options(o.data));
+  append(options, {declare("eval_data", G::kEvaluation, o.eval_data, "files of rows to evaluate on",
+                           {.on_resume = OnResume::kNotCompared, .value_name = "FILE"}),
+                   declare("output_dir", G::kOutput, o.output_dir, "directory of the run",
+                           {.on_resume = OnResume::kNotCompared, .value_name = "DIR"}),
+                   overwrite_option(o.overwrite_output_dir, "replace a run that is already there")});
+  append(options, schedule_options(o));
+  append(options, optimizer_options(o));
+  append(options, run_options(o));
+  append(options, bind_options(o.lora));
+  append(options, {declare("loss_type", G::kObjective, o.sft.loss_type,
+                           "negative log-likelihood, or dynamic fine-tuning (dft)", {.stages = kSftOnly}),
+                   declare("center_rewards_coefficient", G::kObjective, o.reward.center_rewards_coefficient,
+                           "strength of the pull of rewards toward a mean of zero; 0: none",
+                           {.range = at_least(0), .stages = kRewardOnly})});
+  append(options, dpo_loss_options(o.dpo));
+  append(options, pair_source_options(o.dpo));
+  return options;
+}
+
+/// The option of this name that another stage declares, perhaps differently.
+void merge_declarations(Option& option, const Option& other) {
+  if (option.help != other.help) option.help += "; " + other.help;
+  if (option.default_text != other.default_text) option.default_text.clear();
+  option.is_list = option.is_list || other.is_list;
+  for (const std::string& choice : other.choices)
+    if (std::find(option.choices.begin(), option.choices.end(), choice) == option.choices.end())
+      option.choices.push_back(choice);
 }
 
 /// A model can only be the best of those that are both evaluated and saved.
@@ -109,136 +237,66 @@ TrainOptions default_options(Stage stage) {
   return options;
 }
 
-void declare(OptionsDescription& description, TrainOptions& o) {
-  declare(description, o.model);
-  declare(description, o.data, o.stage == Stage::kSft);
-  auto add = description.add_options();
-  add("eval_data", po::value(&o.eval_data)->multitoken(), "files of rows to evaluate on");
-  add("output_dir", po::value(&o.output_dir), "where the run is written");
-  add("overwrite_output_dir", with_default(o.overwrite_output_dir), "replace a run that is there");
-  add("seed", with_default(o.seed), "of the order of rows, a new score head and sampling");
-  add("shuffle", with_default(o.shuffle), "false: rows in file order");
-  add("packing", with_default(o.packing), "fill rows of max_length with several texts, or pairs of twice that");
-  add("dataloader_drop_last", with_default(o.dataloader_drop_last), "drop the last, shorter batch of an epoch");
-  add("per_device_train_batch_size", with_default(o.per_device_train_batch_size), "rows of a micro-batch");
-  add("per_device_eval_batch_size", with_default(o.per_device_eval_batch_size), "rows of a micro-batch of evaluation");
-  add("gradient_accumulation_steps", with_default(o.gradient_accumulation_steps), "micro-batches per rank and step");
-  add("num_train_epochs", with_default(o.num_train_epochs), "passes over the data");
-  add("max_steps", with_default(o.max_steps), "steps in all; overrides num_train_epochs when above 0");
-  add("learning_rate", with_default(o.learning_rate), "peak");
-  add("lr_scheduler_type", choice(o.lr_scheduler_type, "lr_scheduler_type"),
-      "linear, cosine, constant or constant_with_warmup");
-  add("optim", choice(o.optim, "optim"),
-      "adamw_torch; adamw_8bit: its moments in 8 bits, a quarter of the memory (blockwise, as in bitsandbytes)");
-  add("warmup_steps", with_default(o.warmup_steps), "steps from 0 to the peak; below 1: a share of all steps");
-  add("weight_decay", with_default(o.weight_decay), "of matrices; norms and biases have none");
-  add("adam_beta1", with_default(o.adam_beta1), "");
-  add("adam_beta2", with_default(o.adam_beta2), "");
-  add("adam_epsilon", with_default(o.adam_epsilon), "");
-  add("max_grad_norm", with_default(o.max_grad_norm), "gradients are clipped to this norm; 0: not at all");
-  add("logging_steps", with_default(o.logging_steps), "steps between lines of metrics");
-  add("eval_steps", with_default(o.eval_steps), "steps between evaluations; 0: after each epoch");
-  add("gradient_checkpointing", with_default(o.gradient_checkpointing),
-      "recompute blocks in backward instead of keeping their activations");
-  add("reduction", choice(o.reduction, "reduction"), "canonical: same bits on any number of ranks; fast: less memory");
-  add("save_dtype", choice(o.save_dtype, "save_dtype"), "float32 or bfloat16: of the exported model");
-  add("startup_checks", with_default(o.startup_checks), "prove on a few rows, before training, that the run is sound");
-  add("on_bad_steps", choice(o.on_bad_steps, "on_bad_steps"),
-      "a step whose loss or gradient norm is not finite, or a spike, changes nothing. stop: it ends the run; skip: its "
-      "rows are named, and the third on end ends the run; rollback: after the third the run goes back to the model of "
-      "its last checkpoint and on with the rows that follow");
-  add("spike_threshold", with_default(o.spike_threshold),
-      "a loss so many standard deviations above its running mean is a spike, and a gradient norm 10 times the "
-      "median of recent ones; 0: none is");
-  add("watchdog_seconds", with_default(o.watchdog_seconds),
-      "a job that gets nothing done for so long ends with exit code 76, naming the rank behind; 0: never");
-  const auto set_time = [&o](const std::string& text) {
-    if (!text.empty()) o.max_seconds = parse_duration(text, "max_time");
-  };
-  add("max_time", po::value<std::string>()->default_value("", "none")->notifier(set_time),
-      "seconds, MM:SS or HH:MM:SS: the run stops in time, with a checkpoint; as it does for SLURM_JOB_END_TIME");
-  add("save_steps", with_default(o.save_steps), "steps between checkpoints, from which a stopped run goes on; 0: none");
-  add("save_total_limit", with_default(o.save_total_limit), "checkpoints that are kept");
-  add("load_best_model_at_end", with_default(o.load_best_model_at_end),
-      "the model that is exported is that of the checkpoint whose evaluation was best, unless the last is better");
-  add("metric_for_best_model", with_default(o.metric_for_best_model),
-      "a metric of evaluations, with or without eval_ before it: the best checkpoint stays beside the last ones; none: "
-      "the loss, with load_best_model_at_end");
-  add("greater_is_better", po::value<bool>()->notifier([&o](bool value) { o.greater_is_better = value; }),
-      "of metric_for_best_model (default: unless its name ends in loss)");
-  add("memory_check_steps", with_default(o.memory_check_steps),
-      "every so many steps, and before every checkpoint, checksums prove that memory kept parameters and moments since "
-      "they were updated; if not, the run ends with exit code 75, naming the rank; 0: only before checkpoints");
-  add("async_save", with_default(o.async_save),
-      "checkpoints are written from a copy in memory while training goes on: as many bytes more as parameters and "
-      "moments");
-  const auto set_resume = [&o](const std::string& text) {
-    using Mode = ResumeFrom::Mode;
-    o.resume = text == "auto"    ? ResumeFrom{}
-               : text == "never" ? ResumeFrom{Mode::kNever}
-                                 : ResumeFrom{Mode::kCheckpoint, text};
-  };
-  add("resume", po::value<std::string>()->default_value("auto")->notifier(set_resume),
-      "auto: a run that was stopped goes on from its last checkpoint; never; or the directory of a checkpoint");
-  declare(description, o.lora);
-  if (o.stage == Stage::kSft) declare_sft(description, o.sft);
-  if (o.stage == Stage::kReward) declare_reward(description, o.reward);
-  if (o.stage == Stage::kDpo) declare_dpo(description, o.dpo);
+std::vector<BoundOption> bind_options(TrainOptions& o) {
+  std::vector<BoundOption> options = bind_all(o);
+  std::erase_if(options, [&](const BoundOption& bound) { return !bound.option.stages.has(o.stage); });
+  return options;
+}
+
+const std::vector<Option>& training_options(Stage stage) {
+  static const std::map<Stage, std::vector<Option>> options = [] {
+    std::map<Stage, std::vector<Option>> of_stages;
+    for (const Stage each : kStages) {
+      TrainOptions defaults = default_options(each);
+      of_stages[each] = options_of(bind_options(defaults));
+    }
+    return of_stages;
+  }();
+  return options.at(stage);
+}
+
+std::vector<Option> training_options() {
+  std::vector<Option> all;
+  for (const Stage stage : kStages)
+    for (const Option& option : training_options(stage)) {
+      const auto same = std::find_if(all.begin(), all.end(), [&](const Option& o) { return o.name == option.name; });
+      if (same == all.end())
+        all.push_back(option);
+      else
+        merge_declarations(*same, option);
+    }
+  return all;
+}
+
+TrainOptions parse_train_options(Stage stage, const Settings& settings) {
+  TrainOptions options = default_options(stage);
+  options.texts = parse(bind_options(options), settings);
+  return options;
+}
+
+OnResume on_resume(std::string_view name) {
+  for (const Stage stage : kStages)
+    if (const Option* option = find_option(training_options(stage), name)) return option->on_resume;
+  return OnResume::kMustMatch;
 }
 
 void validate(const TrainOptions& o) {
-  const auto at_least = [](int64_t value, int64_t least, std::string_view name) {
-    check_range(value >= least, name, fmt::format("at least {}", least), static_cast<double>(value));
-  };
-  const auto between_1_and = [](int64_t most, int64_t value, std::string_view name) {
-    check_range(value >= 1 && value <= most, name, fmt::format("1 to {}", most), static_cast<double>(value));
-  };
-  between_1_and(1'000'000, o.per_device_train_batch_size, "per_device_train_batch_size");
-  between_1_and(1'000'000, o.per_device_eval_batch_size, "per_device_eval_batch_size");
-  between_1_and(1'000'000, o.gradient_accumulation_steps, "gradient_accumulation_steps");
-  at_least(o.logging_steps, 1, "logging_steps");
-  at_least(o.eval_steps, 0, "eval_steps");
-  at_least(o.save_steps, 0, "save_steps");
-  at_least(o.save_total_limit, 1, "save_total_limit");
-  at_least(o.memory_check_steps, 0, "memory_check_steps");
   validate_best_model(o);
   if (o.resume.mode == ResumeFrom::Mode::kCheckpoint && o.overwrite_output_dir)
     throw_error<UsageError>("--resume {}: resumes a run; leave out --overwrite_output_dir", o.resume.checkpoint);
-  check_range(o.data.max_length >= 0 && o.data.max_length <= 1'000'000'000, "max_length", "0 to 1000000000",
-              static_cast<double>(o.data.max_length));
-  if (o.packing) at_least(o.data.max_length, 1, "max_length");
-  check_range(o.max_steps <= 1'000'000'000, "max_steps", "at most 1000000000", static_cast<double>(o.max_steps));
-  check_range(o.num_train_epochs <= 1e6, "num_train_epochs", "at most 1000000", o.num_train_epochs);
-  at_least(o.seed, 0, "seed");
-  check_range(o.max_steps > 0 || (std::isfinite(o.num_train_epochs) && o.num_train_epochs > 0), "num_train_epochs",
-              "more than 0", o.num_train_epochs);
-  check_range(std::isfinite(o.learning_rate) && o.learning_rate >= 0, "learning_rate", "0 or more", o.learning_rate);
-  check_range(o.warmup_steps >= 0 && (o.warmup_steps < 1 || o.warmup_steps == std::floor(o.warmup_steps)),
-              "warmup_steps", "a whole number of steps, or a share below 1", o.warmup_steps);
-  check_range(o.warmup_steps <= 1e9, "warmup_steps", "at most 1000000000", o.warmup_steps);
-  check_range(std::isfinite(o.weight_decay) && o.weight_decay >= 0, "weight_decay", "0 or more", o.weight_decay);
-  check_range(o.adam_beta1 >= 0 && o.adam_beta1 < 1, "adam_beta1", "0 to below 1", o.adam_beta1);
-  check_range(o.adam_beta2 >= 0 && o.adam_beta2 < 1, "adam_beta2", "0 to below 1", o.adam_beta2);
-  check_range(o.adam_epsilon > 0, "adam_epsilon", "more than 0", o.adam_epsilon);
-  check_range(o.max_grad_norm >= 0, "max_grad_norm", "0 or more", o.max_grad_norm);
-  check_range(std::isfinite(o.watchdog_seconds) && o.watchdog_seconds >= 0, "watchdog_seconds", "0 or more",
-              o.watchdog_seconds);
-  check_range(std::isfinite(o.spike_threshold) && o.spike_threshold >= 0, "spike_threshold", "0 or more",
-              o.spike_threshold);
+  if (o.packing && o.data.max_length == 0)
+    throw UsageError("--packing: fills rows of --max_length, so it expects 1 or more, got 0");
+  if (o.max_steps <= 0 && !(o.num_train_epochs > 0))
+    throw_error<UsageError>("--num_train_epochs: expected more than 0, got {}", o.num_train_epochs);
+  if (o.warmup_steps >= 1 && o.warmup_steps != std::floor(o.warmup_steps))
+    throw_error<UsageError>("--warmup_steps: expected a whole number of steps, or a fraction below 1, got {}",
+                            o.warmup_steps);
   if (o.on_bad_steps == OnBadSteps::kRollback && o.save_steps == 0)
-    throw UsageError("--on_bad_steps rollback: goes back to checkpoints; give --save_steps");
+    throw UsageError("--on_bad_steps rollback: restores checkpoints; give --save_steps");
   validate(o.lora);
-  if (o.stage == Stage::kReward)
-    check_range(std::isfinite(o.reward.center_rewards_coefficient) && o.reward.center_rewards_coefficient >= 0,
-                "center_rewards_coefficient", "0 or more", o.reward.center_rewards_coefficient);
   if (o.stage != Stage::kDpo) return;
   validate(dpo_options(o.dpo));
   validate(SamplingOptions{o.dpo.temperature, o.dpo.top_k, o.dpo.top_p});
-  check_range(o.dpo.num_generations >= 2 && o.dpo.num_generations <= 1024, "num_generations", "2 to 1024",
-              static_cast<double>(o.dpo.num_generations));
-  between_1_and(1'000'000, o.dpo.max_completion_length, "max_completion_length");
-  at_least(o.dpo.num_win_rate_prompts, 0, "num_win_rate_prompts");
-  check_range(std::isfinite(o.dpo.pair_threshold), "pair_threshold", "a number", o.dpo.pair_threshold);
   if (!o.dpo.reward_model.empty()) return;
   if (o.dpo.pairs == PairSource::kSampled)
     throw UsageError("--pairs sampled: needs a --reward_model that scores completions");

@@ -1,8 +1,9 @@
-// The options of training: what all stages have in common, and what only one has. Each is declared once, in
-// train_options.cpp.
+// The options of training: those of all stages, and those that only one has. Each is declared once, in
+// bind_options().
 #pragma once
 
-#include <array>
+#include <optional>
+#include <string>
 #include <string_view>
 
 #include "apps/options/lora_options.hpp"
@@ -13,14 +14,6 @@
 #include "partition/canonical_sum.hpp"
 
 namespace plumb {
-
-enum class Stage { kSft, kReward, kDpo };
-inline constexpr std::array kStages = {Stage::kSft, Stage::kReward, Stage::kDpo};
-
-/// The name of a stage's command, of its section in a pipeline file, and of its directory.
-template <>
-inline constexpr auto kNames<Stage> =
-    std::to_array<Named<Stage>>({{"sft", Stage::kSft}, {"reward", Stage::kReward}, {"dpo", Stage::kDpo}});
 
 /// TRL's names of --loss_type of sft.
 template <>
@@ -143,31 +136,41 @@ struct TrainOptions {
   bool async_save = false;
   ResumeFrom resume;
 
-  bool replaces_changed_run = false;  // no option: a pipeline's stage whose inputs are others starts anew
-  bool exports_merged = false;        // no option: a pipeline's next stage takes adapters merged into the model
+  bool replaces_changed_run = false;  // no option: a stage of a pipeline starts from scratch where its inputs changed
+  bool exports_merged = false;        // no option: the next stage of a pipeline needs the adapter merged into the model
 
   LoraOptions lora;
   SftStageOptions sft;
   RewardStageOptions reward;
   DpoStageOptions dpo;
-  OptionTexts texts;  // what parse_options() made of the command line: for run.json
+  OptionTexts texts;  // every option with its value, for run.json
 };
 
 /// TRL's defaults for the stage.
 TrainOptions default_options(Stage stage);
 
-/// Declares what options.stage has. `options` must outlive the description.
-void declare(OptionsDescription& description, TrainOptions& options);
+/// The options of options.stage.
+std::vector<BoundOption> bind_options(TrainOptions& options);
+/// Their declarations, of one stage and of all of them; an option that stages declare differently has the choices of
+/// all, and no default.
+const std::vector<Option>& training_options(Stage stage);
+std::vector<Option> training_options();
 
-/// Throws UsageError for values out of range or that contradict each other.
+/// The options of a stage, with its defaults where there is no setting. Throws UsageError as parse().
+TrainOptions parse_train_options(Stage stage, const Settings& settings);
+
+/// Throws UsageError for values that contradict each other.
 void validate(const TrainOptions& options);
 
-/// What tells the best of several evaluations, by the name that its objective gives it.
+/// Whether a resumed run may have another value; what no stage declares must match.
+OnResume on_resume(std::string_view option);
+
+/// The metric that decides which evaluation is the best, by the name that its objective has for it.
 struct BestMetric {
   std::string name;
   bool is_greater_better;
 };
-/// None where nobody asks which is best.
+/// None where no best model is wanted.
 std::optional<BestMetric> best_metric(const TrainOptions& options);
 
 /// Throws UsageError.

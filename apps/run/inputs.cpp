@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdlib>
 #include <optional>
 
@@ -20,40 +19,10 @@ constexpr std::string_view kContents = "contents of ";
 constexpr const char* kAccumulation = "gradient_accumulation_steps";
 constexpr const char* kMicroBatches = "micro_batches_per_step";
 
-/// Options that change neither the model nor its metrics, apart from rounding with another number of threads. For files
-/// and directories the contents count instead.
-constexpr std::array kImmaterial = {"output_dir",
-                                    "overwrite_output_dir",
-                                    "logging_steps",
-                                    "eval_steps",
-                                    "save_steps",
-                                    "save_total_limit",
-                                    "async_save",
-                                    "resume",
-                                    "startup_checks",
-                                    "on_bad_steps",
-                                    "spike_threshold",
-                                    "memory_check_steps",
-                                    "watchdog_seconds",
-                                    "max_time",
-                                    "threads",
-                                    "per_device_eval_batch_size",
-                                    "gradient_checkpointing",
-                                    "model",
-                                    "data",
-                                    "eval_data",
-                                    "ref_model",
-                                    "reward_model",
-                                    "tokenizer"};
-
-/// The options of kImmaterial whose change is logged: the others are places, or how the run is started.
-constexpr std::array kLogged = {"logging_steps",          "eval_steps",     "save_steps",
-                                "save_total_limit",       "startup_checks", "on_bad_steps",
-                                "spike_threshold",        "threads",        "per_device_eval_batch_size",
-                                "gradient_checkpointing", kAccumulation};
-
-bool is_immaterial(const std::string& name) {
-  return std::find(kImmaterial.begin(), kImmaterial.end(), name) != kImmaterial.end();
+/// Whether a change of this input is no change of the run. Of files and directories the contents count.
+bool may_change(const std::string& name) {
+  const OnResume rule = on_resume(name);
+  return rule == OnResume::kMayChange || rule == OnResume::kNotCompared;
 }
 
 std::optional<std::string> find(const Inputs& inputs, const std::string& name) {
@@ -145,7 +114,7 @@ std::string describe_changes(const Inputs& before, const Inputs& now) {
   const bool has_same_batch = is_same(kMicroBatches);
   std::string text;
   for (const std::string& name : names) {
-    if (is_same(name) || is_immaterial(name) || name == kMicroBatches) continue;
+    if (is_same(name) || may_change(name) || name == kMicroBatches) continue;
     if (name == kAccumulation && has_same_batch) continue;
     std::string shown = name;
     if (name.starts_with(kContents)) {
@@ -160,8 +129,11 @@ std::string describe_changes(const Inputs& before, const Inputs& now) {
 
 std::string describe_allowed_changes(const Inputs& before, const Inputs& now) {
   std::string text;
-  for (const char* name : kLogged)
-    if (find(before, name) != find(now, name)) text += (text.empty() ? "" : ", ") + describe_change(name, before, now);
+  for (const auto& [name, value] : now) {
+    const OnResume rule = on_resume(name);
+    if (rule != OnResume::kMayChange && rule != OnResume::kSameBatch) continue;
+    if (find(before, name) != value) text += (text.empty() ? "" : ", ") + describe_change(name, before, now);
+  }
   return text;
 }
 

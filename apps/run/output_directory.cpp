@@ -12,6 +12,7 @@
 #include "io/run/metrics_log.hpp"
 #include "io/run/process_identity.hpp"
 #include "lib/base/check.hpp"
+#include "lib/base/version.hpp"
 #include "lib/kernels/kernels.hpp"
 
 namespace plumb {
@@ -98,7 +99,7 @@ void remove_temporary_files(const std::string& directory, const std::vector<std:
 }
 
 void write_run_json(const Communicator& comm, const TrainOptions& options, const RunDescription& run) {
-  nlohmann::ordered_json json = {{"plumb", "0.1.0"},
+  nlohmann::ordered_json json = {{"plumb", version()},
                                  {"command", name_of(options.stage)},
                                  {"ranks", comm.size()},
                                  {"nodes", comm.num_nodes()},

@@ -1,6 +1,8 @@
 // An INI as the file of a pipeline, and as that of --config. What is accepted reads back, and becomes options or is
 // refused.
 #include "apps/options/pipeline_file.hpp"
+
+#include "apps/options/ini.hpp"
 #include "tests/fuzz/fuzz_target.hpp"
 #include "tests/fuzz/input_file.hpp"
 
@@ -16,12 +18,8 @@ bool are_equal(const PipelineFile& a, const PipelineFile& b) {
 }
 
 void read_as_config(std::string_view input) {
-  TrainOptions options = default_options(Stage::kDpo);
-  OptionsDescription description;
-  declare(description, options);
-  OptionTexts texts;
-  parse_options("", description, {}, {"--config=" + input_directory().write("input.ini", input)}, &texts);
-  validate(options);
+  const Settings settings = read_config_file(input_directory().write("input.ini", input));
+  validate(parse_train_options(Stage::kDpo, settings));
 }
 
 }  // namespace

@@ -12,9 +12,8 @@ namespace {
 
 LoraOptions parse(const std::vector<std::string>& arguments) {
   LoraOptions options;
-  OptionsDescription description("options");
-  declare(description, options);
-  EXPECT_TRUE(parse_options("test", description, {}, arguments));
+  const std::vector<BoundOption> bound = bind_options(options);
+  parse(bound, read_command_line(options_of(bound), arguments, "", "test"));
   validate(options);
   return options;
 }
