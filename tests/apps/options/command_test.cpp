@@ -1,0 +1,71 @@
+// What is generated from the declarations: --help, the completion of bash, the man page.
+#include "apps/options/command.hpp"
+
+#include <gtest/gtest.h>
+
+#include "apps/commands/commands.hpp"
+#include "tests/support/refusal.hpp"
+#include "tests/support/run_program.hpp"
+#include "tests/support/temporary_directory.hpp"
+
+namespace plumb {
+namespace {
+
+TEST(Help, OfSftIsGroupedWithExampleRangesChoicesAndDefaults) {
+  const std::string help = render_help(sft_command());
+  expect_contains(help, {"usage: plumb sft --model DIR", "example:\n  mpirun -n 4 plumb sft "});
+  size_t last = 0;
+  for (const char* group : {"\nModel:\n", "\nData:\n", "\nOutput:\n", "\nSchedule:\n", "\nOptimizer:\n",
+                            "\nMemory and speed:\n", "\nEvaluation and logging:\n", "\nCheckpoints:\n",
+                            "\nRobustness:\n", "\nLoRA:\n", "\nObjective:\n", "\nGeneral:\n"}) {
+    const size_t at = help.find(group);
+    ASSERT_NE(at, std::string::npos) << group;
+    EXPECT_GT(at, last) << group;
+    last = at;
+  }
+  expect_contains(help, {"--learning_rate NUMBER", "default 2e-05", "one of float32, bfloat16", "1 to 1000000"});
+  EXPECT_EQ(help.find("--beta "), std::string::npos) << "an option of dpo";
+  for (size_t begin = 0, end; begin < help.size(); begin = end + 1) {
+    end = std::min(help.find('\n', begin), help.size());
+    EXPECT_LE(end - begin, 100u) << help.substr(begin, end - begin);
+  }
+}
+
+/// The words that bash offers for the last of `words`.
+std::string completions(const std::string& script, const std::string& words) {
+  const test::RunResult result = test::run_program(
+      {"bash", "-c",
+       "source " + script + "; COMP_WORDS=(" + words +
+           "); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); compopt() { :; }; _plumb; echo \"${COMPREPLY[*]}\""});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.err, "");
+  return result.out;
+}
+
+TEST(Completion, OffersCommandsOptionsChoicesAndDirectories) {
+  const TemporaryDirectory directory;
+  const std::string script = directory.write("plumb.bash", render_bash_completion(all_commands()));
+  EXPECT_EQ(completions(script, "plumb sf"), "sft\n");
+  EXPECT_EQ(completions(script, "plumb sft --learn"), "--learning_rate\n");
+  EXPECT_EQ(completions(script, "plumb sft --dtype b"), "bfloat16\n");
+  EXPECT_EQ(completions(script, "plumb sft --packing ''"), "true false\n");
+  EXPECT_EQ(completions(script, "plumb auto --loss_type sig"), "sigmoid sigmoid_norm\n");
+  EXPECT_EQ(completions(script, "plumb sft --beta"), "\n") << "an option of dpo";
+  directory.write("file", "");
+  EXPECT_EQ(completions(script, "plumb sft --model " + directory.path().substr(0, directory.path().size() - 1)),
+            directory.path() + "\n");
+  EXPECT_EQ(completions(script, "plumb man"), "\n") << "hidden";
+}
+
+TEST(ManPage, NamesEveryCommandAndOption) {
+  const std::string page = render_man_page(all_commands());
+  EXPECT_EQ(page.find(".TH PLUMB 1"), 0u);
+  for (const Command& command : all_commands()) {
+    if (command.text.is_hidden) continue;
+    expect_contains(page, {".SS plumb " + command.text.name + "\n"});
+    for (const Option& option : command.options) expect_contains(page, {".B \\-\\-" + option.name + " "});
+  }
+}
+
+}  // namespace
+}  // namespace plumb
