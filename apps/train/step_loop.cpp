@@ -191,7 +191,8 @@ void StepLoop::find_best_so_far() {
     std::vector<std::string> names;
     for (const Metric& metric : in_.objective.metrics(in_.objective.empty_sums(), /*is_evaluation=*/true))
       names.push_back(metric.name);
-    check_one_of(best->name, names, "metric_for_best_model");
+    if (std::find(names.begin(), names.end(), best->name) == names.end())
+      throw_not_one_of("metric_for_best_model", best->name, names);
     if (!state_.best || is_directory(checkpoint_path(state_.best->step))) return;
     is_missing = 1;
     log_warning("the best checkpoint, of step {}, is missing: only later ones are compared", state_.best->step);
