@@ -1,12 +1,15 @@
 // plumb COMMAND [--option value ...]: finds the command and turns an error into a message and an exit code.
 #include <fmt/format.h>
 
+#include <cstdio>
 #include <string>
 #include <vector>
 
 #include "apps/commands/commands.hpp"
 #include "apps/run/run_on_ranks.hpp"
+#include "io/file/file.hpp"
 #include "lib/base/check.hpp"
+#include "lib/base/end_process.hpp"
 #include "lib/base/log.hpp"
 #include "lib/base/text_format.hpp"
 #include "lib/base/version.hpp"
@@ -35,11 +38,14 @@ static int run(const std::vector<std::string>& arguments) {
 }  // namespace plumb
 
 int main(int argc, char** argv) {
+  int exit_code = plumb::kExitDone;
   try {
-    return plumb::run({argv + 1, argv + argc});
+    exit_code = plumb::run({argv + 1, argv + argc});
+    if (std::fflush(stdout) != 0) plumb::throw_errno("standard output", "write");
   } catch (const std::exception& error) {
     // before MPI starts all ranks fail alike: one message is enough
     if (plumb::rank_in_environment() == 0) plumb::log_error("{}", error.what());
-    return plumb::exit_code(error);
+    exit_code = plumb::exit_code(error);
   }
+  plumb::end_process(exit_code);
 }

@@ -55,6 +55,12 @@ TEST_F(CommandLine, NoCommandIsAUsageErrorWithTheHelp) {
   EXPECT_EQ(result.out, run(0, {"--help"}).out);
 }
 
+TEST_F(CommandLine, OutputThatCannotBeWrittenIsAnError) {
+  const RunResult result = run_program({"sh", "-c", PLUMB_PROGRAM " --help >/dev/full"});
+  EXPECT_EQ(result.exit_code, 74);
+  EXPECT_NE(result.err.find("standard output: "), std::string::npos) << result.err;
+}
+
 TEST_F(CommandLine, HelpOfACommandNeedsNoOtherOptionAndShowsDefaults) {
   for (const std::string& command : commands()) {
     const RunResult result = run(0, {command, "--help"});

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <exception>
 
+#include "lib/base/end_process.hpp"
 #include "tests/support/verdict.hpp"
 
 namespace {
@@ -57,5 +58,5 @@ int main(int argc, char** argv) {
   int outcome[] = {RUN_ALL_TESTS() != 0 ? 1 : 0, testing::UnitTest::GetInstance()->skipped_test_count()};
   MPI_Allreduce(MPI_IN_PLACE, outcome, 2, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
   MPI_Finalize();
-  return plumb::test::verdict(outcome[0] != 0, outcome[1]);
+  plumb::end_process(plumb::test::verdict(outcome[0] != 0, outcome[1]));
 }
