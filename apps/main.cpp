@@ -1,8 +1,10 @@
 // plumb COMMAND [--option value ...]: finds the command and turns an error into a message and an exit code.
 #include <fmt/format.h>
 
+#include <chrono>
 #include <cstdio>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "apps/commands/commands.hpp"
@@ -15,6 +17,8 @@
 #include "lib/base/version.hpp"
 
 namespace plumb {
+
+constexpr std::chrono::seconds kTimeToReport(2);
 
 static int run(const std::vector<std::string>& arguments) {
   const std::vector<Command> commands = all_commands();
@@ -43,8 +47,12 @@ int main(int argc, char** argv) {
     exit_code = plumb::run({argv + 1, argv + argc});
     if (std::fflush(stdout) != 0) plumb::throw_errno("standard output", "write");
   } catch (const std::exception& error) {
-    // before MPI starts all ranks fail alike: one message is enough
-    if (plumb::rank_in_environment() == 0) plumb::log_error("{}", error.what());
+    // Before MPI starts all ranks fail alike, and one message is enough. mpirun ends the job when the first of them has
+    // ended, so the others let rank 0 be the first.
+    if (plumb::rank_in_environment() == 0)
+      plumb::log_error("{}", error.what());
+    else
+      std::this_thread::sleep_for(plumb::kTimeToReport);
     exit_code = plumb::exit_code(error);
   }
   plumb::end_process(exit_code);

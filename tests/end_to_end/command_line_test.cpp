@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <set>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,15 @@ class CommandLine : public ProgramTest {
       if (line.starts_with("  ") && line[2] != ' ') names.push_back(line.substr(2, line.find(' ', 2) - 2));
     EXPECT_GE(names.size(), 17u);
     return names;
+  }
+
+  /// A value for each option that the command needs: those in its usage before the first bracket.
+  static std::vector<std::string> required_options(const std::string& help) {
+    std::istringstream usage(help.substr(0, help.find_first_of("[\n")));
+    std::vector<std::string> arguments;
+    for (std::string word; usage >> word;)
+      if (word.starts_with("--")) arguments.insert(arguments.end(), {word, "out"});
+    return arguments;
   }
 };
 
@@ -80,7 +90,10 @@ TEST_F(CommandLine, NoCommandTakesAChoiceThatAnOptionDoesNotHave) {
                                      "on_bad_steps", "loss_type", "f_divergence_type", "pairs", "pair_filter"}) {
       if (help.find("--" + option + " ") == std::string::npos) continue;
       ++num_refused;
-      expect_usage_error(run(0, {command, "--" + option, "nonsense"}), {"--" + option + " nonsense: expected one of "});
+      std::vector<std::string> arguments = required_options(help);
+      arguments.insert(arguments.begin(), command);
+      arguments.insert(arguments.end(), {"--" + option, "nonsense"});
+      expect_usage_error(run(0, arguments), {"--" + option + " nonsense: expected one of "});
     }
   }
   EXPECT_GE(num_refused, 30);
@@ -162,7 +175,7 @@ TEST_F(CommandLine, FewerThreadsThanAskedForAreSaidAndCountedOn) {
   limited.environment = {{"OMP_THREAD_LIMIT", "1"}};
   const RunResult result = sft(0, {{"threads", "2"}, {"dtype", "bfloat16"}}, limited);
   ASSERT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_EQ(lines_with(result.err, "OpenMP gives 1 of 2 threads").size(), 1u) << result.err;
+  EXPECT_EQ(lines_with(result.err, "OpenMP provides 1 of 2 threads").size(), 1u) << result.err;
   const std::string model = directory_.read("out/model/model.safetensors");
   ASSERT_EQ(sft(0, {{"threads", "1"}, {"dtype", "bfloat16"}, {"overwrite_output_dir", "true"}}).exit_code, 0);
   EXPECT_EQ(directory_.read("out/model/model.safetensors"), model);
