@@ -17,10 +17,6 @@ namespace po = boost::program_options;
 
 namespace {
 
-bool is_boolean_word(const std::string& word) {
-  return word == "true" || word == "false" || word == "1" || word == "0" || word == "yes" || word == "no";
-}
-
 /// `--some-option` becomes `--some_option`; a boolean without a value means true.
 std::vector<std::string> normalize(const std::vector<Option>& options, std::vector<std::string> arguments) {
   std::vector<std::string> result;
@@ -35,7 +31,7 @@ std::vector<std::string> normalize(const std::vector<Option>& options, std::vect
     const Option* option = find_option(options, argument.substr(2, end - 2));
     result.push_back(argument);
     if (option && option->is_flag && end == argument.size() &&
-        (i + 1 == arguments.size() || !is_boolean_word(arguments[i + 1])))
+        (i + 1 == arguments.size() || arguments[i + 1].starts_with("--")))
       result.back() += "=true";
   }
   return result;

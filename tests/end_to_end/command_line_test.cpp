@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <set>
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -28,15 +27,6 @@ class CommandLine : public ProgramTest {
       if (line.starts_with("  ") && line[2] != ' ') names.push_back(line.substr(2, line.find(' ', 2) - 2));
     EXPECT_GE(names.size(), 17u);
     return names;
-  }
-
-  /// A value for each option that the command needs: those in its usage before the first bracket.
-  static std::vector<std::string> required_options(const std::string& help) {
-    std::istringstream usage(help.substr(0, help.find_first_of("[\n")));
-    std::vector<std::string> arguments;
-    for (std::string word; usage >> word;)
-      if (word.starts_with("--")) arguments.insert(arguments.end(), {word, word == "--num_ranks" ? "2" : "out"});
-    return arguments;
   }
 };
 
@@ -82,23 +72,6 @@ TEST_F(CommandLine, HelpOfACommandNeedsNoOtherOptionAndShowsDefaults) {
   }
 }
 
-TEST_F(CommandLine, NoCommandTakesAChoiceThatAnOptionDoesNotHave) {
-  int num_refused = 0;
-  for (const std::string& command : commands()) {
-    const std::string help = run(0, {command, "--help"}).out;
-    for (const std::string option : {"dtype", "save_dtype", "quantize", "optim", "lr_scheduler_type", "reduction",
-                                     "on_bad_steps", "loss_type", "f_divergence_type", "pairs", "pair_filter"}) {
-      if (help.find("--" + option + " ") == std::string::npos) continue;
-      ++num_refused;
-      std::vector<std::string> arguments = required_options(help);
-      arguments.insert(arguments.begin(), command);
-      arguments.insert(arguments.end(), {"--" + option, "nonsense"});
-      expect_usage_error(run(0, arguments), {"--" + option + " nonsense: expected one of "});
-    }
-  }
-  EXPECT_GE(num_refused, 30);
-}
-
 TEST_F(CommandLine, UnknownCommandIsAnsweredWithTheNearest) {
   expect_usage_error(run(0, {"sfy"}), {"unknown command sfy", "did you mean sft?"});
   expect_usage_error(run(0, {"evalute"}), {"unknown command evalute", "did you mean evaluate?"});
@@ -128,39 +101,10 @@ TEST_F(CommandLine, RequiredOptionsAreNamed) {
 
 TEST_F(CommandLine, ValuesOfTheWrongTypeNameTheOption) {
   expect_usage_error(sft(0, {{"max_steps", "many"}}), {"'many'", "--max_steps"});
-  expect_usage_error(sft(0, {{"max_steps", "1.5"}}), {"'1.5'", "--max_steps"});
-  expect_usage_error(sft(0, {{"learning_rate", "high"}}), {"'high'", "--learning_rate"});
   expect_usage_error(sft(0, {{"learning_rate", "50%"}}), {"'50%'", "--learning_rate"});
+  expect_usage_error(sft(0, {{"dtype", "bf16"}}), {"--dtype bf16: expected one of float32, bfloat16"});
   expect_usage_error(run(0, {"sft", "--model"}), {"--model"});
   expect_usage_error(run(0, {"sft", "stray"}), {"an argument without an option"});
-}
-
-struct BadValue {
-  const char* option;
-  const char* value;
-  const char* expected;
-};
-
-TEST_F(CommandLine, ValuesOutOfRangeNameTheOptionAndTheRange) {
-  constexpr BadValue kBadValues[] = {
-      {"per_device_train_batch_size", "0", "1 to 1000000"},
-      {"gradient_accumulation_steps", "0", "1 to 1000000"},
-      {"max_length", "-1", "0 to 1000000000"},
-      {"learning_rate", "nan", "0 or more"},
-      {"warmup_steps", "1.5", "a whole number of steps, or a fraction below 1"},
-      {"warmup_steps", "1e+30", "0 to 1000000000"},
-      {"adam_beta2", "nan", "0 to below 1"},
-      {"adam_epsilon", "0", "more than 0"},
-      {"dtype", "float16", "one of float32, bfloat16"},
-      {"reduction", "canon", "one of canonical, fast"},
-      {"loss_type", "mse", "one of nll"},
-      {"lr_scheduler_type", "coseno", "cosine"},
-      {"threads", "-1", "0 to 1024"},
-      {"threads", "5000", "0 to 1024"},
-  };
-  for (const BadValue& bad : kBadValues)
-    expect_usage_error(sft(0, {{bad.option, bad.value}}), {bad.option, bad.expected, bad.value});
-  expect_usage_error(sft(0, {{"max_steps", "0"}, {"num_train_epochs", "0"}}), {"--num_train_epochs", "more than 0"});
 }
 
 TEST_F(CommandLine, DashesStandForUnderscores) {

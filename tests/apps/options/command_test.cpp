@@ -6,6 +6,7 @@
 #include <regex>
 
 #include "apps/commands/commands.hpp"
+#include "lib/base/check.hpp"
 #include "tests/support/refusal.hpp"
 #include "tests/support/run_program.hpp"
 #include "tests/support/temporary_directory.hpp"
@@ -32,6 +33,59 @@ TEST(Help, OfSftIsGroupedWithExampleRangesChoicesAndDefaults) {
     end = std::min(help.find('\n', begin), help.size());
     EXPECT_LE(end - begin, 100u) << help.substr(begin, end - begin);
   }
+}
+
+/// The message with which the command refuses these arguments, before anything else happens. Options that it needs are
+/// added.
+std::string refusal(const Command& command, const std::vector<std::string>& arguments) {
+  std::vector<std::string> all;
+  for (const std::string& name : command.text.required)
+    all.insert(all.end(), {"--" + name, name == "num_ranks" ? "2" : "out"});
+  all.insert(all.end(), arguments.begin(), arguments.end());
+  return message_of<UsageError>([&] { run_command(command, all); });
+}
+
+TEST(Commands, RefuseAChoiceThatAnOptionDoesNotHave) {
+  int num_refused = 0;
+  for (const Command& command : all_commands())
+    for (const Option& option : command.options) {
+      if (option.choices.empty() || !option.stages.has(Stage::kSft)) continue;  // plan: of sft by default
+      ++num_refused;
+      EXPECT_NE(refusal(command, {"--" + option.name, "nonsense"}).find("nonsense: expected one of "),
+                std::string::npos)
+          << command.text.name << " --" << option.name;
+    }
+  EXPECT_GE(num_refused, 30);
+}
+
+TEST(Commands, RefuseValuesOfTheWrongTypeOrOutOfRange) {
+  struct BadValue {
+    const char* option;
+    const char* value;
+    const char* expected;
+  };
+  constexpr BadValue kBadValues[] = {
+      {"max_steps", "many", "a whole number"},
+      {"max_steps", "1.5", "a whole number"},
+      {"learning_rate", "high", "a number"},
+      {"per_device_train_batch_size", "0", "1 to 1000000"},
+      {"gradient_accumulation_steps", "0", "1 to 1000000"},
+      {"max_length", "-1", "0 to 1000000000"},
+      {"learning_rate", "nan", "0 or more"},
+      {"warmup_steps", "1.5", "a whole number of steps, or a fraction below 1"},
+      {"warmup_steps", "1e+30", "0 to 1000000000"},
+      {"adam_beta2", "nan", "0 to below 1"},
+      {"adam_epsilon", "0", "more than 0"},
+      {"threads", "-1", "0 to 1024"},
+      {"threads", "5000", "0 to 1024"},
+      {"packing", "perhaps", "true or false"},
+  };
+  for (const BadValue& bad : kBadValues)
+    expect_contains(refusal(sft_command(), {std::string("--") + bad.option, bad.value}),
+                    {bad.option, bad.expected, bad.value});
+  expect_contains(refusal(sft_command(), {"--max_steps", "0", "--num_train_epochs", "0"}),
+                  {"--num_train_epochs", "more than 0"});
+  expect_contains(refusal(sft_command(), {"--lr_scheduler_type", "coseno"}), {"did you mean cosine?"});
 }
 
 /// The words that bash offers for the last of `words`.
