@@ -15,8 +15,8 @@
 #include "io/file/file.hpp"
 #include "io/report/report.hpp"
 #include "io/run/lock.hpp"
+#include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
-#include "lib/base/fault.hpp"
 #include "lib/base/log.hpp"
 #include "partition/watchdog.hpp"
 
@@ -98,10 +98,9 @@ void run_stage(const Communicator& comm, PipelineState* state, size_t stage, con
     throw;
   }
   release_freed_memory();  // the next stage plans with the memory that is left
-  const auto num_completed = static_cast<int64_t>(stage) + 1;
-  fault_point("stage-ended", num_completed, comm.rank());
+  Phase phase("stage-ended", static_cast<int64_t>(stage) + 1);
   comm.run_on_rank0([&] { state->set(stage, "done", seconds_since(start), inputs); });
-  fault_point("stage-recorded", num_completed, comm.rank());
+  phase.next("stage-recorded");
 }
 
 }  // namespace

@@ -4,10 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <limits>
 
-#include "lib/base/check.hpp"
-#include "lib/base/fault.hpp"
 #include "lib/base/log.hpp"
 
 namespace plumb {
@@ -26,16 +23,6 @@ void log_skipped_step(const Communicator& comm, const std::vector<MicroBatch>& b
   if (!log) return;
   log_warning("step {} is skipped: {}; rows {}", step, stats.skip_reason, fmt::join(rows, " "));
   log->write_skipped(step, epoch, rows, stats.skip_reason);
-}
-
-void inject_batch_fault(std::vector<MicroBatch>& batches, int64_t step, int rank) {
-  const bool is_nan = is_fault_due("batch", step, rank, "nan");
-  if (!is_nan && !is_fault_due("batch", step, rank, "spike")) return;
-  const double wrong = is_nan ? std::numeric_limits<double>::quiet_NaN()
-                              : 1e4;  // as if the reference model found the chosen text much likelier
-  for (MicroBatch& batch : batches)
-    for (size_t chosen = 0; chosen < batch.reference_logps.size(); chosen += 2)
-      batch.reference_logps[chosen].shared += wrong;
 }
 
 }  // namespace plumb

@@ -7,8 +7,8 @@
 #include "apps/run/output_directory.hpp"
 #include "apps/train/bad_steps.hpp"
 #include "io/checkpoint/directory.hpp"
+#include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
-#include "lib/base/fault.hpp"
 #include "lib/base/log.hpp"
 
 namespace plumb {
@@ -107,7 +107,7 @@ void Checkpoints::prune(int64_t step) const {
   if (options_.on_bad_steps == OnBadSteps::kRollback) kept_steps.push_back(state_.rollback_step);
   if (state_.best) kept_steps.push_back(state_.best->step);
   try {
-    fault_point("checkpoint-pruning", step, 0);
+    const Phase phase("checkpoint-pruning", step);
     prune_checkpoints(directory_, step, options_.save_total_limit, kept_steps);
   } catch (const InputOutputError& error) {
     log_warning("old checkpoints could not be removed: {}", error.what());

@@ -25,8 +25,8 @@
 #include "io/run/lock.hpp"
 #include "io/run/notes.hpp"
 #include "io/run/process_memory.hpp"
+#include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
-#include "lib/base/fault.hpp"
 #include "lib/base/log.hpp"
 #include "lib/base/text_format.hpp"
 #include "partition/memory_plan.hpp"
@@ -76,13 +76,15 @@ class StageRun {
   void run();
 
  private:
+  void claim();
   void open_model();
   void open_rows();
   void plan();
   void compute_reference_logps();
   LoadedModel load_model() const;
   void check_model(const LoadedModel& model, Objective& objective) const;
-  void take_steps(const LoadedModel& model, Objective& objective);
+  void restore(TrainableModel& model) const;
+  void take_steps(TrainableModel& model, Objective& objective);
   void export_model(const LoadedModel& model) const;
   void export_merged() const;
   void report();
@@ -106,7 +108,7 @@ class StageRun {
 };
 
 void StageRun::run() {
-  start_ = claim_run(comm_, options_);
+  claim();
   if (start_.is_done) {
     if (comm_.rank() == 0) log_info("{}: already complete, nothing to do", options_.output_dir);
     return;
@@ -121,11 +123,17 @@ void StageRun::run() {
     const LoadedModel model = load_model();
     const std::unique_ptr<Objective> objective = make_objective(options_, config_);
     check_model(model, *objective);
-    take_steps(model, *objective);
+    restore(model.trained());
+    take_steps(model.trained(), *objective);
     export_model(model);
   }
-  fault_point("stage-exported", length_.num_steps, comm_.rank());
   report();
+}
+
+/// Decides how the run starts in its output directory.
+void StageRun::claim() {
+  const Phase phase("init", 0);
+  start_ = claim_run(comm_, options_);
 }
 
 /// Reads the configuration of the model, not its weights.
@@ -151,7 +159,7 @@ void StageRun::open_rows() {
     win_rate_.emplace(comm_, options_);
     write_notes();
   }
-  fault_point("prepare", 0, comm_.rank());
+  const Phase phase("prepare", 0);
   train_rows_ = plumb::open_rows(comm_, options_, data, config_);
   if (!options_.eval_data.empty()) {
     DataOptions eval_data = options_.data;
@@ -206,17 +214,21 @@ void StageRun::check_model(const LoadedModel& model, Objective& objective) const
   if (model.adapted) model.adapted->set_dropout(adapter_->adapter.dropout);
 }
 
+/// The model as it was in the checkpoint that the run resumes from, if there is one.
+void StageRun::restore(TrainableModel& model) const {
+  const Phase phase("load", start_.num_steps_done());
+  if (start_.checkpoint) restore_model(comm_, *start_.checkpoint, model);
+}
+
 /// All remaining steps: those after the checkpoint, if there is one.
-void StageRun::take_steps(const LoadedModel& model, Objective& objective) {
-  fault_point("load", start_.num_steps_done(), comm_.rank());
-  if (start_.checkpoint) restore_model(comm_, *start_.checkpoint, model.trained());
+void StageRun::take_steps(TrainableModel& model, Objective& objective) {
   std::optional<StepLog> log;  // rank 0's
   comm_.run_on_rank0([&] {
     if (start_.saved) log.emplace(options_.output_dir, start_.num_steps_done(), start_.saved->log);
     if (!start_.saved) log.emplace(options_.output_dir);
   });
-  StepLoop({options_, comm_, model.trained(), objective, train_rows_, eval_rows_ ? &*eval_rows_ : nullptr, length_,
-            start_, *control_, log ? &*log : nullptr})
+  StepLoop({options_, comm_, model, objective, train_rows_, eval_rows_ ? &*eval_rows_ : nullptr, length_, start_,
+            *control_, log ? &*log : nullptr})
       .run();
 }
 
@@ -240,6 +252,7 @@ void StageRun::export_merged() const {
 }
 
 void StageRun::report() {
+  const Phase phase("stage-exported", length_.num_steps);
   if (win_rate_) win_rate_->add_to(notes_);
   write_notes();
   comm_.run_on_rank0([&] {
@@ -265,7 +278,6 @@ void train_stage(const Communicator& comm, const TrainOptions& options, bool is_
   const Watchdog watchdog(comm, is_watched ? 0 : options.watchdog_seconds);
   std::optional<RunLock> lock;  // rank 0's
   comm.run_on_rank0([&] { lock.emplace(options.output_dir); });
-  fault_point("init", 0, comm.rank());
   stage.run();
 }
 

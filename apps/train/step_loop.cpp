@@ -3,15 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
 #include <chrono>
 #include <cmath>
 
 #include "apps/run/output_directory.hpp"
 #include "apps/train/bad_steps.hpp"
+#include "apps/train/wrong_numbers.hpp"
 #include "io/checkpoint/directory.hpp"
 #include "io/file/file.hpp"
 #include "io/run/process_memory.hpp"
+#include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/fault.hpp"
 #include "lib/base/log.hpp"
@@ -36,20 +37,6 @@ TrainerOptions trainer_options(const TrainOptions& o, int64_t num_steps, const R
             const auto is_multiple_of = [step](int64_t steps) { return steps > 0 && step % steps == 0; };
             return is_multiple_of(o.memory_check_steps) || is_multiple_of(o.save_steps) || step == num_steps;
           }};
-}
-
-/// Flips a bit of a parameter if PLUMB_FAULT contains POINT:STEP:RANK:flip.
-void inject_memory_fault(const StepLoopInput& in, std::string_view point, int64_t step) {
-  if (!is_fault_due(point, step, in.comm.rank(), "flip")) return;
-  const std::span<float> parameters = in.model.trained_shards().front().parameters;
-  float& parameter = parameters[parameters.size() / 3];
-  parameter = std::bit_cast<float>(std::bit_cast<uint32_t>(parameter) ^ (1U << 20));
-}
-
-/// For tests: corrupts the data of a step, or memory before it, if PLUMB_FAULT asks for it.
-void inject_faults(const StepLoopInput& in, int64_t step, std::vector<MicroBatch>& batches) {
-  inject_batch_fault(batches, step, in.comm.rank());
-  inject_memory_fault(in, "memory", step);
 }
 
 }  // namespace
@@ -80,9 +67,7 @@ void StepLoop::run() {
 
 void StepLoop::take_step() {
   const double step_start = seconds_now();
-  fault_point("data", step() + 1, in_.comm.rank());
-  std::vector<MicroBatch> batches = stream_->next();
-  inject_faults(in_, step() + 1, batches);
+  const std::vector<MicroBatch> batches = next_batches();
   const StepStats stats = trainer_.step(batches);
   state_.total_tokens += stats.num_tokens;
   log_step(batches, stats, seconds_now() - step_start);
@@ -92,15 +77,24 @@ void StepLoop::take_step() {
   checkpoints_.poll();
   const bool is_to_stop = stats.reports.is_stop_wanted && !is_last();
   if (checkpoints_.is_due(step()) || is_to_stop) save();
-  fault_point("step", step(), in_.comm.rank());
+  fault_point("step", step());
   if (is_to_stop) in_.control.stop(step(), checkpoints_.finish() == step());
+}
+
+/// Those of this rank for the next step.
+std::vector<MicroBatch> StepLoop::next_batches() {
+  const Phase phase("data", step() + 1);
+  std::vector<MicroBatch> batches = stream_->next();
+  inject_wrong_numbers("data", step() + 1, batches, in_.model);
+  return batches;
 }
 
 /// Collective: saves the run after this step.
 void StepLoop::save() {
+  const Phase phase("save", step());
   progress_.finish_line();
   state_.trainer = trainer_.state();
-  inject_memory_fault(in_, "memory-before-save", step());
+  inject_wrong_numbers("save", step(), {}, in_.model);
   trainer_.verify_memory();
   checkpoints_.save(step(), evaluated_, in_.log);
 }
@@ -139,6 +133,7 @@ bool StepLoop::is_evaluation_due() const {
 
 /// Collective: logs the stage's metrics on the evaluation rows and writes them to metrics.jsonl.
 void StepLoop::evaluate() {
+  const Phase phase("evaluation", step());
   const EvaluationStats stats =
       evaluate_rows(in_.model, in_.comm, in_.objective, *in_.eval_rows, in_.options.per_device_eval_batch_size);
   if (const std::optional<BestMetric> best = best_metric(in_.options))

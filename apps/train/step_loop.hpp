@@ -52,6 +52,7 @@ class StepLoop {
 
  private:
   void take_step();
+  std::vector<MicroBatch> next_batches();
   void save();
   void log_step(const std::vector<MicroBatch>& batches, const StepStats& stats, double step_seconds);
   void evaluate();

@@ -103,8 +103,8 @@ struct RankReport {
   bool wants_stop = false;
   bool is_memory_damaged = false;
 };
-/// Collective: forward, loss and backward for every micro-batch, then sums over ranks; nothing is updated. step: only
-/// names injected faults; 0: none.
+/// Collective: forward, loss and backward for every micro-batch, then sums over ranks; nothing is updated. step: of the
+/// phases (lib/base/activity.hpp); 0: before the first.
 BatchGradient accumulate_global_batch(TrainableModel& model, const Communicator& comm, Objective& objective,
                                       const std::vector<MicroBatch>& micro_batches,
                                       const std::function<RankReport()>& report = {}, int64_t step = 0);
