@@ -78,21 +78,15 @@ class Communicator {
   bool any(bool mine) const;
   /// Collective: everyone gets rank 0's bytes.
   void broadcast(std::string& bytes) const;
-  /// Collective: every rank's value, by rank.
-  template <PlainValue T>
+  /// Collective: every rank's value, by rank. It is plain, a text, or a vector of these, of which ranks may have
+  /// different numbers.
+  template <class T>
   std::vector<T> all_gather(const T& value) const {
-    return unpack<std::vector<T>>(all_gather_bytes(pack(value), std::vector<int64_t>(size_, sizeof(T))));
+    if constexpr (PlainValue<T>)
+      return unpack<std::vector<T>>(all_gather_bytes(pack(value), std::vector<int64_t>(size_, sizeof(T))));
+    else
+      return split<T>(pack(value));
   }
-  /// Collective: every rank's values, by rank. Ranks may have different numbers of them.
-  template <PlainValue T>
-  std::vector<std::vector<T>> all_gather(std::span<const T> values) const {
-    return split<std::vector<T>>({reinterpret_cast<const char*>(values.data()), values.size_bytes()});
-  }
-  template <PlainValue T>
-  std::vector<std::vector<T>> all_gather(const std::vector<T>& values) const {
-    return all_gather(std::span<const T>(values));
-  }
-  std::vector<std::string> all_gather(const std::string& bytes) const { return split<std::string>(bytes); }
   /// Collective: as all_gather(), but only rank 0 receives; the others get no values.
   std::vector<std::string> gather_on_rank0(const std::string& bytes) const;
   template <PlainValue T>

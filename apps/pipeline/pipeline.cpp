@@ -64,16 +64,15 @@ double watchdog_seconds(const std::vector<PlannedStage>& stages) {
 /// Collective: rank 0 decides from the state. A stage that was started resumes, unless its inputs have changed since.
 StartMode start_mode(const Communicator& comm, const PipelineState* state, size_t stage, const TrainOptions& o,
                      const Inputs& inputs) {
-  int64_t mode = 0;
-  comm.run_on_rank0([&] {
-    mode = static_cast<int64_t>(StartMode::kAlreadyDone);
+  return comm.from_rank0([&] {
     const std::string reason = state->reason_to_run(stage, inputs);
-    if (reason.empty()) return log_info("pipeline: {} is done: {}/model", name_of(o.stage), o.output_dir);
+    if (reason.empty()) {
+      log_info("pipeline: {} is done: {}/model", name_of(o.stage), o.output_dir);
+      return StartMode::kAlreadyDone;
+    }
     log_info("pipeline: {} runs: {}", name_of(o.stage), reason);
-    mode = static_cast<int64_t>(state->was_started(stage) ? StartMode::kResume : StartMode::kFromScratch);
+    return state->was_started(stage) ? StartMode::kResume : StartMode::kFromScratch;
   });
-  comm.max(std::span(&mode, 1));
-  return static_cast<StartMode>(mode);
 }
 
 /// Collective: runs one stage and records its state. state: rank 0's.
@@ -119,9 +118,7 @@ void run_stages(const Communicator& comm, const PipelineFile& file) {
   });
   for (size_t i = 0; i < stages.size(); ++i) {
     TrainOptions& o = stages[i].options;
-    int64_t accumulation = comm.rank() == 0 ? o.gradient_accumulation_steps : 0;  // rank 0's state has set it
-    comm.max({&accumulation, 1});
-    o.gradient_accumulation_steps = accumulation;
+    o.gradient_accumulation_steps = comm.from_rank0([&] { return o.gradient_accumulation_steps; });  // as in its state
     PipelineState* const state_of_rank0 = state ? &*state : nullptr;
     const Inputs inputs = describe_inputs(comm, o);
     const StartMode mode = start_mode(comm, state_of_rank0, i, o, inputs);

@@ -54,9 +54,7 @@ std::string RunControl::reason_to_stop() const {
 }
 
 void RunControl::stop_before_steps(const Communicator& comm) {
-  int64_t num_votes = wants_stop() ? 1 : 0;
-  comm.sum({&num_votes, 1});
-  if (num_votes > 0)
+  if (comm.any(wants_stop()))
     stop(fmt::format("stopped {} before the first step; the same command starts it again", reason_to_stop()),
          kExitTransient);
 }

@@ -11,13 +11,10 @@ namespace plumb {
 
 void log_skipped_step(const Communicator& comm, const std::vector<MicroBatch>& batches, const StepStats& stats,
                       int64_t step, double epoch, StepLog* log) {
-  std::vector<double> mine;
+  std::vector<int64_t> mine, rows;
   for (const MicroBatch& batch : batches)
-    if (!batch.is_empty())
-      for (const int64_t row : batch.row_ids) mine.push_back(static_cast<double>(row));
-  std::vector<int64_t> rows;
-  for (const std::vector<double>& part : comm.all_gather(mine))
-    for (const double row : part) rows.push_back(static_cast<int64_t>(row));
+    if (!batch.is_empty()) mine.insert(mine.end(), batch.row_ids.begin(), batch.row_ids.end());
+  for (const std::vector<int64_t>& part : comm.all_gather(mine)) rows.insert(rows.end(), part.begin(), part.end());
   std::sort(rows.begin(), rows.end());
   rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
   if (!log) return;

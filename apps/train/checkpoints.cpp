@@ -64,10 +64,7 @@ void Checkpoints::save(int64_t step, const std::optional<EvaluatedStep>& evaluat
 }
 
 void Checkpoints::poll() {
-  if (!under_way_) return;
-  int64_t is_missing = under_way_->is_written() ? 0 : 1;
-  comm_.max({&is_missing, 1});
-  if (is_missing == 0) finish();
+  if (under_way_ && !comm_.any(!under_way_->is_written())) finish();
 }
 
 int64_t Checkpoints::finish() {

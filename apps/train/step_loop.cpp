@@ -181,19 +181,17 @@ void StepLoop::roll_back() {
 void StepLoop::find_best_so_far() {
   const std::optional<BestMetric> best = best_metric(in_.options);
   if (!best) return;
-  int64_t is_missing = 0;
-  in_.comm.run_on_rank0([&] {
+  const bool is_missing = in_.comm.from_rank0([&] {
     std::vector<std::string> names;
     for (const Metric& metric : in_.objective.metrics(in_.objective.empty_sums(), /*is_evaluation=*/true))
       names.push_back(metric.name);
     if (std::find(names.begin(), names.end(), best->name) == names.end())
       throw_not_one_of("metric_for_best_model", best->name, names);
-    if (!state_.best || is_directory(checkpoint_path(state_.best->step))) return;
-    is_missing = 1;
+    if (!state_.best || is_directory(checkpoint_path(state_.best->step))) return false;
     log_warning("the best checkpoint, of step {}, is missing: only later ones are compared", state_.best->step);
+    return true;
   });
-  in_.comm.max({&is_missing, 1});
-  if (is_missing == 1) state_.best.reset();
+  if (is_missing) state_.best.reset();
 }
 
 /// Collective, after the last step and its evaluation: restores the best model.
