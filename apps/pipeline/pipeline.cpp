@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <optional>
 
 #include "apps/models/model_setup.hpp"
@@ -17,16 +16,13 @@
 #include "io/run/lock.hpp"
 #include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
+#include "lib/base/clock.hpp"
 #include "lib/base/log.hpp"
 #include "partition/watchdog.hpp"
 
 namespace plumb {
 
 namespace {
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 void check_model(const char* option, const std::string& directory) {
   if (!is_regular_file(join_path(directory, "config.json")))
@@ -78,11 +74,11 @@ StartMode start_mode(const Communicator& comm, const PipelineState* state, size_
 /// Collective: runs one stage and records its state. state: rank 0's.
 void run_stage(const Communicator& comm, PipelineState* state, size_t stage, const TrainOptions& o,
                const Inputs& inputs) {
-  const auto start = std::chrono::steady_clock::now();
+  const double start_seconds = steady_seconds();
   comm.run_on_rank0([&] { state->set(stage, "running", 0, inputs); });
   const auto record = [&](const char* status) {
     try {
-      if (state) state->set(stage, status, seconds_since(start), inputs);
+      if (state) state->set(stage, status, steady_seconds() - start_seconds, inputs);
     } catch (const std::exception& error) {
       log_warning("{}", error.what());  // for example on a full disk; the first error is the one to report
     }
@@ -98,7 +94,7 @@ void run_stage(const Communicator& comm, PipelineState* state, size_t stage, con
   }
   release_freed_memory();  // the next stage plans with the memory that is left
   Phase phase("stage-ended", static_cast<int64_t>(stage) + 1);
-  comm.run_on_rank0([&] { state->set(stage, "done", seconds_since(start), inputs); });
+  comm.run_on_rank0([&] { state->set(stage, "done", steady_seconds() - start_seconds, inputs); });
   phase.next("stage-recorded");
 }
 

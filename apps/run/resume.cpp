@@ -42,11 +42,12 @@ StartMode decide_start(const TrainOptions& o, const RunRecord& run, const Inputs
 }
 
 /// Collective: the newest valid checkpoint; none if the run has not saved any.
-std::optional<Checkpoint> find_checkpoint(const Communicator& comm, const TrainOptions& o, const Inputs& inputs) {
+std::optional<Checkpoint> find_checkpoint(const Communicator& comm, const std::string& output_dir,
+                                          const Inputs& inputs) {
   std::optional<Checkpoint> found =
-      open_newest_checkpoint(comm, o.output_dir, inputs, std::numeric_limits<int64_t>::max());
+      open_newest_checkpoint(comm, output_dir, inputs, std::numeric_limits<int64_t>::max());
   comm.run_on_rank0([&] {
-    const std::string directory = checkpoint_directory(o.output_dir);
+    const std::string directory = checkpoint_directory(output_dir);
     if (!found && !list_checkpoints(directory).empty())
       throw_error<DataError>("{}: no usable checkpoint to resume from; --overwrite_output_dir true starts from scratch",
                              directory);
@@ -99,7 +100,7 @@ RunStart claim_run(const Communicator& comm, TrainOptions& o) {
     if (names_checkpoint) {
       require_same_run(comm, *start.checkpoint, start.inputs);
     } else if (mode == StartMode::kResume) {
-      start.checkpoint = find_checkpoint(comm, o, start.inputs);
+      start.checkpoint = find_checkpoint(comm, o.output_dir, start.inputs);
     }
     start.is_done = mode == StartMode::kAlreadyDone && !names_checkpoint;
     if (start.checkpoint) start.saved.emplace(*start.checkpoint);

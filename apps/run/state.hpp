@@ -34,7 +34,7 @@ struct RunState {
 };
 
 /// Whether `model` is better than `than`; any model is better than none, and NaN is never better.
-bool is_better(const TrainOptions& options, const EvaluatedStep& model, const std::optional<EvaluatedStep>& than);
+bool is_better(const BestMetric& by, const EvaluatedStep& model, const std::optional<EvaluatedStep>& than);
 
 /// Without trainer.num_steps_done, which the checkpoint stores.
 nlohmann::ordered_json to_json(const RunState& state);

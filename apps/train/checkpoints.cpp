@@ -9,19 +9,12 @@
 #include "io/checkpoint/directory.hpp"
 #include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
+#include "lib/base/clock.hpp"
 #include "lib/base/log.hpp"
 
 namespace plumb {
 
-namespace {
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-}  // namespace
-
-Checkpoints::Checkpoints(const TrainOptions& options, const Inputs& inputs, const Communicator& comm,
+Checkpoints::Checkpoints(const CheckpointOptions& options, const Inputs& inputs, const Communicator& comm,
                          TrainableModel& model, RunControl& control, RunState& state)
     : options_(options),
       inputs_(inputs),
@@ -42,8 +35,9 @@ void Checkpoints::save(int64_t step, const std::optional<EvaluatedStep>& evaluat
     saved_.rollback_num_steps = num_steps;
     saved_.num_rollbacks = 0;
   }
-  if (evaluated && evaluated->step == step && is_better(options_, *evaluated, state_.best)) saved_.best = evaluated;
-  start_ = std::chrono::steady_clock::now();
+  if (evaluated && evaluated->step == step && is_better(*options_.best_metric, *evaluated, state_.best))
+    saved_.best = evaluated;
+  start_seconds_ = steady_seconds();
   try {
     nlohmann::ordered_json run;
     comm_.run_on_rank0([&] {
@@ -54,13 +48,13 @@ void Checkpoints::save(int64_t step, const std::optional<EvaluatedStep>& evaluat
              {"log", log->state()}};
     });
     under_way_ = std::make_unique<CheckpointSave>(comm_, directory_, step, std::move(run), model_.trained_shards(),
-                                                  options_.async_save ? &buffer_ : nullptr);
+                                                  options_.is_async ? &buffer_ : nullptr);
   } catch (const AgreedError& error) {
     count_failure(step, error);
     return;
   }
-  stall_seconds_ = seconds_since(start_);
-  if (!options_.async_save) finish();
+  stall_seconds_ = steady_seconds() - start_seconds_;
+  if (!options_.is_async) finish();
 }
 
 void Checkpoints::poll() {
@@ -81,10 +75,10 @@ int64_t Checkpoints::finish() {
   state_.rollback_num_steps = saved_.rollback_num_steps;
   state_.num_rollbacks = saved_.num_rollbacks;
   state_.best = saved_.best;
-  const double seconds = seconds_since(start_);
+  const double seconds = steady_seconds() - start_seconds_;
   control_.add_save(save->step(), seconds);
   if (comm_.rank() == 0) {
-    const std::string stall = options_.async_save ? fmt::format("; training waited {:.3f} s", stall_seconds_) : "";
+    const std::string stall = options_.is_async ? fmt::format("; training waited {:.3f} s", stall_seconds_) : "";
     log_info("checkpoint: {}/{} in {:.1f} s{}", directory_, checkpoint_name(save->step()), seconds, stall);
     prune(save->step());
   }
@@ -101,7 +95,7 @@ void Checkpoints::count_failure(int64_t step, const AgreedError& error) {
 
 void Checkpoints::prune(int64_t step) const {
   std::vector<int64_t> kept_steps;
-  if (options_.on_bad_steps == OnBadSteps::kRollback) kept_steps.push_back(state_.rollback_step);
+  if (options_.is_rollback_wanted) kept_steps.push_back(state_.rollback_step);
   if (state_.best) kept_steps.push_back(state_.best->step);
   try {
     const Phase phase("checkpoint-pruning", step);
