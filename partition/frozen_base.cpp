@@ -84,7 +84,7 @@ void read_bytes(const FrozenUnit& unit, const FrozenSource& source, at::ScalarTy
     if (from >= to) continue;
     const bool is_mine_alone = to - from == matrix.format.layout.num_bytes;
     if (is_mine_alone) {
-      source.read_nf4(matrix.parameter, {out + from - begin, static_cast<size_t>(to - from)});
+      source.read_nf4(matrix.parameter, std::span(out + from - begin, to - from));
       continue;
     }
     whole.resize(matrix.format.layout.num_bytes);
@@ -179,7 +179,7 @@ std::span<std::byte> FrozenBase::shard(size_t unit) {
   const ElementRange mine = my_bytes(unit);
   std::byte* begin =
       resident_ ? resident_->data() + offset_bytes_[unit] + mine.begin : shards_.data() + offset_bytes_[unit];
-  return {begin, static_cast<size_t>(mine.size())};
+  return std::span(begin, mine.size());
 }
 
 void FrozenBase::load(const FrozenSource& source) {
@@ -196,7 +196,7 @@ void FrozenBase::start(int operation) {
 
 at::Tensor FrozenBase::finish(int operation) {
   if (exchange_) return exchange_->finish_gather(operation);
-  const auto unit = static_cast<size_t>(operations_[operation]);
+  const int unit = operations_[operation];
   return at::from_blob(resident_->data() + offset_bytes_[unit], {layouts_[unit].padded_elements()},
                        at::TensorOptions().dtype(at::kByte));
 }

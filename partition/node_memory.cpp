@@ -11,8 +11,8 @@
 namespace plumb {
 
 NodeMemory::NodeMemory(const Communicator& comm, int64_t bytes) {
-  my_index_ = static_cast<size_t>(comm.local_index(comm.rank()));
-  num_ranks_ = static_cast<size_t>(comm.node_size(comm.node()));
+  my_index_ = comm.local_index(comm.rank());
+  num_ranks_ = comm.node_size(comm.node());
   constexpr size_t kPage = 4096;
   const size_t progress_bytes = (num_ranks_ * sizeof(RankProgress) + kPage - 1) / kPage * kPage;
   const MPI_Aint wanted = my_index_ == 0 ? static_cast<MPI_Aint>(progress_bytes) + bytes + MPI_Aint{kPage} : 0;
@@ -37,7 +37,7 @@ NodeMemory::~NodeMemory() {
 
 void NodeMemory::wait_for_all(std::atomic<uint64_t> RankProgress::*counter, uint64_t count) const {
   // Ranks may outnumber cores: yield at once, and sleep a little where a peer has much work left.
-  for (size_t i = 0; i < num_ranks_; ++i) {
+  for (int i = 0; i < num_ranks_; ++i) {
     for (int64_t tries = 0; (progress_[i].*counter).load(std::memory_order_acquire) < count; ++tries) {
       if (tries < 2000) {
         sched_yield();
