@@ -91,7 +91,7 @@ TEST_F(BadSteps, RollbacksThatDoNotHelpEndTheRun) {
   expect_refused(start("dpo", 2, options, bad(5, 30)), 70, {"step 16", "after 3 rollbacks to step 4"});
   EXPECT_EQ(metrics("rolled_back_to").size(), 3u);
   options["overwrite_output_dir"] = "true";
-  expect_refused(start("dpo", 2, options, bad(1, 3)), 70, {"step 3", "no checkpoint"});
+  expect_refused(start("dpo", 2, options, bad(1, 3)), 70, {"step 3", "no earlier checkpoint"});
 }
 
 TEST_F(BadSteps, ASpikeIsFoundAlsoAfterARestart) {
