@@ -78,21 +78,15 @@ class Communicator {
   bool any(bool mine) const;
   /// Collective: replaces `bytes` by those of rank 0.
   void broadcast(std::string& bytes) const;
-  /// Collective: the value of every rank, indexed by rank.
-  template <PlainValue T>
+  /// Collective: the value of every rank, indexed by rank. A value is plain, a text, or a vector of these, of which
+  /// ranks may have different numbers.
+  template <class T>
   std::vector<T> all_gather(const T& value) const {
-    return unpack<std::vector<T>>(all_gather_bytes(pack(value), std::vector<int64_t>(size_, sizeof(T))));
+    if constexpr (PlainValue<T>)
+      return unpack<std::vector<T>>(all_gather_bytes(pack(value), std::vector<int64_t>(size_, sizeof(T))));
+    else
+      return split<T>(pack(value));
   }
-  /// Collective: the values of every rank, indexed by rank. Ranks may have different numbers of values.
-  template <PlainValue T>
-  std::vector<std::vector<T>> all_gather(std::span<const T> values) const {
-    return split<std::vector<T>>({reinterpret_cast<const char*>(values.data()), values.size_bytes()});
-  }
-  template <PlainValue T>
-  std::vector<std::vector<T>> all_gather(const std::vector<T>& values) const {
-    return all_gather(std::span<const T>(values));
-  }
-  std::vector<std::string> all_gather(const std::string& bytes) const { return split<std::string>(bytes); }
   /// Collective: as all_gather(), but only rank 0 receives; the other ranks get an empty result.
   std::vector<std::string> gather_on_rank0(const std::string& bytes) const;
   template <PlainValue T>

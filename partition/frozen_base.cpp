@@ -85,7 +85,7 @@ void read_bytes(const FrozenUnit& unit, const FrozenSource& source, at::ScalarTy
     if (from >= to) continue;
     const bool is_whole = to - from == matrix.format.layout.num_bytes;
     if (is_whole) {
-      source.read_nf4(matrix.parameter, {out + from - begin, static_cast<size_t>(to - from)});
+      source.read_nf4(matrix.parameter, std::span(out + from - begin, to - from));
       continue;
     }
     matrix_bytes.resize(matrix.format.layout.num_bytes);
@@ -180,7 +180,7 @@ std::span<std::byte> FrozenBase::shard(size_t unit) {
   const ElementRange mine = my_bytes(unit);
   std::byte* begin =
       resident_ ? resident_->data() + offset_bytes_[unit] + mine.begin : shards_.data() + offset_bytes_[unit];
-  return {begin, static_cast<size_t>(mine.size())};
+  return std::span(begin, mine.size());
 }
 
 void FrozenBase::load(const FrozenSource& source) {

@@ -19,6 +19,12 @@ struct UnitWait : WatchedOperation {
       : WatchedOperation(what, OperationKind::kCollective, operation.unit, operation.buffer.bytes) {}
 };
 
+/// Of a buffer that grows and is kept for the next unit.
+std::span<float> first_of(std::vector<float>& buffer, int64_t elements) {
+  if (std::ssize(buffer) < elements) buffer.resize(elements);
+  return std::span(buffer).first(elements);
+}
+
 }  // namespace
 
 NodeExchange::NodeExchange(const Communicator& comm, const std::vector<ShardLayout>& units, BufferPlan plan,
@@ -28,6 +34,8 @@ NodeExchange::NodeExchange(const Communicator& comm, const std::vector<ShardLayo
       units_(units),
       options_(options),
       memory_(comm, this->plan().gather_buffer_bytes + this->plan().gradient_bytes * comm.node_size(comm.node())),
+      outgoing_(comm.size()),
+      incoming_(comm.num_nodes()),
       masters_(units.size()),
       is_converted_(units.size(), false) {}
 
@@ -59,7 +67,7 @@ std::span<std::byte> NodeExchange::gather_part(int gather, int rank) const {
   const UnitOperation& operation = plan().gathers[gather];
   const int64_t shard_bytes =
       units_[operation.unit].shard_elements() * static_cast<int64_t>(at::elementSize(options_.dtype));
-  return {memory_.data() + operation.buffer.offset_bytes + rank * shard_bytes, static_cast<size_t>(shard_bytes)};
+  return std::span(memory_.data() + operation.buffer.offset_bytes + rank * shard_bytes, shard_bytes);
 }
 
 void NodeExchange::wait_for_buffer(int gather) {
@@ -150,67 +158,66 @@ std::vector<NodeExchange::LeafGroup> NodeExchange::leaf_groups(int node, int64_t
   return groups;
 }
 
-void NodeExchange::finish_reduce(int reduce, int64_t accumulation, std::span<float* const> levels) {
-  const UnitOperation& operation = plan().reduces[reduce];
-  const ShardLayout& layout = units_[operation.unit];
-  const int64_t shard = layout.shard_elements();
+Summand NodeExchange::leaf(const UnitOperation& operation, int local_index, int owner) const {
   const bool is_bfloat16 = gradient_dtype(operation) == at::kBFloat16;
-  if (operation.is_in_place) {
-    memory_.mine().reduces_consumed.fetch_add(1, std::memory_order_release);
-    return;
-  }
-  const int me = comm_.rank(), my_node = comm_.node();
-  {
-    const UnitWait wait("reduce-scatter", operation);
-    memory_.wait_for_all(&RankProgress::reduces_posted, memory_.mine().reduces_consumed.load() + 1);
-  }
-  const auto local_leaf = [&](int local, int owner) {
-    return Summand{1, gradient_area(local) + operation.buffer.offset_bytes + owner * shard * (is_bfloat16 ? 2 : 4),
-                   is_bfloat16};
-  };
+  const int64_t shard_bytes = units_[operation.unit].shard_elements() * (is_bfloat16 ? 2 : 4);
+  return {1, gradient_area(local_index) + operation.buffer.offset_bytes + owner * shard_bytes, is_bfloat16};
+}
 
-  // send this node's partial sums for the shards of remote ranks, and receive theirs for this rank's shard
+void NodeExchange::exchange_node_sums(const UnitOperation& operation, int64_t accumulation) {
+  const int64_t shard = units_[operation.unit].shard_elements();
   MessageBatch messages(comm_.mpi());
-  size_t num_outgoing = 0, num_incoming = 0;
-  const auto next_buffer = [shard](std::vector<std::vector<float>>& buffers, size_t& used, size_t groups) {
-    if (used == buffers.size()) buffers.emplace_back();
-    std::vector<float>& buffer = buffers[used++];
-    if (buffer.size() < groups * shard) buffer.resize(groups * shard);
-    return std::span(buffer).first(groups * shard);
-  };
   for (int node = 0; node < comm_.num_nodes(); ++node) {
-    if (node == my_node) continue;
-    const auto buffer = next_buffer(incoming_, num_incoming, leaf_groups(node, accumulation).size());
-    messages.receive(std::as_writable_bytes(buffer), helper_on(node, me), kReduceTag);
+    if (node == comm_.node()) continue;
+    const std::span<float> sums = first_of(incoming_[node], std::ssize(leaf_groups(node, accumulation)) * shard);
+    messages.receive(std::as_writable_bytes(sums), helper_on(node, comm_.rank()), kReduceTag);
   }
   for_each_assigned_remote([&](int rank) {
-    const auto groups = leaf_groups(my_node, accumulation);
-    const auto buffer = next_buffer(outgoing_, num_outgoing, groups.size());
-    for (size_t i = 0; i < groups.size(); ++i) {
+    const std::vector<LeafGroup> groups = leaf_groups(comm_.node(), accumulation);
+    const std::span<float> sums = first_of(outgoing_[rank], std::ssize(groups) * shard);
+    float* sum = sums.data();
+    for (const LeafGroup& group : groups) {
       std::vector<Summand> leaves;
-      for (int local = 0; local < groups[i].num_leaves; ++local)
-        leaves.push_back(local_leaf(groups[i].first_local + local, rank));
-      float* const sum = buffer.data() + static_cast<int64_t>(i) * shard;
+      for (int local = 0; local < group.num_leaves; ++local)
+        leaves.push_back(leaf(operation, group.first_local + local, rank));
       push_summands({&sum, 1}, 0, leaves, shard, true, options_.reduction);
+      sum += shard;
     }
-    messages.send(std::as_bytes(buffer), rank, kReduceTag);
+    messages.send(std::as_bytes(sums), rank, kReduceTag);
   });
   messages.wait();
+}
 
+std::vector<Summand> NodeExchange::summands_of_mine(const UnitOperation& operation, int64_t accumulation) const {
+  const int64_t shard = units_[operation.unit].shard_elements();
   std::vector<Summand> summands;
-  num_incoming = 0;
   for (int node = 0; node < comm_.num_nodes(); ++node) {
-    if (node == my_node) {
-      for (int local = 0; local < comm_.node_size(node); ++local) summands.push_back(local_leaf(local, me));
-    } else {
-      const std::vector<float>& buffer = incoming_[num_incoming++];
-      const auto groups = leaf_groups(node, accumulation);
-      for (size_t i = 0; i < groups.size(); ++i)
-        summands.push_back({groups[i].num_leaves, buffer.data() + static_cast<int64_t>(i) * shard, false});
+    if (node == comm_.node()) {
+      for (int local = 0; local < comm_.node_size(node); ++local)
+        summands.push_back(leaf(operation, local, comm_.rank()));
+      continue;
+    }
+    const float* sum = incoming_[node].data();
+    for (const LeafGroup& group : leaf_groups(node, accumulation)) {
+      summands.push_back({group.num_leaves, sum, false});
+      sum += shard;
     }
   }
-  push_summands(levels, accumulation * comm_.size(), summands, shard, accumulation + 1 == options_.accumulation_steps,
-                options_.reduction);
+  return summands;
+}
+
+void NodeExchange::finish_reduce(int reduce, int64_t accumulation, std::span<float* const> levels) {
+  const UnitOperation& operation = plan().reduces[reduce];
+  if (!operation.is_in_place) {
+    {
+      const UnitWait wait("reduce-scatter", operation);
+      memory_.wait_for_all(&RankProgress::reduces_posted, memory_.mine().reduces_consumed.load() + 1);
+    }
+    exchange_node_sums(operation, accumulation);
+    push_summands(levels, accumulation * comm_.size(), summands_of_mine(operation, accumulation),
+                  units_[operation.unit].shard_elements(), accumulation + 1 == options_.accumulation_steps,
+                  options_.reduction);
+  }
   memory_.mine().reduces_consumed.fetch_add(1, std::memory_order_release);
 }
 

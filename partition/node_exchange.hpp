@@ -46,6 +46,12 @@ class NodeExchange : public Exchange {
     int first_local;
   };
   std::vector<LeafGroup> leaf_groups(int node, int64_t accumulation) const;
+  /// The gradient that a rank of this node has for the shard of `owner`.
+  Summand leaf(const UnitOperation& operation, int local_index, int owner) const;
+  /// This node's sums for the shards of remote ranks go out; those of other nodes for this rank's shard come in.
+  void exchange_node_sums(const UnitOperation& operation, int64_t accumulation);
+  /// All gradients for this rank's shard, in the order of ranks; of other nodes, their sums.
+  std::vector<Summand> summands_of_mine(const UnitOperation& operation, int64_t accumulation) const;
   std::span<std::byte> gather_part(int gather, int rank) const;
   void wait_for_buffer(int gather);
   void post_gather(int gather);
@@ -60,8 +66,8 @@ class NodeExchange : public Exchange {
   ExchangeOptions options_;
   NodeMemory memory_;
   std::deque<MessageBatch> gather_messages_;  // started, not yet finished
-  std::vector<std::vector<float>> outgoing_;  // partial sums for remote ranks, one buffer each
-  std::vector<std::vector<float>> incoming_;  // partial sums from other nodes, one buffer each
+  std::vector<std::vector<float>> outgoing_;  // by rank: partial sums for the shard of a remote one
+  std::vector<std::vector<float>> incoming_;  // by node: its partial sums for this rank's shard
   // By unit: address of the master shard, and whether the gather buffer holds its converted values.
   std::vector<const float*> masters_;
   std::vector<bool> is_converted_;

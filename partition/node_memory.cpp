@@ -37,7 +37,7 @@ NodeMemory::~NodeMemory() {
 
 void NodeMemory::wait_for_all(std::atomic<uint64_t> RankProgress::*counter, uint64_t count) const {
   // Ranks may outnumber cores: yield immediately, and sleep if a peer takes long.
-  for (size_t i = 0; i < num_ranks_; ++i) {
+  for (int i = 0; i < num_ranks_; ++i) {
     for (int64_t tries = 0; (progress_[i].*counter).load(std::memory_order_acquire) < count; ++tries) {
       if (tries < 2000) {
         sched_yield();

@@ -39,8 +39,8 @@ class NodeMemory {
   MPI_Win window_ = MPI_WIN_NULL;
   RankProgress* progress_ = nullptr;
   std::byte* data_ = nullptr;
-  size_t my_index_ = 0;
-  size_t num_ranks_ = 0;
+  int my_index_ = 0;
+  int num_ranks_ = 0;
 };
 
 }  // namespace plumb

@@ -18,7 +18,7 @@ ShardMemory::ShardMemory(const ShardLayout& layout, int64_t num_levels, bool has
 }
 
 std::span<float> ShardMemory::span_of(const at::Tensor& memory) {
-  return {memory.data_ptr<float>(), static_cast<size_t>(memory.numel())};
+  return std::span(memory.data_ptr<float>(), memory.numel());
 }
 
 void ShardMemory::add_squares(ExactSum& squares) const {

@@ -15,6 +15,7 @@
 #include "apps/run/output_directory.hpp"
 #include "apps/train/checkpoints.hpp"
 #include "apps/train/stage_data.hpp"
+#include "apps/train/stage_options.hpp"
 #include "io/dataset/sampler.hpp"
 #include "io/file/file.hpp"
 #include "io/file/json_tolerant.hpp"
@@ -78,15 +79,14 @@ struct ShownModel {
 };
 
 ShownModel load_frozen(const Communicator& comm, const TrainOptions& o, const ModelSource& source) {
-  const HeadKind head = o.stage == Stage::kReward ? HeadKind::kScore : HeadKind::kLanguageModel;
-  const HfModel weights(source.model, {.head = head, .quantizes = source.is_quantized});
+  const HfModel weights(source.model, {.head = head_of(o.stage), .quantizes = source.is_quantized});
   return {load_frozen_model(comm, weights.config(), weights, source.adapter, scalar_type(o.model.dtype)),
           source.adapter.empty() ? source.model : source.adapter};
 }
 
 ShownModel load_checkpoint(const Communicator& comm, TrainOptions o, const Checkpoint& checkpoint) {
   o.gradient_accumulation_steps = 1;
-  const HfModel source = open_source(o);
+  const HfModel source = open_source(o.model, o.lora, head_of(o.stage), o.seed);
   std::unique_ptr<TrainableModel> model;
   if (o.lora.is_used()) {
     std::unique_ptr<AdaptedModel> adapted =
@@ -110,7 +110,7 @@ ShownModel load_shown_model(const Communicator& comm, const DescribedRun& run, i
     return load_checkpoint(comm, o, *checkpoint);
   const bool is_exported = is_regular_file(o.output_dir + "/model/config.json") ||
                            is_regular_file(o.output_dir + "/adapter/adapter_config.json");
-  return is_exported ? load_frozen(comm, o, trained_model(o)) : ShownModel{};
+  return is_exported ? load_frozen(comm, o, trained_model(o.output_dir, o.model, o.lora)) : ShownModel{};
 }
 
 MicroBatch batch_of_example(const StageRows& rows, int64_t example) {
@@ -128,11 +128,10 @@ StageRows open_rows_of_run(const Communicator& comm, const DescribedRun& run, in
     throw_error<DataError>("{}: expected the files that the run was made from, got others: {}", o.output_dir, changes);
   DataOptions data = o.data;
   StageNotes notes(/*is_shown=*/false);
-  if (o.stage == Stage::kDpo) data = choose_pairs(comm, o, notes);
-  ModelConfig config;
-  config.vocab_size = vocab_size;
-  StageRows rows = open_rows(comm, o, data, config);
-  if (o.stage == Stage::kDpo) add_reference_logps(comm, reference_model(o), rows);
+  if (o.stage == Stage::kDpo) data = choose_pairs(comm, pair_setting(o), notes);
+  StageRows rows = open_rows(comm, rows_options(o), data, vocab_size);
+  if (o.stage == Stage::kDpo)
+    add_reference_logps(comm, reference_model(o.dpo.ref_model, model_at_start(o.model, o.lora)), rows);
   return rows;
 }
 
@@ -145,7 +144,7 @@ void inspect_step(const Communicator& comm, const std::string& run_directory, in
   if (step < 1 || step > run.num_steps)
     throw_error<UsageError>("--step: expected 1 to {}, the steps of {}, got {}", run.num_steps, run_directory, step);
   set_up_process(comm, o.model.threads);
-  ModelConfig config = open_source(o).config();
+  ModelConfig config = open_source(o.model, o.lora, head_of(o.stage), o.seed).config();
   if (o.stage == Stage::kReward) config.pad_token_id = padding_id(o.model.model);
   const StageRows rows = open_rows_of_run(comm, run, config.vocab_size);
   const std::unique_ptr<Objective> objective = make_objective(o, config);

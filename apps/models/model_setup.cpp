@@ -141,7 +141,7 @@ Nf4ExportPlan export_quantized(const Communicator& comm, const HfModel& model, c
   export_by_all(
       comm, plan.files, directory, existing,
       [&](const std::string& temporary) {
-        for (size_t i = comm.rank(); i < plan.parameters.size(); i += comm.size())
+        for (int64_t i = comm.rank(); i < std::ssize(plan.parameters); i += comm.size())
           write_nf4_parameter(plan, temporary, model, i);
       },
       [&](const std::string& temporary) { finish_nf4_export(plan, temporary, model); });

@@ -3,11 +3,9 @@
 #include <ATen/ops/from_blob.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cstring>
 
 #include "io/huggingface/hf_model.hpp"
-#include "lib/base/check.hpp"
+#include "lib/base/clock.hpp"
 #include "lib/base/log.hpp"
 
 namespace plumb {
@@ -18,6 +16,7 @@ constexpr int64_t kAlignmentBytes = 64;
 constexpr int64_t kChunkElements = int64_t{1} << 20;  // read at a time
 constexpr int64_t kRowsPerBatch = 8;                  // completions decoded together
 constexpr int64_t kBatchesPerRound = 16;              // per rank, between two exchanges
+constexpr double kSecondsBetweenReports = 10;
 
 int64_t bytes_of_unit(const UnitLayout& unit, int64_t element_bytes) {
   return (unit.num_elements * element_bytes + kAlignmentBytes - 1) / kAlignmentBytes * kAlignmentBytes;
@@ -34,25 +33,6 @@ void read_part(const HfModel& source, const UnitLayout& unit, const at::Tensor& 
     source.read_unit_range(unit, first, last, chunk);
     flat.narrow(0, first, last - first).copy_(at::from_blob(chunk.data(), {last - first}, at::kFloat));
   }
-}
-
-/// Appends the number of token ids and the ids.
-void append_completion(const Completion& completion, std::string& bytes) {
-  const auto size = static_cast<int32_t>(completion.size());
-  bytes.append(reinterpret_cast<const char*>(&size), sizeof size);
-  bytes.append(reinterpret_cast<const char*>(completion.data()), completion.size() * sizeof(int32_t));
-}
-
-Completion read_completion(const std::string& bytes, size_t& offset) {
-  int32_t size = 0;
-  check(offset + sizeof size <= bytes.size(), "every completion has arrived");
-  std::memcpy(&size, bytes.data() + offset, sizeof size);
-  offset += sizeof size;
-  Completion completion(size);
-  check(offset + completion.size() * sizeof(int32_t) <= bytes.size(), "every completion has arrived completely");
-  if (size > 0) std::memcpy(completion.data(), bytes.data() + offset, completion.size() * sizeof(int32_t));
-  offset += completion.size() * sizeof(int32_t);
-  return completion;
 }
 
 }  // namespace
@@ -86,28 +66,27 @@ std::vector<std::vector<Completion>> sample_completions(const Communicator& comm
   const int64_t num_rows = std::ssize(prompts) * num_generations;
   const int64_t num_batches = (num_rows + kRowsPerBatch - 1) / kRowsPerBatch;
   std::vector<std::vector<Completion>> completions(prompts.size());
-  auto next_report = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  double next_report = steady_seconds() + kSecondsBetweenReports;
   for (int64_t first = 0; first < num_batches; first += kBatchesPerRound * comm.size()) {
     const int64_t end = std::min(num_batches, first + kBatchesPerRound * comm.size());
-    std::string mine;
+    std::vector<Completion> mine;
     comm.run_agreed([&] {
       for (int64_t batch = first + comm.rank(); batch < end; batch += comm.size()) {
         std::vector<std::vector<int32_t>> rows;
         for (int64_t row = batch * kRowsPerBatch; row < std::min(num_rows, (batch + 1) * kRowsPerBatch); ++row)
           rows.push_back(prompts[row / num_generations]);
-        for (const Completion& completion :
-             generate(decoder, rows, options, static_cast<uint64_t>(batch * kRowsPerBatch)))
-          append_completion(completion, mine);
+        for (Completion& completion : generate(decoder, rows, options, static_cast<uint64_t>(batch * kRowsPerBatch)))
+          mine.push_back(std::move(completion));
       }
     });
-    const std::vector<std::string> parts = comm.all_gather(mine);
-    std::vector<size_t> offsets(parts.size(), 0);
+    std::vector<std::vector<Completion>> by_rank = comm.all_gather(mine);
+    std::vector<size_t> num_taken(by_rank.size(), 0);
     for (int64_t row = first * kRowsPerBatch; row < std::min(num_rows, end * kRowsPerBatch); ++row) {
       const int64_t rank = (row / kRowsPerBatch - first) % comm.size();
-      completions[row / num_generations].push_back(read_completion(parts[rank], offsets[rank]));
+      completions[row / num_generations].push_back(std::move(by_rank[rank].at(num_taken[rank]++)));
     }
-    if (comm.rank() != 0 || std::chrono::steady_clock::now() < next_report) continue;
-    next_report = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    if (comm.rank() != 0 || steady_seconds() < next_report) continue;
+    next_report = steady_seconds() + kSecondsBetweenReports;
     log_info("sampling: {} of {} completions", std::min(num_rows, end * kRowsPerBatch), num_rows);
   }
   return completions;

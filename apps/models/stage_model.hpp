@@ -1,31 +1,28 @@
-// The model that a stage trains, and its objective.
+// The models of a stage: the one that it trains, the one that it starts from and the one that it compares with.
 #pragma once
 
-#include <memory>
+#include <cstdint>
+#include <string>
 
 #include "apps/models/model_setup.hpp"
+#include "apps/options/lora_options.hpp"
 #include "apps/options/train_options.hpp"
 #include "io/huggingface/hf_model.hpp"
-#include "lib/objective/objective.hpp"
-#include "partition/trainable_model.hpp"
 
 namespace plumb {
 
-/// The options of the trained model's engine.
-EngineOptions engine_options(const TrainOptions& options);
+/// The head that the stage trains.
+HeadKind head_of(Stage stage);
 
 /// The model that training starts from, for inference.
-ModelSource model_at_start(const TrainOptions& options);
+ModelSource model_at_start(const ModelOptions& model, const LoraOptions& lora);
 /// The model that DPO compares with: --ref_model, or the one that training starts from.
-ModelSource reference_model(const TrainOptions& options);
+ModelSource reference_model(const std::string& ref_model, const ModelSource& start);
 /// The model in output_dir after training.
-ModelSource trained_model(const TrainOptions& options);
+ModelSource trained_model(const std::string& output_dir, const ModelOptions& model, const LoraOptions& lora);
 
-/// The model that training starts from, with the head of the stage. Throws as HfModel does, and UsageError if a
-/// quantized model would be trained without an adapter.
-HfModel open_source(const TrainOptions& options);
-
-/// The objective of the stage. config: of the model, with pad_token_id if it has a score head.
-std::unique_ptr<Objective> make_objective(const TrainOptions& options, const ModelConfig& config);
+/// The model that training starts from; a head that it lacks is initialized from the seed. Throws as HfModel does, and
+/// UsageError if a quantized model would be trained without an adapter.
+HfModel open_source(const ModelOptions& model, const LoraOptions& lora, HeadKind head, int64_t seed);
 
 }  // namespace plumb

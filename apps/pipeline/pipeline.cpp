@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <optional>
 
 #include "apps/models/model_setup.hpp"
@@ -15,18 +14,15 @@
 #include "io/file/file.hpp"
 #include "io/report/report.hpp"
 #include "io/run/lock.hpp"
+#include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
-#include "lib/base/fault.hpp"
+#include "lib/base/clock.hpp"
 #include "lib/base/log.hpp"
 #include "partition/watchdog.hpp"
 
 namespace plumb {
 
 namespace {
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 void check_model(const char* option, const std::string& directory) {
   if (!is_regular_file(join_path(directory, "config.json")))
@@ -64,26 +60,25 @@ double watchdog_seconds(const std::vector<PlannedStage>& stages) {
 /// Collective: rank 0 decides from the state. A stage that was started resumes, unless its inputs have changed since.
 StartMode start_mode(const Communicator& comm, const PipelineState* state, size_t stage, const TrainOptions& o,
                      const Inputs& inputs) {
-  int64_t mode = 0;
-  comm.run_on_rank0([&] {
-    mode = static_cast<int64_t>(StartMode::kAlreadyDone);
+  return comm.from_rank0([&] {
     const std::string reason = state->reason_to_run(stage, inputs);
-    if (reason.empty()) return log_info("pipeline: {} is done: {}/model", name_of(o.stage), o.output_dir);
+    if (reason.empty()) {
+      log_info("pipeline: {} is done: {}/model", name_of(o.stage), o.output_dir);
+      return StartMode::kAlreadyDone;
+    }
     log_info("pipeline: {} runs: {}", name_of(o.stage), reason);
-    mode = static_cast<int64_t>(state->was_started(stage) ? StartMode::kResume : StartMode::kFromScratch);
+    return state->was_started(stage) ? StartMode::kResume : StartMode::kFromScratch;
   });
-  comm.max(std::span(&mode, 1));
-  return static_cast<StartMode>(mode);
 }
 
 /// Collective: runs one stage and records its state. state: rank 0's.
 void run_stage(const Communicator& comm, PipelineState* state, size_t stage, const TrainOptions& o,
                const Inputs& inputs) {
-  const auto start = std::chrono::steady_clock::now();
+  const double start_seconds = steady_seconds();
   comm.run_on_rank0([&] { state->set(stage, "running", 0, inputs); });
   const auto record = [&](const char* status) {
     try {
-      if (state) state->set(stage, status, seconds_since(start), inputs);
+      if (state) state->set(stage, status, steady_seconds() - start_seconds, inputs);
     } catch (const std::exception& error) {
       log_warning("{}", error.what());  // for example on a full disk; the first error is the one to report
     }
@@ -98,10 +93,9 @@ void run_stage(const Communicator& comm, PipelineState* state, size_t stage, con
     throw;
   }
   release_freed_memory();  // the next stage plans with the memory that is left
-  const auto num_completed = static_cast<int64_t>(stage) + 1;
-  fault_point("stage-ended", num_completed, comm.rank());
-  comm.run_on_rank0([&] { state->set(stage, "done", seconds_since(start), inputs); });
-  fault_point("stage-recorded", num_completed, comm.rank());
+  Phase phase("stage-ended", static_cast<int64_t>(stage) + 1);
+  comm.run_on_rank0([&] { state->set(stage, "done", steady_seconds() - start_seconds, inputs); });
+  phase.next("stage-recorded");
 }
 
 }  // namespace
@@ -120,9 +114,7 @@ void run_stages(const Communicator& comm, const PipelineFile& file) {
   });
   for (size_t i = 0; i < stages.size(); ++i) {
     TrainOptions& o = stages[i].options;
-    int64_t accumulation = comm.rank() == 0 ? o.gradient_accumulation_steps : 0;  // rank 0's state has set it
-    comm.max({&accumulation, 1});
-    o.gradient_accumulation_steps = accumulation;
+    o.gradient_accumulation_steps = comm.from_rank0([&] { return o.gradient_accumulation_steps; });  // as in its state
     PipelineState* const state_of_rank0 = state ? &*state : nullptr;
     const Inputs inputs = describe_inputs(comm, o);
     const StartMode mode = start_mode(comm, state_of_rank0, i, o, inputs);

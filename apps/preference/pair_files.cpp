@@ -38,16 +38,15 @@ PairFiles make_pair_files_once(const Communicator& comm, const std::string& dire
                                const json& made_from, const std::function<PairFiles(const std::string& prefix)>& make) {
   const std::string prefix = kind + "-" + hash_of_text(made_from.dump());
   const std::string path = join_path(directory, prefix + ".json");
-  std::string text;
-  comm.run_on_rank0([&] { text = find_summary(directory, path); });
-  comm.broadcast(text);
+  std::string text = comm.from_rank0([&] { return find_summary(directory, path); });
   if (text.empty()) {
     const PairFiles made = make(prefix);
-    comm.run_on_rank0([&] {
-      text = json({{"files", made.names}, {"counts", made.counts}, {"made_from", made_from}}).dump(2) + "\n";
-      write_file_atomically(path, text);
+    text = comm.from_rank0([&] {
+      const json summary = {{"files", made.names}, {"counts", made.counts}, {"made_from", made_from}};
+      std::string written = summary.dump(2) + "\n";
+      write_file_atomically(path, written);
+      return written;
     });
-    comm.broadcast(text);
   } else if (comm.rank() == 0) {
     log_info("{}: these pairs exist already", path);
   }

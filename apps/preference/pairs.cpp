@@ -97,13 +97,13 @@ FilterCounts write_filtered(const DpoStageOptions& dpo, const std::string& colum
 }
 
 /// Rank 0 only: writes the filtered pairs and returns the names of the files.
-std::vector<std::string> filter_files(const TrainOptions& o, const DataOptions& data, const std::string& prefix,
+std::vector<std::string> filter_files(const PairSetting& o, const DataOptions& data, const std::string& prefix,
                                       ScoredRows scored, FilterCounts& counts) {
   std::vector<std::string> names;
   int64_t first_row = 0;
   for (size_t i = 0; i < data.data.size(); ++i) {
     const std::string name = data.data.size() == 1 ? prefix + ".jsonl" : fmt::format("{}-{}.jsonl", prefix, i);
-    const std::string path = fmt::format("{}/data/{}", o.output_dir, name);
+    const std::string path = fmt::format("{}/{}", o.directory, name);
     const RecordIndex index = index_records(data.data[i]);
     RecordReader reader(data.data[i], index);
     const FilterCounts file_counts = write_filtered(o.dpo, data.columns, reader, first_row, path, scored);
@@ -120,19 +120,18 @@ std::vector<std::string> filter_files(const TrainOptions& o, const DataOptions& 
 }
 
 /// Collective: scores all pairs, and writes those that the filter keeps.
-PairFiles score_and_filter(const Communicator& comm, const TrainOptions& o, const DataOptions& data,
+PairFiles score_and_filter(const Communicator& comm, const PairSetting& o, const DataOptions& data,
                            const std::string& prefix) {
-  RewardModel model(comm, o.dpo.reward_model, scalar_type(o.model.dtype));
+  RewardModel model(comm, o.dpo.reward_model, scalar_type(o.dtype));
   DataOptions scored = data;
   scored.max_length = model.config().max_position_embeddings;
-  const std::string directory = o.output_dir + "/data";
   const DatasetIndex index = prepare_data(comm,
                                           prepare_options(scored, RowUse::kPreference, /*needs_whole_texts=*/true,
                                                           o.dpo.reward_model, model.config().vocab_size),
-                                          directory);
+                                          o.directory);
   std::unique_ptr<Dataset> dataset;
   comm.run_agreed(
-      [&] { dataset = std::make_unique<Dataset>(dataset_directory(directory, index), model.config().vocab_size); });
+      [&] { dataset = std::make_unique<Dataset>(dataset_directory(o.directory, index), model.config().vocab_size); });
   const std::vector<double> rewards = model.score(*dataset, kRowsPerMicroBatch);
   PairFiles made;
   comm.run_on_rank0([&] {
@@ -157,24 +156,24 @@ ordered_json accuracy_rows(const json& by_length) {
   return rows;
 }
 
-void note(const TrainOptions& o, const json& counts, StageNotes& notes) {
+void note(PairFilter filter, const json& counts, StageNotes& notes) {
   const json& rewards = counts.at("rewards");
   notes.add_fact("pairs scored", counts.at("scored"));
   notes.add_fact("share of pairs the reward model agrees with", rewards.at("accuracy"));
   notes.add_fact("mean reward margin of the pairs", rewards.at("margin"));
   if (const auto num_unscored = counts.at("unscored").get<int64_t>(); num_unscored > 0)
     notes.add_warning(fmt::format("{} pairs have no reward: empty, identical or too long for the reward model{}",
-                                  num_unscored, o.dpo.pair_filter == PairFilter::kNone ? "" : "; they are left out"));
+                                  num_unscored, filter == PairFilter::kNone ? "" : "; they are left out"));
   notes.add_table("Pairs the reward model agrees with, by length", {"tokens", "pairs", "share"},
                   accuracy_rows(rewards.at("accuracy_by_length")));
-  if (o.dpo.pair_filter == PairFilter::kNone) return;
+  if (filter == PairFilter::kNone) return;
   notes.add_fact("pairs kept", counts.at("kept"));
   notes.add_fact("pairs dropped", counts.at("dropped"));
   notes.add_fact("pairs flipped", counts.at("flipped"));
 }
 
 /// Collective: scores the pairs of `data` and returns the data that remain after the filter.
-DataOptions filter_pairs(const Communicator& comm, const TrainOptions& o, const DataOptions& data, StageNotes& notes) {
+DataOptions filter_pairs(const Communicator& comm, const PairSetting& o, const DataOptions& data, StageNotes& notes) {
   std::vector<std::string> tokenizer;
   comm.run_agreed([&] { tokenizer = tokenizer_files(o.dpo.reward_model); });
   const bool is_filtered = o.dpo.pair_filter != PairFilter::kNone;
@@ -185,23 +184,23 @@ DataOptions filter_pairs(const Communicator& comm, const TrainOptions& o, const 
                           {"columns", data.columns},
                           {"chat_template", data.chat_template},
                           {"parse_special_tokens", data.parse_special_tokens},
-                          {"dtype", name_of(o.model.dtype)},
+                          {"dtype", name_of(o.dtype)},
                           {"pair_filter", name_of(o.dpo.pair_filter)},
                           {"pair_threshold", is_filtered ? o.dpo.pair_threshold : 0}};
   const PairFiles made =
-      make_pair_files_once(comm, o.output_dir + "/data", is_filtered ? "filtered" : "rewards", made_from,
+      make_pair_files_once(comm, o.directory, is_filtered ? "filtered" : "rewards", made_from,
                            [&](const std::string& prefix) { return score_and_filter(comm, o, data, prefix); });
-  note(o, made.counts, notes);
+  note(o.dpo.pair_filter, made.counts, notes);
   if (!is_filtered) return data;
   DataOptions filtered = data;
   filtered.data.clear();
-  for (const std::string& name : made.names) filtered.data.push_back(o.output_dir + "/data/" + name);
+  for (const std::string& name : made.names) filtered.data.push_back(o.directory + "/" + name);
   return filtered;
 }
 
 }  // namespace
 
-DataOptions choose_pairs(const Communicator& comm, const TrainOptions& o, StageNotes& notes) {
+DataOptions choose_pairs(const Communicator& comm, const PairSetting& o, StageNotes& notes) {
   DataOptions data = o.data;
   if (o.dpo.reward_model.empty()) return data;
   const bool is_sampled = o.dpo.pairs == PairSource::kSampled;

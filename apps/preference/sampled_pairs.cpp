@@ -6,7 +6,6 @@
 #include <set>
 
 #include "apps/models/model_setup.hpp"
-#include "apps/models/stage_model.hpp"
 #include "apps/preference/completions.hpp"
 #include "apps/preference/pair_files.hpp"
 #include "apps/preference/pairs.hpp"
@@ -45,32 +44,32 @@ std::optional<ordered_json> make_pair(const RowPrompt& prompt, const std::vector
 }
 
 /// Collective: samples completions, scores them, and writes the pairs.
-PairFiles sample_and_score(const Communicator& comm, const TrainOptions& o, const std::string& prefix) {
+PairFiles sample_and_score(const Communicator& comm, const PairSetting& o, const std::string& prefix) {
   RowPrompts prompts;
   comm.run_agreed([&] {
-    const ModelConfig config = HfModel(o.model.model, {.head = HeadKind::kLanguageModel}).config();
-    prompts = read_row_prompts(o.data.data, o.data, load_tokenizer(o.model.model), config, /*max_rows=*/-1);
+    const ModelConfig config = HfModel(o.start.model, {.head = HeadKind::kLanguageModel}).config();
+    prompts = read_row_prompts(o.data.data, o.data, load_tokenizer(o.start.model), config, /*max_rows=*/-1);
     if (prompts.prompts.empty())
       throw_error<DataError>("--pairs sampled: expected prompts, got none: {} of {} rows ask nothing, {} are too long",
                              prompts.num_empty, prompts.num_rows, prompts.num_too_long);
   });
   const DpoStageOptions& dpo = o.dpo;
-  Answers answers = answer_prompts(comm, model_at_start(o), prompts,
+  Answers answers = answer_prompts(comm, o.start, prompts,
                                    {.num_answers = dpo.num_generations,
                                     .max_new_tokens = dpo.max_completion_length,
                                     .sampling = {dpo.temperature, dpo.top_k, dpo.top_p},
                                     .seed = static_cast<uint64_t>(o.seed),
-                                    .dtype = o.model.dtype});
+                                    .dtype = o.dtype});
   for (std::vector<std::string>& texts : answers.texts) {
     texts = different_answers(texts);
     if (texts.size() < 2) texts.clear();  // no pair, so nothing to score
   }
-  RewardModel reward_model(comm, dpo.reward_model, scalar_type(o.model.dtype));
+  RewardModel reward_model(comm, dpo.reward_model, scalar_type(o.dtype));
   const std::vector<std::vector<double>> rewards = score_answers(comm, reward_model, prompts, answers.texts, o.data);
   PairFiles made;
   comm.run_on_rank0([&] {
     const std::string name = prefix + ".jsonl";
-    JsonLinesWriter writer(fmt::format("{}/data/{}", o.output_dir, name));
+    JsonLinesWriter writer(fmt::format("{}/{}", o.directory, name));
     double margin = 0;
     for (size_t i = 0; i < prompts.prompts.size(); ++i)
       if (const auto pair = make_pair(prompts.prompts[i], answers.texts[i], rewards[i])) {
@@ -98,7 +97,7 @@ PairFiles sample_and_score(const Communicator& comm, const TrainOptions& o, cons
   return made;
 }
 
-void note(const TrainOptions& o, const json& counts, StageNotes& notes) {
+void note(int64_t max_completion_length, const json& counts, StageNotes& notes) {
   const auto count = [&](const char* key) { return counts.at(key).get<int64_t>(); };
   notes.add_fact("pairs sampled", counts.at("pairs"));
   notes.add_fact("mean reward margin of sampled pairs", counts.at("margin"));
@@ -108,20 +107,20 @@ void note(const TrainOptions& o, const json& counts, StageNotes& notes) {
                                   count("rows"), count("empty"), count("too_long")));
   if (count("cut_off") > 0)
     notes.add_warning(fmt::format("{} of {} sampled completions did not end within --max_completion_length {}",
-                                  count("cut_off"), count("completions"), o.dpo.max_completion_length));
+                                  count("cut_off"), count("completions"), max_completion_length));
 }
 
 }  // namespace
 
-DataOptions sample_pairs(const Communicator& comm, const TrainOptions& o, StageNotes& notes) {
+DataOptions sample_pairs(const Communicator& comm, const PairSetting& o, StageNotes& notes) {
   std::vector<std::string> tokenizer, reward_tokenizer;
   comm.run_agreed([&] {
-    tokenizer = tokenizer_files(o.model.model);
+    tokenizer = tokenizer_files(o.start.model);
     reward_tokenizer = tokenizer_files(o.dpo.reward_model);
   });
   json made_from = {{"version", 1},
                     {"files", describe_files(comm, o.data.data)},
-                    {"model", model_hash(comm, o.model.model)},
+                    {"model", model_hash(comm, o.start.model)},
                     {"tokenizer", describe_files(comm, tokenizer)},
                     {"reward_model", model_hash(comm, o.dpo.reward_model)},
                     {"reward_tokenizer", describe_files(comm, reward_tokenizer)},
@@ -129,21 +128,21 @@ DataOptions sample_pairs(const Communicator& comm, const TrainOptions& o, StageN
                     {"chat_template", o.data.chat_template},
                     {"parse_special_tokens", o.data.parse_special_tokens},
                     {"max_length", o.data.max_length},
-                    {"dtype", name_of(o.model.dtype)},
+                    {"dtype", name_of(o.dtype)},
                     {"seed", o.seed},
                     {"num_generations", o.dpo.num_generations},
                     {"max_completion_length", o.dpo.max_completion_length},
                     {"temperature", o.dpo.temperature},
                     {"top_k", o.dpo.top_k},
                     {"top_p", o.dpo.top_p}};
-  if (!o.lora.adapter.empty()) made_from["adapter"] = adapter_hash(comm, o.lora.adapter);
-  if (o.lora.quantize != Quantization::kNone) made_from["quantize"] = name_of(o.lora.quantize);
-  const PairFiles made =
-      make_pair_files_once(comm, o.output_dir + "/data", "sampled", made_from,
-                           [&](const std::string& prefix) { return sample_and_score(comm, o, prefix); });
-  note(o, made.counts, notes);
+  if (!o.start.adapter.empty()) made_from["adapter"] = adapter_hash(comm, o.start.adapter);
+  if (o.start.is_quantized) made_from["quantize"] = name_of(Quantization::kNf4);
+  const PairFiles made = make_pair_files_once(comm, o.directory, "sampled", made_from, [&](const std::string& prefix) {
+    return sample_and_score(comm, o, prefix);
+  });
+  note(o.dpo.max_completion_length, made.counts, notes);
   DataOptions sampled = o.data;
-  sampled.data = {o.output_dir + "/data/" + made.names.at(0)};
+  sampled.data = {o.directory + "/" + made.names.at(0)};
   sampled.columns.clear();
   if (!made.counts.at("holds_messages").get<bool>()) sampled.chat_template.clear();  // texts are rendered already
   return sampled;

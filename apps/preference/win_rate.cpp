@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include "apps/models/model_setup.hpp"
-#include "apps/models/stage_model.hpp"
 #include "io/huggingface/hf_model.hpp"
 #include "io/huggingface/tokenizer_files.hpp"
 
@@ -13,34 +12,33 @@ namespace {
 
 constexpr size_t kMaxSamples = 12;
 
-AnswerOptions greedy(const TrainOptions& o) {
-  return {.max_new_tokens = o.dpo.max_completion_length, .dtype = o.model.dtype};
-}
+AnswerOptions greedy(const PairSetting& o) { return {.max_new_tokens = o.dpo.max_completion_length, .dtype = o.dtype}; }
 
 }  // namespace
 
-WinRate::WinRate(const Communicator& comm, const TrainOptions& o) : comm_(comm), options_(o) {
-  if (o.eval_data.empty() || o.dpo.reward_model.empty() || o.dpo.num_win_rate_prompts == 0) return;
+WinRate::WinRate(const Communicator& comm, const PairSetting& o, const std::vector<std::string>& eval_data)
+    : comm_(comm), setting_(o) {
+  if (eval_data.empty() || o.dpo.reward_model.empty() || o.dpo.num_win_rate_prompts == 0) return;
   comm.run_agreed([&] {
-    const ModelConfig config = HfModel(o.model.model, {.head = HeadKind::kLanguageModel}).config();
-    prompts_ = read_row_prompts(o.eval_data, o.data, load_tokenizer(o.model.model), config, o.dpo.num_win_rate_prompts);
+    const ModelConfig config = HfModel(o.start.model, {.head = HeadKind::kLanguageModel}).config();
+    prompts_ = read_row_prompts(eval_data, o.data, load_tokenizer(o.start.model), config, o.dpo.num_win_rate_prompts);
   });
-  if (!prompts_.prompts.empty()) before_ = answer_prompts(comm, model_at_start(o), prompts_, greedy(o));
+  if (!prompts_.prompts.empty()) before_ = answer_prompts(comm, o.start, prompts_, greedy(o));
   release_freed_memory();
 }
 
-void WinRate::add_to(StageNotes& notes) const {
+void WinRate::add_to(StageNotes& notes, const ModelSource& trained) const {
   if (prompts_.num_rows == 0) return;
   if (const int64_t num_skipped = prompts_.num_empty + prompts_.num_too_long; num_skipped > 0)
     notes.add_warning(fmt::format("win rate: {} of {} prompts are empty or leave no place for an answer", num_skipped,
                                   prompts_.num_rows));
   const size_t num_prompts = prompts_.prompts.size();
   if (num_prompts == 0) return;
-  const Answers after = answer_prompts(comm_, trained_model(options_), prompts_, greedy(options_));
+  const Answers after = answer_prompts(comm_, trained, prompts_, greedy(setting_));
   std::vector<std::vector<std::string>> texts;  // before and after of each prompt
   for (size_t i = 0; i < num_prompts; ++i) texts.push_back({before_.texts[i][0], after.texts[i][0]});
-  RewardModel reward_model(comm_, options_.dpo.reward_model, scalar_type(options_.model.dtype));
-  const std::vector<std::vector<double>> rewards = score_answers(comm_, reward_model, prompts_, texts, options_.data);
+  RewardModel reward_model(comm_, setting_.dpo.reward_model, scalar_type(setting_.dtype));
+  const std::vector<std::vector<double>> rewards = score_answers(comm_, reward_model, prompts_, texts, setting_.data);
 
   double wins = 0, sum_before = 0, sum_after = 0;
   for (size_t i = 0; i < num_prompts; ++i) {

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "apps/run/output_directory.hpp"
 #include "io/checkpoint/directory.hpp"
 #include "io/file/file.hpp"
@@ -10,14 +12,15 @@
 
 namespace plumb {
 
-RunControl::RunControl(const Communicator& comm, const TrainOptions& options)
-    : options_(options), is_first_rank_(comm.rank() == 0), time_(options.max_seconds.value_or(0)) {
+RunControl::RunControl(const Communicator& comm, std::string_view command, std::string output_dir,
+                       std::optional<double> max_seconds)
+    : output_dir_(std::move(output_dir)), is_first_rank_(comm.rank() == 0), time_(max_seconds.value_or(0)) {
   if (!is_first_rank_) return;
   RunStatus status;
-  status.command = name_of(options.stage);
+  status.command = command;
   status.num_ranks = comm.size();
   status.process = this_process();
-  status_.emplace(options.output_dir, status);
+  status_.emplace(output_dir_, status);
 }
 
 bool RunControl::wants_stop() const { return !stop_signal().empty() || (is_first_rank_ && time_.is_near()); }
@@ -43,9 +46,8 @@ void RunControl::add_step(const ProgressState& progress, const std::vector<int64
 void RunControl::add_save(int64_t step, double seconds) {
   time_.add_save(seconds);
   if (!status_) return;
-  status_->update([&](RunStatus& s) {
-    s.checkpoint = join_path(checkpoint_directory(options_.output_dir), checkpoint_name(step));
-  });
+  status_->update(
+      [&](RunStatus& s) { s.checkpoint = join_path(checkpoint_directory(output_dir_), checkpoint_name(step)); });
 }
 
 std::string RunControl::reason_to_stop() const {
@@ -54,9 +56,7 @@ std::string RunControl::reason_to_stop() const {
 }
 
 void RunControl::stop_before_steps(const Communicator& comm) {
-  int64_t num_votes = wants_stop() ? 1 : 0;
-  comm.sum({&num_votes, 1});
-  if (num_votes > 0)
+  if (comm.any(wants_stop()))
     stop(fmt::format("stopped {} before the first step; the same command starts it again", reason_to_stop()),
          kExitTransient);
 }

@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
-#include "apps/options/train_options.hpp"
 #include "apps/run/progress.hpp"
 #include "apps/run/stop_request.hpp"
 #include "apps/run/stragglers.hpp"
@@ -24,8 +24,9 @@ class StoppedRun : public AgreedError {
 
 class RunControl {
  public:
-  /// The options must outlive this object.
-  RunControl(const Communicator& comm, const TrainOptions& options);
+  /// max_seconds: for the whole program; none: no limit.
+  RunControl(const Communicator& comm, std::string_view command, std::string output_dir,
+             std::optional<double> max_seconds);
 
   /// Local: whether this rank has been asked to stop, or its time limit is near.
   bool wants_stop() const;
@@ -46,7 +47,7 @@ class RunControl {
   std::string reason_to_stop() const;
   [[noreturn]] void stop(const std::string& message, int exit_code);
 
-  const TrainOptions& options_;
+  std::string output_dir_;
   bool is_first_rank_;
   TimeLimit time_;
   Stragglers stragglers_;

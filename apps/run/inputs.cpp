@@ -35,14 +35,12 @@ std::string text_or_none(const std::optional<std::string>& value) { return value
 
 /// Collective: a hash of the names and contents of the tokenizer's files.
 std::string tokenizer_hash(const Communicator& comm, const std::string& model_directory) {
-  std::string text;
-  comm.run_on_rank0([&] {
+  return comm.from_rank0([&] {
+    std::string text;
     for (const std::string& path : tokenizer_files(model_directory))
       text += path.substr(path.find_last_of('/')) + sha256_of_file(path);
-    text = hash_of_text(text);
+    return hash_of_text(text);
   });
-  comm.broadcast(text);
-  return text;
 }
 
 std::string describe_change(const std::string& name, const Inputs& before, const Inputs& now) {

@@ -98,9 +98,9 @@ void remove_temporary_files(const std::string& directory, const std::vector<std:
   for (const fs::path& path : left) fs::remove_all(path, error);
 }
 
-void write_run_json(const Communicator& comm, const TrainOptions& options, const RunDescription& run) {
+void write_run_json(const Communicator& comm, const std::string& directory, const RunDescription& run) {
   nlohmann::ordered_json json = {{"plumb", version()},
-                                 {"command", name_of(options.stage)},
+                                 {"command", run.command},
                                  {"ranks", comm.size()},
                                  {"nodes", comm.num_nodes()},
                                  {"threads_per_rank", run.threads_per_rank},
@@ -108,10 +108,10 @@ void write_run_json(const Communicator& comm, const TrainOptions& options, const
                                  {"num_steps", run.num_steps}};
   if (const std::string job = this_process().job; !job.empty()) json["job"] = job;
   if (run.num_steps_done > 0) json["resumed_after_step"] = run.num_steps_done;
-  for (const auto& [name, value] : options.texts) json["options"][name] = value;
+  for (const auto& [name, value] : run.options) json["options"][name] = value;
   json["inputs"] = inputs_to_json(run.inputs);
   json["plan"] = plan_to_json(comm, run.plan);
-  write_file_atomically(run_json(options.output_dir), json.dump(2) + "\n");
+  write_file_atomically(run_json(directory), json.dump(2) + "\n");
 }
 
 void record_end_of_run(const std::string& directory) {

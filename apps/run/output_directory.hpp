@@ -3,9 +3,9 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
-#include "apps/options/train_options.hpp"
 #include "apps/run/inputs.hpp"
 #include "partition/communicator.hpp"
 #include "partition/memory_plan.hpp"
@@ -37,8 +37,10 @@ void discard_run(const std::string& directory);
 /// process may be writing there.
 void remove_temporary_files(const std::string& directory, const std::vector<std::string>& names);
 
-/// The contents of run.json beside the options.
+/// The contents of run.json.
 struct RunDescription {
+  std::string_view command;
+  const OptionTexts& options;
   const Inputs& inputs;
   int64_t num_steps_done;  // by earlier starts; 0: a new run
   int64_t num_steps;
@@ -46,7 +48,7 @@ struct RunDescription {
   const MemoryPlan& plan;
 };
 /// Writes run.json. Throws InputOutputError.
-void write_run_json(const Communicator& comm, const TrainOptions& options, const RunDescription& run);
+void write_run_json(const Communicator& comm, const std::string& directory, const RunDescription& run);
 
 /// Marks the run in run.json as completed. Throws InputOutputError.
 void record_end_of_run(const std::string& directory);

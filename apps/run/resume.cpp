@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <functional>
 #include <limits>
 #include <string>
 
@@ -16,14 +15,6 @@
 namespace plumb {
 
 namespace {
-
-/// Collective: rank 0 decides for all.
-StartMode decide(const Communicator& comm, const std::function<StartMode()>& decision) {
-  int64_t mode = 0;
-  comm.run_on_rank0([&] { mode = static_cast<int64_t>(decision()); });
-  comm.max({&mode, 1});
-  return static_cast<StartMode>(mode);
-}
 
 bool is_exported(const TrainOptions& o) {
   const bool has_model = is_regular_file(o.output_dir + "/model/config.json");
@@ -51,11 +42,12 @@ StartMode decide_start(const TrainOptions& o, const RunRecord& run, const Inputs
 }
 
 /// Collective: the newest valid checkpoint; none if the run has not saved any.
-std::optional<Checkpoint> find_checkpoint(const Communicator& comm, const TrainOptions& o, const Inputs& inputs) {
+std::optional<Checkpoint> find_checkpoint(const Communicator& comm, const std::string& output_dir,
+                                          const Inputs& inputs) {
   std::optional<Checkpoint> found =
-      open_newest_checkpoint(comm, o.output_dir, inputs, std::numeric_limits<int64_t>::max());
+      open_newest_checkpoint(comm, output_dir, inputs, std::numeric_limits<int64_t>::max());
   comm.run_on_rank0([&] {
-    const std::string directory = checkpoint_directory(o.output_dir);
+    const std::string directory = checkpoint_directory(output_dir);
     if (!found && !list_checkpoints(directory).empty())
       throw_error<DataError>("{}: no usable checkpoint to resume from; --overwrite_output_dir true starts from scratch",
                              directory);
@@ -72,9 +64,7 @@ void log_resume(const RunStart& start) {
 
 /// Collective: adapts gradient_accumulation_steps to the number of ranks. before: rank 0's.
 void keep_rows_of_steps(const Communicator& comm, const Inputs& before, TrainOptions& o) {
-  int64_t accumulation = 0;
-  comm.run_on_rank0([&] { accumulation = accumulation_for_resume(before, o, comm.size()); });
-  comm.max({&accumulation, 1});
+  const int64_t accumulation = comm.from_rank0([&] { return accumulation_for_resume(before, o, comm.size()); });
   if (comm.rank() == 0 && accumulation != o.gradient_accumulation_steps)
     log_info("resuming with gradient_accumulation_steps {} on {} ranks, so that a step keeps its rows", accumulation,
              comm.size());
@@ -86,7 +76,7 @@ void keep_rows_of_steps(const Communicator& comm, const Inputs& before, TrainOpt
 RunStart claim_run(const Communicator& comm, TrainOptions& o) {
   const bool names_checkpoint = o.resume.mode == ResumeFrom::Mode::kCheckpoint;
   std::optional<RunRecord> run;  // rank 0's
-  StartMode mode = decide(comm, [&] {
+  StartMode mode = comm.from_rank0([&] {
     open_output_directory(o.output_dir);
     run = read_run_record(o.output_dir);
     if (o.overwrite_output_dir && !(run && is_requeued_job(*run))) run.reset();
@@ -104,13 +94,13 @@ RunStart claim_run(const Communicator& comm, TrainOptions& o) {
     comm.run_on_rank0([&] { before = names_checkpoint ? SavedRun(*start.checkpoint).inputs : run->inputs; });
     keep_rows_of_steps(comm, before, o);
     start.inputs = describe_inputs(comm, o);
-    if (mode == StartMode::kResume) mode = decide(comm, [&] { return decide_start(o, *run, start.inputs); });
+    if (mode == StartMode::kResume) mode = comm.from_rank0([&] { return decide_start(o, *run, start.inputs); });
     if (mode == StartMode::kResume || names_checkpoint)
       comm.run_on_rank0([&] { check_ranks_share_steps(before, o, comm.size()); });
     if (names_checkpoint) {
       require_same_run(comm, *start.checkpoint, start.inputs);
     } else if (mode == StartMode::kResume) {
-      start.checkpoint = find_checkpoint(comm, o, start.inputs);
+      start.checkpoint = find_checkpoint(comm, o.output_dir, start.inputs);
     }
     start.is_done = mode == StartMode::kAlreadyDone && !names_checkpoint;
     if (start.checkpoint) start.saved.emplace(*start.checkpoint);

@@ -30,15 +30,13 @@ void require_same_run(const Communicator& comm, const Checkpoint& checkpoint, co
 
 std::optional<Checkpoint> open_newest_checkpoint(const Communicator& comm, const std::string& output_dir,
                                                  const Inputs& inputs, int64_t last_step) {
-  std::string paths;  // one a line
-  comm.run_on_rank0([&] {
+  const std::vector<std::string> paths = comm.from_rank0([&] {
+    std::vector<std::string> newest_first;
     for (const CheckpointPlace& place : list_checkpoints(checkpoint_directory(output_dir)))
-      if (place.step <= last_step) paths += place.path + "\n";
+      if (place.step <= last_step) newest_first.push_back(place.path);
+    return newest_first;
   });
-  comm.broadcast(paths);
-  for (size_t begin = 0, end = 0; begin < paths.size(); begin = end + 1) {
-    end = paths.find('\n', begin);
-    const std::string path = paths.substr(begin, end - begin);
+  for (const std::string& path : paths) {
     try {
       Checkpoint checkpoint = open_checkpoint(comm, path);
       require_same_run(comm, checkpoint, inputs);

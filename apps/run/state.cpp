@@ -7,9 +7,9 @@
 
 namespace plumb {
 
-bool is_better(const TrainOptions& options, const EvaluatedStep& model, const std::optional<EvaluatedStep>& than) {
+bool is_better(const BestMetric& by, const EvaluatedStep& model, const std::optional<EvaluatedStep>& than) {
   if (std::isnan(model.metric) || !than) return !std::isnan(model.metric);
-  return best_metric(options)->is_greater_better ? model.metric > than->metric : model.metric < than->metric;
+  return by.is_greater_better ? model.metric > than->metric : model.metric < than->metric;
 }
 
 nlohmann::ordered_json to_json(const RunState& state) {

@@ -34,7 +34,7 @@ struct RunState {
 };
 
 /// Whether `model` is better than `than`. Any model is better than nullopt, and NaN is never better.
-bool is_better(const TrainOptions& options, const EvaluatedStep& model, const std::optional<EvaluatedStep>& than);
+bool is_better(const BestMetric& by, const EvaluatedStep& model, const std::optional<EvaluatedStep>& than);
 
 /// Everything except trainer.num_steps_done, which the checkpoint stores.
 nlohmann::ordered_json to_json(const RunState& state);

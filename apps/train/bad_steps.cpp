@@ -4,38 +4,22 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <limits>
 
-#include "lib/base/check.hpp"
-#include "lib/base/fault.hpp"
 #include "lib/base/log.hpp"
 
 namespace plumb {
 
 void log_skipped_step(const Communicator& comm, const std::vector<MicroBatch>& batches, const StepStats& stats,
                       int64_t step, double epoch, StepLog* log) {
-  std::vector<double> mine;
+  std::vector<int64_t> mine, rows;
   for (const MicroBatch& batch : batches)
-    if (!batch.is_empty())
-      for (const int64_t row : batch.row_ids) mine.push_back(static_cast<double>(row));
-  std::vector<int64_t> rows;
-  for (const std::vector<double>& part : comm.all_gather(mine))
-    for (const double row : part) rows.push_back(static_cast<int64_t>(row));
+    if (!batch.is_empty()) mine.insert(mine.end(), batch.row_ids.begin(), batch.row_ids.end());
+  for (const std::vector<int64_t>& part : comm.all_gather(mine)) rows.insert(rows.end(), part.begin(), part.end());
   std::sort(rows.begin(), rows.end());
   rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
   if (!log) return;
   log_warning("step {} is skipped: {}; rows {}", step, stats.skip_reason, fmt::join(rows, " "));
   log->write_skipped(step, epoch, rows, stats.skip_reason);
-}
-
-void inject_batch_fault(std::vector<MicroBatch>& batches, int64_t step, int rank) {
-  const bool is_nan = is_fault_due("batch", step, rank, "nan");
-  if (!is_nan && !is_fault_due("batch", step, rank, "spike")) return;
-  const double wrong = is_nan ? std::numeric_limits<double>::quiet_NaN()
-                              : 1e4;  // as if the reference model found the chosen text much likelier
-  for (MicroBatch& batch : batches)
-    for (size_t chosen = 0; chosen < batch.reference_logps.size(); chosen += 2)
-      batch.reference_logps[chosen].shared += wrong;
 }
 
 }  // namespace plumb

@@ -20,8 +20,4 @@ inline constexpr int64_t kMaxRollbacks = 3;
 void log_skipped_step(const Communicator& comm, const std::vector<MicroBatch>& batches, const StepStats& stats,
                       int64_t step, double epoch, StepLog* log);
 
-/// Corrupts the pairs of a step if PLUMB_FAULT contains batch:STEP:RANK:nan or :spike (lib/base/fault.hpp), so that
-/// their losses are not finite, or large.
-void inject_batch_fault(std::vector<MicroBatch>& batches, int64_t step, int rank);
-
 }  // namespace plumb

@@ -7,21 +7,14 @@
 #include "apps/run/output_directory.hpp"
 #include "apps/train/bad_steps.hpp"
 #include "io/checkpoint/directory.hpp"
+#include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
-#include "lib/base/fault.hpp"
+#include "lib/base/clock.hpp"
 #include "lib/base/log.hpp"
 
 namespace plumb {
 
-namespace {
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-}  // namespace
-
-Checkpoints::Checkpoints(const TrainOptions& options, const Inputs& inputs, const Communicator& comm,
+Checkpoints::Checkpoints(const CheckpointOptions& options, const Inputs& inputs, const Communicator& comm,
                          TrainableModel& model, RunControl& control, RunState& state)
     : options_(options),
       inputs_(inputs),
@@ -42,8 +35,9 @@ void Checkpoints::save(int64_t step, const std::optional<EvaluatedStep>& evaluat
     saved_.rollback_num_steps = num_steps;
     saved_.num_rollbacks = 0;
   }
-  if (evaluated && evaluated->step == step && is_better(options_, *evaluated, state_.best)) saved_.best = evaluated;
-  start_ = std::chrono::steady_clock::now();
+  if (evaluated && evaluated->step == step && is_better(*options_.best_metric, *evaluated, state_.best))
+    saved_.best = evaluated;
+  start_seconds_ = steady_seconds();
   try {
     nlohmann::ordered_json run;
     comm_.run_on_rank0([&] {
@@ -54,20 +48,17 @@ void Checkpoints::save(int64_t step, const std::optional<EvaluatedStep>& evaluat
              {"log", log->state()}};
     });
     save_in_progress_ = std::make_unique<CheckpointSave>(
-        comm_, directory_, step, std::move(run), model_.trained_shards(), options_.async_save ? &buffer_ : nullptr);
+        comm_, directory_, step, std::move(run), model_.trained_shards(), options_.is_async ? &buffer_ : nullptr);
   } catch (const AgreedError& error) {
     count_failure(step, error);
     return;
   }
-  stall_seconds_ = seconds_since(start_);
-  if (!options_.async_save) finish();
+  stall_seconds_ = steady_seconds() - start_seconds_;
+  if (!options_.is_async) finish();
 }
 
 void Checkpoints::poll() {
-  if (!save_in_progress_) return;
-  int64_t is_missing = save_in_progress_->is_written() ? 0 : 1;
-  comm_.max({&is_missing, 1});
-  if (is_missing == 0) finish();
+  if (save_in_progress_ && !comm_.any(!save_in_progress_->is_written())) finish();
 }
 
 int64_t Checkpoints::finish() {
@@ -84,10 +75,10 @@ int64_t Checkpoints::finish() {
   state_.rollback_num_steps = saved_.rollback_num_steps;
   state_.num_rollbacks = saved_.num_rollbacks;
   state_.best = saved_.best;
-  const double seconds = seconds_since(start_);
+  const double seconds = steady_seconds() - start_seconds_;
   control_.add_save(save->step(), seconds);
   if (comm_.rank() == 0) {
-    const std::string stall = options_.async_save ? fmt::format("; training waited {:.3f} s", stall_seconds_) : "";
+    const std::string stall = options_.is_async ? fmt::format("; training waited {:.3f} s", stall_seconds_) : "";
     log_info("checkpoint: {}/{} in {:.1f} s{}", directory_, checkpoint_name(save->step()), seconds, stall);
     prune(save->step());
   }
@@ -104,10 +95,10 @@ void Checkpoints::count_failure(int64_t step, const AgreedError& error) {
 
 void Checkpoints::prune(int64_t step) const {
   std::vector<int64_t> kept_steps;
-  if (options_.on_bad_steps == OnBadSteps::kRollback) kept_steps.push_back(state_.rollback_step);
+  if (options_.is_rollback_wanted) kept_steps.push_back(state_.rollback_step);
   if (state_.best) kept_steps.push_back(state_.best->step);
   try {
-    fault_point("checkpoint-pruning", step, 0);
+    const Phase phase("checkpoint-pruning", step);
     prune_checkpoints(directory_, step, options_.save_total_limit, kept_steps);
   } catch (const InputOutputError& error) {
     log_warning("old checkpoints could not be removed: {}", error.what());

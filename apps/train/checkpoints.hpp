@@ -2,7 +2,6 @@
 // training continues with the checkpoints that exist.
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -22,11 +21,20 @@
 
 namespace plumb {
 
+struct CheckpointOptions {
+  std::string output_dir;
+  int64_t save_steps;        // steps between checkpoints; 0: none but at a stop
+  int64_t save_total_limit;  // of checkpoints that are kept, beside those that a rollback or the best model needs
+  bool is_async;             // a thread writes while training continues
+  bool is_rollback_wanted;
+  std::optional<BestMetric> best_metric;  // none: no best model is wanted
+};
+
 class Checkpoints {
  public:
   /// state: saved with each checkpoint; its rollback and best steps are updated here. All references must outlive this
   /// object.
-  Checkpoints(const TrainOptions& options, const Inputs& inputs, const Communicator& comm, TrainableModel& model,
+  Checkpoints(const CheckpointOptions& options, const Inputs& inputs, const Communicator& comm, TrainableModel& model,
               RunControl& control, RunState& state);
 
   /// Whether --save_steps asks for a checkpoint after this step.
@@ -47,7 +55,7 @@ class Checkpoints {
   void prune(int64_t step) const;
   void count_failure(int64_t step, const AgreedError& error);
 
-  const TrainOptions& options_;
+  const CheckpointOptions& options_;
   const Inputs& inputs_;
   const Communicator& comm_;
   TrainableModel& model_;
@@ -57,9 +65,9 @@ class Checkpoints {
   std::string directory_;
   int64_t num_failed_ = 0;
   int64_t last_saved_step_ = 0;
-  std::vector<std::byte> buffer_;  // the copy that a thread writes
-  double stall_seconds_ = 0;       // how long the save in progress delayed its step
-  std::chrono::steady_clock::time_point start_;
+  std::vector<std::byte> buffer_;                     // the copy that a thread writes
+  double stall_seconds_ = 0;                          // how long the save in progress delayed its step
+  double start_seconds_ = 0;                          // of the save in progress
   std::unique_ptr<CheckpointSave> save_in_progress_;  // declared after buffer_, which its thread reads
 };
 

@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
-#include <cmath>
 #include <memory>
 #include <optional>
 
@@ -18,6 +16,7 @@
 #include "apps/run/progress.hpp"
 #include "apps/run/resume.hpp"
 #include "apps/train/stage_data.hpp"
+#include "apps/train/stage_options.hpp"
 #include "apps/train/startup_checks.hpp"
 #include "apps/train/step_log.hpp"
 #include "apps/train/step_loop.hpp"
@@ -25,8 +24,9 @@
 #include "io/run/lock.hpp"
 #include "io/run/notes.hpp"
 #include "io/run/process_memory.hpp"
+#include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
-#include "lib/base/fault.hpp"
+#include "lib/base/clock.hpp"
 #include "lib/base/log.hpp"
 #include "lib/base/text_format.hpp"
 #include "partition/memory_plan.hpp"
@@ -36,25 +36,6 @@
 namespace plumb {
 
 namespace {
-
-double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-RunLength run_length(const TrainOptions& o, int64_t num_rows, int num_ranks) {
-  const int64_t rows_per_step = num_ranks * o.gradient_accumulation_steps * o.per_device_train_batch_size;
-  const int64_t steps_per_epoch =
-      o.dataloader_drop_last ? num_rows / rows_per_step : (num_rows + rows_per_step - 1) / rows_per_step;
-  if (steps_per_epoch == 0)
-    throw_error<UsageError>(
-        "{} rows do not fill one step of {} rows ({} ranks x {} accumulation steps x {} rows) and "
-        "--dataloader_drop_last drops the rest",
-        num_rows, rows_per_step, num_ranks, o.gradient_accumulation_steps, o.per_device_train_batch_size);
-  const int64_t num_steps =
-      o.max_steps > 0 ? o.max_steps
-                      : static_cast<int64_t>(std::ceil(o.num_train_epochs * static_cast<double>(steps_per_epoch)));
-  return {steps_per_epoch, num_steps};
-}
 
 /// The trained model in memory: the whole model, or an adapter on a frozen one. Exactly one of the two is set.
 struct LoadedModel {
@@ -76,20 +57,22 @@ class StageRun {
   void run();
 
  private:
+  void claim();
   void open_model();
   void open_rows();
   void plan();
   void compute_reference_logps();
   LoadedModel load_model() const;
   void check_model(const LoadedModel& model, Objective& objective) const;
-  void take_steps(const LoadedModel& model, Objective& objective);
+  void restore(TrainableModel& model) const;
+  void take_steps(TrainableModel& model, Objective& objective);
   void export_model(const LoadedModel& model) const;
   void export_merged() const;
   void report();
 
   void write_notes() const;
 
-  const double start_seconds_ = seconds_now();
+  const double start_seconds_ = steady_seconds();
   const Communicator& comm_;
   TrainOptions options_;  // claim_run() may change gradient_accumulation_steps
   const int threads_;     // per rank
@@ -106,12 +89,12 @@ class StageRun {
 };
 
 void StageRun::run() {
-  start_ = claim_run(comm_, options_);
+  claim();
   if (start_.is_done) {
     if (comm_.rank() == 0) log_info("{}: already complete, nothing to do", options_.output_dir);
     return;
   }
-  control_.emplace(comm_, options_);
+  control_.emplace(comm_, name_of(options_.stage), options_.output_dir, options_.max_seconds);
   open_model();
   open_rows();
   plan();
@@ -121,11 +104,16 @@ void StageRun::run() {
     const LoadedModel model = load_model();
     const std::unique_ptr<Objective> objective = make_objective(options_, config_);
     check_model(model, *objective);
-    take_steps(model, *objective);
+    take_steps(model.trained(), *objective);
     export_model(model);
   }
-  fault_point("stage-exported", length_.num_steps, comm_.rank());
   report();
+}
+
+/// Decides how the run starts in its output directory.
+void StageRun::claim() {
+  const Phase phase("init", 0);
+  start_ = claim_run(comm_, options_);
 }
 
 /// Reads the configuration of the model, not its weights.
@@ -134,7 +122,7 @@ void StageRun::open_model() {
   if (comm_.rank() == 0 && !ignored.empty())
     log_warning("{}: ignored, because neither --lora_r nor --adapter is given: the whole model is trained", ignored);
   comm_.run_agreed([&] {
-    source_.emplace(open_source(options_));
+    source_.emplace(open_source(options_.model, options_.lora, head_of(options_.stage), options_.seed));
     if (options_.lora.is_used()) adapter_.emplace(find_adapter(options_.lora, source_->config(), source_->directory()));
   });
   config_ = source_->config();
@@ -147,16 +135,18 @@ void StageRun::open_model() {
 void StageRun::open_rows() {
   DataOptions data = options_.data;
   if (options_.stage == Stage::kDpo) {
-    data = choose_pairs(comm_, options_, notes_);
-    win_rate_.emplace(comm_, options_);
+    const PairSetting setting = pair_setting(options_);
+    data = choose_pairs(comm_, setting, notes_);
+    win_rate_.emplace(comm_, setting, options_.eval_data);
     write_notes();
   }
-  fault_point("prepare", 0, comm_.rank());
-  train_rows_ = plumb::open_rows(comm_, options_, data, config_);
+  const Phase phase("prepare", 0);
+  const RowsOptions rows = rows_options(options_);
+  train_rows_ = plumb::open_rows(comm_, rows, data, config_.vocab_size);
   if (!options_.eval_data.empty()) {
     DataOptions eval_data = options_.data;
     eval_data.data = options_.eval_data;
-    eval_rows_ = plumb::open_rows(comm_, options_, eval_data, config_);
+    eval_rows_ = plumb::open_rows(comm_, rows, eval_data, config_.vocab_size);
   }
   comm_.run_agreed([&] { length_ = run_length(options_, train_rows_.dataset->num_rows(), comm_.size()); });
 }
@@ -172,7 +162,14 @@ void StageRun::plan() {
   comm_.run_on_rank0([&] {
     log_info("{}", render_plan(input, plan));
     check_fits(input, plan, available_memory_bytes());
-    write_run_json(comm_, options_, {start_.inputs, start_.num_steps_done(), length_.num_steps, threads_, plan});
+    write_run_json(comm_, options_.output_dir,
+                   {.command = name_of(options_.stage),
+                    .options = options_.texts,
+                    .inputs = start_.inputs,
+                    .num_steps_done = start_.num_steps_done(),
+                    .num_steps = length_.num_steps,
+                    .threads_per_rank = threads_,
+                    .plan = plan});
   });
   // with another number of threads, matrix products sum in another order
   if (comm_.rank() == 0 && start_.saved && start_.saved->threads_per_rank != threads_)
@@ -182,7 +179,7 @@ void StageRun::plan() {
 
 void StageRun::compute_reference_logps() {
   if (options_.stage != Stage::kDpo) return;
-  const ModelSource reference = reference_model(options_);
+  const ModelSource reference = reference_model(options_.dpo.ref_model, model_at_start(options_.model, options_.lora));
   add_reference_logps(comm_, reference, train_rows_);
   if (eval_rows_) add_reference_logps(comm_, reference, *eval_rows_);
 }
@@ -202,21 +199,27 @@ LoadedModel StageRun::load_model() const {
 void StageRun::check_model(const LoadedModel& model, Objective& objective) const {
   if (!options_.startup_checks) return;
   if (model.adapted) model.adapted->set_dropout(0);  // its masks would differ between the two computations of a check
-  run_startup_checks(comm_, options_, model.trained(), objective, train_rows_);
+  run_startup_checks(comm_, startup_check_options(options_), model.trained(), objective, train_rows_);
   if (model.adapted) model.adapted->set_dropout(adapter_->adapter.dropout);
 }
 
+/// Loads the checkpoint that the run resumes from, if there is one.
+void StageRun::restore(TrainableModel& model) const {
+  const Phase phase("load", start_.num_steps_done());
+  if (start_.checkpoint) restore_model(comm_, *start_.checkpoint, model);
+}
+
 /// Trains all remaining steps: those after the checkpoint, if there is one.
-void StageRun::take_steps(const LoadedModel& model, Objective& objective) {
-  fault_point("load", start_.num_steps_done(), comm_.rank());
-  if (start_.checkpoint) restore_model(comm_, *start_.checkpoint, model.trained());
+void StageRun::take_steps(TrainableModel& model, Objective& objective) {
+  restore(model);
   std::optional<StepLog> log;  // rank 0's
   comm_.run_on_rank0([&] {
     if (start_.saved) log.emplace(options_.output_dir, start_.num_steps_done(), start_.saved->log);
     if (!start_.saved) log.emplace(options_.output_dir);
   });
-  StepLoop({options_, comm_, model.trained(), objective, train_rows_, eval_rows_ ? &*eval_rows_ : nullptr, length_,
-            start_, *control_, log ? &*log : nullptr})
+  const StepLoopOptions loop = step_loop_options(options_, length_.num_steps, *control_);
+  StepLoop({loop, comm_, model, objective, train_rows_, eval_rows_ ? &*eval_rows_ : nullptr, length_, start_, *control_,
+            log ? &*log : nullptr})
       .run();
 }
 
@@ -233,14 +236,15 @@ void StageRun::export_model(const LoadedModel& model) const {
 void StageRun::export_merged() const {
   std::optional<HfModel> merged;
   comm_.run_agreed([&] {
-    const ModelSource trained = trained_model(options_);
+    const ModelSource trained = trained_model(options_.output_dir, options_.model, options_.lora);
     merged.emplace(trained.model, trained.options(config_.head));
   });
   export_as_read(comm_, *merged, config_, options_.output_dir + "/model", options_.save_dtype);
 }
 
 void StageRun::report() {
-  if (win_rate_) win_rate_->add_to(notes_);
+  const Phase phase("stage-exported", length_.num_steps);
+  if (win_rate_) win_rate_->add_to(notes_, trained_model(options_.output_dir, options_.model, options_.lora));
   write_notes();
   comm_.run_on_rank0([&] {
     write_report(options_.output_dir);
@@ -248,7 +252,7 @@ void StageRun::report() {
   });
   control_->end();
   if (comm_.rank() == 0)
-    log_info("{} steps in {}; the {} is in {}", length_.num_steps, render_duration(seconds_now() - start_seconds_),
+    log_info("{} steps in {}; the {} is in {}", length_.num_steps, render_duration(steady_seconds() - start_seconds_),
              adapter_ ? "adapter" : "model", options_.output_dir + (adapter_ ? "/adapter" : "/model"));
 }
 
@@ -265,7 +269,6 @@ void train_stage(const Communicator& comm, const TrainOptions& options, bool is_
   const Watchdog watchdog(comm, is_watched ? 0 : options.watchdog_seconds);
   std::optional<RunLock> lock;  // rank 0's
   comm.run_on_rank0([&] { lock.emplace(options.output_dir); });
-  fault_point("init", 0, comm.rank());
   stage.run();
 }
 

@@ -2,15 +2,13 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
-
 #include "apps/models/adapter_setup.hpp"
-#include "apps/models/plan_input.hpp"
 #include "apps/options/prepare_options.hpp"
 #include "io/dataset/content_hash.hpp"
 #include "io/dataset/packing_file.hpp"
 #include "io/dataset/prepare.hpp"
 #include "lib/base/check.hpp"
+#include "lib/base/clock.hpp"
 #include "lib/base/log.hpp"
 #include "lib/objective/dpo.hpp"
 
@@ -82,14 +80,6 @@ std::vector<ExampleLogps> compute_reference_logps(const Communicator& comm, cons
 
 }  // namespace
 
-SamplerOptions sampler_options(const TrainOptions& o) {
-  return {.seed = static_cast<uint64_t>(o.seed),
-          .shuffle = o.shuffle,
-          .drop_last = o.dataloader_drop_last,
-          .rows_per_micro_batch = o.per_device_train_batch_size,
-          .accumulation_steps = o.gradient_accumulation_steps};
-}
-
 MicroBatch StageRows::micro_batch(const std::vector<int64_t>& row_numbers) const {
   return make_micro_batch(*dataset, row_numbers, reference_logps.get());
 }
@@ -100,23 +90,16 @@ std::unique_ptr<BatchStream> StageRows::stream(const SamplerOptions& sampler, co
                                        reference_logps.get());
 }
 
-StageRows open_rows(const Communicator& comm, const TrainOptions& o, const DataOptions& data,
-                    const ModelConfig& config) {
-  const std::string data_directory = o.output_dir + "/data";
-  const RowUse use = o.stage == Stage::kSft ? RowUse::kSft : RowUse::kPreference;
-  const bool is_reward = o.stage == Stage::kReward;
-  const DatasetIndex index =
-      prepare_data(comm, prepare_options(data, use, /*needs_whole_texts=*/is_reward, o.model.model, config.vocab_size),
-                   data_directory);
+StageRows open_rows(const Communicator& comm, const RowsOptions& o, const DataOptions& data, int64_t vocab_size) {
+  const DatasetIndex index = prepare_data(
+      comm, prepare_options(data, o.use, o.needs_whole_texts, o.tokenizer_directory, vocab_size), o.directory);
   StageRows rows;
-  comm.run_agreed(
-      [&] { rows.dataset = std::make_unique<Dataset>(dataset_directory(data_directory, index), config.vocab_size); });
-  if (!o.packing) return rows;
-  const int64_t capacity_tokens = max_row_tokens(o);
-  ensure_packing(comm, *rows.dataset, capacity_tokens);
-  comm.run_agreed([&] { rows.dataset->use_packing(capacity_tokens); });
+  comm.run_agreed([&] { rows.dataset = std::make_unique<Dataset>(dataset_directory(o.directory, index), vocab_size); });
+  if (!o.packed_tokens) return rows;
+  ensure_packing(comm, *rows.dataset, *o.packed_tokens);
+  comm.run_agreed([&] { rows.dataset->use_packing(*o.packed_tokens); });
   if (comm.rank() == 0)
-    log_info("packing: {} rows of {} tokens, {:.1f} % full", rows.dataset->num_rows(), capacity_tokens,
+    log_info("packing: {} rows of {} tokens, {:.1f} % full", rows.dataset->num_rows(), *o.packed_tokens,
              100 * rows.dataset->fill_share());
   return rows;
 }
@@ -137,13 +120,12 @@ void add_reference_logps(const Communicator& comm, const ModelSource& reference,
   if (!reference.adapter.empty()) model += fmt::format("-{}", adapter_hash(comm, reference.adapter));
   if (reference.is_quantized) model += "-nf4";
   if (!has_reference_logps(comm, *rows.dataset, model)) {
-    const auto start = std::chrono::steady_clock::now();
+    const double start_seconds = steady_seconds();
     write_reference_logps(comm, *rows.dataset, model, compute_reference_logps(comm, reference, *rows.dataset));
     release_freed_memory();  // of the reference model, before the model to train is loaded
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (comm.rank() == 0)
       log_info("reference: log-probabilities of {} pairs in {:.1f} s, stored beside the pairs",
-               rows.dataset->num_examples(), seconds);
+               rows.dataset->num_examples(), steady_seconds() - start_seconds);
   }
   comm.run_agreed([&] { rows.reference_logps = std::make_unique<ReferenceLogps>(*rows.dataset, model); });
 }

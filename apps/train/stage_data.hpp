@@ -1,11 +1,13 @@
 // The rows of a stage: tokenized, packed with --packing, and for DPO with the log-probabilities of the reference model.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "apps/models/model_setup.hpp"
-#include "apps/options/train_options.hpp"
+#include "apps/options/options.hpp"
 #include "apps/train/trainer.hpp"
 #include "io/dataset/batch_stream.hpp"
 #include "io/dataset/dataset.hpp"
@@ -27,12 +29,17 @@ struct StageRows {
                                       int64_t end_step = BatchStream::kEndless) const;
 };
 
-/// How the training rows are distributed over steps and micro-batches.
-SamplerOptions sampler_options(const TrainOptions& options);
+/// How rows become those of a stage.
+struct RowsOptions {
+  std::string directory;  // of tokenized rows
+  std::string tokenizer_directory;
+  RowUse use;
+  bool needs_whole_texts;                // pairs that are too long are left out instead of truncated
+  std::optional<int64_t> packed_tokens;  // of a packed row; none: a row is an example
+};
 
-/// Collective: the rows of data.data, tokenized now or by an earlier run into options.output_dir/data.
-StageRows open_rows(const Communicator& comm, const TrainOptions& options, const DataOptions& data,
-                    const ModelConfig& config);
+/// Collective: the rows of data.data, tokenized now or by an earlier run. vocab_size: of the model.
+StageRows open_rows(const Communicator& comm, const RowsOptions& options, const DataOptions& data, int64_t vocab_size);
 
 /// Collective, for pairs: loads the log-probabilities of the reference model. If they are not stored beside the rows
 /// yet, all ranks compute them in float32. The reference model is no longer in memory when this returns.

@@ -2,7 +2,9 @@
 // loss or gradient. They take about as long as two steps; results are written to checks.json and the report.
 #pragma once
 
-#include "apps/options/train_options.hpp"
+#include <cstdint>
+#include <string>
+
 #include "apps/train/stage_data.hpp"
 #include "lib/objective/objective.hpp"
 #include "partition/communicator.hpp"
@@ -10,8 +12,18 @@
 
 namespace plumb {
 
+/// What is checked, and where the results go.
+struct StartupCheckOptions {
+  std::string output_dir;
+  double tolerance;  // of relative differences
+  int64_t rows_per_micro_batch;
+  int64_t accumulation_steps;
+  bool starts_at_reference;  // dpo: its reference is the model that training starts from
+  bool has_score;            // reward: texts have a reward that padding must not change
+};
+
 /// Collective: logs each check, and throws NumericError on all ranks if one fails.
-void run_startup_checks(const Communicator& comm, const TrainOptions& options, TrainableModel& model,
+void run_startup_checks(const Communicator& comm, const StartupCheckOptions& options, TrainableModel& model,
                         Objective& objective, const StageRows& rows);
 
 }  // namespace plumb

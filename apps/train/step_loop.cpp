@@ -2,57 +2,19 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <bit>
-#include <chrono>
-#include <cmath>
-
 #include "apps/run/output_directory.hpp"
 #include "apps/train/bad_steps.hpp"
+#include "apps/train/wrong_numbers.hpp"
 #include "io/checkpoint/directory.hpp"
 #include "io/file/file.hpp"
 #include "io/run/process_memory.hpp"
+#include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
+#include "lib/base/clock.hpp"
 #include "lib/base/fault.hpp"
 #include "lib/base/log.hpp"
 
 namespace plumb {
-
-namespace {
-
-double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-TrainerOptions trainer_options(const TrainOptions& o, int64_t num_steps, const RunControl& control) {
-  const auto warmup = static_cast<int64_t>(
-      o.warmup_steps < 1 ? std::ceil(o.warmup_steps * static_cast<double>(num_steps)) : o.warmup_steps);
-  return {{o.adam_beta1, o.adam_beta2, o.adam_epsilon, o.weight_decay},
-          {o.lr_scheduler_type, o.learning_rate, warmup, num_steps},
-          o.max_grad_norm,
-          [&control] { return control.wants_stop(); },
-          o.spike_threshold,
-          [&o, num_steps](int64_t step) {
-            const auto is_multiple_of = [step](int64_t steps) { return steps > 0 && step % steps == 0; };
-            return is_multiple_of(o.memory_check_steps) || is_multiple_of(o.save_steps) || step == num_steps;
-          }};
-}
-
-/// Flips a bit of a parameter if PLUMB_FAULT contains POINT:STEP:RANK:flip.
-void inject_memory_fault(const StepLoopInput& in, std::string_view point, int64_t step) {
-  if (!is_fault_due(point, step, in.comm.rank(), "flip")) return;
-  const std::span<float> parameters = in.model.trained_shards().front().parameters;
-  float& parameter = parameters[parameters.size() / 3];
-  parameter = std::bit_cast<float>(std::bit_cast<uint32_t>(parameter) ^ (1U << 20));
-}
-
-/// For tests: corrupts the data of a step, or memory before it, if PLUMB_FAULT contains such a fault.
-void inject_faults(const StepLoopInput& in, int64_t step, std::vector<MicroBatch>& batches) {
-  inject_batch_fault(batches, step, in.comm.rank());
-  inject_memory_fault(in, "memory", step);
-}
-
-}  // namespace
 
 int64_t sum_of_memory(const Communicator& comm) {
   int64_t bytes = proportional_set_bytes();
@@ -63,44 +25,50 @@ int64_t sum_of_memory(const Communicator& comm) {
 StepLoop::StepLoop(const StepLoopInput& input)
     : in_(input),
       state_(in_.start.saved ? in_.start.saved->state : RunState()),
-      trainer_(in_.model, in_.comm, in_.objective, trainer_options(in_.options, in_.length.num_steps, in_.control),
-               state_.trainer),
-      checkpoints_(in_.options, in_.start.inputs, in_.comm, in_.model, in_.control, state_),
-      stream_(in_.train_rows.stream(sampler_options(in_.options), in_.comm, in_.start.num_steps_done())) {}
+      trainer_(in_.model, in_.comm, in_.objective, in_.options.trainer, state_.trainer),
+      checkpoints_(in_.options.checkpoints, in_.start.inputs, in_.comm, in_.model, in_.control, state_),
+      stream_(in_.train_rows.stream(in_.options.sampler, in_.comm, in_.start.num_steps_done())) {}
 
 void StepLoop::run() {
   find_best_so_far();
-  start_seconds_ = seconds_now();
+  start_seconds_ = steady_seconds();
   while (!is_last()) take_step();
   checkpoints_.finish();
   progress_.finish_line();
   trainer_.verify_memory();  // before the model is exported
-  if (in_.options.load_best_model_at_end) load_best();
+  if (in_.options.loads_best_model) load_best();
 }
 
 void StepLoop::take_step() {
-  const double step_start = seconds_now();
-  fault_point("data", step() + 1, in_.comm.rank());
-  std::vector<MicroBatch> batches = stream_->next();
-  inject_faults(in_, step() + 1, batches);
+  const double step_start = steady_seconds();
+  const std::vector<MicroBatch> batches = next_batches();
   const StepStats stats = trainer_.step(batches);
   state_.total_tokens += stats.num_tokens;
-  log_step(batches, stats, seconds_now() - step_start);
+  log_step(batches, stats, steady_seconds() - step_start);
   if (stats.is_skipped()) stop_or_roll_back(stats);
 
   if (is_evaluation_due()) evaluate();
   checkpoints_.poll();
   const bool is_to_stop = stats.reports.is_stop_wanted && !is_last();
   if (checkpoints_.is_due(step()) || is_to_stop) save();
-  fault_point("step", step(), in_.comm.rank());
+  fault_point("step", step());
   if (is_to_stop) in_.control.stop(step(), checkpoints_.finish() == step());
+}
+
+/// Those of this rank for the next step.
+std::vector<MicroBatch> StepLoop::next_batches() {
+  const Phase phase("data", step() + 1);
+  std::vector<MicroBatch> batches = stream_->next();
+  inject_wrong_numbers("data", step() + 1, batches, in_.model);
+  return batches;
 }
 
 /// Collective: saves the run after this step.
 void StepLoop::save() {
+  const Phase phase("save", step());
   progress_.finish_line();
   state_.trainer = trainer_.state();
-  inject_memory_fault(in_, "memory-before-save", step());
+  inject_wrong_numbers("save", step(), {}, in_.model);
   trainer_.verify_memory();
   checkpoints_.save(step(), evaluated_, in_.log);
 }
@@ -108,7 +76,7 @@ void StepLoop::save() {
 void StepLoop::log_step(const std::vector<MicroBatch>& batches, const StepStats& stats, double step_seconds) {
   const bool is_logged = step() % in_.options.logging_steps == 0 || step() == 1 || is_last();
   if (is_logged) memory_bytes_ = sum_of_memory(in_.comm);
-  const double seconds = seconds_now() - start_seconds_;
+  const double seconds = steady_seconds() - start_seconds_;
   const ProgressState progress{step(),
                                in_.length.num_steps,
                                epoch(),
@@ -139,9 +107,10 @@ bool StepLoop::is_evaluation_due() const {
 
 /// Collective: logs the stage's metrics on the evaluation rows and writes them to metrics.jsonl.
 void StepLoop::evaluate() {
+  const Phase phase("evaluation", step());
   const EvaluationStats stats =
-      evaluate_rows(in_.model, in_.comm, in_.objective, *in_.eval_rows, in_.options.per_device_eval_batch_size);
-  if (const std::optional<BestMetric> best = best_metric(in_.options))
+      evaluate_rows(in_.model, in_.comm, in_.objective, *in_.eval_rows, in_.options.eval_rows_per_micro_batch);
+  if (const std::optional<BestMetric>& best = in_.options.checkpoints.best_metric)
     evaluated_ = EvaluatedStep{step(), stats.metric(best->name)};
   if (!in_.log) return;
   progress_.finish_line();
@@ -171,7 +140,7 @@ void StepLoop::stop_or_roll_back(const StepStats& stats) {
 /// Collective: restores the model of a checkpoint. Steps keep counting, so the rows since that checkpoint are skipped.
 void StepLoop::roll_back() {
   const std::optional<Checkpoint> checkpoint =
-      open_newest_checkpoint(in_.comm, in_.options.output_dir, in_.start.inputs, state_.rollback_step);
+      open_newest_checkpoint(in_.comm, in_.options.checkpoints.output_dir, in_.start.inputs, state_.rollback_step);
   if (!checkpoint) throw AgreedError("no usable checkpoint to roll back to", kExitData);
   restore_model(in_.comm, *checkpoint, in_.model);
   trainer_.resume_from({step(), 0, SavedRun(*checkpoint).state.trainer.history});
@@ -184,38 +153,36 @@ void StepLoop::roll_back() {
 
 /// Collective: throws for a metric that the stage does not have, and forgets a best checkpoint that no longer exists.
 void StepLoop::find_best_so_far() {
-  const std::optional<BestMetric> best = best_metric(in_.options);
+  const std::optional<BestMetric>& best = in_.options.checkpoints.best_metric;
   if (!best) return;
-  int64_t is_missing = 0;
-  in_.comm.run_on_rank0([&] {
+  const bool is_missing = in_.comm.from_rank0([&] {
     std::vector<std::string> names;
     for (const Metric& metric : in_.objective.metrics(in_.objective.empty_sums(), /*is_evaluation=*/true))
       names.push_back(metric.name);
     if (std::find(names.begin(), names.end(), best->name) == names.end())
       throw_not_one_of("metric_for_best_model", best->name, names);
-    if (!state_.best || is_directory(checkpoint_path(state_.best->step))) return;
-    is_missing = 1;
+    if (!state_.best || is_directory(checkpoint_path(state_.best->step))) return false;
     log_warning("the best checkpoint, of step {}, is missing: only later ones are compared", state_.best->step);
+    return true;
   });
-  in_.comm.max({&is_missing, 1});
-  if (is_missing == 1) state_.best.reset();
+  if (is_missing) state_.best.reset();
 }
 
 /// Collective, after the last step and its evaluation: restores the best model.
 void StepLoop::load_best() {
   // the last model may have been evaluated and compared by an earlier start
-  if (!state_.best || (evaluated_ && is_better(in_.options, *evaluated_, state_.best))) return;
+  const std::optional<BestMetric>& by = in_.options.checkpoints.best_metric;
+  if (!by || !state_.best || (evaluated_ && is_better(*by, *evaluated_, state_.best))) return;
   if (state_.best->step == step()) return;
   const Checkpoint checkpoint = open_checkpoint(in_.comm, checkpoint_path(state_.best->step));
   require_same_run(in_.comm, checkpoint, in_.start.inputs);
   restore_model(in_.comm, checkpoint, in_.model);
   if (in_.comm.rank() == 0)
-    log_info("the best model is that after step {}: eval_{} {:.6g}", state_.best->step, best_metric(in_.options)->name,
-             state_.best->metric);
+    log_info("the best model is that after step {}: eval_{} {:.6g}", state_.best->step, by->name, state_.best->metric);
 }
 
 std::string StepLoop::checkpoint_path(int64_t of_step) const {
-  return join_path(checkpoint_directory(in_.options.output_dir), checkpoint_name(of_step));
+  return join_path(checkpoint_directory(in_.options.checkpoints.output_dir), checkpoint_name(of_step));
 }
 
 }  // namespace plumb

@@ -29,9 +29,20 @@ struct RunLength {
 /// Collective: the sum of the proportional set sizes of all ranks, in bytes.
 int64_t sum_of_memory(const Communicator& comm);
 
+struct StepLoopOptions {
+  SamplerOptions sampler;  // of the training rows
+  TrainerOptions trainer;
+  CheckpointOptions checkpoints;
+  OnBadSteps on_bad_steps;
+  int64_t logging_steps;
+  int64_t eval_steps;  // 0: at the end of each epoch
+  int64_t eval_rows_per_micro_batch;
+  bool loads_best_model;  // after the last step
+};
+
 /// All references must outlive the loop.
 struct StepLoopInput {
-  const TrainOptions& options;
+  const StepLoopOptions& options;
   const Communicator& comm;
   TrainableModel& model;  // as it was after the steps of `start`
   Objective& objective;
@@ -52,6 +63,7 @@ class StepLoop {
 
  private:
   void take_step();
+  std::vector<MicroBatch> next_batches();
   void save();
   void log_step(const std::vector<MicroBatch>& batches, const StepStats& stats, double step_seconds);
   void evaluate();

@@ -9,7 +9,6 @@
 
 #include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
-#include "lib/base/fault.hpp"
 
 namespace plumb {
 
@@ -101,14 +100,15 @@ BatchGradient accumulate_global_batch(TrainableModel& model, const Communicator&
   gradient.sums = objective.empty_sums();
   for (int64_t i = 0; i < std::ssize(micro_batches); ++i) {
     const MicroBatch& batch = micro_batches[i];
+    Phase phase("forward", step);
     ForwardPass forward = model.forward(batch, objective.read_rows(batch), Pass::training(i));
-    fault_point("forward", step, comm.rank());
+    phase.next("loss");
     at::Tensor loss_gradient_TD = objective.apply(forward.hidden_TD(), batch, forward.head(), forward.head_gradients(),
                                                   gradient.weight, gradient.sums);
-    fault_point("backward", step, comm.rank());
+    phase.next("backward");
     forward.backward(std::move(loss_gradient_TD));
   }
-  fault_point("reduce", step, comm.rank());
+  const Phase phase("reduce", step);
   const int64_t compute_ns = steady_now_ns() - collective_wait_ns() - start_ns;
   gradient.reports = sum_step(comm, gradient.sums, compute_ns, report ? report() : RankReport());
   gradient.norm = model.gradient_norm();
@@ -156,7 +156,7 @@ StepStats Trainer::step(const std::vector<MicroBatch>& micro_batches) {
                           ? describe_spike(state_.history, stats.loss(), stats.grad_norm, options_.spike_threshold)
                           : fmt::format("loss {} or gradient norm {} is not finite", stats.loss(), stats.grad_norm);
   ++state_.num_steps_done;
-  fault_point("update", state_.num_steps_done, comm_.rank());
+  const Phase phase("update", state_.num_steps_done);
   if (stats.is_skipped()) {
     ++state_.num_consecutive_skips;
     model_.on_parameters_changed(state_.num_steps_done);  // unchanged parameters count as those after one more step

@@ -103,8 +103,8 @@ struct RankReport {
   bool wants_stop = false;
   bool is_memory_damaged = false;
 };
-/// Collective: forward, loss and backward for every micro-batch, then sums over ranks; nothing is updated. report:
-/// called on each rank after its backward passes. step: names fault points; 0 for none.
+/// Collective: forward, loss and backward for every micro-batch, then sums over ranks; nothing is updated. step: names
+/// the phases (lib/base/activity.hpp); 0 for none.
 BatchGradient accumulate_global_batch(TrainableModel& model, const Communicator& comm, Objective& objective,
                                       const std::vector<MicroBatch>& micro_batches,
                                       const std::function<RankReport()>& report = {}, int64_t step = 0);

@@ -103,10 +103,9 @@ CheckpointFile write_file(const std::string& path, std::span<const std::span<con
 /// Collective: every rank's, by rank.
 std::vector<CheckpointFile> gather_files(const Communicator& comm, const CheckpointFile& mine) {
   const std::vector<int64_t> sizes = comm.all_gather(mine.num_bytes);
-  const std::vector<std::string> checksums = comm.all_gather(pack(mine.checksums));
+  std::vector<std::vector<std::string>> checksums = comm.all_gather(mine.checksums);
   std::vector<CheckpointFile> files(sizes.size());
-  for (size_t rank = 0; rank < files.size(); ++rank)
-    files[rank] = {sizes[rank], unpack<std::vector<std::string>>(checksums[rank])};
+  for (size_t rank = 0; rank < files.size(); ++rank) files[rank] = {sizes[rank], std::move(checksums[rank])};
   return files;
 }
 

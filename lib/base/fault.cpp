@@ -33,16 +33,11 @@ std::string_view action_at(std::string_view point, int64_t step, int rank) {
 }  // namespace
 
 bool is_fault_due(std::string_view point, int64_t step, std::string_view action) {
-  return is_fault_due(point, step, process_state().rank, action);
+  return action_at(point, step, process_state().rank) == action;
 }
 
-bool is_fault_due(std::string_view point, int64_t step, int rank, std::string_view action) {
-  return action_at(point, step, rank) == action;
-}
-
-void fault_point(std::string_view point, int64_t step) { fault_point(point, step, process_state().rank); }
-
-void fault_point(std::string_view point, int64_t step, int rank) {
+void fault_point(std::string_view point, int64_t step) {
+  const int rank = process_state().rank;
   const std::string_view action = action_at(point, step, rank);
   if (action.empty()) return;
   // in one write that bypasses the log and its lock: the process may end next

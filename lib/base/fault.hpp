@@ -9,13 +9,12 @@
 namespace plumb {
 
 /// ACTION: kill, stop, segv, usr1 or term (signals), exit (in order, with code 0), error (throws InputOutputError),
-/// throw (std::runtime_error), or wait (a minute, in which a test kills something). Before it happens, a line on
-/// standard error names the fault and the time by the monotonic clock. The rank is process_state().rank.
+/// throw (std::runtime_error), or wait (a minute, in which a test kills something); others do nothing here. Before it
+/// happens, a line on standard error names the fault and the time by the monotonic clock. The rank is
+/// process_state().rank.
 void fault_point(std::string_view point, int64_t step);
-void fault_point(std::string_view point, int64_t step, int rank);
 
 /// Whether the variable asks for this at this point: for faults that only change numbers.
 bool is_fault_due(std::string_view point, int64_t step, std::string_view action);
-bool is_fault_due(std::string_view point, int64_t step, int rank, std::string_view action);
 
 }  // namespace plumb

@@ -27,7 +27,7 @@ class BadSteps : public ResumeTest {
   /// PLUMB_FAULT for the pairs of rank 0 in these steps.
   static std::string bad(int first_step, int last_step) {
     std::string faults;
-    for (int step = first_step; step <= last_step; ++step) faults += "batch:" + std::to_string(step) + ":0:nan;";
+    for (int step = first_step; step <= last_step; ++step) faults += "data:" + std::to_string(step) + ":0:nan;";
     return faults;
   }
   double eval_loss_after(int step) const {
@@ -41,7 +41,7 @@ class BadSteps : public ResumeTest {
 };
 
 TEST_F(BadSteps, OneIsSkippedByAllRanksAndItsRowsAreNamed) {
-  const RunResult result = dpo(3, "batch:2:1:nan", "skip");
+  const RunResult result = dpo(3, "data:2:1:nan", "skip");
   EXPECT_EQ(result.exit_code, 0) << result.err << result.launcher;
   EXPECT_EQ(lines_with(result.err, "step 2 is skipped").size(), 1u) << result.err;
   const std::vector<nlohmann::json> skipped = metrics("skipped_rows");
@@ -54,14 +54,14 @@ TEST_F(BadSteps, OneIsSkippedByAllRanksAndItsRowsAreNamed) {
 }
 
 TEST_F(BadSteps, ByDefaultTheFirstEndsTheRun) {
-  expect_refused(dpo(2, "batch:2:1:nan", "stop"), 70, {"step 2", "not finite"});
+  expect_refused(dpo(2, "data:2:1:nan", "stop"), 70, {"step 2", "not finite"});
   EXPECT_EQ(metrics("skipped_rows").size(), 1u);
 }
 
 TEST_F(BadSteps, TheThirdInARowEndsTheRun) {
-  expect_refused(dpo(2, "batch:2:0:nan;batch:3:1:nan;batch:4:0:nan", "skip"), 70, {"step 4", "not finite"});
+  expect_refused(dpo(2, "data:2:0:nan;data:3:1:nan;data:4:0:nan", "skip"), 70, {"step 4", "not finite"});
   EXPECT_EQ(metrics("skipped_rows").size(), 3u);
-  const RunResult result = dpo(2, "batch:1:0:nan;batch:2:1:nan;batch:4:0:nan", "skip");
+  const RunResult result = dpo(2, "data:1:0:nan;data:2:1:nan;data:4:0:nan", "skip");
   EXPECT_EQ(result.exit_code, 0) << result.err;
 }
 
@@ -91,12 +91,12 @@ TEST_F(BadSteps, RollbacksThatDoNotHelpEndTheRun) {
   expect_refused(start("dpo", 2, options, bad(5, 30)), 70, {"step 16", "after 3 rollbacks to step 4"});
   EXPECT_EQ(metrics("rolled_back_to").size(), 3u);
   options["overwrite_output_dir"] = "true";
-  expect_refused(start("dpo", 2, options, bad(1, 3)), 70, {"step 3", "no checkpoint"});
+  expect_refused(start("dpo", 2, options, bad(1, 3)), 70, {"step 3", "no earlier checkpoint"});
 }
 
 TEST_F(BadSteps, ASpikeIsFoundAlsoAfterARestart) {
   const Options options = {{"max_steps", "26"}, {"on_bad_steps", "skip"}, {"spike_threshold", "6"}};
-  const std::string spike = "batch:24:0:spike";
+  const std::string spike = "data:24:0:spike";
   const auto run = [&](const std::string& output_dir, const std::string& fault, Options with) {
     with.insert(options.begin(), options.end());
     with["output_dir"] = output_dir;

@@ -92,7 +92,7 @@ TEST_F(SurvivesAnyKillOfAPipeline, WithBadStepsABitFlipAndTheBestModel) {
               "load_best_model_at_end = true\nmetric_for_best_model = loss\ngreater_is_better = true\n");
   };
   RunOptions bad;  // faults on rank 0, which exists for every number of ranks
-  bad.environment["PLUMB_FAULT"] = "batch:34:0:nan;batch:35:0:nan;batch:36:0:nan";
+  bad.environment["PLUMB_FAULT"] = "data:34:0:nan;data:35:0:nan;data:36:0:nan";
   bad.timeout_seconds = 400;  // 183 steps with evaluations and checkpoints, of three ranks that may share a core
   write_for(3);
   expect_done(pipeline(3, bad), kAll);
@@ -101,7 +101,7 @@ TEST_F(SurvivesAnyKillOfAPipeline, WithBadStepsABitFlipAndTheBestModel) {
   write_for(2);
   RunOptions lost_bit;
   lost_bit.timeout_seconds = bad.timeout_seconds;
-  lost_bit.environment["PLUMB_FAULT"] = "memory:25:1:flip";
+  lost_bit.environment["PLUMB_FAULT"] = "data:25:1:flip";
   const RunResult stopped = pipeline(2, lost_bit);
   EXPECT_EQ(stopped.exit_code, 75) << stopped.err;
   write_for(3);

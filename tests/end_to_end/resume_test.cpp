@@ -19,7 +19,7 @@ TEST_F(Resume, OnOtherRanksTheSameCommandKeepsTheRowsOfAStep) {
   expect_died(start("sft", 6, same, "step:5:0:kill"));
   const RunResult last = start("sft", 2, same);
   expect_completed(last, 4);
-  EXPECT_EQ(lines_with(last.err, "gradient_accumulation_steps is 12 on 2 ranks").size(), 1u) << last.err;
+  EXPECT_EQ(lines_with(last.err, "gradient_accumulation_steps 12 on 2 ranks").size(), 1u) << last.err;
   EXPECT_EQ(outcome(), undisturbed("sft"));
 }
 

@@ -73,9 +73,7 @@ class CaseRun {
             fmt::format("ended with {} instead of {}:\n{}", result.exit_code, attempt.exit_code, printed));
     require(printed.find(attempt.named) != std::string::npos,
             fmt::format("did not print \"{}\":\n{}", attempt.named, printed));
-    const bool is_wrong_number = attempt.points.starts_with("batch:") || attempt.points.starts_with("memory");
-    require(attempt.points.empty() || is_wrong_number || time_of_fault(result.err) > 0,
-            "the fault point was not reached:\n" + printed);
+    require(attempt.points.empty() || time_of_fault(result.err) > 0, "the fault point was not reached:\n" + printed);
     require(attempt.exit_code == 76 || printed.find("watchdog: ") == std::string::npos, "false alarm:\n" + printed);
     require(wait_for_end_of(harness_.mark(), kTimeToEndSeconds), "processes were left");
     if (given_.max_detect_seconds > 0) {

@@ -81,7 +81,7 @@ class ResumeTest : public ProgramTest {
       EXPECT_TRUE(lines.empty()) << result.err;
     } else {
       ASSERT_EQ(lines.size(), 1u) << result.err;
-      EXPECT_NE(lines[0].find("step " + std::to_string(after_step) + ","), std::string::npos) << lines[0];
+      EXPECT_NE(lines[0].find("step " + std::to_string(after_step) + " from "), std::string::npos) << lines[0];
     }
     EXPECT_EQ(unfinished_files(), std::vector<std::string>());
   }

@@ -1,0 +1,126 @@
+#include "apps/train/stage_options.hpp"
+
+#include <cmath>
+#include <optional>
+
+#include "apps/models/model_setup.hpp"
+#include "apps/models/plan_input.hpp"
+#include "apps/models/stage_model.hpp"
+#include "lib/base/check.hpp"
+#include "lib/objective/dpo.hpp"
+#include "lib/objective/reward.hpp"
+#include "lib/objective/sft.hpp"
+
+namespace plumb {
+
+namespace {
+
+constexpr double kTolerance = 1e-3;
+constexpr double kBfloat16Tolerance = 5e-2;  // a bfloat16 matmul rounds differently with another number of rows
+
+TrainerOptions trainer_options(const TrainOptions& o, int64_t num_steps, const RunControl& control) {
+  const auto warmup = static_cast<int64_t>(
+      o.warmup_steps < 1 ? std::ceil(o.warmup_steps * static_cast<double>(num_steps)) : o.warmup_steps);
+  return {{o.adam_beta1, o.adam_beta2, o.adam_epsilon, o.weight_decay},
+          {o.lr_scheduler_type, o.learning_rate, warmup, num_steps},
+          o.max_grad_norm,
+          [&control] { return control.wants_stop(); },
+          o.spike_threshold,
+          [check_steps = o.memory_check_steps, save_steps = o.save_steps, num_steps](int64_t step) {
+            const auto is_multiple_of = [step](int64_t steps) { return steps > 0 && step % steps == 0; };
+            return is_multiple_of(check_steps) || is_multiple_of(save_steps) || step == num_steps;
+          }};
+}
+
+CheckpointOptions checkpoint_options(const TrainOptions& o) {
+  return {.output_dir = o.output_dir,
+          .save_steps = o.save_steps,
+          .save_total_limit = o.save_total_limit,
+          .is_async = o.async_save,
+          .is_rollback_wanted = o.on_bad_steps == OnBadSteps::kRollback,
+          .best_metric = best_metric(o)};
+}
+
+}  // namespace
+
+EngineOptions engine_options(const TrainOptions& o) {
+  return {scalar_type(o.model.dtype), o.gradient_checkpointing, o.gradient_accumulation_steps, o.reduction,
+          o.optim == Optimizer::kAdamw8bit};
+}
+
+std::unique_ptr<Objective> make_objective(const TrainOptions& o, const ModelConfig& config) {
+  switch (o.stage) {
+    case Stage::kSft:
+      return std::make_unique<SftObjective>(config.rms_norm_eps, o.sft.loss_type);
+    case Stage::kReward: {
+      const double center = o.reward.center_rewards_coefficient;
+      return std::make_unique<RewardObjective>(config.rms_norm_eps, center > 0 ? std::optional(center) : std::nullopt,
+                                               config.pad_token_id);
+    }
+    case Stage::kDpo:
+      break;
+  }
+  return std::make_unique<DpoObjective>(dpo_options(o.dpo), config.rms_norm_eps);
+}
+
+SamplerOptions sampler_options(const TrainOptions& o) {
+  return {.seed = static_cast<uint64_t>(o.seed),
+          .shuffle = o.shuffle,
+          .drop_last = o.dataloader_drop_last,
+          .rows_per_micro_batch = o.per_device_train_batch_size,
+          .accumulation_steps = o.gradient_accumulation_steps};
+}
+
+RowsOptions rows_options(const TrainOptions& o) {
+  return {.directory = o.output_dir + "/data",
+          .tokenizer_directory = o.model.model,
+          .use = o.stage == Stage::kSft ? RowUse::kSft : RowUse::kPreference,
+          .needs_whole_texts = o.stage == Stage::kReward,
+          .packed_tokens = o.packing ? std::optional(max_row_tokens(o)) : std::nullopt};
+}
+
+PairSetting pair_setting(const TrainOptions& o) {
+  return {.start = model_at_start(o.model, o.lora),
+          .dtype = o.model.dtype,
+          .data = o.data,
+          .dpo = o.dpo,
+          .seed = o.seed,
+          .directory = o.output_dir + "/data"};
+}
+
+StartupCheckOptions startup_check_options(const TrainOptions& o) {
+  return {.output_dir = o.output_dir,
+          .tolerance = o.model.dtype == Precision::kFloat32 ? kTolerance : kBfloat16Tolerance,
+          .rows_per_micro_batch = o.per_device_train_batch_size,
+          .accumulation_steps = o.gradient_accumulation_steps,
+          .starts_at_reference = o.stage == Stage::kDpo && o.dpo.ref_model.empty(),
+          .has_score = o.stage == Stage::kReward};
+}
+
+RunLength run_length(const TrainOptions& o, int64_t num_rows, int num_ranks) {
+  const int64_t rows_per_step = num_ranks * o.gradient_accumulation_steps * o.per_device_train_batch_size;
+  const int64_t steps_per_epoch =
+      o.dataloader_drop_last ? num_rows / rows_per_step : (num_rows + rows_per_step - 1) / rows_per_step;
+  if (steps_per_epoch == 0)
+    throw_error<UsageError>(
+        "{} rows do not fill one step of {} rows ({} ranks x {} accumulation steps x {} rows) and "
+        "--dataloader_drop_last drops the rest",
+        num_rows, rows_per_step, num_ranks, o.gradient_accumulation_steps, o.per_device_train_batch_size);
+  const int64_t num_steps =
+      o.max_steps > 0 ? o.max_steps
+                      : static_cast<int64_t>(std::ceil(o.num_train_epochs * static_cast<double>(steps_per_epoch)));
+  return {steps_per_epoch, num_steps};
+}
+
+StepLoopOptions step_loop_options(const TrainOptions& o, int64_t num_steps, const RunControl& control) {
+  return {.sampler = sampler_options(o),
+          .trainer = trainer_options(o, num_steps, control),
+          .checkpoints = checkpoint_options(o),
+          .on_bad_steps = o.on_bad_steps,
+          .logging_steps = o.logging_steps,
+          .eval_steps = o.eval_steps,
+          .eval_rows_per_micro_batch = o.per_device_eval_batch_size,
+          .loads_best_model = o.load_best_model_at_end};
+}
+
+}  // namespace plumb
