@@ -19,7 +19,7 @@ struct UnitWait : WatchedOperation {
       : WatchedOperation(what, OperationKind::kCollective, operation.unit, operation.buffer.bytes) {}
 };
 
-/// Of a buffer that grows and is kept for the next unit.
+/// The first elements of a buffer, which grows and is reused by the next unit.
 std::span<float> first_of(std::vector<float>& buffer, int64_t elements) {
   if (std::ssize(buffer) < elements) buffer.resize(elements);
   return std::span(buffer).first(elements);

@@ -12,7 +12,7 @@
 
 namespace plumb {
 
-/// What pairs are made from, and where they go.
+/// The sources of pairs and the directory for the files.
 struct PairSetting {
   ModelSource start;  // the model that training starts from: it samples
   Precision dtype;    // of it and of the reward model

@@ -12,7 +12,7 @@
 
 namespace plumb {
 
-/// What is checked, and where the results go.
+/// The setting of the checks and the directory of their results.
 struct StartupCheckOptions {
   std::string output_dir;
   double tolerance;  // of relative differences

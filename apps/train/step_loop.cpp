@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "apps/run/output_directory.hpp"
 #include "apps/train/bad_steps.hpp"
 #include "apps/train/wrong_numbers.hpp"
@@ -55,7 +57,7 @@ void StepLoop::take_step() {
   if (is_to_stop) in_.control.stop(step(), checkpoints_.finish() == step());
 }
 
-/// Those of this rank for the next step.
+/// The micro-batches of this rank for the next step.
 std::vector<MicroBatch> StepLoop::next_batches() {
   const Phase phase("data", step() + 1);
   std::vector<MicroBatch> batches = stream_->next();
