@@ -12,6 +12,7 @@
 #include "lib/objective/sft.hpp"
 #include "partition/sharded_model.hpp"
 #include "tests/support/random_batch.hpp"
+#include "tests/support/rank_work.hpp"
 #include "tests/support/tiny_config.hpp"
 
 namespace plumb {
@@ -126,35 +127,46 @@ Outcome train(const Communicator& comm, const Case& given) {
   return outcome;
 }
 
-class AdaptedModelBits : public testing::TestWithParam<Case> {
+const std::vector<Case>& cases() {
+  static const std::vector<Case> all = {{"lora", all_linear(false)},
+                                        {"dora", all_linear(true)},
+                                        {"dropout", all_linear(false, 0.2)},
+                                        {"whole", all_linear(false, 0, {kEmbedding, kHead})},
+                                        {"upper_layer", upper_layer_only()},
+                                        {"bfloat16", all_linear(false), at::kBFloat16, false, false},
+                                        {"nf4", all_linear(false), at::kFloat, true},
+                                        {"nf4_bfloat16_dora", all_linear(true), at::kBFloat16, true}};
+  return all;
+}
+
+class AdaptedModelBits : public testing::TestWithParam<size_t> {
  protected:
   void SetUp() override { at::set_num_threads(1); }
 };
 
 TEST_P(AdaptedModelBits, AreThoseOfOneRank) {
-  const Outcome alone = train(Communicator(0, MPI_COMM_SELF), GetParam());
-  EXPECT_GT(alone.norms[0], 0);
-  EXPECT_TRUE(std::isfinite(alone.losses[2]));
-  EXPECT_NE(alone.losses[0], alone.losses[2]);
+  static const std::vector<Outcome> references = test::divide_among_ranks<Outcome>(
+      cases().size(), [](size_t i) { return train(Communicator(0, MPI_COMM_SELF), cases()[i]); });
   const int ranks = Communicator().size();
   for (const int ranks_per_node : {0, 1, 2}) {
     if (ranks_per_node > ranks) continue;
-    const Outcome together = train(Communicator(ranks_per_node), GetParam());
+    const Communicator comm(ranks_per_node);
+    const Outcome together = train(comm, cases()[GetParam()]);
+    for (const std::vector<double>& losses : comm.all_gather(together.losses)) EXPECT_EQ(losses, together.losses);
+    for (const std::vector<double>& norms : comm.all_gather(together.norms)) EXPECT_EQ(norms, together.norms);
+    if (!test::is_mine(GetParam())) continue;
+    const Outcome& alone = references[GetParam()];
+    EXPECT_GT(alone.norms[0], 0);
+    EXPECT_TRUE(std::isfinite(alone.losses[2]));
+    EXPECT_NE(alone.losses[0], alone.losses[2]);
     EXPECT_EQ(alone.losses, together.losses) << ranks_per_node;
     EXPECT_EQ(alone.norms, together.norms) << ranks_per_node;
     EXPECT_EQ(alone.parameters, together.parameters) << ranks_per_node;
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, AdaptedModelBits,
-                         testing::Values(Case{"lora", all_linear(false)}, Case{"dora", all_linear(true)},
-                                         Case{"dropout", all_linear(false, 0.2)},
-                                         Case{"whole", all_linear(false, 0, {kEmbedding, kHead})},
-                                         Case{"upper_layer", upper_layer_only()},
-                                         Case{"bfloat16", all_linear(false), at::kBFloat16, false, false},
-                                         Case{"nf4", all_linear(false), at::kFloat, true},
-                                         Case{"nf4_bfloat16_dora", all_linear(true), at::kBFloat16, true}),
-                         [](const auto& given) { return given.param.name; });
+INSTANTIATE_TEST_SUITE_P(Cases, AdaptedModelBits, testing::Range(size_t{0}, cases().size()),
+                         [](const auto& given) { return std::string(cases()[given.param].name); });
 
 /// Loss and adapters' gradient norm over one micro-batch, of this model on this rank alone.
 double loss_of(TrainableModel& model, const MicroBatch& batch) {
@@ -170,6 +182,7 @@ TEST(AdaptedModel, HasTheLossOfTheMergedModel) {
   const Communicator comm(0, MPI_COMM_SELF);
   const ModelConfig config = test::tiny_config(false);
   for (const bool is_quantized : {false, true}) {
+    if (!test::is_mine(is_quantized ? 1 : 0)) continue;
     const Adapter adapter = all_linear(false);
     AdaptedModel model(config, adapter,
                        frozen_units(config, adapter, 4, is_quantized ? quantized_matrices : nothing_quantized), comm,

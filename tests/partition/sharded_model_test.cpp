@@ -1,4 +1,4 @@
-// N ranks give the same bits as one: every rank also trains the complete model by itself on all micro-batches.
+// N ranks give the same bits as one, which trains the complete model by itself on all micro-batches.
 #include "partition/sharded_model.hpp"
 
 #include <ATen/Parallel.h>
@@ -7,6 +7,7 @@
 #include "lib/base/random.hpp"
 #include "lib/objective/sft.hpp"
 #include "tests/support/random_batch.hpp"
+#include "tests/support/rank_work.hpp"
 #include "tests/support/tiny_config.hpp"
 
 namespace plumb {
@@ -72,38 +73,46 @@ struct Case {
   bool has_8bit_moments = false;
 };
 
-class ShardedModelBits : public testing::TestWithParam<Case> {
+const std::vector<Case> kCases = {{"untied_float32", false, at::kFloat, true},
+                                  {"tied_float32", true, at::kFloat, true},
+                                  {"untied_bfloat16", false, at::kBFloat16, true},
+                                  {"tied_bfloat16_kept", true, at::kBFloat16, false},
+                                  {"untied_8bit_moments", false, at::kFloat, true, true}};
+
+Outcome train(const Communicator& comm, const Case& given) {
+  return train(comm, test::tiny_config(given.ties_embeddings),
+               {.dtype = given.dtype,
+                .has_gradient_checkpointing = given.has_gradient_checkpointing,
+                .has_8bit_moments = given.has_8bit_moments});
+}
+
+class ShardedModelBits : public testing::TestWithParam<size_t> {
  protected:
   void SetUp() override { at::set_num_threads(1); }
-  ModelConfig config() const { return test::tiny_config(GetParam().ties_embeddings); }
-  EngineOptions options() const {
-    return {.dtype = GetParam().dtype,
-            .has_gradient_checkpointing = GetParam().has_gradient_checkpointing,
-            .has_8bit_moments = GetParam().has_8bit_moments};
-  }
 };
 
 TEST_P(ShardedModelBits, AreThoseOfOneRank) {
-  const Outcome alone = train(Communicator(0, MPI_COMM_SELF), config(), options());
-  EXPECT_GT(alone.norms[0], 0);
-  EXPECT_NE(alone.losses[0], alone.losses[2]);
+  const Case& given = kCases[GetParam()];
+  static const std::vector<Outcome> references = test::divide_among_ranks<Outcome>(
+      kCases.size(), [](size_t i) { return train(Communicator(0, MPI_COMM_SELF), kCases[i]); });
   for (int ranks_per_node : {0, 1, 2, 3}) {
     const Communicator comm(ranks_per_node);
     ASSERT_EQ(kMicroBatches % comm.size(), 0) << "declare this test for ranks that divide 24";
-    const Outcome together = train(comm, config(), options());
+    const Outcome together = train(comm, given);
+    for (const std::vector<double>& losses : comm.all_gather(together.losses)) EXPECT_EQ(losses, together.losses);
+    for (const std::vector<double>& norms : comm.all_gather(together.norms)) EXPECT_EQ(norms, together.norms);
+    if (!test::is_mine(GetParam())) continue;
+    const Outcome& alone = references[GetParam()];
+    EXPECT_GT(alone.norms[0], 0);
+    EXPECT_NE(alone.losses[0], alone.losses[2]);
     EXPECT_EQ(together.losses, alone.losses) << ranks_per_node << " ranks per node";
     EXPECT_EQ(together.norms, alone.norms) << ranks_per_node << " ranks per node";
     EXPECT_EQ(together.parameters, alone.parameters) << ranks_per_node << " ranks per node";
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, ShardedModelBits,
-                         testing::Values(Case{"untied_float32", false, at::kFloat, true},
-                                         Case{"tied_float32", true, at::kFloat, true},
-                                         Case{"untied_bfloat16", false, at::kBFloat16, true},
-                                         Case{"tied_bfloat16_kept", true, at::kBFloat16, false},
-                                         Case{"untied_8bit_moments", false, at::kFloat, true, true}),
-                         [](const auto& one) { return std::string(one.param.name); });
+INSTANTIATE_TEST_SUITE_P(All, ShardedModelBits, testing::Range(size_t{0}, kCases.size()),
+                         [](const auto& one) { return std::string(kCases[one.param].name); });
 
 TEST(ShardedModel, RecomputationChangesNoBit) {
   at::set_num_threads(1);
@@ -140,8 +149,10 @@ TEST(ShardedModel, FastReductionIsNear) {
 TEST(ShardedModel, FastReductionOfOneRankIsNear) {
   at::set_num_threads(1);
   const Communicator alone(0, MPI_COMM_SELF);
+  size_t number = 0;
   for (const bool is_tied : {false, true})
     for (const auto& [dtype, tolerance] : {std::pair(at::kFloat, 1e-5), std::pair(at::kBFloat16, 2e-2)}) {
+      if (!test::is_mine(number++)) continue;
       const ModelConfig config = test::tiny_config(is_tied);
       const Outcome canonical = train(alone, config, {.dtype = dtype});
       const Outcome fast = train(alone, config, {.dtype = dtype, .reduction = Reduction::kFast});
