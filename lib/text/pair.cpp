@@ -6,6 +6,7 @@
 
 #include "lib/base/check.hpp"
 #include "lib/base/utf8.hpp"
+#include "lib/text/common_tokens.hpp"
 #include "lib/text/row_cells.hpp"
 #include "lib/text/text_end.hpp"
 
@@ -94,12 +95,6 @@ void check_no_new_columns(const json& row, const RowFormat& format, std::string_
   }
 }
 
-size_t common_length(std::span<const int32_t> a, std::span<const int32_t> b) {
-  const size_t size = std::min(a.size(), b.size());
-  return static_cast<size_t>(std::mismatch(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(size), b.begin()).first -
-                             a.begin());
-}
-
 PairDropReason find_drop_reason(const PairExample& example, bool has_empty_answer, size_t max_tokens,
                                 bool drops_long_pairs) {
   const size_t longest = std::max(example.chosen.size(), example.rejected.size());
@@ -147,7 +142,8 @@ PairExample tokenize_pair(const PairText& text, const Tokenizer& tokenizer, cons
   example.chosen = encode(text.chosen);
   example.rejected = encode(text.rejected);
   const std::vector<int32_t> prompt = tokenizer.encode(text.prompt, text.adds_special_tokens);
-  const size_t prompt_length = std::min(common_length(prompt, example.chosen), common_length(prompt, example.rejected));
+  const size_t prompt_length =
+      std::min(count_common_tokens(prompt, example.chosen), count_common_tokens(prompt, example.rejected));
   example.prompt_length = static_cast<int64_t>(prompt_length);
   example.prompt_is_prefix = prompt_length == prompt.size();
 

@@ -51,7 +51,7 @@ struct PairExample {
   int64_t prompt_length = 0;  // tokens of the common prompt; the tokens after it are trained
   std::optional<double> margin;
   bool is_truncated = false;     // either text
-  bool prompt_is_prefix = true;  // false: a token spans the prompt/completion boundary; the prompt is slightly shorter
+  bool prompt_is_prefix = true;  // false: the last tokens of the prompt alone are others in the whole texts
   bool ends_in_eos = false;      // both texts
   PairDropReason drop_reason = PairDropReason::kNone;
 };
