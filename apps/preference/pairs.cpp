@@ -69,7 +69,7 @@ FilterCounts write_filtered(const DpoStageOptions& dpo, const std::string& colum
   JsonLinesWriter writer(path);
   std::optional<RowFormat> format;
   for (auto record = reader.next(); record; record = reader.next()) {
-    json& row = record->object;
+    ordered_json& row = record->object;
     if (!format)
       format = find_row_format(row, parse_columns_option(columns), reader.where(*record), RowUse::kPreference);
     std::optional<std::array<double, 2>> rewards = scored.find(first_row + record->record);

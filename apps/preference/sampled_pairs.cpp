@@ -40,8 +40,10 @@ std::optional<ordered_json> make_pair(const RowPrompt& prompt, const std::vector
   const auto worst = std::min_element(rewards.begin(), rewards.end());
   if (*best == *worst) return std::nullopt;
   const auto cell = [&](auto reward) { return prompt.answer_cell(answers[reward - rewards.begin()]); };
-  return ordered_json{{"prompt", prompt.prompt},         {"chosen", cell(best)},   {"rejected", cell(worst)},
+  ordered_json row = {{"prompt", prompt.prompt},         {"chosen", cell(best)},   {"rejected", cell(worst)},
                       {"source_row", prompt.source_row}, {"chosen_reward", *best}, {"rejected_reward", *worst}};
+  row.update(prompt.inputs);
+  return row;
 }
 
 /// Collective.

@@ -54,6 +54,10 @@ void report_rows(const DatasetIndex& index) {
         "answer is trained from the first token that differs{}",
         describe("rows", statistics.prompt_not_prefix));
   }
+  if (statistics.omitted_message.num_rows > 0) {
+    log_warning("prepare: the chat template renders nothing of some messages, which are not trained on{}",
+                describe("rows", statistics.omitted_message));
+  }
   const double share = statistics.share_ending_in_trained_eos();
   if (share < 0.5) {
     log_warning(

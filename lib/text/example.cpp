@@ -77,10 +77,14 @@ SftExample tokenize_sft(const SftText& text, const Tokenizer& tokenizer, const S
     example.prompt_is_prefix = num_prompt_tokens == prompt.size();
     std::fill_n(example.loss_mask.begin(), num_prompt_tokens, uint8_t{0});
   }
-  if (text.assistant_ranges) {
+  if (text.assistant_ranges || !text.untrained_ranges.empty()) {
     const TokenFinder finder(full, text.adds_special_tokens, tokenizer, example.token_ids);
-    const std::vector<uint8_t> kept = mask_of(*text.assistant_ranges, full.text, finder, num_tokens);
-    for (size_t i = 0; i < num_tokens; ++i) example.loss_mask[i] &= kept[i];
+    const auto apply = [&](const std::vector<ByteRange>& ranges, uint8_t value) {
+      const std::vector<uint8_t> mask = mask_of(ranges, full.text, finder, num_tokens);
+      for (size_t i = 0; i < num_tokens; ++i) example.loss_mask[i] &= mask[i] == value;
+    };
+    if (text.assistant_ranges) apply(*text.assistant_ranges, 1);
+    apply(text.untrained_ranges, 0);
   }
 
   if (num_tokens > max_tokens) {

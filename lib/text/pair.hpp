@@ -34,7 +34,7 @@ struct PairText {
 /// In rows without a prompt, and in conversations whose prompt is text, the prompt is the common beginning of both
 /// texts. Throws DataError beginning with `where` for a missing column, a cell of the wrong type, or an invalid
 /// message; UsageError for conversations without a template.
-PairText render_pair(const nlohmann::json& row, const RowFormat& format, const RowTemplate* row_template,
+PairText render_pair(const nlohmann::ordered_json& row, const RowFormat& format, const RowTemplate* row_template,
                      const PairOptions& options, std::string_view where);
 
 enum class PairDropReason {

@@ -33,10 +33,10 @@ TEST(RowFormat, ColumnsDecideTheShape) {
 }
 
 TEST(RowFormat, CellsDistinguishMessagesFromText) {
-  EXPECT_FALSE(format_of(R"({"prompt": "", "completion": ""})").holds_messages);
-  EXPECT_TRUE(format_of(R"({"prompt": [], "completion": []})").holds_messages);
-  EXPECT_FALSE(format_of(R"({"prompt": "", "chosen": "", "rejected": ""})").holds_messages);
-  EXPECT_TRUE(format_of(R"({"chosen": [], "rejected": []})").holds_messages);
+  EXPECT_FALSE(format_of(R"({"prompt": "", "completion": ""})").is_conversation);
+  EXPECT_TRUE(format_of(R"({"prompt": [], "completion": []})").is_conversation);
+  EXPECT_FALSE(format_of(R"({"prompt": "", "chosen": "", "rejected": ""})").is_conversation);
+  EXPECT_TRUE(format_of(R"({"chosen": [], "rejected": []})").is_conversation);
 }
 
 TEST(RowFormat, UseDecidesBetweenPairsAndMessages) {
