@@ -1,6 +1,7 @@
 #include "lib/text/assistant_turns.hpp"
 
 #include <algorithm>
+#include <optional>
 #include <string>
 
 #include "lib/base/check.hpp"
@@ -53,56 +54,95 @@ class TurnFinder {
         where_(where) {}
 
   ByteRange find(size_t message) const {
-    const std::string head = render(message, true).text.text;
-    const RenderedChat turn = render(message + 1, false);
-    if (turn.text.text.starts_with(head) && text_.starts_with(turn.text.text))
-      return {head.size(), turn.text.text.size()};
-    // earlier turns are rendered differently once others follow, so only what surrounds the content is compared
-    const ByteRange& content = rendered_.contents[message];
-    if (is_empty(content)) {
+    const Parts parts = {render(message, false).text.text, render(message, true).text.text, render(message + 1, false)};
+    const std::string& turn = parts.turn.text.text;
+    const bool keeps_turns = turn.starts_with(parts.head) && text_.starts_with(turn);
+    size_t begin = keeps_turns ? parts.head.size() : find_begin(message, parts);
+    begin = before_thought(message, parts, begin);
+    const size_t end = keeps_turns ? turn.size() : find_end(message, parts.turn, begin);
+    const std::string_view header = chat_.trained_header();
+    if (std::string_view(text_).substr(0, begin).ends_with(header)) begin -= header.size();
+    return {begin, end};
+  }
+
+ private:
+  struct Parts {
+    std::string before;  // the turns before this one
+    std::string head;    // the same with the header of this one
+    RenderedChat turn;   // the same with this one
+  };
+
+  RenderedChat render(size_t num_messages, bool adds_generation_prompt) const {
+    return render_messages(chat_, messages_.first(num_messages), adds_generation_prompt, inputs_, false, where_);
+  }
+
+  size_t end_of_earlier(size_t message) const { return message == 0 ? 0 : rendered_.contents[message - 1].end; }
+  /// Without content, where the next one begins.
+  size_t begin_of_content(size_t message) const {
+    for (size_t i = message; i < messages_.size(); ++i) {
+      if (!is_empty(rendered_.contents[i])) return rendered_.contents[i].begin;
+    }
+    return text_.size();
+  }
+
+  /// Behind the header of the turn: where the prompt ends, else behind the last header before the content.
+  size_t find_begin(size_t message, const Parts& parts) const {
+    // earlier turns may be rendered differently once others follow
+    const size_t earlier = end_of_earlier(message), content_begin = begin_of_content(message);
+    const size_t common = std::min(count_common_bytes(parts.head, text_), content_begin);
+    if (common > earlier) return common;
+    for (std::string_view header = header_of(parts); !header.empty(); header.remove_suffix(1)) {
+      if (const auto end = find_after(header, earlier, content_begin)) return *end;
+    }
+    return content_begin;
+  }
+
+  /// A thought that the generation prompt opens is the assistant's.
+  size_t before_thought(size_t message, const Parts& parts, size_t begin) const {
+    const std::string_view header = header_of(parts);
+    const size_t thought = header.find("<think>");
+    if (thought == std::string_view::npos || thought == 0) return begin;
+    return find_after(header.substr(0, thought), end_of_earlier(message), begin).value_or(begin);
+  }
+
+  static std::string_view header_of(const Parts& parts) {
+    return std::string_view(parts.head).substr(count_common_bytes(parts.before, parts.head));
+  }
+
+  /// The end of the last occurrence of `sought` within [begin, end) of the text.
+  std::optional<size_t> find_after(std::string_view sought, size_t begin, size_t end) const {
+    const size_t at = std::string_view(text_).substr(begin, end - begin).rfind(sought);
+    if (at == std::string_view::npos) return std::nullopt;
+    return begin + at + sought.size();
+  }
+
+  /// Behind as much of what ends the turn alone as ends it here.
+  size_t find_end(size_t message, const RenderedChat& turn, size_t turn_begin) const {
+    if (message + 1 == messages_.size()) return text_.size();
+    const bool has_content = !is_empty(rendered_.contents[message]) && !is_empty(turn.contents[message]);
+    if (!has_content && !turn.text.text.starts_with(std::string_view(text_).substr(0, turn_begin))) {
       throw_error<DataError>(
           "{}: assistant_only_loss: expected the template to render message {} alike whatever follows, got other text; "
           "use another template, or prompt+completion rows",
           where_, message);
     }
-    const size_t end = message + 1 == messages_.size() ? text_.size() : content.end + closing_bytes(message, turn);
-    return {find_begin(message, head, content.begin), end};
-  }
-
- private:
-  RenderedChat render(size_t num_messages, bool adds_generation_prompt) const {
-    return render_messages(chat_, messages_.first(num_messages), adds_generation_prompt, inputs_, false, where_);
-  }
-
-  /// Behind the header of the turn: where the prompt ends, else behind the last header before the content.
-  size_t find_begin(size_t message, const std::string& head, size_t content_begin) const {
-    const size_t earlier = message == 0 ? 0 : rendered_.contents[message - 1].end;
-    const size_t common = std::min(count_common_bytes(head, text_), content_begin);
-    if (common > earlier) return common;
-    const std::string before = render(message, false).text.text;
-    std::string_view header = std::string_view(head).substr(count_common_bytes(before, head));
-    const std::string_view between = std::string_view(text_).substr(earlier, content_begin - earlier);
-    for (; !header.empty(); header.remove_suffix(1)) {
-      if (const size_t at = between.rfind(header); at != std::string_view::npos) return earlier + at + header.size();
-    }
-    return content_begin;
-  }
-
-  /// How much of what ends the turn alone also ends it here.
-  size_t closing_bytes(size_t message, const RenderedChat& turn) const {
-    const std::string_view closing = std::string_view(turn.text.text).substr(turn.contents[message].end);
-    const size_t begin = rendered_.contents[message].end;
-    const size_t common = count_common_bytes(closing, std::string_view(text_).substr(begin));
-    if (common == closing.size()) return common;
+    const size_t begin = has_content ? rendered_.contents[message].end : turn_begin;
+    const size_t alone = has_content ? turn.contents[message].end : turn_begin;
+    const std::string_view closing = std::string_view(turn.text.text).substr(alone);
+    const std::string_view after = std::string_view(text_).substr(begin);
+    const size_t common = count_common_bytes(closing, after);
+    if (common == closing.size()) return begin + common;
     // what follows may begin like the rest of the closing: a control token is not taken in part
-    const size_t whole = closing.substr(0, common).find_last_of(">]|\n");
-    return whole == std::string_view::npos || closing[whole] == '|' ? whole_tokens(closing.substr(0, common))
-                                                                    : whole + 1;
+    const size_t whole = whole_tokens(closing.substr(0, common));
+    if (whole == 0 && closing.starts_with('<') && after.starts_with('<')) {
+      return begin + std::min(after.find('>'), after.size() - 1) + 1;  // turns end in one of two control tokens
+    }
+    return begin + whole;
   }
 
   static size_t whole_tokens(std::string_view text) {
     const size_t open = text.find_last_of('<');
-    return open == std::string_view::npos ? text.size() : open;
+    return open == std::string_view::npos || text.find('>', open) != std::string_view::npos ? text.size() : open;
   }
 
   const ChatTemplate& chat_;

@@ -9,6 +9,7 @@
 #include "lib/base/text_format.hpp"
 #include "lib/jinja/template.hpp"
 #include "lib/text/named_templates.hpp"
+#include "lib/text/training_templates.hpp"
 
 namespace plumb {
 
@@ -19,6 +20,8 @@ struct ChatTemplate::Program {
   bool is_named;
   bool renders_special_tokens;
   std::time_t compiled_at;
+  std::string_view trained_header = {};
+  std::shared_ptr<const Program> training = nullptr;  // null: this one
 };
 
 ChatTemplate ChatTemplate::named(std::string_view name, std::string bos_token, std::string eos_token) {
@@ -31,8 +34,17 @@ ChatTemplate ChatTemplate::named(std::string_view name, std::string bos_token, s
 }
 
 ChatTemplate ChatTemplate::from_jinja(std::string_view source, std::string bos_token, std::string eos_token) {
-  return ChatTemplate(std::make_shared<const Program>(
-      Program{jinja::Template(source), std::move(bos_token), std::move(eos_token), false, true, std::time(nullptr)}));
+  const auto program = std::make_shared<Program>(
+      Program{jinja::Template(source), std::move(bos_token), std::move(eos_token), false, true, std::time(nullptr)});
+  if (!program->source.has_generations()) {
+    program->trained_header = plumb::trained_header(source);
+    if (const std::string edited = training_source(source); edited != source) {
+      const auto training = std::make_shared<Program>(*program);
+      training->source = jinja::Template(edited);
+      program->training = training;
+    }
+  }
+  return ChatTemplate(program);
 }
 
 static jinja::Value text_value(std::string_view text, char mark) {
@@ -161,6 +173,12 @@ RenderedChat ChatTemplate::render_parts(std::span<const Message> messages, bool 
   chat.text = {std::move(rendering.text.bytes), user_ranges(rendering.text.marks)};
   return chat;
 }
+
+ChatTemplate ChatTemplate::for_training() const {
+  return program_->training == nullptr ? *this : ChatTemplate(program_->training);
+}
+
+std::string_view ChatTemplate::trained_header() const { return program_->trained_header; }
 
 bool ChatTemplate::has_generations() const { return program_->source.has_generations(); }
 

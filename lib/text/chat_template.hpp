@@ -40,6 +40,11 @@ class ChatTemplate {
   /// True if the source has {% generation %}.
   bool has_generations() const;
 
+  /// The template that renders what is trained of the assistant's turns: mostly this one.
+  ChatTemplate for_training() const;
+  /// The end of the assistant's header that is trained too; "" with {% generation %}.
+  std::string_view trained_header() const;
+
   /// True if the rendered text contains BOS itself, so that tokenization must not add special tokens again. Always true
   /// for Jinja sources (transformers' convention); each named template declares it.
   bool renders_special_tokens() const;

@@ -50,7 +50,8 @@ bool omits_message(std::span<const Message> messages, const RenderedChat& render
 /// A `num_prompt` of 0 means that there is no prompt.
 SftText conversation_sft(std::span<const Message> messages, size_t num_prompt, const ChatTemplate* own,
                          const TemplateInputs& inputs, const SftOptions& options, std::string_view where) {
-  const ChatTemplate& chat = required_template(own, where);
+  const ChatTemplate& given = required_template(own, where);
+  const ChatTemplate chat = options.assistant_only_loss ? given.for_training() : given;
   const bool parses = options.parses_special_tokens;
   RenderedChat rendered = render_messages(chat, messages, false, inputs, parses, where);
   SftText sft;
