@@ -178,7 +178,7 @@ DataOptions filter_pairs(const Communicator& comm, const TrainOptions& o, const 
   std::vector<std::string> tokenizer;
   comm.run_agreed([&] { tokenizer = tokenizer_files(o.dpo.reward_model); });
   const bool is_filtered = o.dpo.pair_filter != PairFilter::kNone;
-  const json made_from = {{"version", 1},
+  const json made_from = {{"version", 2},
                           {"files", describe_files(comm, data.data)},
                           {"reward_model", model_hash(comm, o.dpo.reward_model)},
                           {"tokenizer", describe_files(comm, tokenizer)},

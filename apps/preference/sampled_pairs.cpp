@@ -121,7 +121,7 @@ DataOptions sample_pairs(const Communicator& comm, const TrainOptions& o, StageN
     tokenizer = tokenizer_files(o.model.model);
     reward_tokenizer = tokenizer_files(o.dpo.reward_model);
   });
-  json made_from = {{"version", 1},
+  json made_from = {{"version", 2},
                     {"files", describe_files(comm, o.data.data)},
                     {"model", model_hash(comm, o.model.model)},
                     {"tokenizer", describe_files(comm, tokenizer)},

@@ -85,7 +85,7 @@ class TurnFinder {
     return text_.size();
   }
 
-  /// Behind the header of the turn: where the prompt ends, else behind the last header before the content.
+  /// After the header of the turn: the end of the prompt, else of the last header before the content.
   size_t find_begin(size_t message, const Parts& parts) const {
     // earlier turns may be rendered differently once others follow
     const size_t earlier = end_of_earlier(message), content_begin = begin_of_content(message);
@@ -116,7 +116,7 @@ class TurnFinder {
     return begin + at + sought.size();
   }
 
-  /// Behind as much of what ends the turn alone as ends it here.
+  /// After as much of the closing of the turn alone as closes it here.
   size_t find_end(size_t message, const RenderedChat& turn, size_t turn_begin) const {
     if (message + 1 == messages_.size()) return text_.size();
     const bool has_content = !is_empty(rendered_.contents[message]) && !is_empty(turn.contents[message]);

@@ -22,7 +22,7 @@ struct Message {
   }
 };
 
-/// What a template sees beside the messages.
+/// Further variables of a template, beside the messages.
 struct TemplateInputs {
   nlohmann::ordered_json tools = nullptr;                               // a list, or null
   nlohmann::ordered_json variables = nlohmann::ordered_json::object();  // as chat_template_kwargs names them

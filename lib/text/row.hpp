@@ -40,7 +40,7 @@ struct SftText {
   bool appends_eos = false;  // false with templates, which render their own
 };
 
-/// What a row asks, up to the header of the answer.
+/// The text that asks for an answer, up to the header of the answer.
 struct PromptText {
   MarkedText text;
   bool adds_special_tokens = true;

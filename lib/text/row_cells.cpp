@@ -20,7 +20,7 @@ using json = nlohmann::ordered_json;
 /// Columns of what plumb does not train on.
 constexpr std::array<const char*, 7> kMediaColumns = {"image", "images", "video",  "videos",
                                                       "audio", "audios", "objects"};
-/// What a template is given beside these has names of its own.
+/// Options of a template have other names.
 constexpr std::array<const char*, 4> kTemplateVariables = {"messages", "tools", "documents", "add_generation_prompt"};
 
 /// The cell, or the JSON that its text spells; null if there is none.

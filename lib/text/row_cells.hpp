@@ -27,7 +27,7 @@ std::string optional_text_cell(const nlohmann::ordered_json& row, const RowForma
 /// A finite number, or text that spells one, as in CSV cells.
 double number_cell(const nlohmann::ordered_json& row, const RowFormat& format, const char* role,
                    std::string_view where);
-/// What the row gives to the template beside its messages: tools and chat_template_kwargs.
+/// The variables of the template that the row has beside its messages: tools and chat_template_kwargs.
 TemplateInputs template_inputs(const nlohmann::ordered_json& row, const RowFormat& format, std::string_view where);
 
 /// Throws DataError unless the row is an object of text alone, without images and the like.

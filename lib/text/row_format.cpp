@@ -53,7 +53,7 @@ bool Shape::has_role(const std::string& role) const {
   return has(required) || has(optional) || (shape != RowShape::kText && has(context_roles()));
 }
 
-/// What a preference row may be asked by, the first that it has.
+/// The roles that may hold the prompt of a pair; the first that a row has counts.
 constexpr std::array<const char*, 4> kAskingRoles = {"prompt", "messages", "instruction", "question"};
 
 /// Names that other trainers read.

@@ -1,4 +1,4 @@
-// Finds where the tokens of a text lie in it, so that a mask can be given by bytes.
+// Finds the bytes of a text that each of its tokens stands for, so that a mask can be given by bytes.
 // Source: the offsets of huggingface/tokenizers, as char_to_token() of transformers reads them.
 #pragma once
 
@@ -13,7 +13,7 @@
 
 namespace plumb {
 
-/// What a token stands for in a text.
+/// A token as a text spells it.
 struct TokenText {
   std::string text;
   bool is_added = false;  // a control token; one that the text does not spell was added around it
