@@ -54,9 +54,10 @@ class TurnFinder {
         where_(where) {}
 
   ByteRange find(size_t message) const {
-    const Parts parts = {render(message, false).text.text, render(message, true).text.text, render(message + 1, false)};
+    // some templates do not render a conversation without messages
+    const Parts parts = {message == 0 ? "" : render(message, true).text.text, render(message + 1, false)};
     const std::string& turn = parts.turn.text.text;
-    const bool keeps_turns = turn.starts_with(parts.head) && text_.starts_with(turn);
+    const bool keeps_turns = message > 0 && turn.starts_with(parts.head) && text_.starts_with(turn);
     size_t begin = keeps_turns ? parts.head.size() : find_begin(message, parts);
     begin = before_thought(message, parts, begin);
     const size_t end = keeps_turns ? turn.size() : find_end(message, parts.turn, begin);
@@ -67,9 +68,8 @@ class TurnFinder {
 
  private:
   struct Parts {
-    std::string before;  // the turns before this one
-    std::string head;    // the same with the header of this one
-    RenderedChat turn;   // the same with this one
+    std::string head;   // the turns before this one, with the header of this one
+    RenderedChat turn;  // the same with this one
   };
 
   RenderedChat render(size_t num_messages, bool adds_generation_prompt) const {
@@ -91,7 +91,8 @@ class TurnFinder {
     const size_t earlier = end_of_earlier(message), content_begin = begin_of_content(message);
     const size_t common = std::min(count_common_bytes(parts.head, text_), content_begin);
     if (common > earlier) return common;
-    for (std::string_view header = header_of(parts); !header.empty(); header.remove_suffix(1)) {
+    const std::string whole_header = header_of(message, parts);
+    for (std::string_view header = whole_header; !header.empty(); header.remove_suffix(1)) {
       if (const auto end = find_after(header, earlier, content_begin)) return *end;
     }
     return content_begin;
@@ -99,14 +100,28 @@ class TurnFinder {
 
   /// A thought that the generation prompt opens is the assistant's.
   size_t before_thought(size_t message, const Parts& parts, size_t begin) const {
-    const std::string_view header = header_of(parts);
-    const size_t thought = header.find("<think>");
-    if (thought == std::string_view::npos || thought == 0) return begin;
-    return find_after(header.substr(0, thought), end_of_earlier(message), begin).value_or(begin);
+    constexpr std::string_view kThought = "<think>";
+    constexpr size_t kMostBytes = 64;  // of a header from there on
+    const std::string_view end_of_head =
+        std::string_view(parts.head).substr(parts.head.size() - std::min(parts.head.size(), kMostBytes));
+    if (message > 0 && end_of_head.find(kThought) == std::string_view::npos) return begin;
+    const std::string header = header_of(message, parts);
+    const size_t thought = header.find(kThought);
+    if (thought == std::string::npos || thought == 0) return begin;
+    return find_after(std::string_view(header).substr(0, thought), end_of_earlier(message), begin).value_or(begin);
   }
 
-  static std::string_view header_of(const Parts& parts) {
-    return std::string_view(parts.head).substr(count_common_bytes(parts.before, parts.head));
+  std::string header_of(size_t message, const Parts& parts) const {
+    if (message > 0) {
+      const std::string before = render(message, false).text.text;
+      return parts.head.substr(count_common_bytes(before, parts.head));
+    }
+    const std::vector<Message> question = {{"user", "?"}};
+    const auto render_question = [&](bool adds_generation_prompt) {
+      return render_messages(chat_, question, adds_generation_prompt, inputs_, false, where_).text.text;
+    };
+    const std::string head = render_question(true);
+    return head.substr(count_common_bytes(render_question(false), head));
   }
 
   /// The end of the last occurrence of `sought` within [begin, end) of the text.

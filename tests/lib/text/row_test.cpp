@@ -174,6 +174,17 @@ TEST(SftText, EarlierTurnsMayBeRenderedOtherwise) {
   EXPECT_EQ(assistant_pieces(kTwoAnswers, chat), (std::vector<std::string>{"2</>", "(t)4</>$$ "}));
 }
 
+TEST(SftText, TheAssistantMayBeginAConversation) {
+  const char* row =
+      R"({"messages": [{"role": "assistant", "content": "1"}, {"role": "user", "content": "2"},
+                       {"role": "assistant", "content": "3"}]})";
+  EXPECT_EQ(assistant_pieces(row, turns()), (std::vector<std::string>{"1]", "3]"}));
+  const RowTemplate needs_messages = turns(
+      "{{ messages[0]['role'].upper() }};{% for m in messages %}<{{ m.role }}>{{ m.content }}|{% endfor %}"
+      "{% if add_generation_prompt %}<assistant>{% endif %}");
+  EXPECT_EQ(assistant_pieces(row, needs_messages), (std::vector<std::string>{"1|", "3|"}));
+}
+
 TEST(SftText, AThoughtThatTheHeaderOpensIsTrained) {
   const RowTemplate chat = turns(
       "{% for m in messages %}[{{ m.role }}:{% if m.role == 'assistant' %}<think></think>{% endif %}{{ m.content }}]"
