@@ -37,7 +37,12 @@ class TextEncoder {
       : tokenizer_(load_tokenizer(model_directory)),
         format_{RowShape::kPreference,
                 holds_messages,
-                {{"prompt", "prompt"}, {"chosen", "chosen"}, {"rejected", "rejected"}},
+                {{"prompt", "prompt"},
+                 {"chosen", "chosen"},
+                 {"rejected", "rejected"},
+                 {"tools", "tools"},
+                 {"chat_template_kwargs", "chat_template_kwargs"}},
+                {},
                 {}},
         template_(choose_template(format_, tokenizer_, holds_messages ? data.chat_template : "")) {
     options_.max_length = 0;
@@ -45,8 +50,9 @@ class TextEncoder {
   }
 
   std::vector<int32_t> encode(const RowPrompt& prompt, const std::string& answer) const {
-    const nlohmann::json cell = prompt.answer_cell(answer);
-    const nlohmann::json row = {{"prompt", prompt.prompt}, {"chosen", cell}, {"rejected", cell}};
+    const nlohmann::ordered_json cell = prompt.answer_cell(answer);
+    nlohmann::ordered_json row = {{"prompt", prompt.prompt}, {"chosen", cell}, {"rejected", cell}};
+    row.update(prompt.inputs);
     const std::string where = fmt::format("an answer to row {}", prompt.source_row);
     const PairText pair = render_pair(row, format_, template_ ? &*template_ : nullptr, options_, where);
     return tokenize_pair(pair, tokenizer_, options_)

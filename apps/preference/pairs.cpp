@@ -69,7 +69,7 @@ FilterCounts write_filtered(const DpoStageOptions& dpo, const std::string& colum
   JsonLinesWriter writer(path);
   std::optional<RowFormat> format;
   for (auto record = reader.next(); record; record = reader.next()) {
-    json& row = record->object;
+    ordered_json& row = record->object;
     if (!format)
       format = find_row_format(row, parse_columns_option(columns), reader.where(*record), RowUse::kPreference);
     std::optional<std::array<double, 2>> rewards = scored.find(first_row + record->record);
@@ -177,7 +177,7 @@ DataOptions filter_pairs(const Communicator& comm, const PairSetting& o, const D
   std::vector<std::string> tokenizer;
   comm.run_agreed([&] { tokenizer = tokenizer_files(o.dpo.reward_model); });
   const bool is_filtered = o.dpo.pair_filter != PairFilter::kNone;
-  const json made_from = {{"version", 1},
+  const json made_from = {{"version", 2},
                           {"files", describe_files(comm, data.data)},
                           {"reward_model", model_hash(comm, o.dpo.reward_model)},
                           {"tokenizer", describe_files(comm, tokenizer)},

@@ -7,7 +7,7 @@
 
 namespace plumb {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
 namespace {
 
@@ -19,17 +19,6 @@ Prompt encode_prompt(const Tokenizer& tokenizer, const MarkedText& marked, bool 
     throw_error<DataError>("{}: expected a prompt shorter than the model's {} positions, got {} tokens", where,
                            config.max_position_embeddings, prompt.token_ids.size());
   return prompt;
-}
-
-/// A conversation up to the assistant's last turn, as prompt+completion.
-json split_conversation(const json& row, const RowFormat& format) {
-  const auto cell = row.find(format.columns.at("messages"));
-  if (cell == row.end() || !cell->is_array() || cell->empty()) return row;  // rendering reports the error
-  json prompt = *cell;
-  const json& last = prompt.back();
-  const std::string role = last.is_object() ? last.value("role", last.value("from", "")) : "";
-  if (prompt.size() > 1 && (role == "assistant" || role == "gpt")) prompt.erase(prompt.size() - 1);
-  return {{"prompt", prompt}, {"completion", {{{"role", "assistant"}, {"content", ""}}}}};
 }
 
 }  // namespace
@@ -94,13 +83,8 @@ std::optional<Prompt> PromptReader::next() {
     format_ = find_row_format(row, columns_, where, RowUse::kSft);
     template_ = choose_template(*format_, tokenizer_, template_name_);
   }
-  const bool is_conversation = format_->shape == RowShape::kMessages;
-  static const RowFormat kSplit{
-      RowShape::kPromptCompletion, true, {{"prompt", "prompt"}, {"completion", "completion"}}, {}};
-  const SftText sft =
-      render_sft(is_conversation ? split_conversation(row, *format_) : row, is_conversation ? kSplit : *format_,
-                 template_ ? &*template_ : nullptr, options_, where);
-  return encode_prompt(tokenizer_, sft.prompt ? *sft.prompt : sft.full, sft.adds_special_tokens, config_, where);
+  const PromptText prompt = render_prompt(row, *format_, template_ ? &*template_ : nullptr, options_, where);
+  return encode_prompt(tokenizer_, prompt.text, prompt.adds_special_tokens, config_, where);
 }
 
 }  // namespace plumb

@@ -32,7 +32,7 @@ Prompt make_prompt(const std::string& text, const std::string& system, const Pro
                    const Tokenizer& tokenizer, const ModelConfig& config);
 
 /// Adds an empty answer to a row that has none, so that it has one of the shapes of training rows.
-void add_missing_answer(nlohmann::json& row, const std::map<std::string, std::string>& columns);
+void add_missing_answer(nlohmann::ordered_json& row, const std::map<std::string, std::string>& columns);
 
 /// The prompts of the rows of one file, rendered as in training; of a conversation, the turns before the assistant's
 /// last one. Rows need no answer. Tokenizer and config must outlive this object.

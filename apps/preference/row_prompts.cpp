@@ -8,29 +8,26 @@
 #include "apps/preference/prompts.hpp"
 #include "io/records/record_file.hpp"
 #include "lib/base/check.hpp"
+#include "lib/text/conversation.hpp"
 #include "lib/text/pair.hpp"
 #include "lib/text/row.hpp"
 #include "lib/text/row_cells.hpp"
 
 namespace plumb {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
 namespace {
 
 json to_json(std::span<const Message> messages) {
   json list = json::array();
-  for (const Message& message : messages) list.push_back({{"role", message.role}, {"content", message.content}});
+  for (const Message& message : messages) {
+    json turn = {{"role", message.role}};
+    if (message.has_text) turn["content"] = message.content;
+    turn.update(message.fields);
+    list.push_back(std::move(turn));
+  }
   return list;
-}
-
-/// The common first messages of both texts. The last message of the shorter one is an answer, not a prompt.
-json common_messages(const std::vector<Message>& chosen, const std::vector<Message>& rejected) {
-  const size_t most = std::min(chosen.size(), rejected.size()) - 1;
-  size_t count = 0;
-  while (count < most && chosen[count].role == rejected[count].role && chosen[count].content == rejected[count].content)
-    ++count;
-  return to_json(std::span(chosen).first(count));
 }
 
 /// The prompts of the rows of one file, whose shape the first row determines.
@@ -46,46 +43,27 @@ class PromptForm {
   }
 
   json prompt_of(const json& row, const std::string& where) const {
-    switch (format_.shape) {
-      case RowShape::kPreference:
-        return prompt_of_pair(row, where);
-      case RowShape::kPromptCompletion:
-        if (!format_.holds_messages) return text_cell(row, format_, "prompt", where);
-        return to_json(messages_cell(row, format_, "prompt", where));
-      case RowShape::kMessages: {
-        std::vector<Message> messages = messages_cell(row, format_, "messages", where);
-        if (messages.size() > 1 && messages.back().role == "assistant") messages.pop_back();
-        return to_json(messages);
-      }
-      default:
-        return prompt_of_question(row, where);
+    const RowTemplate* row_template = template_ ? &*template_ : nullptr;
+    if (!format_.is_conversation) {
+      return format_.shape == RowShape::kPreference ? render_pair(row, format_, nullptr, pair_, where).prompt.text
+                                                    : text_cell(row, format_, "prompt", where);
     }
+    const bool asks_text = format_.columns.contains("instruction") || format_.columns.contains("question");
+    const bool is_text = template_ && (template_->has_input_turn || !template_->chat.renders_special_tokens());
+    if (asks_text && is_text) return render_prompt(row, format_, row_template, sft_, where).text.text;
+    return to_json(question_turns(row, format_, /*has_input_turn=*/false, where));
+  }
+
+  /// What the template sees beside the messages, as columns.
+  json inputs_of(const json& row) const {
+    json inputs = json::object();
+    for (const char* role : {"tools", "chat_template_kwargs"}) {
+      if (const json* cell = find_cell(row, format_, role)) inputs[role] = *cell;
+    }
+    return inputs;
   }
 
  private:
-  json prompt_of_pair(const json& row, const std::string& where) const {
-    if (!format_.holds_messages) return render_pair(row, format_, nullptr, pair_, where).prompt.text;
-    if (format_.columns.contains("prompt") && !cell_of(row, format_, "prompt", where).is_string())
-      return to_json(messages_cell(row, format_, "prompt", where));
-    return common_messages(messages_cell(row, format_, "chosen", where),
-                           messages_cell(row, format_, "rejected", where));
-  }
-
-  /// The prompt of an instruction or a question: text if the template renders no control tokens, else messages.
-  json prompt_of_question(const json& row, const std::string& where) const {
-    check(template_.has_value(), "instructions and questions have a template");
-    if (template_->has_input_turn || !template_->chat.renders_special_tokens())
-      return render_sft(row, format_, &*template_, sft_, where).prompt->text;
-    std::vector<Message> messages;
-    if (std::string system = optional_text_cell(row, format_, "system", where); !system.empty())
-      messages.push_back({"system", std::move(system)});
-    const bool is_instruction = format_.shape == RowShape::kInstruction;
-    messages.push_back({"user", text_cell(row, format_, is_instruction ? "instruction" : "question", where)});
-    if (const std::string input = optional_text_cell(row, format_, "input", where); !input.empty())
-      messages.back().content += "\n" + input;
-    return to_json(messages);
-  }
-
   RowFormat format_;
   std::optional<RowTemplate> template_;
   SftOptions sft_;
@@ -97,15 +75,20 @@ class PromptEncoder {
  public:
   PromptEncoder(bool holds_messages, const DataOptions& data, const Tokenizer& tokenizer)
       : tokenizer_(tokenizer),
-        format_{RowShape::kPromptCompletion, holds_messages, {{"prompt", "prompt"}, {"completion", "completion"}}, {}},
+        format_{RowShape::kPromptCompletion,
+                holds_messages,
+                {{"prompt", "prompt"}, {"tools", "tools"}, {"chat_template_kwargs", "chat_template_kwargs"}},
+                {},
+                {}},
         template_(choose_template(format_, tokenizer, holds_messages ? data.chat_template : "")) {
     options_.parses_special_tokens = data.parse_special_tokens;
   }
 
   std::vector<int32_t> encode(const RowPrompt& prompt, const std::string& where) const {
-    const json row = {{"prompt", prompt.prompt}, {"completion", prompt.answer_cell("")}};
-    const SftText text = render_sft(row, format_, template_ ? &*template_ : nullptr, options_, where);
-    return tokenizer_.encode(*text.prompt, text.adds_special_tokens);
+    json row = {{"prompt", prompt.prompt}};
+    row.update(prompt.inputs);
+    const PromptText text = render_prompt(row, format_, template_ ? &*template_ : nullptr, options_, where);
+    return tokenizer_.encode(text.text, text.adds_special_tokens);
   }
 
  private:
@@ -117,6 +100,13 @@ class PromptEncoder {
 
 }  // namespace
 
+/// The content of a message for people to read.
+static std::string text_of(const json& message) {
+  const auto content = message.find("content");
+  if (content == message.end()) return "";
+  return content->is_string() ? content->get<std::string>() : content->dump();
+}
+
 json RowPrompt::answer_cell(const std::string& text) const {
   if (!holds_messages()) return text;
   return json::array({{{"role", "assistant"}, {"content", text}}});
@@ -124,13 +114,13 @@ json RowPrompt::answer_cell(const std::string& text) const {
 
 std::string RowPrompt::text() const {
   if (!holds_messages()) return prompt.get<std::string>();
-  if (prompt.size() == 1) return prompt[0].at("content").get<std::string>();
+  if (prompt.size() == 1) return text_of(prompt[0]);
   std::string text;
   for (const json& message : prompt) {
     if (!text.empty()) text += "\n";
     text += message.at("role").get<std::string>();
     text += ": ";
-    text += message.at("content").get<std::string>();
+    text += text_of(message);
   }
   return text;
 }
@@ -158,7 +148,7 @@ RowPrompts read_row_prompts(const std::vector<std::string>& files, const DataOpt
       const std::string where = reader.where(*record);
       add_missing_answer(record->object, columns);
       if (!form) form.emplace(record->object, columns, data, tokenizer, where);
-      RowPrompt prompt{result.num_rows++, form->prompt_of(record->object, where), {}};
+      RowPrompt prompt{result.num_rows++, form->prompt_of(record->object, where), form->inputs_of(record->object), {}};
       if (prompt.prompt.empty() || prompt.prompt == "") {
         ++result.num_empty;
         continue;

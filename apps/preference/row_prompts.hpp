@@ -15,12 +15,13 @@ namespace plumb {
 
 struct RowPrompt {
   int64_t source_row = 0;          // number among the rows of all files
-  nlohmann::json prompt;           // text, or a list of messages
+  nlohmann::ordered_json prompt;   // text, or a list of messages
+  nlohmann::ordered_json inputs;   // further columns that a template sees: tools, chat_template_kwargs
   std::vector<int32_t> token_ids;  // including the header of the answer's turn
 
   bool holds_messages() const { return prompt.is_array(); }
   /// An answer as a cell of a row of preference pairs.
-  nlohmann::json answer_cell(const std::string& text) const;
+  nlohmann::ordered_json answer_cell(const std::string& text) const;
   /// The prompt as human-readable text.
   std::string text() const;
 };

@@ -39,8 +39,10 @@ std::optional<ordered_json> make_pair(const RowPrompt& prompt, const std::vector
   const auto worst = std::min_element(rewards.begin(), rewards.end());
   if (*best == *worst) return std::nullopt;
   const auto cell = [&](auto reward) { return prompt.answer_cell(answers[reward - rewards.begin()]); };
-  return ordered_json{{"prompt", prompt.prompt},         {"chosen", cell(best)},   {"rejected", cell(worst)},
+  ordered_json row = {{"prompt", prompt.prompt},         {"chosen", cell(best)},   {"rejected", cell(worst)},
                       {"source_row", prompt.source_row}, {"chosen_reward", *best}, {"rejected_reward", *worst}};
+  row.update(prompt.inputs);
+  return row;
 }
 
 /// Collective: samples completions, scores them, and writes the pairs.
@@ -118,7 +120,7 @@ DataOptions sample_pairs(const Communicator& comm, const PairSetting& o, StageNo
     tokenizer = tokenizer_files(o.start.model);
     reward_tokenizer = tokenizer_files(o.dpo.reward_model);
   });
-  json made_from = {{"version", 1},
+  json made_from = {{"version", 2},
                     {"files", describe_files(comm, o.data.data)},
                     {"model", model_hash(comm, o.start.model)},
                     {"tokenizer", describe_files(comm, tokenizer)},

@@ -102,6 +102,7 @@ void PrepareStatistics::add(const PrepareStatistics& later) {
   for (const auto& [key, tally] : kDropTallies) (this->*tally).add(later.*tally);
   duplicate_rows.add(later.duplicate_rows);
   prompt_not_prefix.add(later.prompt_not_prefix);
+  omitted_message.add(later.omitted_message);
   num_rows_truncated += later.num_rows_truncated;
   num_rows_ending_in_trained_eos += later.num_rows_ending_in_trained_eos;
   num_tokens += later.num_tokens;
@@ -124,6 +125,7 @@ Json to_json(const PrepareStatistics& statistics) {
           {"dropped", dropped},
           {"duplicate_rows", to_json(statistics.duplicate_rows)},
           {"prompt_not_prefix", to_json(statistics.prompt_not_prefix)},
+          {"omitted_message", to_json(statistics.omitted_message)},
           {"rows_truncated", statistics.num_rows_truncated},
           {"rows_ending_in_trained_eos", statistics.num_rows_ending_in_trained_eos},
           {"share_ending_in_trained_eos", statistics.share_ending_in_trained_eos()},
@@ -142,6 +144,9 @@ PrepareStatistics statistics_from_json(const Json& object, const std::string& wh
   for (const auto& [key, tally] : kDropTallies) statistics.*tally = tally_from_json(dropped, key, where);
   statistics.duplicate_rows = tally_from_json(object, "duplicate_rows", where);
   statistics.prompt_not_prefix = tally_from_json(object, "prompt_not_prefix", where);
+  if (!field_or_null(object, "omitted_message", where).is_null()) {
+    statistics.omitted_message = tally_from_json(object, "omitted_message", where);
+  }
   statistics.num_rows_truncated = count_field(object, "rows_truncated", where);
   statistics.num_rows_ending_in_trained_eos = count_field(object, "rows_ending_in_trained_eos", where);
   statistics.num_tokens = count_field(object, "tokens", where);

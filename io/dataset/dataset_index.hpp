@@ -38,6 +38,7 @@ struct PrepareStatistics {
   RowTally dropped_pair_too_long;
   RowTally duplicate_rows;  // kept, though an earlier row has the same texts
   RowTally prompt_not_prefix;
+  RowTally omitted_message;  // kept, though the template renders nothing of one of its messages
   int64_t num_rows_truncated = 0;
   int64_t num_rows_ending_in_trained_eos = 0;  // of pairs: with both texts
   int64_t num_tokens = 0;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <span>
 #include <utility>
@@ -22,6 +23,7 @@
 #include "lib/base/check.hpp"
 #include "lib/base/json_fields.hpp"
 #include "lib/base/log.hpp"
+#include "lib/text/row_format.hpp"
 
 namespace plumb {
 namespace {
@@ -124,6 +126,19 @@ RowTally tally_duplicates(const std::vector<SourceFile>& files,
   return tally;
 }
 
+/// Rank 0 only: names columns that begin in later rows, once each.
+void log_new_columns(const std::map<std::string, std::string>& columns) {
+  for (const auto& [column, place] : columns) {
+    const std::string message =
+        fmt::format("prepare: {}: column \"{}\", which the first row lacks, is not used", place, column);
+    if (is_known_column(column)) {
+      log_warning("{}; other trainers use columns of this name: give it a role with --columns role=name", message);
+    } else {
+      log_info("{}", message);
+    }
+  }
+}
+
 /// Collective: every rank's shard and the index into `temporary`.
 void build(const Communicator& comm, const PrepareOptions& options, const nlohmann::json& inputs,
            const std::string& temporary) {
@@ -132,7 +147,8 @@ void build(const Communicator& comm, const PrepareOptions& options, const nlohma
   std::vector<RowFingerprint> prints;
   comm.run_agreed([&] {
     ShardPart part = write_shard(files, options, temporary, comm.rank(), comm.size());
-    const nlohmann::json object = {{"shard", to_json(part.entry)}, {"statistics", to_json(part.statistics)}};
+    const nlohmann::json object = {
+        {"shard", to_json(part.entry)}, {"statistics", to_json(part.statistics)}, {"new_columns", part.new_columns}};
     part_text = object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
     prints = std::move(part.prints);
   });
@@ -141,12 +157,15 @@ void build(const Communicator& comm, const PrepareOptions& options, const nlohma
       comm.gather_on_rank0(std::span<const RowFingerprint>(prints));
   comm.run_on_rank0([&] {
     DatasetIndex index{inputs.at("kind").get<std::string>(), key_of(inputs), inputs, {}, {}};
+    std::map<std::string, std::string> new_columns;
     for (size_t rank = 0; rank < part_texts.size(); ++rank) {
       const std::string where = fmt::format("part of rank {}", rank);
       const nlohmann::json part = parse_json(part_texts[rank], where);
       index.shards.push_back(shard_entry_from_json(part.at("shard"), where));
       index.statistics.add(statistics_from_json(part.at("statistics"), where));
+      new_columns.merge(part.at("new_columns").get<std::map<std::string, std::string>>());
     }
+    log_new_columns(new_columns);
     index.statistics.duplicate_rows = tally_duplicates(files, prints_of_parts);
     check_rows_kept(index.statistics);
     write_dataset_index(temporary, index);

@@ -12,7 +12,7 @@ namespace plumb {
 namespace {
 
 /// Incremented when the same files and options would give other tokens.
-constexpr int64_t kPrepareVersion = 1;
+constexpr int64_t kPrepareVersion = 2;
 
 /// The options that rows of this use depend on.
 nlohmann::json describe_options(const PrepareOptions& options) {

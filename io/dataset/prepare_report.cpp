@@ -49,8 +49,14 @@ void report_rows(const DatasetIndex& index) {
                 describe("rows", statistics.duplicate_rows));
   }
   if (statistics.prompt_not_prefix.num_rows > 0) {
-    log_warning("prepare: some tokens span the prompt/completion boundary; the loss mask is approximate there{}",
-                describe("rows", statistics.prompt_not_prefix));
+    log_warning(
+        "prepare: the last tokens of some prompts are others before the answer, as where a prompt ends in a space; the "
+        "answer is trained from the first token that differs{}",
+        describe("rows", statistics.prompt_not_prefix));
+  }
+  if (statistics.omitted_message.num_rows > 0) {
+    log_warning("prepare: the chat template renders nothing of some messages, which are not trained on{}",
+                describe("rows", statistics.omitted_message));
   }
   const double share = statistics.share_ending_in_trained_eos();
   if (share < 0.5) {

@@ -1,7 +1,10 @@
 #include "io/dataset/prepare_shard.hpp"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <bit>
+#include <deque>
 #include <functional>
 #include <optional>
 
@@ -16,6 +19,7 @@
 #include "lib/text/example.hpp"
 #include "lib/text/pair.hpp"
 #include "lib/text/row_format.hpp"
+#include "lib/text/turns.hpp"
 
 namespace plumb {
 namespace {
@@ -45,14 +49,13 @@ RowFormat format_of_file(const SourceFile& file, const PrepareOptions& options) 
   return find_row_format(first->object, options.columns, reader.where(*first), options.use);
 }
 
-/// How the rows of one file become tokens: the file's first row decides.
+/// How the rows of one shape become tokens.
 struct FileRenderer {
   RowFormat format;
   std::optional<RowTemplate> row_template;
 
-  FileRenderer(const SourceFile& file, const Tokenizer& tokenizer, const PrepareOptions& options)
-      : format(format_of_file(file, options)),
-        row_template(choose_template(format, tokenizer, options.template_name)) {}
+  FileRenderer(RowFormat row_format, const Tokenizer& tokenizer, const PrepareOptions& options)
+      : format(std::move(row_format)), row_template(choose_template(format, tokenizer, options.template_name)) {}
 
   const RowTemplate* template_or_null() const { return row_template ? &*row_template : nullptr; }
   bool has_margins() const { return format.shape == RowShape::kPreference && format.columns.contains("margin"); }
@@ -62,7 +65,7 @@ std::vector<FileRenderer> make_renderers(const std::vector<SourceFile>& files, c
                                          const PrepareOptions& options) {
   std::vector<FileRenderer> renderers;
   for (const SourceFile& file : files) {
-    renderers.emplace_back(file, tokenizer, options);
+    renderers.emplace_back(format_of_file(file, options), tokenizer, options);
     if (renderers.back().has_margins() == renderers.front().has_margins()) continue;
     throw_error<DataError>("{}: expected {} column for the margin, as in {}, got {}; all files have it or none",
                            file.path, renderers.front().has_margins() ? "a" : "no", files.front().path,
@@ -71,11 +74,21 @@ std::vector<FileRenderer> make_renderers(const std::vector<SourceFile>& files, c
   return renderers;
 }
 
+std::string used_columns(const RowFormat& format) {
+  std::vector<std::string> columns;
+  for (const auto& [role, column] : format.columns) columns.push_back(column);
+  return fmt::format("{}", fmt::join(columns, ", "));
+}
+
 void log_format(const SourceFile& file, const RowFormat& format) {
-  std::string unused;
-  for (const std::string& column : format.unused_columns) unused += (unused.empty() ? "" : ", ") + column;
-  log_info("prepare: {}: {} rows of {}{}", file.path, file.index.num_records, name_of(format.shape),
-           unused.empty() ? "" : "; unused columns: " + unused);
+  log_info("prepare: {}: {} rows of {}{}{}", file.path, file.index.num_records, name_of(format.shape),
+           format.unused_columns.empty() ? "" : "; unused columns: ", fmt::join(format.unused_columns, ", "));
+  if (format.dropped_columns.empty()) return;
+  log_warning(
+      "prepare: {}: other trainers use columns of these names, but rows of {} are made of {} alone; what is in \"{}\" "
+      "is "
+      "not trained on; give it a role with --columns role=name, or leave it out",
+      file.path, name_of(format.shape), used_columns(format), fmt::join(format.dropped_columns, "\", \""));
 }
 
 /// Writes the rows of one part into its shard and counts them.
@@ -84,10 +97,13 @@ class ShardFiller {
   ShardFiller(const Tokenizer& tokenizer, const PrepareOptions& options, TokenShardWriter& shard, ShardPart& part)
       : tokenizer_(tokenizer), options_(options), shard_(shard), part_(part) {}
 
-  /// `where` and `place` name the row for an error and for a tally.
-  void add(const nlohmann::json& object, const FileRenderer& renderer, int64_t row, const std::string& where,
+  /// `where` and `place` name the row for an error and for a tally. `usual` is how the first row of the file is
+  /// rendered.
+  void add(const nlohmann::ordered_json& object, const FileRenderer& usual, int64_t row, const std::string& where,
            const std::string& place) {
     ++part_.statistics.num_rows_read;
+    const FileRenderer& renderer = renderer_of(object, usual, where);
+    note_new_columns(object, renderer.format, usual.format, place);
     if (options_.use == RowUse::kPreference) {
       add_pair(object, renderer, row, where, place);
     } else {
@@ -96,12 +112,48 @@ class ShardFiller {
   }
 
  private:
-  void add_sft(const nlohmann::json& object, const FileRenderer& renderer, int64_t row, const std::string& where,
-               const std::string& place) {
+  /// A row without a cell that the shape of the file needs may have those of another shape.
+  const FileRenderer& renderer_of(const nlohmann::ordered_json& object, const FileRenderer& usual,
+                                  const std::string& where) {
+    if (options_.use != RowUse::kSft || has_required_cells(object, usual.format)) return usual;
+    RowFormat format = usual.format;
+    try {
+      format = find_row_format(object, options_.columns, where, options_.use);
+    } catch (const Error&) {
+      return usual;  // whose error names the cell
+    }
+    if (!has_required_cells(object, format)) return usual;
+    for (const FileRenderer& other : others_) {
+      if (other.format.columns == format.columns && other.format.is_conversation == format.is_conversation)
+        return other;
+    }
+    return others_.emplace_back(std::move(format), tokenizer_, options_);
+  }
+
+  void note_new_columns(const nlohmann::ordered_json& object, const RowFormat& format, const RowFormat& usual,
+                        const std::string& place) {
+    constexpr size_t kMaxColumns = 20;
+    const auto is_in = [](const std::vector<std::string>& list, const std::string& column) {
+      return std::find(list.begin(), list.end(), column) != list.end();
+    };
+    for (const auto& [column, cell] : object.items()) {
+      const std::string& name = column;
+      const auto is_column = [&](const auto& entry) { return entry.second == name; };
+      const auto uses = [&](const RowFormat& used) {
+        return std::any_of(used.columns.begin(), used.columns.end(), is_column);
+      };
+      if (uses(format) || uses(usual) || is_in(usual.unused_columns, name) || is_null_or_empty(cell)) continue;
+      if (part_.new_columns.size() < kMaxColumns) part_.new_columns.emplace(name, place);
+    }
+  }
+
+  void add_sft(const nlohmann::ordered_json& object, const FileRenderer& renderer, int64_t row,
+               const std::string& where, const std::string& place) {
     PrepareStatistics& statistics = part_.statistics;
     const SftText text = render_sft(object, renderer.format, renderer.template_or_null(), options_.sft, where);
     const SftExample example = tokenize_sft(text, tokenizer_, options_.sft);
     if (!example.prompt_is_prefix) statistics.prompt_not_prefix.add(place);
+    if (text.omits_message) statistics.omitted_message.add(place);
     if (example.drop_reason == DropReason::kEmpty) return statistics.dropped_empty.add(place);
     if (example.drop_reason == DropReason::kNothingToLearn) return statistics.dropped_nothing_to_learn.add(place);
     count_tokens(example.token_ids, where);
@@ -111,8 +163,8 @@ class ShardFiller {
     shard_.append(example.token_ids, example.loss_mask, row);
   }
 
-  void add_pair(const nlohmann::json& object, const FileRenderer& renderer, int64_t row, const std::string& where,
-                const std::string& place) {
+  void add_pair(const nlohmann::ordered_json& object, const FileRenderer& renderer, int64_t row,
+                const std::string& where, const std::string& place) {
     PrepareStatistics& statistics = part_.statistics;
     const PairText text = render_pair(object, renderer.format, renderer.template_or_null(), options_.pair, where);
     const PairExample example = tokenize_pair(text, tokenizer_, options_.pair);
@@ -163,6 +215,7 @@ class ShardFiller {
   const PrepareOptions& options_;
   TokenShardWriter& shard_;
   ShardPart& part_;
+  std::deque<FileRenderer> others_;
 };
 
 std::string place_of(const SourceFile& file, const Record& record) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,8 @@ struct ShardPart {
   ShardEntry entry;
   PrepareStatistics statistics;
   std::vector<RowFingerprint> prints;  // of the kept rows, if they are pairs
+  /// Columns that the first row of their file lacks and no shape uses, and the first row that has them.
+  std::map<std::string, std::string> new_columns;
 };
 
 /// Whether rows are pairs or rows to fine-tune on, by the shape of the first one.

@@ -9,7 +9,7 @@
 
 namespace plumb {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
 size_t JsonObjectEnd::find(std::string_view bytes) {
   size_t i = num_seen_bytes_;

@@ -27,6 +27,6 @@ class JsonObjectEnd {
 };
 
 /// As parse_strict_json(). Throws DataError with line and column if the record is not JSON or not an object.
-nlohmann::json parse_json_object(std::string_view bytes, const RecordPlace& place);
+nlohmann::ordered_json parse_json_object(std::string_view bytes, const RecordPlace& place);
 
 }  // namespace plumb

@@ -208,15 +208,17 @@ RawRecord RecordReader::next_raw() {
   return *raw;
 }
 
-nlohmann::json RecordReader::parse_table_row(const RawRecord& raw) {
+nlohmann::ordered_json RecordReader::parse_table_row(const RawRecord& raw) {
   split_csv_record(raw.bytes, delimiter_of(index_.format), raw.place, cells_);
   if (cells_.size() != index_.header.size()) {
     throw_error<DataError>(
         "{}: expected {} fields as in the header, got {}; a cell that holds the separator must be quoted",
         to_string(raw.place), index_.header.size(), cells_.size());
   }
-  nlohmann::json object = nlohmann::json::object();
-  for (size_t i = 0; i < cells_.size(); ++i) object[index_.header[i]] = cells_[i];
+  nlohmann::ordered_json object = nlohmann::ordered_json::object();
+  auto& entries = object.get_ref<nlohmann::ordered_json::object_t&>();
+  // the names of a header differ, so none is searched for
+  for (size_t i = 0; i < cells_.size(); ++i) entries.push_back({index_.header[i], cells_[i]});
   return object;
 }
 

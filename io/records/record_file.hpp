@@ -42,9 +42,9 @@ RecordFormat find_record_format(const std::string& path);
 RecordIndex index_records(const std::string& path);
 
 struct Record {
-  int64_t record = 0;  // 0-based row of the file
-  int64_t line = 0;    // 1-based, of its first byte
-  nlohmann::json object;
+  int64_t record = 0;             // 0-based row of the file
+  int64_t line = 0;               // 1-based, of its first byte
+  nlohmann::ordered_json object;  // keys in the order of the file, as chat templates print them
 };
 
 /// Reads records in sequence. Cells of a table become strings under their column names.
@@ -66,7 +66,7 @@ class RecordReader {
 
  private:
   RawRecord next_raw();
-  nlohmann::json parse_table_row(const RawRecord& raw);
+  nlohmann::ordered_json parse_table_row(const RawRecord& raw);
 
   RecordIndex index_;
   RecordScanner scanner_;

@@ -222,7 +222,7 @@ Value Interpreter::format_time(const Arguments& arguments) {
   char buffer[1024];
   const size_t size = std::strftime(buffer, sizeof buffer, format.bytes.c_str(), &local);
   if (size == 0 && format.size() > 0) runtime_.fail("strftime_now: '{}' is too long", format.bytes.substr(0, 80));
-  const bool is_user_text = format.marks.find(kUserMark) != std::string::npos;
+  const bool is_user_text = format.marks.find_first_not_of(kTemplateMark) != std::string::npos;
   return runtime_.make_text(Text(std::string_view(buffer, size), is_user_text ? kUserMark : kTemplateMark));
 }
 

@@ -1,22 +1,31 @@
 #include "lib/jinja/interpreter.hpp"
 
 #include "lib/jinja/parser.hpp"
-#include "lib/jinja/template.hpp"
 
 namespace plumb::jinja {
 
 struct Syntax {
   Block block;
+  bool has_generations = false;
 };
 
 Template::Template(std::string_view source) {
   auto syntax = std::make_shared<Syntax>();
-  syntax->block = Parser(tokenize(source)).parse();
+  Parser parser(tokenize(source));
+  syntax->block = parser.parse();
+  syntax->has_generations = parser.has_generations();
   syntax_ = std::move(syntax);
 }
 
+bool Template::has_generations() const { return syntax_->has_generations; }
+
 Text Template::render(const std::vector<std::pair<std::string, Value>>& variables, std::time_t now,
                       const Limits& limits) const {
+  return render_spans(variables, now, limits).text;
+}
+
+Rendering Template::render_spans(const std::vector<std::pair<std::string, Value>>& variables, std::time_t now,
+                                 const Limits& limits) const {
   return Interpreter(limits, now).run(syntax_->block, variables);
 }
 
@@ -26,7 +35,7 @@ static ScopePtr inner_scope(const ScopePtr& parent) {
   return scope;
 }
 
-Text Interpreter::run(const Block& block, const std::vector<std::pair<std::string, Value>>& variables) {
+Rendering Interpreter::run(const Block& block, const std::vector<std::pair<std::string, Value>>& variables) {
   const auto globals = std::make_shared<Scope>();
   globals->names = {{"raise_exception", Value(Function::kRaiseException)},
                     {"strftime_now", Value(Function::kStrftimeNow)},
@@ -34,9 +43,11 @@ Text Interpreter::run(const Block& block, const std::vector<std::pair<std::strin
                     {"range", Value(Function::kRange)},
                     {"dict", Value(Function::kDict)}};
   for (const auto& [name, value] : variables) globals->names[name] = value;
-  Text out;
-  execute(block, inner_scope(globals), out);
-  return out;
+  Rendering rendering;
+  output_ = &rendering.text;
+  execute(block, inner_scope(globals), rendering.text);
+  rendering.generations = std::move(generations_);
+  return rendering;
 }
 
 Interpreter::Flow Interpreter::execute(const Block& block, const ScopePtr& scope, Text& out) {
@@ -76,8 +87,8 @@ Interpreter::Flow Interpreter::execute(const Statement& statement, const ScopePt
       break;
     case StatementKind::kWith:
       return execute_with(statement, scope, out);
-    case StatementKind::kScope:
-      return execute(statement.blocks[0], inner_scope(scope), out);
+    case StatementKind::kGeneration:
+      return execute_generation(statement, scope, out);
     case StatementKind::kBreak:
       return Flow::kBreak;
     case StatementKind::kContinue:
@@ -123,6 +134,26 @@ Interpreter::Flow Interpreter::execute_for(const Statement& statement, const Sco
   }
   loop.items.clear();  // `loop` may still be referenced, but previtem and nextitem are gone
   return Flow::kNormal;
+}
+
+// As in transformers, whose place of a generation is where the output ends that is not captured by a macro or a block,
+// and whose lengths are in code points.
+Interpreter::Flow Interpreter::execute_generation(const Statement& statement, const ScopePtr& scope, Text& out) {
+  const Span place = {count_output(), 0};
+  Text captured;
+  const Flow flow = execute(statement.blocks[0], inner_scope(scope), captured);
+  runtime_.charge_scan(captured.size());
+  generations_.push_back({place.begin, place.begin + count_code_points(captured.bytes)});
+  runtime_.append(out, captured);
+  return flow;
+}
+
+size_t Interpreter::count_output() {
+  const std::string_view more = std::string_view(output_->bytes).substr(num_counted_bytes_);
+  runtime_.charge_scan(more.size());
+  num_counted_ += count_code_points(more);
+  num_counted_bytes_ = output_->size();
+  return num_counted_;
 }
 
 Interpreter::Flow Interpreter::execute_with(const Statement& statement, const ScopePtr& scope, Text& out) {

@@ -10,6 +10,7 @@
 
 #include "lib/jinja/arguments.hpp"
 #include "lib/jinja/syntax.hpp"
+#include "lib/jinja/template.hpp"
 
 namespace plumb::jinja {
 
@@ -29,7 +30,7 @@ class Interpreter {
  public:
   Interpreter(const Limits& limits, std::time_t now) : runtime_(limits, now) {}
 
-  Text run(const Block& block, const std::vector<std::pair<std::string, Value>>& variables);
+  Rendering run(const Block& block, const std::vector<std::pair<std::string, Value>>& variables);
 
  private:
   enum class Flow { kNormal, kBreak, kContinue };
@@ -39,8 +40,10 @@ class Interpreter {
   Flow execute_if(const Statement& statement, const ScopePtr& scope, Text& out);
   Flow execute_for(const Statement& statement, const ScopePtr& scope, Text& out);
   Flow execute_with(const Statement& statement, const ScopePtr& scope, Text& out);
+  Flow execute_generation(const Statement& statement, const ScopePtr& scope, Text& out);
   Flow execute_captured(const Statement& statement, const ScopePtr& scope, Text& out);
   std::vector<Value> loop_items(const Statement& statement, const ScopePtr& scope);
+  size_t count_output();  // code points of the output so far
   void assign(const Target& target, const Value& value, const ScopePtr& scope);
   void define_macro(const Statement& statement, const ScopePtr& scope);
 
@@ -68,7 +71,11 @@ class Interpreter {
   std::deque<Namespace> namespaces_;
   std::deque<Loop> loops_;
   std::deque<Macro> macros_;
-  Value block_text_;  // the value of kBlockText
+  Value block_text_;              // the value of kBlockText
+  const Text* output_ = nullptr;  // the output that no macro or block captures
+  size_t num_counted_ = 0;        // code points of its first num_counted_bytes_
+  size_t num_counted_bytes_ = 0;
+  std::vector<Span> generations_;
 };
 
 }  // namespace plumb::jinja

@@ -250,7 +250,8 @@ StatementPtr Parser::parse_filter_block() {
 
 StatementPtr Parser::parse_generation() {
   auto statement = std::make_unique<Statement>();
-  statement->kind = StatementKind::kScope;
+  statement->kind = StatementKind::kGeneration;
+  has_generations_ = true;
   expect_block_end();
   const int num_outer_loops = std::exchange(num_open_loops_, 0);
   statement->blocks.push_back(parse_block({"endgeneration"}));

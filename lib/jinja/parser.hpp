@@ -17,6 +17,8 @@ class Parser {
 
   /// Parses the whole template. Throws DataError with the line for unsupported syntax, filters or tests.
   Block parse();
+  /// True once a {% generation %} was parsed.
+  bool has_generations() const { return has_generations_; }
 
  private:
   const Token& current() const { return tokens_[at_]; }
@@ -75,6 +77,7 @@ class Parser {
   int nesting_ = 0;
   int num_open_loops_ = 0;
   int num_open_macros_ = 0;
+  bool has_generations_ = false;
 };
 
 }  // namespace plumb::jinja

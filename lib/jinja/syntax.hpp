@@ -83,16 +83,16 @@ struct Target {
 };
 
 enum class StatementKind {
-  kData,      // name: the text
-  kPrint,     // expressions[0]
-  kIf,        // expressions[i] guards blocks[i]; one block more is the else branch
-  kFor,       // targets[0] in expressions[0], if expressions[1] (may be null); blocks[0], else blocks[1]
-  kSet,       // targets[0] = expressions[0]
-  kSetBlock,  // targets[0] = blocks[0], filtered by expressions[0] (may be null)
-  kMacro,     // name(targets, the last of which have defaults: expressions); blocks[0]
-  kWith,      // targets[i] = expressions[i]; blocks[0]
-  kFilter,    // blocks[0] filtered by expressions[0]
-  kScope,     // blocks[0] in a scope of its own: {% generation %}
+  kData,        // name: the text
+  kPrint,       // expressions[0]
+  kIf,          // expressions[i] guards blocks[i]; one block more is the else branch
+  kFor,         // targets[0] in expressions[0], if expressions[1] (may be null); blocks[0], else blocks[1]
+  kSet,         // targets[0] = expressions[0]
+  kSetBlock,    // targets[0] = blocks[0], filtered by expressions[0] (may be null)
+  kMacro,       // name(targets, the last of which have defaults: expressions); blocks[0]
+  kWith,        // targets[i] = expressions[i]; blocks[0]
+  kFilter,      // blocks[0] filtered by expressions[0]
+  kGeneration,  // blocks[0] in a scope of its own, and its place in the output
   kBreak,
   kContinue,
 };

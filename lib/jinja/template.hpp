@@ -22,6 +22,17 @@ namespace plumb::jinja {
 
 struct Syntax;
 
+/// Half-open, in code points of the output.
+struct Span {
+  size_t begin = 0;
+  size_t end = 0;
+};
+
+struct Rendering {
+  Text text;
+  std::vector<Span> generations;  // of {% generation %}, in the order of their ends
+};
+
 class Template {
  public:
   /// Throws DataError with the line, what was found, and what is supported.
@@ -30,6 +41,14 @@ class Template {
   /// Renders with these variables. `now` is what strftime_now formats, in local time. Throws DataError with the line.
   Text render(const std::vector<std::pair<std::string, Value>>& variables, std::time_t now,
               const Limits& limits = {}) const;
+
+  /// The same with the places of what {% generation %} encloses. As in transformers, one inside a macro or a captured
+  /// block is placed where the output outside of it ends, and may be placed beyond the end of the output.
+  Rendering render_spans(const std::vector<std::pair<std::string, Value>>& variables, std::time_t now,
+                         const Limits& limits = {}) const;
+
+  /// True if {% generation %} occurs in the source.
+  bool has_generations() const;
 
  private:
   std::shared_ptr<const Syntax> syntax_;

@@ -12,7 +12,7 @@
 namespace plumb::jinja {
 
 constexpr char kTemplateMark = 0;
-constexpr char kUserMark = 1;
+constexpr char kUserMark = 1;  // any mark but kTemplateMark is one of a user; further ones tell messages apart
 
 struct Text {
   std::string bytes;

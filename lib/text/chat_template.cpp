@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <ctime>
 
 #include "lib/base/check.hpp"
 #include "lib/base/text_format.hpp"
 #include "lib/jinja/template.hpp"
 #include "lib/text/named_templates.hpp"
+#include "lib/text/training_templates.hpp"
 
 namespace plumb {
 
@@ -18,6 +20,8 @@ struct ChatTemplate::Program {
   bool is_named;
   bool renders_special_tokens;
   std::time_t compiled_at;
+  std::string_view trained_header = {};
+  std::shared_ptr<const Program> training = nullptr;  // null: this one
 };
 
 ChatTemplate ChatTemplate::named(std::string_view name, std::string bos_token, std::string eos_token) {
@@ -30,49 +34,153 @@ ChatTemplate ChatTemplate::named(std::string_view name, std::string bos_token, s
 }
 
 ChatTemplate ChatTemplate::from_jinja(std::string_view source, std::string bos_token, std::string eos_token) {
-  return ChatTemplate(std::make_shared<const Program>(
-      Program{jinja::Template(source), std::move(bos_token), std::move(eos_token), false, true, std::time(nullptr)}));
+  const auto program = std::make_shared<Program>(
+      Program{jinja::Template(source), std::move(bos_token), std::move(eos_token), false, true, std::time(nullptr)});
+  if (!program->source.has_generations()) {
+    program->trained_header = plumb::trained_header(source);
+    if (const std::string edited = training_source(source); edited != source) {
+      const auto training = std::make_shared<Program>(*program);
+      training->source = jinja::Template(edited);
+      program->training = training;
+    }
+  }
+  return ChatTemplate(program);
 }
 
 static jinja::Value text_value(std::string_view text, char mark) {
   return jinja::Runtime::wrap_text(jinja::Text(text, mark));
 }
 
-static jinja::Value message_value(jinja::Runtime& runtime, const Message& message) {
-  static constexpr std::array<std::string_view, 4> kRoles = {"system", "user", "assistant", "tool"};
+// All strings get the mark, those of keys too.
+static jinja::Value json_value(jinja::Runtime& runtime, const nlohmann::ordered_json& json, char mark) {
+  if (json.is_null()) return jinja::Value(jinja::None());
+  if (json.is_boolean()) return jinja::Value(json.get<bool>());
+  if (json.is_string()) return text_value(json.get_ref<const std::string&>(), mark);
+  const bool fits = !json.is_number_unsigned() || json.get<uint64_t>() <= uint64_t{INT64_MAX};
+  if (json.is_number_integer() && fits) return jinja::Value(json.get<int64_t>());
+  if (json.is_number()) return jinja::Value(json.get<double>());
+  if (json.is_array()) {
+    std::vector<jinja::Value> items;
+    items.reserve(json.size());
+    for (const auto& item : json) items.push_back(json_value(runtime, item, mark));
+    return runtime.make_sequence(std::move(items));
+  }
+  std::vector<std::pair<jinja::Value, jinja::Value>> entries;
+  for (const auto& [key, value] : json.items())
+    entries.emplace_back(text_value(key, mark), json_value(runtime, value, mark));
+  return runtime.make_dict(std::move(entries));
+}
+
+// Marks of contents tell messages apart; so many that two messages of one mark are far from each other.
+constexpr size_t kNumContentMarks = 250;
+static char content_mark(size_t message) {
+  return static_cast<char>(jinja::kUserMark + 1 + message % kNumContentMarks);
+}
+
+// The names under which transformers gives the reasoning of a message to templates: the first that has one counts.
+constexpr std::array<const char*, 3> kReasoningKeys = {"reasoning_content", "thinking", "reasoning"};
+
+static jinja::Value message_value(jinja::Runtime& runtime, const Message& message, size_t index) {
+  static constexpr std::array<std::string_view, 8> kRoles = {"system",    "user",     "assistant", "tool",
+                                                             "developer", "function", "ipython",   "observation"};
   const bool is_known = std::find(kRoles.begin(), kRoles.end(), message.role) != kRoles.end();
-  return runtime.make_dict(
-      {{text_value("role", jinja::kTemplateMark),
-        text_value(message.role, is_known ? jinja::kTemplateMark : jinja::kUserMark)},
-       {text_value("content", jinja::kTemplateMark), text_value(message.content, jinja::kUserMark)}});
+  const auto key = [](std::string_view name) { return text_value(name, jinja::kTemplateMark); };
+  std::vector<std::pair<jinja::Value, jinja::Value>> entries = {
+      {key("role"), text_value(message.role, is_known ? jinja::kTemplateMark : jinja::kUserMark)}};
+  if (message.has_text) entries.emplace_back(key("content"), text_value(message.content, content_mark(index)));
+  const nlohmann::ordered_json* reasoning = nullptr;
+  for (const char* name : kReasoningKeys) {
+    const auto found = message.fields.find(name);
+    if (reasoning == nullptr && found != message.fields.end()) reasoning = &*found;
+  }
+  for (const auto& [name, value] : message.fields.items()) {
+    const bool is_content = name == "content";
+    if (reasoning != nullptr && name == kReasoningKeys[0]) continue;
+    entries.emplace_back(text_value(name, jinja::kUserMark),
+                         json_value(runtime, value, is_content ? content_mark(index) : jinja::kUserMark));
+  }
+  if (reasoning != nullptr) {
+    entries.emplace_back(key(kReasoningKeys[0]), json_value(runtime, *reasoning, jinja::kUserMark));
+    if (!message.fields.contains(kReasoningKeys[1]))
+      entries.emplace_back(key(kReasoningKeys[1]), json_value(runtime, *reasoning, jinja::kUserMark));
+  }
+  return runtime.make_dict(std::move(entries));
 }
 
 static std::vector<ByteRange> user_ranges(std::string_view marks) {
   std::vector<ByteRange> ranges;
   for (size_t at = 0; at < marks.size();) {
-    const size_t begin = std::min(marks.find(jinja::kUserMark, at), marks.size());
+    const size_t begin = std::min(marks.find_first_not_of(jinja::kTemplateMark, at), marks.size());
     at = std::min(marks.find(jinja::kTemplateMark, begin), marks.size());
     if (begin < at) ranges.push_back({begin, at});
   }
   return ranges;
 }
 
-MarkedText ChatTemplate::render(std::span<const Message> messages, bool adds_generation_prompt) const {
+static std::vector<ByteRange> content_ranges(std::string_view marks, size_t num_messages) {
+  std::vector<ByteRange> ranges(num_messages);
+  size_t latest = 0;  // templates render messages in their order, but for a system text
+  for (size_t begin = 0, end = 0; begin < marks.size(); begin = end) {
+    end = std::min(marks.find_first_not_of(marks[begin], begin), marks.size());
+    const auto mark = static_cast<unsigned char>(marks[begin]);
+    if (mark <= jinja::kUserMark) continue;
+    size_t message = mark - jinja::kUserMark - 1;
+    while (message < latest && message + kNumContentMarks < num_messages) message += kNumContentMarks;
+    if (message >= num_messages) continue;
+    latest = message;
+    ByteRange& range = ranges[message];
+    range = {range.end == 0 ? begin : range.begin, end};
+  }
+  return ranges;
+}
+
+// The ranges of spans of code points; those beyond the end of the text are cut off.
+static std::vector<ByteRange> byte_ranges(const std::string& text, const std::vector<jinja::Span>& spans) {
+  if (spans.empty()) return {};
+  const std::vector<size_t> offsets = jinja::code_point_offsets(text);
+  std::vector<ByteRange> ranges;
+  for (const jinja::Span& span : spans)
+    ranges.push_back(
+        {offsets[std::min(span.begin, offsets.size() - 1)], offsets[std::min(span.end, offsets.size() - 1)]});
+  return ranges;
+}
+
+MarkedText ChatTemplate::render(std::span<const Message> messages, bool adds_generation_prompt,
+                                const TemplateInputs& inputs) const {
+  return render_parts(messages, adds_generation_prompt, inputs).text;
+}
+
+RenderedChat ChatTemplate::render_parts(std::span<const Message> messages, bool adds_generation_prompt,
+                                        const TemplateInputs& inputs) const {
   jinja::Runtime runtime(jinja::Limits(), program_->compiled_at);
   std::vector<jinja::Value> list;
   list.reserve(messages.size());
-  for (const Message& message : messages) list.push_back(message_value(runtime, message));
+  for (const Message& message : messages) list.push_back(message_value(runtime, message, list.size()));
   std::vector<std::pair<std::string, jinja::Value>> variables = {
       {"messages", runtime.make_sequence(std::move(list))},
-      {"tools", jinja::Value(jinja::None())},
+      {"tools", json_value(runtime, inputs.tools, jinja::kUserMark)},
       {"documents", jinja::Value(jinja::None())},
       {"add_generation_prompt", jinja::Value(adds_generation_prompt)}};
   // As in transformers, a token that the tokenizer lacks is undefined in a model's own template.
   for (const auto& [name, token] : {std::pair("bos_token", &program_->bos_token), {"eos_token", &program_->eos_token}})
     if (program_->is_named || !token->empty()) variables.emplace_back(name, text_value(*token, jinja::kTemplateMark));
-  jinja::Text text = program_->source.render(variables, program_->compiled_at);
-  return {std::move(text.bytes), user_ranges(text.marks)};
+  for (const auto& [name, value] : inputs.variables.items())
+    variables.emplace_back(name, json_value(runtime, value, jinja::kUserMark));
+  jinja::Rendering rendering = program_->source.render_spans(variables, program_->compiled_at);
+  RenderedChat chat;
+  chat.generations = byte_ranges(rendering.text.bytes, rendering.generations);
+  chat.contents = content_ranges(rendering.text.marks, messages.size());
+  chat.text = {std::move(rendering.text.bytes), user_ranges(rendering.text.marks)};
+  return chat;
 }
+
+ChatTemplate ChatTemplate::for_training() const {
+  return program_->training == nullptr ? *this : ChatTemplate(program_->training);
+}
+
+std::string_view ChatTemplate::trained_header() const { return program_->trained_header; }
+
+bool ChatTemplate::has_generations() const { return program_->source.has_generations(); }
 
 bool ChatTemplate::renders_special_tokens() const { return program_->renders_special_tokens; }
 

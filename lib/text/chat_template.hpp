@@ -9,13 +9,15 @@
 #include <string_view>
 #include <vector>
 
+#include "lib/text/message.hpp"
 #include "lib/tokenizer/tokenizer.hpp"
 
 namespace plumb {
 
-struct Message {
-  std::string role;  // "system", "user", "assistant"
-  std::string content;
+struct RenderedChat {
+  MarkedText text;
+  std::vector<ByteRange> generations;  // what {% generation %} encloses, as transformers places it
+  std::vector<ByteRange> contents;     // of each message: from the first to the last byte of its content; {0, 0}: none
 };
 
 class ChatTemplate {
@@ -30,7 +32,18 @@ class ChatTemplate {
 
   /// Renders the conversation; with `adds_generation_prompt`, the header of an assistant turn follows. Throws DataError
   /// if the template calls raise_exception or exceeds its limits on steps or output.
-  MarkedText render(std::span<const Message> messages, bool adds_generation_prompt) const;
+  MarkedText render(std::span<const Message> messages, bool adds_generation_prompt,
+                    const TemplateInputs& inputs = {}) const;
+  RenderedChat render_parts(std::span<const Message> messages, bool adds_generation_prompt,
+                            const TemplateInputs& inputs = {}) const;
+
+  /// True if the source has {% generation %}.
+  bool has_generations() const;
+
+  /// The template that renders what is trained of the assistant's turns: mostly this one.
+  ChatTemplate for_training() const;
+  /// The end of the assistant's header that is trained too; "" with {% generation %}.
+  std::string_view trained_header() const;
 
   /// True if the rendered text contains BOS itself, so that tokenization must not add special tokens again. Always true
   /// for Jinja sources (transformers' convention); each named template declares it.

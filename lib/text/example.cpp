@@ -2,45 +2,56 @@
 
 #include <algorithm>
 #include <optional>
+#include <span>
+#include <string>
 
 #include "lib/base/check.hpp"
+#include "lib/base/utf8.hpp"
+#include "lib/text/common_tokens.hpp"
 #include "lib/text/text_end.hpp"
+#include "lib/tokenizer/token_ranges.hpp"
 
 namespace plumb {
 namespace {
 
-class Masker {
+/// Finds the tokens that hold ranges of bytes of the text.
+class TokenFinder {
  public:
-  Masker(const MarkedText& full, bool adds_special_tokens, const Tokenizer& tokenizer, SftExample& example)
-      : full_(full), adds_special_tokens_(adds_special_tokens), tokenizer_(tokenizer), example_(example) {}
+  TokenFinder(const MarkedText& full, bool adds_special_tokens, const Tokenizer& tokenizer,
+              std::span<const int32_t> token_ids)
+      : full_(full),
+        adds_special_tokens_(adds_special_tokens),
+        tokenizer_(tokenizer),
+        token_ids_(token_ids),
+        ranges_(tokenizer.find_ranges(token_ids, full.text)) {}
 
-  /// The number of tokens of `prefix` tokenized alone, at most that of the whole text.
-  size_t count_tokens(const MarkedText& prefix) {
-    const std::vector<int32_t> ids = tokenizer_.encode(prefix, adds_special_tokens_);
-    const std::vector<int32_t>& all = example_.token_ids;
-    if (ids.size() > all.size() || !std::equal(ids.begin(), ids.end(), all.begin())) example_.prompt_is_prefix = false;
-    return std::min(ids.size(), all.size());
-  }
-
-  /// Clears the loss mask outside the ranges. Tokens from max_tokens on are truncated later and not looked at.
-  void keep(const std::vector<ByteRange>& ranges, size_t max_tokens) {
-    std::vector<uint8_t> kept(example_.token_ids.size(), 0);
-    for (const ByteRange& range : ranges) {
-      const size_t begin = count_tokens(prefix_of(full_, range.begin));
-      if (begin >= max_tokens) break;
-      const size_t end =
-          range.end == full_.text.size() ? kept.size() : std::max(begin, count_tokens(prefix_of(full_, range.end)));
-      std::fill(kept.begin() + static_cast<std::ptrdiff_t>(begin), kept.begin() + static_cast<std::ptrdiff_t>(end), 1);
-    }
-    for (size_t i = 0; i < kept.size(); ++i) example_.loss_mask[i] &= kept[i];
+  /// The token that holds the byte at `at`; where a normalizer rewrote the text, the first that is not wholly before
+  /// it.
+  size_t find(size_t at) const {
+    if (ranges_) return token_at(*ranges_, at);
+    return count_common_tokens(tokenizer_.encode(prefix_of(full_, at), adds_special_tokens_), token_ids_);
   }
 
  private:
   const MarkedText& full_;
   bool adds_special_tokens_;
   const Tokenizer& tokenizer_;
-  SftExample& example_;
+  std::span<const int32_t> token_ids_;
+  std::optional<std::vector<ByteRange>> ranges_;
 };
+
+/// 1 for the tokens from that of the first character of a range to that of its last one.
+std::vector<uint8_t> mask_of(const std::vector<ByteRange>& ranges, const std::string& text, const TokenFinder& finder,
+                             size_t num_tokens) {
+  std::vector<uint8_t> mask(num_tokens, 0);
+  for (const ByteRange& range : ranges) {
+    if (range.begin >= range.end) continue;
+    const size_t begin = std::min(finder.find(range.begin), num_tokens);
+    const size_t end = std::min(finder.find(code_point_before(text, range.end)) + 1, num_tokens);
+    if (begin < end) std::fill(mask.begin() + begin, mask.begin() + end, uint8_t{1});
+  }
+  return mask;
+}
 
 }  // namespace
 
@@ -60,12 +71,21 @@ SftExample tokenize_sft(const SftText& text, const Tokenizer& tokenizer, const S
   const size_t num_tokens = example.token_ids.size();
   const size_t max_tokens = options.max_length == 0 ? num_tokens : static_cast<size_t>(options.max_length);
 
-  Masker masker(full, text.adds_special_tokens, tokenizer, example);
   if (trains_completion_only) {
-    const size_t num_prompt_tokens = masker.count_tokens(*text.prompt);
+    const std::vector<int32_t> prompt = tokenizer.encode(*text.prompt, text.adds_special_tokens);
+    const size_t num_prompt_tokens = count_common_tokens(prompt, example.token_ids);
+    example.prompt_is_prefix = num_prompt_tokens == prompt.size();
     std::fill_n(example.loss_mask.begin(), num_prompt_tokens, uint8_t{0});
   }
-  if (text.assistant_ranges) masker.keep(*text.assistant_ranges, max_tokens);
+  if (text.assistant_ranges || !text.untrained_ranges.empty()) {
+    const TokenFinder finder(full, text.adds_special_tokens, tokenizer, example.token_ids);
+    const auto apply = [&](const std::vector<ByteRange>& ranges, uint8_t value) {
+      const std::vector<uint8_t> mask = mask_of(ranges, full.text, finder, num_tokens);
+      for (size_t i = 0; i < num_tokens; ++i) example.loss_mask[i] &= mask[i] == value;
+    };
+    if (text.assistant_ranges) apply(*text.assistant_ranges, 1);
+    apply(text.untrained_ranges, 0);
+  }
 
   if (num_tokens > max_tokens) {
     example.token_ids.resize(max_tokens);

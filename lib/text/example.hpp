@@ -19,14 +19,14 @@ enum class DropReason {
 struct SftExample {
   std::vector<int32_t> token_ids;
   std::vector<uint8_t> loss_mask;  // 1: trained. Not shifted: marks the targets themselves
-  bool prompt_is_prefix = true;    // false: a token spans the prompt/completion boundary; the mask is approximate
+  bool prompt_is_prefix = true;    // false: the last tokens of the prompt alone are others in the whole text
   bool is_truncated = false;
   bool ends_in_trained_eos = false;  // trailing spaces of the template may follow
   DropReason drop_reason = DropReason::kNone;
 };
 
-/// Tokenizes the whole text once. The prompt is tokenized alone to count its tokens; the tokens after that many are
-/// trained. Throws UsageError if options do not fit the row, or if EOS must be appended and the tokenizer has none.
+/// Tokenizes the whole text once, and the prompt alone; the first token in which they differ begins the answer. Throws
+/// UsageError if options do not fit the row, or if EOS must be appended and the tokenizer has none.
 SftExample tokenize_sft(const SftText& text, const Tokenizer& tokenizer, const SftOptions& options);
 
 }  // namespace plumb

@@ -1,18 +1,21 @@
 #include "lib/text/pair.hpp"
 
 #include <algorithm>
+#include <array>
 #include <string>
 #include <utility>
 
 #include "lib/base/check.hpp"
 #include "lib/base/utf8.hpp"
+#include "lib/text/common_tokens.hpp"
+#include "lib/text/conversation.hpp"
 #include "lib/text/row_cells.hpp"
 #include "lib/text/text_end.hpp"
 
 namespace plumb {
 namespace {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
 /// The size of the common prompt: the common prefix of both texts, without a space at its end. If one text is a prefix
 /// of the other, the prompt excludes its last character, so that neither answer is empty.
@@ -26,16 +29,9 @@ size_t common_prompt_bytes(const std::string& chosen, const std::string& rejecte
   return at > 0 && chosen[at - 1] == ' ' ? at - 1 : at;
 }
 
-size_t common_prompt_messages(const std::vector<Message>& chosen, const std::vector<Message>& rejected) {
-  const size_t size = std::min(chosen.size(), rejected.size());
-  for (size_t i = 0; i < size; ++i) {
-    if (chosen[i].role != rejected[i].role || chosen[i].content != rejected[i].content) return i;
-  }
-  return size - 1;
-}
-
 bool are_empty(std::span<const Message> answer) {
-  return std::all_of(answer.begin(), answer.end(), [](const Message& message) { return message.content.empty(); });
+  return std::all_of(answer.begin(), answer.end(),
+                     [](const Message& message) { return message.content.empty() && message.fields.empty(); });
 }
 
 PairText text_pair(const json& row, const RowFormat& format, const PairOptions& options, std::string_view where) {
@@ -54,50 +50,43 @@ PairText text_pair(const json& row, const RowFormat& format, const PairOptions& 
   return pair;
 }
 
-PairText conversation_pair(const json& row, const RowFormat& format, const ChatTemplate& chat,
+PairText conversation_pair(const json& row, const RowFormat& format, const RowTemplate* row_template,
                            const PairOptions& options, std::string_view where) {
-  std::vector<Message> chosen = messages_cell(row, format, "chosen", where);
-  std::vector<Message> rejected = messages_cell(row, format, "rejected", where);
-  size_t num_prompt_messages = 0;
-  // a text prompt next to conversations only repeats their beginning, and is ignored
-  if (format.columns.contains("prompt") && !cell_of(row, format, "prompt", where).is_string()) {
-    const std::vector<Message> prompt = messages_cell(row, format, "prompt", where);
-    num_prompt_messages = prompt.size();
-    chosen.insert(chosen.begin(), prompt.begin(), prompt.end());
-    rejected.insert(rejected.begin(), prompt.begin(), prompt.end());
-  } else {
-    num_prompt_messages = common_prompt_messages(chosen, rejected);
+  const ChatTemplate& chat = required_template(row_template == nullptr ? nullptr : &row_template->chat, where);
+  const PairTurns turns = pair_turns(row, format, row_template->has_input_turn, where);
+  if (turns.num_prompt == 0 && !options.drops_long_pairs) {
+    throw_error<DataError>(
+        "{}: expected chosen and rejected to begin with the same turns, got others; they answer one prompt", where);
   }
-  const std::span<const Message> all(chosen), other(rejected);
-  const bool parses = options.parses_special_tokens;
+  const TemplateInputs inputs = template_inputs(row, format, where);
+  const auto render = [&](std::span<const Message> messages, bool adds_generation_prompt) {
+    return render_messages(chat, messages, adds_generation_prompt, inputs, options.parses_special_tokens, where).text;
+  };
+  const std::span<const Message> chosen(turns.chosen), rejected(turns.rejected);
   PairText pair;
-  pair.has_empty_answer = are_empty(all.subspan(num_prompt_messages)) || are_empty(other.subspan(num_prompt_messages));
-  if (num_prompt_messages > 0) {
-    pair.prompt = render_messages(chat, all.first(num_prompt_messages), true, parses, where);
-  }
-  pair.chosen = render_messages(chat, all, false, parses, where);
-  pair.rejected = render_messages(chat, other, false, parses, where);
+  pair.has_empty_answer = are_empty(chosen.subspan(turns.num_prompt)) || are_empty(rejected.subspan(turns.num_prompt));
+  if (turns.num_prompt > 0) pair.prompt = render(chosen.first(turns.num_prompt), true);
+  pair.chosen = render(chosen, false);
+  pair.rejected = render(rejected, false);
   pair.adds_special_tokens = !chat.renders_special_tokens();
   return pair;
 }
 
 /// Throws DataError for a prompt or margin that the first row lacks: the first row decides for all.
 void check_no_new_columns(const json& row, const RowFormat& format, std::string_view where) {
-  for (const char* role : {"prompt", "margin"}) {
-    const auto cell = row.find(role);
-    if (format.columns.contains(role) || cell == row.end() || cell->is_null()) continue;
+  constexpr std::array<const char*, 5> kAsking = {"prompt", "messages", "conversations", "instruction", "question"};
+  const auto check_absent = [&](const char* column) {
+    const auto cell = row.find(column);
     const bool is_used = std::any_of(format.columns.begin(), format.columns.end(),
-                                     [&](const auto& entry) { return entry.second == role; });
-    if (is_used) continue;
+                                     [&](const auto& entry) { return entry.second == column; });
+    if (cell == row.end() || cell->is_null() || is_used) return;
     throw_error<DataError>("{}: expected no column \"{}\", as in the first row, got one; all rows have it or none",
-                           where, role);
-  }
-}
-
-size_t common_length(std::span<const int32_t> a, std::span<const int32_t> b) {
-  const size_t size = std::min(a.size(), b.size());
-  return static_cast<size_t>(std::mismatch(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(size), b.begin()).first -
-                             a.begin());
+                           where, column);
+  };
+  const bool is_asked =
+      std::any_of(kAsking.begin(), kAsking.end(), [&](const char* role) { return format.columns.contains(role); });
+  if (!is_asked) std::for_each(kAsking.begin(), kAsking.end(), check_absent);
+  if (!format.columns.contains("margin")) check_absent("margin");
 }
 
 PairDropReason find_drop_reason(const PairExample& example, bool has_empty_answer, size_t max_tokens,
@@ -123,9 +112,8 @@ PairText render_pair(const json& row, const RowFormat& format, const RowTemplate
   check_row(row, format, where);
   check_no_new_columns(row, format, where);
   PairText pair;
-  if (format.holds_messages) {
-    const ChatTemplate* chat = row_template == nullptr ? nullptr : &row_template->chat;
-    pair = conversation_pair(row, format, required_template(chat, where), options, where);
+  if (format.is_conversation) {
+    pair = conversation_pair(row, format, row_template, options, where);
   } else {
     pair = text_pair(row, format, options, where);
   }
@@ -147,7 +135,8 @@ PairExample tokenize_pair(const PairText& text, const Tokenizer& tokenizer, cons
   example.chosen = encode(text.chosen);
   example.rejected = encode(text.rejected);
   const std::vector<int32_t> prompt = tokenizer.encode(text.prompt, text.adds_special_tokens);
-  const size_t prompt_length = std::min(common_length(prompt, example.chosen), common_length(prompt, example.rejected));
+  const size_t prompt_length =
+      std::min(count_common_tokens(prompt, example.chosen), count_common_tokens(prompt, example.rejected));
   example.prompt_length = static_cast<int64_t>(prompt_length);
   example.prompt_is_prefix = prompt_length == prompt.size();
 

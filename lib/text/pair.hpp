@@ -34,7 +34,7 @@ struct PairText {
 /// In rows without a prompt, and in conversations whose prompt is text, the prompt is the common beginning of both
 /// texts. Throws DataError beginning with `where` for a missing column, a cell of the wrong type, or an invalid
 /// message; UsageError for conversations without a template.
-PairText render_pair(const nlohmann::json& row, const RowFormat& format, const RowTemplate* row_template,
+PairText render_pair(const nlohmann::ordered_json& row, const RowFormat& format, const RowTemplate* row_template,
                      const PairOptions& options, std::string_view where);
 
 enum class PairDropReason {
@@ -51,7 +51,7 @@ struct PairExample {
   int64_t prompt_length = 0;  // tokens of the common prompt; the tokens after it are trained
   std::optional<double> margin;
   bool is_truncated = false;     // either text
-  bool prompt_is_prefix = true;  // false: a token spans the prompt/completion boundary; the prompt is slightly shorter
+  bool prompt_is_prefix = true;  // false: the last tokens of the prompt alone are others in the whole texts
   bool ends_in_eos = false;      // both texts
   PairDropReason drop_reason = PairDropReason::kNone;
 };

@@ -1,20 +1,31 @@
 #include "lib/text/row.hpp"
 
+#include <algorithm>
 #include <span>
 #include <utility>
 
 #include "lib/base/check.hpp"
+#include "lib/text/assistant_turns.hpp"
+#include "lib/text/conversation.hpp"
 #include "lib/text/row_cells.hpp"
 
 namespace plumb {
 namespace {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
-std::string_view default_template_name(RowShape shape) {
-  if (shape == RowShape::kInstruction) return "alpaca";
-  if (shape == RowShape::kQuestion) return "instructgpt";
+/// Instructions and questions, pairs of answers to them too, have one.
+std::string_view default_template_name(const RowFormat& format) {
+  if (format.columns.contains("instruction")) return "alpaca";
+  if (format.columns.contains("question")) return "instructgpt";
   return "";
+}
+
+/// Null for conversations whose answers are among their messages.
+const char* answer_role(RowShape shape) {
+  if (shape == RowShape::kPromptCompletion) return "completion";
+  if (shape == RowShape::kInstruction) return "output";
+  return shape == RowShape::kQuestion ? "answer" : nullptr;
 }
 
 SftText plain_sft(std::optional<std::string> prompt, const std::string& rest, const SftOptions& options) {
@@ -28,41 +39,37 @@ SftText plain_sft(std::optional<std::string> prompt, const std::string& rest, co
   return sft;
 }
 
-/// The range that each assistant turn adds after its header.
-std::vector<ByteRange> find_assistant_ranges(const ChatTemplate& chat, std::span<const Message> messages,
-                                             const std::string& full, const SftOptions& options,
-                                             std::string_view where) {
-  std::vector<ByteRange> ranges;
-  const bool parses = options.parses_special_tokens;
+bool omits_message(std::span<const Message> messages, const RenderedChat& rendered) {
   for (size_t i = 0; i < messages.size(); ++i) {
-    if (messages[i].role != "assistant") continue;
-    const std::string head = render_messages(chat, messages.first(i), true, parses, where).text;
-    const std::string turn = render_messages(chat, messages.first(i + 1), false, parses, where).text;
-    if (!turn.starts_with(head) || !full.starts_with(turn)) {
-      throw_error<DataError>(
-          "{}: assistant_only_loss: expected the template to render message {} alike whatever follows, got other text; "
-          "use another template, or prompt+completion rows",
-          where, i);
-    }
-    ranges.push_back({head.size(), turn.size()});
+    const bool is_blank = messages[i].content.find_first_not_of(" \n\r\t") == std::string::npos;
+    if (!is_blank && rendered.contents[i].end == 0) return true;
   }
-  return ranges;
+  return false;
 }
 
-/// A `num_prompt_messages` of 0 means that there is no prompt.
-SftText conversation_sft(std::span<const Message> messages, size_t num_prompt_messages, const ChatTemplate* chat,
-                         const SftOptions& options, std::string_view where) {
-  required_template(chat, where);
+/// A `num_prompt` of 0 means that there is no prompt.
+SftText conversation_sft(std::span<const Message> messages, size_t num_prompt, const ChatTemplate* own,
+                         const TemplateInputs& inputs, const SftOptions& options, std::string_view where) {
+  const ChatTemplate& given = required_template(own, where);
+  const ChatTemplate chat = options.assistant_only_loss ? given.for_training() : given;
   const bool parses = options.parses_special_tokens;
+  RenderedChat rendered = render_messages(chat, messages, false, inputs, parses, where);
   SftText sft;
-  sft.full = render_messages(*chat, messages, false, parses, where);
-  if (num_prompt_messages > 0) {
-    sft.prompt = render_messages(*chat, messages.first(num_prompt_messages), true, parses, where);
+  if (num_prompt > 0) sft.prompt = render_messages(chat, messages.first(num_prompt), true, inputs, parses, where).text;
+  const bool has_marks = std::any_of(messages.begin(), messages.end(),
+                                     [](const Message& message) { return !message.is_trained.value_or(true); });
+  if (options.assistant_only_loss || has_marks) {
+    AssistantTurns turns = find_assistant_turns(chat, messages, inputs, rendered, where);
+    if (options.assistant_only_loss) sft.assistant_ranges = std::move(turns.trained);
+    sft.untrained_ranges = std::move(turns.untrained);
   }
-  if (options.assistant_only_loss) {
-    sft.assistant_ranges = find_assistant_ranges(*chat, messages, sft.full.text, options, where);
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const bool is_marked = messages[i].role != "assistant" && !messages[i].is_trained.value_or(true);
+    if (is_marked) sft.untrained_ranges.push_back(rendered.contents[i]);
   }
-  sft.adds_special_tokens = !chat->renders_special_tokens();
+  sft.omits_message = omits_message(messages, rendered);
+  sft.full = std::move(rendered.text);
+  sft.adds_special_tokens = !chat.renders_special_tokens();
   return sft;
 }
 
@@ -70,8 +77,8 @@ SftText conversation_sft(std::span<const Message> messages, size_t num_prompt_me
 
 std::optional<RowTemplate> choose_template(const RowFormat& format, const Tokenizer& tokenizer,
                                            std::string_view template_name) {
-  const std::string_view default_name = default_template_name(format.shape);
-  if (default_name.empty() && !format.holds_messages) {
+  const std::string_view default_name = default_template_name(format);
+  if (!format.is_conversation) {
     if (template_name.empty()) return std::nullopt;
     throw_error<UsageError>("template {}: rows of {} are plain text, which no template renders", template_name,
                             name_of(format.shape));
@@ -88,49 +95,39 @@ std::optional<RowTemplate> choose_template(const RowFormat& format, const Tokeni
 SftText render_sft(const json& row, const RowFormat& format, const RowTemplate* row_template, const SftOptions& options,
                    std::string_view where) {
   check_row(row, format, where);
-  const auto text = [&](const char* role) -> const std::string& { return text_cell(row, format, role, where); };
-  const ChatTemplate* chat = row_template == nullptr ? nullptr : &row_template->chat;
-  std::vector<Message> messages;
-  const auto add_system = [&] {
-    std::string system = optional_text_cell(row, format, "system", where);
-    if (!system.empty()) messages.push_back({"system", std::move(system)});
-  };
-
-  switch (format.shape) {
-    case RowShape::kText:
-      return plain_sft(std::nullopt, text("text"), options);
-    case RowShape::kPromptCompletion: {
-      if (!format.holds_messages) return plain_sft(text("prompt"), text("completion"), options);
-      messages = messages_cell(row, format, "prompt", where);
-      const size_t num_prompt_messages = messages.size();
-      for (Message& message : messages_cell(row, format, "completion", where)) messages.push_back(std::move(message));
-      return conversation_sft(messages, num_prompt_messages, chat, options, where);
-    }
-    case RowShape::kMessages:
-      messages = messages_cell(row, format, "messages", where);
-      return conversation_sft(messages, 0, chat, options, where);
-    case RowShape::kInstruction: {
-      add_system();
-      messages.push_back({"user", text("instruction")});
-      std::string input = optional_text_cell(row, format, "input", where);
-      if (!input.empty() && chat != nullptr && row_template->has_input_turn) {
-        messages.push_back({"input", std::move(input)});
-      } else if (!input.empty()) {
-        messages.back().content += "\n" + input;
-      }
-      messages.push_back({"assistant", text("output")});
-      return conversation_sft(messages, messages.size() - 1, chat, options, where);
-    }
-    case RowShape::kQuestion:
-      add_system();
-      messages.push_back({"user", text("question")});
-      messages.push_back({"assistant", text("answer")});
-      return conversation_sft(messages, messages.size() - 1, chat, options, where);
-    case RowShape::kPreference:
-      break;
+  if (format.shape == RowShape::kPreference) {
+    throw_error<UsageError>("{}: expected rows to fine-tune on, got preference pairs ({}); they are for reward and dpo",
+                            where, name_of(format.shape));
   }
-  throw_error<UsageError>("{}: expected rows to fine-tune on, got preference pairs ({}); they are for reward and dpo",
-                          where, name_of(format.shape));
+  const auto text = [&](const char* role) -> const std::string& { return text_cell(row, format, role, where); };
+  if (!format.is_conversation) {
+    if (format.shape == RowShape::kText) return plain_sft(std::nullopt, text("text"), options);
+    return plain_sft(text("prompt"), text("completion"), options);
+  }
+  const bool has_input_turn = row_template != nullptr && row_template->has_input_turn;
+  std::vector<Message> messages = context_turns(row, format, has_input_turn, where);
+  size_t num_prompt = 0;
+  if (const char* role = answer_role(format.shape)) {
+    num_prompt = messages.size();
+    for (Message& message : answer_turns(row, format, role, where)) messages.push_back(std::move(message));
+  }
+  return conversation_sft(messages, num_prompt, row_template == nullptr ? nullptr : &row_template->chat,
+                          template_inputs(row, format, where), options, where);
+}
+
+PromptText render_prompt(const json& row, const RowFormat& format, const RowTemplate* row_template,
+                         const SftOptions& options, std::string_view where) {
+  check_row(row, format, where);
+  const bool parses = options.parses_special_tokens;
+  if (!format.is_conversation) {
+    const char* role = format.shape == RowShape::kText ? "text" : "prompt";
+    return {plain_text(text_cell(row, format, role, where), parses)};
+  }
+  const bool has_input_turn = row_template != nullptr && row_template->has_input_turn;
+  const ChatTemplate& chat = required_template(row_template == nullptr ? nullptr : &row_template->chat, where);
+  const std::vector<Message> messages = question_turns(row, format, has_input_turn, where);
+  return {render_messages(chat, messages, true, template_inputs(row, format, where), parses, where).text,
+          !chat.renders_special_tokens()};
 }
 
 }  // namespace plumb

@@ -31,16 +31,29 @@ std::optional<RowTemplate> choose_template(const RowFormat& format, const Tokeni
                                            std::string_view template_name = {});
 
 struct SftText {
-  std::optional<MarkedText> prompt;  // the beginning of `full`, in rows that have a prompt
+  std::optional<MarkedText> prompt;  // what is asked, in rows that have a prompt; mostly the beginning of `full`
   MarkedText full;
   std::optional<std::vector<ByteRange>> assistant_ranges;  // of `full`; present with assistant_only_loss
+  std::vector<ByteRange> untrained_ranges;                 // of turns that the row marks as not to be trained
+  bool omits_message = false;                              // the template renders no text of a message
   bool adds_special_tokens = true;
   bool appends_eos = false;  // false with templates, which render their own
 };
 
+/// The text that asks for an answer, up to the header of the answer.
+struct PromptText {
+  MarkedText text;
+  bool adds_special_tokens = true;
+};
+
 /// `row_template` is the result of choose_template(), or null. Throws DataError beginning with `where` for a missing
 /// column, a cell of the wrong type, or an invalid message; UsageError if the options do not fit the shape.
-SftText render_sft(const nlohmann::json& row, const RowFormat& format, const RowTemplate* row_template,
+SftText render_sft(const nlohmann::ordered_json& row, const RowFormat& format, const RowTemplate* row_template,
                    const SftOptions& options, std::string_view where);
+
+/// The prompt of a row, as above; of a conversation, the turns before the assistant's last one; all of a text. The row
+/// needs no answer.
+PromptText render_prompt(const nlohmann::ordered_json& row, const RowFormat& format, const RowTemplate* row_template,
+                         const SftOptions& options, std::string_view where);
 
 }  // namespace plumb

@@ -7,60 +7,40 @@
 #include <charconv>
 #include <cmath>
 #include <utility>
+#include <vector>
 
 #include "lib/base/check.hpp"
+#include "lib/text/turns.hpp"
 
 namespace plumb {
 namespace {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
-constexpr size_t kMaxMessages = 4096;  // rendering is quadratic in the turns: each assistant turn renders its prefix
+/// Columns of what plumb does not train on.
+constexpr std::array<const char*, 7> kMediaColumns = {"image", "images", "video",  "videos",
+                                                      "audio", "audios", "objects"};
+/// Options of a template have other names.
+constexpr std::array<const char*, 4> kTemplateVariables = {"messages", "tools", "documents", "add_generation_prompt"};
 
-/// Null if the row has no cell for the role.
-const json* find_cell(const json& row, const RowFormat& format, const char* role) {
-  const auto column = format.columns.find(role);
-  if (column == format.columns.end()) return nullptr;
-  const auto cell = row.find(column->second);
-  return cell == row.end() ? nullptr : &*cell;
-}
-
-/// Accepts both spellings of a turn: role and content, or ShareGPT's from and value.
-Message parse_message(const json& turn, const std::string& where) {
-  if (!turn.is_object()) throw_error<DataError>("{}: expected an object, got {}", where, turn.type_name());
-  const bool is_sharegpt = turn.contains("from") && !turn.contains("role");
-  const auto text_of = [&](const char* key) -> const std::string& {
-    const auto value = turn.find(key);
-    if (value == turn.end()) {
-      throw_error<DataError>("{}: expected the keys role and content (or from and value), got no \"{}\"", where, key);
-    }
-    if (!value->is_string()) throw_error<DataError>("{}: {}: expected text, got {}", where, key, value->type_name());
-    return value->get_ref<const std::string&>();
-  };
-  // templates render these too; ignoring them would train on a different conversation than the row's
-  for (const char* key : {"tool_calls", "reasoning_content", "thinking"}) {
-    if (const auto value = turn.find(key); value != turn.end() && !is_null_or_empty(*value)) {
-      throw_error<DataError>("{}: {}: expected role and content only, got a value; it is not supported", where, key);
-    }
-  }
-  constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kRoles = {
-      {{"system", "system"}, {"user", "user"}, {"human", "user"}, {"assistant", "assistant"}, {"gpt", "assistant"}}};
-  const std::string& role = text_of(is_sharegpt ? "from" : "role");
-  const auto known = std::find_if(kRoles.begin(), kRoles.end(), [&](const auto& entry) { return entry.first == role; });
-  if (known == kRoles.end()) {
-    throw_error<DataError>("{}: expected a role among system, user, assistant, human, gpt; got \"{}\"", where, role);
-  }
-  return {std::string(known->second), text_of(is_sharegpt ? "value" : "content")};
+/// The cell, or the JSON that its text spells; null if there is none.
+json structured_cell(const json& row, const RowFormat& format, const char* role, std::string_view where) {
+  const json* cell = find_cell(row, format, role);
+  if (cell == nullptr || is_null_or_empty(*cell)) return nullptr;
+  return parse_if_text(*cell, fmt::format("{}: column \"{}\"", where, format.columns.at(role)));
 }
 
 }  // namespace
 
-bool is_null_or_empty(const json& value) {
-  return value.is_null() || value == "" || (value.is_structured() && value.empty());
+const json* find_cell(const json& row, const RowFormat& format, const char* role) {
+  const auto column = format.columns.find(role);
+  if (column == format.columns.end()) return nullptr;
+  const auto cell = row.find(column->second);
+  return cell == row.end() || cell->is_null() ? nullptr : &*cell;
 }
 
 const json& cell_of(const json& row, const RowFormat& format, const char* role, std::string_view where) {
-  if (const json* cell = find_cell(row, format, role)) return *cell;
+  if (const auto cell = row.find(format.columns.at(role)); cell != row.end()) return *cell;
   std::vector<std::string> columns;
   for (const auto& item : row.items()) columns.push_back(item.key());
   throw_error<DataError>("{}: expected a column \"{}\" as in the first row, got columns: {}", where,
@@ -77,8 +57,7 @@ const std::string& text_cell(const json& row, const RowFormat& format, const cha
 }
 
 std::string optional_text_cell(const json& row, const RowFormat& format, const char* role, std::string_view where) {
-  const json* cell = find_cell(row, format, role);
-  return cell == nullptr || cell->is_null() ? "" : text_cell(row, format, role, where);
+  return find_cell(row, format, role) == nullptr ? "" : text_cell(row, format, role, where);
 }
 
 double number_cell(const json& row, const RowFormat& format, const char* role, std::string_view where) {
@@ -99,30 +78,40 @@ double number_cell(const json& row, const RowFormat& format, const char* role, s
   return number;
 }
 
-std::vector<Message> messages_cell(const json& row, const RowFormat& format, const char* role, std::string_view where) {
-  const json& cell = cell_of(row, format, role, where);
-  const std::string place = fmt::format("{}: column \"{}\"", where, format.columns.at(role));
-  if (!cell.is_array()) {
-    throw_error<DataError>("{}: expected a list of messages, got {}{}", place, cell.type_name(),
-                           cell.is_string() ? "; tables hold text only, use JSON Lines for conversations" : "");
+TemplateInputs template_inputs(const json& row, const RowFormat& format, std::string_view where) {
+  TemplateInputs inputs;
+  inputs.tools = structured_cell(row, format, "tools", where);
+  if (is_null_or_empty(inputs.tools)) inputs.tools = nullptr;
+  if (!inputs.tools.is_null() && !inputs.tools.is_array()) {
+    throw_error<DataError>("{}: column \"{}\": expected a list of tools, or JSON text of one, got {}", where,
+                           format.columns.at("tools"), inputs.tools.type_name());
   }
-  if (cell.empty() || cell.size() > kMaxMessages) {
-    throw_error<DataError>("{}: expected 1 to {} messages, got {}", place, kMaxMessages, cell.size());
+  if (const json variables = structured_cell(row, format, "chat_template_kwargs", where); !variables.is_null()) {
+    const std::string& column = format.columns.at("chat_template_kwargs");
+    if (!variables.is_object()) {
+      throw_error<DataError>("{}: column \"{}\": expected an object, got {}", where, column, variables.type_name());
+    }
+    for (const char* name : kTemplateVariables) {
+      if (variables.contains(name)) {
+        throw_error<DataError>(
+            "{}: column \"{}\": expected options of the template, got \"{}\", which the row gives it", where, column,
+            name);
+      }
+    }
+    inputs.variables = variables;
   }
-  std::vector<Message> messages;
-  for (const json& turn : cell) {
-    messages.push_back(parse_message(turn, fmt::format("{}: message {}", place, messages.size())));
-  }
-  return messages;
+  return inputs;
 }
 
 void check_row(const json& row, const RowFormat& format, std::string_view where) {
   if (!row.is_object()) throw_error<DataError>("{}: expected an object, got {}", where, row.type_name());
-  if (!format.holds_messages) return;
-  for (const char* column : {"tools", "chat_template_kwargs"}) {
-    if (const auto cell = row.find(column); cell != row.end() && !is_null_or_empty(*cell)) {
-      throw_error<DataError>("{}: column \"{}\": expected none, got a value; it is not supported", where, column);
-    }
+  for (const char* column : kMediaColumns) {
+    const auto cell = row.find(column);
+    const bool is_used = std::any_of(format.columns.begin(), format.columns.end(),
+                                     [&](const auto& entry) { return entry.second == column; });
+    if (cell == row.end() || is_used || is_null_or_empty(*cell)) continue;
+    throw_error<DataError>("{}: column \"{}\": expected none, got a value; plumb trains on text alone, so leave it out",
+                           where, column);
   }
 }
 
@@ -132,12 +121,12 @@ MarkedText plain_text(std::string text, bool parses_special_tokens) {
   return marked;
 }
 
-MarkedText render_messages(const ChatTemplate& chat, std::span<const Message> messages, bool adds_generation_prompt,
-                           bool parses_special_tokens, std::string_view where) {
+RenderedChat render_messages(const ChatTemplate& chat, std::span<const Message> messages, bool adds_generation_prompt,
+                             const TemplateInputs& inputs, bool parses_special_tokens, std::string_view where) {
   try {
-    MarkedText marked = chat.render(messages, adds_generation_prompt);
-    if (parses_special_tokens) marked.user_ranges.clear();
-    return marked;
+    RenderedChat rendered = chat.render_parts(messages, adds_generation_prompt, inputs);
+    if (parses_special_tokens) rendered.text.user_ranges.clear();
+    return rendered;
   } catch (const DataError& error) {
     throw_error<DataError>("{}: {}", where, error.what());
   }

@@ -4,6 +4,7 @@
 
 #include "lib/base/check.hpp"
 #include "lib/base/utf8.hpp"
+#include "lib/tokenizer/token_ranges.hpp"
 #include "lib/tokenizer/tokenizer_parts.hpp"
 
 namespace plumb {
@@ -186,6 +187,23 @@ std::vector<int32_t> Tokenizer::encode(const MarkedText& marked, bool adds_speci
   if (marked.user_ranges.empty()) return encode(marked.text, adds_special_tokens);
   const std::string flags = make_user_flags(marked);
   return model_->encode(marked.text, &flags, adds_special_tokens);
+}
+
+std::optional<std::vector<ByteRange>> Tokenizer::find_ranges(std::span<const int32_t> ids,
+                                                             std::string_view text) const {
+  const bool is_byte_level = std::any_of(model_->pre_tokenizer.begin(), model_->pre_tokenizer.end(),
+                                         [](const auto& step) { return std::holds_alternative<ByteLevelStep>(step); });
+  std::vector<TokenText> tokens;
+  tokens.reserve(ids.size());
+  for (const int32_t id : ids) {
+    if (const AddedToken* added = model_->added.find(id)) {
+      tokens.push_back({added->content, true});
+    } else {
+      const std::string_view token = model_->bpe.vocabulary().token(id);
+      tokens.push_back({bytes_of_token(token, is_byte_level), false});
+    }
+  }
+  return find_token_ranges(tokens, text);
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool skips_special_tokens) const {

@@ -34,6 +34,10 @@ class Tokenizer {
   /// and within the text.
   std::vector<int32_t> encode(const MarkedText& marked, bool adds_special_tokens = true) const;
 
+  /// The bytes of `text` that each token stands for, if `ids` were made from it. None if normalization rewrote the
+  /// text.
+  std::optional<std::vector<ByteRange>> find_ranges(std::span<const int32_t> ids, std::string_view text) const;
+
   /// The inverse of encode, up to normalization. Throws DataError for ids out of range; unused ids decode to nothing.
   std::string decode(std::span<const int32_t> ids, bool skips_special_tokens = false) const;
 

@@ -44,7 +44,7 @@ const BadData kBadData[] = {
      "x.csv",
      "prompt,completoin\na,b\n",
      65,
-     {"x.csv:2: row 0: expected the columns", "got columns: completoin, prompt", "--columns completion=completoin"}},
+     {"x.csv:2: row 0: expected the columns", "got columns: prompt, completoin", "--columns completion=completoin"}},
     {"UnfinishedJson", "x.jsonl", kGoodJson + "{\"text\":\"g\"\n", 65, {"x.jsonl:3: row 2: column 11: expected JSON"}},
     {"NotAnObject", "x.jsonl", kGoodJson + "[1]\n", 65, {"x.jsonl:3: row 2: expected a JSON object", "got array"}},
     {"NumberForText",

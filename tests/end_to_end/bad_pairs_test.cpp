@@ -34,7 +34,7 @@ const BadPairs kBadPairs[] = {
     {"MissingColumn",
      kPair + R"({"prompt":"a","chosen":"b"})",
      65,
-     {"x.jsonl:2: row 1: expected a column \"rejected\" as in the first row", "got columns: chosen, prompt"}},
+     {"x.jsonl:2: row 1: expected a column \"rejected\" as in the first row", "got columns: prompt, chosen"}},
     {"NoRejectedAtAll", R"({"prompt":"a","chosen":"b"})", 65, {"x.jsonl:1: row 0", "prompt+chosen+rejected"}},
     {"MarginThatIsText",
      kMarginPair + R"({"prompt":"a","chosen":"b","rejected":"c","margin":"much"})",

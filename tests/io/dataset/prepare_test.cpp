@@ -60,6 +60,29 @@ TEST_F(PrepareTest, FilesMayHaveDifferentShapes) {
   EXPECT_EQ(rows.loss_mask, (std::vector<uint8_t>{1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1}));
 }
 
+TEST_F(PrepareTest, ANullCellIsNoCell) {
+  // each row is rendered by the columns that it has
+  options_.files = {write("a.jsonl",
+                          "{\"prompt\": \"p\", \"completion\": \"c\", \"text\": null}\n"
+                          "{\"prompt\": null, \"completion\": null, \"text\": \"t\"}\n")};
+  const TokenRows rows = rows_of(prepare());
+  EXPECT_EQ(rows.offsets, (std::vector<int64_t>{0, 3, 5}));
+  EXPECT_EQ(rows.loss_mask, (std::vector<uint8_t>{0, 1, 1, 1, 1}));
+  options_.files = {write("b.jsonl", "{\"text\": \"a\"}\n{\"text\": null}\n")};
+  EXPECT_NE(refusal(kExitData).find("b.jsonl:2: row 1: column \"text\": expected text, got null"), std::string::npos);
+}
+
+TEST_F(PrepareTest, MessagesThatTheTemplateOmitsAreCounted) {
+  write("tokenizer_config.json", R"({"eos_token": "</s>", "chat_template":
+      "{% for m in messages %}{% if m.role != 'system' %}{{ m.content }}{% endif %}{% endfor %}"})");
+  options_.files = {write("a.jsonl",
+                          "{\"question\": \"q\", \"answer\": \"a\"}\n"
+                          "{\"question\": \"q\", \"answer\": \"a\", \"system\": \"s\"}\n")};
+  const RowTally omitted = prepare().statistics.omitted_message;
+  EXPECT_EQ(omitted.num_rows, 1);
+  EXPECT_EQ(omitted.first_places, std::vector<std::string>{at("a.jsonl") + ":2"});
+}
+
 TEST_F(PrepareTest, StatisticsSayWhatBecameOfEachRow) {
   options_.files = {write("a.csv",
                           "prompt,completion\n"

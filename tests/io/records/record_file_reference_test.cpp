@@ -16,7 +16,7 @@ using nlohmann::json;
 json read_table(const std::filesystem::path& path) {
   RecordReader reader(path.string(), index_records(path.string()));
   json rows = json::array();
-  while (const std::optional<Record> record = reader.next()) rows.push_back(record->object);
+  while (const std::optional<Record> record = reader.next()) rows.push_back(json(record->object));
   return rows;
 }
 

@@ -170,6 +170,26 @@ TEST(Jinja, MacrosSetBlocksAndScopes) {
   EXPECT_EQ(render("{% set x | upper | trim %} a{{ n }} {% endset %}[{{ x }}]{% filter upper %}b{% endfilter %}"),
             "[A7]B");
   EXPECT_EQ(render("{% generation %}a{% set q = 1 %}{{ q }}{% endgeneration %}{{ q }}"), "a1");
+}
+
+/// The spans of generations, as "begin-end;".
+std::string generations(std::string_view source) {
+  std::string spans;
+  for (const Span& span : Template(source).render_spans(variables(), 0).generations)
+    spans += fmt::format("{}-{};", span.begin, span.end);
+  return spans;
+}
+
+TEST(JinjaTemplate, PlacesOfGenerationsAreThoseOfTransformers) {
+  EXPECT_EQ(generations("ab{% generation %}cd{% endgeneration %}e{% generation %}{% endgeneration %}"), "2-4;5-5;");
+  EXPECT_EQ(generations("{{ u }}{% generation %}{{ u }}{% endgeneration %}"), "7-14;");  // code points
+  EXPECT_EQ(generations("{% for x in l %}{% generation %}{{ x }}{% endgeneration %};{% endfor %}"), "0-1;2-3;4-5;");
+  // what a macro or a block captures is placed where the output outside ends
+  EXPECT_EQ(generations("ab{% set q %}c{% generation %}d{% endgeneration %}{% endset %}{{ q }}"), "2-3;");
+  EXPECT_EQ(generations("{% macro f() %}c{% generation %}d{% endgeneration %}{% endmacro %}ab{{ f() }}"), "2-3;");
+  EXPECT_EQ(generations("a{% generation %}b{% generation %}c{% endgeneration %}{% endgeneration %}"), "1-2;1-3;");
+  EXPECT_TRUE(Template("{% if false %}{% generation %}{% endgeneration %}{% endif %}").has_generations());
+  EXPECT_FALSE(Template("generation").has_generations());
   EXPECT_EQ(render("{% set a = 5 %}{% with a = 1, b = a %}{{ a }}{{ b }}{% endwith %}{% set c, e = 'xy' %}{{ e ~ c }}"),
             "15yx");
 }

@@ -115,10 +115,20 @@ TEST(SftExample, ThePromptIsNotTrained) {
   EXPECT_TRUE(example.prompt_is_prefix);
 }
 
-TEST(SftExample, MaskBeginsAtTheLengthOfTheLonePrompt) {
+TEST(SftExample, TheTokenAcrossTheBorderIsTrained) {
   const SftExample example = tokenize_sft(pair_row("ab", "cz"), byte_tokenizer(), {});
   EXPECT_EQ(example.token_ids, joined({{kBos}, ids_of("a"), {kPair}, ids_of("z"), {kEos}}));
-  EXPECT_EQ(example.loss_mask, mask("00011"));
+  EXPECT_EQ(example.loss_mask, mask("00111"));
+  EXPECT_FALSE(example.prompt_is_prefix);
+}
+
+TEST(SftExample, APromptThatTheTemplateClosesOtherwiseEndsWhereTokensDiffer) {
+  SftText row;  // as of a template whose header opens a thought that the answer does not begin with
+  row.full = {"<s>uaz</s>", {}};
+  row.prompt = MarkedText{"<s>uxxxxx", {}};
+  row.adds_special_tokens = false;
+  const SftExample example = tokenize_sft(row, byte_tokenizer(), {});
+  EXPECT_EQ(example.loss_mask, mask("00111"));
   EXPECT_FALSE(example.prompt_is_prefix);
 }
 
@@ -180,6 +190,23 @@ TEST(SftExample, OnlyAssistantRangesAreTrained) {
   // With a prompt, both conditions apply.
   row.prompt = MarkedText{"<s>uaz</s>u", {}};
   EXPECT_EQ(tokenize_sft(row, tokenizer, {}).loss_mask, mask("000000111"));
+}
+
+TEST(SftExample, ARangeHasTheTokensOfItsFirstAndItsLastCharacter) {
+  SftText row;
+  row.full = {"<s>abcd</s>", {}};  // tokens: <s> a bc d </s>
+  row.adds_special_tokens = false;
+  const auto mask_of = [&](size_t begin, size_t end) {
+    row.assistant_ranges = std::vector<ByteRange>{{begin, end}};
+    return tokenize_sft(row, byte_tokenizer(), {}).loss_mask;
+  };
+  EXPECT_EQ(mask_of(4, 6), mask("00100"));
+  EXPECT_EQ(mask_of(5, 7), mask("00110"));  // begins within "bc"
+  EXPECT_EQ(mask_of(3, 5), mask("01100"));  // ends within it
+  EXPECT_EQ(mask_of(7, 11), mask("00001"));
+  EXPECT_EQ(mask_of(5, 5), mask("00000"));
+  row.full = {"<s>a\u00e9</s>", {}};  // the last character has two tokens; as in transformers its first one counts
+  EXPECT_EQ(mask_of(3, 6), mask("01100"));
 }
 
 TEST(SftExample, TruncationKeepsTheStart) {

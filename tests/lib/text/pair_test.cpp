@@ -119,8 +119,78 @@ TEST(PairText, WholeConversationsShareTheirFirstTurns) {
   row["rejected"].push_back(turn("user", "more"));
   row["rejected"][1] = row["chosen"][1];
   EXPECT_EQ(render_row(row).prompt.text, "[user:q][assistant:");
+  row.erase("prompt");
   row["rejected"][0] = turn("user", "other");
-  EXPECT_EQ(render_row(row).prompt.text, "");
+  EXPECT_EQ(render_row(row, {8, true, false}).prompt.text, "");  // a reward model reads whole texts
+  expect_contains(refusal<DataError>(row, row), {"expected chosen and rejected to begin with the same turns"});
+}
+
+/// Prompt and chosen of a row, which differs from the rejected one in its answer alone.
+std::vector<std::string> prompt_and_chosen(const json& row) {
+  const PairText pair = render_row(row);
+  EXPECT_TRUE(pair.rejected.text.starts_with(pair.prompt.text)) << pair.rejected.text;
+  EXPECT_EQ(pair.rejected.text.substr(pair.prompt.text.size()), "r]");
+  return {pair.prompt.text, pair.chosen.text};
+}
+
+json with_answers(json row) {
+  row["chosen"] = turn("assistant", "c");
+  row["rejected"] = json::array({turn("assistant", "r")});
+  return row;
+}
+
+TEST(PairText, AnswersMayBeOneTurnAndTheirPromptInAnyColumn) {
+  const std::vector<std::string> expected = {"[user:q][assistant:", "[user:q][assistant:c]"};
+  EXPECT_EQ(prompt_and_chosen(with_answers({{"messages", {turn("user", "q")}}})), expected);
+  EXPECT_EQ(prompt_and_chosen(with_answers({{"conversations", {{{"from", "human"}, {"value", "q"}}}}})), expected);
+  EXPECT_EQ(prompt_and_chosen(with_answers({{"prompt", "q"}})), expected);
+  EXPECT_EQ(prompt_and_chosen(with_answers({{"prompt", turn("user", "q")}})), expected);
+  EXPECT_EQ(prompt_and_chosen(with_answers({{"question", "q"}})), expected);
+  EXPECT_EQ(prompt_and_chosen({{"question", "q"}, {"chosen", "c"}, {"rejected", "r"}}), expected);
+  EXPECT_EQ(prompt_and_chosen({{"messages", {turn("user", "q")}}, {"chosen", "c"}, {"rejected", "r"}}), expected);
+  EXPECT_EQ(prompt_and_chosen({{"instruction", "i"}, {"input", "x"}, {"chosen", "c"}, {"rejected", "r"}}),
+            (std::vector<std::string>{"[user:i\nx][assistant:", "[user:i\nx][assistant:c]"}));
+}
+
+TEST(PairText, SystemTextAndHistoryGoBeforeThePrompt) {
+  const std::vector<std::string> expected = {"[system:s][user:1][assistant:2][user:q][assistant:",
+                                             "[system:s][user:1][assistant:2][user:q][assistant:c]"};
+  const json history = json::array({{"1", "2"}});
+  EXPECT_EQ(prompt_and_chosen(with_answers({{"messages", {turn("user", "q")}}, {"system", "s"}, {"history", history}})),
+            expected);
+  json whole = {{"chosen", {turn("system", "s"), turn("user", "q"), turn("assistant", "c")}},
+                {"rejected", {turn("system", "s"), turn("user", "q"), turn("assistant", "r")}},
+                {"system", "s"},
+                {"history", history}};
+  EXPECT_EQ(prompt_and_chosen(whole), expected);
+  whole["system"] = "t";
+  expect_contains(refusal<DataError>(whole, whole),
+                  {"column \"system\": expected the system text of the conversation"});
+}
+
+TEST(PairText, CopiesBesideWholeConversationsSayNothingNew) {
+  json row = {{"chosen", {turn("user", "q"), turn("assistant", "c")}},
+              {"rejected", {turn("user", "q"), turn("assistant", "r")}}};
+  const std::vector<std::string> expected = prompt_and_chosen(row);
+  row["messages"] = row["chosen"];
+  EXPECT_EQ(prompt_and_chosen(row), expected);
+  row["messages"] = json::array({turn("user", "other")});
+  expect_contains(refusal<DataError>(row, row), {"to repeat how both conversations begin"});
+  row.erase("messages");
+  row["prompt"] = " q\n";
+  EXPECT_EQ(prompt_and_chosen(row), expected);
+  row["prompt"] = "other";
+  expect_contains(refusal<DataError>(row, row), {"to repeat how both conversations begin"});
+  // of answers alone, a conversation that holds one of them asks before it
+  json copied = with_answers({{"messages", {turn("user", "q"), turn("assistant", "c")}}});
+  EXPECT_EQ(prompt_and_chosen(copied), expected);
+  copied["messages"][1]["content"] = "d";
+  expect_contains(refusal<DataError>(copied, copied), {"got one that ends in an answer"});
+}
+
+TEST(PairText, AnswersAloneAreRefused) {
+  const json row = with_answers(json::object());
+  expect_contains(refusal<DataError>(row, row), {"expected a prompt, got answers alone"});
 }
 
 TEST(PairText, AnAnswerWithoutTextIsEmpty) {

@@ -10,7 +10,7 @@
 namespace plumb {
 namespace {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;  // as rows are read: keys keep their order
 using Columns = std::map<std::string, std::string>;
 
 RowFormat format_of(const char* row, const Columns& columns = {}, RowUse use = RowUse::kAny) {
@@ -33,10 +33,10 @@ TEST(RowFormat, ColumnsDecideTheShape) {
 }
 
 TEST(RowFormat, CellsDistinguishMessagesFromText) {
-  EXPECT_FALSE(format_of(R"({"prompt": "", "completion": ""})").holds_messages);
-  EXPECT_TRUE(format_of(R"({"prompt": [], "completion": []})").holds_messages);
-  EXPECT_FALSE(format_of(R"({"prompt": "", "chosen": "", "rejected": ""})").holds_messages);
-  EXPECT_TRUE(format_of(R"({"chosen": [], "rejected": []})").holds_messages);
+  EXPECT_FALSE(format_of(R"({"prompt": "", "completion": ""})").is_conversation);
+  EXPECT_TRUE(format_of(R"({"prompt": [], "completion": []})").is_conversation);
+  EXPECT_FALSE(format_of(R"({"prompt": "", "chosen": "", "rejected": ""})").is_conversation);
+  EXPECT_TRUE(format_of(R"({"chosen": [], "rejected": []})").is_conversation);
 }
 
 TEST(RowFormat, UseDecidesBetweenPairsAndMessages) {
@@ -68,6 +68,48 @@ TEST(RowFormat, FirstPairDecidesPromptAndMargin) {
   EXPECT_EQ(format_of(R"({"chosen": "", "rejected": "", "gap": 1})", {{"margin", "gap"}}).columns.at("margin"), "gap");
 }
 
+TEST(RowFormat, NullIsNoColumn) {
+  EXPECT_EQ(format_of(R"({"messages": null, "text": ""})").shape, RowShape::kText);
+  EXPECT_EQ(format_of(R"({"messages": null, "conversations": []})").columns.at("messages"), "conversations");
+  EXPECT_EQ(format_of(R"({"instruction": null, "output": ""})").shape, RowShape::kInstruction);  // no other fits
+}
+
+TEST(RowFormat, PairsAreAskedByTheFirstColumnThatTheyHave) {
+  const auto asked_by = [](const char* row, const Columns& columns = {}) {
+    std::string roles;
+    for (const auto& [role, column] : format_of(row, columns).columns) {
+      if (role != "chosen" && role != "rejected") roles += role + "=" + column + " ";
+    }
+    return roles;
+  };
+  EXPECT_EQ(asked_by(R"({"chosen": "", "rejected": "", "prompt": "", "question": ""})"), "prompt=prompt ");
+  EXPECT_EQ(asked_by(R"({"chosen": "", "rejected": "", "prompt": "", "q": ""})", {{"question", "q"}}).find("prompt"),
+            std::string::npos);
+  EXPECT_TRUE(format_of(R"({"chosen": "", "rejected": "", "question": ""})").is_conversation);
+  EXPECT_TRUE(format_of(R"({"chosen": {}, "rejected": {}, "prompt": ""})").is_conversation);
+  EXPECT_FALSE(format_of(R"({"chosen": "", "rejected": "", "system": ""})").is_conversation);
+}
+
+TEST(RowFormat, ContextColumnsNeedAConversation) {
+  EXPECT_EQ(format_of(R"({"messages": [], "persona": ""})", {{"system", "persona"}}).columns.at("system"), "persona");
+  EXPECT_EQ(format_of(R"({"conversations": [], "history": []})").columns.at("history"), "history");
+  const char* text = R"({"prompt": "", "completion": "", "system": "s"})";
+  EXPECT_FALSE(format_of(text).is_conversation);
+  EXPECT_EQ(format_of(text).dropped_columns, std::vector<std::string>{"system"});
+  EXPECT_TRUE(format_of(text, {{"system", "system"}}).is_conversation);
+  expect_contains(refusal<UsageError>(R"({"text": "", "system": ""})", {{"text", "text"}, {"system", "system"}}),
+                  {"expected the columns of known rows"});
+}
+
+TEST(RowFormat, ColumnsOfOtherTrainersAreDroppedUnlessTheyRepeatUsedOnes) {
+  using Names = std::vector<std::string>;
+  const RowFormat format =
+      format_of(R"({"text": "a b", "prompt": "a", "weight": 2, "id": 1, "tools": "x", "label": null})");
+  EXPECT_EQ(format.unused_columns, (Names{"prompt", "weight", "id", "tools", "label"}));
+  EXPECT_EQ(format.dropped_columns, (Names{"weight", "tools"}));
+  EXPECT_EQ(format_of(R"({"messages": [{"role": "user", "content": "a"}], "prompt": "a"})").dropped_columns, Names{});
+}
+
 TEST(RowFormat, OverridesNameColumns) {
   const char* row = R"({"system": "", "question": "", "answer": "", "input": ""})";
   const RowFormat pair = format_of(row, {{"prompt", "question"}, {"completion", "answer"}});
@@ -77,7 +119,7 @@ TEST(RowFormat, OverridesNameColumns) {
   const RowFormat instruction = format_of(row, {{"instruction", "input"}, {"output", "answer"}});
   EXPECT_EQ(instruction.shape, RowShape::kInstruction);
   EXPECT_FALSE(instruction.columns.contains("input"));
-  EXPECT_EQ(format_of(R"({"dialog": []})", {{"conversations", "dialog"}}).columns, (Columns{{"messages", "dialog"}}));
+  EXPECT_EQ(format_of(R"({"dialog": []})", {{"conversations", "dialog"}}).columns.at("messages"), "dialog");
   EXPECT_EQ(format_of(R"({"question": "", "answer": "", "hint": ""})", {{"system", "hint"}}).columns.at("system"),
             "hint");
 }

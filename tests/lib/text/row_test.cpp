@@ -10,7 +10,7 @@
 namespace plumb {
 namespace {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;  // as rows are read: keys keep their order
 
 const char* const kWhere = "a.jsonl:7: row 6";
 // Renders turns as [role:content]; a message never changes how another is rendered.
@@ -138,15 +138,135 @@ TEST(SftText, AssistantRangesCoverEveryAnswer) {
   EXPECT_EQ(pieces(text.full.text, *text.assistant_ranges), (std::vector<std::string>{"2]", "4]"}));
 }
 
-TEST(SftText, AssistantRangesNeedATemplateThatKeepsPrefixes) {
+SftOptions assistant_only() {
   SftOptions options;
   options.assistant_only_loss = true;
+  return options;
+}
+
+std::vector<std::string> assistant_pieces(const char* row, const RowTemplate& chat) {
+  const SftText text = render_row(row, &chat, assistant_only());
+  return pieces(text.full.text, *text.assistant_ranges);
+}
+
+const char* const kTwoAnswers =
+    R"({"messages": [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"},
+                     {"role": "user", "content": "3"}, {"role": "assistant", "content": "4"}]})";
+
+TEST(SftText, GenerationMarksDecideWhatIsTrained) {
+  const RowTemplate marked = turns(
+      "{% for m in messages %}[{{ m.role }}:{% if m.role == 'assistant' %}{% generation %}{{ m.content }}"
+      "{% endgeneration %}{% else %}{{ m.content }}{% endif %}]{% endfor %}");
+  EXPECT_EQ(assistant_pieces(kTwoAnswers, marked), (std::vector<std::string>{"2", "4"}));
+  const RowTemplate last = turns(
+      "{% for m in messages %}[{% if loop.last %}{% generation %}{{ m.content }}{% endgeneration %}]{% endif %}"
+      "{% endfor %}");
+  EXPECT_EQ(assistant_pieces(kTwoAnswers, last), std::vector<std::string>{"4"});
+}
+
+TEST(SftText, EarlierTurnsMayBeRenderedOtherwise) {
+  // thoughts of earlier turns are left out, and the end of the text has a mark of its own
+  const RowTemplate chat = turns(
+      "{% for m in messages %}<{{ m.role }}>{% if m.role == 'assistant' and loop.last %}(t){% endif %}{{ m.content "
+      "}}</>"
+      "{% endfor %}{% if add_generation_prompt %}<assistant>{% else %}$$ {% endif %}");
+  EXPECT_EQ(render_row(kTwoAnswers, &chat).full.text, "<user>1</><assistant>2</><user>3</><assistant>(t)4</>$$ ");
+  EXPECT_EQ(assistant_pieces(kTwoAnswers, chat), (std::vector<std::string>{"2</>", "(t)4</>$$ "}));
+}
+
+TEST(SftText, TheAssistantMayBeginAConversation) {
+  const char* row =
+      R"({"messages": [{"role": "assistant", "content": "1"}, {"role": "user", "content": "2"},
+                       {"role": "assistant", "content": "3"}]})";
+  EXPECT_EQ(assistant_pieces(row, turns()), (std::vector<std::string>{"1]", "3]"}));
+  const RowTemplate needs_messages = turns(
+      "{{ messages[0]['role'].upper() }};{% for m in messages %}<{{ m.role }}>{{ m.content }}|{% endfor %}"
+      "{% if add_generation_prompt %}<assistant>{% endif %}");
+  EXPECT_EQ(assistant_pieces(row, needs_messages), (std::vector<std::string>{"1|", "3|"}));
+}
+
+TEST(SftText, AThoughtThatTheHeaderOpensIsTrained) {
+  const RowTemplate chat = turns(
+      "{% for m in messages %}[{{ m.role }}:{% if m.role == 'assistant' %}<think></think>{% endif %}{{ m.content }}]"
+      "{% endfor %}{% if add_generation_prompt %}[assistant:<think>\n{% endif %}");
+  EXPECT_EQ(assistant_pieces(kTwoAnswers, chat), (std::vector<std::string>{"<think></think>2]", "<think></think>4]"}));
+}
+
+TEST(SftText, TurnsMarkedAsUntrainedAreNotTrained) {
+  const RowTemplate chat = turns();
+  for (const char* mark : {R"("weight": 0)", R"("train": false)", R"("loss": false)", R"("loss": 0)"}) {
+    const std::string row =
+        R"({"messages": [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2", )" +
+        std::string(mark) + R"(}, {"role": "assistant", "content": "4", "weight": 1}]})";
+    EXPECT_EQ(assistant_pieces(row.c_str(), chat), std::vector<std::string>{"4]"}) << mark;
+    const SftText all = render_row(row.c_str(), &chat);
+    EXPECT_EQ(pieces(all.full.text, all.untrained_ranges), std::vector<std::string>{"2]"}) << mark;
+  }
+  const char* first = R"({"messages": []})";
+  expect_contains(refusal(first, R"({"messages": [{"role": "assistant", "content": "", "weight": 0.5}]})"),
+                  {"message 0: weight: expected true, false, 0 or 1, got 0.5"});
+}
+
+TEST(SftText, SystemAndHistoryGoBeforeTheQuestion) {
+  const RowTemplate chat = turns();
+  const auto text_of = [&](const char* row) { return render_row(row, &chat).full.text; };
+  EXPECT_EQ(
+      text_of(R"({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}], "system": "s"})"),
+      "[system:s][user:q][assistant:a]");
+  EXPECT_EQ(text_of(R"({"instruction": "i", "output": "o", "system": "s", "history": [["1", "2"], ["3", "4"]]})"),
+            "[system:s][user:1][assistant:2][user:3][assistant:4][user:i][assistant:o]");
+  EXPECT_EQ(text_of(R"({"instruction": "i", "output": "o", "history": []})"), "[user:i][assistant:o]");
+  EXPECT_EQ(text_of(R"({"prompt": "q", "completion": [{"role": "assistant", "content": "a"}]})"),
+            "[user:q][assistant:a]");
+  EXPECT_EQ(text_of(R"({"instruction": null, "input": "x", "output": "o"})"), "[user:x][assistant:o]");
+  expect_contains(
+      refusal(R"({"instruction": "", "output": ""})", R"({"instruction": "", "output": "", "history": [["1"]]})"),
+      {"column \"history\": pair 0: expected a list of a question and its answer"});
+}
+
+TEST(SftText, TemplatesSeeToolsOptionsAndEveryKeyOfATurn) {
+  const RowTemplate chat = turns(
+      "{{ tools | tojson }}{{ depth }}{% for m in messages %}[{{ m.role }}:{{ m.name }}{{ m.reasoning_content }}"
+      "{{ m.thinking }}{{ m.content }}{% for c in m.tool_calls %}{{ c.function | tojson }}{% endfor %}]{% endfor %}");
+  const char* row =
+      R"({"messages": [{"role": "user", "content": "q", "name": "Ann"},
+                       {"role": "assistant", "content": null, "reasoning": "r", "tool_calls":
+                        [{"function": {"name": "f", "arguments": {"b": 1, "a": [true]}}}]},
+                       {"role": "tool", "content": "t", "tool_calls": []}],
+          "tools": "[{\"z\": 1, \"y\": 2}]", "chat_template_kwargs": {"depth": 3}})";
+  const SftText text = render_row(row, &chat);
+  EXPECT_EQ(text.full.text,
+            R"([{"z": 1, "y": 2}]3[user:Annq][assistant:rr{"name": "f", "arguments": {"b": 1, "a": [true]}}][tool:t])");
+  EXPECT_FALSE(text.omits_message);
+  EXPECT_TRUE(
+      render_row(R"({"messages": [{"role": "user", "content": "q"}, {"role": "developer", "content": "d"}]})",
+                 [] {
+                   static const RowTemplate users =
+                       turns("{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}");
+                   return &users;
+                 }())
+          .omits_message);
+}
+
+TEST(SftText, ShareGptCallsFunctions) {
+  const RowTemplate chat = turns(
+      "{% for m in messages %}[{{ m.role }}:{{ m.content }}{{ m.tool_calls | tojson if m.tool_calls }}]{% endfor %}");
+  EXPECT_EQ(render_row(R"({"conversations": [{"from": "human", "value": "q"},
+                           {"from": "function_call", "value": "{\"name\": \"f\", \"arguments\": {}}"},
+                           {"from": "observation", "value": "o"}], "tools": "[]"})",
+                       &chat)
+                .full.text,
+            R"([user:q][assistant:[{"type": "function", "function": {"name": "f", "arguments": {}}}]][tool:o])");
+}
+
+TEST(SftText, AssistantRangesNeedATemplateThatKeepsPrefixes) {
+  const SftOptions options = assistant_only();
   const RowTemplate chat = turns(
       "{% for m in messages %}[{{ m['role'] }}:{{ m['content'] }}{% if loop.last %}!{% endif %}]{% endfor %}"
       "{% if add_generation_prompt %}[assistant:{% endif %}");
-  EXPECT_THROW(render_row(R"({"messages": [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]})",
-                          &chat, options),
-               DataError);
+  EXPECT_EQ(assistant_pieces(kTwoAnswers, chat), (std::vector<std::string>{"2", "4!]"}));
+  const RowTemplate silent = turns("{% for m in messages %}{{ loop.length }}{% endfor %}");
+  EXPECT_THROW(render_row(kTwoAnswers, &silent, options), DataError);
   EXPECT_THROW(render_row(R"({"text": "a"})", nullptr, options), UsageError);
 }
 
@@ -183,10 +303,15 @@ TEST(SftText, BadMessagesAreRefusedWithTheirPlace) {
   expect_contains(refusal(first, R"({"messages": [{"role": "user", "content": null}]})"),
                   {"content: expected text, got null"});
   expect_contains(refusal(first, R"({"messages": [{"role": "bot", "content": ""}]})"), {"got \"bot\""});
-  expect_contains(refusal(first, R"({"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]})"),
-                  {"tool_calls: expected role and content only"});
-  expect_contains(refusal(first, R"({"messages": [{"role": "user", "content": ""}], "tools": [{}]})"),
-                  {"column \"tools\""});
+  expect_contains(refusal(first, R"({"messages": [{"role": "user", "content": [{"type": "image"}]}]})"),
+                  {"content: expected text, or parts of type text, got a part of type image"});
+  expect_contains(refusal(first, R"({"messages": [{"role": "user", "content": ""}], "tools": {"a": 1}})"),
+                  {"column \"tools\": expected a list of tools"});
+  expect_contains(refusal(first, R"({"messages": [{"role": "user", "content": ""}], "images": ["a.png"]})"),
+                  {"column \"images\": expected none, got a value"});
+  expect_contains(
+      refusal(first, R"({"messages": [{"role": "user", "content": ""}], "chat_template_kwargs": {"messages": []}})"),
+      {"column \"chat_template_kwargs\": expected options of the template"});
 }
 
 Tokenizer tiny_tokenizer(const std::string& config) {

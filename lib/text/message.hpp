@@ -1,0 +1,31 @@
+// A turn of a conversation, with all that its row says about it, and what else a chat template sees.
+// Source: the messages of transformers' apply_chat_template.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+namespace plumb {
+
+struct Message {
+  std::string role;     // "system", "user", "assistant", "tool", ...
+  std::string content;  // the text, or the texts of its parts
+  /// Further keys that the template sees, in the order of the row: tool_calls, reasoning_content, name, ...
+  nlohmann::ordered_json fields = nlohmann::ordered_json::object();
+  bool has_text = true;                 // false: the content is fields["content"], a list of parts, or absent
+  std::optional<bool> is_trained = {};  // as a key of the turn says; else the options decide
+
+  /// True if a template sees no difference.
+  bool is_same_as(const Message& other) const {
+    return role == other.role && content == other.content && has_text == other.has_text && fields == other.fields;
+  }
+};
+
+/// Further variables of a template, beside the messages.
+struct TemplateInputs {
+  nlohmann::ordered_json tools = nullptr;                               // a list, or null
+  nlohmann::ordered_json variables = nlohmann::ordered_json::object();  // as chat_template_kwargs names them
+};
+
+}  // namespace plumb
