@@ -18,9 +18,9 @@ bool contains(const std::vector<ParameterKind>& kinds, ParameterKind kind) {
 /// One gather and one reduce-scatter per micro-batch. Gradients are float32.
 BufferPlan plan_adapter_buffers(const ShardLayout& unit, const EngineOptions& options) {
   BufferPlan plan;
-  plan.slot_bytes = unit.padded_elements() * static_cast<int64_t>(at::elementSize(options.dtype));
+  plan.gather_buffer_bytes = unit.padded_elements() * static_cast<int64_t>(at::elementSize(options.dtype));
   plan.gradient_bytes = options.is_trained ? unit.padded_elements() * 4 : 0;
-  plan.gathers = {{0, {0, plan.slot_bytes}}};
+  plan.gathers = {{0, {0, plan.gather_buffer_bytes}}};
   plan.reduces = {{0, {0, plan.gradient_bytes}}};
   plan.num_forward_gathers = 1;
   return plan;
@@ -81,7 +81,7 @@ void AdaptedModel::end_pass() {
   exchange_->finish_reduce(0, pass_.accumulation, shard(0).levels());
 }
 
-/// The unit of the base whose gather is under way; that of the next one is on return, if the pass needs one.
+/// Returns the unit of the base whose gather is in progress, and starts the next gather if the pass needs one.
 at::Tensor AdaptedModel::acquire() {
   at::Tensor bytes = base_.finish(next_operation_++);
   const auto num_forward = static_cast<int>(config().num_layers) + 2;

@@ -1,7 +1,7 @@
-// A frozen base with adapters that are trained: LoRA, and QLoRA where the base is in NF4. The adapters of all blocks
-// are one unit, sharded over the ranks like any other: gathered once per micro-batch, its gradient, one flat float32
-// buffer, reduce-scattered once. The base has no gradient, no moments and no float32 copy, and backward ends at the
-// lowest adapter.
+// A model whose adapters are trained beside a frozen base: LoRA, or QLoRA if the base is in NF4. The adapters of all
+// blocks form one unit, sharded over the ranks like any other. It is gathered once per micro-batch, and its gradient,
+// one flat float32 buffer, is reduce-scattered once. The base has no gradient, no moments and no float32 copy, and the
+// backward pass stops at the lowest adapter.
 // Source: LoRA, arXiv:2106.09685; QLoRA, arXiv:2305.14314.
 #pragma once
 
@@ -22,17 +22,18 @@ namespace plumb {
 
 class AdaptedModel : public TrainableModel {
  public:
-  /// Collective. Everything is zero until both loads. Without training, an adapter may be empty. base: of
-  /// frozen_units(config, adapter, ...).
+  /// Collective: all parameters are zero until load_base() and load_adapter(). base: frozen_units(config, adapter,
+  /// ...). The adapter must have parameters if options.is_trained.
   AdaptedModel(const ModelConfig& config, const Adapter& adapter, std::vector<FrozenUnit> base,
                const Communicator& comm, const EngineOptions& options, uint64_t dropout_seed);
 
-  /// Local, and to be followed by a barrier.
+  /// Local: reads this rank's part of the base. A barrier must follow before the first pass.
   void load_base(const FrozenSource& source) { base_.load(source); }
-  /// Local: fills this rank's shard of the adapter; the range may reach into the padding, which must come back zero.
+  /// Local: calls fill once with this rank's range of the adapter. The range may include padding, which must be set to
+  /// zero.
   void load_adapter(const std::function<void(ElementRange range, std::span<float> out)>& fill);
 
-  /// Local: dropout of the adapters' inputs from now on; at first as the adapter has it.
+  /// Local: replaces the dropout rate of the adapters' inputs.
   void set_dropout(double rate) { adapter_.dropout = rate; }
 
   void begin_pass(const Pass& pass) override;
@@ -49,7 +50,7 @@ class AdaptedModel : public TrainableModel {
   void reduce() override {}  // one gradient for all blocks: end_pass() reduces it
   void on_parameters_changed(int64_t num_steps_done) override { num_updates_ = num_steps_done; }
 
-  /// The adapter.
+  /// The unit that holds all adapters.
   const ShardLayout& unit() const { return units().front(); }
   std::span<const float> parameter_shard() const { return TrainableModel::parameter_shard(0); }
   std::span<const float> gradient_shard() const { return TrainableModel::gradient_shard(0); }
@@ -58,22 +59,23 @@ class AdaptedModel : public TrainableModel {
 
  private:
   at::Tensor acquire();
-  /// The parameter of this kind that the adapter holds whole, in its flat buffer or in that of its gradient.
+  /// The view of a parameter that is trained in full (modules_to_save), in the adapter's flat parameters or flat
+  /// gradient.
   at::Tensor whole(ParameterKind kind, const at::Tensor& flat) const;
-  /// The matrix of the head or score that the adapter holds whole; undefined: none.
+  /// As whole(), for the head or the score; undefined if neither is trained.
   at::Tensor whole_head(const at::Tensor& flat) const;
   bool trains_embedding() const;
 
   Adapter adapter_;
   uint64_t dropout_seed_;
   int64_t num_updates_ = 0;
-  int64_t lowest_layer_;  // backward goes down to this block; num_layers: into none
+  int64_t lowest_layer_;  // the backward pass stops after this block; num_layers: it enters no block
   FrozenBase base_;
-  std::unique_ptr<Exchange> exchange_;                              // of the adapter
-  std::vector<PerProduct<std::vector<at::Tensor>>> squared_norms_;  // DoRA: of the base, by layer
-  // The pass under way.
+  std::unique_ptr<Exchange> exchange_;                              // gathers and reduces the adapter
+  std::vector<PerProduct<std::vector<at::Tensor>>> squared_norms_;  // DoRA: squared row norms of the base, by layer
+  // State of the current pass.
   Pass pass_;
-  int next_operation_ = 0;   // of the base
+  int next_operation_ = 0;   // next gather of the base
   at::Tensor adapter_flat_;  // gathered
   at::Tensor gradient_flat_;
 };

@@ -14,7 +14,7 @@ struct ByteSpan {
 }  // namespace
 
 int64_t place_buffers(std::vector<TimedBuffer>& buffers) {
-  std::vector<TimedBuffer*> placed;  // the largest first: small ones fit around them
+  std::vector<TimedBuffer*> placed;  // largest first, so that small buffers fill the gaps
   for (TimedBuffer& buffer : buffers) placed.push_back(&buffer);
   std::stable_sort(placed.begin(), placed.end(), [](const auto* a, const auto* b) { return a->bytes > b->bytes; });
   int64_t total = 0;
@@ -55,28 +55,29 @@ BufferPlan plan_buffers(const std::vector<ShardLayout>& units, bool is_tied, int
   if (in_place.parameters) {
     std::vector<int64_t> offsets;
     for (const ShardLayout& layout : units) {
-      offsets.push_back(plan.slot_bytes);
-      if (element_bytes != 4) plan.slot_bytes += layout.padded_elements() * element_bytes;
+      offsets.push_back(plan.gather_buffer_bytes);
+      if (element_bytes != 4) plan.gather_buffer_bytes += layout.padded_elements() * element_bytes;
     }
     for (const int unit : gathered)
       plan.gathers.push_back({unit, {offsets[unit], unit_bytes(unit, element_bytes)}, element_bytes == 4});
   } else {
-    // a gather is under way while the one before it is in use
-    std::vector<TimedBuffer> slots;
+    // a gather is in progress while the unit before it is in use
+    std::vector<TimedBuffer> buffers;
     for (int64_t i = 0; i < std::ssize(gathered); ++i)
-      slots.push_back({unit_bytes(gathered[i], element_bytes), std::max<int64_t>(i - 1, 0), i});
-    plan.slot_bytes = place_buffers(slots);
+      buffers.push_back({unit_bytes(gathered[i], element_bytes), std::max<int64_t>(i - 1, 0), i});
+    plan.gather_buffer_bytes = place_buffers(buffers);
     for (size_t i = 0; i < gathered.size(); ++i)
-      plan.gathers.push_back({gathered[i], {slots[i].offset_bytes, slots[i].bytes}});
+      plan.gathers.push_back({gathered[i], {buffers[i].offset_bytes, buffers[i].bytes}});
   }
 
-  // a reduce-scatter is under way while the next unit computes; a tied embedding collects from the head to the end
+  // a reduce-scatter is in progress while the next unit computes; the gradient of a tied embedding accumulates from the
+  // head's backward pass to the end
   std::vector<TimedBuffer> gradients;
   for (int64_t i = 0; i < std::ssize(reduced); ++i) {
     const int unit = reduced[i];
     const bool is_vocabulary = unit == 0 || unit == head;
     const int64_t bytes = unit_bytes(unit, is_vocabulary ? 4 : element_bytes);
-    // heads write their gradients and do not add them; bfloat16 is added to float32 afterward
+    // the head's kernel overwrites its target, and bfloat16 gradients are not added to float32 accumulators directly
     const bool is_in_place = in_place.gradients && unit != head && (is_vocabulary || element_bytes == 4);
     gradients.push_back({is_in_place ? 0 : bytes, is_tied && unit == 0 ? 0 : i, i + 1});
     plan.reduces.push_back({unit, {0, bytes}, is_in_place});

@@ -1,5 +1,6 @@
-// The operations of one micro-batch in order and where in the node's memory each buffer lies, worked out before the
-// first step: nothing in a step allocates a unit. Buffers whose lifetimes overlap do not overlap in memory.
+// The gathers and reduce-scatters of one micro-batch in order, and the offset of each of their buffers in the node's
+// memory. Both are computed before the first step, so that a step allocates no unit. Buffers whose lifetimes overlap do
+// not overlap in memory.
 #pragma once
 
 #include <cstdint>
@@ -15,45 +16,47 @@ struct Buffer {
   int64_t bytes;
 };
 
-/// A gather or a reduce-scatter: of which unit, and where its buffer lies (from the start of the slots, or of a rank's
-/// gradient area).
+/// A gather or reduce-scatter of one unit. The buffer's offset counts from the start of the gather buffers, or from the
+/// start of a rank's gradient buffers.
 struct UnitOperation {
   int unit;
   Buffer buffer;
-  bool is_in_place = false;  // no buffer, only its size counts: see InPlace
+  bool is_in_place = false;  // true: no buffer, buffer.bytes is only the size on the wire; see InPlace
 };
 
-/// What a world of one rank need not copy. Nothing by default.
+/// Copies that a single rank can avoid. By default none is avoided.
 struct InPlace {
-  /// float32 units are read where they are sharded; bfloat16 ones have a slot each, and are converted once a step.
+  /// float32 units are read directly from the shards. bfloat16 units have one gather buffer each and are converted once
+  /// per step.
   bool parameters = false;
-  /// Gradients of blocks in float32 and of an embedding by itself are added to the accumulators at once, where no order
-  /// of sums was promised or there is nothing to add.
+  /// Float32 gradients of blocks, and of an embedding that is not tied, are added directly to the accumulators. Only if
+  /// the order of summation is free (fast reduction) or there is a single summand.
   bool gradients = false;
 };
 InPlace in_place(int num_ranks, int64_t accumulation_steps, Reduction reduction);
 
 struct BufferPlan {
-  std::vector<UnitOperation> gathers;  // embedding, blocks up, head; blocks down
-  std::vector<UnitOperation> reduces;  // head (unless tied), blocks down, embedding
-  int num_forward_gathers = 0;         // the first so many; an evaluation stops after them
-  int64_t slot_bytes = 0;              // of all slots: once per node
-  int64_t gradient_bytes = 0;          // of all gradient buffers: per rank
+  std::vector<UnitOperation> gathers;  // embedding, blocks in order, head; then blocks in reverse
+  std::vector<UnitOperation> reduces;  // head (unless tied), blocks in reverse, embedding
+  int num_forward_gathers = 0;         // number of gathers of the forward pass; an evaluation stops after them
+  int64_t gather_buffer_bytes = 0;     // all gather buffers, per node
+  int64_t gradient_bytes = 0;          // all gradient buffers, per rank
 };
 
-/// units in forward order; tied: the first is embedding and head. element_bytes: 4 or 2, of slots and block gradients;
-/// the gradients of vocabulary matrices are float32.
+/// units: in forward order. is_tied: the first unit is both embedding and head. element_bytes: 4 or 2, the element size
+/// of gather buffers and of block gradients; gradients of vocabulary matrices are always float32.
 BufferPlan plan_buffers(const std::vector<ShardLayout>& units, bool is_tied, int64_t element_bytes,
                         const InPlace& in_place = {});
 
-/// Offsets for buffers with lifetimes [first, last] (inclusive), the largest placed first, each at the lowest offset
-/// that is free throughout; returns the total.
+/// A buffer that is in use during operations [first, last], both inclusive.
 struct TimedBuffer {
   int64_t bytes;
   int64_t first;
   int64_t last;
   int64_t offset_bytes = 0;
 };
+/// Sets the offsets: largest buffer first, each at the lowest offset that is free during its whole lifetime. Returns
+/// the total size in bytes.
 int64_t place_buffers(std::vector<TimedBuffer>& buffers);
 
 }  // namespace plumb

@@ -12,7 +12,7 @@ namespace plumb {
 
 namespace {
 
-constexpr int64_t kBlockElements = 2048;  // the open subtrees of one block stay in the first-level cache
+constexpr int64_t kBlockElements = 2048;  // small enough that the open subtrees of one block stay in the L1 cache
 constexpr size_t kMaxDepth = 48;
 
 struct Subtree {
@@ -28,7 +28,7 @@ void convert(const Summand& summand, int64_t begin, int64_t n, float* out) {
   }
 }
 
-/// One block of push_summands. Buffers that hold sums on their way are taken from `scratch`.
+/// push_summands() for one block of elements. Partial sums are in buffers from `scratch_buffer`.
 class BlockSum {
  public:
   BlockSum(std::span<float* const> levels, std::span<const int64_t> open, int64_t begin, int64_t n)
@@ -45,7 +45,7 @@ class BlockSum {
       const Subtree top = stack_[--depth_];
       float_kernels().add(top.data, sum, sum, n_);
       size += top.num_leaves;
-      give_back(top.data);
+      release(top.data);
     }
     check(depth_ < kMaxDepth, "fewer open subtrees than 48");
     stack_[depth_++] = {size, sum};
@@ -56,8 +56,8 @@ class BlockSum {
       float* sum = free_[--num_free_];
       const Subtree newest = stack_[--depth_], before = stack_[--depth_];
       float_kernels().add(before.data, newest.data, sum, n_);
-      give_back(newest.data);
-      give_back(before.data);
+      release(newest.data);
+      release(before.data);
       stack_[depth_++] = {newest.num_leaves + before.num_leaves, sum};
     }
   }
@@ -73,7 +73,7 @@ class BlockSum {
     alignas(64) thread_local std::array<float, kBlockElements*(kMaxDepth + 1)> memory;
     return memory.data() + i * kBlockElements;
   }
-  void give_back(const float* data) {
+  void release(const float* data) {
     const float* first = scratch_buffer(0);
     if (data >= first && data < first + kBlockElements * (kMaxDepth + 1)) free_[num_free_++] = const_cast<float*>(data);
   }

@@ -22,7 +22,7 @@ void check_mpi(int code, const char* what) {
   throw_error<CommError>("{}: {}", what, std::string_view(text, length));
 }
 
-/// A library that calls exit() would end only this rank, and the others would wait for it.
+/// A library that calls exit() would end only this rank, and the other ranks would wait for it forever.
 void end_unfinished_job() {
   int is_over = 0;
   MPI_Finalized(&is_over);
@@ -140,9 +140,9 @@ void Communicator::broadcast(std::string& bytes) const {
 
 void Communicator::broadcast_from(int root, std::span<char> bytes) const {
   while (!bytes.empty()) {
-    const auto piece = bytes.first(std::min(max_message_bytes_, std::ssize(bytes)));
-    check_mpi(MPI_Bcast(piece.data(), static_cast<int>(piece.size()), MPI_BYTE, root, world_), "broadcast");
-    bytes = bytes.subspan(piece.size());
+    const auto part = bytes.first(std::min(max_message_bytes_, std::ssize(bytes)));
+    check_mpi(MPI_Bcast(part.data(), static_cast<int>(part.size()), MPI_BYTE, root, world_), "broadcast");
+    bytes = bytes.subspan(part.size());
   }
 }
 
@@ -213,18 +213,18 @@ void Communicator::run_on_rank0(const std::function<void()>& body) const {
 
 void MessageBatch::send(std::span<const std::byte> bytes, int to, int tag) {
   for (int64_t begin = 0; begin < std::ssize(bytes); begin += max_message_bytes_) {
-    const int64_t piece = std::min(max_message_bytes_, std::ssize(bytes) - begin);
+    const int64_t length = std::min(max_message_bytes_, std::ssize(bytes) - begin);
     requests_.emplace_back();
-    check_mpi(MPI_Isend(bytes.data() + begin, static_cast<int>(piece), MPI_BYTE, to, tag, comm_, &requests_.back()),
+    check_mpi(MPI_Isend(bytes.data() + begin, static_cast<int>(length), MPI_BYTE, to, tag, comm_, &requests_.back()),
               "send");
   }
 }
 
 void MessageBatch::receive(std::span<std::byte> bytes, int from, int tag) {
   for (int64_t begin = 0; begin < std::ssize(bytes); begin += max_message_bytes_) {
-    const int64_t piece = std::min(max_message_bytes_, std::ssize(bytes) - begin);
+    const int64_t length = std::min(max_message_bytes_, std::ssize(bytes) - begin);
     requests_.emplace_back();
-    check_mpi(MPI_Irecv(bytes.data() + begin, static_cast<int>(piece), MPI_BYTE, from, tag, comm_, &requests_.back()),
+    check_mpi(MPI_Irecv(bytes.data() + begin, static_cast<int>(length), MPI_BYTE, from, tag, comm_, &requests_.back()),
               "receive");
   }
 }

@@ -19,11 +19,11 @@ namespace {
 
 constexpr double kDefaultSeconds = 600;
 
-/// 0: none
+/// The shorter of the limits that are set; 0 if none is.
 double limit_seconds() {
   const char* const text = std::getenv("PLUMB_START_SECONDS");
-  const double seconds = text ? std::atof(text) : kDefaultSeconds, of_run = process_state().run_limit_seconds;
-  return seconds > 0 && of_run > 0 ? std::min(seconds, of_run) : std::max({seconds, of_run, 0.0});
+  const double seconds = text ? std::atof(text) : kDefaultSeconds, run_limit = process_state().run_limit_seconds;
+  return seconds > 0 && run_limit > 0 ? std::min(seconds, run_limit) : std::max({seconds, run_limit, 0.0});
 }
 
 [[noreturn]] void end_process(const std::string& what, double seconds) {
@@ -44,7 +44,7 @@ Deadline::Deadline(const std::string& what) {
   thread_ = std::thread([this, what, seconds] {
     sigset_t all;
     ::sigfillset(&all);
-    ::pthread_sigmask(SIG_BLOCK, &all, nullptr);  // signals are the main thread's
+    ::pthread_sigmask(SIG_BLOCK, &all, nullptr);  // the main thread handles signals
     std::unique_lock lock(mutex_);
     if (!is_over_changed_.wait_for(lock, std::chrono::duration<double>(seconds), [&] { return is_over_; }))
       end_process(what, seconds);

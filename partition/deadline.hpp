@@ -1,5 +1,5 @@
-// A limit on the time that MPI takes to start and to end, when no watchdog runs: there, too, one rank that hangs makes
-// all others wait forever.
+// A time limit for MPI_Init and MPI_Finalize, when no watchdog runs: there, too, one rank that hangs makes all others
+// wait forever.
 #pragma once
 
 #include <condition_variable>
@@ -11,9 +11,9 @@ namespace plumb {
 
 class Deadline {
  public:
-  /// what: completes "waits for". If this object lives longer than PLUMB_START_SECONDS (600), or than
-  /// process_state().run_limit_seconds, the process reports it and ends with exit code 76, after which the launcher
-  /// ends the others.
+  /// what: completes the log line "waits for WHAT". If this object lives longer than PLUMB_START_SECONDS (default 600)
+  /// or process_state().run_limit_seconds, whichever is shorter, the process logs an error and exits with code 76,
+  /// after which the launcher ends the other ranks. A limit of 0 is ignored.
   explicit Deadline(const std::string& what);
   ~Deadline();
   Deadline(const Deadline&) = delete;

@@ -1,5 +1,6 @@
-// Gather and reduce-scatter of whole units, in two halves each, so that the exchange of one unit is under way while
-// another computes. NodeExchange implements it in shared memory and MPI. Source: ZeRO stage 3, arXiv:1910.02054.
+// Gather and reduce-scatter of whole units, each split into start and finish, so that one unit is exchanged while
+// another computes. NodeExchange implements them with shared memory and MPI.
+// Source: ZeRO stage 3, arXiv:1910.02054.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,42 +14,49 @@
 
 namespace plumb {
 
-/// An operation that was started, as an observer sees it.
+/// A started operation, as passed to an observer.
 struct CollectiveRecord {
   enum class Kind { kGather, kReduceScatter } kind;
   int unit;
-  int64_t bytes;  // of the whole padded unit on the wire
+  int64_t bytes;  // whole padded unit, on the wire
 };
 
 class Exchange {
  public:
   virtual ~Exchange() = default;
 
-  // Gathers: index into plan().gathers. Started in order, at most one ahead of the one in use, and released in order.
+  // Gathers. `gather` is an index into plan().gathers. They are started in order, at most one ahead of the one in use,
+  // and released in order.
 
-  /// Puts this rank's master shard, converted, into its gather buffer; returns without waiting for the other shards. In
-  /// place: only notes where the shard is, or keeps what was converted before.
+  /// Collective: converts this rank's master shard into its part of the gather buffer and returns without waiting for
+  /// the other shards. If the gather is in place, it only records the shard's address or reuses what was converted
+  /// before.
   virtual void start_gather(int gather, std::span<const float> master_shard) = 0;
-  /// The same for units of bytes (dtype kByte), which are not converted.
+  /// The same for units of bytes (dtype kByte), which are copied without conversion.
   virtual void start_gather(int gather, std::span<const std::byte> shard) = 0;
-  /// Waits for all shards. The padded unit, flat, valid until release_gather().
+  /// Collective: waits for all shards. Returns the padded unit as a flat tensor, valid until release_gather().
   virtual at::Tensor finish_gather(int gather) = 0;
+  /// Local: this rank no longer reads the oldest gathered unit.
   virtual void release_gather() = 0;
-  /// To be called whenever the master shards have changed.
+  /// Local: must be called whenever the master shards have changed.
   virtual void forget_converted() = 0;
 
-  // Reduce-scatters: index into plan().reduces. Started in order; each is finished after the next one is started.
+  // Reduce-scatters. `reduce` is an index into plan().reduces. They are started in order, and each is finished after
+  // the next one has started.
 
-  /// The flat padded buffer to write a unit's gradient into, gaps already zero: float32 for vocabulary units.
+  /// The flat padded buffer for a unit's gradient, with gaps already zero. float32 for vocabulary units, else the dtype
+  /// of the activations. Waits until the node's ranks have read what the buffer held before.
   virtual at::Tensor gradient_buffer(int reduce) = 0;
+  /// Collective: this rank's gradient is complete.
   virtual void start_reduce(int reduce) = 0;
-  /// Adds the gradients of all ranks for this rank's shard as leaves of accumulation step `accumulation` onto `levels`.
+  /// Collective: adds the gradients of all ranks for this rank's shard to `levels`, as the leaves of this accumulation
+  /// step.
   virtual void finish_reduce(int reduce, int64_t accumulation, std::span<float* const> levels) = 0;
 
   const BufferPlan& plan() const { return plan_; }
-  /// True where no buffer is: the gradient is added to the accumulator itself, before start_reduce().
+  /// True if there is no gradient buffer: the gradient is added directly to the accumulator before start_reduce().
   bool is_reduced_in_place(int reduce) const { return plan_.reduces[reduce].is_in_place; }
-  /// Called with each operation when it is started.
+  /// Local: the observer is called with each operation when it starts.
   void observe(std::function<void(const CollectiveRecord&)> observer) { observer_ = std::move(observer); }
 
  protected:

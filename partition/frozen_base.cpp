@@ -15,7 +15,7 @@ namespace plumb {
 namespace {
 
 constexpr int64_t kByteAlignment = 64;
-constexpr int64_t kConvertedAtOnce = 1 << 20;  // elements
+constexpr int64_t kChunkElements = 1 << 20;  // converted at a time
 
 int64_t aligned(int64_t bytes) { return (bytes + kByteAlignment - 1) / kByteAlignment * kByteAlignment; }
 
@@ -23,7 +23,7 @@ bool is_trained_whole(const Adapter& adapter, const Parameter& p) {
   return std::find(adapter.whole.begin(), adapter.whole.end(), p.kind) != adapter.whole.end();
 }
 
-/// The order of operations of a micro-batch, by unit.
+/// The units that a micro-batch gathers, in order.
 std::vector<int> operation_order(const ModelConfig& config, int64_t lowest_layer) {
   std::vector<int> order;
   for (int64_t unit = 0; unit <= config.num_layers; ++unit) order.push_back(static_cast<int>(unit));
@@ -33,19 +33,20 @@ std::vector<int> operation_order(const ModelConfig& config, int64_t lowest_layer
   return order;
 }
 
-BufferPlan plan_slots(const std::vector<int>& order, const std::vector<ShardLayout>& layouts, int num_forward) {
+BufferPlan plan_gathers(const std::vector<int>& order, const std::vector<ShardLayout>& layouts, int num_forward) {
   BufferPlan plan;
   plan.num_forward_gathers = num_forward;
   plan.gradient_bytes = 0;
-  std::vector<TimedBuffer> slots;  // a gather is under way while the one before it is in use
+  std::vector<TimedBuffer> buffers;  // a gather is in progress while the unit before it is in use
   for (int64_t i = 0; i < std::ssize(order); ++i)
-    slots.push_back({layouts[order[i]].padded_elements(), std::max<int64_t>(i - 1, 0), i});
-  plan.slot_bytes = place_buffers(slots);
-  for (size_t i = 0; i < order.size(); ++i) plan.gathers.push_back({order[i], {slots[i].offset_bytes, slots[i].bytes}});
+    buffers.push_back({layouts[order[i]].padded_elements(), std::max<int64_t>(i - 1, 0), i});
+  plan.gather_buffer_bytes = place_buffers(buffers);
+  for (size_t i = 0; i < order.size(); ++i)
+    plan.gathers.push_back({order[i], {buffers[i].offset_bytes, buffers[i].bytes}});
   return plan;
 }
 
-/// Of the largest product that has quantized layers.
+/// Elements of the largest quantized product.
 int64_t scratch_elements(const std::vector<FrozenUnit>& units) {
   int64_t most = 0;
   for (const FrozenUnit& unit : units) {
@@ -57,39 +58,39 @@ int64_t scratch_elements(const std::vector<FrozenUnit>& units) {
   return most;
 }
 
-/// Of the unit's bytes.
+/// The unit's bytes divided among the ranks.
 ShardLayout byte_layout(const FrozenUnit& unit, int num_ranks) {
   return {UnitLayout{unit.plain.name, {}, unit.num_bytes}, num_ranks};
 }
 
-/// Bytes [begin, end) of a unit.
+/// Reads bytes [begin, end) of a unit into `out`; padding is set to zero.
 void read_bytes(const FrozenUnit& unit, const FrozenSource& source, at::ScalarType dtype, int64_t begin, int64_t end,
                 std::byte* out) {
   std::fill(out, out + (end - begin), std::byte{0});
   const auto element_bytes = static_cast<int64_t>(at::elementSize(dtype));
   const int64_t last = std::min(end / element_bytes, unit.plain.num_elements);
   std::vector<float> values;
-  for (int64_t first = begin / element_bytes; first < last; first += kConvertedAtOnce) {
-    values.resize(std::min(kConvertedAtOnce, last - first));
+  for (int64_t first = begin / element_bytes; first < last; first += kChunkElements) {
+    values.resize(std::min(kChunkElements, last - first));
     source.read_plain(unit.plain, first, first + std::ssize(values), values);
     with_element_type(dtype, [&]<class T>(T*) {
       activation_kernels<T>().from_float(values.data(), reinterpret_cast<T*>(out + first * element_bytes - begin),
                                          std::ssize(values));
     });
   }
-  std::vector<std::byte> whole;
+  std::vector<std::byte> matrix_bytes;
   for (const FrozenUnit::Quantized& matrix : unit.quantized) {
     const int64_t from = std::max(begin, matrix.offset_bytes);
     const int64_t to = std::min(end, matrix.offset_bytes + matrix.format.layout.num_bytes);
     if (from >= to) continue;
-    const bool is_mine_alone = to - from == matrix.format.layout.num_bytes;
-    if (is_mine_alone) {
+    const bool is_whole = to - from == matrix.format.layout.num_bytes;
+    if (is_whole) {
       source.read_nf4(matrix.parameter, {out + from - begin, static_cast<size_t>(to - from)});
       continue;
     }
-    whole.resize(matrix.format.layout.num_bytes);
-    source.read_nf4(matrix.parameter, whole);
-    std::copy(whole.data() + (from - matrix.offset_bytes), whole.data() + (to - matrix.offset_bytes),
+    matrix_bytes.resize(matrix.format.layout.num_bytes);
+    source.read_nf4(matrix.parameter, matrix_bytes);
+    std::copy(matrix_bytes.data() + (from - matrix.offset_bytes), matrix_bytes.data() + (to - matrix.offset_bytes),
               out + from - begin);
   }
 }
@@ -102,11 +103,11 @@ std::vector<FrozenUnit> frozen_units(const ModelConfig& config, const Adapter& a
   for (const UnitLayout& layout : unit_layouts(config)) {
     FrozenUnit& unit = units.emplace_back();
     unit.plain.name = layout.name;
-    PerProduct<bool> is_quantized;  // a product is in NF4 if all its layers are
+    PerProduct<bool> is_quantized;  // a product is in NF4 if all its parameters are
     is_quantized.fill(true);
     for (const Parameter& p : layout.parameters)
       if (is_block_matrix(p.kind) && !nf4_format(p)) is_quantized[product_of(p.kind)] = false;
-    int64_t end_in_model = 0;  // of the parameter before, to see which follow each other without a gap
+    int64_t end_in_model = 0;  // end of the parameter before: parameters without a gap between them are one matrix
     for (const Parameter& p : layout.parameters) {
       const bool is_fused = p.offset == end_in_model;
       end_in_model = p.offset + p.num_elements();
@@ -146,8 +147,8 @@ FrozenBaseBytes frozen_base_bytes(const ModelConfig& config, const std::vector<F
   }
   if (is_one_node) return bytes;
   const BufferPlan plan =
-      plan_slots(operation_order(config, lowest_layer), layouts, static_cast<int>(config.num_layers) + 2);
-  bytes.slots = plan.slot_bytes;
+      plan_gathers(operation_order(config, lowest_layer), layouts, static_cast<int>(config.num_layers) + 2);
+  bytes.gather_buffers = plan.gather_buffer_bytes;
   bytes.num_gathers = std::ssize(plan.gathers);
   for (const UnitOperation& gather : plan.gathers) bytes.gathered += gather.buffer.bytes;
   return bytes;
@@ -168,7 +169,7 @@ FrozenBase::FrozenBase(const ModelConfig& config, const Communicator& comm, at::
   } else {
     shards_.resize(num_bytes);
     exchange_ = std::make_unique<NodeExchange>(
-        comm, layouts_, plan_slots(operations_, layouts_, static_cast<int>(config.num_layers) + 2),
+        comm, layouts_, plan_gathers(operations_, layouts_, static_cast<int>(config.num_layers) + 2),
         ExchangeOptions{.dtype = at::kByte});
   }
   if (const int64_t elements = scratch_elements(units_); elements > 0)

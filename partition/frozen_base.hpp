@@ -1,6 +1,6 @@
-// The base under adapters: parameters that never change and have no gradient, in the dtype of the activations, or with
-// matrices in NF4. On one node they lie once in memory that all its ranks share, and to gather a unit is to look at it.
-// On several nodes each rank keeps 1/N of every unit's bytes, and they are gathered as in ZeRO-3.
+// The frozen base under adapters: parameters without gradients, in the dtype of the activations or, for matrices, in
+// NF4. On one node all ranks share one copy in memory, and a gather is a pointer into it. On several nodes each rank
+// holds 1/N of the bytes of every unit, and units are gathered as in ZeRO-3.
 // Source: ZeRO stage 3, arXiv:1910.02054; QLoRA, arXiv:2305.14314.
 #pragma once
 
@@ -22,13 +22,13 @@
 
 namespace plumb {
 
-/// How a matrix is kept in NF4.
+/// Storage format of one NF4 matrix. original_dtype: values are rounded to it when dequantized.
 struct Nf4Format {
   Nf4Layout layout;
   Dtype original_dtype = Dtype::kF32;
 };
 
-/// One unit as bytes: the plain parameters as a flat buffer of their own, and behind it the quantized matrices.
+/// One unit as bytes: the plain parameters as a flat buffer, followed by the quantized matrices.
 struct FrozenUnit {
   struct Quantized {
     Parameter parameter;
@@ -40,56 +40,60 @@ struct FrozenUnit {
   int64_t num_bytes = 0;
 };
 
-/// What is frozen under `adapter`: all units of the model without the parameters that the adapter trains whole.
-/// nf4_format: of a parameter that is quantized; a product of which only some layers are is kept plain.
+/// The frozen units under `adapter`: all units of the model without the parameters that the adapter trains in full.
+/// nf4_format: the format of a parameter, or nullopt if it is plain. A product of which only some parameters are
+/// quantized stays plain.
 std::vector<FrozenUnit> frozen_units(const ModelConfig& config, const Adapter& adapter, int64_t element_bytes,
                                      const std::function<std::optional<Nf4Format>(const Parameter&)>& nf4_format);
 
-/// Of every matrix of a block: NF4 whose scales are quantized again.
+/// NF4 with quantized scales (double quantization) for every matrix of a block, nullopt for other parameters.
 std::optional<Nf4Format> nested_nf4(const Parameter& parameter);
 
-/// What a FrozenBase takes, and has on the wire per micro-batch.
+/// Memory of a FrozenBase, and its traffic per micro-batch, in bytes.
 struct FrozenBaseBytes {
-  int64_t resident = 0;  // per node: all units, if there is one node
-  int64_t shards = 0;    // per rank, if there are several
-  int64_t slots = 0;     // per node, if there are several
-  int64_t scratch = 0;   // per rank: the largest quantized product, dequantized
+  int64_t resident = 0;        // one node: all units, per node
+  int64_t shards = 0;          // several nodes: per rank
+  int64_t gather_buffers = 0;  // several nodes: per node
+  int64_t scratch = 0;         // per rank: the largest quantized product, dequantized
   int64_t num_gathers = 0;
-  int64_t gathered = 0;
+  int64_t gathered = 0;  // on the wire
 };
 FrozenBaseBytes frozen_base_bytes(const ModelConfig& config, const std::vector<FrozenUnit>& units, int num_ranks,
                                   bool is_one_node, int64_t element_bytes, int64_t lowest_layer);
 
-/// Where the values come from.
+/// Callbacks that read the values of the base.
 struct FrozenSource {
   /// Elements [begin, end) of a flat buffer with this layout.
   std::function<void(const UnitLayout& layout, int64_t begin, int64_t end, std::span<float> out)> read_plain;
+  /// All bytes of a quantized parameter, in the layout of its Nf4Format.
   std::function<void(const Parameter& parameter, std::span<std::byte> bytes)> read_nf4;
 };
 
 class FrozenBase {
  public:
-  /// Collective. lowest_layer: the backward pass of a micro-batch goes down to this layer, or nowhere at num_layers.
+  /// Collective: allocates. lowest_layer: the backward pass stops after this layer; num_layers means that it enters no
+  /// block.
   FrozenBase(const ModelConfig& config, const Communicator& comm, at::ScalarType dtype, std::vector<FrozenUnit> units,
              int64_t lowest_layer);
 
-  /// Local, and to be followed by a barrier: reads this rank's bytes.
+  /// Local: reads this rank's bytes. A barrier must follow before the first operation.
   void load(const FrozenSource& source);
 
-  // Operations in order: units of the forward pass, then blocks from the last down to lowest_layer; one started ahead.
+  // Operations in order: units of the forward pass, then blocks from the last down to lowest_layer. Each is started,
+  // finished and released in that order, at most one ahead.
 
   void start(int operation);
-  /// The unit's bytes, valid until release().
+  /// Returns the unit's bytes, valid until release().
   at::Tensor finish(int operation);
   void release();
 
-  /// Parameters of the block whose unit these bytes are, without adapters. Quantized matrices share one scratch.
+  /// The block's parameters without adapters, as views of `bytes`. All quantized matrices share one scratch buffer.
   BlockParameters block(int unit, const at::Tensor& bytes) const;
-  /// Head or embedding, whichever of them the unit holds frozen; others undefined.
+  /// The frozen parameters of the head; those that are trained are undefined.
   HeadTensors head(int unit, const at::Tensor& bytes) const;
   at::Tensor embedding_VD(const at::Tensor& bytes) const;
 
-  int64_t num_bytes() const;  // of all units, once
+  int64_t num_bytes() const;  // all units, one copy
 
  private:
   ElementRange my_bytes(size_t unit) const { return layouts_[unit].shard(comm_.rank()); }
@@ -100,12 +104,12 @@ class FrozenBase {
   at::ScalarType dtype_;
   std::vector<FrozenUnit> units_;
   std::vector<ShardLayout> layouts_;      // in bytes
-  std::vector<int> operations_;           // unit of each
-  std::vector<int64_t> offset_bytes_;     // of each unit or shard in what follows
+  std::vector<int> operations_;           // the unit of each operation
+  std::vector<int64_t> offset_bytes_;     // of each unit in resident_, or of each shard in shards_
   std::unique_ptr<NodeMemory> resident_;  // one node: whole units
   std::vector<std::byte> shards_;         // several nodes: this rank's shards
   std::unique_ptr<Exchange> exchange_;    // several nodes
-  at::Tensor scratch_;                    // of dequantized matrices
+  at::Tensor scratch_;                    // for dequantized matrices
 };
 
 }  // namespace plumb

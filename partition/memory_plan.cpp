@@ -15,46 +15,48 @@ namespace plumb {
 
 namespace {
 
-/// Bytes per token that block_forward() keeps (see BlockActivations), and the most that block_backward() holds besides.
+/// Bytes per token that block_forward() saves for the backward pass (see BlockActivations), and the peak of temporary
+/// tensors in block_backward().
 struct BlockBytes {
-  int64_t kept;
+  int64_t saved;
   int64_t working;
 };
 
 BlockBytes block_bytes(const ModelConfig& config, int64_t element) {
   const int64_t d = config.hidden_size, f = config.intermediate_size;
   const int64_t o = config.num_heads * config.head_dim, q = o + 2 * config.num_kv_heads * config.head_dim;
-  // the operator of attention works in float32: its output, and of backward the rows that go in and come out
-  const int64_t kept =
+  // attention computes in float32: its saved output, and in the backward pass its converted inputs and outputs
+  const int64_t saved =
       (2 * d + q + o + 2 * f + (config.has_qk_norm ? q : 0)) * element + 4 * o + 4 * config.num_heads + 8;
   const int64_t converted = element == 4 ? 0 : 4 * (q + o);
-  // feed-forward: dhidden and hidden; attention: dqkv and the operator's own copy of it, dout and dattended
-  return {kept, std::max((2 * f + 3 * d) * element, (q + o + 4 * d) * element + 4 * q + converted)};
+  // feed-forward: dhidden and hidden; attention: dqkv, the operator's own copy of it, dout and dattended
+  return {saved, std::max((2 * f + 3 * d) * element, (q + o + 4 * d) * element + 4 * q + converted)};
 }
 
-/// The same of the adapters of the block that has most of them: kept x A^T, of DoRA also the directions; and the
-/// largest product's gradient of x A^T, its input with dropout, and what DoRA copies of its outputs.
+/// The same for the adapters of the block with the largest adapters. Saved: x A^T, and with DoRA the directions.
+/// Temporary: the gradient of x A^T of the largest product, its input after dropout, and with DoRA copies of its
+/// outputs.
 BlockBytes adapter_block_bytes(const ModelConfig& config, const Adapter& adapter, int64_t element) {
   BlockBytes most{};
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    int64_t kept = 0;
+    int64_t saved = 0;
     PerProduct<int64_t> working{};
     for (const LoraTarget& target : adapter.targets) {
       if (target.layer != layer) continue;
       const std::vector<int64_t> shape = target_shape(config, target.kind);
       const int64_t outputs = adapter.has_magnitudes ? shape[0] : 0;
-      kept += target.rank + outputs;
-      int64_t& of_product = working[product_of(target.kind)];
-      if (of_product == 0 && adapter.dropout > 0) of_product += shape[1];
-      of_product += target.rank + 2 * outputs;
+      saved += target.rank + outputs;
+      int64_t& product_bytes = working[product_of(target.kind)];
+      if (product_bytes == 0 && adapter.dropout > 0) product_bytes += shape[1];
+      product_bytes += target.rank + 2 * outputs;
     }
-    most.kept = std::max(most.kept, kept * element);
+    most.saved = std::max(most.saved, saved * element);
     most.working = std::max(most.working, *std::max_element(working.begin(), working.end()) * element);
   }
   return most;
 }
 
-/// Sizes per rank of one trained unit.
+/// Adds the bytes per rank of one trained unit.
 void add_shard(const PlanInput& input, const ShardLayout& unit, MemoryPlan& plan) {
   const int64_t shard_bytes = unit.shard_elements() * 4;
   plan.parameter_bytes += shard_bytes;
@@ -65,7 +67,7 @@ void add_shard(const PlanInput& input, const ShardLayout& unit, MemoryPlan& plan
 
 int num_nodes(const PlanInput& input) { return (input.num_ranks + input.ranks_per_node - 1) / input.ranks_per_node; }
 
-/// All parameters are trained.
+/// Adds the bytes and traffic of ShardedModel: all parameters are trained.
 void plan_whole_model(const PlanInput& input, const std::vector<ShardLayout>& units, MemoryPlan& plan) {
   const BufferPlan buffers = plan_buffers(units, input.config.shares_head(), input.element_bytes,
                                           in_place(input.num_ranks, input.accumulation_steps, input.reduction));
@@ -76,7 +78,7 @@ void plan_whole_model(const PlanInput& input, const std::vector<ShardLayout>& un
   }
   plan.num_trained_parameters = plan.num_parameters;
   plan.gradient_buffer_bytes = buffers.gradient_bytes;
-  plan.slot_bytes = buffers.slot_bytes;
+  plan.gather_buffer_bytes = buffers.gather_buffer_bytes;
   plan.exchange_bytes = 2 * (num_nodes(input) - 1) * largest_shard * 4;
   plan.gathers_per_step = std::ssize(buffers.gathers) * input.accumulation_steps;
   plan.reduces_per_step = std::ssize(buffers.reduces) * input.accumulation_steps;
@@ -88,7 +90,7 @@ void plan_whole_model(const PlanInput& input, const std::vector<ShardLayout>& un
 
 std::optional<Nf4Format> all_plain(const Parameter&) { return std::nullopt; }
 
-/// An adapter is trained, beside a frozen base: what AdaptedModel allocates and exchanges.
+/// Adds the bytes and traffic of AdaptedModel: an adapter is trained beside a frozen base.
 void plan_adapted_model(const PlanInput& input, MemoryPlan& plan) {
   const ShardLayout unit(adapter_layout(input.config, *input.adapter), input.num_ranks);
   add_shard(input, unit, plan);
@@ -103,29 +105,29 @@ void plan_adapted_model(const PlanInput& input, MemoryPlan& plan) {
   plan.base_bytes = base.resident;
   plan.base_shard_bytes = base.shards;
   plan.scratch_bytes = base.scratch;
-  const int64_t slot = unit.padded_elements() * input.element_bytes;
-  plan.slot_bytes = slot + base.slots;
+  const int64_t adapter_bytes = unit.padded_elements() * input.element_bytes;
+  plan.gather_buffer_bytes = adapter_bytes + base.gather_buffers;
   plan.gradient_buffer_bytes = unit.padded_elements() * 4;
   plan.exchange_bytes = 2 * (num_nodes(input) - 1) * unit.shard_elements() * 4;
   plan.gathers_per_step = (1 + base.num_gathers) * input.accumulation_steps;
-  plan.gather_bytes_per_step = (slot + base.gathered) * input.accumulation_steps;
+  plan.gather_bytes_per_step = (adapter_bytes + base.gathered) * input.accumulation_steps;
   plan.reduces_per_step = input.accumulation_steps;
   plan.reduce_bytes_per_step = plan.gradient_buffer_bytes * input.accumulation_steps;
 }
 
 int64_t activation_bytes(const PlanInput& input) {
-  int64_t layers = input.config.num_layers;  // that have a backward pass
+  int64_t layers = input.config.num_layers;  // blocks with a backward pass
   BlockBytes block = block_bytes(input.config, input.element_bytes);
   if (input.adapter) {
     layers -= lowest_trained_layer(input.config, *input.adapter);
     const BlockBytes more = adapter_block_bytes(input.config, *input.adapter, input.element_bytes);
-    block.kept += more.kept;
+    block.saved += more.saved;
     block.working += more.working;
   }
   const int64_t row_bytes = input.config.hidden_size * input.element_bytes;
   return input.micro_batch_tokens *
-         (block.working + (input.has_gradient_checkpointing ? block.kept + layers * row_bytes
-                                                            : std::max<int64_t>(1, layers) * block.kept));
+         (block.working + (input.has_gradient_checkpointing ? block.saved + layers * row_bytes
+                                                            : std::max<int64_t>(1, layers) * block.saved));
 }
 
 }  // namespace
@@ -184,7 +186,7 @@ std::string render_plan(const PlanInput& input, const MemoryPlan& plan) {
   line("logits", plan.head_bytes);
   if (plan.exchange_bytes > 0) line("sums between nodes", plan.exchange_bytes);
   line("sum per rank", plan.rank_bytes());
-  line("slots, per node", plan.slot_bytes);
+  line("gather buffers, per node", plan.gather_buffer_bytes);
   if (plan.base_bytes > 0) line("frozen base, per node", plan.base_bytes);
   line("all ranks and nodes", plan.total_bytes(input.num_ranks, input.ranks_per_node));
   text += fmt::format("  per step: {} gathers ({}), {} reduce-scatters ({})", plan.gathers_per_step,

@@ -1,6 +1,6 @@
-// The needs of a run, computed before it starts: bytes per rank and per node, and bytes on the wire per step.
-// 16 bytes per trained parameter over all ranks (master, gradient, two moments), then gather buffers, gradient buffers
-// and activations; with an adapter, also the frozen base under it.
+// The memory and traffic of a run, computed before it starts: bytes per rank and per node, and bytes on the wire per
+// step. Trained parameters take 16 bytes each over all ranks (master, gradient, two moments), plus gather buffers,
+// gradient buffers and activations; with an adapter, also the frozen base.
 #pragma once
 
 #include <cstdint>
@@ -21,55 +21,59 @@ struct PlanInput {
   int num_ranks = 1;
   int ranks_per_node = 1;
   int num_threads = 1;        // per rank
-  int64_t element_bytes = 4;  // of gather buffers and activations: 4 or 2
+  int64_t element_bytes = 4;  // gather buffers and activations: 4 or 2
   int64_t accumulation_steps = 1;
-  int64_t micro_batch_tokens = 0;  // the most that one micro-batch holds
+  int64_t micro_batch_tokens = 0;  // upper limit
   bool has_gradient_checkpointing = true;
   Reduction reduction = Reduction::kCanonical;
   bool has_8bit_moments = false;
   bool has_async_save = false;
-  std::optional<Adapter> adapter = std::nullopt;  // trained instead of the model, which is frozen
-  /// With an adapter, which matrices of the base are in NF4, and how: nested_nf4 for all; nullptr for none.
+  std::optional<Adapter> adapter = std::nullopt;  // the adapter is trained, the model is frozen
+  /// With an adapter: the NF4 format of each matrix of the base. nested_nf4 quantizes all; nullptr none.
   std::function<std::optional<Nf4Format>(const Parameter&)> nf4_format = nullptr;
-  int64_t program_bytes = 0;  // per rank before anything is allocated: code, MPI, LibTorch
+  int64_t program_bytes = 0;  // per rank before the first allocation: code, MPI, LibTorch
 };
 
 struct MemoryPlan {
-  int64_t num_parameters = 0;  // of the model, and of an adapter
+  int64_t num_parameters = 0;  // of the model and the adapter
   int64_t num_trained_parameters = 0;
-  // per rank
+  // Bytes per rank.
   int64_t program_bytes = 0;
-  int64_t parameter_bytes = 0;   // of what is trained
-  int64_t base_shard_bytes = 0;  // of a frozen base on several nodes
+  int64_t parameter_bytes = 0;   // trained
+  int64_t base_shard_bytes = 0;  // frozen base on several nodes
   int64_t scratch_bytes = 0;     // one dequantized matrix
   int64_t moment_bytes = 0;
   int64_t save_bytes = 0;      // the copy that an asynchronous save writes
   int64_t gradient_bytes = 0;  // this rank's shard, with the open subtrees of canonical sums
   int64_t gradient_buffer_bytes = 0;
   int64_t activation_bytes = 0;
-  int64_t head_bytes = 0;      // of the loss: one chunk of logits and what goes with it
-  int64_t exchange_bytes = 0;  // sums on their way between nodes
-  // per node
-  int64_t slot_bytes = 0;
-  int64_t base_bytes = 0;  // of a frozen base on one node
-  // all-gathered and reduce-scattered units per step, whole units on the wire
+  int64_t head_bytes = 0;      // the loss: one chunk of logits and its buffers
+  int64_t exchange_bytes = 0;  // partial sums sent between nodes
+  // Bytes per node.
+  int64_t gather_buffer_bytes = 0;
+  int64_t base_bytes = 0;  // frozen base on one node
+  // Gathers and reduce-scatters per step, and their bytes on the wire.
   int64_t gathers_per_step = 0;
   int64_t reduces_per_step = 0;
   int64_t gather_bytes_per_step = 0;
   int64_t reduce_bytes_per_step = 0;
 
+  /// Bytes of one rank, without what it shares.
   int64_t rank_bytes() const;
-  /// The memory that all ranks of a node share.
-  int64_t node_bytes() const { return slot_bytes + base_bytes; }
+  /// Bytes that the ranks of a node share.
+  int64_t node_bytes() const { return gather_buffer_bytes + base_bytes; }
+  /// Bytes on all ranks and nodes.
   int64_t total_bytes(int num_ranks, int ranks_per_node) const;
 };
 
+/// Local: allocates nothing and calls no MPI.
 MemoryPlan plan_memory(const PlanInput& input);
 
 /// The plan as a human-readable table.
 std::string render_plan(const PlanInput& input, const MemoryPlan& plan);
 
-/// Throws UsageError where the plan does not fit the memory that this node has left; unknown (0) always fits.
+/// Throws UsageError, with the options that reduce memory, if the plan does not fit into available_bytes on this node.
+/// 0 means unknown and always fits.
 void check_fits(const PlanInput& input, const MemoryPlan& plan, int64_t available_bytes);
 
 }  // namespace plumb

@@ -27,23 +27,23 @@ NodeExchange::NodeExchange(const Communicator& comm, const std::vector<ShardLayo
       comm_(comm),
       units_(units),
       options_(options),
-      memory_(comm, this->plan().slot_bytes + this->plan().gradient_bytes * comm.node_size(comm.node())),
+      memory_(comm, this->plan().gather_buffer_bytes + this->plan().gradient_bytes * comm.node_size(comm.node())),
       masters_(units.size()),
       is_converted_(units.size(), false) {}
 
-// Between nodes, what concerns rank r is handled on another node by the rank with the same local index (modulo its
-// size).
+// The rank on `node` that exchanges data with remote rank `rank`: the one with the same local index, modulo the node's
+// size.
 int NodeExchange::helper_on(int node, int rank) const {
   return comm_.node_begin(node) + comm_.local_index(rank) % comm_.node_size(node);
 }
 
-void NodeExchange::for_each_remote_of_mine(const std::function<void(int rank)>& body) const {
+void NodeExchange::for_each_assigned_remote(const std::function<void(int rank)>& body) const {
   for (int rank = 0; rank < comm_.size(); ++rank)
     if (comm_.node_of(rank) != comm_.node() && helper_on(comm_.node(), rank) == comm_.rank()) body(rank);
 }
 
 std::byte* NodeExchange::gradient_area(int local_index) const {
-  return memory_.data() + plan().slot_bytes + local_index * plan().gradient_bytes;
+  return memory_.data() + plan().gather_buffer_bytes + local_index * plan().gradient_bytes;
 }
 
 at::Tensor NodeExchange::tensor_at(std::byte* data, int64_t elements, at::ScalarType dtype) const {
@@ -64,14 +64,14 @@ std::span<std::byte> NodeExchange::gather_part(int gather, int rank) const {
 
 void NodeExchange::wait_for_buffer(int gather) {
   notify(CollectiveRecord::Kind::kGather, plan().gathers[gather]);
-  // the buffer may be written once every rank of the node has released what was there: all that I have released
+  // the buffer is free once every rank of the node has released as many gathers as this rank
   const UnitWait wait("a buffer to gather into", plan().gathers[gather]);
   memory_.wait_for_all(&RankProgress::gathers_released, memory_.mine().gathers_released.load());
 }
 
 void NodeExchange::post_gather(int gather) {
   MessageBatch& messages = gather_messages_.emplace_back(comm_.mpi());
-  for_each_remote_of_mine([&](int rank) { messages.receive(gather_part(gather, rank), rank, kGatherTag); });
+  for_each_assigned_remote([&](int rank) { messages.receive(gather_part(gather, rank), rank, kGatherTag); });
   for (int node = 0; node < comm_.num_nodes(); ++node)
     if (node != comm_.node())
       messages.send(gather_part(gather, comm_.rank()), helper_on(node, comm_.rank()), kGatherTag);
@@ -122,7 +122,7 @@ void NodeExchange::release_gather() { memory_.mine().gathers_released.fetch_add(
 at::Tensor NodeExchange::gradient_buffer(int reduce) {
   const UnitOperation& operation = plan().reduces[reduce];
   const ShardLayout& layout = units_[operation.unit];
-  // peers may still read what was here: wait until they have consumed all that I have
+  // peers may still read the buffer's previous contents: wait until they have finished as many reductions as this rank
   {
     const UnitWait wait("a buffer for the gradient", operation);
     memory_.wait_for_all(&RankProgress::reduces_consumed, memory_.mine().reduces_consumed.load());
@@ -169,7 +169,7 @@ void NodeExchange::finish_reduce(int reduce, int64_t accumulation, std::span<flo
                    is_bfloat16};
   };
 
-  // sums of this node for the shards of remote ranks, and theirs for mine
+  // send this node's partial sums for the shards of remote ranks, and receive theirs for this rank's shard
   MessageBatch messages(comm_.mpi());
   size_t num_outgoing = 0, num_incoming = 0;
   const auto next_buffer = [shard](std::vector<std::vector<float>>& buffers, size_t& used, size_t groups) {
@@ -183,7 +183,7 @@ void NodeExchange::finish_reduce(int reduce, int64_t accumulation, std::span<flo
     const auto buffer = next_buffer(incoming_, num_incoming, leaf_groups(node, accumulation).size());
     messages.receive(std::as_writable_bytes(buffer), helper_on(node, me), kReduceTag);
   }
-  for_each_remote_of_mine([&](int rank) {
+  for_each_assigned_remote([&](int rank) {
     const auto groups = leaf_groups(my_node, accumulation);
     const auto buffer = next_buffer(outgoing_, num_outgoing, groups.size());
     for (size_t i = 0; i < groups.size(); ++i) {

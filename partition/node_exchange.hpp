@@ -1,5 +1,5 @@
-// The exchange of units on CPUs. Within a node they are copies into and reads from shared memory; between nodes equal
-// local ranks exchange slices over MPI. The order of sums is that of canonical_sum.hpp.
+// Exchange of units on CPUs. Within a node ranks copy into and read from shared memory; between nodes, ranks of equal
+// local index exchange slices over MPI. The order of sums is that of canonical_sum.hpp.
 // Source: ZeRO stage 3, arXiv:1910.02054.
 #pragma once
 
@@ -18,10 +18,10 @@
 namespace plumb {
 
 struct ExchangeOptions {
-  at::ScalarType dtype = at::kFloat;  // of gather buffers and of the gradients of blocks
+  at::ScalarType dtype = at::kFloat;  // gather buffers and gradients of blocks
   int64_t accumulation_steps = 1;
   Reduction reduction = Reduction::kCanonical;
-  bool keeps_converted = false;  // parameters in place are converted once, until forget_converted()
+  bool keeps_converted = false;  // converted parameters are reused until forget_converted()
 };
 
 class NodeExchange : public Exchange {
@@ -52,17 +52,17 @@ class NodeExchange : public Exchange {
   std::byte* gradient_area(int local_index) const;
   at::Tensor tensor_at(std::byte* data, int64_t elements, at::ScalarType dtype) const;
   at::ScalarType gradient_dtype(const UnitOperation& operation) const;
-  void for_each_remote_of_mine(const std::function<void(int rank)>& body) const;
+  void for_each_assigned_remote(const std::function<void(int rank)>& body) const;
   int helper_on(int node, int rank) const;
 
   const Communicator& comm_;
   const std::vector<ShardLayout>& units_;
   ExchangeOptions options_;
   NodeMemory memory_;
-  std::deque<MessageBatch> gather_messages_;  // gathers that are started and not finished
-  std::vector<std::vector<float>> outgoing_;  // sums for remote ranks, one buffer each
-  std::vector<std::vector<float>> incoming_;  // sums from other nodes, one buffer each
-  // parameters in place, by unit
+  std::deque<MessageBatch> gather_messages_;  // started, not yet finished
+  std::vector<std::vector<float>> outgoing_;  // partial sums for remote ranks, one buffer each
+  std::vector<std::vector<float>> incoming_;  // partial sums from other nodes, one buffer each
+  // By unit: address of the master shard, and whether the gather buffer holds its converted values.
   std::vector<const float*> masters_;
   std::vector<bool> is_converted_;
 };

@@ -36,7 +36,7 @@ NodeMemory::~NodeMemory() {
 }
 
 void NodeMemory::wait_for_all(std::atomic<uint64_t> RankProgress::*counter, uint64_t count) const {
-  // Ranks may outnumber cores: yield at once, and sleep a little where a peer has much work left.
+  // Ranks may outnumber cores: yield immediately, and sleep if a peer takes long.
   for (size_t i = 0; i < num_ranks_; ++i) {
     for (int64_t tries = 0; (progress_[i].*counter).load(std::memory_order_acquire) < count; ++tries) {
       if (tries < 2000) {

@@ -1,5 +1,5 @@
-// One shared-memory window per node, allocated once and sub-allocated: a gathered unit exists once per node, and a
-// reduce-scatter reads each peer's gradient in place. Ranks wait for each other on counters that lie in it.
+// One shared-memory window per node, allocated once and divided by its users: a gathered unit exists once per node, and
+// a reduce-scatter reads each peer's gradient in place. Ranks wait for each other on counters in the window.
 // Source: MPI-3 shared-memory windows (MPI_Win_allocate_shared); Hoefler et al., "MPI + MPI", Computing 95 (2013).
 #pragma once
 
@@ -11,8 +11,8 @@
 
 namespace plumb {
 
-/// How many operations of each kind a rank has completed. Every rank runs the same operations in the same order, so a
-/// count says which.
+/// Numbers of operations of each kind that a rank has completed. Every rank runs the same operations in the same order,
+/// so a count identifies an operation.
 struct alignas(64) RankProgress {
   std::atomic<uint64_t> gathers_posted;
   std::atomic<uint64_t> gathers_released;
@@ -22,7 +22,8 @@ struct alignas(64) RankProgress {
 
 class NodeMemory {
  public:
-  /// Collective over the node: `bytes` usable bytes, zeroed when first touched.
+  /// Collective: over the ranks of the node. Provides `bytes` bytes, zero at first. Throws CommError if the memory is
+  /// refused.
   NodeMemory(const Communicator& comm, int64_t bytes);
   ~NodeMemory();
   NodeMemory(const NodeMemory&) = delete;

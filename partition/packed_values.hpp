@@ -1,5 +1,5 @@
-// Values as the bytes that ranks send to each other: plain values as they are in memory, texts, and vectors of these.
-// All ranks of a job run the same program on the same kind of machine, so no format needs to be agreed on.
+// Serialization of values that ranks send to each other: plain values as they are in memory, strings, and vectors of
+// these. All ranks of a job run the same program on the same kind of machine, so the format needs no version.
 #pragma once
 
 #include <array>
@@ -17,7 +17,7 @@
 
 namespace plumb {
 
-/// Values whose bytes are all of them: no pointers, no views of memory that another rank does not have.
+/// A trivially copyable value without pointers or views, which would be invalid on another rank.
 template <class T>
 concept PlainValue = std::is_trivially_copyable_v<T> && !std::is_pointer_v<T> && !std::ranges::borrowed_range<T>;
 
@@ -32,7 +32,7 @@ struct VectorElement<std::vector<T>> : std::true_type {
 
 }  // namespace packing
 
-/// T: a plain value, std::string, or a vector of one of these three.
+/// Serializes a plain value, a string, or a vector of one of these, including nested vectors.
 template <class T>
 std::string pack(const T& value) {
   std::string bytes;
@@ -41,7 +41,7 @@ std::string pack(const T& value) {
   } else if constexpr (std::is_same_v<T, std::string>) {
     bytes = value;
   } else {
-    static_assert(packing::VectorElement<T>::value, "only plain values, texts and vectors are sent");
+    static_assert(packing::VectorElement<T>::value, "only plain values, strings and vectors are sent");
     if constexpr (PlainValue<typename packing::VectorElement<T>::Type>) {
       bytes.assign(reinterpret_cast<const char*>(value.data()), std::span(value).size_bytes());
     } else {
@@ -54,7 +54,7 @@ std::string pack(const T& value) {
   return bytes;
 }
 
-/// What pack() was given.
+/// Inverse of pack<T>(). Throws std::logic_error if the size of `bytes` does not fit T.
 template <class T>
 T unpack(std::string_view bytes) {
   if constexpr (PlainValue<T>) {

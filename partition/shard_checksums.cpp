@@ -1,6 +1,6 @@
 #include "partition/shard_checksums.hpp"
 
-// The functions themselves, so that the compiler can choose their instructions.
+// Inline functions, so that they are compiled for the same instruction set as this file.
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
@@ -13,7 +13,7 @@ namespace {
 
 uint64_t checksum_of(std::span<const std::byte> bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
 
-/// Calls `visit` with one array after the other, until it returns false.
+/// Calls `visit` for each array until it returns false.
 void visit_arrays(std::span<const TrainedShard> shards,
                   const std::function<bool(const TrainedShard& shard, bool is_moment, uint64_t checksum)>& visit) {
   for (const TrainedShard& shard : shards) {

@@ -1,6 +1,6 @@
-// Checksums of the shards that a rank owns, taken after it has changed them and compared before it changes them again:
-// this finds memory that lost a bit in between. Under ZeRO-3 no other rank has a copy to compare with. Source: xxHash,
-// XXH3.
+// Checksums of the shards that a rank owns, taken after each update and compared before the next one. They detect
+// memory corruption in between; under ZeRO-3 no other rank has a copy to compare with.
+// Source: xxHash, XXH3.
 #pragma once
 
 #include <cstdint>
@@ -14,17 +14,17 @@ namespace plumb {
 
 class ShardChecksums {
  public:
-  /// Takes checksums of parameters and moments as they are now.
+  /// Records checksums of the current parameters and moments.
   void take(std::span<const TrainedShard> shards);
-  /// Forgets the checksums: the shards are about to change.
+  /// Discards the checksums, because the shards are about to change.
   void forget() { checksums_.clear(); }
 
-  /// The first part of the same shards that has changed, such as "parameters of block.3"; "" for none, and where there
-  /// are no checksums.
+  /// Names the first array that differs from its checksum, such as "parameters of block.3". Empty if none differs or no
+  /// checksums were taken.
   std::string find_changed(std::span<const TrainedShard> shards) const;
 
  private:
-  std::vector<uint64_t> checksums_;  // shard after shard: parameters, moments
+  std::vector<uint64_t> checksums_;  // by shard: parameters, moments
 };
 
 }  // namespace plumb

@@ -5,8 +5,8 @@
 namespace plumb {
 
 ShardLayout::ShardLayout(UnitLayout unit, int num_ranks) : unit_(std::move(unit)), num_ranks_(num_ranks) {
-  const int64_t piece = kShardAlignment * num_ranks;
-  shard_elements_ = (unit_.num_elements + piece - 1) / piece * kShardAlignment;
+  const int64_t multiple = kShardAlignment * num_ranks;
+  shard_elements_ = (unit_.num_elements + multiple - 1) / multiple * kShardAlignment;
   int64_t end = 0;
   for (const Parameter& parameter : unit_.parameters) {
     if (parameter.offset > end) gaps_.push_back({end, parameter.offset});

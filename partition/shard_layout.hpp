@@ -1,6 +1,6 @@
-// Who owns which elements of a unit: pure arithmetic. A unit is padded so that every rank holds the same number of
-// elements, a multiple of kShardAlignment: then no element meets a scalar tail or a chunk of a norm that another rank
-// count would not give it.
+// Which rank owns which elements of a unit: pure arithmetic. A unit is padded so that every rank holds the same number
+// of elements, a multiple of kShardAlignment. Vectorized loops and the chunks of a norm therefore begin at the same
+// elements for every number of ranks.
 #pragma once
 
 #include <cstdint>
@@ -27,12 +27,12 @@ class ShardLayout {
   const UnitLayout& unit() const { return unit_; }
   int64_t shard_elements() const { return shard_elements_; }
   int64_t padded_elements() const { return shard_elements_ * num_ranks_; }
-  /// A range of the padded unit; may reach beyond its last parameter.
+  /// The range of the padded unit that `rank` owns. It may extend past the last parameter.
   ElementRange shard(int rank) const { return {rank * shard_elements_, (rank + 1) * shard_elements_}; }
-  /// The padding between and after the parameters: always zero, in parameters and gradients.
+  /// The padding between and after the parameters. Always zero, in parameters and gradients.
   const std::vector<ElementRange>& gaps() const { return gaps_; }
-  /// Elements with and without weight decay, as runs that cover the shard and count from its begin; gaps belong to the
-  /// run before them.
+  /// The rank's shard as consecutive runs with and without weight decay, relative to its first element. Padding belongs
+  /// to the run before it.
   std::vector<DecayRun> decay_runs(int rank) const;
 
  private:

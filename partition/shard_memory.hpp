@@ -1,5 +1,5 @@
-// What a rank keeps of one trained unit: its shard of the float32 parameters, of the gradient sums of the step, and of
-// the optimizer's moments. The only owner of these; others look at them through TrainedShard.
+// The memory of one trained unit on one rank: its shard of the float32 parameters, of the step's gradient sums, and of
+// the optimizer's moments. The sole owner of these; other code accesses them through TrainedShard.
 // Source: ZeRO stage 3, arXiv:1910.02054.
 #pragma once
 
@@ -18,18 +18,19 @@ namespace plumb {
 
 class ShardMemory {
  public:
-  /// All zero. num_levels: of the open subtrees of canonical_sum.hpp; 0: the unit is not trained, and has no moments.
+  /// All values are zero. num_levels: max_open_subtrees() of canonical_sum.hpp, or 0 if the unit is not trained and has
+  /// neither gradients nor moments.
   ShardMemory(const ShardLayout& layout, int64_t num_levels, bool has_8bit_moments);
 
   std::span<float> parameters() const { return span_of(parameters_); }
   /// Complete after the last micro-batch of a step.
   std::span<float> gradients() const { return span_of(levels_.front()); }
-  /// Of the sums that are open; gradients() are the first.
+  /// The open subtrees of the gradient sums; the first is gradients().
   std::span<float* const> levels() const { return level_data_; }
 
-  /// Adds the squares of the gradients, in chunks that no number of ranks moves.
+  /// Adds the squares of the gradients to `squares`, in chunks that do not depend on the number of ranks.
   void add_squares(ExactSum& squares) const;
-  /// AdamW on all elements. runs: of ShardLayout::decay_runs() for this rank.
+  /// Applies AdamW to all elements. runs: ShardLayout::decay_runs() of this rank.
   void update(std::span<const DecayRun> runs, const AdamWStep& step);
 
   TrainedShard view(const ShardLayout& layout) { return {&layout, parameters(), &moments_}; }

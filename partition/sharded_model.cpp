@@ -57,7 +57,7 @@ void ShardedModel::prefetch() {
     exchange_->start_gather(next_gather_, parameter_shard(plan.gathers[next_gather_].unit));
 }
 
-/// The unit whose gather is under way; that of the next one is on return.
+/// Returns the unit whose gather is in progress, and starts the next gather.
 at::Tensor ShardedModel::acquire() {
   at::Tensor flat = exchange_->finish_gather(next_gather_++);
   prefetch();
@@ -74,7 +74,7 @@ BlockParameters ShardedModel::acquire_block(int64_t layer) {
 
 HeadTensors ShardedModel::acquire_head() { return head_tensors(head_unit(), acquire()); }
 
-/// Where the next gradient is to be written or, in place, added.
+/// The buffer for the next gradient or, if it is reduced in place, the accumulator itself.
 at::Tensor ShardedModel::next_gradient() {
   if (!exchange_->is_reduced_in_place(next_reduce_)) return exchange_->gradient_buffer(next_reduce_);
   const int unit = exchange_->plan().reduces[next_reduce_].unit;

@@ -1,6 +1,6 @@
-// A decoder of which each rank holds 1/N of parameters, gradients and moments (ZeRO-3): a unit is gathered while the
-// one before it computes, released after use, and its gradient reduce-scattered while the next one computes. Source:
-// ZeRO stage 3, arXiv:1910.02054.
+// A decoder of which each rank holds 1/N of parameters, gradients and moments (ZeRO-3). A unit is gathered while the
+// one before it computes and released after use, and its gradient is reduce-scattered while the next one computes.
+// Source: ZeRO stage 3, arXiv:1910.02054.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -17,11 +17,11 @@ namespace plumb {
 
 class ShardedModel : public TrainableModel {
  public:
-  /// Collective. Parameters are zero until load().
+  /// Collective: parameters are zero until load().
   ShardedModel(const ModelConfig& config, const Communicator& comm, const EngineOptions& options);
 
-  /// Local: fills this rank's shards. fill(unit, range of the unit, out) is called once per unit; ranges may reach into
-  /// the padding, which must come back zero.
+  /// Local: calls fill(unit, range, out) once per unit with this rank's range. Ranges may include padding, which must
+  /// be set to zero.
   void load(const std::function<void(int unit, ElementRange range, std::span<float> out)>& fill);
 
   void begin_pass(const Pass& pass) override;
@@ -48,15 +48,16 @@ class ShardedModel : public TrainableModel {
   void finish_reduce(int reduce);
 
   std::unique_ptr<Exchange> exchange_;
-  // The pass under way: operations of the exchange's plan that come next.
+  // State of the current pass; next_gather_ and next_reduce_ are indices into the exchange's plan.
   Pass pass_;
   int next_gather_ = 0;
   int next_reduce_ = 0;
-  // A head that shares its matrix with the embedding: their gradient is complete, and reduced, with the embedding's.
+  // If head and embedding share a matrix, their common gradient is complete only after the embedding's backward pass.
   at::Tensor tied_gradient_;
   bool head_waits_for_embedding_ = false;
 };
 
+/// The layouts of all units of the model, in forward order.
 std::vector<ShardLayout> shard_layouts(const ModelConfig& config, int num_ranks);
 
 }  // namespace plumb

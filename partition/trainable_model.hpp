@@ -1,6 +1,6 @@
-// A decoder of which something is trained: all of it (ShardedModel), or adapters beside a frozen base (AdaptedModel).
-// Forward and backward are those of lib/nn/forward_pass; here is what both kinds of model share beyond them: the shards
-// that this rank owns of the trained units, their gradient norm, and their update.
+// A decoder that is trained, in full (ShardedModel) or through adapters beside a frozen base (AdaptedModel). Forward
+// and backward are in lib/nn/forward_pass; this class holds what both kinds of model share: the shards of the trained
+// units that this rank owns, their gradient norm, and their update.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -21,33 +21,34 @@
 namespace plumb {
 
 struct EngineOptions {
-  at::ScalarType dtype = at::kFloat;  // of gathered parameters, activations and the wire
+  at::ScalarType dtype = at::kFloat;  // gathered parameters, activations and bytes on the wire
   bool has_gradient_checkpointing = true;
   int64_t accumulation_steps = 1;
   Reduction reduction = Reduction::kCanonical;
-  bool has_8bit_moments = false;  // of units that are not small: see lib/optim/adamw_state.hpp
-  bool is_trained = true;         // false: only evaluated, without gradients and moments
+  bool has_8bit_moments = false;  // except for small units: see lib/optim/adamw_state.hpp
+  bool is_trained = true;         // false: evaluation only, without gradients and moments
 };
 
 class TrainableModel : public TrainedUnits {
  public:
-  /// Collective: embedding, blocks, and the head's unit acquired; the pass ends with backward() or finish().
+  /// Collective: runs embedding and blocks, and acquires the head. The pass ends with backward() or finish().
   ForwardPass forward(const MicroBatch& batch, const ReadRows& read_rows, const Pass& pass) {
     return ForwardPass(*this, batch, read_rows, pass, options_.has_gradient_checkpointing);
   }
 
-  /// Collective: Euclidean norm of the gradient of a whole step, the same bits on any number of ranks.
+  /// Collective: Euclidean norm of the gradient of a complete step, with the same bits on any number of ranks.
   double gradient_norm() const;
-  /// Local: AdamW on this rank's shards. step counts from 1.
+  /// Local: applies AdamW to this rank's shards. step counts from 1. gradient_scale: factor for the gradients, from
+  /// clipping.
   void update(const AdamWOptions& options, double learning_rate, int64_t step, double gradient_scale);
 
-  /// What this rank owns of each trained unit: all that a step changes. Valid as long as the model.
+  /// This rank's shards of all trained units, which is all that a step changes. Valid during the lifetime of the model.
   std::vector<TrainedShard> trained_shards();
-  /// Local: to be called when trained_shards() have been filled with what they were after this many steps.
+  /// Local: must be called after trained_shards() have been overwritten with the values after num_steps_done steps.
   virtual void on_parameters_changed(int64_t num_steps_done) = 0;
 
   at::ScalarType dtype() const override { return options_.dtype; }
-  /// Of the trained units, in forward order.
+  /// Layouts of the trained units, in forward order.
   const std::vector<ShardLayout>& units() const { return layouts_; }
   std::span<float> parameter_shard(int unit) const { return shards_[unit].parameters(); }
   std::span<const float> gradient_shard(int unit) const { return shards_[unit].gradients(); }

@@ -1,5 +1,5 @@
-// What a rank owns of a unit that is trained, as saving and restoring see it: the master parameters and both moments,
-// in the order of the unit's elements.
+// A view of one rank's shard of a trained unit, as checkpoints save and restore it: the master parameters and both
+// moments, in the order of the unit's elements.
 #pragma once
 
 #include <span>
@@ -9,10 +9,10 @@
 
 namespace plumb {
 
-/// Views of a TrainableModel's memory.
+/// Views of the memory of a TrainableModel.
 struct TrainedShard {
   const ShardLayout* layout;
-  std::span<float> parameters;  // shard_elements() of them
+  std::span<float> parameters;  // layout->shard_elements() values
   AdamWState* moments;
 };
 

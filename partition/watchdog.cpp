@@ -22,15 +22,15 @@ namespace plumb {
 
 namespace {
 
-constexpr std::chrono::milliseconds kLookEvery{500};
-constexpr double kSuspendedSeconds = 3;  // a thread that looks this late was stopped
-constexpr double kSilentSeconds = 1.5;   // without a look: the rank counts as stopped
+constexpr std::chrono::milliseconds kCheckInterval{500};
+constexpr double kSuspendedSeconds = 3;  // a check that is this late: the process was suspended
+constexpr double kSilentSeconds = 1.5;   // without a check: the rank counts as stopped
 constexpr std::chrono::milliseconds kTimeForOtherReports{800};
 constexpr int kMaxFrames = 48;
 
 double seconds_since(int64_t since_ns) { return static_cast<double>(steady_now_ns() - since_ns) * 1e-9; }
 
-/// Directly to the descriptor: the thread that hangs may hold the lock of the log.
+/// Writes directly to the file descriptor, because the thread that hangs may hold the lock of the logger.
 void write_error(std::string_view text) {
   while (!text.empty()) {
     const ssize_t n = ::write(STDERR_FILENO, text.data(), text.size());
@@ -55,7 +55,7 @@ std::string describe(const Operation& o) {
 
 }  // namespace
 
-struct alignas(64) Watchdog::NodeBoard {
+struct alignas(64) Watchdog::NodeState {
   std::atomic<int> is_job_ending;
 };
 
@@ -68,18 +68,18 @@ Watchdog::Watchdog(const Communicator& comm, double limit_seconds)
       world_(comm.mpi()),
       main_thread_(::pthread_self()) {
   if (limit_seconds <= 0 || comm.size() == 1) return;
-  process_state().run_limit_seconds = limit_seconds;  // for the Deadline of what comes after the watchdog
+  process_state().run_limit_seconds = limit_seconds;  // for the Deadline of MPI_Finalize, after the watchdog has ended
   const int me = comm.local_index(rank_);
   constexpr auto kPage = MPI_Aint{4096};
-  const auto bytes = static_cast<MPI_Aint>(sizeof(NodeBoard)) + num_ranks_ * MPI_Aint{sizeof(ProcessProgress)} + kPage;
+  const auto bytes = static_cast<MPI_Aint>(sizeof(NodeState)) + num_ranks_ * MPI_Aint{sizeof(ProcessProgress)} + kPage;
   void* base = nullptr;
   if (MPI_Win_allocate_shared(me == 0 ? bytes : 0, 1, MPI_INFO_NULL, comm.node_mpi(), &base, &window_) != MPI_SUCCESS)
     throw_error<CommError>("shared memory of {} bytes for the watchdog was refused", bytes);
   MPI_Aint size = 0;
   int unit = 0;
   MPI_Win_shared_query(window_, 0, &size, &unit, &base);
-  board_ = reinterpret_cast<NodeBoard*>((reinterpret_cast<uintptr_t>(base) + 63) / 64 * 64);
-  if (me == 0) new (board_) NodeBoard{};
+  node_state_ = reinterpret_cast<NodeState*>((reinterpret_cast<uintptr_t>(base) + 63) / 64 * 64);
+  if (me == 0) new (node_state_) NodeState{};
   ProcessProgress* const mine = new (&progress_of(me)) ProcessProgress{};
   mine->pid.store(::getpid());
   mine->alive_ns.store(steady_now_ns());
@@ -87,7 +87,7 @@ Watchdog::Watchdog(const Communicator& comm, double limit_seconds)
   comm.barrier();
 
   std::array<void*, 1> frame = {};
-  ::backtrace(frame.data(), 1);  // loads a library, which a signal handler must not
+  ::backtrace(frame.data(), 1);  // loads libgcc now, since a signal handler must not
   struct sigaction action = {};
   action.sa_handler = print_stack;
   action.sa_flags = SA_RESTART;
@@ -96,9 +96,9 @@ Watchdog::Watchdog(const Communicator& comm, double limit_seconds)
 }
 
 Watchdog::~Watchdog() {
-  if (!board_) return;
-  const bool is_in_order = std::uncaught_exceptions() == 0;
-  if (is_in_order) {  // a rank that does not get here is still watched
+  if (!node_state_) return;
+  const bool is_normal_exit = std::uncaught_exceptions() == 0;
+  if (is_normal_exit) {  // a rank that does not reach this barrier is still watched
     const WatchedOperation operation("the end of the run");
     MPI_Barrier(world_);
   }
@@ -109,13 +109,13 @@ Watchdog::~Watchdog() {
   is_over_changed_.notify_all();
   thread_.join();
   set_progress(nullptr);
-  if (!is_in_order) return;
+  if (!is_normal_exit) return;
   const Deadline deadline("the ranks to part");
   MPI_Win_free(&window_);
 }
 
 ProcessProgress& Watchdog::progress_of(int local_index) const {
-  return reinterpret_cast<ProcessProgress*>(board_ + 1)[local_index];
+  return reinterpret_cast<ProcessProgress*>(node_state_ + 1)[local_index];
 }
 
 uint64_t Watchdog::num_operations_of_node() const {
@@ -128,20 +128,20 @@ uint64_t Watchdog::num_operations_of_node() const {
 void Watchdog::watch() {
   sigset_t all;
   ::sigfillset(&all);
-  ::pthread_sigmask(SIG_BLOCK, &all, nullptr);  // signals are the main thread's
+  ::pthread_sigmask(SIG_BLOCK, &all, nullptr);  // the main thread handles signals
   ProcessProgress& mine = progress_of(rank_ - node_begin_);
   uint64_t num_operations = num_operations_of_node();
-  int64_t last_look_ns = steady_now_ns(), last_progress_ns = last_look_ns;
+  int64_t last_check_ns = steady_now_ns(), last_progress_ns = last_check_ns;
   std::unique_lock lock(mutex_);
-  while (!is_over_changed_.wait_for(lock, kLookEvery, [this] { return is_over_; })) {
+  while (!is_over_changed_.wait_for(lock, kCheckInterval, [this] { return is_over_; })) {
     const int64_t now_ns = steady_now_ns();
     mine.alive_ns.store(now_ns);
     const uint64_t num_operations_now = num_operations_of_node();
-    const bool was_suspended = static_cast<double>(now_ns - last_look_ns) * 1e-9 > kSuspendedSeconds;
+    const bool was_suspended = static_cast<double>(now_ns - last_check_ns) * 1e-9 > kSuspendedSeconds;
     if (num_operations_now != num_operations || was_suspended) last_progress_ns = now_ns;
     num_operations = num_operations_now;
-    last_look_ns = now_ns;
-    if (board_->is_job_ending.load() != 0) end_job({});
+    last_check_ns = now_ns;
+    if (node_state_->is_job_ending.load() != 0) end_job({});
     if (seconds_since(last_progress_ns) <= limit_seconds_) continue;
     for (const Operation& operation : operations_under_way())
       if (seconds_since(operation.since_ns) > limit_seconds_) end_job(operation);
@@ -160,7 +160,7 @@ std::string Watchdog::describe_ranks_behind() const {
   const auto silent_seconds = [&](int i) { return seconds_since(progress_of(i).alive_ns.load()); };
   const auto is_silent = [&](int i) { return silent_seconds(i) > kSilentSeconds; };
   uint64_t most = 0, fewest = UINT64_MAX;
-  bool is_one_silent = false;  // if so, the others that are behind wait for it
+  bool is_one_silent = false;  // if so, other ranks that are behind wait for it
   for (int i = 0; i < num_ranks_; ++i) {
     most = std::max(most, begun(i));
     fewest = std::min(fewest, begun(i));
@@ -174,14 +174,14 @@ std::string Watchdog::describe_ranks_behind() const {
     if (is_silent(i))
       text += fmt::format(", and given no sign of life for {:.0f} s: stopped or killed", silent_seconds(i));
   }
-  // with all of this node alive, one of them may be behind only because it waits for a rank elsewhere
+  // if all ranks of this node are alive, one may be behind only because it waits for a rank on another node
   if (!text.empty()) return text + (spans_nodes_ && !is_one_silent ? ", or waits for one that is on another node" : "");
   return spans_nodes_ ? "all ranks of this node are in the same collective: the one behind is on another node"
                       : "all ranks are in the same collective: they wait for a file, or the network";
 }
 
 void Watchdog::end_job(const Operation& operation) {
-  const bool is_first = board_->is_job_ending.exchange(1) == 0;
+  const bool is_first = node_state_->is_job_ending.exchange(1) == 0;
   const std::string me = fmt::format("plumb: [rank {}] watchdog: ", rank_);
   if (is_first && operation.operation) {
     write_error(fmt::format(

@@ -1,9 +1,9 @@
-// Ends a job that hangs. Nothing else does: when one rank stops, the others wait for it in a collective forever. A
-// thread per rank looks twice a second at what lib/base/activity.hpp publishes. Once an operation has been under way
-// for longer than the limit, and no rank of the node has made progress in that time, it reports what this rank waits
-// for, its stack and the rank that has begun the fewest collectives, and ends the process with exit code 76, after
-// which the launcher ends the others. Setting the system's clock has no effect, and a job that was suspended as a whole
-// counts as alive.
+// Ends a job that hangs; without it, when one rank stops, the others wait for it in a collective forever. A thread per
+// rank checks twice a second what lib/base/activity.hpp publishes. When an operation has taken longer than the limit,
+// and no rank of the node has made progress in that time, it logs what this rank waits for, its stack and the rank that
+// has begun the fewest collectives, and ends the process with exit code 76, after which the launcher ends the others.
+// It uses a monotonic clock, so setting the system's clock has no effect, and the time during which a whole job was
+// suspended does not count.
 #pragma once
 
 #include <pthread.h>
@@ -20,19 +20,19 @@ namespace plumb {
 
 class Watchdog {
  public:
-  /// Collective. Main thread only, which it watches; with a limit of 0, or on a world of one, it does nothing. The
-  /// limit also becomes process_state().run_limit_seconds.
+  /// Collective: must be called on the main thread, which it watches. With a limit of 0 or a single rank it does
+  /// nothing. The limit also becomes process_state().run_limit_seconds. Throws CommError if shared memory is refused.
   Watchdog(const Communicator& comm, double limit_seconds);
-  /// Collective, except during an exception.
+  /// Collective: except during an exception.
   ~Watchdog();
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
 
  private:
-  struct NodeBoard;  // in shared memory
+  struct NodeState;  // in shared memory
 
   void watch();
-  /// The progress of all ranks of the node together.
+  /// Number of operations that all ranks of the node together have begun.
   uint64_t num_operations_of_node() const;
   [[noreturn]] void end_job(const Operation& operation);
   std::string describe_ranks_behind() const;
@@ -47,7 +47,7 @@ class Watchdog {
   MPI_Comm world_;
   pthread_t main_thread_;
   MPI_Win window_ = MPI_WIN_NULL;
-  NodeBoard* board_ = nullptr;
+  NodeState* node_state_ = nullptr;
   std::mutex mutex_;
   std::condition_variable is_over_changed_;
   bool is_over_ = false;

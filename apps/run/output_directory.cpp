@@ -40,7 +40,7 @@ nlohmann::ordered_json plan_to_json(const Communicator& comm, const MemoryPlan& 
           {"gradient_buffer_bytes", plan.gradient_buffer_bytes},
           {"activation_bytes", plan.activation_bytes},
           {"head_bytes", plan.head_bytes},
-          {"slot_bytes_per_node", plan.slot_bytes},
+          {"slot_bytes_per_node", plan.gather_buffer_bytes},
           {"base_bytes_per_node", plan.base_bytes},
           {"base_shard_bytes", plan.base_shard_bytes},
           {"scratch_bytes", plan.scratch_bytes},

@@ -48,18 +48,18 @@ TEST(BufferPlan, OfAWorldOfOneHasNoBuffersForWhatIsUsedInPlace) {
   for (size_t unit = 0; unit < units.size(); ++unit) all_bytes += bytes(unit);
 
   const auto fast = plan_buffers(units, false, 4, in_place(1, 8, Reduction::kFast));
-  EXPECT_EQ(fast.slot_bytes, 0);
+  EXPECT_EQ(fast.gather_buffer_bytes, 0);
   EXPECT_EQ(fast.gradient_bytes, bytes(4)) << "the head's";
   for (const UnitOperation& reduce : fast.reduces) {
     EXPECT_EQ(reduce.is_in_place, reduce.unit != 4);
     EXPECT_EQ(reduce.buffer.bytes, bytes(reduce.unit)) << "as counted of any rank";
   }
   const auto canonical = plan_buffers(units, false, 4, in_place(1, 8, Reduction::kCanonical));
-  EXPECT_EQ(canonical.slot_bytes, 0);
+  EXPECT_EQ(canonical.gather_buffer_bytes, 0);
   EXPECT_GT(canonical.gradient_bytes, fast.gradient_bytes);
 
   const auto narrow = plan_buffers(units, false, 2, in_place(1, 8, Reduction::kFast));
-  EXPECT_EQ(narrow.slot_bytes, all_bytes / 2) << "each unit's own";
+  EXPECT_EQ(narrow.gather_buffer_bytes, all_bytes / 2) << "each unit's own";
   for (size_t i = 0; i < narrow.gathers.size(); ++i)
     for (size_t j = 0; j < i; ++j)
       EXPECT_EQ(overlap(narrow.gathers[i].buffer, narrow.gathers[j].buffer),
@@ -74,7 +74,7 @@ TEST(BufferPlan, TakesTwoNeighborsOfMemoryAndNoMore) {
   int64_t most = 0;
   for (size_t i = 1; i < plan.gathers.size(); ++i)
     most = std::max(most, plan.gathers[i - 1].buffer.bytes + plan.gathers[i].buffer.bytes);
-  EXPECT_EQ(plan.slot_bytes, most);
+  EXPECT_EQ(plan.gather_buffer_bytes, most);
 }
 
 }  // namespace

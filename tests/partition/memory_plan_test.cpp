@@ -33,7 +33,7 @@ TEST(MemoryPlan, OfTheWholeModelHasSixteenBytesPerParameterAndNoBase) {
   EXPECT_EQ(plan.moment_bytes, 2 * plan.parameter_bytes);
   EXPECT_EQ(plan.gradient_bytes, plan.parameter_bytes);
   EXPECT_EQ(plan.base_bytes + plan.base_shard_bytes + plan.scratch_bytes, 0);
-  EXPECT_EQ(plan.node_bytes(), plan.slot_bytes);
+  EXPECT_EQ(plan.node_bytes(), plan.gather_buffer_bytes);
   input.has_8bit_moments = true;  // blocks only: embedding and head have fewer than 4096 elements
   EXPECT_EQ(plan_memory(input).moment_bytes, 8 * (4096 + 4096) + 3 * 2 * (11520 + 4 * 11520 / 256));
 }
@@ -49,7 +49,7 @@ TEST(MemoryPlan, OfAnAdapterIsAFrozenBaseAndASmallUnit) {
   EXPECT_EQ(plan.moment_bytes, 8 * 1280);
   EXPECT_EQ(plan.gradient_bytes, 4 * 1280);
   EXPECT_EQ(plan.gradient_buffer_bytes, 4 * 1280);
-  EXPECT_EQ(plan.slot_bytes, 4 * 1280);
+  EXPECT_EQ(plan.gather_buffer_bytes, 4 * 1280);
   // bytes of units at multiples of 256: 15520, 45184 and 15776
   EXPECT_EQ(plan.base_bytes, 15616 + 3 * 45312 + 15872);
   EXPECT_EQ(plan.base_shard_bytes, 0);
@@ -57,7 +57,7 @@ TEST(MemoryPlan, OfAnAdapterIsAFrozenBaseAndASmallUnit) {
   EXPECT_EQ(plan.exchange_bytes, 0);
   EXPECT_EQ(plan.gathers_per_step, 1);
   EXPECT_EQ(plan.reduces_per_step, 1);
-  EXPECT_EQ(plan.total_bytes(1, 1), plan.rank_bytes() + plan.slot_bytes + plan.base_bytes);
+  EXPECT_EQ(plan.total_bytes(1, 1), plan.rank_bytes() + plan.gather_buffer_bytes + plan.base_bytes);
 }
 
 TEST(MemoryPlan, OfAQuantizedBaseHasMatricesInFourBitsAndOneOfThemPlain) {
@@ -70,7 +70,7 @@ TEST(MemoryPlan, OfAQuantizedBaseHasMatricesInFourBitsAndOneOfThemPlain) {
   EXPECT_EQ(plan.base_bytes, 7936 + 3 * (512 + 2 * 2048 + 2 * 1664 + 3 * 2304) + 7936);
   EXPECT_EQ(plan.scratch_bytes, 2 * 104 * 40) << "gate and up";
   EXPECT_EQ(plan.parameter_bytes, 4 * 1280) << "trained in float32";
-  EXPECT_EQ(plan.slot_bytes, 2 * 1280) << "used in bfloat16";
+  EXPECT_EQ(plan.gather_buffer_bytes, 2 * 1280) << "used in bfloat16";
 }
 
 TEST(MemoryPlan, OfAnAdapterOnSeveralNodesDividesTheBase) {
@@ -84,7 +84,7 @@ TEST(MemoryPlan, OfAnAdapterOnSeveralNodesDividesTheBase) {
   EXPECT_EQ(plan.base_shard_bytes, (16384 + 3 * 46080 + 16384) / 4);
   EXPECT_EQ(plan.parameter_bytes, 4 * 512);
   EXPECT_EQ(plan.exchange_bytes, 2 * 4 * 512);
-  EXPECT_EQ(plan.slot_bytes, 4 * 2048 + 2 * 46080) << "a unit of the base in use, and the next";
+  EXPECT_EQ(plan.gather_buffer_bytes, 4 * 2048 + 2 * 46080) << "a unit of the base in use, and the next";
   // the adapter; embedding, three blocks, head, three blocks down
   EXPECT_EQ(plan.gathers_per_step, 3 * (1 + 5 + 3));
   EXPECT_EQ(plan.gather_bytes_per_step, 3 * (4 * 2048 + 2 * 16384 + 6 * 46080));
