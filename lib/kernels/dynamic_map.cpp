@@ -1,4 +1,4 @@
-// Compiled without fused multiply-add: the tables are those of another program to the bit.
+// Compiled without fused multiply-add, since the tables must match those of bitsandbytes bit by bit.
 #include "lib/kernels/dynamic_map.hpp"
 
 #include <algorithm>
@@ -13,7 +13,7 @@ namespace {
 
 constexpr int kDecades = 7;
 
-/// As torch.linspace(0.1, 1, count) gives it: from either end to the middle, each product and sum rounded as one.
+/// Equals torch.linspace(0.1, 1, count): computed from both ends to the middle with fused multiply-add.
 std::vector<float> boundaries_of_decade(int count) {
   const float step = (1.0f - 0.1f) / static_cast<float>(count - 1);
   std::vector<float> boundaries(count);
@@ -23,7 +23,7 @@ std::vector<float> boundaries_of_decade(int count) {
   return boundaries;
 }
 
-/// The least code whose threshold is not below x.
+/// The smallest code whose threshold is not below x.
 uint8_t code_of(const std::array<float, 256>& thresholds, float x) {
   return static_cast<uint8_t>(std::lower_bound(thresholds.begin(), thresholds.end() - 1, x) - thresholds.begin());
 }
@@ -62,7 +62,7 @@ const DynamicMap& dynamic_map(bool is_signed) {
 
 float quantize_block(const DynamicMap& map, std::span<const float> values, uint8_t* codes) {
   const float scale = float_kernels().largest_magnitude(values.data(), std::ssize(values));
-  const float reciprocal = 1.0f / std::max(scale, 1e-38f);  // so that the reciprocal of tiny blocks is finite
+  const float reciprocal = 1.0f / std::max(scale, 1e-38f);  // keeps the reciprocal finite for tiny blocks
   for (const float value : values) *codes++ = map.nearest(value * reciprocal);
   return scale;
 }

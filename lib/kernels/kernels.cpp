@@ -10,7 +10,7 @@ namespace plumb {
   extern const Nf4Kernels kNf4Kernels;                                 \
   }
 PLUMB_DECLARE(generic)
-// which of the compiled copies exist is a fact of the architecture, and clang 16 cannot ask for a level of it
+// CMakeLists.txt builds these levels on x86-64 with g++ only; clang 16 has no __builtin_cpu_supports for levels
 #if defined(__x86_64__) && !defined(__clang__)
 #define PLUMB_HAS_LEVELS
 PLUMB_DECLARE(x86_64_v3)

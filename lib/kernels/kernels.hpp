@@ -1,7 +1,8 @@
-// The fused CPU kernels: what LibTorch would do in several passes over fresh memory, done in one over memory that is
-// there. Compiled once per instruction set and chosen when the program starts; each has a plain LibTorch reference, in
-// reference.hpp or, where that is one operation of LibTorch, in its test, which holds the two together.
-// Every loop handles elements one by one in a fixed order, so results do not depend on where a buffer was split.
+// Fused CPU kernels: each does in one pass over existing memory what LibTorch does in several passes over new memory.
+// Compiled once per instruction set and selected when the program starts. Each has a plain LibTorch reference, in
+// reference.hpp or, if that is a single LibTorch operation, in its test; tests compare both. Every loop treats elements
+// in a fixed order and independently of their position in a buffer, so that results do not depend on where a buffer was
+// split.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +11,7 @@
 
 namespace plumb {
 
-/// bfloat16 by its bits; the same memory as c10::BFloat16.
+/// A bfloat16 value as bits; same memory layout as c10::BFloat16.
 struct BFloat16 {
   uint16_t bits;
 };
@@ -22,11 +23,11 @@ struct AdamWStep {
   float weight_decay;
   float bias_correction1;       // 1 - beta1^step
   float bias_correction2_sqrt;  // sqrt(1 - beta2^step)
-  float gradient_scale;         // clipping, applied to the gradient as it is read
+  float gradient_scale;         // from clipping, applied when the gradient is read
 };
 
-/// How a row of logits becomes a loss: negative log-likelihood, or the same weighted by its own detached probability
-/// (dynamic fine-tuning, arXiv:2508.05629).
+/// Loss of a row of logits: negative log-likelihood, or the same weighted by its own detached probability (dynamic
+/// fine-tuning, arXiv:2508.05629).
 enum class TokenLoss { kNll, kDft };
 
 struct TokenStats {
@@ -38,7 +39,7 @@ struct TokenStats {
   float log_sum_of_squares;  // log of the sum of squared probabilities over the vocabulary
 };
 
-/// The heads to rotate: the first num_heads of each row.
+/// Rows to rotate: the first num_heads heads of each.
 template <class T>
 struct RopeRows {
   T* x;
@@ -47,25 +48,25 @@ struct RopeRows {
   int64_t num_rows, num_heads, head_dim;
 };
 
-/// Kernels on activations of type T: float or BFloat16. Matrices are row-major and contiguous; sums are in float.
+/// Kernels on activations of type T, float or BFloat16. Matrices are row-major and contiguous; sums are in float.
 template <class T>
 struct ActivationKernels {
-  /// sum = x + residual (skipped when residual is null; then sum may be null too); y = sum / rms(sum) * weight.
+  /// sum = x + residual (skipped if residual is null; then sum may be null too); y = sum / rms(sum) * weight.
   void (*rms_norm)(const T* x, const T* residual, T* sum, const T* weight, T* y, float* rstd, int64_t num_rows,
                    int64_t dim, float epsilon);
-  /// y as rms_norm made it, from the kept rstd.
-  void (*rms_norm_again)(const T* x, const float* rstd, const T* weight, T* y, int64_t num_rows, int64_t dim);
-  /// dx = carry + gradient through the norm (carry may be null, and may be dx); dweight[dim] is added to.
+  /// Recomputes the y of rms_norm from its saved rstd.
+  void (*recompute_rms_norm)(const T* x, const float* rstd, const T* weight, T* y, int64_t num_rows, int64_t dim);
+  /// dx = carry + gradient through the norm (carry may be null, and may be dx); adds to dweight[dim].
   void (*rms_norm_backward)(const T* dy, const T* x, const float* rstd, const T* weight, const T* carry, T* dx,
                             float* dweight, int64_t num_rows, int64_t dim);
-  /// Rotates the heads of each row in place; cos and sin: [positions, head_dim / 2]; direction -1 undoes it.
+  /// Rotates the heads of each row in place. cos and sin: [positions, head_dim / 2]; direction -1 inverts the rotation.
   void (*rope)(const RopeRows<T>& rows, const float* cos, const float* sin, float direction);
   /// gate_up: [num_rows, 2 * dim], gate first; y = silu(gate) * up.
   void (*swiglu)(const T* gate_up, T* y, int64_t num_rows, int64_t dim);
-  /// Also writes y again, for the gradient of the projection that follows.
+  /// Also writes the recomputed y, which the gradient of the next projection needs.
   void (*swiglu_backward)(const T* dy, const T* gate_up, T* dgate_up, T* y, int64_t num_rows, int64_t dim);
-  /// logits [num_rows, vocab] become their own gradient times their row's scale (0 gives zeros), unless
-  /// `gradient_scales` is null.
+  /// Unless `gradient_scales` is null, replaces logits [num_rows, vocab] by their gradients times the scale of their
+  /// row (scale 0 gives zeros).
   void (*cross_entropy)(T* logits, const int64_t* labels, int64_t num_rows, int64_t vocab, TokenLoss token_loss,
                         const float* gradient_scales, TokenStats* stats);
   void (*to_float)(const T* x, float* y, int64_t n);
@@ -74,8 +75,8 @@ struct ActivationKernels {
   void (*add_to_float)(const T* x, float* y, int64_t n);
 };
 
-/// c [num_rows, num_columns] = scale * a [num_rows, depth] b [depth, num_columns], or added to c. Strides in elements;
-/// rows of a and c are contiguous, and for speed rows or columns of b.
+/// c [num_rows, num_columns] = scale * a [num_rows, depth] b [depth, num_columns], or += if `adds`. Strides are in
+/// elements. Rows of a and c must be contiguous; for speed, rows or columns of b should be.
 struct FloatProduct {
   const float* a;
   int64_t a_row_stride;
@@ -88,7 +89,7 @@ struct FloatProduct {
   bool adds;
 };
 
-/// Parts of a product's rows and columns that begin at multiples of these waste no work at their edges.
+/// Split a product's rows and columns at multiples of these, so that no tile is partly empty.
 inline constexpr int64_t kProductPartRows = 12, kProductPartColumns = 32;
 
 struct FloatKernels {
@@ -96,26 +97,28 @@ struct FloatKernels {
   void (*add)(const float* a, const float* b, float* y, int64_t n);
   void (*adamw)(float* parameter, const float* gradient, float* moment1, float* moment2, int64_t n, AdamWStep step);
   double (*sum_of_squares)(const float* x, int64_t n);
-  /// Of no elements: 0. A NaN is passed over.
+  /// Largest absolute value; 0 for n = 0. NaN values are skipped.
   float (*largest_magnitude)(const float* x, int64_t n);
-  /// On one thread. An element of c is summed in an order that only the depth decides, so parts of rows and columns
-  /// have the bits of the whole.
+  /// Runs on one thread. The summation order of an element of c depends on `depth` only, so a product computed in parts
+  /// has the same bits as the whole.
   void (*multiply)(const FloatProduct& product);
 };
 
-/// Of matrices in 4 bits (lib/model/nf4.hpp). Unlike those above, the same bits in every copy.
+/// Kernels for 4-bit matrices (lib/model/nf4.hpp). Unlike the others, they give the same bits for every instruction
+/// set.
 struct Nf4Kernels {
-  /// Codes of n values, two a byte, the first in the high half: of the value nearest to values[i] * factor.
+  /// Codes of n values, two per byte, the first in the upper half: each is the code nearest to values[i] * factor.
   void (*encode)(const float* values, int64_t n, float factor, uint8_t* codes);
-  /// Elements [begin, begin + n) of the matrix that `codes` is of: the value of the code times its block's scale,
-  /// rounded to `original` (F32, BF16 or F16). scales[0] is that of the block of 64 with element `begin`.
+  /// Dequantizes elements [begin, begin + n) of a matrix: the value of the code times the scale of its block, rounded
+  /// to `original` (F32, BF16 or F16). codes: of the whole matrix. scales[0]: of the block of 64 that contains element
+  /// `begin`.
   void (*to_float)(const uint8_t* codes, const float* scales, int64_t begin, int64_t n, Dtype original, float* out);
-  /// The same, rounded to bfloat16 after that.
+  /// The same, then rounded to bfloat16.
   void (*to_bfloat16)(const uint8_t* codes, const float* scales, int64_t begin, int64_t n, Dtype original,
                       BFloat16* out);
 };
 
-/// What the 16 codes stand for.
+/// Values of the 16 codes.
 inline constexpr float kNf4Values[16] = {-1.0f,
                                          -0.6961928009986877f,
                                          -0.5250730514526367f,
@@ -133,12 +136,13 @@ inline constexpr float kNf4Values[16] = {-1.0f,
                                          0.7229568362236023f,
                                          1.0f};
 
+/// The kernels for the instruction set of this processor.
 template <class T>
 const ActivationKernels<T>& activation_kernels();
 const FloatKernels& float_kernels();
 const Nf4Kernels& nf4_kernels();
 
-/// "x86-64-v4", "x86-64-v3" or "generic": what the tables above were compiled for.
+/// "x86_64_v4", "x86_64_v3" or "generic": the instruction set that the kernels in use were compiled for.
 const char* kernel_instruction_set();
 
 }  // namespace plumb

@@ -1,4 +1,4 @@
-// The bodies of kernels.hpp, compiled once per instruction set with PLUMB_ISA as the name of the namespace.
+// Implementation of kernels.hpp, compiled once per instruction set with PLUMB_ISA as the namespace.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -13,7 +13,7 @@ void multiply(const FloatProduct& product);  // in multiply_isa.cpp
 
 namespace {
 
-// The rest of a row, fewer than kLanes elements, goes through the same vector code on a padded copy.
+// The tail of a row, fewer than kLanes elements, uses the same vector code on a padded copy.
 template <class T>
 inline Floats load_some(const T* p, int64_t n, float fill = 0) {
   float x[kLanes];
@@ -33,7 +33,7 @@ inline void store_some(T* p, Floats x, int64_t n) {
   std::memcpy(p, y, static_cast<size_t>(n) * sizeof(T));
 }
 
-/// body(load, store, i): for i in steps of 16 up to n; load(p, fill) and store(p, x) mind the end.
+/// Calls body(load, store, i) for i in steps of 16 up to n; load(p, fill) and store(p, x) handle the tail.
 template <class Body>
 inline void for_lanes(int64_t n, Body body) {
   int64_t i = 0;
@@ -103,7 +103,7 @@ void rms_norm(const T* x, const T* residual, T* sum, const T* weight, T* y, floa
 }
 
 template <class T>
-void rms_norm_again(const T* x, const float* rstd, const T* weight, T* y, int64_t num_rows, int64_t dim) {
+void recompute_rms_norm(const T* x, const float* rstd, const T* weight, T* y, int64_t num_rows, int64_t dim) {
   for (int64_t row = 0; row < num_rows; ++row, x += dim, y += dim) {
     const float scale = rstd[row];
     for_lanes(dim, [&](auto get, auto put, int64_t i) { put(y + i, get(x + i) * scale * get(weight + i)); });
@@ -181,12 +181,12 @@ void cross_entropy(T* logits, const int64_t* labels, int64_t num_rows, int64_t v
       const Floats x = get(logits + i, kLowest);
       mosts = max_of(mosts, x);
       sums += get(logits + i);
-      poison += x * 0.0f;  // comparisons drop a NaN; this keeps it
+      poison += x * 0.0f;  // propagates NaN and infinity, which comparisons drop
     });
     const float most = max_lanes(mosts);
     const float label_logit = load_some(logits + labels[row], 1)[0];
     bool is_correct = label_logit == most;
-    for (int64_t i = 0; is_correct && i < labels[row]; ++i)  // of equal logits the first is the prediction
+    for (int64_t i = 0; is_correct && i < labels[row]; ++i)  // ties: the first of equal logits is the prediction
       if (load_some(logits + i, 1)[0] == most) is_correct = false;
     Floats exps{}, weighted{}, squares{};
     for_lanes(vocab, [&](auto get, [[maybe_unused]] auto put, int64_t i) {
@@ -286,8 +286,8 @@ float largest_magnitude(const float* x, int64_t n) {
 }
 
 template <class T>
-constexpr ActivationKernels<T> kTable = {&rms_norm<T>,   &rms_norm_again<T>,  &rms_norm_backward<T>, &rope<T>,
-                                         &swiglu<T>,     &swiglu_backward<T>, &cross_entropy<T>,     &to_float<T>,
+constexpr ActivationKernels<T> kTable = {&rms_norm<T>,   &recompute_rms_norm<T>, &rms_norm_backward<T>, &rope<T>,
+                                         &swiglu<T>,     &swiglu_backward<T>,    &cross_entropy<T>,     &to_float<T>,
                                          &from_float<T>, &add_to_float<T>};
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Sixteen floats at a time, in the compiler's vector type, which becomes whatever registers the instruction set has.
-// Included by the files that are compiled once per instruction set, each copy with its own PLUMB_ISA.
+// Sixteen floats at a time in the compiler's vector type, which maps to the registers of the instruction set. Included
+// by the files that are compiled once per instruction set, each time with its own PLUMB_ISA.
 #pragma once
 
 #include <bit>

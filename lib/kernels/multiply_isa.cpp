@@ -1,5 +1,5 @@
 // FloatKernels::multiply, blocked as in Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (ACM
-// TOMS 34, 2008) and BLIS: a tile of c lives in registers, a packed block of b in the second cache. Compiled once per
+// TOMS 34, 2008) and BLIS: a tile of c stays in registers, a packed block of b in the L2 cache. Compiled once per
 // instruction set, like kernels_isa.cpp.
 #include <algorithm>
 #include <memory>
@@ -13,7 +13,8 @@ namespace plumb::PLUMB_ISA {
 
 namespace {
 
-// The tile leaves registers for a row of b and an element of a: of 32 of 16 floats, 16 of 8, 16 of 4.
+// The tile size leaves registers for a row of b and an element of a: there are 32 of 16 floats (AVX-512), 16 of 8
+// (AVX2), or 16 of 4.
 #if defined(__AVX512F__)
 constexpr int kTileRows = 12, kTileVectors = 2;
 #elif defined(__AVX2__)
@@ -23,10 +24,10 @@ constexpr int kTileRows = 3, kTileVectors = 1;
 #endif
 constexpr int64_t kTileColumns = kTileVectors * kLanes;
 static_assert(kProductPartRows % kTileRows == 0 && kProductPartColumns % kTileColumns == 0);
-// A block of b, half a megabyte, and of the rows of a that it meets, 300 KB.
+// Blocks for the L2 cache: 512 KB of b, and 288 KB of rows of a.
 constexpr int64_t kBlockDepth = 512, kBlockColumns = 256, kBlockRows = 144;
 
-/// c = scale times the sum over `depth` of a's column times b's row, one fused addition after the other; or added to c.
+/// c = scale * sum over `depth` of a's column times b's row, by consecutive fused multiply-adds; added to c if `adds`.
 template <int kRows>
 void multiply_tile(int64_t depth, const float* a, int64_t a_row_stride, const float* packed_b, float* c,
                    int64_t c_row_stride, float scale, bool adds) {
@@ -61,7 +62,7 @@ MultiplyTile tile_of(int64_t num_rows, std::integer_sequence<int, kRowsLessOne..
   return kTiles[num_rows - 1];
 }
 
-/// x[i][j] becomes x[j][i]: each of four rounds rotates the eight bits of (i, j) by one.
+/// Transposes x: each of four rounds rotates the eight bits of (i, j) by one.
 inline void transpose(Floats (&x)[kLanes]) {
 #pragma GCC unroll 4
   for (int round = 0; round < 4; ++round) {
@@ -77,7 +78,8 @@ inline void transpose(Floats (&x)[kLanes]) {
   }
 }
 
-/// The columns of b in panels of kTileColumns, each with its `depth` rows one after the other; zeros fill the last one.
+/// Packs the columns of b into panels of kTileColumns, each with its `depth` rows in order; the last panel is padded
+/// with zeros.
 void pack(const float* b, int64_t row_stride, int64_t column_stride, int64_t depth, int64_t num_columns, float* out) {
   for (int64_t first = 0; first < num_columns; first += kTileColumns, out += kTileColumns * depth) {
     for (int64_t lane = 0; lane < kTileColumns; lane += kLanes) {
@@ -101,7 +103,7 @@ void pack(const float* b, int64_t row_stride, int64_t column_stride, int64_t dep
   }
 }
 
-/// Of one block, whose b is packed.
+/// Multiplies one block with packed b.
 void multiply_block(int64_t num_rows, int64_t num_columns, int64_t depth, const float* a, int64_t a_row_stride,
                     const float* packed_b, float* c, int64_t c_row_stride, float scale, bool adds) {
   float edge[kTileRows * kTileColumns];
@@ -126,7 +128,7 @@ void multiply_block(int64_t num_rows, int64_t num_columns, int64_t depth, const 
   }
 }
 
-/// Aligned to cache lines.
+/// A buffer aligned to cache lines.
 auto allocate(int64_t num_elements) {
   constexpr std::align_val_t kCacheLine{64};
   const auto release = [](float* p) { ::operator delete(p, kCacheLine); };
@@ -137,7 +139,8 @@ auto allocate(int64_t num_elements) {
 }  // namespace
 
 void multiply(const FloatProduct& p) {
-  // Rows of a that lie whole pages apart compete for the same lines of the first cache: they are moved together.
+  // Rows of a that are a multiple of a page apart compete for the same lines of the L1 cache, so they are copied next
+  // to each other.
   constexpr int64_t kPage = 4096 / sizeof(float), kCopyStride = kBlockDepth + kLanes;
   const bool copies_a = p.a_row_stride % kPage == 0;
   const auto packed_b = allocate(kBlockDepth * kBlockColumns);

@@ -1,5 +1,5 @@
-// Matrices in 4 bits, compiled once per instruction set like kernels_isa.cpp. A block of 64 elements has 16 different
-// values: they are scaled and rounded once, as one vector, and every element is then a look-up in registers.
+// NF4 kernels, compiled once per instruction set like kernels_isa.cpp. A block of 64 elements has 16 distinct values:
+// they are scaled and rounded once, as one vector, and each element is then a lookup in registers.
 #include <algorithm>
 #include <limits>
 #ifdef __AVX2__
@@ -14,13 +14,14 @@ namespace {
 
 constexpr int64_t kBlockElements = 64;
 
-/// To the 11 bits of binary16, ties to even, still as floats.
+/// Rounds to binary16 (11 significant bits), ties to even; the result is still a float.
 inline Floats rounded_to_f16(Floats x) {
   const Words bits = std::bit_cast<Words>(x), sign = bits & 0x80000000u, magnitude_bits = bits & 0x7fffffffu;
   const Floats magnitude = std::bit_cast<Floats>(magnitude_bits);
   const Floats normal =
       std::bit_cast<Floats>((magnitude_bits + 0xfffu + ((magnitude_bits >> 13) & 1u)) & ~Words{} << 13);
-  const Floats subnormal = (magnitude + 0.5f) - 0.5f;  // multiples of 2^-24, the last place of numbers from 0.5
+  const Floats subnormal =
+      (magnitude + 0.5f) - 0.5f;  // rounds to multiples of 2^-24, the spacing of floats in [0.5, 1)
   const Floats rounded = magnitude < broadcast(0x1p-14f) ? subnormal : normal;
   const Floats finite = rounded > broadcast(65504.0f) ? broadcast(std::numeric_limits<float>::infinity()) : rounded;
   return std::bit_cast<Floats>(std::bit_cast<Words>(finite) | sign);
@@ -32,9 +33,9 @@ inline Floats rounded_to_bf16(Floats x) {
 }
 
 #if defined(__AVX512BW__)
-// A pair of indices fits a lane of twice their width: the high half of the byte comes first, the low half above it.
-// The look-ups ignore the bits above those of an index; the table of 16-bit values stands there twice for that.
-inline void look_up_block(const uint8_t* codes, const float* table, float* out) {
+// Each byte is expanded to a lane of two elements: the index in its upper half first, that in its lower half next. The
+// lookups ignore all bits above those of an index, so the table of 16-bit values is stored twice.
+inline void lookup_block(const uint8_t* codes, const float* table, float* out) {
   const __m512 values = _mm512_loadu_ps(table);
   for (int i = 0; i < kBlockElements / 2; i += 8) {
     const __m512i bytes =
@@ -44,7 +45,7 @@ inline void look_up_block(const uint8_t* codes, const float* table, float* out) 
     _mm512_storeu_ps(out + 2 * i, _mm512_maskz_permutexvar_ps(0xffff, indices, values));
   }
 }
-inline void look_up_block(const uint8_t* codes, const BFloat16* table, BFloat16* out) {
+inline void lookup_block(const uint8_t* codes, const BFloat16* table, BFloat16* out) {
   const __m512i values =
       _mm512_maskz_broadcast_i64x4(0xff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(table)));
   for (int i = 0; i < kBlockElements / 2; i += 16) {
@@ -56,7 +57,7 @@ inline void look_up_block(const uint8_t* codes, const BFloat16* table, BFloat16*
   }
 }
 #elif defined(__AVX2__)
-inline void look_up_block(const uint8_t* codes, const float* table, float* out) {
+inline void lookup_block(const uint8_t* codes, const float* table, float* out) {
   const __m256 low = _mm256_loadu_ps(table), high = _mm256_loadu_ps(table + 8);
   for (int i = 0; i < kBlockElements / 2; i += 4) {
     int four_bytes;
@@ -68,7 +69,7 @@ inline void look_up_block(const uint8_t* codes, const float* table, float* out) 
                                                    _mm256_permutevar8x32_ps(high, indices), is_high));
   }
 }
-inline void look_up_block(const uint8_t* codes, const BFloat16* table, BFloat16* out) {
+inline void lookup_block(const uint8_t* codes, const BFloat16* table, BFloat16* out) {
   const __m128i first = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table)),
                 second = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table + 8));
   const __m128i low_byte = _mm_set1_epi16(0xff), four_bits = _mm_set1_epi8(0xf);
@@ -87,7 +88,7 @@ inline void look_up_block(const uint8_t* codes, const BFloat16* table, BFloat16*
 }
 #else
 template <class T>
-inline void look_up_block(const uint8_t* codes, const T* table, T* out) {
+inline void lookup_block(const uint8_t* codes, const T* table, T* out) {
   for (int i = 0; i < kBlockElements / 2; ++i) {
     out[2 * i] = table[codes[i] >> 4];
     out[2 * i + 1] = table[codes[i] & 0xf];
@@ -103,7 +104,7 @@ void dequantize_rounded(const uint8_t* codes, const float* scales, int64_t begin
     T table[kLanes];
     store(table, round(values * *scales));
     if (block_end - i == kBlockElements) {
-      look_up_block(codes + i / 2, table, out);
+      lookup_block(codes + i / 2, table, out);
       out += kBlockElements;
       i = block_end;
     }
@@ -121,13 +122,13 @@ void dequantize(const uint8_t* codes, const float* scales, int64_t begin, int64_
     dequantize_rounded(codes, scales, begin, n, out, [](Floats x) { return x; });
 }
 
-// The middle between each value and the next, rounded as in bitsandbytes, csrc/kernels.cu dQuantizeNF4.
+// Midpoints between consecutive values, rounded as in bitsandbytes, csrc/kernels.cu dQuantizeNF4.
 constexpr float kThresholds[] = {
     -0.8480964004993439f,  -0.6106329262256622f,   -0.4599952697753906f, -0.33967943489551544f, -0.23460740596055984f,
     -0.13791173323988914f, -0.045525018125772476f, 0.03979014977812767f, 0.1202552504837513f,   0.2035212516784668f,
     0.2920137718319893f,   0.3893125355243683f,    0.5016634166240692f,  0.6427869200706482f,   0.8614784181118011f};
 
-/// The nearest value's code: the number of thresholds below x.
+/// Code of the nearest value: the number of thresholds below x.
 inline Ints codes_of(Floats x) {
   Ints code{};
   for (const float threshold : kThresholds) code -= x > broadcast(threshold);
@@ -142,7 +143,8 @@ void encode(const float* values, int64_t n, float factor, uint8_t* codes) {
     float padding[kLanes] = {};
     if (count < kLanes) std::copy(values + i, values + n, padding);
     const Pairs pairs = std::bit_cast<Pairs>(codes_of(load(count < kLanes ? padding : values + i) * factor));
-    const Bytes bytes = __builtin_convertvector(pairs << 4 | pairs >> 32, Bytes);  // the first of a pair lies lower
+    const Bytes bytes =
+        __builtin_convertvector(pairs << 4 | pairs >> 32, Bytes);  // the first of a pair is in the lower half
     std::memcpy(codes, &bytes, static_cast<size_t>(count + 1) / 2);
   }
 }

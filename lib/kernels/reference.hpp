@@ -1,6 +1,6 @@
-// What each kernel of kernels.hpp computes, as plain LibTorch operations in the dtype of the arguments; tests pass
-// float64, so that the reference's own rounding does not count. Gradients are LibTorch's autograd of the forward
-// functions: no derivation of the kernels is repeated here. Only tests use this.
+// Reference for each kernel of kernels.hpp as plain LibTorch operations in the dtype of the arguments; tests pass
+// float64, so that the reference's own rounding is negligible. Gradients come from LibTorch's autograd of the forward
+// functions, so that no derivation is repeated. Used by tests only.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -18,7 +18,8 @@ struct RmsNormGradients {
 };
 RmsNormGradients rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight, double epsilon);
 
-/// x: [rows, heads, head_dim]; cos and sin: [rows, head_dim / 2]. The two halves of a head are the two coordinates.
+/// x: [rows, heads, head_dim]; cos and sin: [rows, head_dim / 2]. Element i of the first half of a head is paired with
+/// element i of the second.
 at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
 
 /// gate_up: [rows, 2 * dim], gate first.
@@ -35,7 +36,7 @@ struct CrossEntropy {
   at::Tensor log_sum_of_squares;
 };
 CrossEntropy cross_entropy(const at::Tensor& logits, const at::Tensor& labels, TokenLoss token_loss);
-/// Of the sum of the losses.
+/// Gradient of the sum of the losses with respect to the logits.
 at::Tensor cross_entropy_backward(const at::Tensor& logits, const at::Tensor& labels, TokenLoss token_loss);
 
 struct AdamWState {

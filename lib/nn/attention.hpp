@@ -1,8 +1,8 @@
 // Causal self-attention over packed documents: LibTorch's flash attention for the CPU, called per document on views, so
-// that no mask of [tokens, tokens] exists and no document sees another. A document that shares its prefix with the one
-// before is put together for its call. Heads may share keys (GQA).
-// In bfloat16 runs too it computes in float32: the operator's bfloat16 products go through conversions of their own,
-// which cost more than one of all rows does.
+// that no [tokens, tokens] mask exists and no document attends to another. If a document shares its prefix with the one
+// before, prefix and rest are concatenated for the call. Query heads may share keys and values (GQA).
+// Bfloat16 runs also compute attention in float32: the operator's bfloat16 products convert internally, which is slower
+// than converting all rows once.
 // Source: FlashAttention-2, arXiv:2307.08691; the operator is at::_scaled_dot_product_flash_attention_for_cpu.
 #pragma once
 
@@ -14,10 +14,10 @@
 
 namespace plumb {
 
-/// Where documents lie among the rows, as in MicroBatch.
+/// The rows of each document, as in MicroBatch.
 struct Documents {
-  std::span<const int64_t> begin;          // ends with T
-  std::span<const int64_t> prefix_length;  // tokens shared with the document before; empty: none
+  std::span<const int64_t> begin;          // first row of each document, then T
+  std::span<const int64_t> prefix_length;  // tokens shared with the document before; empty if none
 };
 
 // T = tokens of all documents, H = query heads, G = key/value heads, K = head_dim.
@@ -27,22 +27,20 @@ struct AttentionShape {
   int64_t num_kv_heads = 0;
   int64_t head_dim = 0;
   int64_t sliding_window = 0;  // 0: none
-
-  int64_t qkv_columns() const { return (num_heads + 2 * num_kv_heads) * head_dim; }
 };
 
-/// What the backward pass needs: per call of the operator its output and log-sum-exp.
+/// Saved for the backward pass: output and log-sum-exp of each call of the operator.
 struct AttentionActivations {
   std::vector<at::Tensor> outputs;
   std::vector<at::Tensor> log_sum_exps;
 };
 
-/// qkv: [T, (H + 2G) K], rotated; out: [T, H K], written.
+/// qkv: [T, (H + 2G) K], after rotation. Writes `out`, [T, H K], and appends to `saved`.
 void attention_forward(const AttentionShape& shape, const at::Tensor& qkv, const Documents& documents,
-                       const at::Tensor& out, AttentionActivations& kept);
+                       const at::Tensor& out, AttentionActivations& saved);
 
-/// dqkv: [T, (H + 2G) K], written.
+/// Writes dqkv, [T, (H + 2G) K]. qkv and saved: those of attention_forward(). dout: [T, H K].
 void attention_backward(const AttentionShape& shape, const at::Tensor& qkv, const Documents& documents,
-                        const AttentionActivations& kept, const at::Tensor& dout, const at::Tensor& dqkv);
+                        const AttentionActivations& saved, const at::Tensor& dout, const at::Tensor& dqkv);
 
 }  // namespace plumb

@@ -14,7 +14,7 @@ namespace plumb {
 
 namespace {
 
-/// Nothing where the gradient is undefined: the parameter is frozen.
+/// Does nothing if the gradient is undefined, because the parameter is frozen.
 void write_gradient(const at::Tensor& gradient, const at::Tensor& value, bool adds) {
   if (!gradient.defined()) return;
   if (adds) {
@@ -45,7 +45,7 @@ HeadNorms head_norms(const ModelConfig& config, const BlockParameters& p) {
   return {p.q_norm_K, p.k_norm_K, config.num_heads, config.num_kv_heads, config.rms_norm_eps};
 }
 
-/// Of one product of one layer: every product has a mask of its own.
+/// The dropout of one product of one layer: every product has a mask of its own.
 Dropout dropout_of(const BlockContext& context, int64_t layer, Product product) {
   Dropout dropout = context.dropout;
   dropout.stream = random_bits(dropout.seed, dropout.stream,
@@ -54,90 +54,91 @@ Dropout dropout_of(const BlockContext& context, int64_t layer, Product product) 
 }
 
 at::Tensor project(const BlockContext& context, int64_t layer, const BlockParameters& p, Product product,
-                   const at::Tensor& x, BlockActivations& kept, const at::Tensor& residual = {}) {
-  return linear_forward(p[product], x, residual, dropout_of(context, layer, product), kept.linear[product]);
+                   const at::Tensor& x, BlockActivations& saved, const at::Tensor& residual = {}) {
+  return linear_forward(p[product], x, residual, dropout_of(context, layer, product), saved.linear[product]);
 }
 
-/// The rows that the block computes after attention; undefined: all.
+/// The rows that the block computes after attention; undefined means all.
 at::Tensor computed_rows(const BlockContext& context, int64_t layer) {
   return layer + 1 == context.config.num_layers ? context.read_rows : at::Tensor();
 }
 
-/// Everything that backward needs: the block up to the input of its last product.
+/// Computes all saved activations: the block up to the input of its last product.
 void forward_to_gate_up(const BlockContext& context, int64_t layer, const BlockParameters& p, const at::Tensor& input,
-                        BlockActivations& kept) {
+                        BlockActivations& saved) {
   const ModelConfig& config = context.config;
   const TensorOps& ops = ops_of(input);
-  kept.input_TD = input;
+  saved.input_TD = input;
   // 1) norm, then queries, keys and values
   Normed normed = rms_norm(input, p.input_norm_D, config.rms_norm_eps);
-  kept.input_rstd_T = normed.rstd_R;
-  kept.qkv_TQ = project(context, layer, p, Product::kQkv, normed.y, kept);
+  saved.input_rstd_T = normed.rstd_R;
+  saved.qkv_TQ = project(context, layer, p, Product::kQkv, normed.y, saved);
   normed.y.reset();
   // 2) norm of each head (Qwen3) and rotary positions
   if (config.has_qk_norm) {
-    kept.qkv_before_norm_TQ = kept.qkv_TQ;
-    kept.qkv_TQ = kept.qkv_before_norm_TQ.clone();
-    kept.head_rstd =
+    saved.qkv_before_norm_TQ = saved.qkv_TQ;
+    saved.qkv_TQ = saved.qkv_before_norm_TQ.clone();
+    saved.head_rstd =
         at::empty({input.size(0), config.num_heads + config.num_kv_heads}, input.options().dtype(at::kFloat));
-    ops.norm_heads(kept.qkv_before_norm_TQ, head_norms(config, p), kept.qkv_TQ, kept.head_rstd);
+    ops.norm_heads(saved.qkv_before_norm_TQ, head_norms(config, p), saved.qkv_TQ, saved.head_rstd);
   }
-  rotate(context, kept.qkv_TQ, 1.0f);
-  // 3) attention; from here on only the rows that are read
+  rotate(context, saved.qkv_TQ, 1.0f);
+  // 3) attention; after it only the rows that are read
   const at::Tensor attended_TO = at::empty({input.size(0), config.num_heads * config.head_dim}, input.options());
-  attention_forward(attention_shape(config, layer), kept.qkv_TQ, context.documents, attended_TO, kept.attention);
+  attention_forward(attention_shape(config, layer), saved.qkv_TQ, context.documents, attended_TO, saved.attention);
   const at::Tensor rows = computed_rows(context, layer);
-  kept.attended_RO = gather_rows(attended_TO, rows);
+  saved.attended_RO = gather_rows(attended_TO, rows);
   // 4) output projection, residual, norm
   const at::Tensor residual = gather_rows(input, rows);
-  const at::Tensor attention_out = project(context, layer, p, Product::kO, kept.attended_RO, kept);
-  kept.middle_RD = at::empty_like(residual);
-  kept.middle_rstd_R = at::empty({residual.size(0)}, residual.options().dtype(at::kFloat));
+  const at::Tensor attention_out = project(context, layer, p, Product::kO, saved.attended_RO, saved);
+  saved.middle_RD = at::empty_like(residual);
+  saved.middle_rstd_R = at::empty({residual.size(0)}, residual.options().dtype(at::kFloat));
   const at::Tensor normed_RD = at::empty_like(residual);
-  ops.add_rms_norm(residual, attention_out, kept.middle_RD, p.post_norm_D, config.rms_norm_eps, normed_RD,
-                   kept.middle_rstd_R);
+  ops.add_rms_norm(residual, attention_out, saved.middle_RD, p.post_norm_D, config.rms_norm_eps, normed_RD,
+                   saved.middle_rstd_R);
   // 5) gate and up
-  kept.gate_up_RE = project(context, layer, p, Product::kGateUp, normed_RD, kept);
+  saved.gate_up_RE = project(context, layer, p, Product::kGateUp, normed_RD, saved);
 }
 
-/// The backward pass of one block: the order of its steps is that of forward, reversed.
+/// The backward pass of one block: the steps of the forward pass in reverse order.
 class BlockBackward {
  public:
-  BlockBackward(const BlockContext& context, int64_t layer, const BlockParameters& parameters, BlockActivations& kept,
+  BlockBackward(const BlockContext& context, int64_t layer, const BlockParameters& parameters, BlockActivations& saved,
                 const BlockGradients& gradients)
-      : context_(context), layer_(layer), p_(parameters), kept_(kept), gradients_(gradients) {}
+      : context_(context), layer_(layer), p_(parameters), saved_(saved), gradients_(gradients) {}
 
-  /// From the gradient of the block's output rows to that of the residual stream between its halves, [R, D].
+  /// Returns the gradient of the residual stream between attention and feed-forward, [R, D], from that of the output
+  /// rows.
   at::Tensor feed_forward(const at::Tensor& dout_RD) {
     LinearInputGradient down = input_gradient(Product::kDown, dout_RD, true);
-    // the gradients of gate and up replace them; their product comes again, as the input of the last matrix
-    at::Tensor hidden_RF = ops_of(dout_RD).swiglu_backward(down.dx_TI, kept_.gate_up_RE);
+    // overwrites gate and up with their gradients, and recomputes their product, which is the input of `down`
+    at::Tensor hidden_RF = ops_of(dout_RD).swiglu_backward(down.dx_TI, saved_.gate_up_RE);
     down.dx_TI.reset();
     add_matrix_gradients(Product::kDown, dout_RD, down, gradients_.base.down_DF, [&] { return hidden_RF; });
     hidden_RF.reset();
-    const at::Tensor& dgate_up = kept_.gate_up_RE;
-    const NormInput middle = {kept_.middle_RD, kept_.middle_rstd_R, p_.post_norm_D};
+    const at::Tensor& dgate_up = saved_.gate_up_RE;
+    const NormInput middle = {saved_.middle_RD, saved_.middle_rstd_R, p_.post_norm_D};
     const LinearInputGradient gate_up = input_gradient(Product::kGateUp, dgate_up, true);
     add_matrix_gradients(Product::kGateUp, dgate_up, gate_up, gradients_.base.gate_up_ED,
                          [&] { return ops_of(dout_RD).recompute_rms_norm(middle); });
     return norm_backward(gate_up.dx_TI, middle, dout_RD, gradients_.base.post_norm_D, gradients_.adds_base);
   }
 
-  /// From there to the gradient of the block's input, [T, D]; undefined where nothing needs it.
+  /// Returns the gradient of the block's input, [T, D], from that of the middle; undefined if not needed.
   at::Tensor attention(const at::Tensor& dmiddle_RD, const at::Tensor& rows, int64_t num_rows) {
     const TensorOps& ops = ops_of(dmiddle_RD);
     const BlockTensors& base = gradients_.base;
     const LinearInputGradient o = input_gradient(Product::kO, dmiddle_RD, true);
-    add_matrix_gradients(Product::kO, dmiddle_RD, o, base.o_DO, [&] { return kept_.attended_RO; });
+    add_matrix_gradients(Product::kO, dmiddle_RD, o, base.o_DO, [&] { return saved_.attended_RO; });
     add_bias_gradient(base.o_bias_D, dmiddle_RD);
     const bool adapts_qkv = !p_[Product::kQkv].lora.modules.empty();
     if (!gradients_.has_base && !gradients_.needs_input && !adapts_qkv) return {};
-    const at::Tensor dqkv = at::empty_like(kept_.qkv_TQ);
-    attention_backward(attention_shape(context_.config, layer_), kept_.qkv_TQ, context_.documents, kept_.attention,
+    const at::Tensor dqkv = at::empty_like(saved_.qkv_TQ);
+    attention_backward(attention_shape(context_.config, layer_), saved_.qkv_TQ, context_.documents, saved_.attention,
                        scatter_rows(o.dx_TI, rows, num_rows), dqkv);
     rotate(context_, dqkv, -1.0f);
     if (context_.config.has_qk_norm) head_norms_backward(dqkv);
-    const NormInput input = {kept_.input_TD, kept_.input_rstd_T, p_.input_norm_D};
+    const NormInput input = {saved_.input_TD, saved_.input_rstd_T, p_.input_norm_D};
     const LinearInputGradient qkv = input_gradient(Product::kQkv, dqkv, gradients_.needs_input);
     add_matrix_gradients(Product::kQkv, dqkv, qkv, base.qkv_QD, [&] { return ops.recompute_rms_norm(input); });
     add_bias_gradient(base.qkv_bias_Q, dqkv);
@@ -148,11 +149,12 @@ class BlockBackward {
 
  private:
   LinearInputGradient input_gradient(Product product, const at::Tensor& dy, bool needs_dx) const {
-    return linear_backward_input(p_[product], dy, kept_.linear[product], dropout_of(context_, layer_, product),
+    return linear_backward_input(p_[product], dy, saved_.linear[product], dropout_of(context_, layer_, product),
                                  needs_dx, &gradients_.lora[product]);
   }
 
-  /// The gradients of a product's own matrices; input() makes its input again, where anything needs it.
+  /// Computes the gradients of a product's matrices. input() recomputes the product's input, and is called only if
+  /// needed.
   template <class Input>
   void add_matrix_gradients(Product product, const at::Tensor& dy, const LinearInputGradient& backward,
                             const at::Tensor& dweight, const Input& input) const {
@@ -172,11 +174,11 @@ class BlockBackward {
     if (dbias.defined()) write_gradient(dbias, dy.sum(0, false, at::kFloat), gradients_.adds_base);
   }
 
-  /// dqkv in place: the gradient after the norms of the heads becomes that before them.
+  /// Replaces dqkv after the head norms by the gradient before them.
   void head_norms_backward(const at::Tensor& dqkv) const {
     const at::Tensor dq_norm = at::zeros({p_.q_norm_K.size(0)}, dqkv.options().dtype(at::kFloat));
     const at::Tensor dk_norm = at::zeros_like(dq_norm);
-    ops_of(dqkv).norm_heads_backward(kept_.qkv_before_norm_TQ, head_norms(context_.config, p_), kept_.head_rstd, dqkv,
+    ops_of(dqkv).norm_heads_backward(saved_.qkv_before_norm_TQ, head_norms(context_.config, p_), saved_.head_rstd, dqkv,
                                      dq_norm, dk_norm);
     write_gradient(gradients_.base.q_norm_K, dq_norm, gradients_.adds_base);
     write_gradient(gradients_.base.k_norm_K, dk_norm, gradients_.adds_base);
@@ -185,7 +187,7 @@ class BlockBackward {
   const BlockContext& context_;
   int64_t layer_;
   const BlockParameters& p_;
-  BlockActivations& kept_;
+  BlockActivations& saved_;
   const BlockGradients& gradients_;
 };
 
@@ -210,7 +212,7 @@ BlockParameters::BlockParameters(const BlockTensors& t)
 
 BlockTensors block_tensors(const UnitLayout& unit, const at::Tensor& flat) {
   BlockTensors t;
-  // a matrix that covers several parameters starts at the first of them and takes the rows of all
+  // a fused matrix starts at its first parameter and spans the rows of all of them
   const auto view = [&](int64_t offset, const std::vector<int64_t>& shape) {
     int64_t n = 1;
     for (int64_t size : shape) n *= size;
@@ -259,29 +261,29 @@ BlockTensors block_tensors(const UnitLayout& unit, const at::Tensor& flat) {
 }
 
 at::Tensor block_forward(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
-                         const at::Tensor& input_TD, BlockActivations& kept) {
-  forward_to_gate_up(context, layer, parameters, input_TD, kept);
+                         const at::Tensor& input_TD, BlockActivations& saved) {
+  forward_to_gate_up(context, layer, parameters, input_TD, saved);
   // 6) down, residual
-  const at::Tensor hidden_RF = ops_of(input_TD).swiglu(kept.gate_up_RE);
-  const at::Tensor out_RD = project(context, layer, parameters, Product::kDown, hidden_RF, kept, kept.middle_RD);
+  const at::Tensor hidden_RF = ops_of(input_TD).swiglu(saved.gate_up_RE);
+  const at::Tensor out_RD = project(context, layer, parameters, Product::kDown, hidden_RF, saved, saved.middle_RD);
   return scatter_rows(out_RD, computed_rows(context, layer), input_TD.size(0));
 }
 
 void block_recompute(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
-                     const at::Tensor& input_TD, BlockActivations& kept) {
-  forward_to_gate_up(context, layer, parameters, input_TD, kept);
+                     const at::Tensor& input_TD, BlockActivations& saved) {
+  forward_to_gate_up(context, layer, parameters, input_TD, saved);
   if (!parameters[Product::kDown].lora.modules.empty())
-    linear_recompute(parameters[Product::kDown], ops_of(input_TD).swiglu(kept.gate_up_RE),
-                     dropout_of(context, layer, Product::kDown), kept.linear[Product::kDown]);
+    linear_recompute(parameters[Product::kDown], ops_of(input_TD).swiglu(saved.gate_up_RE),
+                     dropout_of(context, layer, Product::kDown), saved.linear[Product::kDown]);
 }
 
 at::Tensor block_backward(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
-                          BlockActivations& kept, const at::Tensor& dout_TD, const BlockGradients& gradients) {
-  BlockBackward backward(context, layer, parameters, kept, gradients);
+                          BlockActivations& saved, const at::Tensor& dout_TD, const BlockGradients& gradients) {
+  BlockBackward backward(context, layer, parameters, saved, gradients);
   const at::Tensor rows = computed_rows(context, layer);
   const at::Tensor dmiddle_RD = backward.feed_forward(gather_rows(dout_TD, rows));
   at::Tensor dinput_TD = backward.attention(dmiddle_RD, rows, dout_TD.size(0));
-  kept = {};
+  saved = {};
   return dinput_TD;
 }
 

@@ -1,7 +1,8 @@
-// One decoder block as a pure pair of functions of (input, parameters): forward keeps what backward needs in a value,
-// and backward writes parameter gradients where it is told, which is the unit's flat gradient buffer. Nothing here
-// knows that parameters are sharded; no autograd graph exists, so gradients need no copy and no memory of their own.
-// The reference with LibTorch's autograd is in block_reference.hpp; a test holds the two together.
+// One decoder block as a pair of pure functions of (input, parameters): forward saves the activations that backward
+// needs in a value, and backward writes the parameter gradients into the given tensors, which are views of the unit's
+// flat gradient buffer. This code does not know that parameters are sharded. There is no autograd graph, so gradients
+// need no copy and no memory of their own. The reference, which uses LibTorch's autograd, is in block_reference.hpp; a
+// test compares both.
 // Source: transformers modeling_llama.py, modeling_mistral.py, modeling_qwen2.py, modeling_qwen3.py.
 #pragma once
 
@@ -20,8 +21,8 @@ namespace plumb {
 
 // T = tokens, D = hidden_size, H = query heads, G = key/value heads, K = head_dim, F = intermediate_size.
 
-/// Views into a unit's flat buffer: of the parameters, or of their gradients. Undefined tensors where a family has
-/// none.
+/// Views into a unit's flat buffer of parameters or of gradients. Tensors that a model family does not have are
+/// undefined.
 struct BlockTensors {
   at::Tensor input_norm_D;
   at::Tensor qkv_QD;  // Q = (H + 2 G) K
@@ -35,59 +36,61 @@ struct BlockTensors {
   at::Tensor down_DF;
 };
 
-/// flat: one dimension, at least unit.num_elements long. The views share its memory.
+/// The views of a block's unit. flat: one-dimensional, at least unit.num_elements long; the views share its memory.
 BlockTensors block_tensors(const UnitLayout& unit, const at::Tensor& flat);
 
-/// The parameters of a block as they are used: norms, and four products whose matrices may be quantized or adapted.
+/// The parameters of a block in the form that computation uses: norms, and four products whose matrices may be
+/// quantized or adapted.
 struct BlockParameters {
   at::Tensor input_norm_D, q_norm_K, k_norm_K, post_norm_D;
   PerProduct<Linear> linear;
 
-  /// Implicit: plain matrices without adapters.
+  /// Implicit conversion: plain matrices without adapters.
   BlockParameters(const BlockTensors& tensors);
   const Linear& operator[](Product product) const { return linear[product]; }
 };
 
-/// Where gradients go.
+/// Destinations of a block's gradients.
 struct BlockGradients {
-  bool has_base = true;  // false: the base is frozen, and none of its gradients is computed
+  bool has_base = true;  // false: the base is frozen and its gradients are not computed
   BlockTensors base;
-  bool adds_base = false;  // to what is there, instead of writing it
+  bool adds_base = false;  // true: adds to the base's gradients instead of overwriting them
   PerProduct<LoraGroup> lora;
   bool needs_input = true;  // false: nothing below this block is trained
 
-  /// Implicit: all of the base.
+  /// Implicit conversion: all gradients of the base.
   BlockGradients(const BlockTensors& tensors, bool adds = false) : base(tensors), adds_base(adds) {}
-  /// Of adapters alone.
+  /// Gradients of the adapters only.
   BlockGradients(PerProduct<LoraGroup> adapters, bool needs_input_gradient)
       : has_base(false), lora(std::move(adapters)), needs_input(needs_input_gradient) {}
 };
 
-/// What all blocks of a micro-batch share.
+/// Inputs common to all blocks of a micro-batch.
 struct BlockContext {
   const ModelConfig& config;
   Documents documents;
-  at::Tensor cos, sin, positions;  // of Rotation
-  Dropout dropout = {};            // of adapters; its stream is that of the micro-batch
-  /// The rows of the last block's output that the head reads, sorted; undefined: all. After attention the last block
-  /// computes no others: they come out as zeros, and no gradient is taken from them.
+  at::Tensor cos, sin, positions;  // see Rotation
+  Dropout dropout = {};            // of the adapters' inputs; its stream is that of the micro-batch
+  /// The rows of the last block's output that the head reads, sorted; undefined means all. After attention the last
+  /// block computes only these. Its other output rows are zero, and their gradient is ignored.
   at::Tensor read_rows;
 
-  /// documents: of MicroBatch, whose vectors must outlive this. rope: of the model; covers its positions on return.
+  /// documents: those of a MicroBatch, whose vectors must outlive this object. rope: the table of the model, extended
+  /// to the positions of these documents.
   BlockContext(const ModelConfig& model_config, RopeTable& rope, const Documents& batch_documents,
                at::Tensor rows_read = {});
 
   Rotation rotation() const { return {cos, sin, positions}; }
 };
 
-/// Activations of one block, from forward to backward. R = rows after attention: T, or those that are read and
-/// rows of zeros up to TensorOps::round_up_rows().
+/// Saved activations of one block. R = rows after attention: T or, in the last block, the rows that are read and
+/// padding up to TensorOps::round_up_rows().
 struct BlockActivations {
   at::Tensor input_TD;
   at::Tensor input_rstd_T;
   at::Tensor qkv_before_norm_TQ;  // Qwen3 only
   at::Tensor head_rstd;           // [T, H + G], Qwen3 only
-  at::Tensor qkv_TQ;              // rotated
+  at::Tensor qkv_TQ;              // after rotation
   at::Tensor attended_RO;
   AttentionActivations attention;
   at::Tensor middle_RD;
@@ -96,17 +99,19 @@ struct BlockActivations {
   PerProduct<LinearActivations> linear;
 };
 
-/// Returns the block's output [T, D] in the dtype of the input; see BlockContext::read_rows for the last one.
+/// Returns the block's output, [T, D], in the dtype of the input. See BlockContext::read_rows for the last block. Fills
+/// `saved`.
 at::Tensor block_forward(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
-                         const at::Tensor& input_TD, BlockActivations& kept);
+                         const at::Tensor& input_TD, BlockActivations& saved);
 
-/// The same, but stops once everything backward needs is kept: the recomputation of gradient checkpointing.
+/// Recomputes the saved activations for gradient checkpointing: the forward pass up to the last one that backward
+/// needs.
 void block_recompute(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
-                     const at::Tensor& input_TD, BlockActivations& kept);
+                     const at::Tensor& input_TD, BlockActivations& saved);
 
 /// Writes the parameter gradients into `gradients` (those of the base in the dtype of the activations, or added in
-/// place) and returns that of the input, [T, D], where it is needed. Consumes `kept`.
+/// place) and returns the gradient of the input, [T, D], undefined if not needed. Consumes `saved`.
 at::Tensor block_backward(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
-                          BlockActivations& kept, const at::Tensor& dout_TD, const BlockGradients& gradients);
+                          BlockActivations& saved, const at::Tensor& dout_TD, const BlockGradients& gradients);
 
 }  // namespace plumb

@@ -19,7 +19,7 @@ namespace plumb::reference {
 
 namespace {
 
-/// Of each token, counted from the start of its document.
+/// The position of each token in its document.
 at::Tensor positions_of(std::span<const int64_t> document_begin) {
   std::vector<at::Tensor> parts;
   for (size_t i = 0; i + 1 < document_begin.size(); ++i)

@@ -18,7 +18,7 @@ namespace plumb {
 
 namespace {
 
-constexpr int64_t kFirstCapacity = 64;  // tokens; doubles
+constexpr int64_t kFirstCapacity = 64;  // tokens; the capacity doubles when exceeded
 
 at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {}) {
   return bias.defined() ? at::addmm(bias, x, weight.t()) : at::mm(x, weight.t());
@@ -80,7 +80,7 @@ at::Tensor Decoder::start(std::span<const std::vector<int32_t>> prompts) {
   return logits(at::index_select(hidden_TD, 0, as_tensor(last_tokens)));
 }
 
-/// Each row of qkv sees its own sequence, which it has just joined.
+/// Appends each row's keys and values to its sequence's cache, and attends to all of that sequence.
 at::Tensor Decoder::attend(int64_t layer, const at::Tensor& qkv_BQ) {
   const int64_t h = config().num_heads, g = config().num_kv_heads, k = config().head_dim, q_columns = h * k;
   const int64_t window = config().sliding_window[layer];
@@ -146,9 +146,9 @@ at::Tensor Decoder::step(std::span<const int32_t> tokens) {
 }
 
 void Decoder::keep(std::span<const int64_t> rows) {
-  std::vector<Sequence> kept;
-  for (const int64_t row : rows) kept.push_back(std::move(sequences_[row]));
-  sequences_ = std::move(kept);
+  std::vector<Sequence> remaining;
+  for (const int64_t row : rows) remaining.push_back(std::move(sequences_[row]));
+  sequences_ = std::move(remaining);
 }
 
 std::vector<std::vector<int32_t>> generate(Decoder& decoder, std::span<const std::vector<int32_t>> prompts,

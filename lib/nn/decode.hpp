@@ -1,5 +1,6 @@
-// Text from a whole model in one process: the prompts of a batch go through the blocks at once, and after them one
-// token per sequence and step, with the keys and values of all earlier tokens cached. Sequences may differ in length.
+// Text generation from a complete model in one process: the prompts of a batch pass through the blocks together, then
+// one token per sequence and step, with the keys and values of all earlier tokens cached. Sequences may differ in
+// length.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -22,17 +23,19 @@ namespace plumb {
 
 class Decoder {
  public:
-  /// units: the flat tensors of unit_layouts(config), in order, all float32 or all bfloat16. Shares their memory.
+  /// units: the flat tensors of unit_layouts(config), in order, all float32 or all bfloat16; their memory is shared.
+  /// Throws std::logic_error for a model without a language-model head.
   Decoder(const ModelConfig& config, const std::vector<at::Tensor>& units);
 
-  /// Forgets what was before, and returns the logits after each prompt, float32 [B, V]. Throws DataError for an empty
-  /// prompt or an id that the vocabulary lacks.
+  /// Replaces the batch by these prompts and returns the logits after each, float32 [B, V]. Throws DataError for an
+  /// empty prompt or an id outside the vocabulary.
   at::Tensor start(std::span<const std::vector<int32_t>> prompts);
 
-  /// Appends one token to each sequence and returns the logits after it, float32 [B, V].
+  /// Appends one token to each sequence and returns the logits after it, float32 [B, V]. Throws DataError for an id
+  /// outside the vocabulary.
   at::Tensor step(std::span<const int32_t> tokens);
 
-  /// Continues with these rows of the batch only, ascending.
+  /// Drops all sequences except these rows of the batch. rows: ascending.
   void keep(std::span<const int64_t> rows);
 
   const ModelConfig& config() const { return units_.config(); }
@@ -60,12 +63,12 @@ struct GenerateOptions {
   std::vector<int32_t> stop_ids = {};
   SamplingOptions sampling = {};
   uint64_t seed = 42;
-  int64_t num_known_tokens = 0;  // ids past these, which pad a vocabulary, are never chosen; 0: there are none
+  int64_t num_known_tokens = 0;  // ids from here on pad the vocabulary and are never sampled; 0: no such ids
 };
 
-/// Continues each prompt until a stop id, which is not returned, max_new_tokens, or the end of the model's
-/// positions. Random numbers depend on (seed, first_row + index of the prompt, position). on_token, where there is one,
-/// is told each token as it comes.
+/// Continues each prompt until a stop id (which is not returned), max_new_tokens, or the last position of the model.
+/// Random numbers depend on (seed, first_row + index of the prompt, position) only. on_token, if given, is called with
+/// each token as it is sampled.
 std::vector<std::vector<int32_t>> generate(Decoder& decoder, std::span<const std::vector<int32_t>> prompts,
                                            const GenerateOptions& options, uint64_t first_row = 0,
                                            const std::function<void(size_t prompt, int32_t token)>& on_token = {});

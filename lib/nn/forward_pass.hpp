@@ -1,6 +1,5 @@
-// One micro-batch through all units of a model: forward, then the loss, which its caller computes from hidden_TD() and
-// head(), then backward. This is the only place that knows the order in which parameters are needed and gradients
-// become complete.
+// One micro-batch through all units of a model: forward, then the loss, which the caller computes from hidden_TD() and
+// head(), then backward. The only code that knows in which order parameters are needed and gradients become complete.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -16,26 +15,26 @@
 
 namespace plumb {
 
-/// The rows of hidden_TD that the loss reads, sorted, each once (Objective::read_rows); none given: all. After
-/// attention the last block does not compute the others: they are zeros.
+/// The rows of hidden_TD that the loss reads, sorted and unique (Objective::read_rows); nullopt means all. After
+/// attention the last block skips the other rows, whose output is zero.
 using ReadRows = std::optional<std::vector<int64_t>>;
 
 class ForwardPass {
  public:
-  /// Collective: embedding and blocks, and the head's unit acquired. has_gradient_checkpointing: backward computes the
-  /// activations of each block again instead of keeping them. units must outlive this object.
+  /// Collective: runs embedding and blocks, and acquires the head. has_gradient_checkpointing: backward recomputes the
+  /// activations of each block instead of saving them. units must outlive this object.
   ForwardPass(TrainedUnits& units, const MicroBatch& batch, const ReadRows& read_rows, Pass pass,
               bool has_gradient_checkpointing);
   ForwardPass(const ForwardPass&) = delete;
   ForwardPass& operator=(const ForwardPass&) = delete;
 
-  /// Output of the last block, [T, D].
+  /// Output of the last block, [T, D], until backward() or finish().
   const at::Tensor& hidden_TD() const { return hidden_TD_; }
   const HeadTensors& head() const { return head_; }
-  /// float32, to be written; null in an evaluation.
+  /// float32, to be overwritten by the loss; null in an evaluation.
   const HeadTensors* head_gradients() const { return pass_.is_training ? &head_gradients_ : nullptr; }
 
-  /// Collective, once: ends a training pass. gradient_TD: of hidden_TD().
+  /// Collective, once: ends a training pass. gradient_TD: the gradient of hidden_TD().
   void backward(at::Tensor gradient_TD);
   /// Collective, once: ends an evaluation.
   void finish();
@@ -49,7 +48,7 @@ class ForwardPass {
   PaddedRows rows_;
   BlockContext context_;
   bool has_gradient_checkpointing_;
-  // Of the blocks from lowest_trained_layer() on: no backward pass goes below it.
+  // For blocks from lowest_trained_layer(), which are the ones with a backward pass.
   std::vector<at::Tensor> inputs_;             // with gradient checkpointing
   std::vector<BlockActivations> activations_;  // without
   at::Tensor hidden_TD_;

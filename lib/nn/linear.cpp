@@ -43,7 +43,7 @@ at::Tensor ranks(const at::Tensor& x, const LoraGroup::Module& module) {
   return x.narrow(1, module.first_rank, module.rank);
 }
 
-/// Of the rows of W + scaling B A: |W|^2 + 2 s B . (W A^T) + s^2 (B A A^T) . B, so that B A is never formed.
+/// Norms of the rows of W + scaling B A, from |W|^2 + 2 s B . (W A^T) + s^2 (B A A^T) . B, so that B A is never formed.
 at::Tensor row_norms(const at::Tensor& weight, const LoraGroup& lora, const LoraGroup::Module& module) {
   const at::Tensor a = lora.a_RI.narrow(0, module.first_rank, module.rank).to(at::kFloat);
   const at::Tensor b = module.b.to(at::kFloat);
@@ -66,7 +66,7 @@ bool has_magnitudes(const LoraGroup& lora) { return lora.modules.front().magnitu
 at::Tensor Linear::weight() const { return weight_OI.defined() ? weight_OI : dequantize(quantized); }
 
 at::Tensor linear_forward(const Linear& linear, const at::Tensor& x_TI, const at::Tensor& residual_TO,
-                          const Dropout& dropout, LinearActivations& kept) {
+                          const Dropout& dropout, LinearActivations& saved) {
   const at::Tensor weight = linear.weight();
   const LoraGroup& lora = linear.lora;
   const at::Tensor& addend = residual_TO.defined() ? residual_TO : linear.bias_O;
@@ -79,10 +79,10 @@ at::Tensor linear_forward(const Linear& linear, const at::Tensor& x_TI, const at
   }
   if (lora.modules.empty()) return y;
   const at::Tensor dropped = ops_of(x_TI).drop_out(x_TI, dropout);
-  kept.xa_TR = product(dropped, lora.a_RI.t());
+  saved.xa_TR = product(dropped, lora.a_RI.t());
   for (const LoraGroup::Module& module : lora.modules) {
     at::Tensor part = columns(y, module);
-    const at::Tensor xa = ranks(kept.xa_TR, module);
+    const at::Tensor xa = ranks(saved.xa_TR, module);
     if (!module.magnitude.defined()) {
       matmul_accumulate(part, xa, module.b.t(), module.scaling);
       continue;
@@ -95,44 +95,44 @@ at::Tensor linear_forward(const Linear& linear, const at::Tensor& x_TI, const at
     }
     const at::Tensor direction = at::addmm(base, xa, module.b.t(), 1, module.scaling);
     part.add_(direction * row_scales(weight, lora, module) - base);
-    kept.directions.push_back(direction);
+    saved.directions.push_back(direction);
   }
   return y;
 }
 
-void linear_recompute(const Linear& linear, const at::Tensor& x_TI, const Dropout& dropout, LinearActivations& kept) {
+void linear_recompute(const Linear& linear, const at::Tensor& x_TI, const Dropout& dropout, LinearActivations& saved) {
   const LoraGroup& lora = linear.lora;
   if (lora.modules.empty()) return;
   if (has_magnitudes(lora)) {
-    linear_forward(linear, x_TI, {}, dropout, kept);
+    linear_forward(linear, x_TI, {}, dropout, saved);
   } else {
-    kept.xa_TR = product(ops_of(x_TI).drop_out(x_TI, dropout), lora.a_RI.t());
+    saved.xa_TR = product(ops_of(x_TI).drop_out(x_TI, dropout), lora.a_RI.t());
   }
 }
 
-LinearInputGradient linear_backward_input(const Linear& linear, const at::Tensor& dy_TO, const LinearActivations& kept,
+LinearInputGradient linear_backward_input(const Linear& linear, const at::Tensor& dy_TO, const LinearActivations& saved,
                                           const Dropout& dropout, bool needs_dx, const LoraGroup* gradients) {
   const LoraGroup& lora = linear.lora;
   if (lora.modules.empty()) return {needs_dx ? product(dy_TO, linear.weight()) : at::Tensor(), {}};
   const at::Tensor weight = needs_dx || has_magnitudes(lora) ? linear.weight() : at::Tensor();
-  at::Tensor dy = dy_TO;  // of the directions
+  at::Tensor dy = dy_TO;  // gradient of the directions
   if (has_magnitudes(lora)) {
     dy = dy_TO.clone();
     for (size_t i = 0; i < lora.modules.size(); ++i) {
       const LoraGroup::Module& module = lora.modules[i];
       at::Tensor part = columns(dy, module);
       at::Tensor dmagnitude = gradients->modules[i].magnitude;
-      dmagnitude.copy_((part * kept.directions[i]).sum(0, false, at::kFloat) / row_norms(weight, lora, module));
+      dmagnitude.copy_((part * saved.directions[i]).sum(0, false, at::kFloat) / row_norms(weight, lora, module));
       part.mul_(row_scales(weight, lora, module));
     }
   }
   LinearInputGradient result;
-  result.g_TR = at::empty_like(kept.xa_TR);
+  result.g_TR = at::empty_like(saved.xa_TR);
   for (size_t i = 0; i < lora.modules.size(); ++i) {
     const LoraGroup::Module& module = lora.modules[i];
     const at::Tensor part = columns(dy, module);
     matmul_into(ranks(result.g_TR, module), part, module.b, module.scaling);
-    write_product(gradients->modules[i].b, part.t(), ranks(kept.xa_TR, module), module.scaling);
+    write_product(gradients->modules[i].b, part.t(), ranks(saved.xa_TR, module), module.scaling);
   }
   if (!needs_dx) return result;
   if (dropout.rate == 0) {
@@ -165,7 +165,7 @@ PerProduct<LoraGroup> lora_groups(const ModelConfig& config, const Adapter& adap
     if (target.layer != layer) continue;
     LoraGroup& group = groups[product_of(target.kind)];
     LoraGroup::Module module{0, target_shape(config, target.kind)[0], 0, target.rank, target.scaling, {}, {}};
-    for (const ParameterKind before : {kQ, kK, kV, kGate, kUp}) {  // rows of the product's matrix that come first
+    for (const ParameterKind before : {kQ, kK, kV, kGate, kUp}) {  // modules that precede this one in the fused matrix
       if (before == target.kind) break;
       if (product_of(before) == product_of(target.kind)) module.first_output += target_shape(config, before)[0];
     }
@@ -177,7 +177,7 @@ PerProduct<LoraGroup> lora_groups(const ModelConfig& config, const Adapter& adap
       if (p.part != AdapterPart::kLoraA) continue;
       if (group.modules.empty()) {
         group.a_RI = view(p);
-      } else {  // the rows of the layers before lie in front of it
+      } else {  // extend the view to the rows of the modules before, which precede it in memory
         const int64_t num_rows = module.first_rank + target.rank, num_columns = p.shape[1];
         group.a_RI = flat.narrow(0, p.offset - module.first_rank * num_columns, num_rows * num_columns)
                          .view({num_rows, num_columns});

@@ -13,12 +13,13 @@ namespace plumb {
 
 namespace {
 
-/// The first element of a part, where `size` elements make `num_parts`, cut at multiples of `unit`.
+/// First element of a part when `size` elements are divided into `num_parts` at multiples of `unit`.
 int64_t part_begin(int64_t size, int64_t unit, int64_t part, int64_t num_parts) {
   return std::min(size, (size + unit - 1) / unit * part / num_parts * unit);
 }
 
-/// Threads share columns, of which each is packed once; where these are too few, rows too, in as few bands as will do.
+/// Divides the columns among threads, so that each column is packed once. If there are too few columns, also divides
+/// the rows, into as few bands as suffice.
 void multiply_on_threads(const FloatProduct& whole) {
   constexpr int64_t kColumnPartsOfThread = 8;
   const int64_t num_threads = at::get_num_threads();
@@ -47,7 +48,7 @@ void multiply_on_threads(const FloatProduct& whole) {
 }
 
 void multiply(at::Tensor& out, const at::Tensor& a, const at::Tensor& b, double scale, bool adds) {
-  // the generic copy's tiles are too small to compete
+  // the generic build of the kernel is slower than LibTorch
   const bool is_ours_faster = std::string_view(kernel_instruction_set()) != "generic";
   if (!is_ours_faster || a.scalar_type() != at::kFloat || a.stride(1) != 1 || out.stride(1) != 1) {
     out.addmm_(a, b, /*beta=*/adds ? 1 : 0, /*alpha=*/scale);

@@ -1,14 +1,14 @@
-// Matrix products. In float32 our own (FloatKernels::multiply): LibTorch's library packs both factors, passes over the
-// output once more, and uses half of the vector registers of processors that are not its maker's. In bfloat16, and on
-// processors without AVX2, LibTorch's.
+// Matrix products. Float32 products use FloatKernels::multiply: LibTorch's BLAS packs both factors, makes an extra pass
+// over the output, and on processors of another vendor uses only half of the vector registers. Bfloat16 products, and
+// all products on processors without AVX2, use LibTorch.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 namespace plumb {
 
-// Of a [rows, depth] and b [depth, columns], on the threads of this rank. Fastest if the rows of `a` are contiguous.
-// Then in float32 the bits of a row depend neither on the other rows nor on the number of threads.
+// a: [rows, depth]; b: [depth, columns]. Runs on the threads of this rank, fastest if the rows of `a` are contiguous;
+// then in float32 the bits of a row depend neither on the other rows nor on the number of threads.
 
 /// a b
 at::Tensor product(const at::Tensor& a, const at::Tensor& b);

@@ -1,6 +1,6 @@
-// A decoder as a sequence of units (embedding, blocks, head), and the one walk over them. Training of sharded and of
-// adapted models, decoding and comparing models differ in where the parameters of a unit come from and where its
-// gradient goes, and in nothing else: that is what these two interfaces say.
+// A decoder as a sequence of units (embedding, blocks, head), and the single loop over them. Training of sharded and of
+// adapted models, decoding and the comparison of models differ only in where the parameters of a unit come from and
+// where its gradient goes; these two interfaces express that difference.
 // Source: the gather and release of FSDP and of ZeRO stage 3, arXiv:1910.02054.
 #pragma once
 
@@ -19,14 +19,14 @@ namespace plumb {
 
 // T = tokens, D = hidden_size, V = vocabulary, or 1 for the score of a reward model.
 
-/// Parameters of the head, or their gradients: of these, frozen ones are undefined.
+/// Parameters of the head, or their gradients; gradients of frozen parameters are undefined.
 struct HeadTensors {
   at::Tensor norm_D;
   at::Tensor head_VD;
 };
 
-/// Where the parameters come from. Each unit is acquired, used and released before the next, in the order embedding,
-/// blocks from the first to the last, head.
+/// Source of the parameters. Each unit is acquired, used and released before the next one, in the order embedding,
+/// blocks from first to last, head.
 class ModelUnits {
  public:
   explicit ModelUnits(const ModelConfig& config) : config_(config), rope_(config) {}
@@ -38,7 +38,7 @@ class ModelUnits {
   virtual at::Tensor acquire_embedding() = 0;  // [V, D]
   virtual BlockParameters acquire_block(int64_t layer) = 0;
   virtual HeadTensors acquire_head() = 0;
-  /// Ends the use of the unit acquired last: its tensors are no longer valid.
+  /// Ends the use of the unit acquired last, whose tensors become invalid.
   virtual void release() = 0;
 
  private:
@@ -46,7 +46,8 @@ class ModelUnits {
   RopeTable rope_;
 };
 
-/// The walk up: rows of the embedding, then x = block(layer, parameters, x). Returns the output of the last block.
+/// Runs embedding and blocks: looks up the embeddings of token_ids, then computes x = block(layer, parameters, x) for
+/// each layer. Returns the output of the last block, [T, D].
 template <class Block>
 at::Tensor walk_blocks(ModelUnits& units, std::span<const int64_t> token_ids, Block block) {
   at::Tensor x_TD = at::index_select(units.acquire_embedding(), 0, as_tensor(token_ids));
@@ -58,42 +59,44 @@ at::Tensor walk_blocks(ModelUnits& units, std::span<const int64_t> token_ids, Bl
   return x_TD;
 }
 
-/// One micro-batch on its way through the units.
+/// Describes one pass of a micro-batch through the units.
 struct Pass {
   bool is_training = false;
-  int64_t accumulation = 0;  // training: the number of the micro-batch within the step on this rank
+  int64_t accumulation = 0;  // training: index of the micro-batch within the step on this rank
   int64_t batch_number = 0;  // MicroBatch::number
 
   static Pass evaluation() { return {}; }
   static Pass training(int64_t accumulation) { return {.is_training = true, .accumulation = accumulation}; }
 };
 
-/// Where the parameters of a training pass come from and where gradients go. After the head, blocks are acquired again
-/// from the last down to lowest_trained_layer(); the gradients of a unit are written while it is acquired, and complete
-/// once it is released. All ranks call the same functions in the same order.
+/// Source of the parameters of a training pass, and destination of its gradients. After the head, blocks are acquired
+/// again from the last down to lowest_trained_layer(). The gradients of a unit are written while it is acquired and are
+/// complete when it is released. All ranks call the same functions in the same order.
 class TrainedUnits : public ModelUnits {
  public:
   using ModelUnits::ModelUnits;
 
-  /// Collective. A pass ends before the next begins.
+  /// Collective: begins a pass; the one before must have ended.
   virtual void begin_pass(const Pass& pass) = 0;
-  /// Collective. After a training pass, gradients have been summed over ranks and added to those of the step.
+  /// Collective: ends the pass. After a training pass the gradients have been summed over ranks and added to those of
+  /// the step.
   virtual void end_pass() = 0;
 
-  // Of activations.
+  // dtype and device of the activations.
   virtual at::ScalarType dtype() const = 0;
   virtual at::Device device() const { return at::kCPU; }
 
+  /// Dropout of the adapters' inputs in the current pass.
   virtual Dropout dropout() const { return {}; }
-  /// The backward pass goes down to this block; num_layers: into none.
+  /// The backward pass stops after this block; num_layers means that it enters no block.
   virtual int64_t lowest_trained_layer() const { return 0; }
 
-  /// float32, to be written.
+  /// Gradients of the head, float32, to be overwritten.
   virtual HeadTensors head_gradients() = 0;
   virtual BlockGradients block_gradients(int64_t layer) = 0;
-  /// float32, to be added to; undefined: frozen.
+  /// Gradient of the embedding, float32 [V, D], to be added to; undefined if frozen.
   virtual at::Tensor embedding_gradient() = 0;
-  /// Collective: the gradients asked for last are complete, and their sum over ranks may start.
+  /// Collective: the gradients requested last are complete; starts their sum over ranks.
   virtual void reduce() = 0;
 };
 

@@ -21,7 +21,7 @@ HeadTensors head_tensors(const UnitLayout& unit, const at::Tensor& flat) {
 
 ResidentUnits::ResidentUnits(const ModelConfig& config, const std::vector<at::Tensor>& units) : ModelUnits(config) {
   const std::vector<UnitLayout> layouts = unit_layouts(config);
-  check(units.size() == layouts.size(), "every unit of the model is there");
+  check(units.size() == layouts.size(), "all units of the model are given");
   embedding_VD_ = view_of(layouts.front(), units.front(), ParameterKind::kEmbedding);
   for (int64_t layer = 0; layer < config.num_layers; ++layer)
     blocks_.emplace_back(block_tensors(layouts[layer + 1], units[layer + 1]));

@@ -1,4 +1,4 @@
-// The units of a model that is in memory as a whole.
+// Units of a model that is in memory as a whole.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -11,7 +11,7 @@ namespace plumb {
 
 class ResidentUnits : public ModelUnits {
  public:
-  /// units: the flat tensors of unit_layouts(config), in order, all of one dtype. Shares their memory.
+  /// units: the flat tensors of unit_layouts(config), in order, all of one dtype; their memory is shared.
   ResidentUnits(const ModelConfig& config, const std::vector<at::Tensor>& units);
 
   at::Tensor acquire_embedding() override { return embedding_VD_; }
@@ -28,7 +28,7 @@ class ResidentUnits : public ModelUnits {
 /// The parameter of this kind as a view of the unit's flat buffer; undefined if the unit has none.
 at::Tensor view_of(const UnitLayout& unit, const at::Tensor& flat, ParameterKind kind);
 
-/// Norm and head, or score, as views of the flat buffer of the unit that holds the head: the embedding's where both
+/// Norm and head (or score) as views of the flat buffer of the unit that holds the head, which is the embedding if they
 /// share a matrix.
 HeadTensors head_tensors(const UnitLayout& unit, const at::Tensor& flat);
 

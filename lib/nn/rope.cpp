@@ -18,7 +18,7 @@ std::vector<float> rope_frequencies(const ModelConfig& config) {
     double frequency = static_cast<double>(1.0f / power);
     if (rope.kind == RopeConfig::Kind::kLinear) frequency /= rope.factor;
     if (rope.kind == RopeConfig::Kind::kLlama3) {
-      // long wavelengths are stretched by `factor`, short ones kept, those between blended
+      // long wavelengths are scaled by `factor`, short ones unchanged, those between interpolated
       const double wavelength = 2.0 * std::numbers::pi / frequency;
       const double turns = static_cast<double>(rope.original_max_position_embeddings) / wavelength;
       const double blend = (turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor);

@@ -1,5 +1,5 @@
-// Rotary position embedding: one table of cosines and sines by position, with the scalings of Llama 3 and of linear
-// interpolation, and the positions of the rows of a micro-batch as data.
+// Rotary position embedding: a table of cosines and sines by position, with the scalings of Llama 3 and of linear
+// interpolation, and the positions of a micro-batch's rows.
 // Source: RoFormer, arXiv:2104.09864; scaling as in transformers' modeling_rope_utils.
 #pragma once
 
@@ -18,13 +18,13 @@ namespace plumb {
 /// Frequency of each of the head_dim / 2 pairs, in radians per position.
 std::vector<float> rope_frequencies(const ModelConfig& config);
 
-/// Cosines and sines of position x frequency, made once on the host, so that every device rotates by the same bits.
+/// Cosines and sines of position x frequency, computed on the host, so that every device rotates by the same bits.
 class RopeTable {
  public:
   explicit RopeTable(const ModelConfig& config) : frequencies_(rope_frequencies(config)) {}
   explicit RopeTable(std::vector<float> frequencies) : frequencies_(std::move(frequencies)) {}
 
-  /// Grows the table to the positions [0, num_positions). Tensors handed out before stay valid.
+  /// Extends the table to the positions [0, num_positions). Tensors returned before stay valid.
   void cover(int64_t num_positions);
 
   const at::Tensor& cos() const { return cos_; }  // float32 [P, K / 2]
@@ -35,8 +35,9 @@ class RopeTable {
   at::Tensor cos_, sin_;
 };
 
-/// int32 [T]: positions count from 0 in each document, or from its prefix_length where it shares a prefix.
+/// Position of each row, int32 [T]: counted from 0 in each document, or from its prefix_length if it shares a prefix.
 at::Tensor rope_positions(const Documents& documents);
+/// The largest of these positions.
 int64_t last_position(const Documents& documents);
 
 }  // namespace plumb

@@ -1,5 +1,5 @@
-// What kernels of the CPU need of tensors: pointers to elements, the element type, and threads. Tensors must be
-// contiguous.
+// Helpers that call CPU kernels on tensors: pointers to elements, dispatch by element type, and threads. Tensors must
+// be contiguous.
 #pragma once
 
 #include <ATen/Parallel.h>
@@ -20,11 +20,11 @@ decltype(auto) with_element_type(at::ScalarType dtype, Body body) {
   return body(static_cast<BFloat16*>(nullptr));
 }
 
-/// body(first, last) for parts of the rows, on the threads of this rank. Rows are independent of each other, so the
-/// bits do not depend on how many there are.
+/// Calls body(first, last) for ranges of rows, on the threads of this rank. Rows must be independent, so that the bits
+/// do not depend on the number of threads.
 template <class Body>
 void for_rows(int64_t num_rows, int64_t elements_per_row, Body body) {
-  constexpr int64_t kGrainElements = 1 << 14;  // some ten microseconds
+  constexpr int64_t kGrainElements = 1 << 14;  // about ten microseconds of work
   at::parallel_for(0, num_rows, std::max<int64_t>(1, kGrainElements / std::max<int64_t>(1, elements_per_row)), body);
 }
 

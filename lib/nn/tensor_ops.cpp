@@ -11,7 +11,7 @@
 namespace plumb {
 
 const TensorOps& ops_of(at::Device device) {
-  check(device.is_cpu(), "this build has kernels for the CPU alone");
+  check(device.is_cpu(), "this build has CPU kernels only");
   return cpu_ops();
 }
 

@@ -1,4 +1,4 @@
-// The kernels of the CPU behind TensorOps: unpacks pointers, picks the element type, and shares rows among threads.
+// CPU implementation of TensorOps: extracts pointers, dispatches by element type, and divides rows among threads.
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
@@ -44,8 +44,8 @@ void add_rms_norm(const at::Tensor& x, const at::Tensor& residual, const at::Ten
 at::Tensor recompute_rms_norm(const NormInput& input) {
   at::Tensor y = at::empty_like(input.x_RC);
   with_element_type(y.scalar_type(), [&]<class T>(T*) {
-    activation_kernels<T>().rms_norm_again(data_of<T>(input.x_RC), data_of<float>(input.rstd_R),
-                                           data_of<T>(input.weight_C), data_of<T>(y), y.size(0), y.size(1));
+    activation_kernels<T>().recompute_rms_norm(data_of<T>(input.x_RC), data_of<float>(input.rstd_R),
+                                               data_of<T>(input.weight_C), data_of<T>(y), y.size(0), y.size(1));
   });
   return y;
 }
@@ -205,7 +205,7 @@ at::Tensor drop_out(const at::Tensor& x, const Dropout& dropout) {
 }
 
 void dequantize(const Nf4View& matrix, int64_t begin, const at::Tensor& out) {
-  constexpr int64_t kBlock = 64, kGrainBlocks = 1 << 10;  // some ten microseconds of one thread
+  constexpr int64_t kBlock = 64, kGrainBlocks = 1 << 10;  // about ten microseconds on one thread
   check(out.is_contiguous() && (out.scalar_type() == at::kFloat || out.scalar_type() == at::kBFloat16),
         "a matrix is dequantized to contiguous float32 or bfloat16");
   const int64_t num_blocks = (out.numel() + kBlock - 1) / kBlock;
@@ -234,7 +234,7 @@ at::Tensor squared_row_norms(const at::Tensor& weight) {
   return squares;
 }
 
-/// oneDNN compiles and keeps code for every number of rows that a bfloat16 product has.
+/// Bfloat16 rows are padded because oneDNN compiles and caches code for every number of rows.
 int64_t round_up_rows(int64_t rows, int64_t element_bytes) {
   constexpr int64_t kBFloat16Rows = 64;
   const int64_t multiple = element_bytes == 4 ? 1 : kBFloat16Rows;

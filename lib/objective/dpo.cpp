@@ -28,12 +28,12 @@ enum Count { kPairs, kAccuratePairs, kChosenTokens, kRejectedTokens, kCorrectTok
 
 /// The trained tokens of one document.
 struct Answer {
-  size_t begin, end;    // its targets within those of the micro-batch
-  size_t tail;          // the first target beyond the length of the pair's shorter answer
-  int64_t num_trained;  // also counts a first token, which nothing predicts
+  size_t begin, end;    // range of its targets in the micro-batch
+  size_t tail;          // the first target past the length of the pair's shorter answer
+  int64_t num_trained;  // includes a first token, which no position predicts
 };
 
-/// Of every document; none of an empty micro-batch.
+/// Answers of all documents; empty for an empty micro-batch.
 std::vector<Answer> find_answers(const MicroBatch& batch, const Targets& targets) {
   std::vector<Answer> answers;
   if (batch.is_empty()) return answers;
@@ -55,7 +55,7 @@ std::vector<Answer> find_answers(const MicroBatch& batch, const Targets& targets
 
 using Stats = std::span<const TokenStats>;
 
-/// The loss, not the log-probability: it is NaN where a logit was not finite.
+/// Sums the loss rather than the log-probability, because the loss is NaN if a logit was not finite.
 SequenceLogps logps_of(const Answer& answer, Stats stats) {
   SequenceLogps logps;
   for (size_t i = answer.begin; i < answer.tail; ++i) logps.shared -= static_cast<double>(stats[i].loss);
@@ -141,7 +141,7 @@ void add_pairs(const DpoOptions& options, const std::vector<PairLogps>& pairs, c
   }
 }
 
-constexpr size_t kNumStatistics = 6;  // of each pair
+constexpr size_t kNumStatistics = 6;  // per pair
 
 }  // namespace
 

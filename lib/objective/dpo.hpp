@@ -1,6 +1,7 @@
-// Direct preference optimization: losses of the log-probabilities of whole answers, against those that a reference
-// model gave them before training. What the log-probabilities are comes from token_loss, what is lost from
-// preference_loss; here they meet, with TRL's metrics (DPOTrainer). Source: arXiv:2305.18290.
+// Direct preference optimization: losses of the log-probabilities of whole answers relative to a reference model, whose
+// log-probabilities are computed before training. Combines token_loss (log-probabilities) with preference_loss
+// (formulas), and computes TRL's metrics (DPOTrainer).
+// Source: arXiv:2305.18290.
 #pragma once
 
 #include <vector>
@@ -10,16 +11,17 @@
 
 namespace plumb {
 
-/// Of every document of a micro-batch of pairs; none of an empty one. Forward only: what a reference model makes of it.
+/// Forward only: the log-probabilities of every document of a micro-batch of pairs, such as those of the reference
+/// model; empty for an empty micro-batch.
 std::vector<SequenceLogps> sequence_logps(const at::Tensor& hidden_TD, const MicroBatch& batch,
                                           const HeadTensors& parameters, double norm_epsilon,
                                           TokenLossScratch& scratch);
 
-/// The weight is the number of pairs. The sft term of a mix is a mean over the trained tokens of the global batch's
-/// chosen answers, where TRL's is one over those of a device's batch.
+/// The weight is the number of pairs. The sft term of a combined loss is a mean over the trained tokens of the chosen
+/// answers in the global batch; TRL takes the mean over those in a device's batch.
 class DpoObjective : public Objective {
  public:
-  /// Throws as validate(DpoOptions) does.
+  /// Throws UsageError as validate(DpoOptions) does.
   DpoObjective(DpoOptions options, double norm_epsilon);
 
   BatchWeight weigh(const MicroBatch& batch) const override;
@@ -39,7 +41,7 @@ class DpoObjective : public Objective {
   DpoOptions options_;
   double norm_epsilon_;
   TokenLossScratch scratch_;
-  std::vector<std::vector<PairLoss>> statistics_;  // of each pair of each micro-batch, by its number
+  std::vector<std::vector<PairLoss>> statistics_;  // loss of each pair, by MicroBatch::number
 };
 
 }  // namespace plumb

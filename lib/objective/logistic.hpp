@@ -1,4 +1,4 @@
-// The logistic function and its logarithm, exact for arguments of any size.
+// The logistic function and its logarithm, without overflow or cancellation for arguments of any size.
 #pragma once
 
 #include <algorithm>

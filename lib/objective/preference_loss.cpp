@@ -11,9 +11,9 @@ namespace plumb {
 
 namespace {
 
-constexpr double kLargestExponent = 80;  // TRL's for the alpha-divergence in float32
+constexpr double kLargestExponent = 80;  // TRL's limit for the alpha-divergence in float32
 
-/// A function of one variable at a point.
+/// Value and derivative of a function of one variable.
 struct Slope {
   double value = 0;
   double derivative = 0;
@@ -26,7 +26,7 @@ Slope smoothed_logistic(double z, double e) {
 Slope logistic(double z) { return smoothed_logistic(z, 0); }
 Slope sigmoid_slope(double z) { return {sigmoid(z), sigmoid(z) * sigmoid(-z)}; }
 
-/// exp(t) - 1 up to the largest exponent.
+/// exp(min(t, kLargestExponent)) - 1.
 Slope bounded_expm1(double t) {
   return {std::expm1(std::min(t, kLargestExponent)), t <= kLargestExponent ? std::exp(t) : 0.0};
 }
@@ -64,8 +64,8 @@ Slope robust(double z, double e) {
   return {(-(1 - e) * log_sigmoid(z) + e * log_sigmoid(-z)) * scale, (-(1 - e) * sigmoid(-z) - e * sigmoid(z)) * scale};
 }
 
-/// A blend of logistic and exponential loss; the exponential with its share as one exponent, which stays small for
-/// tau up to 1.
+/// A blend of logistic and exponential loss. The exponential is computed together with its blending weight as one
+/// exponent, which stays small for tau up to 1.
 Slope discopop(double z, double tau) {
   const double share = sigmoid(z / tau), rest = sigmoid(-z / tau);
   const double exponent = -z + log_sigmoid(z / tau);
@@ -75,14 +75,14 @@ Slope discopop(double z, double tau) {
   return {plain.value * rest + exponential, plain.derivative * rest - plain.value * share * rest / tau + dexponential};
 }
 
-/// What every loss of one pair is made of.
+/// Inputs of every loss of one pair.
 struct Pair {
-  double chosen_ratio, rejected_ratio;  // log-ratios to the reference
-  Slope chosen, rejected;               // scores: the same under reverse KL
+  double chosen_ratio, rejected_ratio;  // log(policy / reference)
+  Slope chosen, rejected;               // scores; equal to the log-ratios under reverse KL
   double chosen_tokens, rejected_tokens;
 };
 
-/// A loss of beta times the difference of scores, each divided by a length.
+/// The loss `slope` as a function of factor * (chosen score / length - rejected score / length).
 PairLoss of_difference(const Pair& pair, const Slope& slope, double factor, double chosen_length,
                        double rejected_length) {
   return {slope.value, slope.derivative * factor * pair.chosen.derivative / chosen_length,
@@ -144,7 +144,7 @@ PairLoss evaluate(const DpoOptions& options, PreferenceLoss loss, const Pair& pa
   return {};
 }
 
-/// Ascending, NaN last.
+/// The indices of `values` in ascending order of value, NaN last.
 std::vector<size_t> sorted_order(const std::vector<double>& values) {
   std::vector<size_t> order(values.size());
   std::iota(order.begin(), order.end(), size_t{0});
@@ -154,7 +154,7 @@ std::vector<size_t> sorted_order(const std::vector<double>& values) {
   return order;
 }
 
-/// Optimal transport in one dimension: the k-th smallest of one sample against the k-th smallest of the other
+/// Optimal transport in one dimension: matches the k-th smallest of one sample with the k-th smallest of the other
 /// (arXiv:2406.05882).
 void add_aot(const DpoOptions& options, const WeightedLoss& term, std::span<const PairLogps> pairs,
              std::vector<PairLoss>& losses) {

@@ -1,7 +1,7 @@
-// The losses of direct preference optimization as plain functions of log-probabilities, with their derivatives, in
-// float64. Names, formulas and constraints are TRL's (DPOTrainer 1.16), with two differences: label_smoothing also
-// makes `sigmoid` conservative (Mitchell 2023; TRL ignores it there), and exponentials that TRL lets overflow stop at
-// exp(80), where their derivative becomes 0. Nothing here knows of tensors or batches.
+// The losses of direct preference optimization as functions of log-probabilities, with their derivatives, in float64.
+// Names, formulas and constraints are TRL's (DPOTrainer 1.16), with two differences: label_smoothing also makes
+// `sigmoid` conservative (Mitchell 2023; TRL ignores it there), and exponentials that overflow in TRL are capped at
+// exp(80), where their derivative becomes 0. This file is independent of tensors and batches.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +33,7 @@ enum class PreferenceLoss {
   kSigmoidNorm,
 };
 
-/// How far the policy may go from the reference: f of the f-divergence (arXiv:2309.16240).
+/// The f-divergence that penalizes the distance of the policy from the reference (arXiv:2309.16240).
 enum class FDivergence { kReverseKl, kForwardKl, kJsDivergence, kAlphaDivergence };
 
 /// TRL's names of --loss_type.
@@ -68,7 +68,7 @@ struct WeightedLoss {
   double weight = 1;
 };
 
-/// No weights: 1 each. Throws UsageError if there are weights, but not one for each loss.
+/// Pairs losses with weights; without weights each is 1. Throws UsageError if the numbers of losses and weights differ.
 std::vector<WeightedLoss> weighted_losses(std::span<const PreferenceLoss> losses, std::span<const double> weights);
 
 /// TRL's names and defaults.
@@ -78,12 +78,13 @@ struct DpoOptions {
   double label_smoothing = 0;
   FDivergence f_divergence = FDivergence::kReverseKl;
   double f_alpha_divergence_coef = 0.5;
-  std::optional<double> ld_alpha;  // weight of what the longer answer has beyond the length of the shorter one
+  std::optional<double> ld_alpha;  // weight of the longer answer's tokens past the length of the shorter one
   double discopop_tau = 0.05;
-  bool uses_weighting = false;  // WPO: pairs that the policy itself would write count more
+  bool uses_weighting = false;  // WPO: pairs that are likely under the policy weigh more
 
+  /// Whether a term of this kind is among the losses.
   bool has(PreferenceLoss loss) const;
-  /// Of all terms with that name.
+  /// Total weight of all terms of this kind.
   double weight_of(PreferenceLoss loss) const;
   /// aot and aot_unpaired compare the sorted values of all pairs of the global batch.
   bool needs_all_pairs() const { return has(PreferenceLoss::kAot) || has(PreferenceLoss::kAotUnpaired); }
@@ -100,21 +101,22 @@ struct PairLogps {
   double reference_rejected = 0;
   int64_t chosen_tokens = 0;
   int64_t rejected_tokens = 0;
-  double weight = 1;  // WPO's, a constant to the derivatives
+  double weight = 1;  // of WPO; a constant in the derivatives
 };
 
-/// Weighted sum over the losses, and its derivatives with respect to the policy's two log-probabilities.
+/// Weighted sum of the losses, and its derivatives with respect to the policy's two log-probabilities.
 struct PairLoss {
   double loss = 0;
   double dchosen = 0;
   double drejected = 0;
 };
 
-/// One pair; without its sft term, which is a loss of tokens. Not for losses that need all pairs.
+/// The loss of one pair without sft terms, which are losses of tokens, and without terms that need all pairs.
 PairLoss pair_loss(const DpoOptions& options, const PairLogps& pair);
 
-/// All pairs of a global batch, for any losses. The sorts of aot are stable, ties by index; a derivative goes to the
-/// pair that stood where it arose, the loss to the pair of the chosen side. TRL sorts within a device's batch only.
+/// The losses of all pairs of a global batch, for any losses. The sorts of aot are stable, with ties in order of index.
+/// The loss of two matched values belongs to the pair of the chosen one, and each derivative to the pair of its value.
+/// TRL sorts only within a device's batch.
 std::vector<PairLoss> pair_losses(const DpoOptions& options, std::span<const PairLogps> pairs);
 
 }  // namespace plumb

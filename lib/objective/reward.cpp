@@ -23,7 +23,7 @@ enum Sum { kLoss, kReward, kMargin, kNumSums };
 enum Count { kPairs, kAccuratePairs, kNumCounts };
 enum Maximum { kLargestNegated, kLargest, kNumMaxima };
 
-/// The scored rows through the last norm and the head, in float32.
+/// The scored rows after the final norm and the head, in float32.
 class ScoredRows {
  public:
   ScoredRows(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters, double norm_epsilon,
@@ -39,7 +39,8 @@ class ScoredRows {
     normed_ = rms_norm(selected_, norm_, norm_epsilon);
   }
 
-  /// The products are added one by one in float64: a matrix product's order would depend on how many rows there are.
+  /// Products are summed one by one in float64, because the order of sums in a matrix product depends on its number of
+  /// rows.
   std::vector<float> rewards() const {
     std::vector<float> rewards;
     const float* score = data_of<float>(score_);
@@ -52,7 +53,7 @@ class ScoredRows {
     return rewards;
   }
 
-  /// drewards: of each document. The gradients that there are were zero before.
+  /// Adds to the gradients, which must be zero at first. drewards: one per document.
   void backward(const std::vector<float>& drewards, const HeadTensors& gradients, at::Tensor& dhidden_TD) const {
     const at::Tensor dnormed = at::empty_like(selected_);
     float* dscore = data_of<float>(gradients.head_VD);  // null where the head is frozen
@@ -91,7 +92,7 @@ std::vector<int64_t> scored_positions(const MicroBatch& batch, std::optional<int
 }
 
 std::vector<int64_t> scored_rows(const MicroBatch& batch, std::optional<int64_t> pad_token_id) {
-  return sorted_once(scored_positions(batch, pad_token_id));
+  return sorted_unique(scored_positions(batch, pad_token_id));
 }
 
 std::vector<float> document_rewards(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters,

@@ -1,9 +1,8 @@
-// Reward modeling: one number for a text, learned from pairs of which one is better (Bradley-Terry). Metric names and
-// meanings are TRL's (RewardTrainer). A reward is computed from one row of its document, alone and in float32: it does
-// not depend on padding, on the other documents, or on where they stand.
-// The row is that of the last token which is not the pad token, as transformers' *ForSequenceClassification has it and
-// TRL therefore trains it: where the pad token is also the end-of-text token, a text is judged one token before its
-// end.
+// Reward modeling: a scalar reward for a text, learned from pairs of a better and a worse text (Bradley-Terry). Metric
+// names and meanings are TRL's (RewardTrainer). A reward is computed from one row of its document, separately and in
+// float32, so it does not depend on padding, on other documents, or on the document's position in the batch.
+// The row is that of the last token that is not the pad token, as in transformers' *ForSequenceClassification and
+// therefore in TRL: if the pad token is also the end-of-text token, a text is scored one token before its end.
 #pragma once
 
 #include <cstdint>
@@ -14,23 +13,23 @@
 
 namespace plumb {
 
-/// The rows that give the documents' rewards: of the last token other than `pad_token_id`, or of the last token without
-/// one; of a document of pad tokens alone, its first.
+/// The row that is scored, for each document: that of the last token other than `pad_token_id`; of the last token if
+/// there is no pad token; of the first token if all are pad tokens.
 std::vector<int64_t> scored_positions(const MicroBatch& batch, std::optional<int64_t> pad_token_id);
 
-/// Those rows sorted, each once: what document_rewards() looks at.
+/// The same rows sorted and unique: all that document_rewards() reads.
 std::vector<int64_t> scored_rows(const MicroBatch& batch, std::optional<int64_t> pad_token_id);
 
-/// score . rms_norm(hidden) of each document's scored position, in float32; none of an empty micro-batch. Documents
-/// need not be pairs. parameters.head_VD is the score's weight [1, D].
+/// The reward of each document, score . rms_norm(hidden) of its scored row, in float32; empty for an empty micro-batch.
+/// Documents need not be pairs. parameters.head_VD: the score's weight [1, D].
 std::vector<float> document_rewards(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters,
                                     double norm_epsilon, std::optional<int64_t> pad_token_id);
 
-/// The weight is the number of pairs. Loss of a pair: -log sigmoid(chosen - rejected - margin), and with a coefficient
-/// that times (chosen + rejected)^2, which keeps rewards about zero.
+/// The weight is the number of pairs. The loss of a pair is -log sigmoid(chosen - rejected - margin), plus
+/// center_rewards_coefficient * (chosen + rejected)^2, which keeps rewards near zero.
 class RewardObjective : public Objective {
  public:
-  /// pad_token_id: of the model's config.json. UsageError for a negative coefficient.
+  /// pad_token_id: from the model's config.json. Throws UsageError for a coefficient that is negative or not finite.
   RewardObjective(double norm_epsilon, std::optional<double> center_rewards_coefficient,
                   std::optional<int64_t> pad_token_id);
 

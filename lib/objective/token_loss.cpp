@@ -17,8 +17,8 @@ namespace plumb {
 
 namespace {
 
-// The size of a chunk of logits. With one thread per rank about what stays in a core's share of the caches; with
-// several, products of more rows keep them busier.
+// Size of a chunk of logits: with one thread per rank about a core's share of the caches; with several, larger products
+// use the threads better.
 constexpr int64_t kChunkBytes = 16 << 20, kChunkBytesOfThreads = 64 << 20;
 
 int64_t chunk_rows(int64_t num_targets, int64_t vocab, int64_t element_bytes, int num_threads, at::Device device) {
@@ -27,7 +27,7 @@ int64_t chunk_rows(int64_t num_targets, int64_t vocab, int64_t element_bytes, in
   return ops_of(device).round_up_rows(std::min(num_targets, most), element_bytes);
 }
 
-/// The first rows of a buffer that is enlarged when it is too small.
+/// The first rows of a buffer, which is reallocated if it is too small.
 at::Tensor reuse(at::Tensor& buffer, int64_t rows, int64_t columns, const at::TensorOptions& options) {
   if (!buffer.defined() || buffer.size(1) != columns || buffer.size(0) < rows ||
       buffer.scalar_type() != options.dtype())
@@ -35,7 +35,7 @@ at::Tensor reuse(at::Tensor& buffer, int64_t rows, int64_t columns, const at::Te
   return buffer.narrow(0, 0, rows);
 }
 
-/// The trained rows through norm and head: forward once or twice, backward at most once.
+/// The loss of the trained rows, through norm and head: forward once or twice, backward at most once.
 class ChunkedLoss {
  public:
   ChunkedLoss(const at::Tensor& hidden_TD, const Targets& targets, const HeadTensors& parameters, double norm_epsilon,
@@ -63,7 +63,7 @@ class ChunkedLoss {
     holds_all_logits_ = num_targets_ <= chunk_;
   }
 
-  /// Writes the gradients of norm and head and the rows of dhidden; `scales`: one per target.
+  /// Writes the gradients of norm and head and the rows of dhidden_TD. scales: one per target.
   void find_gradients(const std::vector<float>& scales, const HeadTensors& gradients, std::vector<TokenStats>& stats,
                       at::Tensor& dhidden_TD) {
     const at::Tensor dnormed = at::empty_like(normed_);
@@ -76,15 +76,16 @@ class ChunkedLoss {
         gradients.norm_D.defined() ? gradients.norm_D.zero_() : at::zeros({selected_.size(1)}, at::kFloat);
     const at::Tensor dselected =
         ops_.rms_norm_backward(dnormed.narrow(0, 0, num_targets_), {selected_, rstd_, parameters_.norm_D}, {}, dnorm);
-    for (const Targets::Twins& twins : targets_.twins)  // the later of two copies to one row must hold both
-      dselected.select(0, twins.second).add_(dselected.select(0, twins.first));
-    for (const Targets::Twins& twins : targets_.twins)
-      dselected.select(0, twins.first).copy_(dselected.select(0, twins.second));
+    for (const Targets::SharedPosition& shared :
+         targets_.shared_positions)  // index_copy_ writes this row twice, so both copies must hold the sum
+      dselected.select(0, shared.second).add_(dselected.select(0, shared.first));
+    for (const Targets::SharedPosition& shared : targets_.shared_positions)
+      dselected.select(0, shared.first).copy_(dselected.select(0, shared.second));
     dhidden_TD.index_copy_(0, positions_, dselected);
   }
 
  private:
-  /// body(logits or with scales their gradient, rows of normed, first row)
+  /// Calls body(logits, rows of normed_, first row) for each chunk; with `scales`, logits hold their gradients.
   template <class Body>
   void for_each_chunk(const float* scales, std::vector<TokenStats>& stats, Body body) {
     const std::span<const int64_t> labels = targets_.labels;
@@ -111,7 +112,7 @@ class ChunkedLoss {
   bool holds_all_logits_ = false;
 };
 
-/// The result without targets: zero gradients.
+/// The result if there are no targets: zero gradients.
 TokenLossResult no_loss(const at::Tensor& hidden_TD, const HeadTensors* gradients) {
   TokenLossResult result;
   if (!gradients) return result;
@@ -134,25 +135,25 @@ Targets find_targets(const MicroBatch& batch) {
       targets.labels.push_back(batch.token_ids[token]);
     }
     targets.document_begin.push_back(targets.labels.size());
-    // the document before has the same position among its own targets, if it trains the token after the prefix
+    // the document before has a target at the same position if it trains the token after the prefix
     const size_t first = targets.document_begin[document];
     if (prefix == 0 || first == targets.labels.size()) continue;
     const auto begin = targets.positions.begin();
     const auto end = begin + static_cast<std::ptrdiff_t>(first);
-    const auto twin = std::find(begin + static_cast<std::ptrdiff_t>(targets.document_begin[document - 1]), end,
-                                targets.positions[first]);
-    if (twin != end) targets.twins.push_back({twin - begin, static_cast<int64_t>(first)});
+    const auto match = std::find(begin + static_cast<std::ptrdiff_t>(targets.document_begin[document - 1]), end,
+                                 targets.positions[first]);
+    if (match != end) targets.shared_positions.push_back({match - begin, static_cast<int64_t>(first)});
   }
   return targets;
 }
 
-std::vector<int64_t> sorted_once(std::vector<int64_t> positions) {
+std::vector<int64_t> sorted_unique(std::vector<int64_t> positions) {
   std::sort(positions.begin(), positions.end());
   positions.erase(std::unique(positions.begin(), positions.end()), positions.end());
   return positions;
 }
 
-std::vector<int64_t> predicting_rows(const MicroBatch& batch) { return sorted_once(find_targets(batch).positions); }
+std::vector<int64_t> predicting_rows(const MicroBatch& batch) { return sorted_unique(find_targets(batch).positions); }
 
 TokenLossResult token_loss(const at::Tensor& hidden_TD, const Targets& targets, const HeadTensors& parameters,
                            double norm_epsilon, TokenLoss kind, double gradient_scale, const HeadTensors& gradients,
@@ -191,7 +192,7 @@ TokenLossResult token_loss_in_two_phases(const at::Tensor& hidden_TD, const Targ
 int64_t token_loss_bytes(int64_t num_tokens, int64_t hidden_size, int64_t vocab_size, int64_t element_bytes,
                          int num_threads) {
   const int64_t rows = num_tokens * hidden_size * element_bytes;
-  // in bfloat16 also a slice of the gradient, and the head once more: oneDNN packs it for its product
+  // in bfloat16 also a slice of the gradient, and a copy of the head that oneDNN packs for its product
   const int64_t product =
       element_bytes == 4 ? 0 : (kHeadGradientSliceElements + vocab_size * hidden_size) * element_bytes;
   // hidden and its gradient, selected, normed and their gradients; one chunk of logits

@@ -1,7 +1,7 @@
-// The language-modeling loss of trained tokens from the hidden states, chunk by chunk: only tokens that are trained
-// reach the head, and no [tokens, vocab] tensor of more than one chunk ever exists. Losses are sums, never means: the
-// weight of the global batch is known before, so gradients leave here already scaled. Source: Liger's fused linear
-// cross-entropy, arXiv:2410.10989; Apple's cut cross-entropy, arXiv:2411.09009.
+// The language-modeling loss of trained tokens from the hidden states, computed in chunks: only trained tokens reach
+// the head, and no [tokens, vocab] tensor larger than one chunk exists. Losses are sums, never means; the weight of the
+// global batch is known in advance, so gradients are already scaled.
+// Source: Liger's fused linear cross-entropy, arXiv:2410.10989; Apple's cut cross-entropy, arXiv:2411.09009.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -15,59 +15,59 @@
 
 namespace plumb {
 
-/// The positions that predict a trained token, and that token; document by document.
+/// The trained tokens and the positions that predict them, document by document.
 struct Targets {
-  std::vector<int64_t> positions;  // into the micro-batch's tokens
+  std::vector<int64_t> positions;  // indices of tokens in the micro-batch
   std::vector<int64_t> labels;
   std::vector<size_t> document_begin = {0};  // the first target of each document, then the number of targets
-  /// The last token of a shared prompt predicts the first of both answers: pairs of targets with the same position.
-  struct Twins {
+  /// Two targets with the same position: the last token of a shared prompt predicts the first token of both answers.
+  struct SharedPosition {
     int64_t first, second;
   };
-  std::vector<Twins> twins = {};
+  std::vector<SharedPosition> shared_positions = {};
 };
 
-/// The first token of a document is never predicted.
+/// The targets of a micro-batch. The first token of a document is never one.
 Targets find_targets(const MicroBatch& batch);
 
-/// Sorted, each once: the rows that give several positions.
-std::vector<int64_t> sorted_once(std::vector<int64_t> positions);
+/// The distinct values of `positions`, ascending.
+std::vector<int64_t> sorted_unique(std::vector<int64_t> positions);
 
-/// The rows that the loss looks at, sorted, each once: those of the targets' positions.
+/// The rows of hidden_TD that the loss reads: the positions of all targets, sorted and unique.
 std::vector<int64_t> predicting_rows(const MicroBatch& batch);
 
 struct TokenLossResult {
   std::vector<TokenStats> stats;  // one per target
-  at::Tensor dhidden_TD;          // defined when gradients were asked for
+  at::Tensor dhidden_TD;          // undefined without gradients
 };
 
-/// The two large buffers of the loss, kept from one micro-batch to the next: fresh ones of this size would leave holes
-/// in the heap and cost page faults.
+/// The two large buffers of the loss, reused between micro-batches: allocating them each time fragments the heap and
+/// causes page faults.
 struct TokenLossScratch {
   at::Tensor logits;
-  at::Tensor head_gradient;  // of TensorOps::add_head_gradient
+  at::Tensor head_gradient;  // scratch of TensorOps::add_head_gradient
 };
 
-/// hidden_TD: output of the last block. gradient_scale: 1 / weight of the global batch, or 0 for no gradients;
-/// otherwise the gradients of norm and head are written (head: float32 [V, D]; norm: float32 [D]) and dhidden is
-/// returned.
+/// Computes the loss of all targets. hidden_TD: output of the last block. gradient_scale: 1 / weight of the global
+/// batch, or 0 for no gradients; otherwise the gradients of norm (float32 [D]) and head (float32 [V, D]) are
+/// overwritten and dhidden_TD is returned.
 TokenLossResult token_loss(const at::Tensor& hidden_TD, const Targets& targets, const HeadTensors& parameters,
                            double norm_epsilon, TokenLoss kind, double gradient_scale, const HeadTensors& gradients,
                            TokenLossScratch& scratch);
 
-/// Given the stats of all targets: of each, the derivative of the step's loss with respect to the target's own loss,
-/// its negative log-probability.
+/// Computes from the stats of all targets, for each target, the derivative of the step's loss with respect to the
+/// target's negative log-probability.
 using FindScales = std::function<std::vector<float>(const std::vector<TokenStats>&)>;
 
-/// The same where a target's gradient depends on the log-probabilities of others, as in a loss of whole answers: stats
-/// of all targets first, then the gradients with a scale for each. Logits are made a second time, a chunk at a time,
-/// unless one chunk holds them all. Gradients are written and returned as token_loss() does.
+/// Like token_loss(), for losses in which a target's gradient depends on the log-probabilities of others, such as
+/// losses of whole answers: first computes the stats of all targets, then the gradients with a scale per target. Logits
+/// are computed a second time, chunk by chunk, unless one chunk holds them all.
 TokenLossResult token_loss_in_two_phases(const at::Tensor& hidden_TD, const Targets& targets,
                                          const HeadTensors& parameters, double norm_epsilon,
                                          const FindScales& find_scales, const HeadTensors& gradients,
                                          TokenLossScratch& scratch);
 
-/// The most that token_loss() holds at once, in one phase or two, when all tokens are trained, on so many threads.
+/// Peak memory of token_loss(), in one phase or two, in bytes, if all tokens are trained on num_threads threads.
 int64_t token_loss_bytes(int64_t num_tokens, int64_t hidden_size, int64_t vocab_size, int64_t element_bytes,
                          int num_threads);
 

@@ -46,8 +46,8 @@ TYPED_TEST(Kernels, RmsNormEqualsTheReference) {
                            data_of<float>(rstd), rows, dim, static_cast<float>(kEpsilon));
           EXPECT_LE(relative_error(y, expected), sum_error(dim) + this->kStored) << rows << " x " << dim;
           EXPECT_TRUE(!has_residual || same_bits(sum, total)) << rows << " x " << dim;
-          kernels.rms_norm_again(data_of<T>(normed), data_of<float>(rstd), data_of<T>(weight), data_of<T>(again), rows,
-                                 dim);
+          kernels.recompute_rms_norm(data_of<T>(normed), data_of<float>(rstd), data_of<T>(weight), data_of<T>(again),
+                                     rows, dim);
           EXPECT_TRUE(same_bits(again, y)) << rows << " x " << dim;
         }
       });
