@@ -19,12 +19,12 @@ namespace {
 
 constexpr FaultHarness::Length kLength{.steps_per_stage = 200, .save_steps = 10, .logging_steps = 1};
 constexpr double kMinSeconds = 5, kMaxSeconds = 20;  // from the start to the fault
-constexpr int kMaxStarts = 400;                      // of one pipeline: then it makes no progress
+constexpr int kMaxStarts = 400;                      // per pipeline; more means that it makes no progress
 
 struct ChaosFault {
   std::string name;
   std::function<void(pid_t launcher, int rank)> act = {};
-  std::string point = {};  // or at a save: POINT, which passes at the first save of the start
+  std::string point = {};  // or a fault point of a save
 };
 
 void signal_rank(pid_t launcher, int rank, int signal) {
@@ -46,13 +46,13 @@ std::vector<ChaosFault> chaos_faults() {
           {"SIGKILL of a rank in a save"}};
 }
 
-/// The point of a save at one of the next steps that are saved, on a rank that passes it.
+/// Kills one rank at a fault point of a save, at some of the steps that are saved.
 std::string save_fault(std::mt19937_64& random, int num_ranks) {
   const std::vector<std::string> points = {"begun",     "written", "synced", "described",
                                            "committed", "renamed", "pruning"};
   const std::string& point = points[random() % points.size()];
-  const bool is_of_all = point == "written" || point == "synced";
-  const uint64_t rank = is_of_all ? random() % static_cast<uint64_t>(num_ranks) : 0;
+  const bool is_on_all_ranks = point == "written" || point == "synced";
+  const uint64_t rank = is_on_all_ranks ? random() % static_cast<uint64_t>(num_ranks) : 0;
   std::string faults;
   for (int step = kLength.save_steps; step <= kLength.steps_per_stage; step += kLength.save_steps)
     if (random() % 4 == 0)
@@ -72,8 +72,8 @@ void require(Tally& tally, bool holds, const std::string& failure) {
   fmt::print("FAILED: {}\n", failure);
 }
 
-/// One pipeline from its beginning to its end.
-void run_pipeline_through(FaultHarness& harness, std::mt19937_64& random, Tally& tally, bool is_async) {
+/// Starts one pipeline again and again, with random faults, until it is complete.
+void run_until_complete(FaultHarness& harness, std::mt19937_64& random, Tally& tally, bool is_async) {
   const std::vector<ChaosFault> faults = chaos_faults();
   const std::vector<int> rank_counts = {8, 4, 6, 3};
   const Place place = harness.make_place("chaos", Start::kEmpty);
@@ -85,7 +85,7 @@ void run_pipeline_through(FaultHarness& harness, std::mt19937_64& random, Tally&
     const double delay = std::uniform_real_distribution(kMinSeconds, kMaxSeconds)(random);
     if (fault.act) {
       attempt.acts = [&](const Place&) {
-        // a rank that stops while MPI starts, nobody watches yet
+        // before the first step no watchdog may be running
         return std::vector<Act>{{fault.name.starts_with("SIGSTOP") ? "step " : "", delay,
                                  [&fault, rank](pid_t launcher) { fault.act(launcher, rank); }}};
       };
@@ -121,7 +121,7 @@ std::string render(const Tally& tally, double seconds, double golden_seconds, ui
       "{} pipelines of {} steps in {:.0f} minutes, seed {}, started {} times on 8, 4, 6 or 3 ranks at random "
       "(undisturbed one takes {:.0f} s); {}.\n\n| fault | times |\n|---|---|\n",
       tally.num_pipelines, 2 * kLength.steps_per_stage, seconds / 60, seed, tally.num_starts, golden_seconds,
-      tally.failures.empty() ? "all ended with the golden figures, and nothing was left"
+      tally.failures.empty() ? "all ended with the bits of the undisturbed run, and nothing was left"
                              : fmt::format("{} FAILURES", tally.failures.size()));
   for (const auto& [name, count] : tally.faults) text += fmt::format("| {} | {} |\n", name, count);
   text += "\nExit codes:";
@@ -137,7 +137,7 @@ int run_chaos(const std::string& directory, double minutes, uint64_t seed, const
   std::mt19937_64 random(seed);
   Tally tally;
   const double start = monotonic_seconds();
-  do run_pipeline_through(harness, random, tally, tally.num_pipelines % 2 == 1);
+  do run_until_complete(harness, random, tally, tally.num_pipelines % 2 == 1);
   while (tally.failures.empty() && monotonic_seconds() - start < minutes * 60);
   const std::string text = render(tally, monotonic_seconds() - start, harness.golden_seconds(), seed);
   fmt::print("\n{}", text);

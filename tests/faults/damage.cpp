@@ -56,13 +56,13 @@ std::vector<std::string> files_below(const std::string& directory, const std::st
 }
 
 void put_on_own_disk(const Place& place) {
-  const std::string run = place / "run", kept = place / "run.kept";
+  const std::string run = place / "run", saved = place / "run.saved";
   fs::create_directories(run);
-  fs::rename(run, kept);
+  fs::rename(run, saved);
   fs::create_directories(run);
   require(::mount("tmpfs", run.c_str(), "tmpfs", 0, kDiskSize) == 0, "mount of a small disk");
-  fs::copy(kept, run, fs::copy_options::recursive);
-  fs::remove_all(kept);
+  fs::copy(saved, run, fs::copy_options::recursive);
+  fs::remove_all(saved);
 }
 
 void fill_disk(const Place& place, int64_t free_bytes) {

@@ -13,19 +13,19 @@ namespace plumb::test {
 std::string read_file(const std::string& path);
 void write_file(const std::string& path, const std::string& content);
 
-/// One bit of the byte at `part` (0 to 1) of the file's length.
+/// Flips one bit of the byte at `part` (0 to 1) of the file.
 void flip_bit(const std::string& path, double part);
 
-/// Regular files below a directory whose names end so, sorted.
+/// Regular files in a directory and its subdirectories whose names have this ending, sorted.
 std::vector<std::string> files_below(const std::string& directory, const std::string& ending);
 
-/// place/run becomes a disk of its own, with what it held. Throws std::runtime_error where that is not allowed.
+/// Moves place/run to a small file system of its own. Throws std::runtime_error if that is not permitted.
 void put_on_own_disk(const Place& place);
-/// Fills it, but for so many bytes, with one file.
+/// Fills that file system except for this many bytes.
 void fill_disk(const Place& place, int64_t free_bytes);
 void free_disk(const Place& place);
 void make_disk_read_only(const Place& place, bool is_read_only);
-/// Takes the disk away, if there is one.
+/// Unmounts the file system, if there is one.
 void remove_disk(const Place& place) noexcept;
 
 }  // namespace plumb::test

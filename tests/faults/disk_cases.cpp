@@ -29,7 +29,7 @@ FaultCase refused_call(const std::string& what, const std::string& call, const s
           .needs_preload = true};
 }
 
-/// The newest checkpoint of a run that was killed is damaged: the one before is taken.
+/// The newest checkpoint of a killed run is damaged: the one before is used.
 FaultCase damaged_checkpoint(const std::string& what, std::function<void(const Place&)> damage, bool is_smoke = false) {
   return {.fault = what,
           .phase = "before a restart",
@@ -55,13 +55,13 @@ FaultCase damaged_tokens(const std::string& what,
 }
 
 void add_full_disks(std::vector<FaultCase>& cases) {
-  constexpr int64_t kTooLittle = 96 << 10;  // for a checkpoint
+  constexpr int64_t kFreeBytes = 96 << 10;  // too little for a checkpoint
   cases.push_back({.fault = "disk full",
                    .phase = "at the save of step 20, free again later",
                    .attempts = {{.acts =
                                      [](const Place& place) {
                                        return std::vector<Act>{
-                                           {"step 12/30 ", 0, [place](pid_t) { fill_disk(place, kTooLittle); }},
+                                           {"step 12/30 ", 0, [place](pid_t) { fill_disk(place, kFreeBytes); }},
                                            {"failed (failure 1)", 0, [place](pid_t) { free_disk(place); }}};
                                      },
                                  .named = "saving the checkpoint of step 20 failed (failure 1); training continues"}},
@@ -110,7 +110,7 @@ std::vector<FaultCase> disk_cases() {
                                  "saving the checkpoint of step 30 failed (failure 3)"));
     cases.push_back(refused_call("the directory of checkpoints, every time", "fsync", "/dpo/checkpoints$", 0, EIO,
                                  is_async, "saving the checkpoint of step 30 failed (failure 3)"));
-    cases.push_back(refused_call("step 20 takes its name", "rename", "step-000020.tmp-", 0, EIO, is_async));
+    cases.push_back(refused_call("step 20 is renamed into place", "rename", "step-000020.tmp-", 0, EIO, is_async));
   }
   cases.push_back(damaged_tokens("token shard cut off", [](const std::vector<std::string>& shards) {
     fs::resize_file(shards.at(1), fs::file_size(shards.at(1)) - 500);

@@ -1,9 +1,8 @@
-// Preloaded into the ranks of a run: calls that a disk or a clock makes fail in ways that no test can ask of a real
-// one.
-//   PLUMB_DISK_FAULT=CALL:PATH:RANK:ERRNO   CALL (fsync, rename, pwrite, fallocate) on a path that holds PATH, or with
-//                                           PATH$ ends so, fails
+// Preloaded into the ranks of a run: makes system calls fail as a faulty disk or clock would.
+//   PLUMB_DISK_FAULT=CALL:PATH:RANK:ERRNO   CALL (fsync, rename, pwrite, fallocate) fails on paths that contain PATH,
+//                                           or end with it if written PATH$
 //   PLUMB_CLOCK_JUMP=RANK:SECONDS:FILE      once FILE exists, the time of day is SECONDS later
-// The monotonic clock is left alone, as in a real jump.
+// The monotonic clock does not change, as in a real jump.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/time.h>
@@ -31,7 +30,7 @@ int this_rank() {
   return rank ? std::atoi(rank) : -1;
 }
 
-/// The parts between colons of an environment variable; none for another rank, whose number is part `rank_part`.
+/// The fields of an environment variable, separated by colons; empty if field `rank_part` names another rank.
 std::vector<std::string> parts_of(const char* variable, size_t count, size_t rank_part) {
   const char* const value = std::getenv(variable);
   std::string_view rest = value ? value : "";
@@ -45,15 +44,15 @@ std::vector<std::string> parts_of(const char* variable, size_t count, size_t ran
   return parts;
 }
 
-/// The errno that a call on this path is to fail with; 0: none.
+/// The errno with which a call on this path must fail; 0 for none.
 int fault_of(std::string_view call, std::string_view path) {
   static const std::vector<std::string> kFault = parts_of("PLUMB_DISK_FAULT", 4, 2);
   if (kFault.empty() || call != kFault[0]) return 0;
   std::string_view part = kFault[1];
   const bool is_end = part.ends_with('$');
   if (is_end) part.remove_suffix(1);
-  const bool is_meant = is_end ? path.ends_with(part) : path.find(part) != std::string_view::npos;
-  return is_meant ? std::atoi(kFault[3].c_str()) : 0;
+  const bool matches = is_end ? path.ends_with(part) : path.find(part) != std::string_view::npos;
+  return matches ? std::atoi(kFault[3].c_str()) : 0;
 }
 
 std::string path_of(int descriptor) {

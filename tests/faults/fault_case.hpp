@@ -1,5 +1,5 @@
-// A row of the table of faults: the fault, the phase it is injected in, and the expected result. Values only;
-// run_case.hpp runs a row.
+// A row of the fault table: the fault, the phase it is injected in, and the expected result. Values only; run_case.hpp
+// runs a row.
 #pragma once
 
 #include <functional>
@@ -18,25 +18,25 @@ enum class Start {
   kInDpo,  // killed after step 25 of dpo, with checkpoints of steps 10 and 20
 };
 
-/// The processes that are killed once the fault has been logged.
+/// Processes to kill after the fault has been logged.
 enum class Kill { kNothing, kAllRanks, kLauncher };
 
-/// Where a row runs: `directory` holds the model, the rows, align.ini and run/.
+/// The directory of a row, which contains the model, the rows, align.ini and run/.
 struct Place {
   std::string directory;
   std::string operator/(const std::string& name) const { return directory + "/" + name; }
 };
 
-/// One start of the program that meets a fault.
+/// One start of the program with a fault.
 struct Attempt {
   int num_ranks = 8;
   std::string points = {};  // PLUMB_FAULT
   Kill kill = Kill::kNothing;
-  std::map<std::string, std::string> environment = {};  // for the preloaded library
+  std::map<std::string, std::string> environment = {};  // of the preloaded library
   std::vector<std::string> arguments = {};              // instead of pipeline align.ini
   std::function<std::vector<Act>(const Place&)> acts = {};
   int exit_code = 0;
-  std::string named = {};  // must be in what the run prints
+  std::string named = {};  // expected in the output
 };
 
 struct FaultCase {
@@ -45,9 +45,9 @@ struct FaultCase {
   std::vector<Attempt> attempts;
   bool is_async = false;
   bool is_smoke = false;
-  double max_detect_seconds = 5;  // from the fault to the end of the job; 0: the job is not to end
+  double max_detect_seconds = 5;  // from the fault to the end of the job; 0: the job must continue
   int max_steps_lost = 10;
-  int last_ranks = 8;                             // of the start that ends the run
+  int last_ranks = 8;                             // of the start that completes the run
   std::function<void(const Place&)> damage = {};  // before the first attempt
   std::function<void(const Place&)> mend = {};    // after the last one
   bool needs_mounts = false;
@@ -57,9 +57,9 @@ struct FaultCase {
 inline constexpr double kWatchdogSeconds = 4;
 inline constexpr int kInterval = 10;       // steps between two checkpoints
 inline constexpr int kStepsPerStage = 30;  // of sft, and of dpo
-inline constexpr int kMicroBatches = 24;   // of a global batch, on any number of ranks
+inline constexpr int kMicroBatches = 24;   // per global batch, on any number of ranks
 
-/// All rows but those of byte flips, in the order of the table.
+/// All rows except those of byte flips, in the order of the table.
 std::vector<FaultCase> fault_cases();
 std::vector<FaultCase> kill_cases();
 std::vector<FaultCase> save_cases();

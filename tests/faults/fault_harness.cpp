@@ -16,7 +16,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr int kRows = 100;  // four steps and a bit: epochs end in the middle of checkpoint intervals
+constexpr int kRows = 100;  // just over four steps per epoch, so that epochs end within checkpoint intervals
 constexpr double kTimeoutSeconds = 300;
 
 void require_exit(const RunResult& result, int exit_code, const std::string& what) {
@@ -43,7 +43,7 @@ FaultHarness::FaultHarness(const std::string& directory, const Length& length)
   require_exit(result, 0, "the undisturbed run");
   golden_seconds_ = result.seconds;
   golden_ = read_outcomes(place / "run");
-  if (golden_.size() != 2) throw std::runtime_error("the undisturbed run left no two models");
+  if (golden_.size() != 2) throw std::runtime_error("the undisturbed run did not export two models");
   clear(place);
 }
 
@@ -62,15 +62,15 @@ void FaultHarness::clear(const Place& place) const {
 
 std::string FaultHarness::state_of(Start start) {
   const bool is_in_dpo = start == Start::kInDpo;
-  std::string kept = directory_ + (is_in_dpo ? "/in_dpo" : "/sft_done");
-  if (fs::exists(kept)) return kept;
+  std::string saved = directory_ + (is_in_dpo ? "/in_dpo" : "/sft_done");
+  if (fs::exists(saved)) return saved;
   const Place place =
       make_place(is_in_dpo ? "until_in_dpo" : "until_sft_done", is_in_dpo ? Start::kSftDone : Start::kEmpty);
   require_exit(this->start(place, {.points = is_in_dpo ? "step:25:1:kill" : "stage-recorded:1:0:kill"}, false), 137,
                "the start of a row");
-  fs::rename(place / "run", kept);
+  fs::rename(place / "run", saved);
   clear(place);
-  return kept;
+  return saved;
 }
 
 void FaultHarness::write_ini(const Place& place, int num_ranks, bool is_async) const {
@@ -107,7 +107,7 @@ RunResult FaultHarness::start(const Place& place, const Attempt& attempt, bool i
                             }});
   const std::vector<std::string> pipeline = {"pipeline", "align.ini"};
   RunResult result = run_plumb(attempt.num_ranks, attempt.arguments.empty() ? pipeline : attempt.arguments, options);
-  if (ended_at > 0) result.ended_at = ended_at;  // of the last rank, not of mpirun
+  if (ended_at > 0) result.ended_at = ended_at;  // end of the last rank, not of mpirun
   return result;
 }
 

@@ -1,5 +1,5 @@
-// The place where rows run: a directory with a model, rows and a pipeline of two stages; the outcome of an undisturbed
-// run of it; and run directories in the states in which a fault may find them.
+// The environment of the fault table: a directory with a model, rows and a pipeline of two stages; the outcome of an
+// undisturbed run; and run directories in the states in which faults are injected.
 #pragma once
 
 #include <map>
@@ -11,8 +11,9 @@
 
 namespace plumb::test {
 
-inline constexpr double kTimeToEndSeconds = 20;  // for processes whose launcher is gone
+inline constexpr double kTimeToEndSeconds = 20;  // for processes whose launcher was killed
 
+/// Seconds of the monotonic clock.
 double monotonic_seconds();
 
 class FaultHarness {
@@ -23,23 +24,23 @@ class FaultHarness {
     int logging_steps = 1;
   };
 
-  /// Makes the model and runs the pipeline once, undisturbed, on 8 ranks. Throws std::runtime_error.
+  /// Creates the model and runs the pipeline once, undisturbed, on 8 ranks. Throws std::runtime_error if that fails.
   FaultHarness(const std::string& directory, const Length& length);
 
   /// The outcome of the undisturbed run, by stage.
   const std::map<std::string, Outcome>& golden() const { return golden_; }
   double golden_seconds() const { return golden_seconds_; }
 
-  /// A directory of its own for a row, removed with what is in it by clear().
+  /// Creates the directory of a row; clear() removes it.
   Place make_place(const std::string& name, Start start);
   void clear(const Place& place) const;
 
-  /// The next start has this many ranks, and the same global batch.
+  /// Writes align.ini for this many ranks, with the same global batch.
   void write_ini(const Place& place, int num_ranks, bool is_async) const;
-  /// plumb in this place, with an environment in which its processes can be found.
+  /// Starts plumb in this place, with mark() in its environment.
   RunResult start(const Place& place, const Attempt& attempt, bool is_async) const;
 
-  /// "NAME=value" that the processes of this harness have in their environment.
+  /// "NAME=value" in the environment of all processes of this harness, by which they are found.
   std::string mark() const { return "PLUMB_FAULT_HARNESS=" + directory_; }
 
  private:

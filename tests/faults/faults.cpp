@@ -26,7 +26,7 @@ constexpr int kNumPlaces = 200;
 
 struct Options {
   bool is_smoke = false, is_listed = false;
-  std::string only;  // a regular expression that the name of a row matches
+  std::string only;  // a regular expression for the names of rows
   int num_times = 1;
   double chaos_minutes = 0;
   uint64_t seed = std::random_device()();
@@ -80,7 +80,7 @@ constexpr const char* kHead =
     "| fault | phase | exit code | named | time to detect | steps lost | same bits | left over |\n"
     "|---|---|---|---|---|---|---|---|\n";
 
-/// One bit in each of 200 places of each class of file of a checkpoint that 8 ranks wrote.
+/// Flips one bit in each of 200 random places of each class of file of a checkpoint from 8 ranks.
 std::vector<Row> flip_rows(FaultHarness& harness) {
   const Place place = harness.make_place("flips", Start::kInDpo);
   std::vector<Row> rows;
@@ -98,10 +98,10 @@ int run_table(const Options& options, const std::string& directory, bool has_mou
   const bool has_preload = std::getenv("LD_PRELOAD") == nullptr && !PLUMB_IS_SANITIZED;
   std::vector<FaultCase> cases;
   for (const FaultCase& given : fault_cases()) {
-    const bool is_asked = std::regex_search(given.fault + ", " + given.phase, std::regex(options.only));
-    if (!is_asked || (options.is_smoke && !given.is_smoke)) continue;
+    const bool is_selected = std::regex_search(given.fault + ", " + given.phase, std::regex(options.only));
+    if (!is_selected || (options.is_smoke && !given.is_smoke)) continue;
     cases.push_back(given);
-    // ordinary tests do not fail because the machine is busy
+    // regular tests must not fail on a busy machine
     if (options.is_smoke && given.max_detect_seconds > 0)
       cases.back().max_detect_seconds = std::numeric_limits<double>::infinity();
   }

@@ -7,7 +7,7 @@ namespace plumb::test {
 
 namespace {
 
-/// The phases of a run with the point that stands for each, and what is there before.
+/// A phase of a run, its fault point, and the state before it.
 struct Phase {
   const char* name;
   const char* point;  // POINT:STEP

@@ -74,9 +74,9 @@ std::vector<std::string> temporary_files(const std::string& directory) {
   std::error_code error;
   for (fs::recursive_directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
     const std::string name = entry->path().filename().string();
-    const bool is_of_run = name.find(".tmp-") != std::string::npos || name == "job.lock" || name == ".writable";
-    const bool is_of_launcher = name.starts_with("pid.") || name.starts_with("plumb-");
-    if (is_of_run || is_of_launcher) names.push_back(fs::relative(entry->path(), directory).string());
+    const bool is_from_run = name.find(".tmp-") != std::string::npos || name == "job.lock" || name == ".writable";
+    const bool is_from_launcher = name.starts_with("pid.") || name.starts_with("plumb-");
+    if (is_from_run || is_from_launcher) names.push_back(fs::relative(entry->path(), directory).string());
   }
   return names;
 }

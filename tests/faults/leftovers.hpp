@@ -6,19 +6,19 @@
 
 namespace plumb::test {
 
-/// A mount namespace of this process's own, in which /dev/shm is empty and disks may be mounted. False where the system
-/// does not let one: then /dev/shm is everybody's. Before any thread starts.
+/// Enters a new mount namespace, in which /dev/shm is empty and file systems may be mounted. Returns false if the
+/// system does not permit it; then /dev/shm is shared with other jobs. Must be called before any thread starts.
 bool enter_own_namespace();
 
-/// Processes whose environment holds this assignment, "NAME=value".
+/// Processes whose environment contains this assignment, "NAME=value".
 std::vector<int> processes_with(const std::string& assignment);
-/// Waits until there is none, at most so long; whether there is none.
+/// Waits until there are no such processes. Returns false if there still are after the timeout.
 bool wait_for_end_of(const std::string& assignment, double timeout_seconds);
 
 /// Files of Open MPI in /dev/shm.
 std::vector<std::string> shared_memory_files();
 
-/// Names below a run's directory that only a run under way may have, and what is in its TMPDIR.
+/// Temporary files in a run's directory, which may exist only while it runs, and files in its TMPDIR.
 std::vector<std::string> temporary_files(const std::string& directory);
 
 }  // namespace plumb::test

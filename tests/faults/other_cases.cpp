@@ -10,7 +10,7 @@ namespace plumb::test {
 
 namespace {
 
-/// mpirun passes SIGTERM on to its ranks and kills them a second later: how far they get in it is not certain.
+/// mpirun forwards SIGTERM to its ranks and kills them a second later, so how far they get is not certain.
 FaultCase signal_to_launcher(const std::string& name, int signal, int exit_code, const std::string& named) {
   const auto act = [signal](pid_t launcher) { ::kill(launcher, signal); };
   return {.fault = name + " to mpirun",
@@ -24,7 +24,7 @@ FaultCase signal_to_launcher(const std::string& name, int signal, int exit_code,
           .max_detect_seconds = 10};
 }
 
-/// The one who asks for a directory that another job writes to.
+/// Starts a second job on a directory that another job writes to.
 Act second_job(const Place& place) {
   return {"step 5/30 ", 0, [place](pid_t) {
             const RunResult second = run_plumb(4, {"pipeline", "align.ini"}, {.working_directory = place.directory});
@@ -46,7 +46,7 @@ std::vector<FaultCase> other_cases() {
                    .is_smoke = true,
                    .max_detect_seconds = 0});
   cases.push_back({.fault = "bit flip in a parameter of one rank",
-                   .phase = "behind the update of dpo step 16",
+                   .phase = "after the update of dpo step 16",
                    .attempts = {{.points = "memory:17:3:flip", .exit_code = 75, .named = "rank 3: parameters"}},
                    .max_detect_seconds = 0});
   cases.push_back(

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# run.sh PROGRAM [ARGS]: runs the table of faults, or with --chaos MINUTES random faults, by plumb_faults. The result of the
-# whole table, or of a chaos run, is kept in benchmarks/results.
+# run.sh PROGRAM [ARGS]: runs the fault table, or with --chaos MINUTES random faults, by plumb_faults. The result of the
+# complete table or of a chaos run is written to benchmarks/results.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 program=${1:?usage: run.sh PROGRAM [ARGS]}
@@ -23,7 +23,7 @@ status=0
 
 print_machine() {
   echo "$began UTC, commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown), $(nproc) cores of" \
-    "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), load before it $load; made by \`./dev faults${*:+ }$*\`"
+    "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), load before the run $load; made by \`./dev faults${*:+ }$*\`"
 }
 {
   cat "tests/faults/$name.head.md"

@@ -1,5 +1,5 @@
-// Runs a row: injects the fault, checks how it is detected, gives the same command again, and compares the outcome with
-// that of the undisturbed run.
+// Runs a row: injects the fault, checks how it is detected, repeats the command, and compares the outcome with that of
+// the undisturbed run.
 #pragma once
 
 #include <string>
@@ -10,20 +10,20 @@
 
 namespace plumb::test {
 
-/// A row of the table as it was seen.
+/// A row of the fault table as observed.
 struct Row {
   std::string fault = {}, phase = {}, exit_code = {}, named = {}, detected = {}, steps_lost = {}, same_bits = {},
               left = {};
-  std::vector<std::string> failures = {};  // of what must hold; none where all does
+  std::vector<std::string> failures = {};  // failed checks
   double seconds = 0;
 };
 
 /// The last step that a run's log names, counted over both stages; `before` if it names none.
 int last_step(const std::string& log, int before);
-/// The step after which a run resumed, by its log.
+/// The step after which a run resumed, according to its log.
 int first_step(const std::string& log);
 
-/// num_times times, with the median of the times to detect.
+/// Runs a row num_times times and reports the median of the times to detect.
 Row run_case(FaultHarness& harness, const FaultCase& given, int num_times);
 
 }  // namespace plumb::test

@@ -1,5 +1,5 @@
-// Adapters on a frozen base: N ranks, on one node or on several, give the bits of one; the losses are those of the
-// merged model; and of the base nothing is trained.
+// Adapters on a frozen base: N ranks, on one node or several, give the same bits as one; the losses equal those of the
+// merged model; and the base is not trained.
 #include "partition/adapted_model.hpp"
 
 #include <ATen/Parallel.h>
@@ -41,7 +41,7 @@ Adapter upper_layer_only() { return {{{kQ, 1, 3, 2.0}, {kDown, 1, 4, 1.0}}, {}, 
 
 bool is_matrix(const Parameter& p) { return p.layer >= 0 && p.shape.size() == 2; }
 
-/// The value of an element of a base parameter, whatever layout it is asked for in.
+/// The value of an element of a base parameter, for any layout.
 float base_value(const Parameter& p, int64_t index) {
   const double value = random_normal(9, static_cast<uint64_t>(p.kind) * 100 + static_cast<uint64_t>(p.layer + 1),
                                      static_cast<uint64_t>(index)) *

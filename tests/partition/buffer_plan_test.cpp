@@ -35,13 +35,13 @@ TEST(BufferPlan, NeighborsNeverShareMemory) {
         for (size_t i = 1; i < operations->size(); ++i)
           EXPECT_FALSE(overlap((*operations)[i - 1].buffer, (*operations)[i].buffer)) << "operation " << i;
       if (!is_tied) continue;
-      for (size_t i = 0; i + 1 < plan.reduces.size(); ++i)  // the tied embedding collects while all blocks reduce
+      for (size_t i = 0; i + 1 < plan.reduces.size(); ++i)  // the tied embedding accumulates while all blocks reduce
         EXPECT_FALSE(overlap(plan.reduces[i].buffer, plan.reduces.back().buffer));
     }
   }
 }
 
-TEST(BufferPlan, OfAWorldOfOneHasNoBuffersForWhatIsUsedInPlace) {
+TEST(BufferPlan, OneRankNeedsNoBuffersInPlace) {
   const auto units = shard_layouts(test::tiny_config(false), 1);
   const auto bytes = [&](size_t unit) { return units[unit].padded_elements() * 4; };
   int64_t all_bytes = 0;
@@ -68,7 +68,7 @@ TEST(BufferPlan, OfAWorldOfOneHasNoBuffersForWhatIsUsedInPlace) {
   EXPECT_FALSE(in_place(2, 1, Reduction::kFast).gradients || in_place(2, 1, Reduction::kFast).parameters);
 }
 
-TEST(BufferPlan, TakesTwoNeighborsOfMemoryAndNoMore) {
+TEST(BufferPlan, TakesTheMemoryOfTwoNeighbors) {
   const auto units = shard_layouts(test::tiny_config(false), 2);
   const auto plan = plan_buffers(units, false, 4);
   int64_t most = 0;

@@ -59,7 +59,7 @@ TEST(Communicator, ExactSumsDoNotDependOnWhoAddsWhat) {
   EXPECT_EQ(mine.value(), all.value());
 }
 
-constexpr int64_t kTestMessageBytes = 1000;  // stands for the 2^31 that MPI's counts cannot pass
+constexpr int64_t kTestMessageBytes = 1000;  // a small limit in place of the 2^31 of MPI's counts
 
 Communicator communicator_of_short_messages(int64_t max_message_bytes = kTestMessageBytes) {
   return Communicator(0, MPI_COMM_WORLD, max_message_bytes);
@@ -71,7 +71,7 @@ std::string made_bytes(int64_t num_bytes, int seed) {
   return bytes;
 }
 
-TEST(Communicator, BroadcastsEveryByteInPieces) {
+TEST(Communicator, BroadcastsMessagesLongerThanTheLimit) {
   const Communicator comm = communicator_of_short_messages();
   for (const int64_t num_bytes : {0, 1, 999, 1000, 1001, 12345}) {
     const std::string expected = made_bytes(num_bytes, 3);

@@ -1,4 +1,4 @@
-// A frozen base gives every unit whole, on one node, where its ranks share it, and on several, where it is gathered.
+// A frozen base returns every unit complete, on one node, where ranks share it, and on several, where it is gathered.
 #include "partition/frozen_base.hpp"
 
 #include <gtest/gtest.h>

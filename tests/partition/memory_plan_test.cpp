@@ -21,7 +21,7 @@ PlanInput tiny_input() {
   return {.config = test::tiny_config(), .micro_batch_tokens = 10, .adapter = adapter_on({kQ, kV}, 3, 2)};
 }
 
-TEST(MemoryPlan, OfTheWholeModelHasSixteenBytesPerParameterAndNoBase) {
+TEST(MemoryPlan, WholeModelTakesSixteenBytesPerParameter) {
   PlanInput input = tiny_input();
   input.adapter.reset();
   const MemoryPlan plan = plan_memory(input);
@@ -38,7 +38,7 @@ TEST(MemoryPlan, OfTheWholeModelHasSixteenBytesPerParameterAndNoBase) {
   EXPECT_EQ(plan_memory(input).moment_bytes, 8 * (4096 + 4096) + 3 * 2 * (11520 + 4 * 11520 / 256));
 }
 
-TEST(MemoryPlan, OfAnAdapterIsAFrozenBaseAndASmallUnit) {
+TEST(MemoryPlan, AdapterIsAFrozenBaseAndASmallUnit) {
   const PlanInput input = tiny_input();
   const MemoryPlan plan = plan_memory(input);
   // per layer A of q and v [2, 40] each, B [40, 2] and [20, 2]
@@ -60,12 +60,12 @@ TEST(MemoryPlan, OfAnAdapterIsAFrozenBaseAndASmallUnit) {
   EXPECT_EQ(plan.total_bytes(1, 1), plan.rank_bytes() + plan.gather_buffer_bytes + plan.base_bytes);
 }
 
-TEST(MemoryPlan, OfAQuantizedBaseHasMatricesInFourBitsAndOneOfThemPlain) {
+TEST(MemoryPlan, QuantizedBaseHasFourBitMatricesAndScratch) {
   PlanInput input = tiny_input();
   input.nf4_format = nested_nf4;
   input.element_bytes = 2;
   const MemoryPlan plan = plan_memory(input);
-  // codes, scales, and 1152 bytes of what belongs to nested scales: 1600 elements take 832 + 64 + 1152 = 2048 bytes,
+  // codes, scales, and 1152 bytes for nested scales: 1600 elements take 832 + 64 + 1152 = 2048 bytes,
   // 800 take 1664, 2080 take 2304; norms and biases 464; 464 and 14336 at a multiple of 64, then of 256
   EXPECT_EQ(plan.base_bytes, 7936 + 3 * (512 + 2 * 2048 + 2 * 1664 + 3 * 2304) + 7936);
   EXPECT_EQ(plan.scratch_bytes, 2 * 104 * 40) << "gate and up";
@@ -73,7 +73,7 @@ TEST(MemoryPlan, OfAQuantizedBaseHasMatricesInFourBitsAndOneOfThemPlain) {
   EXPECT_EQ(plan.gather_buffer_bytes, 2 * 1280) << "used in bfloat16";
 }
 
-TEST(MemoryPlan, OfAnAdapterOnSeveralNodesDividesTheBase) {
+TEST(MemoryPlan, AdapterOnSeveralNodesShardsTheBase) {
   PlanInput input = tiny_input();
   input.num_ranks = 4;
   input.ranks_per_node = 2;
@@ -93,12 +93,12 @@ TEST(MemoryPlan, OfAnAdapterOnSeveralNodesDividesTheBase) {
   EXPECT_EQ(plan_memory(input).gathers_per_step, 3 * (1 + 5 + 1)) << "backward ends at the lowest adapter";
 }
 
-TEST(MemoryPlan, CountsWhatAdaptersKeepOfATokenAndWhatLiesBelowThemNot) {
+TEST(MemoryPlan, CountsActivationsFromTheLowestAdapter) {
   PlanInput input = tiny_input();
   input.has_gradient_checkpointing = false;
   const int64_t two = plan_memory(input).activation_bytes;
   input.adapter = adapter_on({kQ, kV}, 3, 7);
-  // kept in three layers, and once more in flight: 5 more of both q and v
+  // saved in three layers, plus one working set: 5 more for both q and v
   EXPECT_EQ(plan_memory(input).activation_bytes - two, 10 * 4 * (3 + 1) * 2 * 5);
   input.adapter->has_magnitudes = true;
   const int64_t dora = plan_memory(input).activation_bytes;
@@ -110,7 +110,7 @@ TEST(MemoryPlan, CountsWhatAdaptersKeepOfATokenAndWhatLiesBelowThemNot) {
   EXPECT_EQ(all_layers - plan_memory(input).activation_bytes, 10 * 4 * 40) << "the input of one block less";
 }
 
-TEST(MemoryPlan, OfQloraOnLlama8BIsThatOfThePaper) {
+TEST(MemoryPlan, QloraOnLlama8BMatchesThePaper) {
   ModelConfig config;
   config.family = Family::kLlama;
   config.vocab_size = 128256;

@@ -1,4 +1,4 @@
-// Gather and reduce-scatter of units on one node and on several: what each rank gets, bit by bit.
+// Gather and reduce-scatter of units on one node and on several, compared bit by bit.
 #include "partition/node_exchange.hpp"
 
 #include <ATen/ops/empty.h>
@@ -19,7 +19,7 @@ float value_of(int rank, int unit, int64_t element) {
   return static_cast<float>((rank * 5 + unit * 3 + element) % 17 - 8);
 }
 
-TEST_P(ExchangeOnNodes, AGatherGivesTheShardsOfAllRanks) {
+TEST_P(ExchangeOnNodes, GatherReturnsTheShardsOfAllRanks) {
   const Communicator comm(GetParam());
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
     const std::vector<ShardLayout> units = shard_layouts(test::tiny_config(), comm.size());
@@ -53,7 +53,7 @@ TEST_P(ExchangeOnNodes, AGatherGivesTheShardsOfAllRanks) {
   }
 }
 
-TEST_P(ExchangeOnNodes, AReduceScatterAddsTheGradientsOfAllRanksAndMicroBatches) {
+TEST_P(ExchangeOnNodes, ReduceScatterSumsRanksAndMicroBatches) {
   constexpr int64_t kMicroBatches = 3;
   const Communicator comm(GetParam());
   const std::vector<ShardLayout> units = shard_layouts(test::tiny_config(), comm.size());

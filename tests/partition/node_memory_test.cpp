@@ -1,4 +1,4 @@
-// The shared window of a node: one memory for all its ranks, page aligned, and counters that order its users.
+// The shared window of a node: one page-aligned memory for all its ranks, and counters that order their accesses.
 #include "partition/node_memory.hpp"
 
 #include <gtest/gtest.h>

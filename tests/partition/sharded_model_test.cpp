@@ -1,5 +1,4 @@
-// N ranks give the bits of one rank: every rank also trains the whole model alone, in a world of one, on all
-// micro-batches.
+// N ranks give the same bits as one: every rank also trains the complete model by itself on all micro-batches.
 #include "partition/sharded_model.hpp"
 
 #include <ATen/Parallel.h>
@@ -111,8 +110,8 @@ TEST(ShardedModel, RecomputationChangesNoBit) {
   const Communicator comm;
   const ModelConfig config = test::tiny_config();
   const Outcome recomputed = train(comm, config, {.has_gradient_checkpointing = true});
-  const Outcome kept = train(comm, config, {.has_gradient_checkpointing = false});
-  EXPECT_EQ(recomputed.parameters, kept.parameters);
+  const Outcome saved = train(comm, config, {.has_gradient_checkpointing = false});
+  EXPECT_EQ(recomputed.parameters, saved.parameters);
 }
 
 TEST(ShardedModel, MomentsIn8BitsTrainNearlyAsThoseIn32) {

@@ -15,7 +15,7 @@ namespace plumb::test {
 struct BitsCase {
   const char* stage;
   const char* dtype;
-  const char* name = "";  // of the options
+  const char* name = "";  // describes the options
   Options options = {};
 };
 
@@ -23,10 +23,10 @@ inline void PrintTo(const BitsCase& given, std::ostream* out) {
   *out << given.stage << " in " << given.dtype << " " << given.name;
 }
 
-/// Global batches of 24 micro-batches of one row.
+/// Every global batch has 24 micro-batches of one row.
 class BitsTest : public ProgramTest, public testing::WithParamInterface<BitsCase> {
  protected:
-  /// Three steps, the last in a second epoch. ranks_per_node 0: one node.
+  /// Runs three steps, the last in a second epoch. ranks_per_node = 0 means one node.
   Outcome outcome_of(int num_ranks, Options options = {}, int ranks_per_node = 0) const {
     options.insert(GetParam().options.begin(), GetParam().options.end());
     options.insert({{"dtype", GetParam().dtype},
@@ -49,7 +49,7 @@ class BitsTest : public ProgramTest, public testing::WithParamInterface<BitsCase
     return read_outcome(directory_ / "out");
   }
 
-  /// The run on one rank is made once for each case.
+  /// The run on one rank is executed once per case.
   void SetUp() override {
     ProgramTest::SetUp();
     directory_.write("eval.jsonl", GetParam().stage == std::string("sft") ? rows(7) : pairs(7));

@@ -1,4 +1,4 @@
-// A whole model on one process, from a Hugging Face directory, and its forward pass up to the last block.
+// A complete model in one process, from a Hugging Face directory, and its forward pass up to the last block.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -35,7 +35,7 @@ struct LoadedModel {
   HeadTensors head() const { return ResidentUnits(config, units).acquire_head(); }
 };
 
-/// Concatenated documents, every token trained.
+/// A micro-batch of these documents, with every token trained.
 inline MicroBatch pack(const std::vector<std::vector<int64_t>>& documents) {
   MicroBatch batch;
   batch.document_begin = {0};
@@ -47,6 +47,7 @@ inline MicroBatch pack(const std::vector<std::vector<int64_t>>& documents) {
   return batch;
 }
 
+/// Output of the last block, [T, D].
 inline at::Tensor hidden_states(const LoadedModel& model, const MicroBatch& batch) {
   ResidentUnits units(model.config, model.units);
   const BlockContext context(model.config, units.rope(), {batch.document_begin, batch.prefix_length});

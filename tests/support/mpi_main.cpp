@@ -1,6 +1,6 @@
-// main() of tests that run on several ranks: rank 0 prints as usual, the others only what failed, and a failure or a
-// skipped test on any rank is one of all. Tests may only EXPECT before a collective: a rank that returns early leaves
-// the others waiting.
+// main() of tests that run on several ranks: rank 0 prints as usual, the others print failures only, and a failed or
+// skipped test on any rank counts for all. Before a collective, tests may use EXPECT only: a rank that returns early
+// leaves the others waiting.
 #include <gtest/gtest.h>
 #include <mpi.h>
 
@@ -27,7 +27,7 @@ class FailurePrinter : public testing::EmptyTestEventListener {
   int rank_;
 };
 
-/// Prints what ended this rank, then aborts the others, which may wait for it.
+/// Prints the exception that ended this rank, then aborts the other ranks, which may wait for it.
 [[noreturn]] void end_job() {
   try {
     if (const std::exception_ptr error = std::current_exception()) std::rethrow_exception(error);
@@ -43,7 +43,7 @@ class FailurePrinter : public testing::EmptyTestEventListener {
 }  // namespace
 
 int main(int argc, char** argv) {
-  // as the program itself, whose ranks read ahead on threads that make no MPI calls
+  // as in the program, whose ranks read ahead on threads that make no MPI calls
   int provided = 0;
   MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
   std::set_terminate(end_job);

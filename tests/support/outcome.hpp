@@ -11,20 +11,20 @@ namespace plumb::test {
 
 struct Outcome {
   std::vector<std::string> metrics;  // lines of metrics.jsonl, without times and memory
-  std::string weights;               // of the model or adapter; "" before the export
+  std::string weights;               // of the model or adapter; empty before the export
 
   bool operator==(const Outcome&) const = default;
 };
 
 void PrintTo(const Outcome& outcome, std::ostream* out);
 
-/// output_dir: of a run that may have been killed. Throws std::runtime_error if it holds no metrics.jsonl.
+/// Reads the output directory of a run that may have been killed. Throws std::runtime_error if it has no metrics.jsonl.
 Outcome read_outcome(const std::string& output_dir);
 
-/// By stage, of the output_dir of a pipeline. Stages that have exported nothing are left out.
+/// Outcomes by stage, from the output directory of a pipeline. Stages without exported weights are omitted.
 std::map<std::string, Outcome> read_outcomes(const std::string& output_dir);
 
-/// "" if both are equal, else the first difference.
+/// Describes the first difference; empty if both are equal.
 std::string difference(const std::map<std::string, Outcome>& got, const std::map<std::string, Outcome>& expected);
 
 }  // namespace plumb::test

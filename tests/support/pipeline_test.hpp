@@ -20,7 +20,7 @@ class PipelineTest : public ProgramTest {
     write_ini();
   }
 
-  /// Different numbers of steps, so that a line of one stage's log is no other's.
+  /// The stages have different numbers of steps, so that their log lines differ.
   void write_ini(const std::string& common = "", const std::string& dpo = "", const std::string& sft = "") const {
     directory_.write("align.ini",
                      "model = model\noutput_dir = run\nthreads = 1\nlogging_steps = 1\n"
@@ -34,7 +34,7 @@ class PipelineTest : public ProgramTest {
     return run(num_ranks, {"pipeline", "align.ini"}, options);
   }
 
-  /// The stages that a run trained, by its log.
+  /// The stages that a run trained, according to its log.
   static std::vector<std::string> stages_run(const RunResult& result) {
     std::vector<std::string> names;
     for (const std::string& line : lines_with(result.err, "plumb: pipeline: stage "))

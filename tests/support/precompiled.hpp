@@ -1,4 +1,4 @@
-// Precompiled for every test: what nearly all of them include.
+// Precompiled for every test: headers that nearly all of them include.
 #include <gtest/gtest.h>
 
 #include <algorithm>

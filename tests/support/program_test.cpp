@@ -61,7 +61,7 @@ std::vector<nlohmann::json> ProgramTest::metrics(const std::string& key, const s
 }
 
 std::vector<std::string> ProgramTest::unfinished_files() const {
-  // Open MPI may still be removing its own folder there, which breaks a walk off: walk again.
+  // Open MPI may still be removing its own folder there, which interrupts the iteration: repeat it.
   for (int tries = 0;; ++tries) {
     std::vector<std::string> names;
     try {

@@ -1,4 +1,4 @@
-// A micro-batch of two short documents, a function of its step and its number alone.
+// A micro-batch of two short documents, determined by its step and its number only.
 #pragma once
 
 #include "lib/base/random.hpp"

@@ -1,5 +1,5 @@
-// The reference records: what transformers, tokenizers, PEFT and TRL computed, for the same inputs. Every record that a
-// test names must be in their folder; only without the folder does the test skip.
+// Reference records: results of transformers, tokenizers, PEFT and TRL for the same inputs. If their folder exists,
+// every record that a test names must be in it; a test is skipped only if the folder is missing.
 #pragma once
 
 #include <gtest/gtest.h>

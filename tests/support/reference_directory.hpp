@@ -1,4 +1,4 @@
-// Where the reference records are: in PLUMB_REFERENCE, or in ../shared/reference beside the source tree.
+// Path of the reference records: PLUMB_REFERENCE, or ../shared/reference beside the source tree.
 #pragma once
 
 #include <cstdlib>
@@ -14,8 +14,8 @@ inline std::string reference_directory() {
 
 inline bool has_reference_records() { return std::filesystem::is_directory(reference_directory()); }
 
-/// Where the records' place exists or is named, tests must find them there; PLUMB_REFERENCE= (empty) is for runs
-/// without records.
+/// True if the records must be present: their folder is given by PLUMB_REFERENCE, or ../shared exists. An empty
+/// PLUMB_REFERENCE means a run without records.
 inline bool expects_reference_records() {
   const char* named = std::getenv("PLUMB_REFERENCE");
   return named ? *named != '\0' : std::filesystem::is_directory(std::string(PLUMB_SOURCE_DIR) + "/../shared");

@@ -1,4 +1,4 @@
-// The messages with which code refuses its input.
+// Helpers for tests of errors: the message of the exception that a call throws.
 #pragma once
 
 #include <gtest/gtest.h>

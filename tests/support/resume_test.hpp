@@ -1,5 +1,5 @@
-// Base of end-to-end tests of checkpoints: a run of six steps with an injected fault, and the outcome of the
-// undisturbed run that it must equal.
+// Base of end-to-end tests of checkpoints: a run of six steps with an injected fault, and the outcome of an undisturbed
+// run, which it must equal.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -15,8 +15,8 @@
 
 namespace plumb::test {
 
-/// Global batches of 24 micro-batches of one row; two steps an epoch; a checkpoint after every second step. Lines of
-/// metrics are means of up to four steps, so that checkpoints fall into the middle of one.
+/// Every global batch has 24 micro-batches of one row; two steps per epoch; a checkpoint after every second step.
+/// Metrics are logged every four steps, so that some checkpoints fall between two log lines.
 class ResumeTest : public ProgramTest {
  protected:
   void SetUp() override {
@@ -25,15 +25,15 @@ class ResumeTest : public ProgramTest {
     directory_.write("eval_pairs.jsonl", pairs(7));
   }
 
-  /// fault: POINT:STEP:RANK:ACTION, see lib/base/fault.hpp; "": none.
+  /// fault: POINT:STEP:RANK:ACTION, see lib/base/fault.hpp; empty for none.
   RunResult start(const std::string& stage, int num_ranks, const Options& options = {},
                   const std::string& fault = "") const {
-    RunOptions how;
-    if (!fault.empty()) how.environment["PLUMB_FAULT"] = fault;
-    return train(stage, num_ranks, run_options(stage, num_ranks, options), how);
+    RunOptions run_with;
+    if (!fault.empty()) run_with.environment["PLUMB_FAULT"] = fault;
+    return train(stage, num_ranks, run_options(stage, num_ranks, options), run_with);
   }
 
-  /// The given options and those of every run here.
+  /// The options common to all runs of these tests, plus the given ones.
   static Options run_options(const std::string& stage, int num_ranks, Options options = {}) {
     options.insert({{"per_device_train_batch_size", "1"},
                     {"gradient_accumulation_steps", std::to_string(24 / num_ranks)},
@@ -51,7 +51,7 @@ class ResumeTest : public ProgramTest {
   /// The outcome of a run that has ended.
   Outcome outcome(const std::string& output_dir = "out") const { return read_outcome(directory_ / output_dir); }
 
-  /// The outcome of an undisturbed run on one rank, made once for each stage and options.
+  /// The outcome of an undisturbed run on one rank, executed once per stage and options.
   const Outcome& undisturbed(const std::string& stage, Options options = {}) const {
     std::string key = stage;
     for (const auto& [name, value] : options) key += " --" + name + " " + value;
@@ -69,11 +69,11 @@ class ResumeTest : public ProgramTest {
   }
 
   static void expect_died(const RunResult& result) {
-    EXPECT_NE(result.exit_code, 0) << "the fault did not come: " << result.err;
+    EXPECT_NE(result.exit_code, 0) << "the fault point was not reached: " << result.err;
     EXPECT_FALSE(result.has_timed_out);
   }
 
-  /// The run is complete, resumed after this step (0: began from scratch), and left nothing half-written.
+  /// Expects that the run is complete, resumed after this step (0: started from scratch), and left no partial output.
   void expect_completed(const RunResult& result, int after_step) const {
     EXPECT_EQ(result.exit_code, 0) << result.err << result.launcher;
     const std::vector<std::string> lines = lines_with(result.err, "resuming after step ");

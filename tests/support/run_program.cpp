@@ -32,7 +32,7 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-/// A file without a name: unlike a pipe it never fills up, so nobody has to read along.
+/// An anonymous file: unlike a pipe it never fills up, so no reader is needed while the program runs.
 class MemoryFile {
  public:
   explicit MemoryFile(const char* name) : descriptor_(::memfd_create(name, MFD_CLOEXEC)) {
@@ -47,7 +47,7 @@ class MemoryFile {
   void fill(std::string_view text) const {
     while (!text.empty()) {
       const ssize_t n = ::write(descriptor_, text.data(), text.size());
-      if (n <= 0) throw std::runtime_error("cannot keep the standard input of a program");
+      if (n <= 0) throw std::runtime_error("cannot write the standard input of a program");
       text.remove_prefix(n);
     }
     ::lseek(descriptor_, 0, SEEK_SET);
@@ -95,7 +95,7 @@ double monotonic_seconds(Clock::time_point time) {
   return std::chrono::duration<double>(time.time_since_epoch()).count();
 }
 
-/// mpirun first gets the chance to end its ranks.
+/// Sends SIGTERM first, so that mpirun can end its ranks, then SIGKILL.
 void end_process(pid_t process, int& status) {
   ::kill(process, SIGTERM);
   if (wait_until(process, status, Clock::now() + std::chrono::seconds(5))) return;
@@ -103,8 +103,8 @@ void end_process(pid_t process, int& status) {
   ::waitpid(process, &status, 0);
 }
 
-/// Takes apart what the ranks print and what mpirun prints about a job that failed: a box of dashes with text in it,
-/// into which lines of the ranks may come, and its counts of those.
+/// Separates the ranks' output from what mpirun prints about a failed job: a box of dashes with text in it, into which
+/// lines of the ranks may fall, and message counts.
 void split_launcher_lines(RunResult& result) {
   std::istringstream lines(result.err);
   result.err.clear();
@@ -115,12 +115,12 @@ void split_launcher_lines(RunResult& result) {
     if (is_edge) is_in_box = !is_in_box;
     const bool is_count = line.starts_with('[') && (line.find("have sent help message") != std::string::npos ||
                                                     line.find("orte_base_help_aggregate") != std::string::npos);
-    const bool is_of_launcher = is_edge || is_count || (is_in_box && !line.starts_with("plumb:"));
-    (is_of_launcher ? result.launcher : result.err) += line + "\n";
+    const bool is_from_launcher = is_edge || is_count || (is_in_box && !line.starts_with("plumb:"));
+    (is_from_launcher ? result.launcher : result.err) += line + "\n";
   }
 }
 
-/// The daemon that Open MPI starts for a program without mpirun outlives it by a moment and then removes its files.
+/// Without mpirun, Open MPI starts a daemon that outlives the program briefly and then removes its files.
 void wait_for_launcher_files(const std::string& temporary) {
   const auto deadline = Clock::now() + std::chrono::seconds(5);
   const auto is_of_launcher = [](const fs::directory_entry& entry) {
@@ -147,7 +147,7 @@ RunResult run_program(const std::vector<std::string>& argv, const RunOptions& op
   const pid_t process = ::fork();
   if (process < 0) throw std::runtime_error(std::string("fork: ") + std::strerror(errno));
   if (process == 0) {
-    // only what is safe between fork and exec
+    // only async-signal-safe calls between fork and exec
     ::prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (options.obeys_permissions)
       for (const int capability : {CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH}) ::prctl(PR_CAPBSET_DROP, capability);
@@ -166,7 +166,7 @@ RunResult run_program(const std::vector<std::string>& argv, const RunOptions& op
                                     std::chrono::duration<double>(options.timeout_seconds * kPatience));
   bool has_ended = false;
   const auto wait_for_text = [&](const std::string& text) {
-    size_t begin = 0;  // of what may hold the text
+    size_t begin = 0;  // start of the part that may contain the text
     const auto is_there = [&] {
       const std::string news = err.content(begin);
       begin += news.size() - std::min(news.size(), text.size());

@@ -1,4 +1,4 @@
-// Starts a program and waits for it, without a shell. run_plumb adds what every start of plumb needs: a TMPDIR of its
+// Starts a program without a shell and waits for it. run_plumb() adds what every start of plumb needs: a TMPDIR of its
 // own, and Open MPI's permission to run as root and with more ranks than cores.
 #pragma once
 
@@ -11,53 +11,54 @@
 
 namespace plumb::test {
 
-/// Limits on time are multiplied by it: 1, or more where a sanitizer slows everything down.
+/// Factor for all time limits: 1, or more if a sanitizer makes programs slow.
 inline constexpr int kPatience = PLUMB_TEST_PATIENCE;
 
 /// An action on a program while it runs.
 struct Act {
-  std::string after = {};    // comes when standard error holds this text, at once if it is empty
-  double delay_seconds = 0;  // and then so long
+  std::string after = {};    // runs when standard error contains this text, immediately if empty
+  double delay_seconds = 0;  // after that
   std::function<void(pid_t program)> act = {};
 };
 
 struct RunOptions {
-  std::map<std::string, std::string> environment = {};  // over that of the test
+  std::map<std::string, std::string> environment = {};  // added to the environment of the test
   std::string standard_input = {};
-  std::string working_directory = {};  // "": that of the test
-  double timeout_seconds = 120;        // times kPatience: then the program is killed
-  std::string interrupt_after = {};    // SIGINT, once, when standard error holds this text
-  int interrupt_signal = 2;            // instead of SIGINT
-  std::string kill_ranks_after = {};   // SIGKILL to all that the program started, when standard error holds this text
-  std::vector<Act> acts = {};          // one after the other, while it runs
-  bool obeys_permissions = false;      // root too is refused files that their mode closes to it
+  std::string working_directory = {};  // empty: that of the test
+  double timeout_seconds = 120;        // times kPatience; then the program is killed
+  std::string interrupt_after = {};    // sends SIGINT once when standard error contains this text
+  int interrupt_signal = 2;            // sent instead of SIGINT
+  std::string kill_ranks_after = {};   // kills all child processes when standard error contains this text
+  std::vector<Act> acts = {};          // in order, while it runs
+  bool obeys_permissions = false;      // file permissions apply to root, too
 };
 
 struct RunResult {
-  int exit_code = -1;  // 128 + signal, as a shell has it
+  int exit_code = -1;  // 128 + signal if killed, as in a shell
   bool has_timed_out = false;
   double seconds = 0;
-  double acted_at = 0, ended_at = 0;  // seconds of the monotonic clock: before the last act; 0 if none came
+  double acted_at = 0, ended_at = 0;  // seconds of the monotonic clock: before the last act (0 if none), and at the end
   std::string out, err;
-  std::string launcher;  // what run_plumb took out of err
+  std::string launcher;  // lines of mpirun, which run_plumb() removes from err
 };
 
-/// argv[0] is looked up in PATH. Throws std::runtime_error where it cannot be started.
+/// argv[0] is searched for in PATH. Throws std::runtime_error if it cannot be started.
 RunResult run_program(const std::vector<std::string>& argv, const RunOptions& options = {});
 
-/// plumb with these arguments: num_ranks of it under mpirun, or for 0 itself. Its temporary files go to
-/// working_directory/tmp, which this makes. Lines that mpirun adds are moved from the result's err to launcher.
+/// Runs plumb with these arguments: under mpirun on num_ranks ranks, or directly if num_ranks is 0. Its temporary files
+/// go to working_directory/tmp, which is created. Lines that mpirun prints are moved from err to launcher.
 RunResult run_plumb(int num_ranks, const std::vector<std::string>& arguments, RunOptions options);
 
-/// Makes directory/model: two layers of width 32, a tokenizer of bytes, random weights, the same for every call.
+/// Creates directory/model: two layers of width 32, a byte tokenizer, and random weights, the same for every call.
 RunResult make_tiny_model(const std::string& directory);
 
+/// Processes whose parent is this process id.
 std::vector<pid_t> children_of(pid_t parent);
 
-/// Processes, besides this one, whose command line holds the text.
+/// Number of other processes whose command line contains the text.
 int count_processes(const std::string& text);
 
-/// The lines of a text that hold `part`.
+/// The lines of a text that contain `part`.
 std::vector<std::string> lines_with(const std::string& text, const std::string& part);
 
 }  // namespace plumb::test

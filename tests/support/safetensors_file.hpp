@@ -1,4 +1,4 @@
-// Whole safetensors files in one call, as tests need them.
+// Writes a complete safetensors file in one call.
 #pragma once
 
 #include <cstddef>

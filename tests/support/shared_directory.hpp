@@ -1,4 +1,4 @@
-// A directory that all ranks of a test share: rank 0 makes it and removes it.
+// A directory that all ranks of a test share; rank 0 creates and removes it.
 #pragma once
 
 #include <memory>
@@ -12,13 +12,13 @@ namespace plumb {
 
 class SharedDirectory {
  public:
-  /// Collective.
+  /// Collective: creates it.
   explicit SharedDirectory(const Communicator& comm) : comm_(comm) {
     if (comm.rank() == 0) owned_ = std::make_unique<TemporaryDirectory>();
     path_ = owned_ ? owned_->path() : "";
     comm.broadcast(path_);
   }
-  /// Collective.
+  /// Collective: removes it.
   ~SharedDirectory() { comm_.barrier(); }
   SharedDirectory(const SharedDirectory&) = delete;
   SharedDirectory& operator=(const SharedDirectory&) = delete;
@@ -26,7 +26,7 @@ class SharedDirectory {
   const std::string& path() const { return path_; }
   std::string operator/(const std::string& name) const { return path_ + "/" + name; }
 
-  /// Collective.
+  /// Collective: the file exists when it returns.
   void write(const std::string& name, std::string_view content) const {
     comm_.barrier();
     if (owned_) owned_->write(name, content);
@@ -37,7 +37,7 @@ class SharedDirectory {
     content << std::ifstream(*this / name, std::ios::binary).rdbuf();
     return content.str();
   }
-  /// Collective: names in the directory, hidden ones too.
+  /// Collective: number of entries in the directory, including hidden ones.
   int64_t num_entries() const {
     comm_.barrier();
     int64_t num = owned_ ? static_cast<int64_t>(owned_->num_entries()) : 0;
@@ -51,7 +51,7 @@ class SharedDirectory {
   std::string path_;
 };
 
-/// Collective: what all ranks throw together, with this code.
+/// Collective: expects that all ranks throw AgreedError with this code, and returns its message.
 template <class Call>
 std::string agreed_message_of(ExitCode code, Call call) {
   try {

@@ -1,4 +1,4 @@
-// A directory for one test, removed with all it holds.
+// A directory for one test, removed with its contents.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -36,7 +36,7 @@ class TemporaryDirectory {
     content << std::ifstream(*this / name, std::ios::binary).rdbuf();
     return content.str();
   }
-  /// Names in the directory, hidden ones too.
+  /// Number of entries in the directory, including hidden ones.
   size_t num_entries() const {
     const std::filesystem::directory_iterator all(path_);
     return static_cast<size_t>(std::distance(begin(all), end(all)));

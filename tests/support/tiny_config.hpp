@@ -5,7 +5,7 @@
 
 namespace plumb::test {
 
-/// Grouped heads, biases on q, k and v, and sizes that no alignment divides.
+/// Grouped-query attention, biases on q, k and v, and sizes that are not multiples of any alignment.
 inline ModelConfig tiny_config(bool ties_embeddings = false) {
   ModelConfig config;
   config.family = Family::kQwen2;

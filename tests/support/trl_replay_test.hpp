@@ -15,7 +15,7 @@
 
 namespace plumb::test {
 
-/// Relative for what is above 1.
+/// Relative for values above 1, else absolute.
 struct ReplayTolerance {
   double first_loss = 1e-5;
   double loss = 5e-4;
@@ -29,7 +29,7 @@ inline nlohmann::json golden_record(const std::string& name) {
 
 class TrlReplayTest : public ProgramTest {
  protected:
-  /// The first `count` rows of data/NAME of the reference, changed by `change(row, number)`.
+  /// The first `count` rows of the reference file data/NAME, after `change(row, number)`.
   template <class Change>
   static std::string reference_rows(const std::string& name, int64_t count, Change change) {
     std::ifstream file(reference_file("data/" + name));
@@ -45,7 +45,8 @@ class TrlReplayTest : public ProgramTest {
     return reference_rows(name, count, [](nlohmann::json&, int64_t) {});
   }
 
-  /// Trains as recorded (`args`: model, lr, max_length), eight rows in file order to a step, and compares each step.
+  /// Trains with the recorded `args` (model, lr, max_length), eight rows per step in file order, and compares each
+  /// step.
   void replay(const std::string& stage, int num_ranks, const nlohmann::json& args, const nlohmann::json& steps,
               Options options, const ReplayTolerance& tolerance = {}) {
     const auto text = [&](const char* key) { return args[key].dump(); };

@@ -1,5 +1,5 @@
-// The exit code of a test program. A program that skipped a test does not count as passed: ctest shows it as "Skipped".
-// And a test of reference records may skip only where there are none: with records, a skip is a failure.
+// The exit code of a test program. A program that skipped a test has not passed: ctest shows it as "Skipped". A test
+// that needs reference records may be skipped only if there are none; if they are present, a skip is a failure.
 #pragma once
 
 #include <cstdio>
@@ -12,7 +12,7 @@ namespace plumb::test {
 inline constexpr int kPassed = 0, kFailed = 1;
 inline constexpr int kSkipped = 77;  // the SKIP_RETURN_CODE of every ctest entry, see tests/CMakeLists.txt
 
-/// ctest sets PLUMB_IS_REFERENCE_TEST for the tests that are declared with REFERENCE.
+/// num_skipped: number of skipped tests. ctest sets PLUMB_IS_REFERENCE_TEST for tests that are declared with REFERENCE.
 inline int verdict(bool has_failed, int num_skipped) {
   if (has_failed) return kFailed;
   if (num_skipped == 0) return kPassed;

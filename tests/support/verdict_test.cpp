@@ -1,4 +1,4 @@
-// A skipped test is not a passed one, and a test of reference records that are there may not skip.
+// A skipped test has not passed, and a test whose reference records are present may not be skipped.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -18,7 +18,8 @@ class Verdict : public testing::Test {
  protected:
   void SetUp() override { records_.write("record.txt", "recorded"); }
 
-  /// The exit code of the sample with these of its tests, "" for the folder of a run without records.
+  /// The exit code of the sample program when it runs these of its tests. reference: folder of the records, empty for a
+  /// run without records.
   static int exit_code_of(const std::string& tests, const std::string& reference, bool is_reference_test = true) {
     RunOptions options;
     options.environment = {{"PLUMB_REFERENCE", reference}, {"GTEST_FILTER", "VerdictSample." + tests}};
@@ -29,7 +30,7 @@ class Verdict : public testing::Test {
   const TemporaryDirectory records_;
 };
 
-TEST_F(Verdict, WithoutRecordsATestThatNeedsThemIsSkippedAndNotPassed) {
+TEST_F(Verdict, MissingRecordsMeanSkippedNotPassed) {
   EXPECT_EQ(exit_code_of("ReadsARecord", ""), kSkipped);
   EXPECT_EQ(exit_code_of("ReadsARecord", records_.path()), kPassed);
 }

@@ -107,11 +107,11 @@ TYPED_TEST(CrossEntropy, EachRowHasItsOwnScaleAndZeroGivesZeros) {
           this->run(kernels, alone, labels.narrow(0, row, 1), TokenLoss::kNll, kScales[row]);
         EXPECT_TRUE(same_bits(gradient.narrow(0, row, 1).clone(), alone)) << row << " of " << vocab;
       }
-      // of a row that is not finite, too: its loss says so
-      const at::Tensor spoilt = logits.clone();
-      spoilt[1][0] = std::numeric_limits<float>::infinity();
-      EXPECT_TRUE(std::isnan(this->run(kernels, spoilt, labels, TokenLoss::kNll, kScales)[1].loss));
-      EXPECT_TRUE(spoilt[1].eq(0).all().template item<bool>());
+      // also for a row that is not finite, whose loss is NaN
+      const at::Tensor corrupted = logits.clone();
+      corrupted[1][0] = std::numeric_limits<float>::infinity();
+      EXPECT_TRUE(std::isnan(this->run(kernels, corrupted, labels, TokenLoss::kNll, kScales)[1].loss));
+      EXPECT_TRUE(corrupted[1].eq(0).all().template item<bool>());
     });
   }
 }
@@ -148,12 +148,12 @@ TYPED_TEST(CrossEntropy, OfALogitThatIsNotFiniteIsNaNInThatRowAlone) {
   for (const TokenLoss kind : {TokenLoss::kNll, TokenLoss::kDft})
     for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()})
       for (int64_t place = 0; place < kVocab; ++place) {
-        at::Tensor spoilt = logits.clone();
-        spoilt[1][place] = bad;
+        at::Tensor corrupted = logits.clone();
+        corrupted[1][place] = bad;
         this->for_each_copy([&](const auto& kernels) {
           const auto good = this->run(kernels, logits, labels, kind, 0.0f);
           for (const float scale : {0.0f, 1.0f}) {
-            const auto stats = this->run(kernels, spoilt.clone(), labels, kind, scale);
+            const auto stats = this->run(kernels, corrupted.clone(), labels, kind, scale);
             EXPECT_TRUE(std::isnan(stats[1].loss)) << bad << " at " << place;
             EXPECT_EQ(stats[0].loss, good[0].loss);
             EXPECT_EQ(stats[2].loss, good[2].loss);

@@ -12,7 +12,7 @@
 namespace plumb {
 namespace {
 
-/// What DynamicMap::nearest() shortens: the number of thresholds below x.
+/// The definition of DynamicMap::nearest(): the number of thresholds below x.
 int count_thresholds(const DynamicMap& map, float x) {
   return static_cast<int>(
       std::count_if(map.thresholds.begin(), map.thresholds.end(), [x](float threshold) { return x > threshold; }));

@@ -32,7 +32,7 @@ const AttentionCase kCases[] = {
     {"window shorter than, equal to and longer than a document", {4, 2, 16, 5}, {0, 17, 22, 25}},
     {"window of one token", {2, 2, 8, 1}, {0, 9, 18}},
     {"longer than the operator's blocks of keys", {2, 1, 8, 0}, {0, 1100, 1400}},
-    {"so long that whole blocks of keys lie before the window", {2, 1, 8, 48}, {0, 1100}},
+    {"so long that whole blocks of keys precede the window", {2, 1, 8, 48}, {0, 1100}},
 };
 
 struct Computed {
@@ -41,12 +41,12 @@ struct Computed {
 };
 
 Computed compute(const AttentionCase& given, const at::Tensor& qkv, const at::Tensor& dout) {
-  // NaN wherever nothing is written
+  // NaN shows what was not written
   const at::Tensor out = at::full_like(dout, std::nan("")), dqkv = at::full_like(qkv, std::nan(""));
-  AttentionActivations kept;
-  attention_forward(given.shape, qkv, {given.document_begin, {}}, out, kept);
-  attention_backward(given.shape, qkv, {given.document_begin, {}}, kept, dout, dqkv);
-  return {out, dqkv, kept.outputs.size()};
+  AttentionActivations saved;
+  attention_forward(given.shape, qkv, {given.document_begin, {}}, out, saved);
+  attention_backward(given.shape, qkv, {given.document_begin, {}}, saved, dout, dqkv);
+  return {out, dqkv, saved.outputs.size()};
 }
 
 at::Tensor random_qkv(const AttentionCase& given) {
@@ -93,7 +93,7 @@ TEST(AttentionCalls, AreSharedByNeighborsOfEqualLength) {
   EXPECT_EQ(num_calls({0, 5, 10, 12, 14, 19}), 3u);
 }
 
-TEST(AttentionDocuments, DoNotSeeEachOther) {
+TEST(AttentionDocuments, DoNotAttendToEachOther) {
   at::manual_seed(2);
   for (const Documents& documents : {Documents{0, 6, 12, 18}, Documents{0, 6, 10, 18}})
     for (const int64_t window : {0, 3}) {
@@ -112,7 +112,7 @@ TEST(AttentionDocuments, DoNotSeeEachOther) {
     }
 }
 
-TEST(AttentionDocuments, ATokenDoesNotSeeThoseAfterItNorThoseBeforeTheWindow) {
+TEST(AttentionDocuments, AreMaskedCausallyAndByTheWindow) {
   at::manual_seed(3);
   for (const int64_t window : {0, 4}) {
     const AttentionCase given{"", {2, 1, 8, window}, {0, 12}};

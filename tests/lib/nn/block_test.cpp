@@ -68,7 +68,7 @@ const Documents kPackings[] = {{0, 17}, {0, 1}, {0, 9, 18, 27}, {0, 7, 8, 20, 25
 
 UnitLayout unit_of(const ModelConfig& config) { return unit_layouts(config)[kLayer + 1]; }
 
-/// The block's flat buffer; what lies between parameters is NaN, so that reading it shows.
+/// The block's flat buffer; gaps between parameters are NaN, so that reading them is detected.
 at::Tensor random_parameters(const UnitLayout& unit, at::ScalarType dtype) {
   const at::Tensor flat = at::full({unit.num_elements}, std::nan(""));
   for (const Parameter& p : unit.parameters) {
@@ -90,16 +90,16 @@ Computed compute(const ModelConfig& config, const Documents& documents, const at
   RopeTable rope(config);
   const BlockContext context(config, rope, {documents, {}}, read_rows);
   const BlockTensors parameters = block_tensors(unit, flat);
-  BlockActivations kept;
+  BlockActivations saved;
   Computed result;
-  result.out = block_forward(context, kLayer, parameters, input, kept);
+  result.out = block_forward(context, kLayer, parameters, input, saved);
   if (recomputes) {
-    kept = {};
-    block_recompute(context, kLayer, parameters, input, kept);
+    saved = {};
+    block_recompute(context, kLayer, parameters, input, saved);
   }
-  result.gradients = at::full_like(flat, std::nan(""));  // backward writes, it does not add
-  result.dinput = block_backward(context, kLayer, parameters, kept, dout, block_tensors(unit, result.gradients));
-  EXPECT_FALSE(kept.gate_up_RE.defined()) << "activations are freed";
+  result.gradients = at::full_like(flat, std::nan(""));  // backward overwrites, it does not add
+  result.dinput = block_backward(context, kLayer, parameters, saved, dout, block_tensors(unit, result.gradients));
+  EXPECT_FALSE(saved.gate_up_RE.defined()) << "activations are freed";
   return result;
 }
 
@@ -121,7 +121,7 @@ class Block : public testing::TestWithParam<BlockCase> {
     return is_read.nonzero().flatten();
   }
 
-  /// With read_some only some rows of the output are looked at.
+  /// With read_some, only some rows of the output are read.
   void expect_autograd_of_reference(at::ScalarType dtype, double tolerance, bool read_some = false) const {
     const UnitLayout unit = unit_of(config_);
     for (const Documents& documents : kPackings) {
@@ -169,26 +169,26 @@ TEST_P(Block, InFloat32EqualsAutogradOfTheReference) { expect_autograd_of_refere
 // more because q and k multiply each other's errors.
 TEST_P(Block, InBFloat16EqualsAutogradOfTheReference) { expect_autograd_of_reference(at::kBFloat16, 5.5 * 0x1p-8); }
 
-TEST_P(Block, OfWhichSomeRowsAreReadHasTheGradientsOfThese) {
+TEST_P(Block, WithReadRowsHasTheirGradients) {
   expect_autograd_of_reference(at::kFloat, 25 * 0x1p-24, true);
   expect_autograd_of_reference(at::kBFloat16, 5.5 * 0x1p-8, true);
 }
 
-TEST_P(Block, RecomputedForwardGivesTheGradientsOfTheKeptOneToTheBit) {
+TEST_P(Block, RecomputationHasTheSameBits) {
   const UnitLayout unit = unit_of(config_);
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16})
     for (const Documents& documents : kPackings) {
       const at::Tensor flat = random_parameters(unit, dtype), input = randn(documents, dtype),
                        dout = randn(documents, dtype);
-      const Computed kept = compute(config_, documents, flat, input, dout, false);
+      const Computed saved = compute(config_, documents, flat, input, dout, false);
       const Computed again = compute(config_, documents, flat, input, dout, true);
       const Computed read = compute(config_, documents, flat, input, dout, false, some_rows(documents));
       const Computed read_again = compute(config_, documents, flat, input, dout, true, some_rows(documents));
       EXPECT_TRUE(read_again.dinput.equal(read.dinput));
-      EXPECT_TRUE(again.dinput.equal(kept.dinput));
+      EXPECT_TRUE(again.dinput.equal(saved.dinput));
       for (const Parameter& p : unit.parameters)
         EXPECT_TRUE(again.gradients.narrow(0, p.offset, p.num_elements())
-                        .equal(kept.gradients.narrow(0, p.offset, p.num_elements())));
+                        .equal(saved.gradients.narrow(0, p.offset, p.num_elements())));
     }
 }
 
@@ -199,10 +199,10 @@ TEST_P(Block, AddsItsGradientsWhereAskedTo) {
   const Computed written = compute(config_, documents, flat, input, dout);
   RopeTable rope(config_);
   const BlockContext context(config_, rope, {documents, {}});
-  BlockActivations kept;
-  block_forward(context, kLayer, block_tensors(unit, flat), input, kept);
+  BlockActivations saved;
+  block_forward(context, kLayer, block_tensors(unit, flat), input, saved);
   const at::Tensor before = random_parameters(unit, at::kFloat), sum = before.clone();
-  block_backward(context, kLayer, block_tensors(unit, flat), kept, dout, {block_tensors(unit, sum), true});
+  block_backward(context, kLayer, block_tensors(unit, flat), saved, dout, {block_tensors(unit, sum), true});
   for (const Parameter& p : unit.parameters) {
     const auto part = [&](const at::Tensor& of) { return of.narrow(0, p.offset, p.num_elements()); };
     EXPECT_LE(reference::relative_distance(part(sum), part(before).to(at::kDouble) + part(written.gradients)), 1e-6)
@@ -210,7 +210,7 @@ TEST_P(Block, AddsItsGradientsWhereAskedTo) {
   }
 }
 
-TEST_P(Block, DocumentsDoNotSeeEachOther) {
+TEST_P(Block, DocumentsDoNotAttendToEachOther) {
   const at::Tensor flat = random_parameters(unit_of(config_), at::kFloat);
   for (const Documents& documents : {Documents{0, 9, 18, 27}, Documents{0, 7, 13, 27}}) {
     const at::Tensor input = randn(documents), dout = randn(documents);
@@ -228,7 +228,7 @@ TEST_P(Block, DocumentsDoNotSeeEachOther) {
   }
 }
 
-TEST_P(Block, ChangesNeitherItsArgumentsNorTheGapsBetweenParameters) {
+TEST_P(Block, LeavesArgumentsAndGapsUnchanged) {
   const UnitLayout unit = unit_of(config_);
   const Documents documents = {0, 7, 8, 20, 25};
   const at::Tensor flat = random_parameters(unit, at::kFloat), input = randn(documents), dout = randn(documents);

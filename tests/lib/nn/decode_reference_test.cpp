@@ -1,4 +1,4 @@
-// Decoding against what transformers and an independent float64 forward made of the same models.
+// Decoding against the results of transformers and of an independent float64 forward pass for the same models.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
@@ -41,7 +41,7 @@ TEST(GenerateReference, TheStoryIsThatOfTheFloat64Forward) {
 
 class DecoderReference : public testing::TestWithParam<const char*> {};
 
-TEST_P(DecoderReference, LogitsAfterIncrementalTokensEqualThoseOfTransformers) {
+TEST_P(DecoderReference, IncrementalLogitsEqualTransformers) {
   SKIP_WITHOUT_REFERENCE_RECORDS();
   const std::string name = std::string("models/") + GetParam();
   const nlohmann::json golden = test::reference_json(name + "/golden_forward.json");

@@ -79,8 +79,8 @@ at::Tensor full_forward(const ModelConfig& config, const std::vector<at::Tensor>
   const BlockContext context(config, rope, {documents, {}});
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     const auto unit = static_cast<size_t>(layer) + 1;
-    BlockActivations kept;
-    x = block_forward(context, layer, block_tensors(layouts[unit], units[unit]), x, kept);
+    BlockActivations saved;
+    x = block_forward(context, layer, block_tensors(layouts[unit], units[unit]), x, saved);
   }
   x = x.to(at::kFloat);
   x = x * (x.pow(2).mean(-1, true) + config.rms_norm_eps).rsqrt() * find(ParameterKind::kFinalNorm);
@@ -137,7 +137,7 @@ TEST(Decoder, Bfloat16StaysNearItsFullForward) {
   }
 }
 
-TEST(Decoder, KeptRowsGoOnAsIfTheOthersHadNeverBeen) {
+TEST(Decoder, RemainingRowsAreIndependentOfDroppedOnes) {
   const ModelConfig config = small_config(Family::kLlama);
   const std::vector<at::Tensor> units = random_units(config);
   std::vector<std::vector<int32_t>> prompts;
@@ -221,7 +221,7 @@ TEST(Generate, SamplesDependOnSeedRowAndPositionOnly) {
   EXPECT_NE(generate(decoder, one, other, 6)[0], texts[1]);
 }
 
-TEST(Generate, TellsTokensAsTheyCome) {
+TEST(Generate, CallsOnTokenForEachToken) {
   const ModelConfig config = small_config(Family::kLlama);
   Decoder decoder(config, random_units(config));
   const std::vector<std::vector<int32_t>> prompts = {random_tokens(0, 4, 53), random_tokens(1, 6, 53)};

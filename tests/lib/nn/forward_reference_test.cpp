@@ -1,5 +1,5 @@
-// Whole forward passes from Hugging Face directories, block by block on one process, against what transformers and an
-// independent float64 forward made of the same models.
+// Complete forward passes from Hugging Face directories in one process, against the results of transformers and of an
+// independent float64 forward pass for the same models.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/matmul.h>
@@ -68,7 +68,7 @@ TEST_P(ForwardReference, IsThatOfTransformers) {
   EXPECT_NEAR(mean_loss(model, golden.batch, hidden), golden.record["loss"].get<double>(), 8 * 0x1p-21);
 }
 
-/// What bfloat16 costs: mean difference of the logits, as part of their standard deviation.
+/// Error of bfloat16: mean difference of the logits divided by their standard deviation.
 double bfloat16_cost(const std::string& directory, const MicroBatch& batch) {
   const LoadedModel exact(directory, at::kFloat), rounded(directory, at::kBFloat16);
   const at::Tensor expected = logits_of(exact, hidden_states(exact, batch));

@@ -49,8 +49,8 @@ at::Tensor mask_of(const Dropout& dropout) {
   const at::Tensor identity = at::eye(kInputs);
   linear.lora.a_RI = identity;
   linear.lora.modules = {{0, kInputs, 0, kInputs, 1.0, identity, {}}};
-  LinearActivations kept;
-  return linear_forward(linear, at::ones({kTokens, kInputs}), {}, dropout, kept);
+  LinearActivations saved;
+  return linear_forward(linear, at::ones({kTokens, kInputs}), {}, dropout, saved);
 }
 
 TEST_P(AdaptedLinear, IsThatOfThePapers) {
@@ -117,10 +117,10 @@ TEST_P(AdaptedLinear, IsThatOfThePapers) {
       torch::autograd::grad({(expected * dy.to(at::kDouble)).sum()}, leaves);
   if (given.has_bias) expected = expected + linear.bias_O.to(at::kDouble);
 
-  LinearActivations kept;
-  const at::Tensor y = linear_forward(linear, x, {}, dropout, kept);
+  LinearActivations saved;
+  const at::Tensor y = linear_forward(linear, x, {}, dropout, saved);
   const at::Tensor dy_before = dy.clone();
-  const LinearInputGradient backward = linear_backward_input(linear, dy, kept, dropout, true, &gradients);
+  const LinearInputGradient backward = linear_backward_input(linear, dy, saved, dropout, true, &gradients);
   linear_backward_a(backward, x, dropout, gradients);
   EXPECT_TRUE(dy.equal(dy_before)) << "the gradient of the output is read only";
 

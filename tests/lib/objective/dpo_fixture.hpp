@@ -1,4 +1,4 @@
-// A random head and pairs, and what DPO makes of them with all logits at once in float64.
+// A random head and pairs, and their DPO losses computed with all logits at once in float64.
 #pragma once
 
 #include <ATen/TensorOperators.h>

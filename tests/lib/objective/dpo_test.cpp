@@ -21,7 +21,7 @@ DpoOptions options_of(std::vector<WeightedLoss> losses) {
   return options;
 }
 
-/// What differs in how tokens and pairs are weighed.
+/// Variants of how tokens and pairs are weighted.
 std::vector<DpoOptions> all_kinds() {
   std::vector<DpoOptions> all = {
       options_of({{kSigmoid, 1}}), options_of({{kIpo, 1}}),
@@ -160,7 +160,7 @@ TEST(Dpo, TokensThatCountNothingHaveNoGradient) {
   }
 }
 
-TEST(Dpo, StartsAtLnTwoWithoutRewardsFromItsOwnLogProbabilities) {
+TEST(Dpo, IsLnTwoWithoutRewardsAtTheReference) {
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
     at::manual_seed(6);
     DpoInput input(5, 10, 50, 24, dtype);

@@ -144,22 +144,22 @@ TEST_P(TokenLossOf, InFloat32EqualsTheReference) {
 // stored in 8 bits each.
 TEST_P(TokenLossOf, InBFloat16EqualsTheReference) { expect_reference(at::kBFloat16, 0x1p-4, 5 * 0x1p-8); }
 
-TEST(TokenLossScratch, KeptFromOneMicroBatchToTheNextChangesNothing) {
+TEST(TokenLossScratch, ReuseChangesNothing) {
   at::manual_seed(2);
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
-    TokenLossScratch kept;
+    TokenLossScratch reused;
     for (const LossCase& given : {LossCase{50, 24, 37}, LossCase{50, 24, 5}, LossCase{40000, 40, 120},
                                   LossCase{50, 24, 60}, LossCase{50, 40, 60}}) {
       const Input input(given, dtype);
-      const Gradients with_kept(given), with_fresh(given);
+      const Gradients with_reused(given), with_fresh(given);
       TokenLossScratch fresh;
       const auto first = token_loss(input.hidden_TD, input.targets, input.head, kNormEpsilon, TokenLoss::kNll, 0.1,
-                                    with_kept.head, kept);
+                                    with_reused.head, reused);
       const auto second = token_loss(input.hidden_TD, input.targets, input.head, kNormEpsilon, TokenLoss::kNll, 0.1,
                                      with_fresh.head, fresh);
       EXPECT_TRUE(first.dhidden_TD.equal(second.dhidden_TD));
-      EXPECT_TRUE(with_kept.head.head_VD.equal(with_fresh.head.head_VD));
-      EXPECT_TRUE(with_kept.head.norm_D.equal(with_fresh.head.norm_D));
+      EXPECT_TRUE(with_reused.head.head_VD.equal(with_fresh.head.head_VD));
+      EXPECT_TRUE(with_reused.head.norm_D.equal(with_fresh.head.norm_D));
     }
   }
 }
@@ -243,7 +243,7 @@ TEST(TokenLossOfNaN, IsNaNForThatTokenAlone) {
   }
 }
 
-TEST(FindTargets, AreTheTokensBeforeTrainedOnesExceptAcrossDocuments) {
+TEST(FindTargets, ArePositionsBeforeTrainedTokensOfADocument) {
   MicroBatch batch;
   batch.token_ids = {10, 11, 12, 13, 14, 15, 16};
   batch.document_begin = {0, 3, 4, 7};
