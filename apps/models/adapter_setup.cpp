@@ -50,7 +50,7 @@ std::unique_ptr<AdaptedModel> load(const Communicator& comm, const ModelConfig& 
                                    const AdapterStart& start, const EngineOptions& options, uint64_t seed) {
   auto model = std::make_unique<AdaptedModel>(
       config, start.adapter, frozen_units_of(base, config, start.adapter, options.dtype), comm, options, seed);
-  comm.run_agreed([&] {  // every rank has loaded its part when this returns
+  comm.run_agreed([&] {  // all parts are loaded when this returns
     model->load_base(frozen_source(base));
     model->load_adapter([&](ElementRange range, std::span<float> out) {
       fill_adapter(base, start, model->unit().unit(), seed, range, out);

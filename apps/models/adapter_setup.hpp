@@ -13,19 +13,20 @@
 
 namespace plumb {
 
-/// An adapter, and where its initial values come from.
+/// An adapter and the source of its initial values.
 struct AdapterStart {
   LoraConfig config;
   Adapter adapter;
-  std::optional<PeftAdapter> continued;  // none: a new adapter
+  std::optional<PeftAdapter> continued;  // nullopt: a new adapter
 };
 
 /// The NF4 format of a parameter of the base; none if it is not quantized. A base with a merged adapter is never
 /// quantized.
 std::optional<Nf4Format> nf4_format_of(const HfModel& base, const Parameter& parameter);
 
-/// base: the base model's configuration, with the head of the stage. A score head is always trained and saved whole,
-/// also beside an adapter that had none. Throws UsageError and DataError as resolve_options() and PeftAdapter.
+/// The adapter that the options describe. base: the base model's configuration, with the head of the stage. A score
+/// head is always trained and saved in full, even if the continued adapter had none. Throws UsageError and DataError as
+/// resolve_options() and PeftAdapter.
 AdapterStart find_adapter(const LoraOptions& options, const ModelConfig& base, const std::string& base_directory);
 
 /// Collective: loads base and adapter. All ranks throw AgreedError if one fails.
@@ -33,8 +34,7 @@ std::unique_ptr<AdaptedModel> load_adapted_model(const Communicator& comm, const
                                                  const HfModel& base, const AdapterStart& start,
                                                  const EngineOptions& options, uint64_t seed);
 
-/// Collective: a model for evaluation only, without gradients or moments, with the adapter of a directory unless that
-/// is
+/// Collective: a model for evaluation only, without gradients or moments, with the adapter of a directory unless it is
 /// "". It is quantized if `base` was opened so.
 std::unique_ptr<AdaptedModel> load_frozen_model(const Communicator& comm, const ModelConfig& config,
                                                 const HfModel& base, const std::string& adapter_directory,

@@ -26,7 +26,7 @@ namespace plumb {
 
 namespace {
 
-constexpr int64_t kPieceElements = int64_t{1} << 20;  // read at a time
+constexpr int64_t kChunkElements = int64_t{1} << 20;  // read at a time
 
 }  // namespace
 
@@ -122,8 +122,8 @@ void export_as_read(const Communicator& comm, const HfModel& model, ModelConfig 
     for (size_t unit = 0; unit < model.units().size(); ++unit) {
       const ShardLayout layout(model.units()[unit], comm.size());
       const ElementRange range = layout.shard(comm.rank());
-      for (int64_t begin = range.begin; begin < range.end; begin += kPieceElements) {
-        const int64_t end = std::min(begin + kPieceElements, range.end);
+      for (int64_t begin = range.begin; begin < range.end; begin += kChunkElements) {
+        const int64_t end = std::min(begin + kChunkElements, range.end);
         values.resize(end - begin);
         model.read_unit_range(layout.unit(), begin, end, values);
         write_unit_range(plan, temporary, unit, begin, end, values);

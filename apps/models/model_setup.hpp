@@ -57,7 +57,7 @@ void export_by_all(const Communicator& comm, std::span<const ExportFile> files, 
 void export_model(const Communicator& comm, ShardedModel& model, const std::string& directory,
                   const std::string& source_directory, Precision precision);
 
-/// Collective: the same for a model in files, dequantized and with its adapter merged, a piece at a time. config: of
+/// Collective: the same for a model in files, dequantized and with its adapter merged, in chunks. config: of
 /// the exported model.
 void export_as_read(const Communicator& comm, const HfModel& model, ModelConfig config, const std::string& directory,
                     Precision precision);

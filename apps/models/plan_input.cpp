@@ -4,8 +4,8 @@ namespace plumb {
 
 namespace {
 
-/// Memory that oneDNN caches for the bfloat16 matmuls of start-up checks, whose shapes the steps do not have. Measured;
-/// with an adapter, on two ranks, nearly twice as much.
+/// Memory that oneDNN caches for the bfloat16 matmuls of the start-up checks, whose shapes do not occur in steps.
+/// Measured; nearly twice as much with an adapter on two ranks.
 constexpr int64_t kCheckMatmulBytes = int64_t{10} << 20;
 constexpr int64_t kCheckMatmulBytesWithAdapter = int64_t{20} << 20;
 

@@ -1,4 +1,4 @@
-// The input of the memory plan, for the run itself and for plumb plan, so that both print the same plan.
+// The input of the memory plan, built in one place, so that plumb plan and the run print the same plan.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@ namespace plumb {
 /// The model that is trained, and how the base of an adapter is stored.
 struct PlannedModel {
   ModelConfig config;
-  std::optional<Adapter> adapter;  // none: the whole model is trained
+  std::optional<Adapter> adapter;  // nullopt: the whole model is trained
   std::function<std::optional<Nf4Format>(const Parameter&)> nf4_format;
 };
 
@@ -26,10 +26,11 @@ struct PlannedRanks {
   int64_t program_bytes;  // memory of one rank before the model is loaded
 };
 
+/// max_row_tokens: upper limit for the tokens of one row.
 PlanInput plan_input(const TrainOptions& options, const PlannedModel& model, const PlannedRanks& ranks,
                      int64_t max_row_tokens);
 
-/// The most tokens that --max_length lets a row have: a pair is two texts.
+/// Upper limit for the tokens of one row by --max_length; a pair has two texts.
 int64_t max_row_tokens(const TrainOptions& options);
 
 }  // namespace plumb

@@ -15,8 +15,8 @@ namespace plumb {
 namespace {
 
 constexpr int64_t kAlignmentBytes = 64;
-constexpr int64_t kPieceElements = int64_t{1} << 20;  // read at a time
-constexpr int64_t kRowsAtOnce = 8;                    // completions decoded together
+constexpr int64_t kChunkElements = int64_t{1} << 20;  // read at a time
+constexpr int64_t kRowsPerBatch = 8;                  // completions decoded together
 constexpr int64_t kBatchesPerRound = 16;              // per rank, between two exchanges
 
 int64_t bytes_of_unit(const UnitLayout& unit, int64_t element_bytes) {
@@ -27,29 +27,29 @@ int64_t bytes_of_unit(const UnitLayout& unit, int64_t element_bytes) {
 void read_part(const HfModel& source, const UnitLayout& unit, const at::Tensor& flat, int64_t part, int64_t num_parts) {
   const int64_t size = (unit.num_elements + num_parts - 1) / num_parts;
   const int64_t begin = std::min(part * size, unit.num_elements), end = std::min(begin + size, unit.num_elements);
-  std::vector<float> piece;
-  for (int64_t first = begin; first < end; first += kPieceElements) {
-    const int64_t last = std::min(first + kPieceElements, end);
-    piece.resize(last - first);
-    source.read_unit_range(unit, first, last, piece);
-    flat.narrow(0, first, last - first).copy_(at::from_blob(piece.data(), {last - first}, at::kFloat));
+  std::vector<float> chunk;
+  for (int64_t first = begin; first < end; first += kChunkElements) {
+    const int64_t last = std::min(first + kChunkElements, end);
+    chunk.resize(last - first);
+    source.read_unit_range(unit, first, last, chunk);
+    flat.narrow(0, first, last - first).copy_(at::from_blob(chunk.data(), {last - first}, at::kFloat));
   }
 }
 
-/// Token ids behind their number, for each completion.
-void append_bytes(const Completion& completion, std::string& bytes) {
+/// Appends the number of token ids and the ids.
+void append_completion(const Completion& completion, std::string& bytes) {
   const auto size = static_cast<int32_t>(completion.size());
   bytes.append(reinterpret_cast<const char*>(&size), sizeof size);
   bytes.append(reinterpret_cast<const char*>(completion.data()), completion.size() * sizeof(int32_t));
 }
 
-Completion take_from_bytes(const std::string& bytes, size_t& offset) {
+Completion read_completion(const std::string& bytes, size_t& offset) {
   int32_t size = 0;
   check(offset + sizeof size <= bytes.size(), "every completion has arrived");
   std::memcpy(&size, bytes.data() + offset, sizeof size);
   offset += sizeof size;
   Completion completion(size);
-  check(offset + completion.size() * sizeof(int32_t) <= bytes.size(), "every completion has arrived whole");
+  check(offset + completion.size() * sizeof(int32_t) <= bytes.size(), "every completion has arrived completely");
   if (size > 0) std::memcpy(completion.data(), bytes.data() + offset, completion.size() * sizeof(int32_t));
   offset += completion.size() * sizeof(int32_t);
   return completion;
@@ -81,10 +81,10 @@ SharedDecoder::SharedDecoder(const Communicator& comm, const ModelSource& model,
 std::vector<std::vector<Completion>> sample_completions(const Communicator& comm, Decoder& decoder,
                                                         const std::vector<std::vector<int32_t>>& prompts,
                                                         int64_t num_generations, const GenerateOptions& options) {
-  // Row p * num_generations + g is generation g of prompt p; batch b holds rows [b, b + 1) * kRowsAtOnce and is decoded
-  // by rank b % N.
+  // Row p * num_generations + g is generation g of prompt p; batch b holds rows [b, b + 1) * kRowsPerBatch and is
+  // decoded by rank b % N.
   const int64_t num_rows = std::ssize(prompts) * num_generations;
-  const int64_t num_batches = (num_rows + kRowsAtOnce - 1) / kRowsAtOnce;
+  const int64_t num_batches = (num_rows + kRowsPerBatch - 1) / kRowsPerBatch;
   std::vector<std::vector<Completion>> completions(prompts.size());
   auto next_report = std::chrono::steady_clock::now() + std::chrono::seconds(10);
   for (int64_t first = 0; first < num_batches; first += kBatchesPerRound * comm.size()) {
@@ -93,22 +93,22 @@ std::vector<std::vector<Completion>> sample_completions(const Communicator& comm
     comm.run_agreed([&] {
       for (int64_t batch = first + comm.rank(); batch < end; batch += comm.size()) {
         std::vector<std::vector<int32_t>> rows;
-        for (int64_t row = batch * kRowsAtOnce; row < std::min(num_rows, (batch + 1) * kRowsAtOnce); ++row)
+        for (int64_t row = batch * kRowsPerBatch; row < std::min(num_rows, (batch + 1) * kRowsPerBatch); ++row)
           rows.push_back(prompts[row / num_generations]);
         for (const Completion& completion :
-             generate(decoder, rows, options, static_cast<uint64_t>(batch * kRowsAtOnce)))
-          append_bytes(completion, mine);
+             generate(decoder, rows, options, static_cast<uint64_t>(batch * kRowsPerBatch)))
+          append_completion(completion, mine);
       }
     });
     const std::vector<std::string> parts = comm.all_gather(mine);
     std::vector<size_t> offsets(parts.size(), 0);
-    for (int64_t row = first * kRowsAtOnce; row < std::min(num_rows, end * kRowsAtOnce); ++row) {
-      const auto rank = static_cast<size_t>((row / kRowsAtOnce - first) % comm.size());
-      completions[row / num_generations].push_back(take_from_bytes(parts[rank], offsets[rank]));
+    for (int64_t row = first * kRowsPerBatch; row < std::min(num_rows, end * kRowsPerBatch); ++row) {
+      const auto rank = static_cast<size_t>((row / kRowsPerBatch - first) % comm.size());
+      completions[row / num_generations].push_back(read_completion(parts[rank], offsets[rank]));
     }
     if (comm.rank() != 0 || std::chrono::steady_clock::now() < next_report) continue;
     next_report = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-    log_info("sampling: {} of {} completions", std::min(num_rows, end * kRowsAtOnce), num_rows);
+    log_info("sampling: {} of {} completions", std::min(num_rows, end * kRowsPerBatch), num_rows);
   }
   return completions;
 }

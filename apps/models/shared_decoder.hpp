@@ -1,5 +1,5 @@
-// Completions by all ranks: a language model for decoding whose weights exist once per node, and prompts that are
-// divided among the ranks. Batches are formed by row number alone, so completions do not depend on the number of ranks.
+// Completions computed by all ranks: a language model for decoding whose weights exist once per node, and prompts that
+// are divided among the ranks. Batches depend on row numbers only, so completions do not depend on the number of ranks.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@
 
 namespace plumb {
 
-/// The ranks of a node share the weights; each decodes by itself.
+/// A decoder whose weights the ranks of a node share; each rank decodes its own batches.
 class SharedDecoder {
  public:
   /// Collective: reads the weights, each rank of a node its part. Throws AgreedError.

@@ -11,6 +11,7 @@
 
 namespace plumb {
 
+/// The options of the trained model's engine.
 EngineOptions engine_options(const TrainOptions& options);
 
 /// The model that training starts from, for inference.
@@ -24,7 +25,7 @@ ModelSource trained_model(const TrainOptions& options);
 /// quantized model would be trained without an adapter.
 HfModel open_source(const TrainOptions& options);
 
-/// config: of the model; with pad_token_id if it has a score head.
+/// The objective of the stage. config: of the model, with pad_token_id if it has a score head.
 std::unique_ptr<Objective> make_objective(const TrainOptions& options, const ModelConfig& config);
 
 }  // namespace plumb

@@ -36,13 +36,13 @@ void check_model(const char* option, const std::string& directory) {
 /// Rank 0 only: throws InputOutputError if an input of any stage is missing, before the first stage runs for hours.
 void check_inputs_exist(const std::vector<PlannedStage>& stages) {
   for (const auto& [o, needs] : stages) {
-    const auto is_made = [&, &made = needs](Stage stage) {
-      return std::find(made.begin(), made.end(), stage) != made.end();
+    const auto is_made_by = [&, &sources = needs](Stage stage) {
+      return std::find(sources.begin(), sources.end(), stage) != sources.end();
     };
     try {
-      if (!is_made(Stage::kSft)) check_model("model", o.model.model);
-      if (!o.dpo.reward_model.empty() && !is_made(Stage::kReward)) check_model("reward_model", o.dpo.reward_model);
-      if (!o.dpo.ref_model.empty() && !is_made(Stage::kSft)) check_model("ref_model", o.dpo.ref_model);
+      if (!is_made_by(Stage::kSft)) check_model("model", o.model.model);
+      if (!o.dpo.reward_model.empty() && !is_made_by(Stage::kReward)) check_model("reward_model", o.dpo.reward_model);
+      if (!o.dpo.ref_model.empty() && !is_made_by(Stage::kSft)) check_model("ref_model", o.dpo.ref_model);
       for (const std::string& path : o.data.data) File::open_for_reading(path);
       for (const std::string& path : o.eval_data) File::open_for_reading(path);
     } catch (const InputOutputError& error) {

@@ -96,7 +96,7 @@ FilterCounts write_filtered(const DpoStageOptions& dpo, const std::string& colum
   return counts;
 }
 
-/// Rank 0 only.
+/// Rank 0 only: writes the filtered pairs and returns the names of the files.
 std::vector<std::string> filter_files(const TrainOptions& o, const DataOptions& data, const std::string& prefix,
                                       ScoredRows scored, FilterCounts& counts) {
   std::vector<std::string> names;
@@ -106,9 +106,9 @@ std::vector<std::string> filter_files(const TrainOptions& o, const DataOptions& 
     const std::string path = fmt::format("{}/data/{}", o.output_dir, name);
     const RecordIndex index = index_records(data.data[i]);
     RecordReader reader(data.data[i], index);
-    const FilterCounts of_file = write_filtered(o.dpo, data.columns, reader, first_row, path, scored);
-    if (of_file.kept > 0) names.push_back(name);
-    counts += of_file;
+    const FilterCounts file_counts = write_filtered(o.dpo, data.columns, reader, first_row, path, scored);
+    if (file_counts.kept > 0) names.push_back(name);
+    counts += file_counts;
     first_row += index.num_records;
   }
   if (names.empty())
@@ -119,7 +119,7 @@ std::vector<std::string> filter_files(const TrainOptions& o, const DataOptions& 
   return names;
 }
 
-/// Collective.
+/// Collective: scores all pairs, and writes those that the filter keeps.
 PairFiles score_and_filter(const Communicator& comm, const TrainOptions& o, const DataOptions& data,
                            const std::string& prefix) {
   RewardModel model(comm, o.dpo.reward_model, scalar_type(o.model.dtype));
@@ -173,7 +173,7 @@ void note(const TrainOptions& o, const json& counts, StageNotes& notes) {
   notes.add_fact("pairs flipped", counts.at("flipped"));
 }
 
-/// Collective.
+/// Collective: scores the pairs of `data` and returns the data that remain after the filter.
 DataOptions filter_pairs(const Communicator& comm, const TrainOptions& o, const DataOptions& data, StageNotes& notes) {
   std::vector<std::string> tokenizer;
   comm.run_agreed([&] { tokenizer = tokenizer_files(o.dpo.reward_model); });

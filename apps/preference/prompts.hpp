@@ -21,12 +21,11 @@ struct Prompt {
 
 struct PromptOptions {
   std::string columns;
-  std::string chat_template;  // "": the model's own
+  std::string chat_template;  // empty: the model's own
   bool parses_special_tokens = false;
 };
 
-/// The text as the user's message in the named chat template or the model's own, after the system message unless that
-/// is
+/// The text as the user's message in the named chat template or the model's own, after the system message unless it is
 /// "". Without a template, the plain text. Throws UsageError for a system message without a template, DataError for
 /// invalid UTF-8 and for more tokens than the model has positions.
 Prompt make_prompt(const std::string& text, const std::string& system, const PromptOptions& options,
@@ -42,7 +41,7 @@ class PromptReader {
   PromptReader(const std::string& path, const PromptOptions& options, const Tokenizer& tokenizer,
                const ModelConfig& config);
 
-  /// None after the last row. Throws DataError that names the row.
+  /// The prompt of the next row; nullopt after the last one. Throws DataError that names the row.
   std::optional<Prompt> next();
 
  private:
@@ -52,7 +51,7 @@ class PromptReader {
   std::map<std::string, std::string> columns_;
   std::string template_name_;
   SftOptions options_;
-  std::optional<RowFormat> format_;  // of the first row
+  std::optional<RowFormat> format_;  // determined by the first row
   std::optional<RowTemplate> template_;
 };
 

@@ -137,20 +137,20 @@ RowPrompts read_row_prompts(const std::vector<std::string>& files, const DataOpt
   const std::map<std::string, std::string> columns = parse_columns_option(data.columns);
   const int64_t max_tokens =
       data.max_length > 0 ? std::min(data.max_length, config.max_position_embeddings) : config.max_position_embeddings;
-  RowPrompts asked;
+  RowPrompts result;
   std::optional<PromptEncoder> encoder;
   bool holds_messages = false;
   for (const std::string& path : files) {
-    if (asked.num_rows == max_rows) break;
+    if (result.num_rows == max_rows) break;
     RecordReader reader(path, index_records(path));
     std::optional<PromptForm> form;
-    for (auto record = reader.next(); record && asked.num_rows != max_rows; record = reader.next()) {
+    for (auto record = reader.next(); record && result.num_rows != max_rows; record = reader.next()) {
       const std::string where = reader.where(*record);
       add_missing_answer(record->object, columns);
       if (!form) form.emplace(record->object, columns, data, tokenizer, where);
-      RowPrompt prompt{asked.num_rows++, form->prompt_of(record->object, where), form->inputs_of(record->object), {}};
+      RowPrompt prompt{result.num_rows++, form->prompt_of(record->object, where), form->inputs_of(record->object), {}};
       if (prompt.prompt.empty() || prompt.prompt == "") {
-        ++asked.num_empty;
+        ++result.num_empty;
         continue;
       }
       if (!encoder) {
@@ -162,15 +162,15 @@ RowPrompts read_row_prompts(const std::vector<std::string>& files, const DataOpt
                                holds_messages ? "messages" : "text", holds_messages ? "text" : "messages");
       prompt.token_ids = encoder->encode(prompt, where);
       if (prompt.token_ids.empty()) {
-        ++asked.num_empty;
+        ++result.num_empty;
       } else if (std::ssize(prompt.token_ids) >= max_tokens) {
-        ++asked.num_too_long;
+        ++result.num_too_long;
       } else {
-        asked.prompts.push_back(std::move(prompt));
+        result.prompts.push_back(std::move(prompt));
       }
     }
   }
-  return asked;
+  return result;
 }
 
 }  // namespace plumb

@@ -1,5 +1,5 @@
-// Rows of any shape as prompts for a model to answer: the question of the row, in the form of the prompt of a
-// preference pair, and as token ids.
+// Rows of any shape as prompts for a model: the question of the row, in the form of the prompt of a preference pair,
+// and as token ids.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ struct RowPrompt {
   bool holds_messages() const { return prompt.is_array(); }
   /// An answer as a cell of a row of preference pairs.
   nlohmann::ordered_json answer_cell(const std::string& text) const;
-  /// Human-readable.
+  /// The prompt as human-readable text.
   std::string text() const;
 };
 

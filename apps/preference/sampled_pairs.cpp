@@ -46,18 +46,18 @@ std::optional<ordered_json> make_pair(const RowPrompt& prompt, const std::vector
   return row;
 }
 
-/// Collective.
+/// Collective: samples completions, scores them, and writes the pairs.
 PairFiles sample_and_score(const Communicator& comm, const TrainOptions& o, const std::string& prefix) {
-  RowPrompts asked;
+  RowPrompts prompts;
   comm.run_agreed([&] {
     const ModelConfig config = HfModel(o.model.model, {.head = HeadKind::kLanguageModel}).config();
-    asked = read_row_prompts(o.data.data, o.data, load_tokenizer(o.model.model), config, /*max_rows=*/-1);
-    if (asked.prompts.empty())
+    prompts = read_row_prompts(o.data.data, o.data, load_tokenizer(o.model.model), config, /*max_rows=*/-1);
+    if (prompts.prompts.empty())
       throw_error<DataError>("--pairs sampled: expected prompts, got none: {} of {} rows ask nothing, {} are too long",
-                             asked.num_empty, asked.num_rows, asked.num_too_long);
+                             prompts.num_empty, prompts.num_rows, prompts.num_too_long);
   });
   const DpoStageOptions& dpo = o.dpo;
-  Answers answers = answer_prompts(comm, model_at_start(o), asked,
+  Answers answers = answer_prompts(comm, model_at_start(o), prompts,
                                    {.num_answers = dpo.num_generations,
                                     .max_new_tokens = dpo.max_completion_length,
                                     .sampling = {dpo.temperature, dpo.top_k, dpo.top_p},
@@ -68,18 +68,18 @@ PairFiles sample_and_score(const Communicator& comm, const TrainOptions& o, cons
     if (texts.size() < 2) texts.clear();  // no pair, so nothing to score
   }
   RewardModel reward_model(comm, dpo.reward_model, scalar_type(o.model.dtype));
-  const std::vector<std::vector<double>> rewards = score_answers(comm, reward_model, asked, answers.texts, o.data);
+  const std::vector<std::vector<double>> rewards = score_answers(comm, reward_model, prompts, answers.texts, o.data);
   PairFiles made;
   comm.run_on_rank0([&] {
     const std::string name = prefix + ".jsonl";
     JsonLinesWriter writer(fmt::format("{}/data/{}", o.output_dir, name));
     double margin = 0;
-    for (size_t i = 0; i < asked.prompts.size(); ++i)
-      if (const auto pair = make_pair(asked.prompts[i], answers.texts[i], rewards[i])) {
+    for (size_t i = 0; i < prompts.prompts.size(); ++i)
+      if (const auto pair = make_pair(prompts.prompts[i], answers.texts[i], rewards[i])) {
         writer.append(*pair);
         margin += pair->at("chosen_reward").get<double>() - pair->at("rejected_reward").get<double>();
       }
-    const int64_t num_prompts = std::ssize(asked.prompts), num_pairs = writer.num_lines();
+    const int64_t num_prompts = std::ssize(prompts.prompts), num_pairs = writer.num_lines();
     if (num_pairs == 0)
       throw_error<DataError>(
           "--pairs sampled: expected different completions, got {} prompts whose completions are all equal or empty; "
@@ -87,10 +87,10 @@ PairFiles sample_and_score(const Communicator& comm, const TrainOptions& o, cons
           num_prompts);
     writer.finish();
     made.names = {name};
-    made.counts = {{"holds_messages", asked.prompts[0].holds_messages()},
-                   {"rows", asked.num_rows},
-                   {"empty", asked.num_empty},
-                   {"too_long", asked.num_too_long},
+    made.counts = {{"holds_messages", prompts.prompts[0].holds_messages()},
+                   {"rows", prompts.num_rows},
+                   {"empty", prompts.num_empty},
+                   {"too_long", prompts.num_too_long},
                    {"completions", num_prompts * dpo.num_generations},
                    {"cut_off", answers.num_cut_off},
                    {"no_pair", num_prompts - num_pairs},

@@ -23,24 +23,24 @@ WinRate::WinRate(const Communicator& comm, const TrainOptions& o) : comm_(comm),
   if (o.eval_data.empty() || o.dpo.reward_model.empty() || o.dpo.num_win_rate_prompts == 0) return;
   comm.run_agreed([&] {
     const ModelConfig config = HfModel(o.model.model, {.head = HeadKind::kLanguageModel}).config();
-    asked_ = read_row_prompts(o.eval_data, o.data, load_tokenizer(o.model.model), config, o.dpo.num_win_rate_prompts);
+    prompts_ = read_row_prompts(o.eval_data, o.data, load_tokenizer(o.model.model), config, o.dpo.num_win_rate_prompts);
   });
-  if (!asked_.prompts.empty()) before_ = answer_prompts(comm, model_at_start(o), asked_, greedy(o));
+  if (!prompts_.prompts.empty()) before_ = answer_prompts(comm, model_at_start(o), prompts_, greedy(o));
   release_freed_memory();
 }
 
 void WinRate::add_to(StageNotes& notes) const {
-  if (asked_.num_rows == 0) return;
-  if (const int64_t num_skipped = asked_.num_empty + asked_.num_too_long; num_skipped > 0)
+  if (prompts_.num_rows == 0) return;
+  if (const int64_t num_skipped = prompts_.num_empty + prompts_.num_too_long; num_skipped > 0)
     notes.add_warning(fmt::format("win rate: {} of {} prompts are empty or leave no place for an answer", num_skipped,
-                                  asked_.num_rows));
-  const size_t num_prompts = asked_.prompts.size();
+                                  prompts_.num_rows));
+  const size_t num_prompts = prompts_.prompts.size();
   if (num_prompts == 0) return;
-  const Answers after = answer_prompts(comm_, trained_model(options_), asked_, greedy(options_));
+  const Answers after = answer_prompts(comm_, trained_model(options_), prompts_, greedy(options_));
   std::vector<std::vector<std::string>> texts;  // before and after of each prompt
   for (size_t i = 0; i < num_prompts; ++i) texts.push_back({before_.texts[i][0], after.texts[i][0]});
   RewardModel reward_model(comm_, options_.dpo.reward_model, scalar_type(options_.model.dtype));
-  const std::vector<std::vector<double>> rewards = score_answers(comm_, reward_model, asked_, texts, options_.data);
+  const std::vector<std::vector<double>> rewards = score_answers(comm_, reward_model, prompts_, texts, options_.data);
 
   double wins = 0, sum_before = 0, sum_after = 0;
   for (size_t i = 0; i < num_prompts; ++i) {
@@ -49,7 +49,7 @@ void WinRate::add_to(StageNotes& notes) const {
     sum_before += before;
     sum_after += now;
     if (i < kMaxSamples)
-      notes.add_sample({{"prompt", asked_.prompts[i].text()},
+      notes.add_sample({{"prompt", prompts_.prompts[i].text()},
                         {"before", texts[i][0]},
                         {"after", texts[i][1]},
                         {"reward before", before},

@@ -24,7 +24,7 @@ class WinRate {
  private:
   const Communicator& comm_;
   const TrainOptions& options_;
-  RowPrompts asked_;
+  RowPrompts prompts_;
   Answers before_;
 };
 

@@ -1,5 +1,5 @@
-// A run beside its training: its state in status.json, requests to stop, and warnings of slow ranks. Everything here is
-// local: the ranks agree on a stop in the sums of a step.
+// Everything about a run except its training: its state in status.json, requests to stop, and warnings about slow
+// ranks. All of it is local to a rank; the ranks agree on a stop in the sums of a step.
 #pragma once
 
 #include <cstdint>
@@ -27,13 +27,13 @@ class RunControl {
   /// The options must outlive this object.
   RunControl(const Communicator& comm, const TrainOptions& options);
 
-  /// Local: whether this rank has been asked to stop, or its time is nearly over.
+  /// Local: whether this rank has been asked to stop, or its time limit is near.
   bool wants_stop() const;
 
   /// Collective: throws StoppedRun on all ranks if one wants to stop. Only before the first step; afterwards the sums
   /// of the steps carry the request.
   void stop_before_steps(const Communicator& comm);
-  /// After a step. picoseconds_per_token: by rank, the same on all ranks.
+  /// Local, after a step. picoseconds_per_token: by rank, the same on all ranks.
   void add_step(const ProgressState& progress, const std::vector<int64_t>& picoseconds_per_token, double step_seconds);
   /// The checkpoint of a step is complete; seconds: how long saving it took.
   void add_save(int64_t step, double seconds);

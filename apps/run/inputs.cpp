@@ -33,7 +33,7 @@ std::optional<std::string> find(const Inputs& inputs, const std::string& name) {
 
 std::string text_or_none(const std::optional<std::string>& value) { return value && !value->empty() ? *value : "none"; }
 
-/// Collective.
+/// Collective: a hash of the names and contents of the tokenizer's files.
 std::string tokenizer_hash(const Communicator& comm, const std::string& model_directory) {
   std::string text;
   comm.run_on_rank0([&] {

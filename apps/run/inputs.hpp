@@ -10,16 +10,16 @@
 
 namespace plumb {
 
-/// Name and value.
+/// Pairs of name and value.
 using Inputs = OptionTexts;
 
-/// Collective. The models of earlier stages must have been exported.
+/// Collective: the inputs of a run. The models of earlier stages must have been exported.
 Inputs describe_inputs(const Communicator& comm, const TrainOptions& options);
 
 /// The inputs that determine how many micro-batches a step has.
 Inputs describe_step(const TrainOptions& options, int num_ranks);
 
-/// How many micro-batches a step of the run with these inputs has; 0: unknown.
+/// Micro-batches per step of the run with these inputs; 0 if unknown.
 int64_t micro_batches_per_step(const Inputs& inputs);
 
 /// The gradient_accumulation_steps that keep the rows of each step on this number of ranks. If the option is what it
@@ -40,7 +40,7 @@ std::string describe_allowed_changes(const Inputs& before, const Inputs& now);
 
 /// {name: value}
 nlohmann::ordered_json inputs_to_json(const Inputs& inputs);
-/// Values that are not text are left out; a `json` that is no object gives no inputs.
+/// Skips values that are not text. Returns no inputs if `json` is not an object.
 Inputs inputs_from_json(const nlohmann::ordered_json& json);
 
 }  // namespace plumb

@@ -23,12 +23,13 @@ std::string checkpoint_directory(const std::string& output_directory);
 struct RunRecord {
   Inputs inputs;
   bool has_ended = false;
-  std::string job;  // id in the batch system; "" without one
+  std::string job;  // id in the batch system; empty without one
 };
-/// None if the directory holds no run. A run.json that cannot be parsed gives a record without inputs.
+/// Reads run.json. Returns nullopt if the directory holds no run. A run.json that cannot be parsed gives a record
+/// without inputs.
 std::optional<RunRecord> read_run_record(const std::string& directory);
 
-/// Removes the description and the checkpoints of the run that is there, if any. Its model stays until a new one
+/// Removes run.json, logs and checkpoints of the run in this directory, if any. Its model stays until a new one
 /// replaces it.
 void discard_run(const std::string& directory);
 
@@ -44,7 +45,7 @@ struct RunDescription {
   int threads_per_rank;
   const MemoryPlan& plan;
 };
-/// Throws InputOutputError.
+/// Writes run.json. Throws InputOutputError.
 void write_run_json(const Communicator& comm, const TrainOptions& options, const RunDescription& run);
 
 /// Marks the run in run.json as completed. Throws InputOutputError.

@@ -1,5 +1,5 @@
-// How a run starts in its output directory: from scratch, from its newest valid checkpoint, or not at all because it is
-// already complete. The same command does all three.
+// Decides how a run starts in its output directory: from scratch, from its newest valid checkpoint, or not at all
+// because it is already complete. The same command does all three.
 #pragma once
 
 #include <optional>
@@ -22,9 +22,9 @@ struct RunStart {
   int64_t num_steps_done() const { return checkpoint ? checkpoint->manifest.step : 0; }
 };
 
-/// Collective: decides how the run in output_dir starts, and removes the one that is there if it starts from scratch.
-/// On another number of ranks than before, gradient_accumulation_steps changes so that each step keeps its rows. Throws
-/// AgreedError (usage) that names the differences if a run with other inputs is there and is not to be replaced, and
+/// Collective: decides how the run in output_dir starts, and removes an existing run if it starts from scratch. On
+/// another number of ranks than before, gradient_accumulation_steps changes so that each step keeps its rows. Throws
+/// AgreedError (usage) that names the differences if a run with other inputs exists and may not be replaced, and
 /// AgreedError (data) if there are checkpoints but none is valid.
 RunStart claim_run(const Communicator& comm, TrainOptions& options);
 

@@ -19,7 +19,7 @@ int rank_in_environment() {
 }
 
 static int ranks_per_node_in_environment() {
-  const char* value = std::getenv("PLUMB_RANKS_PER_NODE");  // lets one machine stand for several nodes
+  const char* value = std::getenv("PLUMB_RANKS_PER_NODE");  // splits one machine into several nodes, for tests
   return value ? std::atoi(value) : 0;
 }
 
@@ -45,7 +45,7 @@ int run_on_ranks(const std::function<int(const Communicator&)>& body) {
   } catch (const AgreedError& error) {
     if (rank == 0) log_error("{}", error.what());
     return error.code();
-  } catch (const NumericError& error) {  // decided from reduced numbers, so by all ranks alike
+  } catch (const NumericError& error) {  // thrown on all ranks, because it depends on sums over ranks
     if (rank == 0) log_error("{}", error.what());
     return exit_code(error);
   } catch (const std::exception& error) {

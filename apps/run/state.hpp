@@ -1,5 +1,5 @@
-// The state of a run beside model and log. With it, a run that resumes from a checkpoint decides like one that was
-// never stopped. All ranks have the same values.
+// The state of a run apart from model and log. With it, a run that resumes from a checkpoint makes the same decisions
+// as an uninterrupted one. All ranks have the same values.
 #pragma once
 
 #include <cstdint>
@@ -11,14 +11,14 @@
 
 namespace plumb {
 
-/// The state of the trainer after a step, beside the model.
+/// The state of the trainer after a step, apart from the model.
 struct TrainerState {
   int64_t num_steps_done = 0;
-  int64_t num_consecutive_skips = 0;  // the last steps in a row that changed nothing
+  int64_t num_consecutive_skips = 0;  // skipped steps in a row, up to the last one
   StepHistory history;
 };
 
-/// A model that was evaluated.
+/// The result of an evaluation.
 struct EvaluatedStep {
   int64_t step = 0;
   double metric = 0;  // value of best_metric()
@@ -33,12 +33,12 @@ struct RunState {
   std::optional<EvaluatedStep> best;  // among the steps with a checkpoint
 };
 
-/// Whether `model` is better than `than`; any model is better than none, and NaN is never better.
+/// Whether `model` is better than `than`. Any model is better than nullopt, and NaN is never better.
 bool is_better(const TrainOptions& options, const EvaluatedStep& model, const std::optional<EvaluatedStep>& than);
 
-/// Without trainer.num_steps_done, which the checkpoint stores.
+/// Everything except trainer.num_steps_done, which the checkpoint stores.
 nlohmann::ordered_json to_json(const RunState& state);
-/// Accepts any JSON: a missing value, or one that is not a number, is as at the start of a run.
+/// Accepts any JSON: values that are missing or not numbers are those of a new run.
 RunState run_state_from_json(const nlohmann::ordered_json& json, int64_t num_steps_done);
 
 }  // namespace plumb

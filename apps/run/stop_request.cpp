@@ -15,10 +15,10 @@ namespace plumb {
 
 namespace {
 
-constexpr double kMarginSeconds = 1;         // for the program to end, after the last save
-constexpr double kBatchMarginSeconds = 30;   // a batch system is stricter and has its own clock
-constexpr double kSlowness = 1.5;            // the next may be this much slower than the slowest so far
-constexpr double kForgettingPerStep = 0.98;  // so that one slow step, such as the first, does not count forever
+constexpr double kMarginSeconds = 1;         // for the program to exit after the last save
+constexpr double kBatchMarginSeconds = 30;   // a batch system kills at once, and its clock may differ
+constexpr double kSlowness = 1.5;            // the next step or save may take this times the slowest so far
+constexpr double kForgettingPerStep = 0.98;  // decay, so that one slow step, such as the first, is forgotten
 
 void note_signal(int signal) {
   int none = 0;

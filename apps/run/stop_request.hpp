@@ -8,13 +8,13 @@
 
 namespace plumb {
 
-/// From now on SIGUSR1 and SIGTERM ask the run to stop instead of ending the process. Repeated signals change nothing.
+/// After this call SIGUSR1 and SIGTERM request a stop instead of ending the process. Repeated signals change nothing.
 void stop_on_signals();
 
-/// The first signal that was received, "SIGUSR1" or "SIGTERM"; "" if there was none.
+/// The first signal received, "SIGUSR1" or "SIGTERM"; "" if none.
 std::string_view stop_signal();
 
-/// The time limit of a job. The wall clock is read once; from then on a steady clock counts.
+/// The time limit of a job. The wall clock is read once; after that a steady clock is used.
 class TimeLimit {
  public:
   /// max_seconds: for the whole program, from its start; 0: no limit. A batch system may set an earlier end

@@ -1,5 +1,5 @@
-// Ranks that are slower than the others: because a node throttles, is shared, or has a failing disk. The measure is the
-// time that a rank computes per token, without waiting for others.
+// Detects ranks that are slower than the others because a node throttles, is shared, or has a failing disk. It compares
+// the computing time per token, without the time that a rank waits for others.
 // Source: the straggler scores of NVIDIA's resiliency extension.
 #pragma once
 
@@ -11,8 +11,8 @@ namespace plumb {
 
 class Stragglers {
  public:
-  /// Takes the times of a step, by rank; 0: the rank had no rows. Returns a human-readable line that names the ranks
-  /// that have now had less than 3/4 of the fastest rank's speed for 20 steps in a row; "" if there are none.
+  /// Adds the times of a step, by rank; 0 means that the rank had no rows. Returns a human-readable line that names the
+  /// ranks which have now been slower than 3/4 of the fastest rank's speed for 20 steps in a row; "" if there are none.
   std::string add_step(const std::vector<int64_t>& picoseconds_per_token);
 
  private:

@@ -53,8 +53,8 @@ void Checkpoints::save(int64_t step, const std::optional<EvaluatedStep>& evaluat
              {"state", to_json(saved_)},
              {"log", log->state()}};
     });
-    under_way_ = std::make_unique<CheckpointSave>(comm_, directory_, step, std::move(run), model_.trained_shards(),
-                                                  options_.async_save ? &buffer_ : nullptr);
+    save_in_progress_ = std::make_unique<CheckpointSave>(
+        comm_, directory_, step, std::move(run), model_.trained_shards(), options_.async_save ? &buffer_ : nullptr);
   } catch (const AgreedError& error) {
     count_failure(step, error);
     return;
@@ -64,15 +64,15 @@ void Checkpoints::save(int64_t step, const std::optional<EvaluatedStep>& evaluat
 }
 
 void Checkpoints::poll() {
-  if (!under_way_) return;
-  int64_t is_missing = under_way_->is_written() ? 0 : 1;
+  if (!save_in_progress_) return;
+  int64_t is_missing = save_in_progress_->is_written() ? 0 : 1;
   comm_.max({&is_missing, 1});
   if (is_missing == 0) finish();
 }
 
 int64_t Checkpoints::finish() {
-  if (!under_way_) return last_saved_step_;
-  const std::unique_ptr<CheckpointSave> save = std::move(under_way_);
+  if (!save_in_progress_) return last_saved_step_;
+  const std::unique_ptr<CheckpointSave> save = std::move(save_in_progress_);
   try {
     save->finish();
   } catch (const AgreedError& error) {

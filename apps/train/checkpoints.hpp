@@ -37,10 +37,10 @@ class Checkpoints {
   /// the last evaluation. log: rank 0's. An input or output error is logged and counted; any other error is thrown.
   void save(int64_t step, const std::optional<EvaluatedStep>& evaluated, const StepLog* log);
 
-  /// Collective, after every step: publishes the checkpoint under way if all ranks have written it.
+  /// Collective, after every step: publishes the checkpoint in progress if all ranks have written it.
   void poll();
 
-  /// Collective: completes the save under way, if any. Returns the step of the last checkpoint saved, or 0.
+  /// Collective: completes the save in progress, if any. Returns the step of the last checkpoint saved, or 0.
   int64_t finish();
 
  private:
@@ -53,14 +53,14 @@ class Checkpoints {
   TrainableModel& model_;
   RunControl& control_;
   RunState& state_;
-  RunState saved_;  // in the save under way
+  RunState saved_;  // in the save in progress
   std::string directory_;
   int64_t num_failed_ = 0;
   int64_t last_saved_step_ = 0;
   std::vector<std::byte> buffer_;  // the copy that a thread writes
-  double stall_seconds_ = 0;       // how long the save under way delayed its step
+  double stall_seconds_ = 0;       // how long the save in progress delayed its step
   std::chrono::steady_clock::time_point start_;
-  std::unique_ptr<CheckpointSave> under_way_;  // declared after buffer_, which its thread reads
+  std::unique_ptr<CheckpointSave> save_in_progress_;  // declared after buffer_, which its thread reads
 };
 
 }  // namespace plumb

@@ -67,7 +67,7 @@ struct LoadedModel {
   }
 };
 
-/// One run of a stage. All functions are collective; run() calls the others in their order.
+/// One run of a stage. All functions are collective; run() calls the others in order.
 class StageRun {
  public:
   StageRun(const Communicator& comm, const TrainOptions& options, int threads)
@@ -117,7 +117,7 @@ void StageRun::run() {
   plan();
   compute_reference_logps();
   control_->stop_before_steps(comm_);
-  {  // the model leaves memory before the report loads one
+  {  // frees the model before the report loads one
     const LoadedModel model = load_model();
     const std::unique_ptr<Objective> objective = make_objective(options_, config_);
     check_model(model, *objective);
@@ -161,7 +161,7 @@ void StageRun::open_rows() {
   comm_.run_agreed([&] { length_ = run_length(options_, train_rows_.dataset->num_rows(), comm_.size()); });
 }
 
-/// Logs what memory the run will take, refuses what does not fit, and describes the run in run.json.
+/// Logs the memory plan, throws if it does not fit, and writes run.json.
 void StageRun::plan() {
   if (start_.inputs.empty()) start_.inputs = describe_inputs(comm_, options_);
   const PlannedModel model{config_, adapter_ ? std::optional(adapter_->adapter) : std::nullopt,
@@ -174,7 +174,7 @@ void StageRun::plan() {
     check_fits(input, plan, available_memory_bytes());
     write_run_json(comm_, options_, {start_.inputs, start_.num_steps_done(), length_.num_steps, threads_, plan});
   });
-  // matrix products of another number of threads are sums in another order
+  // with another number of threads, matrix products sum in another order
   if (comm_.rank() == 0 && start_.saved && start_.saved->threads_per_rank != threads_)
     log_warning("{} threads per rank, {} before: losses may differ in their last digits", threads_,
                 start_.saved->threads_per_rank);
@@ -201,12 +201,12 @@ LoadedModel StageRun::load_model() const {
 
 void StageRun::check_model(const LoadedModel& model, Objective& objective) const {
   if (!options_.startup_checks) return;
-  if (model.adapted) model.adapted->set_dropout(0);  // it would differ between the two computations of a check
+  if (model.adapted) model.adapted->set_dropout(0);  // its masks would differ between the two computations of a check
   run_startup_checks(comm_, options_, model.trained(), objective, train_rows_);
   if (model.adapted) model.adapted->set_dropout(adapter_->adapter.dropout);
 }
 
-/// All remaining steps: those after the checkpoint, if there is one.
+/// Trains all remaining steps: those after the checkpoint, if there is one.
 void StageRun::take_steps(const LoadedModel& model, Objective& objective) {
   fault_point("load", start_.num_steps_done(), comm_.rank());
   if (start_.checkpoint) restore_model(comm_, *start_.checkpoint, model.trained());

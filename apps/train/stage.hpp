@@ -7,9 +7,9 @@
 
 namespace plumb {
 
-/// Collective. The model is in output_dir/model when this returns, or the adapter in output_dir/adapter. is_watched:
-/// the caller has a Watchdog. Throws StoppedRun if the run is to stop before its last step, AgreedError, and
-/// NumericError on all ranks alike; any other error is one rank's own.
+/// Collective: trains and exports. The model is in output_dir/model when this returns, or the adapter in
+/// output_dir/adapter. is_watched: the caller has a Watchdog. Throws StoppedRun if the run stops before its last step,
+/// AgreedError or NumericError on all ranks together, or any other error on one rank only.
 void train_stage(const Communicator& comm, const TrainOptions& options, bool is_watched = false);
 
 }  // namespace plumb

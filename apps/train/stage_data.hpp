@@ -1,4 +1,4 @@
-// The rows of a stage: tokenized, with --packing packed, and for DPO with the log-probabilities of the reference model.
+// The rows of a stage: tokenized, packed with --packing, and for DPO with the log-probabilities of the reference model.
 #pragma once
 
 #include <memory>
@@ -20,7 +20,7 @@ struct StageRows {
   std::unique_ptr<Dataset> dataset;
   std::unique_ptr<ReferenceLogps> reference_logps;  // dpo
 
-  /// The rows concatenated; without rows, the empty micro-batch.
+  /// A micro-batch of these rows; without rows, the empty micro-batch.
   MicroBatch micro_batch(const std::vector<int64_t>& row_numbers) const;
   /// The micro-batches of this rank for steps [first_step, end_step). The rows must outlive the stream.
   std::unique_ptr<BatchStream> stream(const SamplerOptions& sampler, const Communicator& comm, int64_t first_step = 0,

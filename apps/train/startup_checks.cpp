@@ -21,7 +21,7 @@ namespace {
 
 constexpr int64_t kCandidateRows = 64;
 constexpr int64_t kRowsChecked = 4;
-constexpr double kLeastShareOfEos = 0.5;
+constexpr double kMinEosFraction = 0.5;
 
 struct Check {
   std::string name;
@@ -67,9 +67,9 @@ class StartupChecks {
     if (comm_.size() * options_.gradient_accumulation_steps > 1) checks.push_back(accumulation_does_not_show());
     if (options_.stage == Stage::kDpo && options_.dpo.ref_model.empty()) checks.push_back(dpo_starts_at_zero());
     if (options_.stage == Stage::kReward) checks.push_back(padding_does_not_show());
-    const double share = rows_.dataset->index().statistics.share_ending_in_trained_eos();
+    const double fraction = rows_.dataset->index().statistics.share_ending_in_trained_eos();
     checks.push_back(
-        {"texts that end in a trained EOS", share >= kLeastShareOfEos, fmt::format("{:.1f} %", 100 * share)});
+        {"texts that end in a trained EOS", fraction >= kMinEosFraction, fmt::format("{:.1f} %", 100 * fraction)});
     return checks;
   }
 
@@ -180,8 +180,8 @@ void run_startup_checks(const Communicator& comm, const TrainOptions& options, T
     write_file_atomically(options.output_dir + "/checks.json",
                           nlohmann::ordered_json{{"checks", lines}}.dump(2) + "\n");
   });
-  release_freed_memory();  // of micro-batches that only the checks have
-  // the last check is about the data, for which prepare has logged a warning already
+  release_freed_memory();  // of micro-batches that only the checks use
+  // the last check is about the data, and prepare has already logged a warning for it
   for (size_t i = 0; i + 1 < checks.size(); ++i)
     if (!checks[i].is_passed)
       throw_error<NumericError>("start-up check failed: {}: {}; --startup_checks false trains anyway", checks[i].name,

@@ -1,5 +1,5 @@
 // Checks on a few short rows before the first step: packing, padding and the distribution over ranks must not change
-// loss or gradient. They take about as long as two steps; results are in checks.json and in the report.
+// loss or gradient. They take about as long as two steps; results are written to checks.json and the report.
 #pragma once
 
 #include "apps/options/train_options.hpp"
@@ -10,7 +10,7 @@
 
 namespace plumb {
 
-/// Collective. Logs each check; throws NumericError on all ranks if one fails.
+/// Collective: logs each check, and throws NumericError on all ranks if one fails.
 void run_startup_checks(const Communicator& comm, const TrainOptions& options, TrainableModel& model,
                         Objective& objective, const StageRows& rows);
 

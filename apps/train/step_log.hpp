@@ -15,7 +15,7 @@ class StepLog {
   /// Resumes after last_step; state: state() at that step. Lines of later steps are removed from the files.
   StepLog(const std::string& directory, int64_t last_step, const nlohmann::ordered_json& state);
 
-  /// The sums over the steps since the last line.
+  /// The sums over the steps since the last line, to be saved in a checkpoint.
   nlohmann::ordered_json state() const;
   /// Returns after all lines are fsynced.
   void sync() const { metrics_.sync(); }
@@ -42,7 +42,7 @@ class StepLog {
   std::vector<Metric> sums_;
 };
 
-/// "loss 0.6931  accuracy 0.8125"
+/// Such as "loss 0.6931  accuracy 0.8125".
 std::string render_metrics(const std::vector<Metric>& metrics);
 
 }  // namespace plumb

@@ -46,7 +46,7 @@ void inject_memory_fault(const StepLoopInput& in, std::string_view point, int64_
   parameter = std::bit_cast<float>(std::bit_cast<uint32_t>(parameter) ^ (1U << 20));
 }
 
-/// For tests: corrupts the data of a step, or memory before it, if PLUMB_FAULT asks for it.
+/// For tests: corrupts the data of a step, or memory before it, if PLUMB_FAULT says so.
 void inject_faults(const StepLoopInput& in, int64_t step, std::vector<MicroBatch>& batches) {
   inject_batch_fault(batches, step, in.comm.rank());
   inject_memory_fault(in, "memory", step);
@@ -86,7 +86,7 @@ void StepLoop::take_step() {
   const StepStats stats = trainer_.step(batches);
   state_.total_tokens += stats.num_tokens;
   log_step(batches, stats, seconds_now() - step_start);
-  if (stats.is_skipped()) refuse_or_roll_back(stats);
+  if (stats.is_skipped()) stop_or_roll_back(stats);
 
   if (is_evaluation_due()) evaluate();
   checkpoints_.poll();
@@ -150,16 +150,16 @@ void StepLoop::evaluate() {
 }
 
 /// Collective, after a skipped step: continues, rolls back, or throws NumericError.
-void StepLoop::refuse_or_roll_back(const StepStats& stats) {
-  const OnBadSteps way = in_.options.on_bad_steps;
+void StepLoop::stop_or_roll_back(const StepStats& stats) {
+  const OnBadSteps reaction = in_.options.on_bad_steps;
   const int64_t num_in_a_row = trainer_.state().num_consecutive_skips;
-  if (num_in_a_row <= (way == OnBadSteps::kStop ? 0 : kMaxConsecutiveSkips)) return;
+  if (num_in_a_row <= (reaction == OnBadSteps::kStop ? 0 : kMaxConsecutiveSkips)) return;
   const std::string what =
       fmt::format("step {}: {}, so it was skipped{}", step(), stats.skip_reason,
-                  way == OnBadSteps::kStop ? "" : fmt::format(", the last of {} in a row", num_in_a_row));
-  if (way != OnBadSteps::kRollback)
+                  reaction == OnBadSteps::kStop ? "" : fmt::format(", the last of {} in a row", num_in_a_row));
+  if (reaction != OnBadSteps::kRollback)
     throw_error<NumericError>("{}; try a lower --learning_rate, or inspect the rows with plumb inspect", what);
-  checkpoints_.finish();  // it may be the one to roll back to
+  checkpoints_.finish();  // the save in progress may be the one to roll back to
   if (state_.rollback_step == 0)
     throw_error<NumericError>("{}, and there is no earlier checkpoint to roll back to", what);
   if (state_.num_rollbacks == kMaxRollbacks)
@@ -203,7 +203,7 @@ void StepLoop::find_best_so_far() {
 
 /// Collective, after the last step and its evaluation: restores the best model.
 void StepLoop::load_best() {
-  // if an earlier start evaluated the last model, it is among those that were compared
+  // the last model may have been evaluated and compared by an earlier start
   if (!state_.best || (evaluated_ && is_better(in_.options, *evaluated_, state_.best))) return;
   if (state_.best->step == step()) return;
   const Checkpoint checkpoint = open_checkpoint(in_.comm, checkpoint_path(state_.best->step));

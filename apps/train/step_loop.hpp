@@ -26,10 +26,10 @@ struct RunLength {
   int64_t num_steps;
 };
 
-/// Collective: the proportional set sizes of all ranks together, bytes.
+/// Collective: the sum of the proportional set sizes of all ranks, in bytes.
 int64_t sum_of_memory(const Communicator& comm);
 
-/// All of it must outlive the loop.
+/// All references must outlive the loop.
 struct StepLoopInput {
   const TrainOptions& options;
   const Communicator& comm;
@@ -55,7 +55,7 @@ class StepLoop {
   void save();
   void log_step(const std::vector<MicroBatch>& batches, const StepStats& stats, double step_seconds);
   void evaluate();
-  void refuse_or_roll_back(const StepStats& stats);
+  void stop_or_roll_back(const StepStats& stats);
   void roll_back();
   void find_best_so_far();
   void load_best();

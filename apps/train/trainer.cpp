@@ -15,7 +15,7 @@ namespace plumb {
 
 namespace {
 
-/// Collective: exact, so the same bits on any number of ranks. One message for all sums, those of `more` too.
+/// Collective: exact, so the same bits on any number of ranks. One message carries all sums, including `more`.
 void sum_over_ranks(const Communicator& comm, ObjectiveSums& sums, std::span<int64_t> more = {}) {
   std::vector<int64_t> packed = {sums.num_tokens};
   packed.insert(packed.end(), more.begin(), more.end());
@@ -34,7 +34,7 @@ void sum_over_ranks(const Communicator& comm, ObjectiveSums& sums, std::span<int
   if (!sums.maxima.empty()) comm.max(std::span<double>(sums.maxima));
 }
 
-/// Collective: the sums of a step, and what ranks report with them.
+/// Collective: sums `sums` over ranks, and exchanges the reports of the ranks with them.
 RankReports sum_step(const Communicator& comm, ObjectiveSums& sums, int64_t compute_ns, const RankReport& report) {
   std::vector<int64_t> numbers = {report.wants_stop, report.is_memory_damaged};
   numbers.resize(static_cast<size_t>(comm.size()) + 2);
@@ -43,7 +43,8 @@ RankReports sum_step(const Communicator& comm, ObjectiveSums& sums, int64_t comp
   return {numbers[0] > 0, numbers[1] > 0, {numbers.begin() + 2, numbers.end()}};
 }
 
-/// Collective: tells the objective the statistics of every micro-batch of a global batch or set, forward only.
+/// Collective: computes the statistics of every micro-batch of a global batch or set, forward only, and passes them to
+/// the objective.
 void gather_global_statistics(TrainableModel& model, const Communicator& comm, Objective& objective, int64_t num_rounds,
                               const NextMicroBatches& next) {
   std::vector<std::vector<double>> statistics;
@@ -52,12 +53,13 @@ void gather_global_statistics(TrainableModel& model, const Communicator& comm, O
       ForwardPass pass = model.forward(batch, objective.read_rows(batch), Pass::evaluation());
       const std::vector<double> mine = objective.statistics_of(pass.hidden_TD(), batch, pass.head());
       pass.finish();
-      for (std::vector<double>& of_rank : comm.all_gather(mine)) statistics.push_back(std::move(of_rank));
+      for (std::vector<double>& rank_statistics : comm.all_gather(mine))
+        statistics.push_back(std::move(rank_statistics));
     }
   objective.set_global_statistics(statistics);
 }
 
-/// Collective: what the loss of the step is divided by, known before the first backward pass.
+/// Collective: the divisor of the step's loss, known before the first backward pass.
 BatchWeight weigh_global_batch(const Communicator& comm, const Objective& objective,
                                const std::vector<MicroBatch>& micro_batches) {
   std::array<int64_t, 2> sums = {0, 0};
@@ -67,18 +69,18 @@ BatchWeight weigh_global_batch(const Communicator& comm, const Objective& object
     sums[1] += weight.chosen_tokens;
   }
   comm.sum(sums);
-  check(sums[0] > 0, "every step has something to learn");
+  check(sums[0] > 0, "every step has trained tokens or pairs");
   return {sums[0], sums[1]};
 }
 
-/// As torch.nn.utils.clip_grad_norm_.
+/// The factor for the gradients, as in torch.nn.utils.clip_grad_norm_.
 double clip_scale(double norm, double max_norm) {
   return max_norm == 0 ? 1.0 : std::min(1.0, max_norm / (norm + 1e-6));
 }
 
 double find_metric(const std::vector<Metric>& metrics, std::string_view name) {
   const auto found = std::find_if(metrics.begin(), metrics.end(), [&](const Metric& m) { return m.name == name; });
-  check(found != metrics.end(), "an objective has the metric that is asked for");
+  check(found != metrics.end(), "the objective has this metric");
   return found->value;
 }
 
@@ -119,10 +121,10 @@ Trainer::Trainer(TrainableModel& model, const Communicator& comm, Objective& obj
   take_checksums(false);
 }
 
-void Trainer::take_checksums(bool is_to_stop) {
+void Trainer::take_checksums(bool is_stopping) {
   checksums_.forget();
   if (!options_.is_memory_checked) return;
-  if (is_to_stop || options_.is_memory_checked(state_.num_steps_done)) checksums_.take(model_.trained_shards());
+  if (is_stopping || options_.is_memory_checked(state_.num_steps_done)) checksums_.take(model_.trained_shards());
 }
 
 void Trainer::verify_memory() const {
@@ -137,7 +139,7 @@ void Trainer::verify_memory() const {
 }
 
 StepStats Trainer::step(const std::vector<MicroBatch>& micro_batches) {
-  // compared before anything else is made of the gradient: a lost bit may be why it is not finite
+  // checked before the gradient is used: a flipped bit may be why it is not finite
   const auto report = [this]() -> RankReport {
     return {options_.wants_stop && options_.wants_stop(), !checksums_.find_changed(model_.trained_shards()).empty()};
   };
@@ -157,7 +159,7 @@ StepStats Trainer::step(const std::vector<MicroBatch>& micro_batches) {
   fault_point("update", state_.num_steps_done, comm_.rank());
   if (stats.is_skipped()) {
     ++state_.num_consecutive_skips;
-    model_.on_parameters_changed(state_.num_steps_done);  // the same parameters are those after one more step
+    model_.on_parameters_changed(state_.num_steps_done);  // unchanged parameters count as those after one more step
     return stats;
   }
   state_.num_consecutive_skips = 0;
@@ -183,7 +185,7 @@ EvaluationStats evaluate_model(TrainableModel& model, const Communicator& comm, 
   int64_t number = comm.rank();
   for (int64_t round = 0; round < num_rounds; ++round)
     for (MicroBatch& batch : next()) {
-      batch.number = number;  // of the set, not of its round
+      batch.number = number;  // in the set, not in its round
       number += comm.size();
       num_items += objective.weigh(batch).items;
       ForwardPass pass = model.forward(batch, objective.read_rows(batch), Pass::evaluation());

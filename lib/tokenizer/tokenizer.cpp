@@ -231,13 +231,6 @@ int64_t Tokenizer::vocab_size() const {
   return std::max(model_->bpe.vocabulary().size(), last_added + 1);
 }
 
-std::optional<int32_t> Tokenizer::token_id(std::string_view token) const {
-  const int32_t added = model_->added.id_of(token);
-  const int32_t id = added >= 0 ? added : model_->bpe.vocabulary().find(token);
-  if (id < 0) return std::nullopt;
-  return id;
-}
-
 bool Tokenizer::is_special(int32_t id) const {
   const AddedToken* token = model_->added.find(id);
   return token != nullptr && token->is_special;

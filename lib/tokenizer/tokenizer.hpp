@@ -42,7 +42,6 @@ class Tokenizer {
 
   /// One past the largest id, including added tokens.
   int64_t vocab_size() const;
-  std::optional<int32_t> token_id(std::string_view token) const;
   bool is_special(int32_t id) const;
 
   /// The tokens that tokenizer_config.json names (as a string or an AddedToken object), if any.

@@ -82,7 +82,7 @@ TEST_F(AdapterRun, ARewardModelContinuesAnAdapterWithoutAScore) {
   EXPECT_EQ(config["task_type"], "SEQ_CLS");
   const std::string trained = scores({{"model", "model"}, {"adapter", "reward/adapter"}});
   EXPECT_EQ(lines_with(trained, "\"reward\"").size(), 48u);
-  // one step that changes nothing: neither adapter nor score is lost or drawn again, whatever the seed
+  // a step with learning rate 0: adapter and score are neither lost nor initialized again, whatever the seed
   train_adapter("reward", 1,
                 {{"adapter", "reward/adapter"},
                  {"output_dir", "again"},

@@ -1,5 +1,4 @@
-// Options, adapters and quantized checkpoints that do not fit are refused by the program: exit code, message, nothing
-// half-written.
+// Invalid options, adapters and quantized checkpoints are refused: exit code, message, no partial output.
 #include <gtest/gtest.h>
 
 #include <cstdint>
@@ -37,7 +36,7 @@ class BadAdapter : public ProgramTest {
     ASSERT_NE(at, std::string::npos) << from << " in " << file;
     directory_.write(file, text.replace(at, from.size(), to));
   }
-  /// Gives a tensor of the quantized model other bytes.
+  /// Replaces the bytes of a tensor of the quantized model.
   void replace_tensor(const std::string& name, const std::function<std::string(const std::string&)>& change) const {
     const std::string path = "nf4/model.safetensors", text = directory_.read(path);
     uint64_t header_bytes = 0;
@@ -65,7 +64,7 @@ class BadAdapter : public ProgramTest {
   }
 };
 
-TEST_F(BadAdapter, OptionsThatMakeNoneAreRefused) {
+TEST_F(BadAdapter, InvalidOptionsAreRefused) {
   const auto refused = [&](const Options& options, const std::vector<std::string>& parts) {
     expect_refused(sft(0, options), 2, parts);
   };
@@ -92,7 +91,7 @@ TEST_F(BadAdapter, AHeadThatIsTheEmbeddingIsNotTrainedAlone) {
                  {"modules_to_save: lm_head:", "one matrix", "leave it out, or untie"});
 }
 
-TEST_F(BadAdapter, OfAnotherBaseIsRefusedByWhateverReadsIt) {
+TEST_F(BadAdapter, OfAnotherBaseIsRefusedByAllCommands) {
   make_adapter();
   make_model("wide", {{"hidden_size", "64"}});
   make_model("deep", {{"num_layers", "3"}});
@@ -107,7 +106,7 @@ TEST_F(BadAdapter, OfAnotherBaseIsRefusedByWhateverReadsIt) {
   EXPECT_FALSE(exists("merged"));
 }
 
-TEST_F(BadAdapter, FilesThatAreNoneAreRefused) {
+TEST_F(BadAdapter, CorruptFilesAreRefused) {
   make_adapter();
   const Options options = {{"adapter", "adapter"}};
   const std::string weights = "adapter/adapter_model.safetensors", config = "adapter/adapter_config.json";
@@ -130,13 +129,13 @@ TEST_F(BadAdapter, FilesThatAreNoneAreRefused) {
   expect_refused(sft(0, {{"model", "adapter"}, {"lora_r", "4"}}), 74, {"this is an adapter", "--adapter"});
 }
 
-TEST_F(BadAdapter, AQuantizedModelIsNotTrainedWhole) {
+TEST_F(BadAdapter, AQuantizedModelNeedsAnAdapter) {
   quantize();
   for (const std::string stage : {"sft", "reward", "dpo"})
     expect_refused(train(stage, 2, {{"model", "nf4"}}), 2, {"nf4: a quantized model is frozen; give --lora_r"});
 }
 
-TEST_F(BadAdapter, QuantizedMatricesThatAreNoneAreRefused) {
+TEST_F(BadAdapter, CorruptQuantizedMatricesAreRefused) {
   quantize();
   const std::string good = directory_.read("nf4/model.safetensors");
   const std::string matrix = "model.layers.0.self_attn.q_proj.weight";

@@ -1,4 +1,5 @@
-// Bad rows, bad output directories and ranks that fail alone: exit code, message, nothing half-written.
+// Invalid rows, output directories that cannot be written, and ranks that fail alone: exit code, message, no partial
+// output.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -28,7 +29,7 @@ void PrintTo(const BadData& bad, std::ostream* out) { *out << bad.name; }
 const std::string kGoodCsv = "prompt,completion\r\na,b\r\nc,\"d\r\ne\"\r\n";
 const std::string kGoodJson = "{\"text\":\"a b c\"}\n{\"text\":\"d e f\"}\n";
 
-// the fault is in the last row: on several ranks, in the slice of the last
+// the error is in the last row, which on several ranks is in the slice of the last rank
 const BadData kBadData[] = {
     {"EmptyFile", "x.csv", "", 65, {"x.csv: expected rows, got an empty file"}},
     {"BlankLines", "x.jsonl", "\n\n", 65, {"x.jsonl: expected rows, got none"}},
@@ -95,8 +96,8 @@ INSTANTIATE_TEST_SUITE_P(Cases, BadDataTest, testing::ValuesIn(kBadData),
 
 class BadInput : public ProgramTest {
  protected:
-  /// False, and the test is to be skipped, where this process may read everything and cannot give that up.
-  bool can_be_refused_files() const {
+  /// False if this process may read every file and cannot drop that privilege; then the test is skipped.
+  bool obeys_file_modes() const {
     const std::string closed = directory_.write("closed", "secret");
     fs::permissions(closed, fs::perms::none);
     return run_program({"cat", closed}, {.obeys_permissions = true}).exit_code != 0;
@@ -112,7 +113,7 @@ TEST_F(BadInput, OneRowOfTheLastRankEndsAllRanks) {
     }
 }
 
-TEST_F(BadInput, AFaultThatEveryRankSeesIsSaidOnce) {
+TEST_F(BadInput, AnErrorOnEveryRankIsLoggedOnce) {
   for (const char* name : {"EmptyFile", "MissingColumn", "NoTemplate"})
     for (const BadData& bad : kBadData) {
       if (bad.name != std::string(name)) continue;
@@ -121,14 +122,14 @@ TEST_F(BadInput, AFaultThatEveryRankSeesIsSaidOnce) {
     }
 }
 
-TEST_F(BadInput, CommandsWithoutAnOutputDirectoryRefuseAlike) {
+TEST_F(BadInput, CommandsWithoutAnOutputDirectoryRefuseBadRows) {
   directory_.write("x.csv", kGoodCsv + "f,g,h\r\n");
   for (const int num_ranks : {0, 3})
     expect_refused(run(num_ranks, {"evaluate", "--model", "model", "--data", "x.csv"}), 65, {"x.csv:5: row 2"});
   expect_refused(run(3, {"prepare", "--model", "model", "--data", "x.csv", "--output_dir", "out"}), 65, {"x.csv:5"});
 }
 
-TEST_F(BadInput, FileThatCannotBeReadIsAnInputOutputError) {
+TEST_F(BadInput, MissingFileIsAnInputOutputError) {
   const std::string absent = "absent.csv: cannot open: No such file or directory";
   expect_refused(sft(0, {{"data", "absent.csv"}}), 74, {absent});
   expect_refused(sft(3, {{"data", "rows.jsonl absent.csv"}}), 74, {absent});
@@ -138,27 +139,27 @@ TEST_F(BadInput, FileThatCannotBeReadIsAnInputOutputError) {
   expect_refused(sft(0, {{"data", "pipe.csv"}}), 74, {"pipe.csv: expected a regular file, got a special file"});
 }
 
-TEST_F(BadInput, FileThatMayNotBeReadIsAnInputOutputError) {
-  if (!can_be_refused_files()) GTEST_SKIP() << "this process may read every file";
+TEST_F(BadInput, UnreadableFileIsAnInputOutputError) {
+  if (!obeys_file_modes()) GTEST_SKIP() << "this process may read every file";
   fs::permissions(directory_ / "rows.jsonl", fs::perms::none);
   expect_refused(sft(0, {}, {.obeys_permissions = true}), 74, {"rows.jsonl: cannot open: Permission denied"});
 }
 
-TEST_F(BadInput, OutputDirectoryThatCannotBeMadeIsAnInputOutputError) {
+TEST_F(BadInput, OutputDirectoryCannotBeCreated) {
   directory_.write("out", "in its place");
   for (const int num_ranks : {0, 3}) expect_refused(sft(num_ranks), 74, {"--output_dir out: cannot be created"});
   expect_refused(sft(0, {{"output_dir", "out/run"}}), 74, {"--output_dir out/run: cannot be created"});
   EXPECT_EQ(directory_.read("out"), "in its place");
 }
 
-TEST_F(BadInput, OutputDirectoryThatMayNotBeWrittenIsAnInputOutputError) {
-  if (!can_be_refused_files()) GTEST_SKIP() << "this process may write everywhere";
+TEST_F(BadInput, OutputDirectoryIsNotWritable) {
+  if (!obeys_file_modes()) GTEST_SKIP() << "this process may write everywhere";
   fs::create_directory(directory_ / "out");
   fs::permissions(directory_ / "out", fs::perms::owner_read | fs::perms::owner_exec);
   expect_refused(sft(0, {}, {.obeys_permissions = true}), 74, {"out", "Permission denied"});
 }
 
-TEST_F(BadInput, DirectoryOfAnotherRunIsLeftAloneUnlessOverwritten) {
+TEST_F(BadInput, DirectoryOfAnotherRunNeedsOverwrite) {
   ASSERT_EQ(sft(0, {{"max_steps", "3"}}).exit_code, 0);
   directory_.write("out/notes.txt", "mine");
   const std::string run_json = directory_.read("out/run.json"), log = directory_.read("out/metrics.jsonl");
@@ -180,13 +181,13 @@ TEST_F(BadInput, DirectoryOfAnotherRunIsLeftAloneUnlessOverwritten) {
   EXPECT_EQ(directory_.read("out/notes.txt"), "mine");
 }
 
-TEST_F(BadInput, OverwritingKeepsTheModelThatIsTrainedOn) {
+TEST_F(BadInput, OverwritingKeepsTheBaseModel) {
   ASSERT_EQ(sft(0).exit_code, 0);
   sft(0, {{"model", "out/model"}, {"overwrite_output_dir", "true"}});
   EXPECT_TRUE(exists("out/model/model.safetensors"));
 }
 
-TEST_F(BadInput, BatchesThatTheRowsDoNotFillAreRefusedWhereTheRestIsDropped) {
+TEST_F(BadInput, DropLastRefusesTooFewRows) {
   const Options options = {{"dataloader_drop_last", "true"}, {"gradient_accumulation_steps", "7"}};
   expect_refused(sft(0, options), 2,
                  {"48 rows do not fill one step of 56 rows (1 ranks x 7 accumulation steps x 8 rows)"});
@@ -194,7 +195,7 @@ TEST_F(BadInput, BatchesThatTheRowsDoNotFillAreRefusedWhereTheRestIsDropped) {
                  {"48 rows do not fill one step of 51 rows"});
 }
 
-TEST_F(BadInput, NumbersBeyondReasonAreRefused) {
+TEST_F(BadInput, NumbersOutOfRangeAreRefused) {
   const std::pair<const char*, const char*> kAbsurd[] = {{"gradient_accumulation_steps", "4611686018427387904"},
                                                          {"per_device_train_batch_size", "9223372036854775807"},
                                                          {"num_train_epochs", "1e300"}};
@@ -216,7 +217,7 @@ TEST_F(BadInput, LossThatIsNotFiniteEndsTheRunWithoutAModel) {
 }
 
 TEST_F(BadInput, ARankThatFailsWhileOthersWaitEndsTheJob) {
-  // rank 0 cannot log step 1, when the others are in step 2 already
+  // rank 0 fails to log step 1 while the others are already in step 2
   fs::create_directory(directory_ / "out");
   fs::create_symlink("/dev/full", directory_ / "out/metrics.jsonl");
   for (const int num_ranks : {0, 3}) {
@@ -227,7 +228,7 @@ TEST_F(BadInput, ARankThatFailsWhileOthersWaitEndsTheJob) {
 }
 
 TEST_F(BadInput, InterruptedRunLeavesNoProcessAndNoTemporaryFile) {
-  const std::string out = directory_ / "out";  // in full, so that its processes are known by it
+  const std::string out = directory_ / "out";  // absolute, so that its processes can be found by it
   for (const int num_ranks : {0, 3}) {
     const RunResult result =
         sft(num_ranks, {{"max_steps", "1000000"}, {"output_dir", out}, {"overwrite_output_dir", "true"}},

@@ -1,4 +1,4 @@
-// A model directory with one error is refused by the program: exit code, message, nothing half-written.
+// A model directory with one error is refused: exit code, message, no partial output.
 #include <gtest/gtest.h>
 
 #include <cstdint>
@@ -20,7 +20,7 @@ using nlohmann::ordered_json;
 constexpr const char* kNorm = "model.norm.weight";
 constexpr const char* kEmbedding = "model.embed_tokens.weight";
 
-/// The files of a model directory, as text, for a test to corrupt.
+/// The files of a model directory as text, which tests corrupt.
 struct Model {
   std::string config, tokenizer, weights;
   bool has_config = true, has_tokenizer = true, has_weights = true;
@@ -262,7 +262,7 @@ INSTANTIATE_TEST_SUITE_P(Some, BadModelOnRanks, testing::ValuesIn(some_bad_model
 
 class BadModelDirectory : public ProgramTest {};
 
-TEST_F(BadModelDirectory, ThatIsNotThereIsAnInputOutputError) {
+TEST_F(BadModelDirectory, MissingIsAnInputOutputError) {
   const std::string hint = "plumb does not download models";
   expect_refused(sft(0, {{"model", "absent"}}), 74, {"absent: cannot open the model directory", hint});
   expect_refused(sft(0, {{"model", "rows.jsonl"}}), 74, {"rows.jsonl: cannot open the model directory", hint});
@@ -289,7 +289,7 @@ void cut_rows(Model& model, const char* tensor, size_t num_rows) {
   model.set_header(header.dump());
 }
 
-TEST_F(BadModelDirectory, TokenizerLargerThanTheEmbeddingIsRefusedAtTheFirstRowThatShowsIt) {
+TEST_F(BadModelDirectory, TokenIdBeyondTheEmbeddingIsRefusedWithItsRow) {
   Model model{directory_.read("model/config.json"), "", directory_.read("model/model.safetensors")};
   model.set("vocab_size", 100);
   model.set("eos_token_id", nullptr);  // would be out of range too

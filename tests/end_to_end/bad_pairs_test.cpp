@@ -1,5 +1,5 @@
-// Bad preference pairs: reward and dpo drop, count and name (by file and line) pairs that teach nothing; data that
-// cannot be read ends the run with one message and its exit code. Nothing becomes a NaN.
+// Bad preference pairs: reward and dpo drop, count and name (by file and line) pairs without a signal; unreadable data
+// end the run with one message and its exit code. Nothing becomes NaN.
 #include <gtest/gtest.h>
 
 #include <string>
@@ -29,7 +29,7 @@ const std::string kPair = pair_line("a", "b", "c");
 const std::string kMarginPair = R"({"prompt":"a","chosen":"b","rejected":"c","margin":0.5})"
                                 "\n";
 
-// the fault is in the last row: on several ranks, in the slice of the last
+// the error is in the last row, which on several ranks is in the slice of the last rank
 const BadPairs kBadPairs[] = {
     {"MissingColumn",
      kPair + R"({"prompt":"a","chosen":"b"})",
@@ -91,7 +91,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, BadPairsTest, testing::ValuesIn(kBadPairs),
 
 class DroppedPairs : public ProgramTest {
  protected:
-  /// Trains on 20 good pairs and these, and expects this of the messages; nothing that was logged is NaN.
+  /// Trains on 20 good pairs and these, and expects the message, and no NaN in the log.
   void expect_kept(const std::string& stage, int num_ranks, const std::string& content,
                    const std::vector<std::string>& messages) const {
     directory_.write("x.jsonl", pairs_without_drops() + content);
@@ -129,7 +129,7 @@ TEST_F(DroppedPairs, AreCountedAndNamed) {
   }
 }
 
-TEST_F(DroppedPairs, ARowOfTenMegabytesIsDroppedOrCutOff) {
+TEST_F(DroppedPairs, ARowOfTenMegabytesIsDroppedOrTruncated) {
   const std::string long_text(10 << 20, 'y');
   for (const int num_ranks : {0, 3}) {
     expect_kept("reward", num_ranks, pair_line("a", long_text, "b"),

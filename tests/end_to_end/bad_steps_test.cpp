@@ -24,7 +24,7 @@ class BadSteps : public ResumeTest {
                  options);
   }
 
-  /// Faults in the pairs of rank 0 in these steps.
+  /// PLUMB_FAULT for the pairs of rank 0 in these steps.
   static std::string bad(int first_step, int last_step) {
     std::string faults;
     for (int step = first_step; step <= last_step; ++step) faults += "batch:" + std::to_string(step) + ":0:nan;";
@@ -70,7 +70,7 @@ TEST_F(BadSteps, AfterTheThirdTheRunRollsBackAndSkipsTheirRows) {
   options["output_dir"] = "golden";
   const RunResult undisturbed = start("dpo", 4, options, bad(6, 8));
   EXPECT_EQ(undisturbed.exit_code, 0) << undisturbed.err;
-  // killed among the bad steps, whose checkpoint must not replace the one to roll back to, and after the rollback
+  // killed within the bad steps, whose checkpoint must not become the rollback target, and after the rollback
   expect_died(start("dpo", 8, rollback_, bad(6, 8) + "step:7:5:kill"));
   EXPECT_EQ(checkpoints(), (std::vector<std::string>{"step-000004", "step-000006"}));
   expect_died(start("dpo", 4, rollback_, bad(6, 8) + "step:9:0:kill"));

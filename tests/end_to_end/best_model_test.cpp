@@ -1,5 +1,4 @@
-// The checkpoint with the best evaluation is kept, also across restarts, and with --load_best_model_at_end its model is
-// exported.
+// The checkpoint with the best evaluation is kept, across restarts too, and --load_best_model_at_end exports its model.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -23,7 +22,7 @@ class BestModel : public ResumeTest {
     return more;
   }
 
-  /// The step of the greatest eval_loss.
+  /// The step of the largest eval_loss.
   int worst_step() const {
     const std::vector<nlohmann::json> lines = metrics("eval_loss");
     EXPECT_EQ(lines.size(), 6u);
@@ -35,32 +34,32 @@ class BestModel : public ResumeTest {
   static std::string name_of(int step) { return (step < 10 ? "step-00000" : "step-0000") + std::to_string(step); }
 };
 
-// The greatest loss counts as the best here: that comes early.
-TEST_F(BestModel, ItStaysAndIsExportedAlsoWhereTheRunWasKilled) {
+// Here the largest loss counts as best, because it occurs early.
+TEST_F(BestModel, IsKeptAndExportedAfterAKill) {
   const Options best = options(
       {{"load_best_model_at_end", "true"}, {"metric_for_best_model", "eval_loss"}, {"greater_is_better", "true"}});
   expect_died(start("sft", 4, best, "step:9:1:kill"));
-  expect_died(start("sft", 4, best, "step:12:1:kill"));  // nothing is left to do but to export
+  expect_died(start("sft", 4, best, "step:12:1:kill"));  // only the export remains
   expect_completed(start("sft", 2, best), 12);
   const int step = worst_step();
-  ASSERT_LT(step, 8) << "the test wants losses to fall";
+  ASSERT_LT(step, 8) << "this test needs falling losses";
   EXPECT_EQ(checkpoints(), (std::vector<std::string>{name_of(step), "step-000012"}));
   const Options until_best = options({{"max_steps", std::to_string(step)}, {"output_dir", "until_best"}});
   EXPECT_EQ(start("sft", 4, until_best).exit_code, 0);
   EXPECT_EQ(outcome().weights, outcome("until_best").weights);
 }
 
-TEST_F(BestModel, UnlessAskedForTheLastModelIsExported) {
+TEST_F(BestModel, ByDefaultTheLastModelIsExported) {
   const Options best = options({{"metric_for_best_model", "loss"}, {"greater_is_better", "true"}});
   expect_completed(start("sft", 2, best), 0);
   EXPECT_EQ(checkpoints(), (std::vector<std::string>{name_of(worst_step()), "step-000012"}));
   const RunResult least = start("sft", 2, options({{"load_best_model_at_end", "true"}, {"output_dir", "least"}}));
   EXPECT_EQ(least.exit_code, 0);
-  EXPECT_EQ(lines_with(least.err, "the best model is that").size(), 0u) << "the test wants losses to fall";
+  EXPECT_EQ(lines_with(least.err, "the best model is that").size(), 0u) << "this test needs falling losses";
   EXPECT_EQ(outcome().weights, outcome("least").weights);
 }
 
-TEST_F(BestModel, OptionsThatCannotBeMetAreRefused) {
+TEST_F(BestModel, IncompatibleOptionsAreRefused) {
   const auto refused = [&](Options more, const std::string& part) {
     more.insert({{"load_best_model_at_end", "true"}, {"eval_steps", "2"}});
     expect_refused(start("sft", 1, more), 2, {part});

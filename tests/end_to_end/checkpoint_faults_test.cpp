@@ -60,7 +60,7 @@ TEST_F(CheckpointFaults, AFailedSaveIsLoggedAndTrainingContinues) {
   }
 }
 
-TEST_F(CheckpointFaults, ADamagedCheckpointIsSkippedForTheOneBefore) {
+TEST_F(CheckpointFaults, ADamagedCheckpointIsSkipped) {
   interrupt();
   fs::copy(directory_ / "out", directory_ / "kept", fs::copy_options::recursive);
   const std::string newest = "out/checkpoints/step-000004/";
@@ -82,7 +82,7 @@ TEST_F(CheckpointFaults, ADamagedCheckpointIsSkippedForTheOneBefore) {
   }
 }
 
-TEST_F(CheckpointFaults, WithoutAnyGoodCheckpointItIsRefused) {
+TEST_F(CheckpointFaults, WithoutAValidCheckpointItIsRefused) {
   interrupt();
   flip_byte("out/checkpoints/step-000002/rank-00000-of-00002.bin", 77);
   flip_byte("out/checkpoints/step-000004/COMMIT", 7);
@@ -119,7 +119,7 @@ TEST_F(CheckpointFaults, ACompleteRunIsNotRunAgain) {
   EXPECT_EQ(lines_with(again.err, "step ").size(), 0u) << again.err;
   EXPECT_TRUE(fs::last_write_time(directory_ / "out/model/model.safetensors") == written);
   EXPECT_EQ(start("sft", 2, {{"resume", "never"}}).exit_code, 2);
-  // from an older checkpoint, asked for by name
+  // from an older checkpoint given by name
   const RunResult named = start("sft", 2, {{"resume", "out/checkpoints/step-000004"}});
   expect_completed(named, 4);
   EXPECT_EQ(outcome(), first);

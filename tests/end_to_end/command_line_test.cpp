@@ -13,7 +13,7 @@ namespace {
 
 class CommandLine : public ProgramTest {
  protected:
-  /// Refused before anything else happens: not even the output directory is made.
+  /// Expects a refusal before anything else, even before the output directory is created.
   void expect_usage_error(const RunResult& result, const std::vector<std::string>& parts) const {
     expect_refused(result, 2, parts);
     EXPECT_FALSE(exists("out"));
@@ -61,7 +61,7 @@ TEST_F(CommandLine, OutputThatCannotBeWrittenIsAnError) {
   EXPECT_NE(result.err.find("standard output: "), std::string::npos) << result.err;
 }
 
-TEST_F(CommandLine, HelpOfACommandNeedsNoOtherOptionAndShowsDefaults) {
+TEST_F(CommandLine, HelpOfACommandShowsDefaults) {
   for (const std::string& command : commands()) {
     const RunResult result = run(0, {command, "--help"});
     EXPECT_EQ(result.exit_code, 0) << command << result.err;
@@ -72,7 +72,7 @@ TEST_F(CommandLine, HelpOfACommandNeedsNoOtherOptionAndShowsDefaults) {
   }
 }
 
-TEST_F(CommandLine, UnknownCommandIsAnsweredWithTheNearest) {
+TEST_F(CommandLine, UnknownCommandSuggestsTheNearest) {
   expect_usage_error(run(0, {"sfy"}), {"unknown command sfy", "did you mean sft?"});
   expect_usage_error(run(0, {"evalute"}), {"unknown command evalute", "did you mean evaluate?"});
   const RunResult far = run(0, {"zzzzzzzzzz"});
@@ -80,13 +80,13 @@ TEST_F(CommandLine, UnknownCommandIsAnsweredWithTheNearest) {
   EXPECT_EQ(far.err.find("did you mean"), std::string::npos);
 }
 
-TEST_F(CommandLine, UnknownOptionIsAnsweredWithTheNearest) {
+TEST_F(CommandLine, UnknownOptionSuggestsTheNearest) {
   expect_usage_error(sft(0, {{"learning_rat", "1"}}),
                      {"unknown option --learning_rat", "did you mean --learning_rate?"});
   expect_usage_error(sft(0, {{"num-train-epoch", "1"}}), {"did you mean --num_train_epochs?"});
 }
 
-TEST_F(CommandLine, UsageErrorsOnSeveralRanksAreSaidOnce) {
+TEST_F(CommandLine, UsageErrorsOnSeveralRanksAreLoggedOnce) {
   expect_usage_error(run(3, {"sfy"}), {"unknown command sfy"});
   expect_usage_error(sft(3, {{"modle", "model"}}), {"unknown option --modle", "did you mean --model?"});
   expect_usage_error(sft(3, {{"loss_type", "nil"}}), {"--loss_type nil", "did you mean nll?"});
@@ -114,7 +114,7 @@ TEST_F(CommandLine, DashesStandForUnderscores) {
   EXPECT_EQ(nlohmann::json::parse(directory_.read("out/run.json"))["options"]["per_device_train_batch_size"], "4");
 }
 
-TEST_F(CommandLine, FewerThreadsThanAskedForAreSaidAndCountedOn) {
+TEST_F(CommandLine, FewerThreadsThanRequestedAreLoggedAndUsed) {
   RunOptions limited;
   limited.environment = {{"OMP_THREAD_LIMIT", "1"}};
   const RunResult result = sft(0, {{"threads", "2"}, {"dtype", "bfloat16"}}, limited);
@@ -125,7 +125,7 @@ TEST_F(CommandLine, FewerThreadsThanAskedForAreSaidAndCountedOn) {
   EXPECT_EQ(directory_.read("out/model/model.safetensors"), model);
 }
 
-TEST_F(CommandLine, ConfigFileEqualsCommandLineWhichWins) {
+TEST_F(CommandLine, ConfigFileIsOverriddenByCommandLine) {
   directory_.write("run.ini",
                    "# a comment\nmodel = model\ndata = rows.jsonl\nthreads = 1\nlearning_rate = 0.001\nmax_steps = 7\n"
                    "logging_steps=1\nshuffle = false\n");

@@ -1,6 +1,5 @@
-// Every file and directory that plumb writes under its final name is complete: on a full disk it does not appear, and
-// no temporary file is left. tests/io/file tests the files and directories themselves, checkpoint_faults_test.cpp
-// checkpoints.
+// Every file and directory that plumb publishes is complete: on a full disk it does not appear, and no temporary file
+// is left. tests/io/file tests the classes themselves, checkpoint_faults_test.cpp checkpoints.
 #include <gtest/gtest.h>
 #include <sys/mount.h>
 
@@ -17,7 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// output_dir is a small file system of its own.
+/// Mounts a small file system on output_dir.
 class CompleteOrNotAtAll : public ProgramTest {
  protected:
   void SetUp() override {
@@ -42,15 +41,15 @@ class CompleteOrNotAtAll : public ProgramTest {
 
 TEST_F(CompleteOrNotAtAll, AModelThatATrainingRunExports) {
   for (const int num_ranks : {0, 3}) {
-    if (!mount_of("1m")) GTEST_SKIP() << "may not mount: " << std::strerror(errno);
+    if (!mount_of("1m")) GTEST_SKIP() << "mount is not permitted: " << std::strerror(errno);
     expect_refused(sft(num_ranks, {{"model", "large"}}), 74, {"out/model", "No space left on device"});
-    EXPECT_EQ(metrics("loss").size(), 2u);  // it was the export that failed
+    EXPECT_EQ(metrics("loss").size(), 2u);  // training succeeded, the export failed
     unmount();
   }
 }
 
 TEST_F(CompleteOrNotAtAll, PreparedData) {
-  if (!mount_of("16k")) GTEST_SKIP() << "may not mount: " << std::strerror(errno);
+  if (!mount_of("16k")) GTEST_SKIP() << "mount is not permitted: " << std::strerror(errno);
   expect_refused(sft(0), 74, {"out/data", "No space left on device"});
   EXPECT_TRUE(!exists("out/data") || fs::is_empty(directory_ / "out/data"));
 }
@@ -62,7 +61,7 @@ TEST_F(CompleteOrNotAtAll, AModelThatACommandWrites) {
   };
   for (const std::vector<std::string>& command : commands) {
     SCOPED_TRACE(command[0]);
-    if (!mount_of("32k")) GTEST_SKIP() << "may not mount: " << std::strerror(errno);
+    if (!mount_of("32k")) GTEST_SKIP() << "mount is not permitted: " << std::strerror(errno);
     expect_refused(run(0, command), 74, {"out/new", "No space left on device"});
     EXPECT_FALSE(exists("out/new"));
     unmount();

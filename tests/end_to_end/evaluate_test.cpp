@@ -30,7 +30,7 @@ class Evaluate : public ProgramTest {
 
 double ratio(int part, int all) { return static_cast<double>(part) / all; }
 
-TEST_F(Evaluate, OfARewardModelCountsWhatScoreSays) {
+TEST_F(Evaluate, OfARewardModelAgreesWithScore) {
   ASSERT_EQ(train("reward", 0, {{"learning_rate", "0.01"}}).exit_code, 0);
   const RunResult scored = run(0, {"score", "--model", "out/model", "--data", "pairs.jsonl", "--threads", "1"});
   ASSERT_EQ(scored.exit_code, 0) << scored.err;
@@ -43,7 +43,7 @@ TEST_F(Evaluate, OfARewardModelCountsWhatScoreSays) {
   for (std::string text; std::getline(stream, text);) {
     const json line = json::parse(text);
     const auto chosen = line["chosen_reward"].get<double>(), rejected = line["rejected_reward"].get<double>();
-    const auto tokens = [&](const char* side) {  // a byte is a token, and one ends the text
+    const auto tokens = [&](const char* side) {  // one token per byte, plus one that ends the text
       return static_cast<int>((line["prompt"].get<std::string>() + line[side].get<std::string>()).size()) + 1;
     };
     const int chosen_tokens = tokens("chosen"), rejected_tokens = tokens("rejected");
@@ -93,7 +93,7 @@ TEST_F(Evaluate, OfARewardModelCountsWhatScoreSays) {
   EXPECT_EQ(unfinished_files(), std::vector<std::string>());
 }
 
-TEST_F(Evaluate, OfARewardModelIsWhatItsRunLogged) {
+TEST_F(Evaluate, OfARewardModelEqualsTheLogOfItsRun) {
   ASSERT_EQ(train("reward", 2, {{"learning_rate", "0.01"}, {"eval_data", "pairs.jsonl"}}).exit_code, 0);
   const json logged = metrics("eval_loss").back(), line = evaluate(0, {{"model", "out/model"}});
   EXPECT_EQ(line["accuracy"], logged["eval_accuracy"]);
@@ -101,7 +101,7 @@ TEST_F(Evaluate, OfARewardModelIsWhatItsRunLogged) {
   EXPECT_NEAR(line["mean_reward"].get<double>(), logged["eval_mean_reward"].get<double>(), 1e-6);
 }
 
-TEST_F(Evaluate, OfAPolicyBesideItsReferenceIsWhatItsRunLogged) {
+TEST_F(Evaluate, OfAPolicyAndReferenceEqualsTheLogOfItsRun) {
   ASSERT_EQ(train("dpo", 2, {{"learning_rate", "0.001"}, {"eval_data", "pairs.jsonl"}}).exit_code, 0);
   const json logged = metrics("eval_loss").back();
   for (const int num_ranks : {0, 3}) {

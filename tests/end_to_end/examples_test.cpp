@@ -1,5 +1,5 @@
-// Every file in apps/examples is run as a user would copy it: by the commands in its own comments, in a directory that
-// holds what its placeholders name.
+// Every file in apps/examples is run as a user would run it: with the commands in its own comments, in a directory that
+// contains the files it names.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -22,7 +22,7 @@ struct Command {
   std::vector<std::string> arguments;
 };
 
-/// The command in a comment line such as "#   mpirun -n 8 plumb sft --config FILE"; no arguments in any other line.
+/// The command in a comment line such as "#   mpirun -n 8 plumb sft --config FILE"; no arguments for other lines.
 Command parse_command(const std::string& line) {
   Command command;
   std::istringstream words(line);

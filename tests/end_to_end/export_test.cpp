@@ -13,7 +13,7 @@ using nlohmann::json;
 
 class Export : public ProgramTest {
  protected:
-  /// One step that changes nothing, so that what is exported is what was read.
+  /// One step with learning rate 0, so that the exported weights equal the input.
   RunResult copy_model(int num_ranks, const std::string& from, const std::string& to, Options options = {}) const {
     options.insert({{"model", from}, {"output_dir", to}, {"max_steps", "1"}, {"learning_rate", "0"}});
     RunResult result = sft(num_ranks, options);
@@ -89,7 +89,7 @@ TEST_F(Export, InBfloat16IsHalfAsLargeAndReadsBackToTheByte) {
   expect_same_files("again/model", "half/model");
 }
 
-TEST_F(Export, TakesTheSourcesOtherFilesAndKeysAlong) {
+TEST_F(Export, CopiesOtherFilesAndKeysOfTheSource) {
   json config = json::parse(directory_.read("model/config.json"));
   config["a_key_of_tomorrow"] = "kept";
   directory_.write("model/config.json", config.dump());

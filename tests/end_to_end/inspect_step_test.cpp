@@ -1,4 +1,4 @@
-// plumb inspect --run --step: the rows of a step, and per-row losses that add up to the loss it logged.
+// plumb inspect --run --step: the rows of a step, and per-row losses that sum to the logged loss.
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -45,7 +45,7 @@ class InspectStep : public ResumeTest, public testing::WithParamInterface<StepCa
   }
 };
 
-TEST_P(InspectStep, TheLossesOfItsRowsMakeUpTheLossOfTheStep) {
+TEST_P(InspectStep, RowLossesSumToTheStepLoss) {
   const StepCase& given = GetParam();
   Options options = given.options;
   options.insert({{"save_steps", "1"}, {"save_total_limit", "9"}, {"logging_steps", "1"}, {"max_steps", "3"}});
@@ -80,7 +80,7 @@ INSTANTIATE_TEST_SUITE_P(Stages, InspectStep, testing::ValuesIn(kCases),
 
 class InspectRun : public InspectStep {};
 
-TEST_F(InspectRun, RowsAreThoseOfTheStepAndAnyModelCanBeAsked) {
+TEST_F(InspectRun, RowsAreThoseOfTheStepForAnyModel) {
   ASSERT_EQ(start("sft", 3, {{"shuffle", "false"}, {"max_steps", "2"}}).exit_code, 0);
   std::filesystem::remove_all(directory_ / "out/checkpoints");
   const RunResult shown = run(0, {"inspect", "--run", "out", "--step", "2"});

@@ -51,7 +51,7 @@ struct Run {
   int num_ranks;
 };
 
-/// One test for each run of the record.
+/// One test per run of the record.
 class LoraRuns : public LoraVariants, public testing::WithParamInterface<Run> {};
 
 TEST_P(LoraRuns, GiveTheNumbersOfTrlAndPeft) {
@@ -64,11 +64,11 @@ TEST_P(LoraRuns, GiveTheNumbersOfTrlAndPeft) {
   ReplayTolerance tolerance;
   if (run.contains("quantize")) {
     options["quantize"] = run["quantize"].get<std::string>();
-    tolerance.first_loss = 3e-5;  // bitsandbytes does not take the nearest of its 8-bit scales on a CPU
+    tolerance.first_loss = 3e-5;  // bitsandbytes does not round 8-bit scales to the nearest on a CPU
   }
   if (run.contains("reference")) options["ref_model"] = model_directory(run);
   json steps = run["steps"];
-  // nobody is ahead yet where policy and reference are one model: which side rounding favors is no number of TRL's
+  // at the start policy and reference are equal, so rewards/accuracies depend on rounding only
   if (steps[0].value("rewards/margins", 1.0) == 0) steps[0].erase("rewards/accuracies");
   replay(stage, GetParam().num_ranks, run, steps, options, tolerance);
   if (!HasFatalFailure()) expect_norms(run["final_norms"], 5e-4);
@@ -82,8 +82,8 @@ INSTANTIATE_TEST_SUITE_P(Records, LoraRuns,
                                          Run{"dpo_dora", 4}, Run{"reward_score", 2}),
                          [](const auto& record) { return std::string(record.param.name); });
 
-// The loss of the first step, which nothing was trained for, without training.
-TEST_F(LoraVariants, AreTheSameBesideTheirBaseAndMergedIntoIt) {
+// The loss of the first step, computed without training.
+TEST_F(LoraVariants, MergedAndUnmergedAreEqual) {
   SKIP_WITHOUT_REFERENCE_RECORDS();
   const json record = golden_record("lora");
   for (const std::string name : {"sft_patterns", "sft_dora", "sft_head", "sft_embedding", "sft_upper_layer"}) {

@@ -1,4 +1,4 @@
-// A bit that flips in memory between two updates is found before it reaches a checkpoint, the rank is named, and the
+// A bit flip in memory between two updates is detected before it reaches a checkpoint, the rank is named, and the
 // resumed run ends with the same bits.
 #include <gtest/gtest.h>
 
@@ -21,7 +21,7 @@ class MemoryCheck : public ResumeTest {
   }
 };
 
-TEST_F(MemoryCheck, AFlippedBitIsFoundAndTheResumedRunHasTheSameBits) {
+TEST_F(MemoryCheck, AFlippedBitIsDetectedAndTheResumedRunIsEqual) {
   const Options every_step = {{"memory_check_steps", "1"}};
   expect_found(start("sft", 4, every_step, "memory:4:2:flip"), 2, 3);
   EXPECT_EQ(checkpoints(), (std::vector<std::string>{"step-000002"}));

@@ -1,5 +1,4 @@
-// The memory that plumb plans is the memory that a run takes: the peak proportional set size of all ranks, against
-// run.json.
+// The planned memory equals the memory of a run: the peak proportional set size of all ranks, compared with run.json.
 #include <gtest/gtest.h>
 
 #include <algorithm>

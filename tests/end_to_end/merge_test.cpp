@@ -1,4 +1,4 @@
-// plumb merge and --adapter, as a user starts them.
+// plumb merge and --adapter from the command line.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -17,7 +17,7 @@ using nlohmann::json;
 
 class Merge : public ProgramTest {
  protected:
-  /// Large enough that answers change.
+  /// An adapter large enough to change answers.
   void write_adapter(const LoraConfig& config, HeadKind head = HeadKind::kLanguageModel) const {
     std::filesystem::create_directories(directory_ / "adapter");
     directory_.write("adapter/adapter_config.json", render_lora_config(config));
@@ -51,7 +51,7 @@ class Merge : public ProgramTest {
 
 const LoraConfig kLora = {.r = 4, .lora_alpha = 8, .target_modules = {{"down_proj", "q_proj", "v_proj"}, ""}};
 
-TEST_F(Merge, WritesTheModelThatTheAdapterMakes) {
+TEST_F(Merge, WritesBasePlusAdapter) {
   write_adapter(kLora);
   const json line = merge(0, {{"output_dir", "merged"}, {"dtype", "float32"}});
   EXPECT_EQ(line["max_abs_delta"].size(), 3u) << line;
@@ -84,7 +84,7 @@ TEST_F(Merge, WritesTheSameBytesOnAnyNumberOfRanks) {
   EXPECT_TRUE(unfinished_files().empty());
 }
 
-TEST_F(Merge, QuantizesOnlyOnRequestAndSaysWhatThatCosts) {
+TEST_F(Merge, QuantizesOnRequestAndReportsTheError) {
   write_adapter(kLora);
   const json line = merge(0, {{"output_dir", "merged"}, {"quantize", "nf4"}, {"probe", "rows.jsonl"}});
   EXPECT_GT(line["quantizing"]["mean_kl"].get<double>(), line["rounding"]["mean_kl"].get<double>());
@@ -128,7 +128,7 @@ TEST_F(Merge, GeneratesWithAnAdapter) {
   EXPECT_NE(generate({"--model", "model"}), expected);
 }
 
-TEST_F(Merge, RefusesWhatDoesNotFit) {
+TEST_F(Merge, RefusesMismatches) {
   write_adapter(kLora);
   const auto refuse = [&](const Options& changed, int code, const std::string& said) {
     Options options = {{"model", "model"}, {"adapter", "adapter"}, {"output_dir", "merged"}, {"threads", "1"}};

@@ -1,4 +1,4 @@
-// plumb pipeline with adapters: each stage leaves its adapter and the merged model that the next one starts from.
+// plumb pipeline with adapters: each stage exports its adapter and the merged model, from which the next stage starts.
 #include <gtest/gtest.h>
 
 #include <string>
@@ -49,7 +49,7 @@ TEST_F(PipelineAdapter, HandsMergedModelsFromStageToStage) {
   }
 }
 
-TEST_F(PipelineAdapter, RunsAgainWhatAnEditedAdapterConcerns) {
+TEST_F(PipelineAdapter, RerunsStagesAffectedByAnEditedAdapter) {
   write_adapter_ini(kLora);
   expect_done(pipeline(1), kAll);
   write_adapter_ini(kLora, "lora_alpha = 8\n");
@@ -63,7 +63,7 @@ TEST_F(PipelineAdapter, RunsAgainWhatAnEditedAdapterConcerns) {
   EXPECT_EQ(lines_with(targets.err, "dpo runs: contents of model changed").size(), 1u) << targets.err;
 }
 
-TEST_F(PipelineAdapter, AnAdapterToGoOnFromBelongsToTheFirstStage) {
+TEST_F(PipelineAdapter, ContinuedAdapterBelongsToTheFirstStage) {
   ASSERT_EQ(sft(0, {{"lora_r", "4"}, {"output_dir", "before"}}).exit_code, 0);
   write_adapter_ini("adapter = before/adapter\n");
   expect_refused(pipeline(0), 2, {"align.ini", "before/adapter", "[sft]", "merged model"});

@@ -1,4 +1,4 @@
-// Pipelines that were killed, interrupted or given bad data, and are started again with the same command.
+// Pipelines that were killed, interrupted or given bad data, and are restarted with the same command.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -26,7 +26,7 @@ TEST_F(SurvivesAnyKillOfAPipeline, InAnyStage) {
     const RunResult killed = pipeline(2, options);
     EXPECT_NE(killed.exit_code, 0);
     EXPECT_FALSE(killed.has_timed_out);
-    EXPECT_EQ(statuses()[stage], "running") << "it was not killed in time: " << killed.err;
+    EXPECT_EQ(statuses()[stage], "running") << "the kill came too late: " << killed.err;
     for (size_t done = 0; done < stage; ++done) EXPECT_EQ(statuses()[done], "done");
     EXPECT_EQ(stages_run(killed).size(), stage == 0 ? 1u : 2u) << killed.err;
   }
@@ -70,7 +70,7 @@ TEST_F(SurvivesAnyKillOfAPipeline, BetweenStagesOnOtherRanks) {
   EXPECT_EQ(outcomes(), undisturbed);
 }
 
-TEST_F(SurvivesAnyKillOfAPipeline, BeforeStagesThatThenKeepTheRowsOfAStepOnOtherRanks) {
+TEST_F(SurvivesAnyKillOfAPipeline, BeforeLaterStagesOnOtherRanks) {
   write_ini("gradient_accumulation_steps = 2\n");
   expect_done(pipeline(3), kAll);
   const auto undisturbed = outcomes();
@@ -84,14 +84,14 @@ TEST_F(SurvivesAnyKillOfAPipeline, BeforeStagesThatThenKeepTheRowsOfAStepOnOther
   EXPECT_EQ(outcomes(), undisturbed);
 }
 
-TEST_F(SurvivesAnyKillOfAPipeline, WithBadStepsALostBitAndTheBestModel) {
+TEST_F(SurvivesAnyKillOfAPipeline, WithBadStepsABitFlipAndTheBestModel) {
   const auto write_for = [this](int num_ranks) {
     write_ini("save_steps = 10\nmemory_check_steps = 1\ngradient_accumulation_steps = " +
                   std::to_string(6 / num_ranks) + "\n",
               "on_bad_steps = rollback\nspike_threshold = 6\neval_data = pairs.jsonl\neval_steps = 5\n"
               "load_best_model_at_end = true\nmetric_for_best_model = loss\ngreater_is_better = true\n");
   };
-  RunOptions bad;  // pairs of rank 0, which every number of ranks has
+  RunOptions bad;  // faults on rank 0, which exists for every number of ranks
   bad.environment["PLUMB_FAULT"] = "batch:34:0:nan;batch:35:0:nan;batch:36:0:nan";
   bad.timeout_seconds = 400;  // 183 steps with evaluations and checkpoints, of three ranks that may share a core
   write_for(3);
@@ -117,8 +117,8 @@ TEST_F(SurvivesAnyKillOfAPipeline, WithBadStepsALostBitAndTheBestModel) {
   EXPECT_EQ(outcomes(), undisturbed);
 }
 
-TEST_F(PipelineRestart, TheNextStartRemovesWhatAnInterruptedOneLeft) {
-  // more steps than two ranks take in the second until mpirun passes an interruption on
+TEST_F(PipelineRestart, ARestartRemovesTemporaryFiles) {
+  // more steps than two ranks complete before mpirun forwards the interrupt
   std::string ini = directory_.read("align.ini");
   for (const char* steps : {"= 60", "= 61", "= 62"}) ini.replace(ini.find(steps), 4, "= 800");
   directory_.write("align.ini", ini);
@@ -129,7 +129,7 @@ TEST_F(PipelineRestart, TheNextStartRemovesWhatAnInterruptedOneLeft) {
     EXPECT_NE(interrupted.exit_code, 0) << text;
     EXPECT_FALSE(interrupted.has_timed_out) << text;
   }
-  // what a process may leave that is killed in the middle of writing
+  // temporary files of a process that is killed while writing
   fs::create_directories(directory_ / "run/dpo/model.tmp-abcdef");
   directory_.write("run/dpo/run.json.tmp-1", "{");
   directory_.write("run/pipeline.json.tmp-1", "{");

@@ -1,4 +1,4 @@
-// plumb pipeline and plumb auto as a user starts them: what runs, what does not run again, and what is refused.
+// plumb pipeline and plumb auto from the command line: which stages run, which are skipped, and what is refused.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -32,14 +32,14 @@ TEST_F(PipelineRun, RunsAllStagesOnceAndReportsThem) {
 
   const auto before = outcomes();
   const auto changed = fs::last_write_time(directory_ / "run/dpo/metrics.jsonl");
-  const RunResult again = pipeline(3);  // more ranks are no reason either
+  const RunResult again = pipeline(3);  // also on more ranks
   expect_done(again, {});
   for (const std::string& stage : kAll) EXPECT_EQ(lines_with(again.err, stage + " is done").size(), 1u) << again.err;
   EXPECT_EQ(outcomes(), before);
   EXPECT_EQ(fs::last_write_time(directory_ / "run/dpo/metrics.jsonl"), changed);
 }
 
-TEST_F(PipelineRun, RunsAgainWhatAnEditConcerns) {
+TEST_F(PipelineRun, RerunsStagesAffectedByAnEdit) {
   expect_done(pipeline(1), kAll);
   write_ini("", "beta = 0.3\n");
   const RunResult beta = pipeline(1);
@@ -64,7 +64,7 @@ TEST_F(PipelineRun, RunsAgainWhatAnEditConcerns) {
 
   fs::remove_all(directory_ / "run/reward/model");
   const RunResult gone = pipeline(1);
-  EXPECT_EQ(stages_run(gone), std::vector<std::string>{"reward"}) << gone.err;  // it comes out as it was
+  EXPECT_EQ(stages_run(gone), std::vector<std::string>{"reward"}) << gone.err;  // with the same result
 }
 
 TEST_F(PipelineRun, AStageReturnsItsMemoryToTheNext) {
@@ -81,12 +81,12 @@ TEST_F(PipelineRun, AStageReturnsItsMemoryToTheNext) {
   const double own_bytes = plan("sft")["total_bytes"].get<double>() - plan("sft")["program_bytes"].get<double>();
   EXPECT_GT(own_bytes, 100e6);
   EXPECT_LT(plan("dpo")["program_bytes"].get<double>() - plan("sft")["program_bytes"].get<double>(), 0.3 * own_bytes);
-  // nor is the reference model's memory kept while the model trains
+  // the reference model's memory is freed before training
   EXPECT_LT(metrics("loss", "run/dpo")[0]["memory_bytes"].get<double>(),
             1.2 * plan("dpo")["total_bytes"].get<double>());
 }
 
-TEST_F(PipelineRun, RefusesWhatCannotRunBeforeAnythingDoes) {
+TEST_F(PipelineRun, RefusesInvalidStagesBeforeTheFirstRuns) {
   const auto refused = [&](const std::string& ini, int exit_code, const std::vector<std::string>& parts) {
     directory_.write("align.ini", ini);
     expect_refused(pipeline(0), exit_code, parts);
@@ -109,7 +109,7 @@ TEST_F(PipelineRun, RefusesWhatCannotRunBeforeAnythingDoes) {
   EXPECT_EQ(run(0, {"pipeline", "--help"}).exit_code, 0);
 }
 
-TEST_F(PipelineRun, AutoMakesStagesOfTheRowsAndPrintsWhatItRuns) {
+TEST_F(PipelineRun, AutoChoosesStagesFromTheRows) {
   const auto make = [&](const std::string& output_dir, const std::vector<std::string>& data) {
     std::vector<std::string> arguments = {"auto",         "--model",  "model",     "--max-steps", "1",
                                           "--output_dir", output_dir, "--threads", "1",           "--data"};
@@ -134,7 +134,7 @@ TEST_F(PipelineRun, AutoMakesStagesOfTheRowsAndPrintsWhatItRuns) {
   EXPECT_EQ(stages_run(make("only_rows", {"rows.jsonl"})), (std::vector<std::string>{"sft"}));
 }
 
-TEST_F(PipelineRun, AutoRefusesWhatItCannotRunBeforeAnythingDoes) {
+TEST_F(PipelineRun, AutoRefusesInvalidInputBeforeAnyStage) {
   const auto refused = [&](std::vector<std::string> arguments, int exit_code, const std::vector<std::string>& parts) {
     arguments.insert(arguments.begin(), {"auto", "--output_dir", "run"});
     expect_refused(run(0, arguments), exit_code, parts);

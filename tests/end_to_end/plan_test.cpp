@@ -1,4 +1,4 @@
-// plumb plan prints the plan that the run of the same options prints.
+// plumb plan prints the same plan as a run with the same options.
 #include <gtest/gtest.h>
 
 #include <string>

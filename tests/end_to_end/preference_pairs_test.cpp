@@ -1,5 +1,4 @@
-// Reward models in the service of plumb dpo: pairs dropped or flipped, pairs sampled, and the win rate, read from the
-// files of a run.
+// Reward models in plumb dpo: pairs dropped or flipped, pairs sampled, and the win rate, read from the files of a run.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -126,7 +125,7 @@ TEST_F(PreferencePairs, FilterThatLeavesNoneIsAnError) {
   expect_refused(dpo(3, {{"pair_filter", "drop"}, {"pair_threshold", "1e9"}}), 65, {"--pair_threshold", "20 dropped"});
 }
 
-TEST_F(PreferencePairs, SampledOnesAreTheSameOnAnyNumberOfRanks) {
+TEST_F(PreferencePairs, SampledAreTheSameOnAnyNumberOfRanks) {
   const Options options = {{"pairs", "sampled"}, {"data", "rows.jsonl"}, {"num_generations", "3"}};
   std::string first;
   for (const int num_ranks : {1, 3}) {
@@ -157,7 +156,7 @@ TEST_F(PreferencePairs, SampledOnesAreTheSameOnAnyNumberOfRanks) {
   EXPECT_EQ(fact("pairs sampled", "out1"), 48);
 }
 
-TEST_F(PreferencePairs, SampledOnesHaveTheRewardsThatScoreGives) {
+TEST_F(PreferencePairs, SampledHaveTheRewardsOfScore) {
   const RunResult result = dpo(2, {{"pairs", "sampled"}});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const std::string sampled = file_named("sampled-");
@@ -215,7 +214,7 @@ TEST_F(PreferencePairs, WinRateIsThatOfTheSamples) {
   EXPECT_EQ(lines_with(result.err, "win rate of DPO over its start").size(), 1u) << result.err;
 }
 
-TEST_F(PreferencePairs, UntrainedModelDrawsAgainstItself) {
+TEST_F(PreferencePairs, UntrainedModelTiesWithItself) {
   const RunResult result = dpo(1, {{"eval_data", "pairs.jsonl"}, {"learning_rate", "0"}});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(fact("win rate of DPO over its start"), 0.5);

@@ -54,7 +54,7 @@ TEST_F(PreferenceRun, ANewHeadComesFromTheSeedAlone) {
   EXPECT_NE(first_loss(1, other_seed), one);
 }
 
-TEST_F(PreferenceRun, AHeadIsExportedAndTakenUpAgain) {
+TEST_F(PreferenceRun, AnExportedHeadIsReused) {
   const RunResult first = train_again("reward", 2, {{"output_dir", "first"}, {"learning_rate", "0.01"}});
   EXPECT_NE(first.err.find("the head is initialized from seed 42"), std::string::npos) << first.err;
   const json config = json::parse(directory_.read("first/model/config.json"));
@@ -62,7 +62,7 @@ TEST_F(PreferenceRun, AHeadIsExportedAndTakenUpAgain) {
   EXPECT_EQ(config["id2label"].size(), 1u);
   EXPECT_TRUE(config["pad_token_id"].is_number()) << config;
 
-  // one step that changes nothing: the head is neither lost nor drawn again, whatever the seed
+  // a step with learning rate 0: the head is neither lost nor initialized again, whatever the seed
   const RunResult second = train_again(
       "reward", 3,
       {{"model", "first/model"}, {"output_dir", "second"}, {"learning_rate", "0"}, {"max_steps", "1"}, {"seed", "7"}});
@@ -72,7 +72,7 @@ TEST_F(PreferenceRun, AHeadIsExportedAndTakenUpAgain) {
   EXPECT_EQ(json::parse(directory_.read("second/model/config.json")), config);
 }
 
-TEST_F(PreferenceRun, ProvesItsStart) {
+TEST_F(PreferenceRun, PassesItsStartupChecks) {
   for (const auto& [stage, names] : std::map<std::string, std::vector<std::string>>{
            {"sft", {"each by itself", "accumulation", "EOS"}},
            {"reward", {"each by itself", "accumulation", "padding", "EOS"}},
@@ -89,7 +89,7 @@ TEST_F(PreferenceRun, ProvesItsStart) {
   }
 }
 
-TEST_F(PreferenceRun, ProvesItsStartOfAnyLossAndReference) {
+TEST_F(PreferenceRun, StartupChecksCoverAnyLossAndReference) {
   ASSERT_EQ(train("dpo", 0, {{"output_dir", "other"}, {"learning_rate", "0.01"}}).exit_code, 0);
   const auto starts = [&](int num_ranks, const char* loss) {
     train_again("dpo", num_ranks, {{"loss_type", loss}, {"ref_model", "other/model"}, {"max_steps", "1"}});
@@ -118,7 +118,7 @@ TEST_F(PreferenceRun, ReferenceLogProbabilitiesAreComputedOnce) {
   EXPECT_EQ(metrics("loss").at(1)["loss"].dump(), losses);
 }
 
-TEST_F(PreferenceRun, AnotherReferenceModelIsComputedAnew) {
+TEST_F(PreferenceRun, AnotherReferenceModelIsComputedAgain) {
   ASSERT_EQ(train("dpo", 0, {{"output_dir", "other"}, {"learning_rate", "0.01"}}).exit_code, 0);
   train_again("dpo", 0);
   EXPECT_TRUE(computes_reference(train_again("dpo", 0, {{"ref_model", "other/model"}})));
@@ -128,7 +128,7 @@ TEST_F(PreferenceRun, AnotherReferenceModelIsComputedAnew) {
   EXPECT_NEAR(metrics("loss").at(0)["loss"].get<double>(), std::log(2.0), 1e-6);
 }
 
-TEST_F(PreferenceRun, PackedRowsTrainAndSayHowFullTheyAre) {
+TEST_F(PreferenceRun, PackedRowsTrainAndLogTheirFill) {
   for (const char* stage : {"sft", "reward", "dpo"}) {
     const RunResult result =
         train_again(stage, 2, {{"packing", "true"}, {"max_length", "64"}, {"learning_rate", "0.001"}});
@@ -140,7 +140,7 @@ TEST_F(PreferenceRun, PackedRowsTrainAndSayHowFullTheyAre) {
   }
 }
 
-/// With all rows in one step, it does not matter which share a row.
+/// With all rows in one step, the loss does not depend on which examples share a row.
 TEST_F(PreferenceRun, PackedRowsGiveTheLossOfUnpackedOnes) {
   for (const char* stage : {"sft", "reward", "dpo"}) {
     const Options whole = {{"per_device_train_batch_size", "64"}, {"max_length", "64"}, {"learning_rate", "0.001"}};

@@ -30,7 +30,7 @@ class Quantize : public ProgramTest {
 
 TEST_F(Quantize, HasTheLossOfItsDequantizedWeights) {
   quantize(0, "nf4");
-  // a new adapter changes nothing, so merging it writes what was read, as numbers
+  // a new adapter changes nothing, so merging it writes the dequantized weights
   ASSERT_EQ(sft(2, {{"model", "nf4"}, {"max_steps", "1"}, {"learning_rate", "0"}, {"lora_r", "2"}}).exit_code, 0);
   ASSERT_EQ(
       run(2, {"merge", "--model", "nf4", "--adapter", "out/adapter", "--output_dir", "numbers", "--dtype", "float32"})
@@ -57,7 +57,7 @@ TEST_F(Quantize, WritesTheSameBytesOnAnyNumberOfRanks) {
   EXPECT_NE(directory_.read("plain_scales/model.safetensors"), weights);
 }
 
-TEST_F(Quantize, RefusesWhatItCannotDo) {
+TEST_F(Quantize, RefusesInvalidInput) {
   quantize(0, "nf4");
   expect_refused(run(0, {"quantize", "--model", "nf4", "--output_dir", "again"}), 2, {"nf4", "NF4 already"});
   expect_refused(run(2, {"quantize", "--model", "model", "--output_dir", "nf4"}), 2, {"nf4", "new or empty"});

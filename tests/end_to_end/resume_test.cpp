@@ -1,4 +1,4 @@
-// How a run that ended early is started again: on another number of ranks, and by Slurm with the command that began it.
+// Runs that ended early are restarted: on another number of ranks, and by Slurm with the original command.
 #include <gtest/gtest.h>
 
 #include <string>

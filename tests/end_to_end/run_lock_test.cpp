@@ -1,4 +1,4 @@
-// Two jobs on one directory: the second is refused.
+// Two jobs on one directory: the second one is refused.
 #include "io/run/lock.hpp"
 
 #include <gtest/gtest.h>
@@ -41,7 +41,7 @@ TEST_F(RunLockOfRuns, APipelineIsRefusedWhileAnotherJobWritesThere) {
   EXPECT_FALSE(exists("run/pipeline.json"));
 }
 
-TEST_F(RunLockOfRuns, TheLockOfAKilledJobIsTakenOver) {
+TEST_F(RunLockOfRuns, TheLockOfAKilledJobIsReplaced) {
   RunOptions options;
   options.kill_ranks_after = "step 3/";
   EXPECT_NE(sft(2, {{"max_steps", "500"}}, options).exit_code, 0);
@@ -51,7 +51,7 @@ TEST_F(RunLockOfRuns, TheLockOfAKilledJobIsTakenOver) {
   EXPECT_EQ(lines_with(result.err, "taken over from process").size(), 1u) << result.err;
 }
 
-TEST_F(RunLockOfRuns, FilesOfALauncherKilledBeforeAnyLockAreRemovedByTheNextStart) {
+TEST_F(RunLockOfRuns, TemporaryFilesOfAKilledLauncherAreRemoved) {
   const auto sessions = [this] {
     std::vector<std::string> names;
     for (const auto& entry : std::filesystem::recursive_directory_iterator(directory_ / "tmp"))

@@ -1,4 +1,4 @@
-// SameBits for adapters on a frozen base, of any dtype and kind: all logged metrics and the exported adapter have the
+// SameBits for adapters on a frozen base of any dtype and kind: all logged metrics and the exported adapter have the
 // same bits on any number of ranks and nodes.
 #include <gtest/gtest.h>
 

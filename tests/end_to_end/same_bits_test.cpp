@@ -17,7 +17,7 @@ TEST_P(SameBits, OnAnyNumberOfRanks) {
   for (const int num_ranks : {2, 3, 6, 8}) EXPECT_EQ(outcome_of(num_ranks), one_rank_) << num_ranks << " ranks";
 }
 
-TEST_P(SameBits, OnSeveralNodesAlsoOfUnequalSize) {
+TEST_P(SameBits, OnSeveralNodesOfUnequalSize) {
   EXPECT_EQ(outcome_of(4, {}, 2), one_rank_);
   EXPECT_EQ(outcome_of(8, {}, 3), one_rank_);
 }
@@ -28,10 +28,12 @@ TEST_P(SameBits, WithDataThatOtherRanksPrepared) {
   size_t num_shards = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(directory_ / "out/data"))
     num_shards += entry.path().filename().string().starts_with("shard-") ? 1 : 0;
-  EXPECT_EQ(num_shards, 2u);  // those of one rank were reused, one of training and one of evaluation
+  EXPECT_EQ(num_shards, 2u);  // one of training and one of evaluation, both from the run on one rank
 }
 
-TEST_P(SameBits, WithKeptActivations) { EXPECT_EQ(outcome_of(4, {{"gradient_checkpointing", "false"}}), one_rank_); }
+TEST_P(SameBits, WithoutGradientCheckpointing) {
+  EXPECT_EQ(outcome_of(4, {{"gradient_checkpointing", "false"}}), one_rank_);
+}
 
 TEST_P(SameBits, OfPackedRows) {
   const Options packing = {{"packing", "true"}, {"max_length", "64"}};

@@ -144,7 +144,7 @@ TEST_F(Score, OfSeveralFilesIsInTheirOrder) {
   EXPECT_TRUE(lines[2]["reward"].is_number());
 }
 
-TEST_F(Score, OutputFileHoldsTheSameOrStaysAsItWas) {
+TEST_F(Score, OutputFileIsCompleteOrUnchanged) {
   const RunResult alone = score(0);
   const RunResult to_file = score(2, {{"output", "scores.jsonl"}});
   ASSERT_EQ(to_file.exit_code, 0) << to_file.err;

@@ -44,7 +44,7 @@ TEST_F(Secrets, OfTheEnvironmentStayThere) {
   EXPECT_EQ(result.exit_code, 0) << result.err;
   expect_no_canary(result);
   EXPECT_GT(num_files_without_canary("out"), 5);
-  options.environment["PLUMB_FAULT"] = "no fault";  // a failure too says nothing
+  options.environment["PLUMB_FAULT"] = "no fault";  // nothing is leaked by a failure either
   expect_no_canary(train("sft", 2, {{"model", "nowhere"}}, options));
 }
 

@@ -38,7 +38,7 @@ TEST_F(SftRun, LogsTheMetricsOfTrlInEveryLine) {
     for (const char* key : {"step", "epoch", "loss", "grad_norm", "learning_rate", "num_tokens", "entropy",
                             "mean_token_accuracy", "step_seconds", "tokens_per_second"})
       EXPECT_TRUE(line.contains(key) && line[key].is_number()) << key << " in " << line;
-    EXPECT_NEAR(line["loss"].get<double>(), std::log(320.0), 0.1);  // random weights know nothing of 320 tokens
+    EXPECT_NEAR(line["loss"].get<double>(), std::log(320.0), 0.1);  // random weights are near uniform over 320 tokens
     EXPECT_GT(line["grad_norm"].get<double>(), 0);
   }
 }
@@ -51,7 +51,7 @@ TEST_F(SftRun, StepsOverrideEpochs) {
 
 TEST_F(SftRun, EpochsMayBeFractions) {
   const std::vector<json> lines = run_and_read({{"max_steps", "-1"}, {"num_train_epochs", "1.25"}});
-  ASSERT_EQ(lines.size(), 8u);  // 7.5 steps are begun
+  ASSERT_EQ(lines.size(), 8u);  // 7.5 steps are rounded up
   EXPECT_EQ(lines.back()["epoch"], 8 / 6.0);
 }
 
@@ -65,7 +65,7 @@ TEST_F(SftRun, LastBatchOfAnEpochIsShorterOrDropped) {
   ASSERT_EQ(dropped.size(), 4u);
   EXPECT_EQ(dropped[3]["num_tokens"], all[3]["num_tokens"]);
   EXPECT_GT(all[4]["num_tokens"], all[3]["num_tokens"]);
-  // the order is of the epoch, not of its batches, so the steps before are the same
+  // rows are permuted per epoch, not per batch, so the steps before are the same
   EXPECT_EQ(dropped[0]["loss"], all[0]["loss"]);
 }
 
@@ -100,13 +100,13 @@ TEST_F(SftRun, LearningRateFollowsItsSchedule) {
   expect_rates("constant_with_warmup", {0, 0.5, 1, 1, 1, 1});
 }
 
-TEST_F(SftRun, WarmupBelowOneIsAShareOfAllSteps) {
+TEST_F(SftRun, WarmupBelowOneIsAFractionOfAllSteps) {
   const std::vector<json> lines =
       run_and_read({{"max_steps", "4"}, {"learning_rate", "0.001"}, {"warmup_steps", "0.3"}});
   EXPECT_EQ(column(lines, "learning_rate"), (std::vector<double>{0, 0.0005, 0.001, 0.0005}));  // 1.2 steps count as 2
 }
 
-TEST_F(SftRun, EvaluatesEverySoManyStepsAndAtTheEnd) {
+TEST_F(SftRun, EvaluatesEveryEvalStepsAndAtTheEnd) {
   directory_.write("eval.jsonl", rows(5));
   const std::vector<json> lines =
       run_and_read({{"eval_data", "eval.jsonl"}, {"eval_steps", "2"}, {"max_steps", "5"}}, "eval_loss");
@@ -120,7 +120,7 @@ TEST_F(SftRun, EvaluatesEverySoManyStepsAndAtTheEnd) {
   EXPECT_EQ(metrics("loss").size(), 5u);
 }
 
-TEST_F(SftRun, EvaluatesAfterEachEpochUnlessToldOtherwise) {
+TEST_F(SftRun, EvaluatesAfterEachEpochByDefault) {
   directory_.write("eval.jsonl", rows(5));
   const Options options = {{"eval_data", "eval.jsonl"}, {"max_steps", "-1"}, {"num_train_epochs", "1.5"}};
   EXPECT_EQ(column(run_and_read(options, "eval_loss"), "step"), (std::vector<double>{6, 9}));
@@ -142,7 +142,7 @@ TEST_F(SftRun, RunJsonDescribesTheRun) {
   EXPECT_GT(run["plan"]["total_bytes"], run["plan"]["rank_bytes"]);
 }
 
-TEST_F(SftRun, MessagesArePlainLinesWhereNobodyWatches) {
+TEST_F(SftRun, MessagesArePlainLinesWithoutATerminal) {
   const RunResult result = sft(2, {{"max_steps", "3"}});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(result.err.find_first_of("\r\x1b"), std::string::npos);
@@ -153,7 +153,7 @@ TEST_F(SftRun, MessagesArePlainLinesWhereNobodyWatches) {
   EXPECT_EQ(result.out, "");
 }
 
-TEST_F(SftRun, AReportCanBeMadeAndOverwritingLeavesNoEventsBehind) {
+TEST_F(SftRun, OverwritingRemovesEventFiles) {
   ASSERT_EQ(sft(2).exit_code, 0);
   const RunResult again = sft(2, {{"overwrite_output_dir", "true"}});
   ASSERT_EQ(again.exit_code, 0) << again.err;
@@ -168,7 +168,7 @@ TEST_F(SftRun, AReportCanBeMadeAndOverwritingLeavesNoEventsBehind) {
     EXPECT_NE(page.find(part), std::string::npos) << part;
 }
 
-TEST_F(SftRun, PreparedDataIsUsedAgain) {
+TEST_F(SftRun, PreparedDataIsReused) {
   ASSERT_EQ(sft(2).exit_code, 0);
   const std::string first_log = directory_.read("out/metrics.jsonl");
   const RunResult again = sft(2, {{"overwrite_output_dir", "true"}, {"learning_rate", "0.1"}});
@@ -236,7 +236,7 @@ TEST_F(SftRun, ColumnsAndTablesGiveTheSameRows) {
       loss);
 }
 
-TEST_F(SftRun, LossFallsWhereThereIsSomethingToLearn) {
+TEST_F(SftRun, LossFallsOnLearnableRows) {
   const std::vector<json> lines =
       run_and_read({{"max_steps", "60"}, {"learning_rate", "0.01"}, {"logging_steps", "20"}});
   EXPECT_LT(lines.back()["loss"].get<double>(), 0.5 * lines.front()["loss"].get<double>());

@@ -61,7 +61,7 @@ TEST_F(StatusOfRuns, RunningSilentAndKilled) {
   expect(75, "sft: killed");
 }
 
-TEST_F(StatusOfRuns, OfNoRunAndOfSpoiltFiles) {
+TEST_F(StatusOfRuns, OfNoRunAndOfCorruptFiles) {
   EXPECT_EQ(status("none").exit_code, 74);
   std::filesystem::create_directories(directory_ / "out");
   EXPECT_EQ(status("out").exit_code, 74);

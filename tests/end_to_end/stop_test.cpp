@@ -20,7 +20,7 @@ class Stop : public ResumeTest {
 
 TEST_F(Stop, ASignalToOneRankStopsAllWithACheckpoint) {
   for (const std::string signal : {"usr1", "term"}) {
-    // the rank with the signal votes in the step after it
+    // the rank that got the signal reports it in the next step
     const RunResult stopped = start("sft", 3, {{"save_steps", "100"}, {"output_dir", "out"}}, "step:2:1:" + signal);
     EXPECT_EQ(stopped.exit_code, 85) << stopped.err << stopped.launcher;
     EXPECT_EQ(lines_with(stopped.err, "stopped after step 3 ").size(), 1u) << stopped.err;
@@ -35,7 +35,7 @@ TEST_F(Stop, ASignalToOneRankStopsAllWithACheckpoint) {
   }
 }
 
-TEST_F(Stop, ASignalWhileMpiStartsEndsTheRunInOrder) {
+TEST_F(Stop, ASignalWhileMpiStartsStopsTheRun) {
   const RunResult stopped = start("sft", 2, {}, "start:0:1:usr1");
   EXPECT_EQ(stopped.exit_code, 75) << stopped.err << stopped.launcher;
   EXPECT_EQ(lines_with(stopped.err, "before the first step").size(), 1u) << stopped.err;
@@ -65,13 +65,13 @@ TEST_F(Stop, ARunStopsInTime) {
   EXPECT_EQ(checkpoints().size(), 1u);
 }
 
-TEST_F(Stop, WhereNoCheckpointCanBeSavedItIsTransient) {
+TEST_F(Stop, AFailedSaveAtAStopIsTransient) {
   const RunResult stopped = start("sft", 2, {}, "step:2:1:usr1;checkpoint-synced:3:0:error");
   EXPECT_EQ(stopped.exit_code, 75) << stopped.err << stopped.launcher;
   EXPECT_EQ(lines_with(stopped.err, "no checkpoint of it was saved").size(), 1u) << stopped.err;
 }
 
-TEST_F(Stop, TimesThatAreNoneAreRefused) {
+TEST_F(Stop, InvalidTimesAreRefused) {
   expect_refused(sft(1, {{"max_time", "1h"}}), 2, {"--max_time", "1h"});
   expect_refused(sft(1, {{"watchdog_seconds", "-1"}}), 2, {"--watchdog_seconds", "-1"});
 }

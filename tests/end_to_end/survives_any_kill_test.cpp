@@ -1,6 +1,6 @@
-// A run that is killed, at any point and on any rank, and started again with the same command ends with the metrics and
-// weights of an undisturbed run, to the bit: any stage, any kind of training, also on another number of ranks. Kills at
-// every phase on 8 ranks are in the table of tests/faults.
+// A run that is killed at any point on any rank, and restarted with the same command, ends with the metrics and weights
+// of an undisturbed run, bit by bit: for any stage and kind of training, also on another number of ranks. Kills in
+// every phase on 8 ranks are in the fault table of tests/faults.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -16,7 +16,7 @@ namespace {
 struct KillCase {
   const char* name;
   const char* stage;
-  int num_ranks[3];  // of the start that is killed in step 3, of the one that is killed in step 5, and of the last
+  int num_ranks[3];  // of the start killed in step 3, the one killed in step 5, and the last one
   Options options;
 };
 void PrintTo(const KillCase& given, std::ostream* out) { *out << given.name; }
@@ -32,7 +32,7 @@ TEST_P(SurvivesAnyKill, AndEndsWithTheSameBits) {
   const RunResult last = start(stage, num_ranks[2], options);
   expect_completed(last, 4);
   EXPECT_EQ(outcome(), undisturbed(stage, options));
-  EXPECT_EQ(lines_with(last.err, "reference: log-probabilities").size(), 0u) << last.err;  // kept beside the pairs
+  EXPECT_EQ(lines_with(last.err, "reference: log-probabilities").size(), 0u) << last.err;  // stored beside the pairs
 }
 
 const KillCase kCases[] = {

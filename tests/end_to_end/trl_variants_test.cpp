@@ -23,7 +23,7 @@ TEST_F(TrlVariants, OfDpoGiveTheNumbersOfTrl) {
   int num_ranks = 1;
   for (const auto& [name, run] : variants["runs"].items()) {
     SCOPED_TRACE(name);
-    if (run["options"].value("truncation_mode", "keep_start") != "keep_start") continue;  // deprecated there
+    if (run["options"].value("truncation_mode", "keep_start") != "keep_start") continue;  // deprecated in TRL
     Options options;
     json run_args = args;
     for (const auto& [option, value] : run["options"].items()) {
@@ -54,7 +54,7 @@ TEST_F(TrlVariants, ImplicitPromptsAreFoundAsTrlFindsThem) {
   replay("dpo", 2, args, implicit["steps"], {});
 }
 
-TEST_F(TrlVariants, MarginsOfARewardModelCount) {
+TEST_F(TrlVariants, MarginsEnterTheRewardLoss) {
   SKIP_WITHOUT_REFERENCE_RECORDS();
   const json margins = golden_record("reward_margin");
   const json& args = margins["args"];
@@ -78,7 +78,7 @@ TEST_F(TrlVariants, ConversationsGiveTheNumbersOfTrl) {
     std::filesystem::remove(directory_ / (model + "/tokenizer_config.json"));
     directory_.write(model + "/tokenizer_config.json", config.dump());
     std::string text;
-    // the first step: a later one has a row with an empty answer, which plumb drops
+    // only the first step: a later one has a row with an empty answer, which plumb drops
     for (size_t i = 0; i < 4; ++i) {
       json row = conversational["rows"][i];
       if (stage == "reward") row["margin"] = conversational["margins"][i];

@@ -20,14 +20,14 @@ using Clock = std::chrono::steady_clock;
 
 constexpr double kLimitSeconds = 2;
 
-/// A file of /proc, whole.
+/// The content of a file in /proc.
 std::string proc(const fs::path& path) {
   std::ostringstream text;
   text << std::ifstream(path, std::ios::binary).rdbuf();
   return text.str();
 }
 
-/// The process of a rank of the run whose command line holds `text`; 0 if there is none.
+/// The process id of a rank of the run whose command line contains `text`; 0 if there is none.
 pid_t find_rank(int rank, const std::string& text) {
   for (const auto& entry : fs::directory_iterator("/proc")) {
     const std::string name = entry.path().filename().string();
@@ -42,7 +42,7 @@ pid_t find_rank(int rank, const std::string& text) {
 
 class WatchdogOfRuns : public ProgramTest {
  protected:
-  /// Stops a rank once the run is in its steps. The output directory is the run's name.
+  /// Stops a rank after the first step of the run, which is identified by its output directory.
   RunResult run_and_stop(int num_ranks, int rank, Options options, const RunOptions& run_options = {}) {
     const std::string name = "hang-" + std::to_string(::getpid()) + "-" + std::to_string(rank);
     options["output_dir"] = name;
@@ -71,7 +71,7 @@ TEST_F(WatchdogOfRuns, ARankThatStopsIsNamedAndTheJobEnds) {
   const RunResult result = run_and_stop(3, 1, {{"watchdog_seconds", "2"}});
   EXPECT_FALSE(result.has_timed_out);
   EXPECT_EQ(result.exit_code, 76) << result.err << result.launcher;
-  EXPECT_GT(seconds_, kLimitSeconds);  // how soon after it is what ./dev faults measures
+  EXPECT_GT(seconds_, kLimitSeconds);  // ./dev faults measures the delay after it
   const std::vector<std::string> errors = lines_with(result.err, "error: watchdog: waits for ");
   ASSERT_EQ(errors.size(), 1u) << result.err;
   EXPECT_NE(errors[0].find("rank 1 (process "), std::string::npos) << errors[0];
@@ -92,7 +92,8 @@ TEST_F(WatchdogOfRuns, OnOtherNodesToo) {
   const std::vector<std::string> errors = lines_with(result.err, "error: watchdog: waits for ");
   ASSERT_EQ(errors.size(), 1u) << result.err;
   EXPECT_NE(errors[0].find("is on another node"), std::string::npos) << errors[0];
-  EXPECT_EQ(errors[0].find("stopped or killed"), std::string::npos) << "none of this node is: " << errors[0];
+  EXPECT_EQ(errors[0].find("stopped or killed"), std::string::npos)
+      << "all ranks of this node are alive: " << errors[0];
 }
 
 TEST_F(WatchdogOfRuns, WhileMpiStartsAndEndsThereIsADeadline) {
@@ -115,7 +116,7 @@ TEST_F(WatchdogOfRuns, TheLimitHoldsUntilMpiHasEnded) {
   EXPECT_GE(lines_with(result.err, "(--watchdog_seconds): another rank hangs").size(), 1u) << result.err;
 }
 
-TEST_F(WatchdogOfRuns, StepsThatTakeLongerThanTheLimitInAllAreNoHang) {
+TEST_F(WatchdogOfRuns, StepsLongerThanTheLimitInTotalAreNoHang) {
   const RunResult result = sft(2, {{"watchdog_seconds", std::to_string(kLimitSeconds * kPatience)},
                                    {"max_steps", "1500"},
                                    {"logging_steps", "50"}});

@@ -1,4 +1,4 @@
-// An adapter exported by all ranks: the same bytes on any number of them, and complete.
+// An adapter exported by all ranks: complete, and the same bytes on any number of ranks.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -52,7 +52,7 @@ TEST(ExportAdapter, HoldsTheShardsOfAllRanks) {
   comm.barrier();
 }
 
-TEST(ExportAdapter, LeavesNothingBehindIfARankHoldsNaN) {
+TEST(ExportAdapter, LeavesNoFilesIfARankHoldsNaN) {
   const Communicator comm;
   const SharedDirectory directory(comm);
   const ModelConfig model = tiny_config(Family::kLlama, false);

@@ -1,4 +1,5 @@
-// Completions by all ranks: the same on any number of them, and those of one process that holds all of the model.
+// Completions computed by all ranks: the same on any number of them, and equal to those of one process with the whole
+// model.
 #include "apps/models/shared_decoder.hpp"
 
 #include <ATen/Parallel.h>
@@ -35,7 +36,7 @@ class Sampling : public testing::Test {
   const GenerateOptions options_{.max_new_tokens = 12, .stop_ids = {2}, .sampling = {.temperature = 1}, .seed = 7};
 };
 
-TEST_F(Sampling, CompletionsAreThoseOfOneProcessWithTheWholeModel) {
+TEST_F(Sampling, CompletionsEqualThoseOfOneProcess) {
   const HfModel model(directory_.path());
   std::vector<at::Tensor> units;
   for (const UnitLayout& unit : model.units()) {

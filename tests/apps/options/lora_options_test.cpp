@@ -45,7 +45,7 @@ TEST(LoraOptions, HaveTheCommonRecipesDefaults) {
   EXPECT_FALSE(config.uses_dora || config.uses_rslora);
 }
 
-TEST(LoraOptions, TakeModulesAsNamesAWordForAllOrARegularExpression) {
+TEST(LoraOptions, AcceptModuleNamesKeywordOrRegularExpression) {
   const auto targets = [](std::vector<std::string> words) {
     words.insert(words.begin(), "--lora_target_modules");
     return config_of(words).target_modules;
@@ -69,7 +69,7 @@ TEST(LoraOptions, TakePatternsAndFlags) {
   EXPECT_EQ(config.lora_dropout, 0.1);
 }
 
-TEST(LoraOptions, OfNoAdapterAreNamed) {
+TEST(LoraOptions, WithoutAnAdapterAreNamed) {
   EXPECT_EQ(options_without_adapter(parse({})), "");
   EXPECT_EQ(options_without_adapter(parse({"--lora_r", "4", "--use_dora", "true"})), "");
   EXPECT_EQ(options_without_adapter(parse({"--use_dora", "true", "--lora_alpha", "8"})), "--lora_alpha, --use_dora");
@@ -89,12 +89,12 @@ TEST(LoraOptions, OfARewardModelSaveItsScore) {
             std::vector<std::string>{"score"});
 }
 
-TEST(LoraOptions, AreReadBackFromWhatPeftReads) {
+TEST(LoraOptions, RoundTripThroughPeftConfig) {
   const LoraConfig config = config_of({"--lora_target_modules", "all-linear", "--lora_alpha_pattern", "q_proj=2.5"});
   EXPECT_EQ(parse_lora_config(render_lora_config(config), "x"), config);
 }
 
-TEST(LoraOptions, RefuseWhatMakesNoSense) {
+TEST(LoraOptions, RefuseInvalidValues) {
   EXPECT_NE(refusal({"--lora_r", "-1"}).find("lora_r"), std::string::npos);
   EXPECT_NE(refusal({"--lora_alpha", "0"}).find("lora_alpha"), std::string::npos);
   EXPECT_NE(refusal({"--lora_dropout", "1"}).find("lora_dropout"), std::string::npos);

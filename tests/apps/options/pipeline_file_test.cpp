@@ -1,4 +1,4 @@
-// Pipeline files: what is read from them, which options each stage gets, and what is said of those that are wrong.
+// Pipeline files: how they are parsed, which options each stage gets, and the messages for invalid ones.
 #include "apps/options/pipeline_file.hpp"
 
 #include <gtest/gtest.h>
@@ -29,7 +29,7 @@ std::string value_of(const OptionTexts& texts, const std::string& name) {
   return "not there";
 }
 
-TEST(PipelineFile, SectionsAddToWhatStandsAboveThemOrReplaceIt) {
+TEST(PipelineFile, SectionsAddToOrReplaceCommonOptions) {
   const auto stages = plan(kCommon + "max-steps = 7\nlearning_rate = 0.5\n" +
                            "[sft]\ndata = rows\n[dpo]\ndata = pairs\nmax_steps = 9\nloss-type = ipo\n");
   ASSERT_EQ(stages.size(), 2u);
@@ -79,7 +79,7 @@ TEST(PipelineFile, RunsInItsOwnOrder) {
   for (size_t i = 0; i < 3; ++i) EXPECT_EQ(stages[i].options.stage, kStages[i]);
 }
 
-TEST(PipelineFile, StagesTakeWhatEarlierOnesMake) {
+TEST(PipelineFile, StagesUseTheModelsOfEarlierOnes) {
   const auto stages = plan(kThree);
   EXPECT_EQ(stages[0].options.model.model, "base");
   EXPECT_TRUE(stages[0].needs.empty());
@@ -93,7 +93,7 @@ TEST(PipelineFile, StagesTakeWhatEarlierOnesMake) {
   EXPECT_EQ(value_of(stages[2].options.texts, "output_dir"), "run/dpo");
 }
 
-TEST(PipelineFile, ModelsOfASectionsOwnWin) {
+TEST(PipelineFile, ModelsOfASectionOverride) {
   const auto stages =
       plan(kCommon + "[sft]\ndata = r\n[reward]\ndata = p\nmodel = other\n[dpo]\ndata = p\nreward_model = judge\n");
   EXPECT_EQ(stages[1].options.model.model, "other");
@@ -109,7 +109,7 @@ TEST(PipelineFile, WithoutTheOtherStagesTheCommonModelIsTaken) {
   EXPECT_TRUE(stages[0].needs.empty());
 }
 
-TEST(PipelineFile, RefusesWhatItCannotMeanAndSaysWhere) {
+TEST(PipelineFile, RefusesInvalidFilesWithTheLine) {
   const auto refused = [](const std::string& text, std::vector<std::string> parts) {
     parts.emplace_back("align.ini: ");
     expect_refused([&] { plan(text); }, parts);
@@ -141,7 +141,7 @@ TEST(PipelineFile, RefusesWhatItCannotMeanAndSaysWhere) {
   refused(kCommon + "[dpo]\ndata = p\npairs = sampled\n", {"[dpo]", "reward_model"});
 }
 
-TEST(PipelineFile, WhatIsWrittenReadsBack) {
+TEST(PipelineFile, RoundTrips) {
   PipelineFile file{"align.ini", {{"output_dir", "run"}}, {}};
   for (const char* value : {"a b  c", " around ", "#first", "a #b", "a#b", "x=y=z", "\"q\"", "in \"side\"",
                             "back\\slash", "\\", "\"", "\\\"", "", "[sft]", "tab\t#", "umlaut \xc3\xbc"})
@@ -158,7 +158,7 @@ TEST(PipelineFile, WhatIsWrittenReadsBack) {
   expect_refused([&] { render_pipeline_file(file); }, {"columns", "one line"});
 }
 
-TEST(PipelineState, SaysWhichInputsDifferAndMatter) {
+TEST(PipelineState, NamesInputsWhoseChangeMatters) {
   const Inputs before = {{"learning_rate", "1e-06"}, {"logging_steps", "10"},   {"data", "a"},
                          {"ref_model", "old"},       {"contents of data", "1"}, {"contents of ref_model", "2"}};
   Inputs now = before;
@@ -179,7 +179,7 @@ TEST(PipelineState, SaysWhichInputsDifferAndMatter) {
   EXPECT_EQ(describe_changes(before, now), "ref_model: old, now none");
 }
 
-TEST(PipelineState, RanksMayComeAndGoWhereTheOptionOrTheRowsOfAStepStay) {
+TEST(PipelineState, NumberOfRanksMayChangeIfStepsKeepTheirRows) {
   const auto inputs = [](const char* accumulation, const char* micro_batches) {
     return Inputs{{"gradient_accumulation_steps", accumulation}, {"micro_batches_per_step", micro_batches}};
   };
@@ -188,7 +188,7 @@ TEST(PipelineState, RanksMayComeAndGoWhereTheOptionOrTheRowsOfAStepStay) {
   EXPECT_EQ(describe_changes(inputs("2", "2"), inputs("3", "9")), "gradient_accumulation_steps: 2, now 3");
 }
 
-TEST(RunInputs, OnOtherRanksAccumulationBecomesWhatKeepsTheRowsOfAStep) {
+TEST(RunInputs, AccumulationKeepsTheRowsOfAStepOnOtherRanks) {
   TrainOptions options;
   options.gradient_accumulation_steps = 3;
   options.texts = {{"gradient_accumulation_steps", "3"}};
@@ -196,7 +196,7 @@ TEST(RunInputs, OnOtherRanksAccumulationBecomesWhatKeepsTheRowsOfAStep) {
   EXPECT_EQ(accumulation_for_resume(on_8_ranks, options, 8), 3);
   EXPECT_EQ(accumulation_for_resume(on_8_ranks, options, 6), 4);
   EXPECT_EQ(accumulation_for_resume(on_8_ranks, options, 1), 24);
-  EXPECT_EQ(accumulation_for_resume({}, options, 6), 3);  // nothing to go on with
+  EXPECT_EQ(accumulation_for_resume({}, options, 6), 3);  // no earlier run
   EXPECT_EQ(accumulation_for_resume(on_8_ranks, options, 5), 3);
   EXPECT_NO_THROW(check_ranks_share_steps(on_8_ranks, options, 6));
   EXPECT_NO_THROW(check_ranks_share_steps({}, options, 5));
@@ -207,7 +207,7 @@ TEST(RunInputs, OnOtherRanksAccumulationBecomesWhatKeepsTheRowsOfAStep) {
     EXPECT_NE(std::string(error.what()).find(": 1, 2, 3, 4, 6, 8, 12, 24"), std::string::npos) << error.what();
   }
   options.gradient_accumulation_steps = 6;
-  options.texts = {{"gradient_accumulation_steps", "6"}};  // who says so is meant
+  options.texts = {{"gradient_accumulation_steps", "6"}};  // an explicit option is not changed
   EXPECT_EQ(accumulation_for_resume(on_8_ranks, options, 5), 6);
   EXPECT_NO_THROW(check_ranks_share_steps(on_8_ranks, options, 5));
 }

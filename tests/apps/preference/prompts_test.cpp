@@ -34,7 +34,7 @@ TEST(MakePrompt, IsTheTextItselfWithoutATemplate) {
   EXPECT_THROW(make_prompt("ab", "system", {}, tokenizer, config_of(100)), UsageError);
 }
 
-TEST(MakePrompt, IsAUsersMessageInTheModelsOwnTemplateOrTheNamedOne) {
+TEST(MakePrompt, UsesTheModelsOrTheNamedTemplate) {
   const Tokenizer tokenizer = byte_tokenizer("chatml");
   const Prompt own = make_prompt("ab", "be", {}, tokenizer, config_of(100));
   EXPECT_EQ(own.text, "<|im_start|>system\nbe<|im_end|>\n<|im_start|>user\nab<|im_end|>\n<|im_start|>assistant\n");
@@ -53,7 +53,7 @@ TEST(MakePrompt, ControlTokensOfTheUserAreTextUnlessAsked) {
             std::vector<int32_t>{kTurnStart});
 }
 
-TEST(MakePrompt, RefusesWhatTheModelCannotHold) {
+TEST(MakePrompt, RefusesPromptsLongerThanTheModel) {
   const Tokenizer tokenizer = byte_tokenizer("");
   EXPECT_NO_THROW(make_prompt("abc", "", {}, tokenizer, config_of(4)));
   EXPECT_THROW(make_prompt("abcd", "", {}, tokenizer, config_of(4)), DataError);

@@ -44,7 +44,7 @@ TEST(TimeLimit, OneSlowStepIsForgotten) {
   EXPECT_FALSE(limit.is_near());
 }
 
-TEST(TimeLimit, IsTheBatchSystemsIfThatIsSooner) {
+TEST(TimeLimit, UsesTheBatchSystemsIfSooner) {
   const auto in = [](int seconds) { return std::to_string(std::time(nullptr) + seconds); };
   ::setenv("SLURM_JOB_END_TIME", in(5).c_str(), 1);
   EXPECT_TRUE(TimeLimit(0).is_near());

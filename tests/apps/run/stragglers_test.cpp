@@ -27,12 +27,12 @@ TEST(Stragglers, AFastStepEndsTheStreak) {
   EXPECT_NE(lines.find("rank 1"), std::string::npos);
 }
 
-TEST(Stragglers, WhatIsWithinThreeQuartersIsNotSlow) {
+TEST(Stragglers, ARankWithinThreeQuartersIsNotSlow) {
   Stragglers stragglers;
   for (int step = 0; step < 100; ++step) EXPECT_EQ(stragglers.add_step({100, 133}), "");
 }
 
-TEST(Stragglers, RanksWithoutRowsSayNothing) {
+TEST(Stragglers, RanksWithoutRowsAreIgnored) {
   Stragglers stragglers;
   for (int step = 0; step < 100; ++step) EXPECT_EQ(stragglers.add_step({0, 100, 0}), "");
   for (int step = 0; step < 100; ++step) EXPECT_EQ(stragglers.add_step({0, 0}), "");

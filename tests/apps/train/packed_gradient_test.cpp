@@ -1,6 +1,5 @@
-// Packing changes which texts share a row and nothing else: loss, gradient norm and gradients of packed and unpacked
-// rows agree to what float32 sums in another order may differ by. The rows of packed micro-batches hold several
-// examples, those of unpacked ones a single one.
+// Packing changes only which texts share a row: loss, gradient norm and gradients of packed and unpacked rows agree up
+// to the order of float32 sums. Packed micro-batches hold several examples, unpacked ones a single one.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -129,7 +128,7 @@ class PackedGradient : public testing::TestWithParam<Case> {
     return outcome;
   }
 
-  /// Collective. capacity_tokens 0: not packed.
+  /// Collective: capacity_tokens = 0 means not packed.
   StageRows open(int64_t capacity_tokens) const {
     StageRows rows;
     rows.dataset = std::make_unique<Dataset>(directory_.path(), config().vocab_size);

@@ -29,8 +29,8 @@ void add_document(MicroBatch& batch, const json& prompt, const json& answer, siz
   batch.row_ids.push_back(row);
 }
 
-/// Training from a record: every pair a micro-batch of its own, as many accumulation steps as these ranks need for
-/// eight.
+/// Training from a record: every pair is a micro-batch, with as many accumulation steps as these ranks need for eight
+/// pairs.
 class Record {
  public:
   Record(const std::string& name, HeadKind head, const Communicator& comm)
@@ -69,7 +69,7 @@ class Record {
     return batches;
   }
 
-  /// Trains as recorded; expects of each metric what tolerance(name, value) allows.
+  /// Trains with the recorded settings, and expects each metric to be within tolerance(name, value).
   void replay(Objective& objective, const std::function<void(std::vector<MicroBatch>&, int64_t step)>& complete) {
     Trainer trainer(
         model, comm_, objective,
@@ -97,7 +97,7 @@ class Record {
         EXPECT_NEAR(metric.value, value(metric.name), 1e-3 * std::max(1.0, std::abs(value(metric.name)) / 10))
             << metric.name << " of step " << step;
       }
-      EXPECT_GE(num_compared, 6u) << "metrics of TRL's record that plumb logs too";
+      EXPECT_GE(num_compared, 6u) << "metrics in both TRL's record and plumb's log";
     }
   }
 

@@ -1,4 +1,4 @@
-// The prompt of a pair laid down once gives the loss, metrics and gradients of two whole texts.
+// A prompt that both texts of a pair share gives the loss, metrics and gradients of two complete texts.
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
@@ -16,7 +16,7 @@ struct Pair {
   std::vector<int64_t> prompt, chosen, rejected;
 };
 
-/// Among them an empty prompt, a prompt of one token, an answer of one, and answers that begin alike.
+/// The pairs include an empty prompt, a prompt of one token, an answer of one token, and answers with a common prefix.
 std::vector<Pair> make_pairs(int64_t vocab) {
   uint64_t counter = 0;
   const auto tokens = [&](int64_t count) {

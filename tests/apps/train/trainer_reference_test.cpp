@@ -13,7 +13,7 @@
 namespace plumb {
 namespace {
 
-/// Row i of a record as one document; past the end of a step an empty one of one untrained token.
+/// Row i of a record as one document; past the end of a step an empty document with one untrained token.
 MicroBatch micro_batch(const nlohmann::json& rows, int64_t first, int64_t last) {
   MicroBatch batch;
   batch.document_begin.push_back(0);
@@ -26,8 +26,8 @@ MicroBatch micro_batch(const nlohmann::json& rows, int64_t first, int64_t last) 
   return first < last ? batch : MicroBatch::empty();
 }
 
-/// Over several micro-batches TRL logs the plain mean of their entropies and accuracies, whatever their weights; plumb
-/// weighs by tokens. This is TRL's mean, from the model as it is before the step. Collective.
+/// Over several micro-batches TRL logs the plain mean of their entropies and accuracies, plumb a mean weighted by
+/// tokens. Collective: computes TRL's mean, from the model before the step.
 struct MicroBatchMeans {
   double entropy = 0;
   double mean_token_accuracy = 0;

@@ -50,7 +50,8 @@ Computed compute(const AttentionCase& given, const at::Tensor& qkv, const at::Te
 }
 
 at::Tensor random_qkv(const AttentionCase& given) {
-  return at::randn({given.document_begin.back(), given.shape.qkv_columns()});
+  const auto& [num_heads, num_kv_heads, head_dim, window] = given.shape;
+  return at::randn({given.document_begin.back(), (num_heads + 2 * num_kv_heads) * head_dim});
 }
 at::Tensor random_dout(const AttentionCase& given) {
   return at::randn({given.document_begin.back(), given.shape.num_heads * given.shape.head_dim});
