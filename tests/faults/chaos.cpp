@@ -119,7 +119,7 @@ void run_until_complete(FaultHarness& harness, std::mt19937_64& random, Tally& t
 std::string render(const Tally& tally, double seconds, double golden_seconds, uint64_t seed) {
   std::string text = fmt::format(
       "{} pipelines of {} steps in {:.0f} minutes, seed {}, started {} times on 8, 4, 6 or 3 ranks at random "
-      "(undisturbed one takes {:.0f} s); {}.\n\n| fault | times |\n|---|---|\n",
+      "(an undisturbed one takes {:.0f} s); {}.\n\n| fault | times |\n|---|---|\n",
       tally.num_pipelines, 2 * kLength.steps_per_stage, seconds / 60, seed, tally.num_starts, golden_seconds,
       tally.failures.empty() ? "all ended with the bits of the undisturbed run, and nothing was left"
                              : fmt::format("{} FAILURES", tally.failures.size()));
