@@ -1,4 +1,4 @@
-// Loads LibTorch and MPI, multiplies once and ends: a lower bound for the start of a program of this kind.
+// Loads LibTorch and MPI, computes one product and exits: a lower bound for the start-up time of such a program.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/ones.h>

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Counts that tell how a source tree reads: sizes of folders and functions, include cycles, casts, documents, words, tests.
-#     benchmarks/house_counts.sh TREE [TREE...]     a Markdown table with a column for each tree
-# Needs universal-ctags and python3. Tests are counted where TREE/build is configured.
+# Readability counts of source trees: sizes of folders and functions, include cycles, casts, documents, words, tests.
+#     benchmarks/house_counts.sh TREE [TREE...]     prints a Markdown table with a column per tree
+# Needs universal-ctags and python3. Tests are counted if TREE/build is configured.
 set -euo pipefail
 export LC_ALL=C
 self=$(dirname "$(realpath "$0")")/..
@@ -10,7 +10,7 @@ readonly layers=(lib partition io apps)
 
 sources() { find "${layers[@]}" -name '*.[ch]pp'; }
 
-# The directories of the layers that hold sources themselves, each with how many.
+# Prints the folders with sources, each after its number of sources.
 folders() { sources | sed 's|/[^/]*$||' | sort | uniq -c | awk '{ print $1, $2 }'; }
 
 # Prints how many includes within one layer are on a cycle of files; x.hpp and x.cpp are one file here.
@@ -37,7 +37,7 @@ print(sum(stem in reach.get(target, ()) for stem in arrows for target in arrows[
 PYTHON
 }
 
-# A line for each function: its lines and its parameters.
+# Prints a line per function: its numbers of lines and parameters.
 functions() {
   sources | ctags -L - --languages=C++ --map-C++=+.hpp --kinds-C++=f --fields=+neS --output-format=json |
     python3 -c '
@@ -53,7 +53,7 @@ for line in sys.stdin:
     print(tag.get("end", tag["line"]) - tag["line"] + 1, parameters)'
 }
 
-# Phrases of the table in tests/style/words.sh that are left in code, scripts and documents.
+# Counts the phrases of the table in tests/style/words.sh in code, scripts and documents.
 words_left() {
   local patterns
   patterns=$(sed -n "/<<'TABLE'/,/^TABLE/p" "$self/tests/style/words.sh" | sed '1d;$d;/^ *#/d;s/ *=> .*//')

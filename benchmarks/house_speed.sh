@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Is one build of plumb as fast and as small as another? Runs both in alternating pairs, so that other load on the machine
-# falls on both alike, and prints the median over the pairs of new / old. Wants an idle machine: 10 minutes on two cores.
+# Compares speed and memory of two builds of plumb. Runs them in alternating pairs, so that other load on the machine affects
+# both alike, and prints the median over the pairs of new / old. Needs an idle machine: 10 minutes on two cores.
 #     benchmarks/house_speed.sh OLD_PLUMB NEW_PLUMB [PAIRS]
 # STEPS (8) is the number of measured steps of a run, RANKS (8) the number of ranks.
 set -euo pipefail
@@ -19,7 +19,7 @@ train() {
     sed -E 's/.*"step_seconds": ([0-9.e-]+).*"peak_sum_pss_mb": ([0-9.]+).*/\1 \2/'
 }
 
-# start_up PROGRAM: prints the seconds from launch to the end of the first step, which is when its line is written.
+# start_up PROGRAM: prints the seconds from launch to the end of the first step, when its line is written.
 start_up() {
   local begin
   rm -rf "$work/run"
@@ -29,19 +29,19 @@ start_up() {
   awk -v a="$begin" -v b="$(stat -c %.Y "$work/run/metrics.jsonl")" 'BEGIN { print b - a, "-" }'
 }
 
-# compare NAME MEASURE [ARGS]: MEASURE PROGRAM ARGS for both programs in turn, the first one changing; prints table rows.
+# compare NAME MEASURE [ARGS]: runs MEASURE PROGRAM ARGS for both programs, in alternating order, and prints table rows.
 compare() {
   local name=$1 measure=$2 pair
   shift 2
   : >"$work/pairs"
   for ((pair = 0; pair < pairs; pair++)); do
-    local of_old of_new
+    local old_result new_result
     if ((pair % 2 == 0)); then
-      of_old=$("$measure" "$old" "$@") of_new=$("$measure" "$new" "$@")
+      old_result=$("$measure" "$old" "$@") new_result=$("$measure" "$new" "$@")
     else
-      of_new=$("$measure" "$new" "$@") of_old=$("$measure" "$old" "$@")
+      new_result=$("$measure" "$new" "$@") old_result=$("$measure" "$old" "$@")
     fi
-    echo "$of_old $of_new" | tee -a "$work/pairs" >&2
+    echo "$old_result $new_result" | tee -a "$work/pairs" >&2
   done
   row "$name, s" 1 3
   if ! grep -q -- ' -' "$work/pairs"; then row "$name, memory in MB" 2 4; fi

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# plumb and transformers + PEFT (+ bitsandbytes) in turn, LoRA and QLoRA, several rounds, so that other load on the
-# machine affects both; then medians and ratios as a Markdown table. Needs benchmarks/peers/setup.sh once.
+# Runs plumb and transformers + PEFT (+ bitsandbytes) alternately, LoRA and QLoRA, for several rounds, so that other load
+# on the machine affects both, and prints medians and ratios as a Markdown table. Needs benchmarks/peers/setup.sh once.
 #     benchmarks/lora_side_by_side.sh [ROUNDS] [DIRECTORY of the peers' environment]
-# From the environment: THREADS (2), BATCH (rows of a step, 8), MICRO_BATCH (plumb's, BATCH), STEPS (6), WARMUP (2),
+# Environment: THREADS (2), BATCH (rows per step, 8), MICRO_BATCH (plumb's, BATCH), STEPS (6), WARMUP (2),
 # DTYPES, TARGETS (attention all-linear), QUANTIZE (none nf4), PEERS (peft_at_once peft_row_by_row: a bare loop around
 # transformers and PEFT; trl, trl_accumulating: SFTTrainer with the batch at once or row by row), MODEL_OPTIONS (of plumb
 # init), ROWS (a file of prompt and completion, for plumb and trl only; by default texts, of which every token is
@@ -60,8 +60,8 @@ print(json.dumps({
 PYTHON
 }
 
-# glibc keeps what the peer frees, as in pairs_side_by_side.sh. Its adapters are bfloat16 where the model is: faster
-# than float32 ones, whose inputs PEFT converts.
+# glibc keeps memory that the peer frees, as in pairs_side_by_side.sh. Its adapters are bfloat16 if the model is, which is
+# faster than float32 adapters, whose inputs PEFT converts.
 keep_freed=(MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=67108864)
 
 # dtype, micro-batches of a step, adapted modules
@@ -108,7 +108,7 @@ for line in open(sys.argv[1]):
     runs[run["dtype"], run["targets_are"], run.get("quantize", "none"), run["program"]].append(run)
 
 def ratio(ours, theirs, key):
-    """Median over the rounds; nothing where one side was not run."""
+    """Median over the rounds; empty if one side was not run."""
     ratios = [a[key] / b[key] for a, b in zip(ours, theirs)]
     return f"{statistics.median(ratios):.2f}" if ratios else ""
 
@@ -118,7 +118,7 @@ for (dtype, targets, quantize, program), group in sorted(runs.items()):
     ours = runs.get((dtype, targets, quantize, "plumb"), [])
     unquantized = runs.get((dtype, targets, "none", program), [])
     speed = [run["tokens_per_second"] for run in group]
-    print(f"| {dtype} | {targets} | {'as it is' if quantize == 'none' else quantize} | {program}"
+    print(f"| {dtype} | {targets} | {'plain' if quantize == 'none' else quantize} | {program}"
           f" | {statistics.median(speed):.0f} ({min(speed):.0f}-{max(speed):.0f})"
           f" | {statistics.median(run['peak_rss_mb'] for run in group):.0f}"
           f" | {ratio(ours, group, 'tokens_per_second')} | {ratio(ours, group, 'peak_rss_mb')}"

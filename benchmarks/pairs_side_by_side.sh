@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# plumb and TRL in turn on preference pairs, reward and DPO, several rounds, so that other load on the machine falls on
-# both; then medians and ratios as a Markdown table. Needs benchmarks/peers/setup.sh once and ../shared/reference.
+# Runs plumb and TRL alternately on preference pairs, reward and DPO, for several rounds, so that other load on the machine
+# affects both, and prints medians and ratios as a Markdown table. Needs benchmarks/peers/setup.sh once and ../shared/reference.
 #     benchmarks/pairs_side_by_side.sh [ROUNDS] [DIRECTORY of the peers' environment]
-# From the environment: RANKS (1), THREADS per rank (2 / RANKS), BATCH (pairs of a micro-batch, 8 / RANKS; a step has 8),
+# Environment: RANKS (1), THREADS per rank (2 / RANKS), BATCH (pairs per micro-batch, 8 / RANKS; a step has 8),
 # STEPS (4), WARMUP (1), STAGES, DTYPES, ROWS, PLUMB, PLUMB_OPTIONS (more options of plumb reward and plumb dpo).
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -33,7 +33,7 @@ run_plumb() {
     --max_steps "$((steps + warmup))" --per_device_train_batch_size "$batch" --gradient_accumulation_steps "$((8 / ranks / batch))" --max_length 512 --learning_rate 2e-5
     --gradient_checkpointing false --logging_steps 1 --threads "$threads" "${more_options[@]}")
   ((ranks == 1)) || command=(mpirun -n "$ranks" --bind-to none "${command[@]}")
-  # GNU time gives the most that one process ever held, the same as TRL's VmHWM
+  # GNU time gives the peak RSS of one process, as TRL's VmHWM does
   OMP_NUM_THREADS=$threads /usr/bin/time -o "$work/time" -f '%M' "${command[@]}" >"$work/log" 2>&1 ||
     { cat "$work/log" >&2; exit 1; }
   "$venv/bin/python" - "$work" "$stage" "$dtype" "$ranks" "$threads" "$warmup" <<'PYTHON'
@@ -48,14 +48,14 @@ result = {
     "tokens_per_second": round(statistics.median(line["tokens_per_second"] for line in measured), 1),
     "peak_sum_pss_mb": round(pss, 1), "first_loss": steps[0]["loss"], "last_loss": steps[-1]["loss"],
 }
-# Of several ranks GNU time knows the largest alone.
+# With several ranks GNU time knows only the largest.
 result["peak_rss_mb"] = round(int(open(f"{work}/time").read().split()[-1]) / 1024 if ranks == "1" else pss, 1)
 print(json.dumps(result))
 PYTHON
 }
 
-# glibc keeps what TRL frees: its head makes temporaries of [4096, vocabulary] again in each step, and faulting their
-# pages in takes a third of a DPO step's CPU time otherwise. Threads that wait do not spin: other work may run beside.
+# glibc keeps memory that TRL frees: its head allocates temporaries of [4096, vocabulary] in each step, and their page
+# faults otherwise take a third of a DPO step's CPU time. Waiting threads do not spin, since other work may run.
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 keep_freed=(MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=67108864)
 
@@ -74,7 +74,7 @@ for ((round = 0; round < rounds; round++)); do
     for dtype in "${dtypes[@]}"; do
       run_plumb "$stage" "$dtype" | tee -a "$work/results" >&2
       run_trl trl "$stage" "$dtype" | tee -a "$work/results" >&2
-      # the same step, a pair at a time: no padding between pairs, and less memory
+      # the same step, one pair at a time: no padding between pairs, and less memory
       run_trl trl_pair_by_pair "$stage" "$dtype" --accumulation 8 | tee -a "$work/results" >&2
     done
   done

@@ -1,4 +1,4 @@
-// The matrix products of a block and of a head in float32, plumb's against LibTorch's: alternating pairs, and the
+// The float32 matrix products of a block and of a head, plumb's compared with LibTorch's: alternating pairs, with the
 // median of each and of their ratio. Usage: plumb_product_rate [THREADS]
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
@@ -21,7 +21,7 @@ struct Shape {
 };
 constexpr Shape kShapes[] = {
     {"block of 288", 2048, 288, 288},      {"gate and up", 2048, 288, 1536},      {"down", 2048, 768, 288},
-    {"logits, 128 rows", 128, 288, 32000}, {"logits, 512 rows", 512, 288, 32000}, {"their way back", 512, 32000, 288},
+    {"logits, 128 rows", 128, 288, 32000}, {"logits, 512 rows", 512, 288, 32000}, {"logits, backward", 512, 32000, 288},
     {"block of 2048", 1024, 2048, 2048}};
 
 }  // namespace
@@ -36,10 +36,10 @@ int main(int argc, char** argv) {
       "|\n|---|---|---|---|---|\n",
       threads, kernel_instruction_set());
   for (const Shape& shape : kShapes) {
-    const bool is_way_back = shape.depth > shape.columns && shape.depth > 10'000;
+    const bool is_backward = shape.depth > shape.columns && shape.depth > 10'000;
     const at::Tensor x = at::randn({shape.rows, shape.depth});
     const at::Tensor w =
-        is_way_back ? at::randn({shape.depth, shape.columns}) : at::randn({shape.columns, shape.depth}).t();
+        is_backward ? at::randn({shape.depth, shape.columns}) : at::randn({shape.columns, shape.depth}).t();
     at::Tensor out = at::empty({shape.rows, shape.columns}), other = at::empty({shape.rows, shape.columns});
     const auto ours = [&] { matmul_into(out, x, w); };
     const auto theirs = [&] { at::mm_out(other, x, w); };

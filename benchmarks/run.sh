@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What ./dev bench runs: start-up, and the speed and memory of plumb; with the peers' environment there
-# (benchmarks/peers/setup.sh) also side by side with them.
+# Run by ./dev bench: start-up, and speed and memory of plumb; also compared with the peers if their environment exists
+# (benchmarks/peers/setup.sh).
 #     benchmarks/run.sh [DIRECTORY of the peers' environment]
 set -euo pipefail
 cd "$(dirname "$0")"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Do two builds of plumb compute the same bits? Runs a fixed set of small runs with both programs, and compares every
-# metric line and every byte that they export, prepare, save or print.
+# Checks that two builds of plumb compute the same bits: executes a fixed set of small runs with both programs, and compares
+# every metric line and every byte that they export, prepare, save or print.
 #     benchmarks/same_bits.sh [--only REGEX] [--models DIR] OLD_PLUMB NEW_PLUMB [WORKDIR]
 #     benchmarks/same_bits.sh --list
 # --models DIR adds a run on each model directory in DIR that OLD_PLUMB can train.
@@ -39,7 +39,7 @@ start() {
   fi
 }
 
-# killed PROGRAM FAULT RANKS ARGS...: PLUMB_FAULT ends the run before its time.
+# killed PROGRAM FAULT RANKS ARGS...: PLUMB_FAULT ends the run early.
 killed() {
   local program=$1 fault=$2
   shift 2
@@ -57,7 +57,7 @@ twice() {
   echo "again:"
   start "$1" "$2" "${@:3}"
 }
-# OLD_PLUMB is killed, the program resumes: resumed PROGRAM FAULT RANKS RANKS_AFTERWARDS ARGS...
+# OLD_PLUMB is killed, the given program resumes: resumed PROGRAM FAULT RANKS RANKS_AFTERWARDS ARGS...
 resumed() {
   killed "$old" "$2" "$3" "${@:5}" || return
   start "$1" "$4" "${@:5}" 2>resume.log
@@ -70,7 +70,7 @@ resumed() {
   rm -f resume.log
   return $code
 }
-# kill -9 of all ranks once a checkpoint is there, wherever that finds them, then the same command again.
+# kill -9 of all ranks at any time after the first checkpoint, then the same command again.
 kill_9() {
   local program=$1 ranks=$2 attempt launcher pids
   shift 2
@@ -86,7 +86,7 @@ kill_9() {
   done
   start "$program" "$ranks" "$@"
 }
-# The processes below one, but for mpirun itself.
+# Prints the descendants of a process, except mpirun itself.
 ranks_of() {
   local pid
   for pid in $(pgrep -P "$1" || true); do
@@ -94,10 +94,10 @@ ranks_of() {
   done 2>/dev/null
 }
 
-# ---- what is compared -----------------------------------------------------------------------------------------------
+# ---- comparison -----------------------------------------------------------------------------------------------
 
-# A checksum for every file in the directory but for what holds times, paths, process ids or sentences; of metrics.jsonl
-# without the numbers that are measured, of notes.json only its numbers and samples.
+# Prints a checksum for every file in the directory except files with times, paths, process ids or sentences; metrics.jsonl
+# without measured values, of notes.json only its numbers and samples.
 evidence() (
   cd "$1"
   find . -name metrics.jsonl -exec sed -i -E 's/,"(step_seconds|tokens_per_second|memory_bytes)":[^,}]*//g' {} +
@@ -207,7 +207,7 @@ INI
   } >"$work/inputs.log" 2>&1 || { tail "$work/inputs.log" >&2 && exit 2; }
 }
 
-# ---- the set --------------------------------------------------------------------------------------------------------
+# ---- the cases --------------------------------------------------------------------------------------------------------
 
 # train NAME RANKS STAGE OPTIONS...: three steps, evaluated after the second and the last.
 train() {
@@ -329,7 +329,7 @@ run_set() {
   resume resume.old_run.dpo.np2 step:5:1:kill 2 2 dpo
   run_case resume.old_run.pipeline.np2 resumed step:5:1:kill 2 2 pipeline pipeline.ini
 
-  # commands beside training
+  # commands other than training
   for dtype in float32 bfloat16; do
     for ranks in 1 3; do
       run_case "evaluate.$dtype.np$ranks" plain "$ranks" evaluate --model model --data rows.jsonl --dtype "$dtype" --threads 1

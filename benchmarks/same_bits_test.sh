@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Shows that same_bits.sh can fail: it must find what a program does that differs in one number, one byte or one file.
+# Shows that same_bits.sh can fail: it must detect a program whose output differs in one number, one byte or one file.
 #     benchmarks/same_bits_test.sh PLUMB
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# plumb and its peers in turn, several rounds, so that other load on the machine affects all alike; then medians and
-# ratios as a Markdown table. Needs benchmarks/peers/setup.sh once.
+# Runs plumb and its peers alternately for several rounds, so that other load on the machine affects all alike, and prints
+# medians and ratios as a Markdown table. Needs benchmarks/peers/setup.sh once.
 #     benchmarks/side_by_side.sh [ROUNDS] [DIRECTORY of the peers' environment]
 set -euo pipefail
 cd "$(dirname "$0")"

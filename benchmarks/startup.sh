@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From launch to the end of the first step on 8 ranks against an empty program that loads the same libraries, in pairs.
+# Time from launch to the end of the first step on 8 ranks, in pairs with an empty program that loads the same libraries.
 #     benchmarks/startup.sh [PAIRS]
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,5 +1,5 @@
-// The cost of the robustness features, with their lower bounds: nanoseconds to publish an operation for the watchdog,
-// and seconds to copy memory, which an asynchronous save cannot beat. Usage: plumb_survival_cost MEBIBYTES
+// Cost of the robustness features, with lower bounds: nanoseconds to publish an operation for the watchdog, and seconds
+// to copy memory, the minimum for an asynchronous save. Usage: plumb_survival_cost MEBIBYTES
 #include <fmt/format.h>
 
 #include <cstdlib>

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The cost of the watchdog and of checkpoints: steps with and without the watchdog in turn, and how long a
-# step waits for an asynchronous save, against the copy of as much memory.
+# Cost of the watchdog and of checkpoints: steps alternately with and without the watchdog, and how long a step waits for an
+# asynchronous save, compared with a copy of the same memory.
 #     benchmarks/survival_cost.sh [PAIRS of runs with and without the watchdog]
 set -euo pipefail
 cd "$(dirname "$0")/.."

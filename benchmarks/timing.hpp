@@ -1,4 +1,4 @@
-// Clocks and order statistics of the benchmarks.
+// Timing and order statistics for the benchmarks.
 #pragma once
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 
 namespace plumb {
 
+/// Seconds that work() takes.
 template <class Work>
 double seconds_of(const Work& work) {
   const auto start = std::chrono::steady_clock::now();
@@ -14,10 +15,10 @@ double seconds_of(const Work& work) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-/// Needs at least one value.
-inline double percentile(std::vector<double> values, double share) {
+/// The value at this fraction of the sorted values, of which there must be at least one.
+inline double percentile(std::vector<double> values, double fraction) {
   std::sort(values.begin(), values.end());
-  return values[static_cast<size_t>(share * static_cast<double>(values.size() - 1))];
+  return values[static_cast<size_t>(fraction * static_cast<double>(values.size() - 1))];
 }
 
 inline double median(std::vector<double> values) { return percentile(std::move(values), 0.5); }

@@ -1,8 +1,8 @@
-// The cost of the watchdog per step: in one process per rank, short runs of steps with a watchdog and without, in
-// random order, so that other load on the machine affects both. Also the costs that do not depend on that load: the
-// processor time of the threads other than the main one, and how many operations a step publishes (which it does either
-// way). Usage: mpirun -n RANKS plumb_watchdog_cost [PAIRS [STEPS of each run [LIMIT in seconds]]]; with a limit of 0,
-// which is no watchdog, it shows the scatter of the machine.
+// Cost of the watchdog per step: in one process per rank, short runs of steps with and without a watchdog, in random
+// order, so that other load on the machine affects both. Also costs that do not depend on that load: the processor time
+// of all threads except the main one, and the number of operations that a step publishes (with or without a watchdog).
+// Usage: mpirun -n RANKS plumb_watchdog_cost [PAIRS [STEPS of each run [LIMIT in seconds]]]; a limit of 0, which
+// disables the watchdog, shows the noise of the machine.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -25,7 +25,8 @@ namespace {
 
 using namespace plumb;
 
-/// As small as a model for which anybody would take several ranks, so that a step is short and its operations count.
+/// The smallest model for which several ranks make sense, so that steps are short and the cost of operations is
+/// visible.
 ModelConfig small_llama() {
   ModelConfig config;
   config.vocab_size = 2048;
@@ -48,7 +49,7 @@ MicroBatch batch_of(int64_t num_tokens, int rank) {
 }
 
 struct Runs {
-  std::vector<double> step_seconds;  // the mean of each run: few steps meet a look, and pay for the others
+  std::vector<double> step_seconds;  // mean of each run, since only a few steps coincide with a check
   double other_threads_seconds = 0;
 };
 
@@ -58,7 +59,7 @@ double seconds_on(clockid_t clock) {
   return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
-/// Processor time of this process beside that of the calling thread.
+/// Processor time of this process without that of the calling thread.
 double other_threads_seconds() { return seconds_on(CLOCK_PROCESS_CPUTIME_ID) - seconds_on(CLOCK_THREAD_CPUTIME_ID); }
 
 }  // namespace
@@ -93,7 +94,7 @@ int main(int argc, char** argv) {
     const bool is_watched_first = philox({static_cast<uint32_t>(pair), 0, 0, 0}, 2)[0] % 2 == 0;
     for (const bool is_watched : {is_watched_first, !is_watched_first}) {
       const Watchdog watchdog(comm, is_watched ? limit_seconds : 0);
-      step_seconds();  // after a pause for the watchdog to start or the one before to end
+      step_seconds();  // warm-up, after the watchdog has started or the one before has ended
       std::vector<double> seconds(num_steps);
       const double others_before = other_threads_seconds();
       for (double& s : seconds) s = step_seconds();
@@ -105,7 +106,8 @@ int main(int argc, char** argv) {
   if (comm.rank() == 0) {
     std::vector<double> ratios;
     for (int i = 0; i < num_pairs; ++i) ratios.push_back(watched.step_seconds[i] / unwatched.step_seconds[i]);
-    const double half_width = 1.96 * 0.5 / std::sqrt(num_pairs);  // of the median's interval, as a share of the order
+    const double half_width =
+        1.96 * 0.5 / std::sqrt(num_pairs);  // of the median's confidence interval, as a fraction of the ranks
     const double step = median(unwatched.step_seconds), num_watched_steps = 1.0 * num_pairs * num_steps;
     fmt::print("{} rank(s), {} pairs of {} steps of {:.3f} ms\n", comm.size(), num_pairs, num_steps, 1e3 * step);
     fmt::print("  watched / not, median of the pairs: {:.4f}, 95 % interval {:.4f} to {:.4f}\n", median(ratios),

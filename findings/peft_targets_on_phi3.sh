@@ -24,5 +24,5 @@ with warnings.catch_warnings(record=True) as caught:
     model = get_peft_model(Phi3ForCausalLM(config), LoraConfig(target_modules=["q_proj", "k_proj", "v_proj", "o_proj"]))
 adapted = sorted({name.split(".lora_A")[0].split(".")[-1] for name, _ in model.named_parameters() if "lora_A" in name})
 print("adapted:", adapted)
-assert adapted == ["o_proj"] and not [w for w in caught if "proj" in str(w.message)], "PEFT adapts more, or says so, now"
+assert adapted == ["o_proj"] and not [w for w in caught if "proj" in str(w.message)], "PEFT now adapts more, or warns"
 PYTHON

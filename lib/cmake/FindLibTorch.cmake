@@ -1,6 +1,6 @@
-# Finds the CPU half of a LibTorch: LibTorch::LibTorch links libtorch_cpu.so and libc10.so and nothing else.
-# Looked for in PLUMB_LIBTORCH, CMAKE_PREFIX_PATH and the folder that `./dev` fills. LibTorch's own TorchConfig.cmake is
-# not used, because that of a CUDA wheel demands a CUDA toolkit.
+# Finds the CPU part of a LibTorch: LibTorch::LibTorch links only libtorch_cpu.so and libc10.so. Searches
+# PLUMB_LIBTORCH, CMAKE_PREFIX_PATH and the folder that `./dev` fills. LibTorch's own TorchConfig.cmake is not used,
+# because that of a CUDA wheel requires a CUDA toolkit.
 set(_plumb_cache "$ENV{PLUMB_CACHE}")
 if(NOT _plumb_cache)
   set(_plumb_cache "$ENV{HOME}/.cache/plumb")
@@ -13,7 +13,8 @@ include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(LibTorch REQUIRED_VARS LibTorch_CPU LibTorch_C10 LibTorch_INCLUDE_DIR
   REASON_FAILURE_MESSAGE "run ./dev setup, or point -DPLUMB_LIBTORCH at a LibTorch")
 if(LibTorch_FOUND AND NOT TARGET LibTorch::LibTorch)
-  # Only LibTorch's own headers: its include directory also holds those of libraries that plumb takes from the system.
+  # Only LibTorch's own headers: its include directory also contains headers of libraries that plumb takes from the
+  # system.
   set(_own_headers ${CMAKE_BINARY_DIR}/libtorch_include)
   file(MAKE_DIRECTORY ${_own_headers})
   foreach(_folder ATen c10 torch caffe2)
@@ -23,7 +24,7 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::LibTorch)
   target_include_directories(LibTorch::LibTorch SYSTEM INTERFACE ${_own_headers})
   target_compile_definitions(LibTorch::LibTorch INTERFACE AT_PER_OPERATOR_HEADERS)
   get_filename_component(LibTorch_LIBRARY_DIR ${LibTorch_CPU} DIRECTORY)
-  # the wheel's libraries name two CUDA libraries that lie beside it and that the linker need not see
+  # the wheel's libraries depend on two CUDA libraries beside it, which the linker need not resolve
   target_link_libraries(LibTorch::LibTorch INTERFACE ${LibTorch_CPU} ${LibTorch_C10}
     -Wl,--unresolved-symbols=ignore-in-shared-libs)
 endif()

@@ -1,11 +1,11 @@
-# Everything plumb links, found once. `./dev` installs what is missing.
+# All dependencies of plumb. `./dev` installs missing ones.
 find_package(Threads REQUIRED)
 find_package(LibTorch REQUIRED)
-# at::parallel_for is compiled where it is used, and without OpenMP runs on one thread. Fuzzers link no LibTorch, and for
-# their compiler, clang, OpenMP is a package of its own.
+# at::parallel_for is a template, which runs on one thread if compiled without OpenMP. Fuzz targets link no LibTorch,
+# and for their compiler, clang, OpenMP is a separate package.
 if(NOT PLUMB_BUILD_FUZZERS)
   find_package(OpenMP REQUIRED COMPONENTS CXX)
-  # by its flag, not by its library's path: the one that is loaded is LibTorch's own, which lies beside it
+  # by compiler flag, not by library path: the OpenMP library loaded at run time is LibTorch's own, beside it
   target_compile_options(LibTorch::LibTorch INTERFACE ${OpenMP_CXX_FLAGS})
   target_link_options(LibTorch::LibTorch INTERFACE ${OpenMP_CXX_FLAGS})
 endif()
@@ -20,7 +20,8 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
-# The serial HDF5: every rank writes files of its own. Debian names its pkg-config module hdf5-serial; elsewhere FindHDF5.
+# The serial HDF5, since every rank writes its own files. Debian names its pkg-config module hdf5-serial; elsewhere
+# FindHDF5.
 pkg_check_modules(HDF5_SERIAL QUIET IMPORTED_TARGET hdf5-serial)
 if(HDF5_SERIAL_FOUND)
   add_library(plumb_hdf5 ALIAS PkgConfig::HDF5_SERIAL)

@@ -1,13 +1,13 @@
-# cmake --install build --prefix X: a tree that runs wherever it is moved to. X/bin/plumb, X/lib with LibTorch and what that
-# brings beside itself, X/share/plumb/slurm. MPI, HDF5 and the like stay the machine's own.
+# cmake --install build --prefix X: a relocatable tree of X/bin/plumb, X/lib with LibTorch and the libraries bundled
+# with it, and X/share/plumb/slurm. MPI, HDF5 and other libraries remain those of the machine.
 include(GNUInstallDirs)
 
-# LibTorch's libraries look for each other beside themselves, so only the program needs paths: theirs, then those it was linked
-# with, for an MPI or HDF5 that is not in a system folder
+# LibTorch's libraries find each other by their own location, so only the program needs run paths: that of X/lib, then
+# those it was linked with, for an MPI or HDF5 outside the system folders
 file(RELATIVE_PATH _bin_to_lib /prefix/${CMAKE_INSTALL_BINDIR} /prefix/lib)
 set_target_properties(plumb PROPERTIES INSTALL_RPATH "$ORIGIN/${_bin_to_lib}" INSTALL_RPATH_USE_LINK_PATH ON)
 
-# A PyPI wheel lies at R/torch/lib and its CUDA libraries at R/nvidia; any other LibTorch has all in one folder.
+# A PyPI wheel is in R/torch/lib and its CUDA libraries in R/nvidia; any other LibTorch is in a single folder.
 get_filename_component(_libtorch ${LibTorch_LIBRARY_DIR} REALPATH)
 get_filename_component(_wheels ${_libtorch}/../../nvidia ABSOLUTE)
 set(_bundled ${_libtorch} ${_wheels})

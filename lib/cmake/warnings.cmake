@@ -1,10 +1,10 @@
 add_library(plumb_warnings INTERFACE)
 target_compile_options(plumb_warnings INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor
-  $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>  # g++ 12 sees overlaps in std::string that are not there
+  $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>  # g++ 12 reports false overlaps in std::string
   $<$<BOOL:${PLUMB_WARNINGS_AS_ERRORS}>:-Werror>)
 
-# plumb_library(NAME SOURCES... [LINK targets...] [TORCH]): a static library of one layer, with the repository root as
-# include root and, with TORCH, LibTorch and its precompiled header.
+# plumb_library(NAME SOURCES... [LINK targets...] [TORCH]): a static library, with the repository root as include root
+# and, with TORCH, LibTorch and its precompiled header.
 function(plumb_library name)
   cmake_parse_arguments(ARG "TORCH" "" "SOURCES;LINK" ${ARGN})
   add_library(${name} STATIC ${ARG_SOURCES})

@@ -1,4 +1,4 @@
-// adapter_config.json: what is accepted reads back, and names layers of a small model or is refused.
+// adapter_config.json: accepted input round-trips, and its modules are resolved to layers of a small model or refused.
 #include "io/huggingface/peft_config.hpp"
 #include "io/huggingface/peft_targets.hpp"
 #include "tests/fuzz/fuzz_target.hpp"

@@ -1,5 +1,5 @@
 // A model's chat template and, after a record separator, the text of the user. Rendering stays within its budgets, and
-// no byte of the user's text is rendered as one of the template.
+// no byte of the user's text is marked as part of the template.
 #include <algorithm>
 #include <vector>
 
@@ -12,7 +12,7 @@ namespace plumb::fuzz {
 
 namespace {
 
-// a character that no template holds and no filter makes
+// a character that occurs in no template and that no filter produces
 constexpr std::string_view kUserCharacter = "\uE2E2";
 constexpr std::string_view kSpellings[] = {kUserCharacter, "\\u", "\\U", "\\x"};
 constexpr size_t kMaxOutputBytes = 1 << 20;

@@ -1,5 +1,5 @@
-// Tables: the first byte chooses the separator. Every record is found where the index says, and what was read, written
-// again with quotes, reads back.
+// Tables: the first byte chooses the separator. Every record is at the offset in the index, and records written again
+// with quotes round-trip.
 #include <algorithm>
 #include <vector>
 

@@ -1,5 +1,5 @@
-// index.json of prepared data: what is accepted reads back, its totals are those of its shards, and the names of shards
-// stay in the directory.
+// index.json of prepared data: accepted input round-trips, its totals are those of its shards, and names of shards stay
+// within the directory.
 #include <nlohmann/json.hpp>
 
 #include "io/dataset/dataset_index.hpp"

@@ -1,6 +1,6 @@
-// The interface of all fuzz targets. A target takes untrusted bytes and returns whether the parser accepted them; it
-// aborts where a parsed value breaks a promise. A refusal is one of the documented errors: any other exception leaves
-// the target, and ends the fuzzer or the test that replays the seeds.
+// The interface of all fuzz targets. A target takes untrusted bytes and returns whether the parser accepted them. It
+// aborts if a parsed value violates an invariant. A refusal is one of the documented errors: any other exception leaves
+// the target and ends the fuzzer, or the test that replays the seeds.
 #pragma once
 
 #include <cstdint>
@@ -13,10 +13,10 @@
 
 namespace plumb::fuzz {
 
-/// Defined by each target: whether the input was accepted.
+/// Defined by each target: returns whether the input was accepted.
 bool accepts(std::string_view input);
 
-/// Whether `parse` went through; false for data or options that it refuses, with a message of reasonable length.
+/// Returns true if `parse` succeeds, false if it throws DataError or UsageError with a message of reasonable length.
 template <class Parse>
 bool is_accepted(Parse parse) {
   constexpr size_t kMaxMessageBytes = 64 << 10;
@@ -34,14 +34,14 @@ bool is_accepted(Parse parse) {
   std::abort();
 }
 
-/// A promise about what was parsed.
+/// Aborts if an invariant of a parsed value does not hold.
 inline void require(bool holds, const char* what) {
   if (holds) return;
   std::fprintf(stderr, "fuzz: broken: %s\n", what);
   std::abort();
 }
 
-/// The input's first byte, as a choice among `count`; the rest stays in `input`. 0 where there is none.
+/// Removes the first byte of `input` and returns it modulo `count`; 0 if the input is empty.
 inline size_t take_choice(std::string_view& input, size_t count) {
   if (input.empty()) return 0;
   const size_t choice = static_cast<unsigned char>(input.front()) % count;
@@ -49,7 +49,7 @@ inline size_t take_choice(std::string_view& input, size_t count) {
   return choice;
 }
 
-/// Up to the first byte 0x1e (record separator), which is removed; the rest stays in `input`.
+/// Removes and returns the input up to the first byte 0x1e (record separator), which is removed too.
 inline std::string_view take_part(std::string_view& input) {
   const size_t end = std::min(input.find('\x1e'), input.size());
   const std::string_view part = input.substr(0, end);

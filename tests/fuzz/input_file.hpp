@@ -1,4 +1,4 @@
-// The input of a fuzz target as a file, for parsers that read one: rewritten for each input, removed at the end.
+// The input of a fuzz target as a file, for parsers that read files: overwritten for each input, removed at the end.
 #pragma once
 
 #include <unistd.h>
@@ -36,7 +36,7 @@ class InputDirectory {
   std::filesystem::path path_;
 };
 
-/// The one of this process.
+/// The file of this process.
 inline const InputDirectory& input_directory() {
   static const InputDirectory directory;
   return directory;

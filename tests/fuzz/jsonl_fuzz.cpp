@@ -1,6 +1,6 @@
-// Rows of JSON Lines or of a JSON array, from the file to tokens and masks: the first byte chooses the format, the
-// second a template, the third whether control tokens in the data count. Rows that can be trained on are tokenized as
-// SFT rows, preference rows as pairs.
+// Rows of JSON Lines or of a JSON array, from the file to tokens and masks. The first byte chooses the format, the
+// second a template, the third whether control tokens in the data are parsed. Rows are tokenized as SFT rows,
+// preference rows as pairs.
 #include <algorithm>
 #include <vector>
 
@@ -35,7 +35,7 @@ void tokenize_as_sft(const Record& record, const RowFormat& format, const RowTem
       tokenize_sft(render_sft(record.object, format, row_template, options, where), tokenizer(), options);
   require(example.loss_mask.size() == example.token_ids.size(), "every token has a mask");
   require(std::ssize(example.token_ids) <= kMaxLength, "a row is cut off");
-  // of plain text only the end of the text is ours
+  // in plain text only the end of the text is added
   const bool is_plain = row_template == nullptr && !parses;
   require(!is_plain || num_special(example.token_ids) <= 1, "a user's text holds no control token");
 }

@@ -1,4 +1,4 @@
-// The function that libFuzzer calls.
+// The entry point for libFuzzer.
 #include "tests/fuzz/fuzz_target.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

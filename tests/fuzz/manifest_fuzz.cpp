@@ -1,4 +1,4 @@
-// manifest.json of a checkpoint: what is accepted reads back, and its files have the bytes that its units need.
+// manifest.json of a checkpoint: accepted input round-trips, and its files have the sizes that its units need.
 #include <algorithm>
 
 #include "io/checkpoint/manifest.hpp"

@@ -1,5 +1,4 @@
-// config.json of a model: what is accepted reads back from what is written, and has units whose elements can be
-// counted.
+// config.json of a model: accepted input round-trips, and the elements of its units can be counted.
 #include "lib/model/model_config.hpp"
 #include "lib/model/parameters.hpp"
 #include "tests/fuzz/fuzz_target.hpp"

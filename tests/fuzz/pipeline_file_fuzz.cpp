@@ -1,4 +1,4 @@
-// An INI as the file of a pipeline, and as that of --config. What is accepted reads back, and becomes options or is
+// An INI file as that of a pipeline and as that of --config. Accepted input round-trips, and becomes options or is
 // refused.
 #include "apps/options/pipeline_file.hpp"
 

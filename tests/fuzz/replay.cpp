@@ -1,6 +1,6 @@
-// replay DIRECTORY: runs a fuzz target on every seed, whole and truncated at sixteen places, without a fuzzer. A seed
-// whose name begins with ok_ must be accepted, one with bad_ refused; any other may be either. It also fails where
-// memory grew beyond the limit for any input.
+// replay DIRECTORY: runs a fuzz target on every seed, complete and truncated at sixteen places, without a fuzzer. A
+// seed whose name begins with ok_ must be accepted, one with bad_ refused; any other may be either. Fails also if
+// memory exceeds the limit.
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -27,7 +27,7 @@ int main(int argc, char** argv) {
     std::ifstream file(seed, std::ios::binary);
     const std::string input((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
     const std::string name = seed.filename();
-    std::fprintf(stderr, "%s\n", name.c_str());  // before, so that the last line says where it ended
+    std::fprintf(stderr, "%s\n", name.c_str());  // before the run, so that the last line names the input of a crash
     const bool is_accepted = plumb::fuzz::accepts(input);
     const bool is_expected = name.starts_with("ok_") ? is_accepted : !name.starts_with("bad_") || !is_accepted;
     if (!is_expected) {

@@ -1,6 +1,6 @@
 // Reading a checkpoint on another number of ranks: for any units and any two numbers of ranks, every element of every
-// array is read once, from where it was written. The input is read as numbers: ranks that wrote, ranks that read, then
-// three bytes for each unit.
+// array is read exactly once, from where it was written. The input is interpreted as numbers: writing ranks, reading
+// ranks, then three bytes per unit.
 #include <algorithm>
 #include <vector>
 
@@ -21,7 +21,7 @@ CheckpointUnit make_unit(int64_t num_elements, bool has_8bit_moments, int num_ra
   return unit;
 }
 
-/// One rank's part of a unit: what it reads, piece by piece, is what its range of elements needs. Returns the bytes.
+/// Checks that the reads of one rank cover its range of elements of a unit. Returns the bytes.
 int64_t check_part(std::span<const CheckpointUnit> units, size_t unit, ElementRange mine) {
   const CheckpointUnit& saved = units[unit];
   const std::vector<MomentPiece> arrays = arrays_of(saved);

@@ -1,5 +1,5 @@
-// The header of a safetensors file. The first byte chooses between whole files and a header alone: then its length is
-// right, and the next two bytes give the size of the buffer after it.
+// The header of a safetensors file. The first byte chooses between complete files and a header alone, which gets a
+// correct length; the next two bytes are then the size of the data.
 #include <nlohmann/json.hpp>
 #include <set>
 #include <vector>

@@ -1,4 +1,4 @@
-// tokenizer.model: what is accepted encodes and decodes a few texts.
+// tokenizer.model: an accepted file encodes and decodes a few texts.
 #include <vector>
 
 #include "lib/tokenizer/tokenizer.hpp"

@@ -1,6 +1,6 @@
-// A token shard, read whole. The first byte chooses what the input is: a file; damage to the bytes of an intact shard;
-// or the arrays themselves. Damage leaves HDF5's checksums as they were: the library itself is not built for forged
-// files (benchmarks/results/fuzzing.md), so shards are only read from trusted sources.
+// A token shard, read completely. The first byte chooses what the input is: a file; changes to the bytes of an intact
+// shard; or the arrays themselves. Changes leave HDF5's checksums as they were: the library itself is not hardened
+// against forged files (benchmarks/results/fuzzing.md), so shards are read from trusted sources only.
 #include <algorithm>
 #include <fstream>
 #include <iterator>
@@ -10,7 +10,7 @@
 #include "tests/fuzz/fuzz_target.hpp"
 #include "tests/fuzz/input_file.hpp"
 
-// The library forgets some of its own memory where metadata is damaged.
+// Suppresses leaks of the library itself on damaged metadata.
 extern "C" const char* __lsan_default_suppressions();
 extern "C" const char* __lsan_default_suppressions() { return "leak:libhdf5"; }
 
@@ -34,7 +34,7 @@ std::string make_intact(const std::string& kind) {
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
-/// Three bytes for each change: an offset of 16 bits and the new byte.
+/// Three bytes per change: a 16-bit offset and the new byte.
 std::string damaged(std::string bytes, std::string_view changes) {
   for (; changes.size() >= 3; changes.remove_prefix(3)) {
     const size_t low = static_cast<unsigned char>(changes[0]), high = static_cast<unsigned char>(changes[1]);

@@ -1,5 +1,5 @@
 // tokenizer.json and, after a record separator, tokenizer_config.json. An accepted tokenizer encodes and decodes a few
-// texts, within its limits of time and growth.
+// texts within its limits of time and size.
 #include <vector>
 
 #include "lib/tokenizer/tokenizer.hpp"

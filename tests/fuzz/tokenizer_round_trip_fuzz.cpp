@@ -1,4 +1,4 @@
-// Any text through a byte-level tokenizer and one with byte fallback, and back.
+// Round trips of any text through a byte-level tokenizer and one with byte fallback.
 #include <algorithm>
 #include <vector>
 
@@ -28,7 +28,7 @@ void check_fallback(const Tokenizer& tokenizer, const std::string& text) {
   const std::vector<int32_t> of_user = tokenizer.encode(MarkedText{text, {{0, text.size()}}}, false);
   require(std::none_of(of_user.begin(), of_user.end(), [&](int32_t id) { return id == 1 || id == 2; }),
           "a user's text holds no control token");
-  std::string normal = text;  // a space and its stand-in are one
+  std::string normal = text;  // a space and its replacement character are equivalent
   for (size_t at = normal.find("▁"); at != std::string::npos; at = normal.find("▁", at)) normal.replace(at, 3, " ");
   require(text.empty() || tokenizer.decode(of_user) == normal, "a text comes back but for spaces");
 }

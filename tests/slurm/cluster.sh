@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# A Slurm cluster of four hosts on one machine, to be sourced by run.sh inside its namespaces. A host has its own network,
-# name, process ids, temporary files and shared memory, so that ranks on two hosts communicate by TCP only; killing its
-# first process is a power cut. Nothing outside the namespaces is touched: they end with run.sh, with everything in them.
+# A Slurm cluster of four hosts on one machine, sourced by run.sh inside its namespaces. A host has its own network, name,
+# process ids, temporary files and shared memory, so ranks on two hosts communicate by TCP only. Killing its first process
+# simulates a power cut. Nothing outside the namespaces is touched; they end with run.sh, together with all processes in
+# them.
 
 : "${work:?a directory for logs}"
 readonly controller=10.77.0.254
@@ -25,7 +26,7 @@ build_network() {
   mount --bind $cluster/hosts /etc/hosts
 }
 
-# boot HOST: starts its first process, which runs until the power cut. It also reaps orphans, as bash does.
+# boot HOST: starts its first process, which runs until the power cut and, being bash, reaps orphans.
 boot() {
   local host=$1
   ip link add "v$host" type veth peer name eth0
@@ -47,7 +48,7 @@ boot() {
   start_slurmd "$host"
 }
 
-# on HOST COMMAND...
+# on HOST COMMAND...: runs a command on a host.
 on() {
   local host=$1
   shift
@@ -56,10 +57,10 @@ on() {
 
 start_slurmd() { on "$1" slurmd -N "$1"; }
 
-# The daemon alone: its child processes continue.
+# Kills the daemon only; its child processes continue.
 kill_slurmd() { on "$1" kill -KILL "$(<"$cluster/slurmd.$1.pid")"; }
 
-# The other hosts receive nothing more from it: its connections are not closed.
+# The other hosts receive nothing more from this host: its connections are not closed.
 cut_power() {
   ip link delete "v$1"
   kill -KILL "${init_of[$1]}"
@@ -120,7 +121,7 @@ start_cluster() {
 
 all_idle() { [[ $(sinfo --noheader --states idle --format %D) == 4 ]]; }
 
-# set_rate MBIT: limits what each host sends; 0: no limit
+# set_rate MBIT: limits the sending rate of each host; 0 means no limit
 set_rate() {
   local host
   for host in n1 n2 n3 n4; do

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# decisions_test.sh ROOT: the decisions of slurm/train.sbatch, with stubs of Slurm's commands that record how they were
-# called. run.sh tests it on a real Slurm.
+# decisions_test.sh ROOT: tests the decisions of slurm/train.sbatch with stubs of Slurm's commands that record their
+# arguments. run.sh tests it on a real Slurm.
 set -euo pipefail
 script=$(realpath "${1:?usage: decisions_test.sh ROOT}")/slurm/train.sbatch
 world=$(mktemp -d)
@@ -75,13 +75,13 @@ grep -q "after 3 restarts without progress" <<<"$log" || fail "it does not log w
 SLURM_RESTART_COUNT=4 SAVES=out/checkpoints/step-000010 start 137
 expect "restart with progress" $restarted yes
 SLURM_RESTART_COUNT=5 SAVES=out/checkpoints/step-000011.new.tmp-abc start 137
-expect "a checkpoint that is not whole" "$(<out/slurm_restarts)" "7 10 1"
+expect "an incomplete checkpoint" "$(<out/slurm_restarts)" "7 10 1"
 SLURM_RESTART_COUNT=6 start 137
 expect "progress that was made before" "$(<out/slurm_restarts)" "7 10 2"
 SLURM_JOB_ID=8 start 137
 expect "another job" "$(<out/slurm_restarts)" "8 10 0"
 
-# A stage that has ended is progress, too.
+# A completed stage counts as progress, too.
 rm -rf out
 printf '%s\n' 'model = base' '# output_dir = no' 'output_dir = "out"  # here' '[sft]' 'output_dir = other' >align.ini
 mkdir -p out/sft out/reward/checkpoints/step-000020
@@ -89,7 +89,7 @@ echo '  "has_ended": true' >out/sft/run.json
 start 137 pipeline align.ini
 expect "a pipeline's progress" "$(<out/slurm_restarts)" "7 21 0"
 
-# Where the run is written.
+# The output directory.
 for given in "sft --output_dir out" "sft --output_dir=out" "sft --output-dir out" "sft --config align.ini"; do
   rm -rf out
   read -ra words <<<"$given"
@@ -115,7 +115,7 @@ expect "ranks that the user asks for" "$(ranks)" "4 4"
 OMP_NUM_THREADS=2 start 0
 expect "two threads per rank" "$(ranks)" "4 4"
 
-# Signals reach srun as USR1, the second changes nothing, and its exit code comes back.
+# Signals reach srun as USR1, a second one changes nothing, and the exit code of srun is returned.
 for signal in USR1 TERM; do
   rm -rf out srun.*
   CODE=0 SECONDS_TO_RUN=10 bash "$script" sft --output_dir out 2>log &

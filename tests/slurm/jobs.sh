@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Jobs of the scenarios and their results, to be sourced by run.sh. Every job is the same run of 60 steps, of 24
-# micro-batches each; a disturbed one must end with the bits of an undisturbed one.
+# The jobs of the scenarios and their results, sourced by run.sh. Every job is the same run of 60 steps of 24
+# micro-batches; a disturbed run must end with the bits of an undisturbed one.
 
 : "${work:?}" "${plumb:?}" "${root:?}"
 # shellcheck disable=SC2034 # for scenarios.sh
@@ -37,7 +37,7 @@ learning_rate = 1e-3
 [reward]
 data = pairs.jsonl
 END
-  # what a site would set for this network
+  # settings of a site for this network
   cat >site.env <<END
 export PLUMB_PROGRAM=$plumb
 export OMPI_MCA_btl_tcp_if_include=10.77.0.0/24 OMPI_MCA_oob_tcp_if_include=10.77.0.0/24
@@ -62,7 +62,7 @@ state() { squeue --noheader --jobs "$job" --format %T; }
 
 is_over() { [[ $(state) =~ ^(COMPLETED|FAILED|CANCELLED|TIMEOUT|NODE_FAIL)?$ ]]; }
 
-# A requeued job starts two minutes later; this skips the wait. Within the same second it would be refused.
+# A requeued job starts two minutes later; this skips the wait. A start within the same second is refused.
 hurry() {
   if [[ $(squeue --noheader --jobs "$job" --format %r) == BeginTime ]]; then
     sleep 3
@@ -84,7 +84,7 @@ logs() { grep -qs -- "$1" "$name.log"; }
 # wait_for_log PATTERN [SECONDS]
 wait_for_log() { wait_until "${2:-300}" logs "$1" || fail "\"$1\" is not in $name.log"; }
 
-# wait_for_restart N: until the job runs that often again
+# wait_for_restart N: waits until the job runs after N restarts
 wait_for_restart() { wait_until 300 is_restarted "$1" || fail "was not started again"; }
 is_restarted() {
   hurry
@@ -93,7 +93,7 @@ is_restarted() {
 
 restarts() { scontrol show job "$job" | sed -n 's/.* Restarts=\([0-9]*\).*/\1/p'; }
 
-# rank_of HOST: the process id of its first rank, as the host counts
+# rank_of HOST: prints the process id of its first rank, in the host's namespace
 rank_of() { on "$1" scontrol listpids "$job.0" "$1" | awk '$4 == 0 { print $1; exit }'; }
 
 fail() {
@@ -114,7 +114,7 @@ exit_codes() {
     END { for (i = 1; i <= starts; ++i) line = line (i == 1 ? "" : " ") code[i]; print line }'
 }
 
-# Steps that were done again: of every line "resuming after step N", how far the log had come before.
+# Prints the repeated steps: for every line "resuming after step N", the last step logged before it, minus N.
 steps_lost() {
   awk '/^step [0-9]+\// { split($2, part, "/"); newest = part[1] }
     /resuming after step/ && newest { match($0, /step [0-9]+/); lost = lost sep newest - substr($0, RSTART + 5, RLENGTH - 5); sep = " " }
@@ -124,7 +124,7 @@ steps_lost() {
 # Ranks of each start, as the start-up check logs them.
 ranks() { sed -n 's/.*spread over \([0-9]*\) ranks.*/\1/p' "$name.log" | xargs; }
 
-# bits DIRECTORY: the metrics of a run without times and memory, and the weights.
+# bits DIRECTORY: prints the metrics of a run without times and memory, and a checksum of the weights.
 bits() {
   sed 's/,"step_seconds".*//' "$1/metrics.jsonl"
   sha256sum <"$1/model/model.safetensors"

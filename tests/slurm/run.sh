@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# run.sh [BUILD_DIR [SCENARIO...]]: the promises of slurm/train.sbatch, on a real Slurm of four hosts in network namespaces.
-# Needs root; leaves only BUILD_DIR/slurm with the logs and table.md. Fails if a scenario fails.
+# run.sh [BUILD_DIR [SCENARIO...]]: tests slurm/train.sbatch on a real Slurm of four hosts in network namespaces. Needs
+# root; leaves only BUILD_DIR/slurm with the logs and table.md. Fails if a scenario fails.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=$(realpath "${1:-$root/build}")
@@ -12,7 +12,7 @@ if [[ -z ${PLUMB_SLURM_INSIDE:-} ]]; then
   for tool in slurmctld slurmd munged ip tc; do
     command -v $tool >/dev/null || { echo "run.sh: missing: $tool; ./dev slurm installs it" >&2 && exit 2; }
   done
-  # when this process ends, however it does, the first one of the namespaces is killed, with everything in them
+  # when this process ends for any reason, the namespaces' first process is killed, and with it all others in them
   PLUMB_SLURM_INSIDE=1 setpriv --pdeathsig KILL \
     unshare --mount --net --uts --ipc --pid --fork --mount-proc --kill-child "${BASH_SOURCE[0]}" "$build" "$@" &
   trap 'kill -KILL $! 2>/dev/null || true' EXIT
@@ -25,7 +25,7 @@ mount --make-rprivate /
 rm -rf "$work"
 mkdir -p "$work"
 cd "$work"
-cp "$build/plumb" "$plumb" # which may be rebuilt meanwhile
+cp "$build/plumb" "$plumb" # a copy, since the program may be rebuilt during the run
 # shellcheck source=tests/slurm/cluster.sh
 source "$root/tests/slurm/cluster.sh"
 # shellcheck source=tests/slurm/jobs.sh

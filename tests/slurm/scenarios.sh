@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Scenarios, to be sourced by run.sh: each disturbs the run of jobs.sh in one way and checks the result.
-# shellcheck disable=SC2154 # job, name and run are of jobs.sh
+# Scenarios, sourced by run.sh: each disturbs the run of jobs.sh in one way and checks the result.
+# shellcheck disable=SC2154 # job, name and run are from jobs.sh
 
 # shellcheck disable=SC2034 # for run.sh
 readonly scenarios=(walltime_twice killed_rank stopped_rank killed_slurmd power_cut crash_loop canceled full_disk chain pipeline readme)
@@ -12,7 +12,7 @@ undisturbed() {
   row "none" - -
 }
 
-# Slurm signals 120 s before the end of a time limit that is cut to less than that.
+# Slurm sends the signal 120 s before the end of the time limit, which is shortened to less than that.
 walltime_twice() {
   submit walltime --time 30 --signal B:USR1@120 -- "${run[@]}" --output_dir walltime
   set_rate 20
@@ -61,8 +61,8 @@ stopped_rank() {
   signaled_rank stopped_rank STOP "(76|137|143) 0" "SIGSTOP of a rank (watchdog: 10 s)" --watchdog_seconds 10
 }
 
-# The ranks of that host keep running until Slurm declares the host down and ends the job, by signals that the ranks may or
-# may not have time to handle.
+# The ranks of that host keep running until Slurm declares the host down and ends the job with signals, which the ranks may
+# or may not have time to handle.
 killed_slurmd() {
   submit killed_slurmd -- "${run[@]}" --output_dir killed_slurmd
   set_rate 10
@@ -80,7 +80,7 @@ killed_slurmd() {
   start_slurmd n3
 }
 
-# The power cut of the host of the first rank and of train.sbatch itself: nothing more is logged.
+# Cuts the power of the host of the first rank and of train.sbatch itself: nothing more is logged.
 power_cut() {
   submit power_cut -- "${run[@]}" --output_dir power_cut
   wait_for_log "^step 15/"
@@ -102,7 +102,7 @@ crash_loop() {
   expect "restarts" "$(restarts)" 3
   logs "giving up after 3 restarts without progress" || fail "it did not log why it stopped"
   row "crash at step 15, always" - -
-  submit crash_loop_mended -- "${run[@]}" --output_dir crash_loop
+  submit crash_loop_fixed -- "${run[@]}" --output_dir crash_loop
   wait_for_end
   expect "same bits" "$(has_golden_bits crash_loop)" yes
   row "... the same command without the fault" - "$(has_golden_bits crash_loop)"
@@ -122,7 +122,7 @@ canceled() {
   row "... submitted again" - "$(has_golden_bits canceled)"
 }
 
-# An error that no restart cures.
+# An error that a restart does not fix.
 full_disk() {
   PLUMB_FAULT=step:15:5:error submit full_disk -- "${run[@]}" --output_dir full_disk
   wait_for_end
@@ -177,7 +177,7 @@ readme() {
   expect "commands" "${#commands[@]}" 4
   pushd readme >/dev/null || return
   for command in "${commands[@]}"; do
-    # the first command trains what the chain begins with
+    # the first command of the chain writes to the same directory as the first command
     if [[ $command == first=* ]]; then mv out out_alone; fi
     eval "$command" || fail "refused: $command"
     if [[ $command != first=* ]]; then wait_until 600 is_queue_empty || fail "does not end: $command"; fi
