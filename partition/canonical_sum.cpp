@@ -24,7 +24,7 @@ void convert(const Summand& summand, int64_t begin, int64_t n, float* out) {
   if (summand.is_bfloat16) {
     activation_kernels<BFloat16>().to_float(static_cast<const BFloat16*>(summand.data) + begin, out, n);
   } else {
-    std::memcpy(out, static_cast<const float*>(summand.data) + begin, static_cast<size_t>(n) * sizeof(float));
+    std::memcpy(out, static_cast<const float*>(summand.data) + begin, n * sizeof(float));
   }
 }
 
@@ -64,8 +64,7 @@ class BlockSum {
 
   void store() {
     for (size_t i = 0; i < depth_; ++i)
-      if (stack_[i].data != levels_[i] + begin_)
-        std::memcpy(levels_[i] + begin_, stack_[i].data, static_cast<size_t>(n_) * sizeof(float));
+      if (stack_[i].data != levels_[i] + begin_) std::memcpy(levels_[i] + begin_, stack_[i].data, n_ * sizeof(float));
   }
 
  private:

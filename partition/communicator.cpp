@@ -83,8 +83,7 @@ Communicator::Communicator(int ranks_per_node, MPI_Comm parent, int64_t max_mess
   MPI_Comm_size(world_, &size_);
   std::sort(leaders.begin(), leaders.end());
   for (int rank = 0; rank < size_; ++rank) {
-    const auto index = static_cast<size_t>(rank);
-    if (rank == 0 || leaders[index] != leaders[index - 1]) node_begin_.push_back(rank);
+    if (rank == 0 || leaders[rank] != leaders[rank - 1]) node_begin_.push_back(rank);
     node_of_.push_back(static_cast<int>(node_begin_.size()) - 1);
   }
   node_begin_.push_back(size_);

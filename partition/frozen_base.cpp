@@ -197,7 +197,7 @@ void FrozenBase::start(int operation) {
 
 at::Tensor FrozenBase::finish(int operation) {
   if (exchange_) return exchange_->finish_gather(operation);
-  const auto unit = static_cast<size_t>(operations_[operation]);
+  const int unit = operations_[operation];
   return at::from_blob(resident_->data() + offset_bytes_[unit], {layouts_[unit].padded_elements()},
                        at::TensorOptions().dtype(at::kByte));
 }

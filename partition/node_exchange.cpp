@@ -84,7 +84,7 @@ void NodeExchange::post_gather(int gather) {
 void NodeExchange::start_gather(int gather, std::span<const float> master_shard) {
   wait_for_buffer(gather);
   const UnitOperation& operation = plan().gathers[gather];
-  const auto unit = static_cast<size_t>(operation.unit);
+  const int unit = operation.unit;
   masters_[unit] = master_shard.data();
   if (!operation.is_in_place && !is_converted_[unit])
     with_element_type(options_.dtype, [&]<class T>(T*) {
@@ -111,7 +111,7 @@ at::Tensor NodeExchange::finish_gather(int gather) {
     memory_.mine().gathers_posted.fetch_add(1, std::memory_order_release);
   }
   memory_.wait_for_all(&RankProgress::gathers_posted, memory_.mine().gathers_released.load() + 1);
-  const auto unit = static_cast<size_t>(operation.unit);
+  const int unit = operation.unit;
   std::byte* const data = operation.is_in_place ? reinterpret_cast<std::byte*>(const_cast<float*>(masters_[unit]))
                                                 : memory_.data() + operation.buffer.offset_bytes;
   return tensor_at(data, units_[unit].padded_elements(), options_.dtype);
@@ -175,8 +175,8 @@ void NodeExchange::finish_reduce(int reduce, int64_t accumulation, std::span<flo
   const auto next_buffer = [shard](std::vector<std::vector<float>>& buffers, size_t& used, size_t groups) {
     if (used == buffers.size()) buffers.emplace_back();
     std::vector<float>& buffer = buffers[used++];
-    if (buffer.size() < groups * static_cast<size_t>(shard)) buffer.resize(groups * static_cast<size_t>(shard));
-    return std::span(buffer).first(groups * static_cast<size_t>(shard));
+    if (buffer.size() < groups * shard) buffer.resize(groups * shard);
+    return std::span(buffer).first(groups * shard);
   };
   for (int node = 0; node < comm_.num_nodes(); ++node) {
     if (node == my_node) continue;

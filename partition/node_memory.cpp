@@ -11,8 +11,8 @@
 namespace plumb {
 
 NodeMemory::NodeMemory(const Communicator& comm, int64_t bytes) {
-  my_index_ = static_cast<size_t>(comm.local_index(comm.rank()));
-  num_ranks_ = static_cast<size_t>(comm.node_size(comm.node()));
+  my_index_ = comm.local_index(comm.rank());
+  num_ranks_ = comm.node_size(comm.node());
   constexpr size_t kPage = 4096;
   const size_t progress_bytes = (num_ranks_ * sizeof(RankProgress) + kPage - 1) / kPage * kPage;
   const MPI_Aint wanted = my_index_ == 0 ? static_cast<MPI_Aint>(progress_bytes) + bytes + MPI_Aint{kPage} : 0;

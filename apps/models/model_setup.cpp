@@ -141,8 +141,7 @@ Nf4ExportPlan export_quantized(const Communicator& comm, const HfModel& model, c
   export_by_all(
       comm, plan.files, directory, existing,
       [&](const std::string& temporary) {
-        for (size_t i = static_cast<size_t>(comm.rank()); i < plan.parameters.size();
-             i += static_cast<size_t>(comm.size()))
+        for (size_t i = comm.rank(); i < plan.parameters.size(); i += comm.size())
           write_nf4_parameter(plan, temporary, model, i);
       },
       [&](const std::string& temporary) { finish_nf4_export(plan, temporary, model); });

@@ -120,7 +120,7 @@ std::vector<double> RewardModel::score(const Dataset& dataset, int64_t rows_per_
   return score(dataset.num_examples() * documents, rows_per_micro_batch * documents, [&](int64_t text) {
     const int64_t example = text / documents;
     const TokenRows rows = dataset.examples(example, example + 1);
-    const auto document = static_cast<size_t>(text % documents);
+    const int64_t document = text % documents;
     return std::vector<int32_t>(rows.tokens.begin() + rows.offsets[document],
                                 rows.tokens.begin() + rows.offsets[document + 1]);
   });

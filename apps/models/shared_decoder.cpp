@@ -103,7 +103,7 @@ std::vector<std::vector<Completion>> sample_completions(const Communicator& comm
     const std::vector<std::string> parts = comm.all_gather(mine);
     std::vector<size_t> offsets(parts.size(), 0);
     for (int64_t row = first * kRowsPerBatch; row < std::min(num_rows, end * kRowsPerBatch); ++row) {
-      const auto rank = static_cast<size_t>((row / kRowsPerBatch - first) % comm.size());
+      const int64_t rank = (row / kRowsPerBatch - first) % comm.size();
       completions[row / num_generations].push_back(read_completion(parts[rank], offsets[rank]));
     }
     if (comm.rank() != 0 || std::chrono::steady_clock::now() < next_report) continue;

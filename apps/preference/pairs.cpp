@@ -40,7 +40,7 @@ class ScoredRows {
     if (next_row_ < 0 && next_ < dataset_.num_examples())
       next_row_ = dataset_.examples(next_, next_ + 1).row_ids.front();
     if (next_row_ != source_row) return std::nullopt;
-    const size_t first = 2 * static_cast<size_t>(next_++);
+    const int64_t first = 2 * next_++;
     next_row_ = -1;
     return std::array{rewards_[first], rewards_[first + 1]};
   }

@@ -46,7 +46,7 @@ void inject_memory_fault(const StepLoopInput& in, std::string_view point, int64_
   parameter = std::bit_cast<float>(std::bit_cast<uint32_t>(parameter) ^ (1U << 20));
 }
 
-/// For tests: corrupts the data of a step, or memory before it, if PLUMB_FAULT says so.
+/// For tests: corrupts the data of a step, or memory before it, if PLUMB_FAULT contains such a fault.
 void inject_faults(const StepLoopInput& in, int64_t step, std::vector<MicroBatch>& batches) {
   inject_batch_fault(batches, step, in.comm.rank());
   inject_memory_fault(in, "memory", step);

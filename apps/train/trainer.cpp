@@ -37,7 +37,7 @@ void sum_over_ranks(const Communicator& comm, ObjectiveSums& sums, std::span<int
 /// Collective: sums `sums` over ranks, and exchanges the reports of the ranks with them.
 RankReports sum_step(const Communicator& comm, ObjectiveSums& sums, int64_t compute_ns, const RankReport& report) {
   std::vector<int64_t> numbers = {report.wants_stop, report.is_memory_damaged};
-  numbers.resize(static_cast<size_t>(comm.size()) + 2);
+  numbers.resize(comm.size() + 2);
   if (sums.num_tokens > 0) numbers[comm.rank() + 2] = compute_ns * 1000 / sums.num_tokens;
   sum_over_ranks(comm, sums, numbers);
   return {numbers[0] > 0, numbers[1] > 0, {numbers.begin() + 2, numbers.end()}};

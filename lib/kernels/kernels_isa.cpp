@@ -30,7 +30,7 @@ template <class T>
 inline void store_some(T* p, Floats x, int64_t n) {
   T y[kLanes];
   store(y, x);
-  std::memcpy(p, y, static_cast<size_t>(n) * sizeof(T));
+  std::memcpy(p, y, n * sizeof(T));
 }
 
 /// Calls body(load, store, i) for i in steps of 16 up to n; load(p, fill) and store(p, x) handle the tail.
@@ -213,7 +213,7 @@ void cross_entropy(T* logits, const int64_t* labels, int64_t num_rows, int64_t v
     if (!std::isfinite(sum_lanes(poison))) stats[row].loss = std::nanf("");
     if (!gradient_scales) continue;
     if (gradient_scale == 0) {
-      std::memset(logits, 0, static_cast<size_t>(vocab) * sizeof(T));
+      std::memset(logits, 0, vocab * sizeof(T));
       continue;
     }
     const float scale = is_dft ? gradient_scale * probability : gradient_scale;

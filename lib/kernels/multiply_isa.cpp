@@ -132,7 +132,7 @@ void multiply_block(int64_t num_rows, int64_t num_columns, int64_t depth, const 
 auto allocate(int64_t num_elements) {
   constexpr std::align_val_t kCacheLine{64};
   const auto release = [](float* p) { ::operator delete(p, kCacheLine); };
-  const size_t num_bytes = static_cast<size_t>(num_elements) * sizeof(float);
+  const size_t num_bytes = num_elements * sizeof(float);
   return std::unique_ptr<float, decltype(release)>(static_cast<float*>(::operator new(num_bytes, kCacheLine)));
 }
 

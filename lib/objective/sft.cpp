@@ -16,8 +16,8 @@ double ratio(double sum, int64_t weight) { return sum / static_cast<double>(std:
 BatchWeight SftObjective::weigh(const MicroBatch& batch) const {
   int64_t count = std::count(batch.loss_mask.begin(), batch.loss_mask.end(), uint8_t{1});
   for (int64_t document = 0; document < batch.num_documents(); ++document) {
-    const auto begin = static_cast<size_t>(batch.document_begin[document]);
-    if (begin < batch.loss_mask.size() && batch.loss_mask[begin]) --count;
+    const int64_t begin = batch.document_begin[document];
+    if (begin < std::ssize(batch.loss_mask) && batch.loss_mask[begin]) --count;
   }
   return {.items = count};
 }

@@ -129,7 +129,7 @@ Targets find_targets(const MicroBatch& batch) {
   for (int64_t document = 0; document < batch.num_documents(); ++document) {
     const int64_t prefix = batch.prefix_of(document), length = batch.document_tokens(document);
     for (int64_t position = std::max<int64_t>(prefix, 1); position < length; ++position) {
-      const auto token = static_cast<size_t>(batch.token_at(document, position));
+      const int64_t token = batch.token_at(document, position);
       if (!batch.loss_mask[token]) continue;
       targets.positions.push_back(batch.token_at(document, position - 1));
       targets.labels.push_back(batch.token_ids[token]);

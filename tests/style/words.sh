@@ -6,12 +6,9 @@ set -euo pipefail
 root=${1:?usage: words.sh ROOT}
 cd "$root"
 
-# Folders and files that are checked; recorded results and golden data are not.
-# Grows until it holds all of them: a folder joins once it is reworded.
-checked=(README.md CHANGELOG.md CONTRIBUTING.md apps/README.md apps/demo apps/examples benchmarks/README.md benchmarks/peers
-  io/README.md io/checkpoint io/dataset io/file io/huggingface io/records io/report io/run lib/jinja lib/model lib/optim lib/text lib/tokenizer
-  lib/base tests/io/checkpoint tests/io/dataset tests/io/file tests/io/huggingface tests/io/records tests/io/report tests/io/run
-  tests/lib/base tests/lib/jinja tests/lib/model tests/lib/optim tests/lib/text tests/lib/tokenizer tests/partition tests/style)
+# Everything is checked except recorded results. Folders that are not reworded yet are excluded too, until they are.
+checked=(*.md CMakeLists.txt dev .ci lib partition io apps tests slurm benchmarks findings)
+excluded=(benchmarks/results apps/commands apps/options apps/main.cpp)
 
 # PATTERN (extended regular expression, case is ignored unless it begins with ^) => what to write instead
 words=$(sed -E '/^ *(#|$)/d' <<'TABLE'
@@ -52,12 +49,17 @@ allowed=$(sed -E '/^ *(#|$)/d' <<'ALLOWED'
 tests/style/words(_test)?\.sh:.*
 # Slurm spells the state of a job so
 tests/slurm/.*\.sh:CANCELLED
+# a key of checkpoints of earlier versions
+apps/run/state\.cpp:num_skipped_on_end
 ALLOWED
 )
 
+prune=()
+for path in "${excluded[@]}"; do prune+=(-o -path "$path"); done
 mapfile -d '' -t files < <(for path in "${checked[@]}"; do [[ ! -e $path ]] || printf '%s\0' "$path"; done |
-  xargs -0 -r -I{} find {} -type f \( -name '*.[ch]pp' -o -name '*.cuh' -o -name '*.cu' -o -name '*.md' -o -name '*.sh' \
-    -o -name '*.sbatch' -o -name '*.cmake' -o -name CMakeLists.txt -o -name '*.ini' -o -name '*.py' -o -name dev \) -print0)
+  xargs -0 -r -I{} find {} \( -false "${prune[@]}" \) -prune -o -type f \( -name '*.[ch]pp' -o -name '*.cuh' \
+    -o -name '*.cu' -o -name '*.md' -o -name '*.sh' -o -name '*.sbatch' -o -name '*.cmake' -o -name CMakeLists.txt \
+    -o -name '*.ini' -o -name '*.py' -o -path dev -o -path .ci/run \) -print0)
 if [[ ${#files[@]} -eq 0 ]]; then
   echo "words.sh: no sources under $root" >&2
   exit 2
