@@ -64,9 +64,9 @@ class StartupChecks {
 
   std::vector<Check> run() {
     std::vector<Check> checks = {packed_equals_unpacked()};
-    if (comm_.size() * options_.gradient_accumulation_steps > 1) checks.push_back(accumulation_does_not_show());
+    if (comm_.size() * options_.gradient_accumulation_steps > 1) checks.push_back(loss_does_not_depend_on_accumulation());
     if (options_.stage == Stage::kDpo && options_.dpo.ref_model.empty()) checks.push_back(dpo_starts_at_zero());
-    if (options_.stage == Stage::kReward) checks.push_back(padding_does_not_show());
+    if (options_.stage == Stage::kReward) checks.push_back(reward_does_not_depend_on_padding());
     const double fraction = rows_.dataset->index().statistics.share_ending_in_trained_eos();
     checks.push_back(
         {"texts that end in a trained EOS", fraction >= kMinEosFraction, fmt::format("{:.1f} %", 100 * fraction)});
@@ -115,7 +115,7 @@ class StartupChecks {
     return {objective_.metrics(gradient.sums, false).front().value, gradient.norm};
   }
 
-  Check accumulation_does_not_show() {
+  Check loss_does_not_depend_on_accumulation() {
     const std::array<double, 2> one = accumulate(false), spread = accumulate(true);
     return compare(fmt::format("one micro-batch = spread over {} ranks x {} steps of accumulation", comm_.size(),
                                options_.gradient_accumulation_steps),
@@ -130,7 +130,7 @@ class StartupChecks {
             fmt::format("loss {:.6f}, rewards within {:.1e}", stats.metric("loss"), largest)};
   }
 
-  Check padding_does_not_show() {
+  Check reward_does_not_depend_on_padding() {
     // the first text alone, and with padding after it
     MicroBatch plain = singles_.front();
     const auto end = static_cast<std::ptrdiff_t>(plain.document_begin[1]);
