@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs plumb and TRL alternately on preference pairs, reward and DPO, for several rounds, so that other load on the machine
-# affects both, and prints medians and ratios as a Markdown table. Needs benchmarks/peers/setup.sh once and ../shared/reference.
+# affects both, and prints medians and ratios as a Markdown table. Needs benchmarks/peers/setup.sh once and
+# ../shared/reference.
 #     benchmarks/pairs_side_by_side.sh [ROUNDS] [DIRECTORY of the peers' environment]
 # Environment: RANKS (1), THREADS per rank (2 / RANKS), BATCH (pairs per micro-batch, 8 / RANKS; a step has 8),
 # STEPS (4), WARMUP (1), STAGES, DTYPES, ROWS, PLUMB, PLUMB_OPTIONS (more options of plumb reward and plumb dpo).

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prints one line of JSON for plumb, like those of peers/run.sh: a Llama of 24 M parameters, rows of 256 tokens, 8 ranks of one
-# thread, one row per rank and step.
+# Prints one line of JSON for plumb, like those of peers/run.sh: a Llama of 24 M parameters, rows of 256 tokens, 8 ranks of
+# one thread, one row per rank and step.
 #     benchmarks/plumb_sft.sh DTYPE [STEPS] [more options of plumb sft]
 set -euo pipefail
 cd "$(dirname "$0")/.."
