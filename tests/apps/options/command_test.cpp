@@ -1,4 +1,4 @@
-// What is generated from the declarations: --help, the completion of bash, the man page.
+// Output generated from the declarations: --help, the bash completion, the man page.
 #include "apps/options/command.hpp"
 
 #include <gtest/gtest.h>

@@ -14,7 +14,7 @@
 namespace plumb {
 namespace {
 
-/// What the option makes of one value: the text that run.json records.
+/// The text that run.json records for a value of the option.
 std::string value_of(const BoundOption& bound, const std::string& text) { return bound.set({text}); }
 
 std::string refusal(const BoundOption& bound, const std::string& text) {

@@ -1,4 +1,4 @@
-// Settings from the command line and from INI files, and what parse() makes of them.
+// Settings from the command line and from INI files, and how parse() interprets them.
 #include "apps/options/settings.hpp"
 
 #include <gtest/gtest.h>
