@@ -54,7 +54,7 @@ class PromptForm {
     return to_json(question_turns(row, format_, /*has_input_turn=*/false, where));
   }
 
-  /// What the template sees beside the messages, as columns.
+  /// The inputs of the template other than the messages, as columns.
   json inputs_of(const json& row) const {
     json inputs = json::object();
     for (const char* role : {"tools", "chat_template_kwargs"}) {
@@ -100,7 +100,7 @@ class PromptEncoder {
 
 }  // namespace
 
-/// The content of a message for people to read.
+/// The content of a message as human-readable text.
 static std::string text_of(const json& message) {
   const auto content = message.find("content");
   if (content == message.end()) return "";

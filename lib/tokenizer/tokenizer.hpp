@@ -34,7 +34,8 @@ class Tokenizer {
   /// and within the text.
   std::vector<int32_t> encode(const MarkedText& marked, bool adds_special_tokens = true) const;
 
-  /// The bytes of `text` that each token stands for, if `ids` were made from it. None if normalization rewrote the text.
+  /// The bytes of `text` that each token stands for, if `ids` were made from it. None if normalization rewrote the
+  /// text.
   std::optional<std::vector<ByteRange>> find_ranges(std::span<const int32_t> ids, std::string_view text) const;
 
   /// The inverse of encode, up to normalization. Throws DataError for ids out of range; unused ids decode to nothing.
