@@ -54,7 +54,7 @@ class PromptForm {
     return to_json(question_turns(row, format_, /*has_input_turn=*/false, where));
   }
 
-  /// The columns that the template receives besides the messages.
+  /// The inputs of the template other than the messages, as columns.
   json inputs_of(const json& row) const {
     json inputs = json::object();
     for (const char* role : {"tools", "chat_template_kwargs"}) {
