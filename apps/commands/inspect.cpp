@@ -47,6 +47,7 @@ void print_statistics(const PrepareStatistics& s) {
   print_tally("dropped, longer than max_length", s.dropped_pair_too_long);
   print_tally("said by a pair before it, kept", s.duplicate_rows);
   print_tally("the prompt's last tokens are others before the answer", s.prompt_not_prefix);
+  print_tally("the template renders nothing of a message", s.omitted_message);
   fmt::print("lengths:\n");
   const int64_t most = *std::max_element(s.length_histogram.begin(), s.length_histogram.end());
   for (size_t bin = 0; bin < s.length_histogram.size(); ++bin) {
