@@ -1,5 +1,5 @@
 // plumb auto: only a model and data are given. The shapes of the rows decide which stages run: instructions and texts
-// make an [sft], preference pairs a [reward] and a [dpo]. Prints the pipeline file that says so, then runs it.
+// make an [sft], preference pairs a [reward] and a [dpo]. Prints that pipeline file, then runs it.
 #include <fmt/format.h>
 
 #include <algorithm>

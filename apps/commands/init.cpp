@@ -90,7 +90,7 @@ json small_config(const json& given) {
   return config;
 }
 
-/// Those of --model_config with what was given.
+/// The keys of --model_config, overridden by the given options.
 json adapted_config(const std::string& path, const json& given) {
   json config = parse_config_object(read_text_file(path, kMaxConfigBytes), path);
   if (given.contains("rope_theta")) {

@@ -1,4 +1,4 @@
-// What a step of a run saw: its rows, where they were computed, and what a model makes of each.
+// Prints the rows that a step of a run trained on, the rank that computed each, and the loss of each under a model.
 #pragma once
 
 #include <cstdint>

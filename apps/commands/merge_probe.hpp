@@ -1,5 +1,5 @@
-// What a change of its weights does to a model, measured: a few texts go through it twice, and the two distributions
-// over the next token are compared. One unit of the model is in memory at a time, so that this costs little beside
+// Measures what a change of its weights does to a model: a few texts go through both versions, and their distributions
+// over the next token are compared. One unit of the model is in memory at a time, so this costs little compared with
 // writing the model.
 #pragma once
 
@@ -16,8 +16,8 @@
 
 namespace plumb {
 
-/// Texts laid end to end, a few hundred tokens in all. With a dataset its first documents, cut short; without, texts of
-/// plumb's own. Throws InputOutputError where the directory has no tokenizer.
+/// Concatenated texts of a few hundred tokens: the first documents of the dataset, truncated, or without one texts of
+/// plumb's own. Throws InputOutputError if the directory has no tokenizer.
 MicroBatch probe_batch(const std::string& model_directory, const ModelConfig& config, const Dataset* dataset);
 
 /// Fills the flat buffer of a unit, all of it.

@@ -1,4 +1,4 @@
-// Rows for people: decoded, with what is trained marked.
+// Rows in human-readable form: decoded, with the trained text marked.
 #pragma once
 
 #include <string>

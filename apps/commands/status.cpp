@@ -1,4 +1,4 @@
-// plumb status: where a run or a pipeline stands, for people; with --json, and by its exit code, for cron and scripts.
+// plumb status: the state of a run or a pipeline, human-readable, or as JSON and exit code for scripts and cron.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -24,7 +24,7 @@ constexpr int64_t kMaxStateBytes = 16 << 20;
 constexpr double kSilentSeconds = 60;  // a heartbeat older than this has missed five
 constexpr double kOverdueSteps = 10;   // a step that takes this many times as long as the last
 
-/// What became of a run: its own word, unless its process can no longer say any.
+/// The state of a run: as its status.json has it, unless its process has died since.
 std::string standing_of(const RunStatus& run, bool is_locked, double now) {
   if (run.state != "running") return run.state;
   if (!is_locked) return "killed";

@@ -16,7 +16,7 @@ namespace {
 constexpr size_t kColumns = 100;
 constexpr size_t kHelpColumn = 34;
 
-/// What may be said of an option in a few words: choices, range, default.
+/// " (choices; range; default)", or "" if it has none of them.
 std::string details(const Option& option) {
   std::vector<std::string> parts;
   if (!option.choices.empty()) parts.push_back(fmt::format("one of {}", fmt::join(option.choices, ", ")));
@@ -55,7 +55,7 @@ std::string render_option(const Option& option) {
   return text + wrap(option.help + details(option), kHelpColumn, kHelpColumn) + "\n";
 }
 
-/// Those that every command has.
+/// The options that every command has.
 std::vector<Option> general_options() {
   return {{.name = "config",
            .group = OptionGroup::kGeneral,

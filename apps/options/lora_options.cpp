@@ -30,12 +30,12 @@ ModuleSelection parse_targets(const std::vector<std::string>& words) {
   std::vector<std::string> names = sorted_names(words);
   for (const std::string& name : names)
     if (looks_like_regex(name))
-      throw_error<UsageError>("--lora_target_modules {}: a regular expression stands alone, got {} values", name,
+      throw_error<UsageError>("--lora_target_modules {}: expected a regular expression alone, got {} values", name,
                               names.size());
   // the names themselves, which every reader of the adapter understands
   if (std::find(names.begin(), names.end(), kAllLinear) == names.end()) return {names, ""};
   if (names.size() > 1)
-    throw_error<UsageError>("--lora_target_modules: {} stands alone, got {} values", kAllLinear, names.size());
+    throw_error<UsageError>("--lora_target_modules: expected {} alone, got {} values", kAllLinear, names.size());
   return {linear_module_names(), ""};
 }
 

@@ -42,16 +42,14 @@ std::vector<BoundOption> bind_options(LoraOptions& options);
 /// Throws UsageError for values that contradict each other.
 void validate(const LoraOptions& options);
 
-/// Those of an adapter that have other values than by default though no adapter is asked for: "--use_dora,
-/// --lora_alpha" or "".
+/// The options of an adapter that were changed although no adapter is trained: "--use_dora, --lora_alpha" or "".
 std::string options_without_adapter(const LoraOptions& options);
 
-/// Of a new adapter. task_type: "CAUSAL_LM" or "SEQ_CLS" (whose score is then trained whole and saved). Throws
-/// UsageError for patterns that cannot be read.
+/// The configuration of a new adapter. task_type: "CAUSAL_LM" or "SEQ_CLS" (whose score is trained in full and saved).
+/// Throws UsageError for malformed patterns.
 LoraConfig lora_config(const LoraOptions& options, const std::string& task_type, const std::string& base_model);
 
-/// As resolve_adapter(), of what options ask for: throws UsageError also for a pattern that is none, or that names no
-/// module with an adapter.
+/// As resolve_adapter(), but throws UsageError, also for a pattern that names no module with an adapter.
 Adapter resolve_options(const LoraConfig& config, const ModelConfig& model);
 
 }  // namespace plumb

@@ -90,7 +90,7 @@ constexpr ValueRange or_infinite(ValueRange range) {
   return range;
 }
 
-/// What a declaration says beyond name, group, type and help.
+/// The rest of a declaration, besides name, group, type and help.
 struct OptionRules {
   ValueRange range = {};
   OnResume on_resume = OnResume::kMustMatch;

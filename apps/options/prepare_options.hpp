@@ -1,4 +1,4 @@
-// What rows are prepared from, by every stage and command that tokenizes rows.
+// The options of preparation, made in one place for every stage and command that tokenizes rows.
 #pragma once
 
 #include <cstdint>

@@ -185,7 +185,7 @@ std::vector<BoundOption> pair_source_options(DpoStageOptions& o) {
   };
 }
 
-/// Of all stages, in the order in which run.json lists them.
+/// The options of all stages, in the order in which run.json lists them.
 std::vector<BoundOption> bind_all(TrainOptions& o) {
   std::vector<BoundOption> options = bind_options(o.model);
   append(options, bind_options(o.data));

@@ -36,7 +36,7 @@ template <>
 inline constexpr auto kNames<PairSource> = std::to_array<Named<PairSource>>({{"given", PairSource::kGiven},
                                                                              {"sampled", PairSource::kSampled}});
 
-/// What happens to pairs whose reward margin is below --pair_threshold.
+/// The treatment of pairs whose reward margin is below --pair_threshold.
 enum class PairFilter { kNone, kDrop, kFlip };
 template <>
 inline constexpr auto kNames<PairFilter> = std::to_array<Named<PairFilter>>({{"none", PairFilter::kNone},
@@ -76,7 +76,7 @@ struct DpoStageOptions {
   int64_t num_win_rate_prompts = 64;
 };
 
-/// What to do about bad steps, which update nothing (see apps/train/bad_steps.hpp). kStop: the first one ends the run.
+/// The treatment of bad steps, which update nothing (see apps/train/bad_steps.hpp). kStop: the first one ends the run.
 /// kSkip: the third in a row ends it. kRollback: after three in a row the run restores the checkpoint before them and
 /// continues with the rows after them.
 enum class OnBadSteps { kStop, kSkip, kRollback };

@@ -189,7 +189,8 @@ TEST_F(Nf4Checkpoint, ExportIsDequantized) {
   EXPECT_FALSE(config_of("numbers").contains("quantization_config"));
   const HfModel read_back(numbers);
   EXPECT_FALSE(read_back.is_quantized());
-  for (const UnitLayout& unit : model.units()) EXPECT_EQ(read_whole_unit(read_back, unit), read_whole_unit(model, unit));
+  for (const UnitLayout& unit : model.units())
+    EXPECT_EQ(read_whole_unit(read_back, unit), read_whole_unit(model, unit));
 }
 
 }  // namespace
