@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "io/dataset/content_hash.hpp"
+#include "io/dataset/prepare_key.hpp"
 #include "io/file/sha256.hpp"
 #include "io/huggingface/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
@@ -18,9 +19,11 @@ namespace {
 constexpr std::string_view kContents = "contents of ";
 constexpr const char* kAccumulation = "gradient_accumulation_steps";
 constexpr const char* kMicroBatches = "micro_batches_per_step";
+constexpr const char* kRowVersion = "version of prepared rows";
 
 /// Whether a change of this input is no change of the run. Of files and directories the contents count.
 bool may_change(const std::string& name) {
+  if (name == kRowVersion) return true;  // a run that an earlier version began can be completed; the change is logged
   const OnResume rule = on_resume(name);
   return rule == OnResume::kMayChange || rule == OnResume::kNotCompared;
 }
@@ -59,6 +62,7 @@ Inputs describe_inputs(const Communicator& comm, const TrainOptions& o) {
   if (!o.lora.adapter.empty()) add_contents("adapter", adapter_hash(comm, o.lora.adapter));
   add_contents("tokenizer", tokenizer_hash(comm, o.model.model));
   add_contents("data", hash_of_files(comm, o.data.data));
+  inputs.emplace_back(kRowVersion, std::to_string(kPrepareVersion));
   if (!o.eval_data.empty()) add_contents("eval_data", hash_of_files(comm, o.eval_data));
   if (!o.dpo.ref_model.empty()) add_contents("ref_model", model_hash(comm, o.dpo.ref_model));
   if (!o.dpo.reward_model.empty()) add_contents("reward_model", model_hash(comm, o.dpo.reward_model));
@@ -129,7 +133,7 @@ std::string describe_allowed_changes(const Inputs& before, const Inputs& now) {
   std::string text;
   for (const auto& [name, value] : now) {
     const OnResume rule = on_resume(name);
-    if (rule != OnResume::kMayChange && rule != OnResume::kSameBatch) continue;
+    if (rule != OnResume::kMayChange && rule != OnResume::kSameBatch && name != kRowVersion) continue;
     if (find(before, name) != value) text += (text.empty() ? "" : ", ") + describe_change(name, before, now);
   }
   return text;

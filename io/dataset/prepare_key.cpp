@@ -11,9 +11,6 @@
 namespace plumb {
 namespace {
 
-/// Incremented when the same files and options would give other tokens.
-constexpr int64_t kPrepareVersion = 2;
-
 /// The options that rows of this use depend on.
 nlohmann::json describe_options(const PrepareOptions& options) {
   check(options.use != RowUse::kAny, "the use of rows is known when they are prepared");

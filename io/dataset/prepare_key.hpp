@@ -1,6 +1,7 @@
 // The inputs of a prepared dataset, as JSON, and their hash: the name under which the dataset is found again.
 #pragma once
 
+#include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -8,6 +9,9 @@
 #include "partition/communicator.hpp"
 
 namespace plumb {
+
+/// Incremented when the same files and options would give other tokens or masks.
+inline constexpr int64_t kPrepareVersion = 2;
 
 /// Collective: contents of data and tokenizer files by hash, the options, the format version; the same on every rank
 /// and for any number of them. It depends on contents, not on paths; options.use is not kAny. Throws InputOutputError.

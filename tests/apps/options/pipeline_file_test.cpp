@@ -179,6 +179,13 @@ TEST(PipelineState, NamesInputsWhoseChangeMatters) {
   EXPECT_EQ(describe_changes(before, now), "ref_model: old, now none");
 }
 
+TEST(PipelineState, AnotherVersionOfPreparedRowsIsLoggedAndNotRefused) {
+  const Inputs before = {{"data", "a"}}, now = {{"data", "a"}, {"version of prepared rows", "2"}};
+  EXPECT_EQ(describe_changes(before, now), "");
+  EXPECT_EQ(describe_allowed_changes(before, now), "version of prepared rows: none, now 2");
+  EXPECT_EQ(describe_allowed_changes(now, now), "");
+}
+
 TEST(PipelineState, NumberOfRanksMayChangeIfStepsKeepTheirRows) {
   const auto inputs = [](const char* accumulation, const char* micro_batches) {
     return Inputs{{"gradient_accumulation_steps", accumulation}, {"micro_batches_per_step", micro_batches}};
