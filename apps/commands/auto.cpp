@@ -63,16 +63,16 @@ struct FilesByShape {
 /// Collective: rank 0 looks at the first row of each file.
 FilesByShape sort_by_shape(const Communicator& comm, const AutoSettings& options) {
   const auto columns = parse_columns_option(find_setting(options.common, "columns"));
-  std::string shapes;  // a letter for each file
-  comm.run_on_rank0([&] {
+  const std::vector<char> are_pairs = comm.from_rank0([&] {
+    std::vector<char> answers;
     for (const Settings* files : {&options.data, &options.eval_data})
-      for (const Setting& file : *files) shapes += holds_pairs(file.value, columns) ? 'p' : 's';
+      for (const Setting& file : *files) answers.push_back(holds_pairs(file.value, columns) ? 1 : 0);
+    return answers;
   });
-  comm.broadcast(shapes);
   FilesByShape sorted;
   size_t next = 0;
   for (const Settings* files : {&options.data, &options.eval_data})
-    for (const Setting& file : *files) (shapes[next++] == 'p' ? sorted.pairs : sorted.sft).push_back(file);
+    for (const Setting& file : *files) (are_pairs[next++] ? sorted.pairs : sorted.sft).push_back(file);
   return sorted;
 }
 

@@ -107,12 +107,20 @@ void write_share(const Communicator& comm, const MergeModels& models, const Expo
 
 /// Collective: every rank gets the largest of all.
 LargestDelta reduce(const Communicator& comm, const LargestDelta& mine) {
-  LargestDelta all;
-  const std::vector<std::string> parts = comm.all_gather(ordered_json(mine).dump());
-  for (const std::string& part : parts) {
-    const auto of_rank = ordered_json::parse(part).get<LargestDelta>();
-    for (const auto& [name, delta] : of_rank) all[name] = std::max(all[name], delta);
+  std::vector<std::string> names;
+  std::vector<double> deltas;
+  for (const auto& [name, delta] : mine) {
+    names.push_back(name);
+    deltas.push_back(delta);
   }
+  const std::vector<std::vector<std::string>> names_of_ranks = comm.all_gather(names);
+  const std::vector<std::vector<double>> deltas_of_ranks = comm.all_gather(deltas);
+  LargestDelta all;
+  for (size_t rank = 0; rank < names_of_ranks.size(); ++rank)
+    for (size_t i = 0; i < names_of_ranks[rank].size(); ++i) {
+      double& largest = all[names_of_ranks[rank][i]];
+      largest = std::max(largest, deltas_of_ranks[rank][i]);
+    }
   return all;
 }
 

@@ -7,14 +7,19 @@
 
 namespace plumb {
 
-ScratchDirectory::ScratchDirectory(const Communicator& comm) : is_owner_(comm.rank() == 0) {
-  comm.run_on_rank0([&] {
-    const char* base = std::getenv("TMPDIR");
-    path_ = std::string(base ? base : "/tmp") + "/plumb-XXXXXX";
-    if (!mkdtemp(path_.data())) throw_errno(path_, "create");
-  });
-  comm.broadcast(path_);
+namespace {
+
+std::string make_directory() {
+  const char* base = std::getenv("TMPDIR");
+  std::string path = std::string(base ? base : "/tmp") + "/plumb-XXXXXX";
+  if (!mkdtemp(path.data())) throw_errno(path, "create");
+  return path;
 }
+
+}  // namespace
+
+ScratchDirectory::ScratchDirectory(const Communicator& comm)
+    : path_(comm.from_rank0(make_directory)), is_owner_(comm.rank() == 0) {}
 
 ScratchDirectory::~ScratchDirectory() {
   std::error_code ignored;
