@@ -29,7 +29,6 @@ struct Case {
   bool is_quantized = false;
   bool has_gradient_checkpointing = true;
 };
-void PrintTo(const Case& given, std::ostream* out) { *out << given.name; }
 
 Adapter all_linear(bool has_magnitudes, double dropout = 0, std::vector<ParameterKind> whole = {}) {
   Adapter adapter{{}, std::move(whole), has_magnitudes, dropout};
