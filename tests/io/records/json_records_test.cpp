@@ -9,7 +9,7 @@
 namespace plumb {
 namespace {
 
-using nlohmann::json;
+using nlohmann::ordered_json;
 
 TEST(JsonObjectEnd, IsTheSameForAnySplitOfTheInput) {
   const std::string object = R"({"a\\": "}\"]\\", "b": [{}, [{"c": "\\\\\"{"}]]})";
@@ -27,7 +27,7 @@ TEST(JsonObjectEnd, IsTheSameForAnySplitOfTheInput) {
 TEST(ParseJsonObject, MatchesTheLibraryParser) {
   const std::string text = R"({"a": [1, -2, 3.5, 18446744073709551615, true, false, null, "\u00e9\n"],
                                "b": {"c": {}, "d": [[], {"e": "f"}]}, "": "empty key"})";
-  EXPECT_EQ(parse_json_object(text, {"a.jsonl", 1, 0}), json::parse(text));
+  EXPECT_EQ(parse_json_object(text, {"a.jsonl", 1, 0}), ordered_json::parse(text));
 }
 
 TEST(ParseJsonObject, QuotesOnlyAFewBytesOfABadRecord) {
