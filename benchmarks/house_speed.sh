@@ -2,14 +2,15 @@
 # Compares speed and memory of two builds of plumb. Runs them in alternating pairs, so that other load on the machine affects
 # both alike, and prints the median over the pairs of new / old. Needs an idle machine: 10 minutes on two cores.
 #     benchmarks/house_speed.sh OLD_PLUMB NEW_PLUMB [PAIRS]
-# STEPS (8) is the number of measured steps of a run, RANKS (8) the number of ranks.
+# STEPS (8) is the number of measured steps of a run, RANKS (8) the number of ranks, CASES (.) selects rows of the table.
+# Where virtual cores are unequal, pin both programs to one core: taskset -c 0 benchmarks/house_speed.sh ...
 set -euo pipefail
 cd "$(dirname "$0")/.."
-[[ $# -eq 2 || $# -eq 3 ]] || { sed -n '2,5s/^# \{0,1\}//p' "benchmarks/${0##*/}" >&2 && exit 2; }
+[[ $# -eq 2 || $# -eq 3 ]] || { sed -n '2,6s/^# \{0,1\}//p' "benchmarks/${0##*/}" >&2 && exit 2; }
 old=$(realpath "$1") new=$(realpath "$2") pairs=${3:-5}
 export RANKS=${RANKS:-8} OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
   OMPI_MCA_rmaps_base_oversubscribe=1
-steps=${STEPS:-8}
+steps=${STEPS:-8} cases=${CASES:-.}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -33,6 +34,7 @@ start_up() {
 compare() {
   local name=$1 measure=$2 pair
   shift 2
+  [[ $name =~ $cases ]] || return 0
   : >"$work/pairs"
   for ((pair = 0; pair < pairs; pair++)); do
     local old_result new_result
