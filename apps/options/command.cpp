@@ -6,7 +6,6 @@
 #include <sstream>
 
 #include "lib/base/check.hpp"
-#include "lib/base/text_format.hpp"
 #include "lib/base/version.hpp"
 
 namespace plumb {
@@ -55,18 +54,9 @@ std::string render_option(const Option& option) {
   return text + wrap(option.help + details(option), kHelpColumn, kHelpColumn) + "\n";
 }
 
-/// The options that every command has.
-std::vector<Option> general_options() {
-  return {{.name = "config",
-           .group = OptionGroup::kGeneral,
-           .help = "INI file with more options; the command line overrides it",
-           .value_name = "FILE",
-           .default_text = {}}};
-}
-
 std::vector<Option> all_options(const Command& command) {
   std::vector<Option> options = command.options;
-  for (const Option& option : general_options()) options.push_back(option);
+  options.push_back(config_option());
   return options;
 }
 
@@ -110,11 +100,6 @@ int run_command(const Command& command, const std::vector<std::string>& argument
   }
   const std::string usage = usage_of(command);
   const Settings settings = read_command_line(command.options, arguments, command.text.positional, usage);
-  const std::vector<std::string> known = names_of(command.options);
-  for (const Setting& setting : settings)
-    if (!find_option(command.options, setting.name))
-      throw_error<UsageError>("{}unknown option --{}{}", setting.where, setting.name,
-                              did_you_mean(setting.name, known, "--"));
   for (const std::string& name : command.text.required)
     if (!has_setting(settings, name)) throw_error<UsageError>("--{} is required; usage: {}", name, usage);
   return command.run(settings);

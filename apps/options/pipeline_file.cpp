@@ -105,8 +105,7 @@ void check_known_option(const Setting& setting, const std::vector<Stage>& stages
   if (!others.empty())
     throw_error<UsageError>("{}{}: expected an option of {}, got one of {}", setting.where, setting.name,
                             stages.size() == 1 ? name_of(stages[0]) : "a stage that runs", fmt::join(others, " and "));
-  throw_error<UsageError>("{}unknown option --{}{}", setting.where, setting.name,
-                          did_you_mean(setting.name, known, "--"));
+  throw_unknown_option(setting, known);
 }
 
 PipelineFile parse_pipeline_file(std::string_view text, const std::string& path) {

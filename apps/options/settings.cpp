@@ -96,8 +96,22 @@ Settings override_settings(Settings winners, const Settings& others) {
   return all;
 }
 
-void throw_unknown_option(const std::string& name, const std::vector<std::string>& known) {
-  throw_error<UsageError>("unknown option --{}{}", name, did_you_mean(name, known, "--"));
+void throw_unknown_option(const Setting& setting, const std::vector<std::string>& known) {
+  throw_error<UsageError>("{}unknown option --{}{}", setting.where, setting.name,
+                          did_you_mean(setting.name, known, "--"));
+}
+
+Option config_option() {
+  return {.name = "config",
+          .group = OptionGroup::kGeneral,
+          .help = "INI file with more options; the command line overrides it",
+          .value_name = "FILE",
+          .default_text = {}};
+}
+
+static void check_known(const Settings& settings, const std::vector<Option>& options) {
+  for (const Setting& setting : settings)
+    if (!find_option(options, setting.name)) throw_unknown_option(setting, names_of(options));
 }
 
 Settings read_command_line(const std::vector<Option>& options, std::vector<std::string> arguments,
@@ -105,14 +119,14 @@ Settings read_command_line(const std::vector<Option>& options, std::vector<std::
   if (!positional.empty() && !arguments.empty() && !arguments[0].starts_with("-"))
     arguments.insert(arguments.begin(), "--" + positional);
   std::vector<Option> known = options;
-  known.push_back({.name = "config", .help = {}, .value_name = {}, .default_text = {}});
+  known.push_back(config_option());
   Settings settings;
   try {
     settings = split_command_line(known, arguments);
   } catch (const po::unknown_option& error) {
     std::string name = error.get_option_name();
     name.erase(0, name.find_first_not_of('-'));
-    throw_unknown_option(name, names_of(known));
+    throw_unknown_option({name, ""}, names_of(known));
   } catch (const po::too_many_positional_options_error&) {
     throw_error<UsageError>("an argument without an option before it; usage: {}", usage);
   } catch (po::error_with_option_name& error) {
@@ -125,15 +139,13 @@ Settings read_command_line(const std::vector<Option>& options, std::vector<std::
   if (std::count_if(settings.begin(), settings.end(), is_config) > 1)
     throw UsageError("--config: expected once, got more than once");
   std::erase_if(settings, is_config);
-  return config.empty() ? settings : override_settings(settings, read_config_file(config));
+  if (!config.empty()) settings = override_settings(settings, read_config_file(config));
+  check_known(settings, options);
+  return settings;
 }
 
 OptionTexts parse(const std::vector<BoundOption>& options, const Settings& settings) {
-  const std::vector<std::string> known = names_of(options_of(options));
-  for (const Setting& setting : settings)
-    if (std::find(known.begin(), known.end(), setting.name) == known.end())
-      throw_error<UsageError>("{}unknown option --{}{}", setting.where, setting.name,
-                              did_you_mean(setting.name, known, "--"));
+  check_known(settings, options_of(options));
   OptionTexts texts;
   for (const BoundOption& bound : options) {
     const Option& option = bound.option;

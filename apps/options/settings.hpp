@@ -41,8 +41,11 @@ using OptionTexts = std::vector<std::pair<std::string, std::string>>;
 /// for one that is given twice, and for values of the wrong type, out of range or not among the choices.
 OptionTexts parse(const std::vector<BoundOption>& options, const Settings& settings);
 
-/// "unknown option --x; did you mean --y?"
-[[noreturn]] void throw_unknown_option(const std::string& name, const std::vector<std::string>& known);
+/// "run.ini: line 3: unknown option --x; did you mean --y?"
+[[noreturn]] void throw_unknown_option(const Setting& setting, const std::vector<std::string>& known);
+
+/// --config FILE, which every command has.
+Option config_option();
 
 /// Seconds of "5400", "90:00" or "1:30:00". Throws UsageError that names the option.
 double parse_duration(const std::string& text, std::string_view option);

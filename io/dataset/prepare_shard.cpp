@@ -86,8 +86,7 @@ void log_format(const SourceFile& file, const RowFormat& format) {
   if (format.dropped_columns.empty()) return;
   log_warning(
       "prepare: {}: other trainers use columns of these names, but rows of {} are made of {} alone; what is in \"{}\" "
-      "is "
-      "not trained on; give it a role with --columns role=name, or leave it out",
+      "is not trained on; give it a role with --columns role=name, or leave it out",
       file.path, name_of(format.shape), used_columns(format), fmt::join(format.dropped_columns, "\", \""));
 }
 

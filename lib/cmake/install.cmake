@@ -19,14 +19,15 @@ install(TARGETS plumb
   RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} LIBRARY DESTINATION lib)
 install(DIRECTORY ${CMAKE_SOURCE_DIR}/slurm DESTINATION ${CMAKE_INSTALL_DATADIR}/plumb USE_SOURCE_PERMISSIONS)
 
-# The man page and the completion of bash are what the program prints of its own declarations.
-install(CODE "
-  foreach(file \"man|${CMAKE_INSTALL_MANDIR}/man1/plumb.1\" \"completion|${CMAKE_INSTALL_DATADIR}/bash-completion/completions/plumb\")
-    string(REGEX MATCH \"^[a-z]+\" command \${file})
-    string(REGEX REPLACE \"^[a-z]+.\" \"\" path \${file})
-    cmake_path(ABSOLUTE_PATH path BASE_DIRECTORY \"\${CMAKE_INSTALL_PREFIX}\")
-    cmake_path(GET path PARENT_PATH directory)
-    file(MAKE_DIRECTORY \"\$ENV{DESTDIR}\${directory}\")
-    message(STATUS \"Installing: \$ENV{DESTDIR}\${path}\")
-    execute_process(COMMAND $<TARGET_FILE:plumb> \${command} OUTPUT_FILE \"\$ENV{DESTDIR}\${path}\" COMMAND_ERROR_IS_FATAL ANY)
-  endforeach()")
+# What the program prints of its own declarations becomes a file.
+function(install_output command path)
+  install(CODE "
+    set(file \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${path}\")
+    message(STATUS \"Installing: \${file}\")
+    cmake_path(GET file PARENT_PATH directory)
+    file(MAKE_DIRECTORY \"\${directory}\")
+    execute_process(COMMAND \"$<TARGET_FILE:plumb>\" ${command} OUTPUT_FILE \"\${file}\" COMMAND_ERROR_IS_FATAL ANY)"
+    COMPONENT documentation)
+endfunction()
+install_output(man ${CMAKE_INSTALL_MANDIR}/man1/plumb.1)
+install_output(completion ${CMAKE_INSTALL_DATADIR}/bash-completion/completions/plumb)

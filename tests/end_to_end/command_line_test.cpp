@@ -55,6 +55,15 @@ TEST_F(CommandLine, NoCommandIsAUsageErrorWithTheHelp) {
   EXPECT_EQ(result.out, run(0, {"--help"}).out);
 }
 
+TEST_F(CommandLine, ManPageAndCompletionAreInstalled) {
+  const RunResult result = run_program({PLUMB_CMAKE, "--install", PLUMB_BUILD_DIR, "--component", "documentation",
+                                        "--prefix", directory_ / "installed"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_TRUE(directory_.read("installed/share/man/man1/plumb.1").starts_with(".TH PLUMB 1"));
+  EXPECT_NE(directory_.read("installed/share/bash-completion/completions/plumb").find("complete -F _plumb plumb"),
+            std::string::npos);
+}
+
 TEST_F(CommandLine, OutputThatCannotBeWrittenIsAnError) {
   const RunResult result = run_program({"sh", "-c", PLUMB_PROGRAM " --help >/dev/full"});
   EXPECT_EQ(result.exit_code, 74);
