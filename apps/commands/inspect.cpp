@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <optional>
+#include <string_view>
 
 #include "apps/commands/commands.hpp"
 #include "apps/commands/inspect_step.hpp"
@@ -16,6 +16,7 @@
 #include "io/dataset/prepare.hpp"
 #include "io/huggingface/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
+#include "lib/text/show_tokens.hpp"
 
 namespace plumb {
 
@@ -26,28 +27,26 @@ struct InspectOptions {
   std::string model;
   int64_t first_row = 0;
   int64_t num_rows = 3;
+  bool prints_ids = false;
   std::string run;
   int64_t step = 0;
 };
 
-void print_tally(const char* what, const RowTally& tally) {
-  if (tally.num_rows == 0) return;
-  fmt::print("{}: {}, the first at {}\n", what, tally.num_rows, fmt::join(tally.first_places, ", "));
+/// A line for each row that the tally names.
+void print_rows_of(const RowTally& tally, std::string_view what) {
+  for (const std::string& place : tally.first_places) fmt::print("{}: {}\n", place, what);
+  const int64_t num_unnamed = tally.num_rows - std::ssize(tally.first_places);
+  if (num_unnamed > 0) fmt::print("and {} more rows: {}\n", num_unnamed, what);
 }
 
 void print_statistics(const PrepareStatistics& s) {
+  for (const RowReason& reason : drop_reasons())
+    print_rows_of(s.*reason.tally, fmt::format("dropped, a row {}", reason.text));
+  for (const RowReason& remark : row_remarks())
+    print_rows_of(s.*remark.tally, fmt::format("kept, a row {}", remark.text));
   fmt::print("rows: {} read, {} kept, {} truncated; {} tokens, {} trained, longest row {}\n", s.num_rows_read,
              s.num_rows_kept, s.num_rows_truncated, s.num_tokens, s.num_trained_tokens, s.max_row_tokens);
   fmt::print("rows that end in a trained EOS: {:.1f} %\n", 100 * s.share_ending_in_trained_eos());
-  print_tally("dropped, nothing to learn", s.dropped_nothing_to_learn);
-  print_tally("dropped, empty", s.dropped_empty);
-  print_tally("dropped, empty answer", s.dropped_empty_completion);
-  print_tally("dropped, chosen and rejected are the same", s.dropped_identical_pair);
-  print_tally("dropped, the prompt has max_length", s.dropped_prompt_too_long);
-  print_tally("dropped, longer than max_length", s.dropped_pair_too_long);
-  print_tally("said by a pair before it, kept", s.duplicate_rows);
-  print_tally("the prompt's last tokens are others before the answer", s.prompt_not_prefix);
-  print_tally("the template renders nothing of a message", s.omitted_message);
   fmt::print("lengths:\n");
   const int64_t most = *std::max_element(s.length_histogram.begin(), s.length_histogram.end());
   for (size_t bin = 0; bin < s.length_histogram.size(); ++bin) {
@@ -73,7 +72,14 @@ int inspect(const Communicator& comm, const InspectOptions& o) {
   }
   const Tokenizer tokenizer = load_tokenizer(o.model);
   const Dataset rows(directory);
-  for (int64_t i = o.first_row; i < std::min(rows.num_rows(), o.first_row + o.num_rows); ++i)
+  const int64_t num_after = rows.num_rows() - std::min(o.first_row, rows.num_rows());
+  const int64_t end = o.first_row + (o.num_rows == 0 ? num_after : std::min(o.num_rows, num_after));
+  if (o.prints_ids) {
+    for (int64_t i = o.first_row; i < end; ++i) fmt::print("{}\n", row_as_ids(rows.row(i)));
+    return kExitDone;
+  }
+  if (o.first_row < end) fmt::print("{}\n", kTokenMarks);
+  for (int64_t i = o.first_row; i < end; ++i)
     print_row(tokenizer, rows.row(i), fmt::format("row {} (source row {})", i, rows.row(i).row_ids.front()));
   print_statistics(rows.index().statistics);
   return kExitDone;
@@ -84,7 +90,10 @@ std::vector<BoundOption> bind_options(InspectOptions& o) {
   append(options,
          {declare("model", OptionGroup::kModel, o.model, "directory with the tokenizer", {.value_name = "DIR"}),
           declare("first_row", OptionGroup::kOutput, o.first_row, "the first row shown"),
-          declare("num_rows", OptionGroup::kOutput, o.num_rows, "how many rows are shown"),
+          declare("num_rows", OptionGroup::kOutput, o.num_rows, "how many rows are shown; 0: all"),
+          declare("ids", OptionGroup::kOutput, o.prints_ids,
+                  "print the rows as lines of JSON, in the form of TRL's tokenized rows: input_ids and labels, or "
+                  "prompt_ids, chosen_ids and rejected_ids of pairs"),
           declare("run", OptionGroup::kOutput, o.run,
                   "output_dir of a training run: show the rows of its --step, each with its loss under the run's "
                   "checkpoint before that step, or under --model",
@@ -94,6 +103,8 @@ std::vector<BoundOption> bind_options(InspectOptions& o) {
 }
 
 int run_inspect(const InspectOptions& o) {
+  if (o.prints_ids && !o.run.empty())
+    throw UsageError("plumb inspect: --ids: expected with --data, got --run, whose rows are printed as text");
   if (o.run.empty() && (o.model.empty() || o.data.data.empty()))
     throw UsageError("plumb inspect: expected --model and --data, or --run and --step");
   return run_on_ranks([&](const Communicator& comm) { return inspect(comm, o); });

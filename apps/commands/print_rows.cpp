@@ -1,36 +1,16 @@
 #include "apps/commands/print_rows.hpp"
 
-#include <fmt/color.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <span>
 
+#include "lib/text/show_tokens.hpp"
+
 namespace plumb {
-
-namespace {
-
-void print_tokens(const Tokenizer& tokenizer, std::span<const int32_t> tokens, std::span<const uint8_t> loss_mask) {
-  const bool has_color = isatty(STDOUT_FILENO) != 0;
-  for (size_t begin = 0; begin < tokens.size();) {
-    size_t end = begin;
-    while (end < tokens.size() && loss_mask[end] == loss_mask[begin]) ++end;
-    const std::string text = tokenizer.decode(tokens.subspan(begin, end - begin));
-    if (!loss_mask[begin]) {
-      fmt::print("{}", text);
-    } else if (has_color) {
-      fmt::print(fg(fmt::terminal_color::green), "{}", text);
-    } else {
-      fmt::print("[[{}]]", text);
-    }
-    begin = end;
-  }
-  fmt::print("\n");
-}
-
-}  // namespace
 
 void print_row(const Tokenizer& tokenizer, const TokenRows& row, const std::string& heading) {
   const bool is_pair = row.documents_per_row == 2;
@@ -43,8 +23,26 @@ void print_row(const Tokenizer& tokenizer, const TokenRows& row, const std::stri
     fmt::print("--- {}{}: {} tokens, {} trained{}\n", heading,
                is_pair ? (document == 0 ? ", chosen" : ", rejected") : "", size,
                std::count(mask.begin(), mask.end(), uint8_t{1}), margin);
-    print_tokens(tokenizer, std::span(row.tokens).subspan(begin, size), mask);
+    fmt::print("{}\n",
+               show_tokens(tokenizer, std::span(row.tokens).subspan(begin, size), mask, isatty(STDOUT_FILENO) != 0));
   }
+}
+
+std::string row_as_ids(const TokenRows& row) {
+  const std::span<const int32_t> tokens(row.tokens);
+  if (row.documents_per_row == 1) {
+    std::vector<int32_t> labels(tokens.begin(), tokens.end());
+    for (size_t i = 0; i < labels.size(); ++i)
+      if (row.loss_mask[i] == 0) labels[i] = -100;
+    return fmt::format(R"({{"input_ids": {}, "labels": {}}})", tokens, labels);
+  }
+  const int64_t prompt = row.prompt_lengths.front(), second = row.offsets[1];
+  const auto part = [&](int64_t begin, int64_t end) {
+    return tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+  };
+  const std::string margin = row.margins.empty() ? "" : fmt::format(R"(, "margin": {})", row.margins.front());
+  return fmt::format(R"({{"prompt_ids": {}, "chosen_ids": {}, "rejected_ids": {}{}}})", part(0, prompt),
+                     part(prompt, second), part(second + prompt, row.offsets[2]), margin);
 }
 
 }  // namespace plumb

@@ -41,23 +41,33 @@ void require(bool holds, const std::string& where, std::string_view expected) {
   if (!holds) throw_error<DataError>("{}: expected {}, got another number", where, expected);
 }
 
-struct DropTally {
-  const char* key;
-  RowTally PrepareStatistics::*tally;
-};
+constexpr RowReason kDropReasons[] = {
+    {"empty", &PrepareStatistics::dropped_empty, "without tokens"},
+    {"nothing_to_learn", &PrepareStatistics::dropped_nothing_to_learn, "with nothing to learn"},
+    {"empty_completion", &PrepareStatistics::dropped_empty_completion, "with an empty answer"},
+    {"identical_pair", &PrepareStatistics::dropped_identical_pair, "with the same text twice"},
+    {"identical_once_cut", &PrepareStatistics::dropped_identical_once_cut,
+     "with the same text twice once cut to max_length", true},
+    {"prompt_too_long", &PrepareStatistics::dropped_prompt_too_long, "with a prompt of max_length"},
+    {"pair_too_long", &PrepareStatistics::dropped_pair_too_long, "longer than max_length"}};
 
-/// Why rows were dropped, under their names in the index.
-constexpr DropTally kDropTallies[] = {{"empty", &PrepareStatistics::dropped_empty},
-                                      {"nothing_to_learn", &PrepareStatistics::dropped_nothing_to_learn},
-                                      {"empty_completion", &PrepareStatistics::dropped_empty_completion},
-                                      {"identical_pair", &PrepareStatistics::dropped_identical_pair},
-                                      {"prompt_too_long", &PrepareStatistics::dropped_prompt_too_long},
-                                      {"pair_too_long", &PrepareStatistics::dropped_pair_too_long}};
+constexpr RowReason kRowRemarks[] = {
+    {"duplicate_rows", &PrepareStatistics::duplicate_rows, "with the same texts as an earlier one"},
+    {"prompt_not_prefix", &PrepareStatistics::prompt_not_prefix,
+     "with other tokens at the end of its prompt before the answer"},
+    {"omitted_message", &PrepareStatistics::omitted_message, "with a message of which the template renders nothing",
+     true},
+    {"spelled_control_token", &PrepareStatistics::spelled_control_token,
+     "with a control token spelled out, which stays text", true},
+    {"second_bos", &PrepareStatistics::second_bos, "with two BOS tokens at its start", true},
+    {"blank_question", &PrepareStatistics::blank_question, "with a blank question", true}};
 
 Json to_json(const RowTally& tally) { return {{"rows", tally.num_rows}, {"first", tally.first_places}}; }
 
-RowTally tally_from_json(const Json& parent, const char* key, const std::string& where) {
+RowTally tally_from_json(const Json& parent, const RowReason& reason, const std::string& where) {
+  const char* key = reason.key;
   const Json& object = field_or_null(parent, key, where);
+  if (reason.is_optional && object.is_null()) return {};
   const std::string here = fmt::format("{}: {}", where, key);
   RowTally tally;
   tally.num_rows = count_field(object, "rows", here);
@@ -84,6 +94,9 @@ bool is_sha256(std::string_view text) {
 
 }  // namespace
 
+std::span<const RowReason> drop_reasons() { return kDropReasons; }
+std::span<const RowReason> row_remarks() { return kRowRemarks; }
+
 void RowTally::add(const std::string& place) {
   ++num_rows;
   if (first_places.size() < kMaxPlaces) first_places.push_back(place);
@@ -99,10 +112,8 @@ void RowTally::add(const RowTally& later) {
 void PrepareStatistics::add(const PrepareStatistics& later) {
   num_rows_read += later.num_rows_read;
   num_rows_kept += later.num_rows_kept;
-  for (const auto& [key, tally] : kDropTallies) (this->*tally).add(later.*tally);
-  duplicate_rows.add(later.duplicate_rows);
-  prompt_not_prefix.add(later.prompt_not_prefix);
-  omitted_message.add(later.omitted_message);
+  for (const RowReason& reason : kDropReasons) (this->*reason.tally).add(later.*reason.tally);
+  for (const RowReason& remark : kRowRemarks) (this->*remark.tally).add(later.*remark.tally);
   num_rows_truncated += later.num_rows_truncated;
   num_rows_ending_in_trained_eos += later.num_rows_ending_in_trained_eos;
   num_tokens += later.num_tokens;
@@ -119,21 +130,20 @@ double PrepareStatistics::share_ending_in_trained_eos() const {
 
 Json to_json(const PrepareStatistics& statistics) {
   Json dropped = Json::object();
-  for (const auto& [key, tally] : kDropTallies) dropped[key] = to_json(statistics.*tally);
-  return {{"rows_read", statistics.num_rows_read},
-          {"rows_kept", statistics.num_rows_kept},
-          {"dropped", dropped},
-          {"duplicate_rows", to_json(statistics.duplicate_rows)},
-          {"prompt_not_prefix", to_json(statistics.prompt_not_prefix)},
-          {"omitted_message", to_json(statistics.omitted_message)},
-          {"rows_truncated", statistics.num_rows_truncated},
-          {"rows_ending_in_trained_eos", statistics.num_rows_ending_in_trained_eos},
-          {"share_ending_in_trained_eos", statistics.share_ending_in_trained_eos()},
-          {"tokens", statistics.num_tokens},
-          {"trained_tokens", statistics.num_trained_tokens},
-          {"max_row_tokens", statistics.max_row_tokens},
-          {"max_token_id", statistics.max_token_id},
-          {"length_histogram_by_power_of_two", statistics.length_histogram}};
+  for (const RowReason& reason : kDropReasons) dropped[reason.key] = to_json(statistics.*reason.tally);
+  Json object = {{"rows_read", statistics.num_rows_read},
+                 {"rows_kept", statistics.num_rows_kept},
+                 {"dropped", dropped},
+                 {"rows_truncated", statistics.num_rows_truncated},
+                 {"rows_ending_in_trained_eos", statistics.num_rows_ending_in_trained_eos},
+                 {"share_ending_in_trained_eos", statistics.share_ending_in_trained_eos()},
+                 {"tokens", statistics.num_tokens},
+                 {"trained_tokens", statistics.num_trained_tokens},
+                 {"max_row_tokens", statistics.max_row_tokens},
+                 {"max_token_id", statistics.max_token_id},
+                 {"length_histogram_by_power_of_two", statistics.length_histogram}};
+  for (const RowReason& remark : kRowRemarks) object[remark.key] = to_json(statistics.*remark.tally);
+  return object;
 }
 
 PrepareStatistics statistics_from_json(const Json& object, const std::string& where) {
@@ -141,12 +151,10 @@ PrepareStatistics statistics_from_json(const Json& object, const std::string& wh
   statistics.num_rows_read = count_field(object, "rows_read", where);
   statistics.num_rows_kept = count_field(object, "rows_kept", where);
   const Json& dropped = field_or_null(object, "dropped", where);
-  for (const auto& [key, tally] : kDropTallies) statistics.*tally = tally_from_json(dropped, key, where);
-  statistics.duplicate_rows = tally_from_json(object, "duplicate_rows", where);
-  statistics.prompt_not_prefix = tally_from_json(object, "prompt_not_prefix", where);
-  if (!field_or_null(object, "omitted_message", where).is_null()) {
-    statistics.omitted_message = tally_from_json(object, "omitted_message", where);
+  for (const RowReason& reason : kDropReasons) {
+    statistics.*reason.tally = tally_from_json(dropped, reason, where);
   }
+  for (const RowReason& remark : kRowRemarks) statistics.*remark.tally = tally_from_json(object, remark, where);
   statistics.num_rows_truncated = count_field(object, "rows_truncated", where);
   statistics.num_rows_ending_in_trained_eos = count_field(object, "rows_ending_in_trained_eos", where);
   statistics.num_tokens = count_field(object, "tokens", where);

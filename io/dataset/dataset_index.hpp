@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,13 +33,17 @@ struct PrepareStatistics {
   int64_t num_rows_kept = 0;
   RowTally dropped_empty;
   RowTally dropped_nothing_to_learn;
-  RowTally dropped_empty_completion;  // this and the next three: of pairs
+  RowTally dropped_empty_completion;  // this and the next four: of pairs
   RowTally dropped_identical_pair;
+  RowTally dropped_identical_once_cut;  // to max_length
   RowTally dropped_prompt_too_long;
   RowTally dropped_pair_too_long;
-  RowTally duplicate_rows;  // kept, though an earlier row has the same texts
+  RowTally duplicate_rows;  // kept, as the next ones; an earlier row has the same texts
   RowTally prompt_not_prefix;
-  RowTally omitted_message;  // kept, though the template renders nothing of one of its messages
+  RowTally omitted_message;        // the template renders nothing of one of its messages
+  RowTally spelled_control_token;  // the first of them after the place
+  RowTally second_bos;
+  RowTally blank_question;
   int64_t num_rows_truncated = 0;
   int64_t num_rows_ending_in_trained_eos = 0;  // of pairs: with both texts
   int64_t num_tokens = 0;
@@ -52,6 +57,18 @@ struct PrepareStatistics {
   double share_ending_in_trained_eos() const;
   bool operator==(const PrepareStatistics&) const = default;
 };
+
+/// One tally and its names: in index.json, and after "row" or "rows" in a message.
+struct RowReason {
+  const char* key;
+  RowTally PrepareStatistics::*tally;
+  const char* text;
+  bool is_optional = false;  // earlier versions wrote no count of it
+};
+
+std::span<const RowReason> drop_reasons();
+/// These count rows that are kept.
+std::span<const RowReason> row_remarks();
 
 struct ShardEntry {
   std::string file;  // a name in the directory

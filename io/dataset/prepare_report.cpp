@@ -22,13 +22,32 @@ std::string describe(std::string_view reason, const RowTally& tally) {
 }
 
 std::string describe_dropped(const PrepareStatistics& statistics) {
-  return describe("without tokens", statistics.dropped_empty) +
-         describe("with nothing to learn", statistics.dropped_nothing_to_learn) +
-         describe("with an empty answer", statistics.dropped_empty_completion) +
-         describe("with the same text twice", statistics.dropped_identical_pair) +
-         describe("with a prompt of max_length", statistics.dropped_prompt_too_long) +
-         describe("longer than max_length", statistics.dropped_pair_too_long);
+  std::string all;
+  for (const RowReason& reason : drop_reasons()) all += describe(reason.text, statistics.*reason.tally);
+  return all;
 }
+
+/// A warning about rows that may be a mistake.
+struct Advice {
+  RowTally PrepareStatistics::*tally;
+  const char* message;
+};
+
+constexpr Advice kAdvice[] = {
+    {&PrepareStatistics::duplicate_rows, "pairs with the same texts as an earlier one; they are kept"},
+    {&PrepareStatistics::prompt_not_prefix,
+     "the last tokens of some prompts are others before the answer, as where a prompt ends in a space; the answer is "
+     "trained from the first token that differs"},
+    {&PrepareStatistics::omitted_message,
+     "the chat template renders nothing of some messages, which are not trained on"},
+    {&PrepareStatistics::spelled_control_token,
+     "some rows spell out control tokens, which stay text as if a user had typed them; if the rows were rendered with "
+     "a "
+     "chat template before, give --parse_special_tokens"},
+    {&PrepareStatistics::second_bos,
+     "some rows begin with two BOS tokens: one that the text spells and one that the tokenizer adds; leave it out of "
+     "the text"},
+    {&PrepareStatistics::blank_question, "some rows ask nothing: their prompt, instruction or question is blank"}};
 
 }  // namespace
 
@@ -44,19 +63,10 @@ void report_rows(const DatasetIndex& index) {
   log_info("prepare: kept {} of {} {}, {} tokens, {} trained; {} truncated{}", statistics.num_rows_kept,
            statistics.num_rows_read, rows, statistics.num_tokens, statistics.num_trained_tokens,
            statistics.num_rows_truncated, describe_dropped(statistics));
-  if (statistics.duplicate_rows.num_rows > 0) {
-    log_warning("prepare: pairs with the same texts as an earlier one; they are kept{}",
-                describe("rows", statistics.duplicate_rows));
-  }
-  if (statistics.prompt_not_prefix.num_rows > 0) {
-    log_warning(
-        "prepare: the last tokens of some prompts are others before the answer, as where a prompt ends in a space; the "
-        "answer is trained from the first token that differs{}",
-        describe("rows", statistics.prompt_not_prefix));
-  }
-  if (statistics.omitted_message.num_rows > 0) {
-    log_warning("prepare: the chat template renders nothing of some messages, which are not trained on{}",
-                describe("rows", statistics.omitted_message));
+  for (const Advice& advice : kAdvice) {
+    const RowTally& tally = statistics.*advice.tally;
+    if (tally.num_rows > 0)
+      log_warning("prepare: {}{}", advice.message, describe(tally.num_rows == 1 ? "row" : "rows", tally));
   }
   const double share = statistics.share_ending_in_trained_eos();
   if (share < 0.5) {

@@ -153,6 +153,8 @@ class ShardFiller {
     const SftExample example = tokenize_sft(text, tokenizer_, options_.sft);
     if (!example.prompt_is_prefix) statistics.prompt_not_prefix.add(place);
     if (text.omits_message) statistics.omitted_message.add(place);
+    if (text.asks_nothing) statistics.blank_question.add(place);
+    note_tokens(example.notes, place);
     if (example.drop_reason == DropReason::kEmpty) return statistics.dropped_empty.add(place);
     if (example.drop_reason == DropReason::kNothingToLearn) return statistics.dropped_nothing_to_learn.add(place);
     count_tokens(example.token_ids, where);
@@ -168,6 +170,8 @@ class ShardFiller {
     const PairText text = render_pair(object, renderer.format, renderer.template_or_null(), options_.pair, where);
     const PairExample example = tokenize_pair(text, tokenizer_, options_.pair);
     if (!example.prompt_is_prefix) statistics.prompt_not_prefix.add(place);
+    if (text.asks_nothing) statistics.blank_question.add(place);
+    note_tokens(example.notes, place);
     switch (example.drop_reason) {
       case PairDropReason::kNone:
         break;
@@ -175,6 +179,8 @@ class ShardFiller {
         return statistics.dropped_empty_completion.add(place);
       case PairDropReason::kIdentical:
         return statistics.dropped_identical_pair.add(place);
+      case PairDropReason::kIdenticalOnceCut:
+        return statistics.dropped_identical_once_cut.add(place);
       case PairDropReason::kPromptTooLong:
         return statistics.dropped_prompt_too_long.add(place);
       case PairDropReason::kTooLong:
@@ -187,6 +193,14 @@ class ShardFiller {
     count_row(example.chosen.size() + example.rejected.size(), example.is_truncated, example.ends_in_eos);
     shard_.append_pair(example.chosen, example.rejected, example.prompt_length, example.margin, row);
     part_.prints.push_back(fingerprint_of(text, row));
+  }
+
+  void note_tokens(const TokenNotes& notes, const std::string& place) {
+    PrepareStatistics& statistics = part_.statistics;
+    if (!notes.spelled_control_token.empty()) {
+      statistics.spelled_control_token.add(fmt::format("{} {}", place, notes.spelled_control_token));
+    }
+    if (notes.has_second_bos) statistics.second_bos.add(place);
   }
 
   void count_tokens(const std::vector<int32_t>& ids, const std::string& where) {

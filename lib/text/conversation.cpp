@@ -8,6 +8,7 @@
 
 #include "lib/base/check.hpp"
 #include "lib/text/row_cells.hpp"
+#include "lib/text/text_end.hpp"
 #include "lib/text/turns.hpp"
 
 namespace plumb {
@@ -33,7 +34,7 @@ std::vector<Message> instruction_turns(const json& row, const RowFormat& format,
   cell_of(row, format, "instruction", where);  // refuses a row without the column
   std::string instruction = optional_text_cell(row, format, "instruction", where);
   std::string input = optional_text_cell(row, format, "input", where);
-  if (instruction.empty()) std::swap(instruction, input);
+  if (is_blank(instruction) && !is_blank(input)) instruction = std::exchange(input, "");
   if (instruction.empty() && find_cell(row, format, "instruction") == nullptr) {
     text_cell(row, format, "instruction", where);  // refuses null
   }
@@ -129,6 +130,10 @@ std::vector<Message> context_turns(const json& row, const RowFormat& format, boo
   std::vector<Message> turns = asking_turns(row, format, has_input_turn, where);
   add_context(row, format, where, turns);
   return turns;
+}
+
+bool asks_nothing(std::span<const Message> prompt) {
+  return !prompt.empty() && prompt.back().role == "user" && prompt.back().has_text && is_blank(prompt.back().content);
 }
 
 std::vector<Message> answer_turns(const json& row, const RowFormat& format, const char* role, std::string_view where) {

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -18,6 +19,9 @@ namespace plumb {
 /// prompt that is text is a turn of the user. With `has_input_turn`, an instruction's input is a turn of role "input".
 std::vector<Message> context_turns(const nlohmann::ordered_json& row, const RowFormat& format, bool has_input_turn,
                                    std::string_view where);
+
+/// True where a blank turn of the user comes last.
+bool asks_nothing(std::span<const Message> prompt);
 
 /// The turns of an answer: messages, one message, or text, which is the assistant's.
 std::vector<Message> answer_turns(const nlohmann::ordered_json& row, const RowFormat& format, const char* role,

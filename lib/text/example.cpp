@@ -68,6 +68,7 @@ SftExample tokenize_sft(const SftText& text, const Tokenizer& tokenizer, const S
   SftExample example;
   example.token_ids = tokenizer.encode(full, text.adds_special_tokens);
   example.loss_mask.assign(example.token_ids.size(), 1);
+  example.notes = find_token_notes(full, example.token_ids, tokenizer);
   const size_t num_tokens = example.token_ids.size();
   const size_t max_tokens = options.max_length == 0 ? num_tokens : static_cast<size_t>(options.max_length);
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "lib/text/row.hpp"
+#include "lib/text/token_notes.hpp"
 #include "lib/tokenizer/tokenizer.hpp"
 
 namespace plumb {
@@ -22,6 +23,7 @@ struct SftExample {
   bool prompt_is_prefix = true;    // false: the last tokens of the prompt alone are others in the whole text
   bool is_truncated = false;
   bool ends_in_trained_eos = false;  // trailing spaces of the template may follow
+  TokenNotes notes;
   DropReason drop_reason = DropReason::kNone;
 };
 

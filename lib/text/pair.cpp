@@ -43,6 +43,7 @@ PairText text_pair(const json& row, const RowFormat& format, const PairOptions& 
   const auto marked = [&](std::string text) { return plain_text(std::move(text), options.parses_special_tokens); };
   PairText pair;
   pair.has_empty_answer = chosen.empty() || rejected.empty();
+  pair.asks_nothing = has_prompt && is_blank(begin);
   pair.prompt = marked(begin.substr(0, prompt_bytes));
   pair.chosen = marked(has_prompt ? begin + chosen : chosen);
   pair.rejected = marked(has_prompt ? begin + rejected : rejected);
@@ -65,6 +66,7 @@ PairText conversation_pair(const json& row, const RowFormat& format, const RowTe
   const std::span<const Message> chosen(turns.chosen), rejected(turns.rejected);
   PairText pair;
   pair.has_empty_answer = are_empty(chosen.subspan(turns.num_prompt)) || are_empty(rejected.subspan(turns.num_prompt));
+  pair.asks_nothing = asks_nothing(chosen.first(turns.num_prompt));
   if (turns.num_prompt > 0) pair.prompt = render(chosen.first(turns.num_prompt), true);
   pair.chosen = render(chosen, false);
   pair.rejected = render(rejected, false);
@@ -99,7 +101,10 @@ PairDropReason find_drop_reason(const PairExample& example, bool has_empty_answe
   // the first token is never predicted
   if (shortest <= std::max<size_t>(prompt_length, 1)) return PairDropReason::kEmptyCompletion;
   if (drops_long_pairs) return longest > max_tokens ? PairDropReason::kTooLong : PairDropReason::kNone;
-  return std::max<size_t>(prompt_length, 1) >= max_tokens ? PairDropReason::kPromptTooLong : PairDropReason::kNone;
+  if (std::max<size_t>(prompt_length, 1) >= max_tokens) return PairDropReason::kPromptTooLong;
+  const bool is_same_once_cut =
+      shortest >= max_tokens && count_common_tokens(example.chosen, example.rejected) >= max_tokens;
+  return is_same_once_cut ? PairDropReason::kIdenticalOnceCut : PairDropReason::kNone;
 }
 
 }  // namespace
@@ -125,12 +130,18 @@ PairExample tokenize_pair(const PairText& text, const Tokenizer& tokenizer, cons
   if (options.max_length < 0) {
     throw_error<UsageError>("max_length: expected a number of tokens, or 0 to keep all; got {}", options.max_length);
   }
-  const auto encode = [&](const MarkedText& full) {
-    const size_t prompt_bytes = std::min(text.prompt.text.size(), full.text.size());
-    return tokenizer.encode(text.appends_eos ? with_eos(full, prompt_bytes, tokenizer.eos_token()) : full,
-                            text.adds_special_tokens);
-  };
   PairExample example;
+  const auto encode = [&](const MarkedText& given) {
+    const size_t prompt_bytes = std::min(text.prompt.text.size(), given.text.size());
+    const MarkedText full = text.appends_eos ? with_eos(given, prompt_bytes, tokenizer.eos_token()) : given;
+    std::vector<int32_t> ids = tokenizer.encode(full, text.adds_special_tokens);
+    const TokenNotes notes = find_token_notes(full, ids, tokenizer);
+    if (example.notes.spelled_control_token.empty()) {
+      example.notes.spelled_control_token = notes.spelled_control_token;
+    }
+    example.notes.has_second_bos |= notes.has_second_bos;
+    return ids;
+  };
   example.margin = text.margin;
   example.chosen = encode(text.chosen);
   example.rejected = encode(text.rejected);

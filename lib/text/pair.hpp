@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "lib/text/row.hpp"
+#include "lib/text/token_notes.hpp"
 #include "lib/tokenizer/tokenizer.hpp"
 
 namespace plumb {
@@ -28,6 +29,7 @@ struct PairText {
   bool adds_special_tokens = true;
   bool appends_eos = false;       // false with templates, which render their own
   bool has_empty_answer = false;  // of either text
+  bool asks_nothing = false;      // the prompt is blank
   std::optional<double> margin;
 };
 
@@ -39,10 +41,11 @@ PairText render_pair(const nlohmann::ordered_json& row, const RowFormat& format,
 
 enum class PairDropReason {
   kNone,
-  kEmptyCompletion,  // an answer without text, or without a token that can be predicted
-  kIdentical,        // both texts have the same tokens
-  kPromptTooLong,    // the prompt leaves no room for an answer within max_length
-  kTooLong,          // one text exceeds max_length, with drops_long_pairs
+  kEmptyCompletion,   // an answer without text, or without a token that can be predicted
+  kIdentical,         // both texts have the same tokens
+  kIdenticalOnceCut,  // to max_length
+  kPromptTooLong,     // the prompt leaves no room for an answer within max_length
+  kTooLong,           // one text exceeds max_length, with drops_long_pairs
 };
 
 struct PairExample {
@@ -53,6 +56,7 @@ struct PairExample {
   bool is_truncated = false;     // either text
   bool prompt_is_prefix = true;  // false: the last tokens of the prompt alone are others in the whole texts
   bool ends_in_eos = false;      // both texts
+  TokenNotes notes;              // of either text
   PairDropReason drop_reason = PairDropReason::kNone;
 };
 

@@ -8,6 +8,7 @@
 #include "lib/text/assistant_turns.hpp"
 #include "lib/text/conversation.hpp"
 #include "lib/text/row_cells.hpp"
+#include "lib/text/text_end.hpp"
 
 namespace plumb {
 namespace {
@@ -34,6 +35,7 @@ SftText plain_sft(std::optional<std::string> prompt, const std::string& rest, co
   }
   SftText sft;
   sft.full = plain_text(prompt.value_or("") + rest, options.parses_special_tokens);
+  sft.asks_nothing = prompt && is_blank(*prompt);
   if (prompt) sft.prompt = plain_text(std::move(*prompt), options.parses_special_tokens);
   sft.appends_eos = true;
   return sft;
@@ -41,8 +43,7 @@ SftText plain_sft(std::optional<std::string> prompt, const std::string& rest, co
 
 bool omits_message(std::span<const Message> messages, const RenderedChat& rendered) {
   for (size_t i = 0; i < messages.size(); ++i) {
-    const bool is_blank = messages[i].content.find_first_not_of(" \n\r\t") == std::string::npos;
-    if (!is_blank && rendered.contents[i].end == 0) return true;
+    if (!is_blank(messages[i].content) && rendered.contents[i].end == 0) return true;
   }
   return false;
 }
@@ -68,6 +69,7 @@ SftText conversation_sft(std::span<const Message> messages, size_t num_prompt, c
     if (is_marked) sft.untrained_ranges.push_back(rendered.contents[i]);
   }
   sft.omits_message = omits_message(messages, rendered);
+  sft.asks_nothing = asks_nothing(messages.first(num_prompt));
   sft.full = std::move(rendered.text);
   sft.adds_special_tokens = !chat.renders_special_tokens();
   return sft;

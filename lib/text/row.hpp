@@ -36,6 +36,7 @@ struct SftText {
   std::optional<std::vector<ByteRange>> assistant_ranges;  // of `full`; present with assistant_only_loss
   std::vector<ByteRange> untrained_ranges;                 // of turns that the row marks as not to be trained
   bool omits_message = false;                              // the template renders no text of a message
+  bool asks_nothing = false;                               // the prompt is blank
   bool adds_special_tokens = true;
   bool appends_eos = false;  // false with templates, which render their own
 };

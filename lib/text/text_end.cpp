@@ -1,16 +1,12 @@
 #include "lib/text/text_end.hpp"
 
 #include <algorithm>
-#include <string_view>
 
 #include "lib/base/check.hpp"
 
 namespace plumb {
-namespace {
 
-bool is_space(const std::string& text) { return text.find_first_not_of(" \n\r\t") == std::string::npos; }
-
-}  // namespace
+bool is_blank(std::string_view text) { return text.find_first_not_of(" \n\r\t") == std::string_view::npos; }
 
 MarkedText prefix_of(const MarkedText& marked, size_t num_bytes) {
   MarkedText prefix{marked.text.substr(0, num_bytes), {}};
@@ -39,7 +35,7 @@ std::optional<size_t> find_final_eos(std::span<const int32_t> token_ids, const T
   for (size_t back = 1; back <= std::min(token_ids.size(), kMaxSpaceTokens + 1); ++back) {
     const size_t at = token_ids.size() - back;
     if (token_ids[at] == *eos) return at;
-    if (!is_space(tokenizer.decode(token_ids.subspan(at, 1)))) return std::nullopt;
+    if (!is_blank(tokenizer.decode(token_ids.subspan(at, 1)))) return std::nullopt;
   }
   return std::nullopt;
 }

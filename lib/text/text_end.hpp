@@ -6,10 +6,14 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "lib/tokenizer/tokenizer.hpp"
 
 namespace plumb {
+
+/// True for white space alone.
+bool is_blank(std::string_view text);
 
 MarkedText prefix_of(const MarkedText& marked, size_t num_bytes);
 

@@ -189,6 +189,14 @@ std::vector<int32_t> Tokenizer::encode(const MarkedText& marked, bool adds_speci
   return model_->encode(marked.text, &flags, adds_special_tokens);
 }
 
+std::vector<ByteRange> Tokenizer::find_special_spellings(std::string_view text) const {
+  std::vector<ByteRange> spellings;
+  for (const AddedTokenMatcher::Part& part : model_->raw_matcher.split(text, nullptr)) {
+    if (part.id >= 0 && is_special(part.id)) spellings.push_back(part.range);
+  }
+  return spellings;
+}
+
 std::optional<std::vector<ByteRange>> Tokenizer::find_ranges(std::span<const int32_t> ids,
                                                              std::string_view text) const {
   const bool is_byte_level = std::any_of(model_->pre_tokenizer.begin(), model_->pre_tokenizer.end(),

@@ -34,6 +34,9 @@ class Tokenizer {
   /// and within the text.
   std::vector<int32_t> encode(const MarkedText& marked, bool adds_special_tokens = true) const;
 
+  /// Where `text` spells special tokens.
+  std::vector<ByteRange> find_special_spellings(std::string_view text) const;
+
   /// The bytes of `text` that each token stands for, if `ids` were made from it. None if normalization rewrote the
   /// text.
   std::optional<std::vector<ByteRange>> find_ranges(std::span<const int32_t> ids, std::string_view text) const;

@@ -104,6 +104,15 @@ TEST_F(PreparePairsTest, PairsThatTeachNothingAreDroppedAndRepeatedOnesCounted) 
   EXPECT_TRUE(rows_of(index).margins.empty());
 }
 
+TEST_F(PreparePairsTest, PairsThatTheCutMakesEqualAreDropped) {
+  options_.use = RowUse::kPreference;
+  options_.pair.max_length = 3;
+  options_.files = {write("a.csv", "prompt,chosen,rejected\np,aab,aac\np,ab,ac\n")};
+  const PrepareStatistics statistics = prepare().statistics;
+  EXPECT_EQ(statistics.num_rows_kept, 1);
+  EXPECT_EQ(statistics.dropped_identical_once_cut.first_places, std::vector<std::string>{at("a.csv") + ":2"});
+}
+
 TEST_F(PreparePairsTest, TheFirstRowSaysWhatAnyUseIs) {
   options_.use = RowUse::kAny;
   options_.files = {write("a.jsonl", numbered_pairs(0, 3))};

@@ -83,6 +83,16 @@ TEST_F(PrepareTest, MessagesThatTheTemplateOmitsAreCounted) {
   EXPECT_EQ(omitted.first_places, std::vector<std::string>{at("a.jsonl") + ":2"});
 }
 
+TEST_F(PrepareTest, RowsThatMayBeAMistakeAreCounted) {
+  options_.files = {write("a.jsonl",
+                          "{\"prompt\": \"p</s>\", \"completion\": \"c\"}\n"
+                          "{\"prompt\": \" \", \"completion\": \"c\"}\n")};
+  const DatasetIndex index = prepare();
+  EXPECT_EQ(index.statistics.spelled_control_token.first_places, std::vector<std::string>{at("a.jsonl") + ":1 </s>"});
+  EXPECT_EQ(index.statistics.blank_question.first_places, std::vector<std::string>{at("a.jsonl") + ":2"});
+  EXPECT_EQ(DatasetIndex::from_text(index.to_text(), "index.json"), index);
+}
+
 TEST_F(PrepareTest, StatisticsSayWhatBecameOfEachRow) {
   options_.files = {write("a.csv",
                           "prompt,completion\n"

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "lib/base/check.hpp"
+#include "lib/text/show_tokens.hpp"
 
 namespace plumb {
 namespace {
@@ -130,6 +131,41 @@ TEST(SftExample, APromptThatTheTemplateClosesOtherwiseEndsWhereTokensDiffer) {
   const SftExample example = tokenize_sft(row, byte_tokenizer(), {});
   EXPECT_EQ(example.loss_mask, mask("00111"));
   EXPECT_FALSE(example.prompt_is_prefix);
+}
+
+TEST(SftExample, SpelledControlTokensAreNoted) {
+  const Tokenizer tokenizer = byte_tokenizer();
+  EXPECT_EQ(tokenize_sft(text_row("a<s>z"), tokenizer, {}).notes.spelled_control_token, "<s>");
+  EXPECT_EQ(tokenize_sft(pair_row("a</s>", "z"), tokenizer, {}).notes.spelled_control_token, "</s>");
+  EXPECT_EQ(tokenize_sft(text_row("az</s>"), tokenizer, {}).notes.spelled_control_token, "");  // it is the EOS
+  SftText parsed = text_row("a<s>z");
+  parsed.full.user_ranges.clear();
+  EXPECT_EQ(tokenize_sft(parsed, tokenizer, {}).notes.spelled_control_token, "");
+}
+
+TEST(SftExample, ASecondBosIsNoted) {
+  SftText row = text_row("<s>a");
+  EXPECT_FALSE(tokenize_sft(row, byte_tokenizer(), {}).notes.has_second_bos);  // it stays text
+  row.full.user_ranges.clear();
+  EXPECT_TRUE(tokenize_sft(row, byte_tokenizer(), {}).notes.has_second_bos);
+  row.adds_special_tokens = false;
+  EXPECT_FALSE(tokenize_sft(row, byte_tokenizer(), {}).notes.has_second_bos);
+}
+
+TEST(ShowTokens, TrainedTokensAndLettersOfControlTokensAreMarked) {
+  const Tokenizer tokenizer = byte_tokenizer();
+  const std::vector<int32_t> ids = joined({{kBos}, ids_of("az\n"), ids_of("<s>"), {kEos}});
+  EXPECT_EQ(show_tokens(tokenizer, ids, mask("00011111"), false), "<s>az[[\n<\\s></s>]]");
+  EXPECT_EQ(show_tokens(tokenizer, ids, mask("00000110"), false), "<s>az\n<[[\\s>]]</s>");
+  EXPECT_EQ(show_tokens(tokenizer, ids, mask("00000000"), false), "<s>az\n<\\s></s>");
+  EXPECT_EQ(show_tokens(tokenizer, ids_of("az"), mask("10"), true), "[[\x1b[32ma\x1b[0m]]z");
+  EXPECT_EQ(show_tokens(tokenizer, {}, {}, false), "");
+}
+
+TEST(ShowTokens, ACharacterOfSeveralTokensIsWhole) {
+  const std::vector<int32_t> ids = ids_of("bé");
+  EXPECT_EQ(show_tokens(byte_tokenizer(), ids, mask("001"), false), "b[[é]]");
+  EXPECT_EQ(show_tokens(byte_tokenizer(), ids, mask("011"), false), "b[[é]]");
 }
 
 TEST(SftExample, CompletionOnlyLossCanBeSwitched) {

@@ -284,6 +284,14 @@ TEST(PairExample, PairsThatTeachNothingAreDropped) {
   EXPECT_EQ(reasons("p", "", ""), PairDropReason::kEmptyCompletion);
 }
 
+TEST(PairExample, PairsThatAreTheSameOnceCutAreDropped) {
+  EXPECT_EQ(drop_reason("p", "aab", "aac", 3, false), PairDropReason::kIdenticalOnceCut);
+  EXPECT_EQ(drop_reason("p", "aa", "aac", 3, false), PairDropReason::kIdenticalOnceCut);
+  EXPECT_EQ(drop_reason("p", "a", "aac", 3, false), PairDropReason::kNone);  // EOS against a third token
+  EXPECT_EQ(drop_reason("p", "aab", "aac", 4, false), PairDropReason::kNone);
+  EXPECT_EQ(drop_reason("p", "aab", "aac", 0, false), PairDropReason::kNone);
+}
+
 TEST(PairExample, AnswersWithoutATokenAreDropped) {
   PairText text;  // as rendered by a template that omits a message
   text.prompt = text.rejected = {"pp", {}};

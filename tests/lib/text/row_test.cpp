@@ -109,6 +109,16 @@ TEST(SftText, InstructionAndInputAreTheUserTurn) {
             "[user:i][assistant:o]");
 }
 
+TEST(SftText, ABlankInstructionLeavesTheInputToAsk) {
+  const RowTemplate chat = turns();
+  const SftText blank = render_row(R"({"instruction": " ", "input": "x", "output": "o"})", &chat);
+  EXPECT_EQ(blank.full.text, "[user:x][assistant:o]");
+  EXPECT_FALSE(blank.asks_nothing);
+  EXPECT_TRUE(render_row(R"({"instruction": "", "input": " ", "output": "o"})", &chat).asks_nothing);
+  EXPECT_TRUE(render_row(R"({"prompt": "\n", "completion": "c"})").asks_nothing);
+  EXPECT_FALSE(render_row(R"({"prompt": "p", "completion": "c"})").asks_nothing);
+}
+
 TEST(SftText, AlpacaHasAnInputTurn) {
   const RowTemplate alpaca = {ChatTemplate::named("alpaca", "<s>", "</s>"), true};
   const SftText text = render_row(R"({"instruction": "i", "input": "x", "output": "o"})", &alpaca);
