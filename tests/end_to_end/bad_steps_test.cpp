@@ -68,12 +68,12 @@ TEST_F(BadSteps, TheThirdInARowEndsTheRun) {
 TEST_F(BadSteps, AfterTheThirdTheRunRollsBackAndSkipsTheirRows) {
   Options options = rollback_;
   options["output_dir"] = "golden";
-  const RunResult undisturbed = start("dpo", 4, options, bad(6, 8));
+  const RunResult undisturbed = start("dpo", 1, options, bad(6, 8));
   EXPECT_EQ(undisturbed.exit_code, 0) << undisturbed.err;
   // killed within the bad steps, whose checkpoint must not become the rollback target, and after the rollback
-  expect_died(start("dpo", 8, rollback_, bad(6, 8) + "step:7:5:kill"));
+  expect_died(start("dpo", 4, rollback_, bad(6, 8) + "step:7:3:kill"));
   EXPECT_EQ(checkpoints(), (std::vector<std::string>{"step-000004", "step-000006"}));
-  expect_died(start("dpo", 4, rollback_, bad(6, 8) + "step:9:0:kill"));
+  expect_died(start("dpo", 2, rollback_, bad(6, 8) + "step:9:0:kill"));
   expect_completed(start("dpo", 3, rollback_), 8);
   EXPECT_EQ(outcome(), outcome("golden"));
   const std::vector<nlohmann::json> back = metrics("rolled_back_to");

@@ -39,13 +39,13 @@ TEST_F(BestModel, IsKeptAndExportedAfterAKill) {
   const Options best = options(
       {{"load_best_model_at_end", "true"}, {"metric_for_best_model", "eval_loss"}, {"greater_is_better", "true"}});
   expect_died(start("sft", 4, best, "step:9:1:kill"));
-  expect_died(start("sft", 4, best, "step:12:1:kill"));  // only the export remains
+  expect_died(start("sft", 3, best, "step:12:1:kill"));  // only the export remains
   expect_completed(start("sft", 2, best), 12);
   const int step = worst_step();
   ASSERT_LT(step, 8) << "this test needs falling losses";
   EXPECT_EQ(checkpoints(), (std::vector<std::string>{name_of(step), "step-000012"}));
   const Options until_best = options({{"max_steps", std::to_string(step)}, {"output_dir", "until_best"}});
-  EXPECT_EQ(start("sft", 4, until_best).exit_code, 0);
+  EXPECT_EQ(start("sft", 1, until_best).exit_code, 0);
   EXPECT_EQ(outcome().weights, outcome("until_best").weights);
 }
 
@@ -53,7 +53,7 @@ TEST_F(BestModel, ByDefaultTheLastModelIsExported) {
   const Options best = options({{"metric_for_best_model", "loss"}, {"greater_is_better", "true"}});
   expect_completed(start("sft", 2, best), 0);
   EXPECT_EQ(checkpoints(), (std::vector<std::string>{name_of(worst_step()), "step-000012"}));
-  const RunResult least = start("sft", 2, options({{"load_best_model_at_end", "true"}, {"output_dir", "least"}}));
+  const RunResult least = start("sft", 1, options({{"load_best_model_at_end", "true"}, {"output_dir", "least"}}));
   EXPECT_EQ(least.exit_code, 0);
   EXPECT_EQ(lines_with(least.err, "the best model is that").size(), 0u) << "this test needs falling losses";
   EXPECT_EQ(outcome().weights, outcome("least").weights);

@@ -49,7 +49,7 @@ TEST_P(InspectStep, RowLossesSumToTheStepLoss) {
   const StepCase& given = GetParam();
   Options options = given.options;
   options.insert({{"save_steps", "1"}, {"save_total_limit", "9"}, {"logging_steps", "1"}, {"max_steps", "3"}});
-  const RunResult run_result = start(given.stage, 4, options);
+  const RunResult run_result = start(given.stage, 2, options);
   ASSERT_EQ(run_result.exit_code, 0) << run_result.err;
   const RunResult shown = run(0, {"inspect", "--run", "out", "--step", "3"});
   ASSERT_EQ(shown.exit_code, 0) << shown.err;
@@ -60,7 +60,7 @@ TEST_P(InspectStep, RowLossesSumToTheStepLoss) {
   double sum = 0, weight = 0;
   std::set<int> sources;
   for (const ShownRow& row : rows) {
-    EXPECT_EQ(row.rank, row.micro_batch % 4);
+    EXPECT_EQ(row.rank, row.micro_batch % 2);
     if (row.is_rejected) continue;
     EXPECT_TRUE(sources.insert(row.source_row).second) << row.source_row;
     const double row_weight = is_sft ? row.num_trained : 1;

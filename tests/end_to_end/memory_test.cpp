@@ -35,7 +35,7 @@ class MemoryPlan : public testing::Test {
       rows << R"({"text": ")" << std::string(300, static_cast<char>('a' + i % 26)) << "\"}\n";
   }
 
-  /// Four steps of fine-tuning, with these options.
+  /// Two steps of fine-tuning, with these options.
   Memory train(int num_ranks, const std::vector<std::string>& options) const {
     const std::string run = directory_ / "run";
     std::vector<std::string> arguments = {"sft",
@@ -50,7 +50,7 @@ class MemoryPlan : public testing::Test {
                                           "--per_device_train_batch_size",
                                           "1",
                                           "--max_steps",
-                                          "4",
+                                          "2",
                                           "--logging_steps",
                                           "1",
                                           "--threads",

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -13,122 +14,136 @@ namespace {
 namespace fs = std::filesystem;
 
 using PipelineRestart = PipelineTest;
-using SurvivesAnyKillOfAPipeline = PipelineTest;
+
+class SurvivesAnyKillOfAPipeline : public PipelineTest {
+ protected:
+  /// Every step has twelve rows, on 1, 2, 3 or 6 ranks.
+  void write_for(int num_ranks, const std::string& common = "") const {
+    write_ini("gradient_accumulation_steps = " + std::to_string(6 / num_ranks) + "\n" + common);
+  }
+
+  /// Of an undisturbed run on one rank, executed once.
+  std::map<std::string, Outcome> undisturbed() const {
+    static std::map<std::string, Outcome> made;
+    if (!made.empty()) return made;
+    write_for(1);
+    expect_done(pipeline(1), kAll);
+    made = outcomes();
+    fs::remove_all(directory_ / "run");
+    return made;
+  }
+
+  /// Kills all ranks at a fault point: POINT:STEP:RANK. faults: others before it.
+  RunResult killed(int num_ranks, const std::string& point, const std::string& faults = "") const {
+    RunOptions options;
+    options.environment["PLUMB_FAULT"] = faults + point + ":wait";
+    options.kill_ranks_after = " fault: " + point;
+    RunResult result = pipeline(num_ranks, options);
+    EXPECT_NE(result.exit_code, 0) << "the fault point was not reached: " << result.err;
+    EXPECT_FALSE(result.has_timed_out);
+    return result;
+  }
+};
 
 TEST_F(SurvivesAnyKillOfAPipeline, InAnyStage) {
-  expect_done(pipeline(2), kAll);
-  const auto undisturbed = outcomes();
-  fs::remove_all(directory_ / "run");
-  const std::vector<std::string> after = {"step 3/60 ", "step 3/61 ", "step 3/62 "};
+  const auto expected = undisturbed();
+  write_for(2);
+  const std::vector<std::string> points = {"step:3:0", "step:7:1", "step:9:0"};
   for (size_t stage = 0; stage < 3; ++stage) {
-    RunOptions options;
-    options.kill_ranks_after = after[stage];
-    const RunResult killed = pipeline(2, options);
-    EXPECT_NE(killed.exit_code, 0);
-    EXPECT_FALSE(killed.has_timed_out);
-    EXPECT_EQ(statuses()[stage], "running") << "the kill came too late: " << killed.err;
+    const RunResult result = killed(2, points[stage]);
+    EXPECT_EQ(statuses()[stage], "running") << result.err;
     for (size_t done = 0; done < stage; ++done) EXPECT_EQ(statuses()[done], "done");
-    EXPECT_EQ(stages_run(killed).size(), stage == 0 ? 1u : 2u) << killed.err;
+    EXPECT_EQ(stages_run(result).size(), stage == 0 ? 1u : 2u) << result.err;
   }
   const RunResult last = pipeline(2);
   expect_done(last, {"dpo"});
   EXPECT_EQ(lines_with(last.err, "dpo runs: it was started and not finished").size(), 1u) << last.err;
   EXPECT_EQ(lines_with(last.err, "holds these rows already").size(), 1u) << last.err;
   EXPECT_EQ(lines_with(last.err, "reference: log-probabilities").size(), 0u) << last.err;
-  EXPECT_EQ(outcomes(), undisturbed);
+  EXPECT_EQ(outcomes(), expected);
 }
 
 TEST_F(SurvivesAnyKillOfAPipeline, InAStageWithCheckpointsOnOtherRanks) {
-  write_ini("gradient_accumulation_steps = 2\n");
-  expect_done(pipeline(3), kAll);
-  const auto undisturbed = outcomes();
-  fs::remove_all(directory_ / "run");
-  write_ini("save_steps = 10\ngradient_accumulation_steps = 2\n");
-  RunOptions options;
-  options.kill_ranks_after = "step 23/61 ";
-  EXPECT_NE(pipeline(3, options).exit_code, 0);
+  const auto expected = undisturbed();
+  write_for(3, "save_steps = 2\n");
+  killed(3, "step:7:1");
   EXPECT_EQ(statuses()[1], "running");
-  write_ini("save_steps = 20\ngradient_accumulation_steps = 3\n");
+  write_for(2, "save_steps = 3\n");
   const RunResult last = pipeline(2);
   expect_done(last, {"reward", "dpo"});
   const std::vector<std::string> resumed = lines_with(last.err, "resuming after step ");
   ASSERT_EQ(resumed.size(), 1u) << last.err;
   EXPECT_NE(resumed[0].find("run/reward/checkpoints/step-0000"), std::string::npos);
-  EXPECT_EQ(outcomes(), undisturbed);
+  EXPECT_EQ(outcomes(), expected);
 }
 
 TEST_F(SurvivesAnyKillOfAPipeline, BetweenStagesOnOtherRanks) {
-  write_ini("gradient_accumulation_steps = 3\n");
-  expect_done(pipeline(1), kAll);
-  const auto undisturbed = outcomes();
-  fs::remove_all(directory_ / "run");
-  RunOptions options;
-  options.kill_ranks_after = "stage 2 of 3";
-  EXPECT_NE(pipeline(1, options).exit_code, 0);
-  write_ini("gradient_accumulation_steps = 1\n");
+  const auto expected = undisturbed();
+  write_for(1);
+  killed(1, "stage-recorded:1:0");
+  EXPECT_EQ(statuses(), (std::vector<std::string>{"done", "pending", "pending"}));
+  write_for(3);
   expect_done(pipeline(3), {"reward", "dpo"});
-  EXPECT_EQ(outcomes(), undisturbed);
+  EXPECT_EQ(outcomes(), expected);
 }
 
 TEST_F(SurvivesAnyKillOfAPipeline, BeforeLaterStagesOnOtherRanks) {
-  write_ini("gradient_accumulation_steps = 2\n");
-  expect_done(pipeline(3), kAll);
-  const auto undisturbed = outcomes();
-  fs::remove_all(directory_ / "run");
-  RunOptions options;
-  options.kill_ranks_after = "step 3/60 ";
-  EXPECT_NE(pipeline(3, options).exit_code, 0);
-  options.kill_ranks_after = "stage 2 of 3";
-  EXPECT_NE(pipeline(2, options).exit_code, 0);
+  const auto expected = undisturbed();
+  write_for(3);  // what follows has the same file on fewer ranks
+  killed(3, "step:3:0");
+  killed(2, "stage-recorded:1:0");
   expect_done(pipeline(1), {"reward", "dpo"});
-  EXPECT_EQ(outcomes(), undisturbed);
+  EXPECT_EQ(outcomes(), expected);
 }
 
 TEST_F(SurvivesAnyKillOfAPipeline, WithBadStepsABitFlipAndTheBestModel) {
-  const auto write_for = [this](int num_ranks) {
-    write_ini("save_steps = 10\nmemory_check_steps = 1\ngradient_accumulation_steps = " +
-                  std::to_string(6 / num_ranks) + "\n",
-              "on_bad_steps = rollback\nspike_threshold = 6\neval_data = pairs.jsonl\neval_steps = 5\n"
-              "load_best_model_at_end = true\nmetric_for_best_model = loss\ngreater_is_better = true\n");
+  const auto write_with_faults = [this](int num_ranks) {
+    write_ini(
+        "save_steps = 4\nmemory_check_steps = 1\ngradient_accumulation_steps = " + std::to_string(6 / num_ranks) + "\n",
+        "on_bad_steps = rollback\nspike_threshold = 6\neval_data = pairs.jsonl\neval_steps = 2\n"
+        "load_best_model_at_end = true\nmetric_for_best_model = loss\ngreater_is_better = true\n",
+        "", /*dpo_steps=*/26);
   };
-  RunOptions bad;  // faults on rank 0, which exists for every number of ranks
-  bad.environment["PLUMB_FAULT"] = "data:34:0:nan;data:35:0:nan;data:36:0:nan";
-  bad.timeout_seconds = 400;  // 183 steps with evaluations and checkpoints, of three ranks that may share a core
-  write_for(3);
-  expect_done(pipeline(3, bad), kAll);
-  const auto undisturbed = outcomes();
+  const std::string faults = "data:14:0:nan;data:15:0:nan;data:16:0:nan;";  // on rank 0, which there always is
+  RunOptions bad;
+  bad.environment["PLUMB_FAULT"] = faults;
+  write_with_faults(1);
+  expect_done(pipeline(1, bad), kAll);
+  const auto expected = outcomes();
   fs::remove_all(directory_ / "run");
-  write_for(2);
+  write_with_faults(2);
   RunOptions lost_bit;
-  lost_bit.timeout_seconds = bad.timeout_seconds;
-  lost_bit.environment["PLUMB_FAULT"] = "data:25:1:flip";
+  lost_bit.environment["PLUMB_FAULT"] = "data:5:1:flip";
   const RunResult stopped = pipeline(2, lost_bit);
   EXPECT_EQ(stopped.exit_code, 75) << stopped.err;
-  write_for(3);
-  RunOptions killed = bad;
-  killed.kill_ranks_after = "step 38/62 ";
-  EXPECT_NE(pipeline(3, killed).exit_code, 0);
+  write_with_faults(3);
+  killed(3, "step:22:1", faults);
   EXPECT_EQ(statuses().back(), "running");
-  write_for(1);
+  write_with_faults(1);
   const RunResult last = pipeline(1, bad);
   expect_done(last, {"dpo"});
-  EXPECT_EQ(lines_with(last.err, "the best model is that after step 10").size(), 1u) << last.err;
-  EXPECT_EQ(metrics("rolled_back_to", "run/dpo").front().at("step"), 36);
-  EXPECT_EQ(outcomes(), undisturbed);
+  EXPECT_EQ(lines_with(last.err, "the best model is that after step 4").size(), 1u) << last.err;
+  EXPECT_EQ(metrics("rolled_back_to", "run/dpo").front().at("step"), 16);
+  EXPECT_EQ(outcomes(), expected);
 }
 
 TEST_F(PipelineRestart, ARestartRemovesTemporaryFiles) {
-  // more steps than two ranks complete before mpirun forwards the interrupt
-  std::string ini = directory_.read("align.ini");
-  for (const char* steps : {"= 60", "= 61", "= 62"}) ini.replace(ini.find(steps), 4, "= 800");
-  directory_.write("align.ini", ini);
-  for (const char* text : {"step 2/800 ", "stage 2 of 3", "stage 3 of 3"}) {
+  const auto interrupted = [this](const std::string& text, const std::string& fault) {
     RunOptions options;
+    if (!fault.empty()) options.environment["PLUMB_FAULT"] = fault;
     options.interrupt_after = text;
-    const RunResult interrupted = pipeline(2, options);
-    EXPECT_NE(interrupted.exit_code, 0) << text;
-    EXPECT_FALSE(interrupted.has_timed_out) << text;
-  }
+    const RunResult result = pipeline(2, options);
+    EXPECT_NE(result.exit_code, 0) << text << fault;
+    EXPECT_FALSE(result.has_timed_out) << text << fault;
+  };
+  // more steps than two ranks complete before mpirun forwards the interrupt
+  const std::string ini = directory_.read("align.ini");
+  std::string longer = ini;
+  directory_.write("align.ini", longer.replace(ini.find("max_steps = 6"), 13, "max_steps = 8000"));
+  interrupted("step 2/8000 ", "");
+  directory_.write("align.ini", ini);
+  interrupted(" fault: ", "step:7:1:wait");  // in reward
+  interrupted(" fault: ", "step:9:1:wait");  // in dpo
   // temporary files of a process that is killed while writing
   fs::create_directories(directory_ / "run/dpo/model.tmp-abcdef");
   directory_.write("run/dpo/run.json.tmp-1", "{");

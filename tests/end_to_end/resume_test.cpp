@@ -11,12 +11,12 @@ namespace {
 using Resume = ResumeTest;
 
 TEST_F(Resume, OnOtherRanksTheSameCommandKeepsTheRowsOfAStep) {
-  const Options same = {{"gradient_accumulation_steps", "3"}};
-  expect_died(start("sft", 8, same, "step:3:5:kill"));
+  const Options same = {{"gradient_accumulation_steps", "6"}};
+  expect_died(start("sft", 4, same, "step:3:3:kill"));
   const RunResult refused = start("sft", 5, same);
   EXPECT_EQ(refused.exit_code, 2);
   EXPECT_EQ(lines_with(refused.err, "numbers of ranks: 1, 2, 3, 4, 6, 8, 12, 24").size(), 1u) << refused.err;
-  expect_died(start("sft", 6, same, "step:5:0:kill"));
+  expect_died(start("sft", 3, same, "step:5:0:kill"));
   const RunResult last = start("sft", 2, same);
   expect_completed(last, 4);
   EXPECT_EQ(lines_with(last.err, "gradient_accumulation_steps 12 on 2 ranks").size(), 1u) << last.err;

@@ -13,8 +13,9 @@ namespace {
 
 using SameBits = BitsTest;
 
+// With those of the other tests: on 1, 2, 3, 4, 6 and 8.
 TEST_P(SameBits, OnAnyNumberOfRanks) {
-  for (const int num_ranks : {2, 3, 6, 8}) EXPECT_EQ(outcome_of(num_ranks), one_rank_) << num_ranks << " ranks";
+  for (const int num_ranks : {3, 8}) EXPECT_EQ(outcome_of(num_ranks), one_rank_) << num_ranks << " ranks";
 }
 
 TEST_P(SameBits, OnSeveralNodesOfUnequalSize) {
@@ -32,7 +33,7 @@ TEST_P(SameBits, WithDataThatOtherRanksPrepared) {
 }
 
 TEST_P(SameBits, WithoutGradientCheckpointing) {
-  EXPECT_EQ(outcome_of(4, {{"gradient_checkpointing", "false"}}), one_rank_);
+  EXPECT_EQ(outcome_of(6, {{"gradient_checkpointing", "false"}}), one_rank_);
 }
 
 TEST_P(SameBits, OfPackedRows) {
@@ -45,7 +46,7 @@ TEST_P(SameBits, OfPackedRows) {
 }
 
 TEST_P(SameBits, FastReductionIsNear) {
-  const Outcome fast = outcome_of(8, {{"reduction", "fast"}}, 3);
+  const Outcome fast = outcome_of(3, {{"reduction", "fast"}}, 2);
   ASSERT_EQ(fast.metrics.size(), one_rank_.metrics.size());
   const double tolerance = 1e-5;
   for (size_t i = 0; i < fast.metrics.size(); ++i) {

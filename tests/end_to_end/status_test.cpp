@@ -77,7 +77,7 @@ TEST_F(StatusOfRuns, OfAPipelineInEveryStage) {
   EXPECT_EQ(stopped.exit_code, 85) << stopped.err << stopped.launcher;
   const RunResult result = status("run");
   EXPECT_EQ(result.exit_code, 75) << result.out;
-  EXPECT_NE(result.out.find("pipeline: stopped\nsft: stopped, step 4 of 60"), std::string::npos) << result.out;
+  EXPECT_NE(result.out.find("pipeline: stopped\nsft: stopped, step 4 of 6"), std::string::npos) << result.out;
   EXPECT_NE(result.out.find("reward: pending\n"), std::string::npos) << result.out;
   expect_done(pipeline(2), kAll);
   EXPECT_EQ(status("run").exit_code, 0);

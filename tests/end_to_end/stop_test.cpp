@@ -59,7 +59,7 @@ TEST_F(Stop, TheLaunchersSignalReachesTheRanks) {
 
 TEST_F(Stop, ARunStopsInTime) {
   const RunResult stopped =
-      sft(2, {{"max_steps", "100000"}, {"logging_steps", "100"}, {"save_steps", "0"}, {"max_time", "0:12"}});
+      sft(2, {{"max_steps", "100000"}, {"logging_steps", "100"}, {"save_steps", "0"}, {"max_time", "0:07"}});
   EXPECT_EQ(stopped.exit_code, 85) << stopped.err << stopped.launcher;
   EXPECT_EQ(lines_with(stopped.err, "because its time is nearly over").size(), 1u) << stopped.err;
   EXPECT_EQ(checkpoints().size(), 1u);

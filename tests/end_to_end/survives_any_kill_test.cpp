@@ -36,20 +36,20 @@ TEST_P(SurvivesAnyKill, AndEndsWithTheSameBits) {
 }
 
 const KillCase kCases[] = {
-    {"sft", "sft", {8, 4, 3}, {}},
-    {"bfloat16", "sft", {4, 2, 1}, {{"dtype", "bfloat16"}}},
-    {"lora_dropout", "sft", {4, 2, 3}, {{"lora_r", "4"}, {"lora_dropout", "0.2"}}},
+    {"sft", "sft", {4, 2, 3}, {}},
+    {"bfloat16", "sft", {3, 2, 1}, {{"dtype", "bfloat16"}}},
+    {"lora_dropout", "sft", {2, 4, 1}, {{"lora_r", "4"}, {"lora_dropout", "0.2"}}},
     {"qlora_8bit",
      "sft",
-     {8, 4, 1},
+     {3, 2, 1},
      {{"lora_r", "4"},
       {"quantize", "nf4"},
       {"optim", "adamw_8bit"},
       {"lora_target_modules", "all-linear"},
       {"lora_modules_to_save", "lm_head"}}},
-    {"adamw_8bit", "sft", {4, 3, 6}, {{"optim", "adamw_8bit"}}},
-    {"reward", "reward", {3, 2, 4}, {}},
-    {"dpo", "dpo", {8, 4, 1}, {}},
+    {"adamw_8bit", "sft", {2, 3, 4}, {{"optim", "adamw_8bit"}}},
+    {"reward", "reward", {2, 3, 4}, {}},
+    {"dpo", "dpo", {4, 2, 1}, {}},
 };
 INSTANTIATE_TEST_SUITE_P(Of, SurvivesAnyKill, testing::ValuesIn(kCases),
                          [](const auto& given) { return std::string(given.param.name); });
@@ -57,14 +57,19 @@ INSTANTIATE_TEST_SUITE_P(Of, SurvivesAnyKill, testing::ValuesIn(kCases),
 using SurvivesAnyKillOfASave = ResumeTest;
 
 TEST_F(SurvivesAnyKillOfASave, AndEndsWithTheSameBits) {
-  const std::vector<std::pair<std::string, int>> points = {
-      {"checkpoint-begun:4:0", 2},   {"checkpoint-synced:4:0", 2},  {"checkpoint-committed:4:0", 2},
-      {"checkpoint-renamed:4:0", 4}, {"checkpoint-pruning:6:0", 6}, {"checkpoint-begun:2:0", 0}};
-  for (const auto& [point, after_step] : points) {
+  struct Point {
+    std::string name;
+    int after_step;     // from which the run resumes
+    int num_ranks = 1;  // then
+  };
+  const std::vector<Point> points = {{"checkpoint-begun:4:0", 2},        {"checkpoint-synced:4:0", 2},
+                                     {"checkpoint-committed:4:0", 2, 2}, {"checkpoint-renamed:4:0", 4},
+                                     {"checkpoint-pruning:6:0", 6, 2},   {"checkpoint-begun:2:0", 0}};
+  for (const auto& [point, after_step, num_ranks] : points) {
     SCOPED_TRACE(point);
     std::filesystem::remove_all(directory_ / "out");
     expect_died(start("sft", 2, {}, point + ":kill"));
-    expect_completed(start("sft", 2), after_step);
+    expect_completed(start("sft", num_ranks), after_step);
     EXPECT_EQ(outcome(), undisturbed("sft"));
     if (after_step < 6) {
       EXPECT_EQ(checkpoints(), (std::vector<std::string>{"step-000004", "step-000006"}));

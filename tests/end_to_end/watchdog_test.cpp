@@ -99,8 +99,8 @@ TEST_F(WatchdogOfRuns, OnOtherNodesToo) {
 TEST_F(WatchdogOfRuns, WhileMpiStartsAndEndsThereIsADeadline) {
   for (const std::string point : {"start", "end"}) {
     RunOptions options;
-    options.environment = {{"PLUMB_START_SECONDS", "5"}, {"PLUMB_FAULT", point + ":0:1:stop"}};
-    const RunResult result = sft(3, {{"overwrite_output_dir", "true"}}, options);
+    options.environment = {{"PLUMB_START_SECONDS", "4"}, {"PLUMB_FAULT", point + ":0:1:stop"}};
+    const RunResult result = sft(2, {{"overwrite_output_dir", "true"}}, options);
     EXPECT_FALSE(result.has_timed_out) << point;
     EXPECT_EQ(result.exit_code, 76) << result.err << result.launcher;
     EXPECT_GE(lines_with(result.err, "another rank hangs").size(), 1u) << result.err;
@@ -110,16 +110,16 @@ TEST_F(WatchdogOfRuns, WhileMpiStartsAndEndsThereIsADeadline) {
 TEST_F(WatchdogOfRuns, TheLimitHoldsUntilMpiHasEnded) {
   RunOptions options;
   options.environment = {{"PLUMB_FAULT", "end:0:1:stop"}};
-  const RunResult result = sft(3, {{"watchdog_seconds", "2"}}, options);
+  const RunResult result = sft(2, {{"watchdog_seconds", "2"}}, options);
   EXPECT_FALSE(result.has_timed_out);
   EXPECT_EQ(result.exit_code, 76) << result.err << result.launcher;
   EXPECT_GE(lines_with(result.err, "(--watchdog_seconds): another rank hangs").size(), 1u) << result.err;
 }
 
 TEST_F(WatchdogOfRuns, StepsLongerThanTheLimitInTotalAreNoHang) {
-  const RunResult result = sft(2, {{"watchdog_seconds", std::to_string(kLimitSeconds * kPatience)},
-                                   {"max_steps", "1500"},
-                                   {"logging_steps", "50"}});
+  const RunResult result = sft(
+      2,
+      {{"watchdog_seconds", std::to_string(kLimitSeconds * kPatience)}, {"max_steps", "600"}, {"logging_steps", "50"}});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(lines_with(result.err, "watchdog").size(), 0u) << result.err;
 }

@@ -125,7 +125,7 @@ std::vector<FaultCase> disk_cases() {
   }));
   cases.push_back(damaged_checkpoint(
       "byte flipped in the newest checkpoint",
-      [](const Place& place) { flip_bit(place / kNewest + "rank-00003-of-00008.bin", 0.4); }, true));
+      [](const Place& place) { flip_bit(files_below(place / kNewest, ".bin").at(3), 0.4); }, true));
   cases.push_back(
       damaged_checkpoint("COMMIT missing", [](const Place& place) { fs::remove(place / kNewest + "COMMIT"); }));
   cases.push_back(damaged_checkpoint(

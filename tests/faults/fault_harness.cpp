@@ -39,7 +39,7 @@ FaultHarness::FaultHarness(const std::string& directory, const Length& length)
   require_exit(make_tiny_model(directory + "/inputs"), 0, "plumb init");
   fs::remove_all(directory + "/inputs/tmp");
   const Place place = make_place("golden", Start::kEmpty);
-  const RunResult result = start(place, {}, false);
+  const RunResult result = start(place, {.num_ranks = length.num_ranks}, false);
   require_exit(result, 0, "the undisturbed run");
   golden_seconds_ = result.seconds;
   golden_ = read_outcomes(place / "run");
@@ -66,8 +66,9 @@ std::string FaultHarness::state_of(Start start) {
   if (fs::exists(saved)) return saved;
   const Place place =
       make_place(is_in_dpo ? "until_in_dpo" : "until_sft_done", is_in_dpo ? Start::kSftDone : Start::kEmpty);
-  require_exit(this->start(place, {.points = is_in_dpo ? "step:25:1:kill" : "stage-recorded:1:0:kill"}, false), 137,
-               "the start of a row");
+  const Attempt attempt{.num_ranks = length_.num_ranks,
+                        .points = is_in_dpo ? "step:25:1:kill" : "stage-recorded:1:0:kill"};
+  require_exit(this->start(place, attempt, false), 137, "the start of a row");
   fs::rename(place / "run", saved);
   clear(place);
   return saved;

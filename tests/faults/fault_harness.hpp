@@ -22,9 +22,10 @@ class FaultHarness {
     int steps_per_stage = kStepsPerStage;
     int save_steps = kInterval;
     int logging_steps = 1;
+    int num_ranks = 8;  // of the undisturbed run, and of the runs that reach the states in which faults are injected
   };
 
-  /// Creates the model and runs the pipeline once, undisturbed, on 8 ranks. Throws std::runtime_error if that fails.
+  /// Creates the model and runs the pipeline once, undisturbed. Throws std::runtime_error if that fails.
   FaultHarness(const std::string& directory, const Length& length);
 
   /// The outcome of the undisturbed run, by stage.

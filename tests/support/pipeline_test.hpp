@@ -20,14 +20,16 @@ class PipelineTest : public ProgramTest {
     write_ini();
   }
 
-  /// The stages have different numbers of steps, so that their log lines differ.
-  void write_ini(const std::string& common = "", const std::string& dpo = "", const std::string& sft = "") const {
+  /// The stages have different numbers of steps, so that log lines and fault points tell them apart: step 7 is not in
+  /// sft, step 9 only in dpo.
+  void write_ini(const std::string& common = "", const std::string& dpo = "", const std::string& sft = "",
+                 int dpo_steps = 10) const {
     directory_.write("align.ini",
                      "model = model\noutput_dir = run\nthreads = 1\nlogging_steps = 1\n"
                      "per_device_train_batch_size = 2\nlearning_rate = 0.001\n" +
-                         common + "[dpo]\ndata = pairs.jsonl\nmax_steps = 62\n" + dpo +
-                         "[sft]\ndata = rows.jsonl\nmax_steps = 60\n" + sft +
-                         "[reward]\ndata = pairs.jsonl\nmax_steps = 61\n");
+                         common + "[dpo]\ndata = pairs.jsonl\nmax_steps = " + std::to_string(dpo_steps) + "\n" + dpo +
+                         "[sft]\ndata = rows.jsonl\nmax_steps = 6\n" + sft +
+                         "[reward]\ndata = pairs.jsonl\nmax_steps = 8\n");
   }
 
   RunResult pipeline(int num_ranks, const RunOptions& options = {}) const {

@@ -45,8 +45,9 @@ struct RunResult {
 /// argv[0] is searched for in PATH. Throws std::runtime_error if it cannot be started.
 RunResult run_program(const std::vector<std::string>& argv, const RunOptions& options = {});
 
-/// Runs plumb with these arguments: under mpirun on num_ranks ranks, or directly if num_ranks is 0. Its temporary files
-/// go to working_directory/tmp, which is created. Lines that mpirun prints are moved from err to launcher.
+/// Runs plumb on num_ranks ranks under mpirun, or directly if 0; one rank is a copy (fork) of the test if nothing is
+/// done to it. Temporary files go to working_directory/tmp, which is created; lines of mpirun move from err to
+/// launcher.
 RunResult run_plumb(int num_ranks, const std::vector<std::string>& arguments, RunOptions options);
 
 /// Creates directory/model: two layers of width 32, a byte tokenizer, and random weights, the same for every call.
