@@ -18,6 +18,13 @@ BoundOption chat_template_option(std::string& chat_template, std::string_view he
                  {.value_name = "NAME", .choices = {names.begin(), names.end()}});
 }
 
+BoundOption tokenizer_behavior_option(TokenizerBehavior& behavior) {
+  // not compared: the ids that follow from it are
+  return declare("tokenizer_behavior", OptionGroup::kData, behavior,
+                 "the version of transformers that ids are equal to where it matters",
+                 {.on_resume = OnResume::kNotCompared});
+}
+
 BoundOption overwrite_option(bool& overwrite, std::string_view help) {
   return declare("overwrite_output_dir", OptionGroup::kOutput, overwrite, help, {.on_resume = OnResume::kNotCompared});
 }
@@ -47,6 +54,7 @@ std::vector<BoundOption> bind_options(DataOptions& o) {
               {.on_resume = OnResume::kNotCompared, .value_name = "FILE"}),
       declare("columns", OptionGroup::kData, o.columns, "role=name,...: which column has which role"),
       chat_template_option(o.chat_template, "chat template to use instead of the model's own"),
+      tokenizer_behavior_option(o.tokenizer_behavior),
       declare("max_length", OptionGroup::kData, o.max_length, "tokens per text; the rest is truncated; 0: no limit",
               {.range = between(0, 1e9)}),
       declare("parse_special_tokens", OptionGroup::kData, o.parse_special_tokens,

@@ -12,6 +12,7 @@
 #include "lib/base/precision.hpp"
 #include "lib/text/pair.hpp"
 #include "lib/text/row.hpp"
+#include "lib/tokenizer/tokenizer_behavior.hpp"
 
 namespace plumb {
 
@@ -25,6 +26,7 @@ struct DataOptions {
   std::vector<std::string> data;
   std::string columns;
   std::string chat_template;
+  TokenizerBehavior tokenizer_behavior = TokenizerBehavior::kTransformers5;
   int64_t max_length = 1024;
   bool parse_special_tokens = false;
   // of rows for SFT
@@ -35,6 +37,7 @@ struct DataOptions {
 // Each of these declares options of its name, bound to the argument.
 BoundOption threads_option(int& threads);
 BoundOption chat_template_option(std::string& chat_template, std::string_view help);
+BoundOption tokenizer_behavior_option(TokenizerBehavior& behavior);
 BoundOption overwrite_option(bool& overwrite, std::string_view help);
 BoundOption eval_batch_size_option(int64_t& batch_size);
 BoundOption merged_adapter_option(std::string& adapter);

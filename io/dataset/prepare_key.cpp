@@ -48,6 +48,7 @@ nlohmann::json describe_inputs(const Communicator& comm, const PrepareOptions& o
     inputs["dataset_version"] = kDatasetVersion;
     inputs["files"] = files;
     inputs["tokenizer"] = tokenizer;
+    inputs["tokenizer_differences"] = load_tokenizer(options.model_directory, options.tokenizer_behavior).differences();
     inputs["columns"] = options.columns;
     inputs["template"] = options.template_name;
     return inputs.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);

@@ -24,6 +24,11 @@ class Pattern {
   /// DataError if a match exceeds its budget of steps or stack.
   void find_all(std::string_view subject, std::vector<ByteRange>& matches) const;
 
+  /// Equal if they were written alike.
+  bool operator==(const Pattern& other) const {
+    return source_ == other.source_ && (code_ == nullptr) == (other.code_ == nullptr);
+  }
+
  private:
   struct Code;
   Pattern() = default;
