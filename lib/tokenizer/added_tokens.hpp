@@ -21,6 +21,7 @@ struct AddedToken {
   bool strips_right = false;
   bool is_normalized = false;  // its normalized content is matched in normalized text; otherwise in the raw text
   bool is_special = false;
+  bool was_normalized = false;  // before it was named again: it decodes to its normalized content
   bool operator==(const AddedToken&) const = default;
 };
 

@@ -1,6 +1,6 @@
 // The search patterns of tokenizers: a literal, or a regular expression in Oniguruma's Ruby dialect, in which
 // tokenizer.json files are written. Expressions are translated where PCRE2 interprets the same spelling differently (\s
-// \w \b \h \v, inline flags, scripts), and refused where they cannot be (nested classes, &&).
+// \w \b \h \v, inline flags, scripts), and refused where they cannot be (classes within classes that are negated, &&).
 // Source: Oniguruma doc/RE; pcre2pattern(3).
 #pragma once
 

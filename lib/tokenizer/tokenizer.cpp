@@ -4,6 +4,7 @@
 
 #include "lib/base/check.hpp"
 #include "lib/base/utf8.hpp"
+#include "lib/tokenizer/mistral_words.hpp"
 #include "lib/tokenizer/token_ranges.hpp"
 #include "lib/tokenizer/tokenizer_class.hpp"
 #include "lib/tokenizer/tokenizer_parts.hpp"
@@ -76,6 +77,7 @@ TokenizerParts read_current(TokenizerParts parts, const TokenizerTexts& texts, c
   if (!tokenizer_class.empty()) rebuild_as(tokenizer_class, config, parts);
   if (parts.padding_token) config.set_default("pad_token", *parts.padding_token);
   add_named_tokens(tokenizer_class, config, parts);
+  fix_mistral_words(texts, config, parts);
   const bool puts_bos = tokenizer_class == "CodeLlamaTokenizer";
   if (!has_json || puts_bos) {
     parts.frame = frame_of_roles(parts, config, has_json ? puts_bos : config.adds_bos.value_or(puts_bos),
@@ -124,7 +126,7 @@ struct Tokenizer::Model {
   Frame frame;
   AddedTokens added;
   AddedTokenMatcher raw_matcher, normalized_matcher;
-  std::map<int32_t, std::string> normalized_contents;  // contents of the tokens of normalized_matcher
+  std::map<int32_t, std::string> normalized_contents;  // of tokens that are or were normalized
   std::optional<int32_t> bos_id, eos_id, pad_id;
   std::string bos_token, eos_token, chat_template, differences;
   std::map<std::string, std::string> special_tokens;
@@ -155,15 +157,17 @@ Tokenizer::Model::Model(TokenizerParts parts, TokenizerConfig config, std::strin
   decoder = std::move(parts.decoder);
   added = std::move(parts.added);
   for (const auto& [id, token] : added.by_id()) {
-    if (config.splits_special_tokens && token.is_special) continue;
-    if (!token.is_normalized) {
-      raw_matcher.add(token.content, id, token);
-      continue;
-    }
     std::string content = token.content;
-    normalize(normalizer, content, nullptr);
-    normalized_matcher.add(content, id, token);
-    normalized_contents[id] = std::move(content);
+    if (token.is_normalized || token.was_normalized) {
+      normalize(normalizer, content, nullptr);
+      normalized_contents[id] = content;
+    }
+    if (config.splits_special_tokens && token.is_special) continue;
+    if (token.is_normalized) {
+      normalized_matcher.add(content, id, token);
+    } else {
+      raw_matcher.add(token.content, id, token);
+    }
   }
 }
 
@@ -241,8 +245,7 @@ Tokenizer Tokenizer::from_texts(const TokenizerTexts& texts, TokenizerBehavior b
   try {
     TokenizerConfig older_config;
     differences = describe_differences(read_as_4(older_config), current, tokenizer_class);
-  } catch (const DataError&) {
-    differences = "what the older one refuses";
+  } catch (const DataError&) {  // there are no older ids
   }
   return Tokenizer(std::make_shared<const Model>(std::move(current), std::move(config), std::move(differences)));
 }
@@ -300,7 +303,9 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, bool skips_special_t
       throw_error<DataError>("token id {}: expected 0 to {}; do model and tokenizer belong together?", id,
                              vocab_size() - 1);
     }
-    if (skips_special_tokens && is_special(id)) continue;
+    // as tokenizers 0.23: what is special is the content, so one that normalization changes is not skipped
+    if (skips_special_tokens && is_special(id) && model_->token_to_decode(id) == model_->added.find(id)->content)
+      continue;
     // an unused id decodes to nothing
     if (model_->added.find(id) == nullptr && !model_->bpe.vocabulary().contains(id)) continue;
     tokens.emplace_back(model_->token_to_decode(id));

@@ -282,12 +282,11 @@ int32_t id_or_next(const TokenizerParts& parts, std::string_view content) {
   return next;
 }
 
-// A token that is named again gets new flags; but what finds a special token in text is its first version, and text is
-// searched before it is normalized if any version asks for that.
+// A token that is named again gets new flags, but stays special, and its text stays that of its normalized content.
 void put_token(TokenizerParts& parts, int32_t id, AddedToken token) {
   if (const AddedToken* before = parts.added.find(id)) {
-    token.is_normalized = before->is_normalized && (before->is_special || token.is_normalized);
     token.is_special |= before->is_special;
+    token.was_normalized = before->is_normalized || before->was_normalized;
   }
   parts.added.put(id, std::move(token));
 }

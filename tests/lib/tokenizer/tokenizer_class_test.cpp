@@ -163,11 +163,47 @@ TEST(TokenizerClass, SplitSpecialTokensAreText) {
   EXPECT_EQ(tokenizer.decode(ids), "</s>");
 }
 
+// A vocabulary of single characters, which is as large as those of Tekken.
+Json tekken(int num_tokens) {
+  Json json = byte_level_fixture();
+  json["added_tokens"] = Json::array();
+  for (int id = 264; id < num_tokens; ++id) json["model"]["vocab"][fmt::format("token {}", id)] = id;
+  const Json words = {{"type", "Split"}, {"pattern", {{"Regex", "[a-z]+"}}}, {"behavior", "Isolated"}};
+  json["pre_tokenizer"] = {
+      {"type", "Sequence"},
+      {"pretokenizers", {words, {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}}}}};
+  return json;
+}
+
+TEST(TokenizerClass, FixesTheWordsOfTekken) {
+  const Ids joined = {260}, split = {' ', 259};  // " hello" as one word or two
+  const auto encode = [](int num_tokens, bool fixes, const char* type, const char* version) {
+    TokenizerTexts files = texts(tekken(num_tokens), {{"fix_mistral_regex", fixes}}, type);
+    files.model_config = Json{{"model_type", type}, {"transformers_version", version}}.dump();
+    return Tokenizer::from_texts(files).encode(" hello");
+  };
+  EXPECT_EQ(encode(100'001, true, "mistral", "4.43.0"), joined);
+  EXPECT_EQ(encode(100'001, true, "ministral", "5.0.0.dev0"), joined);
+  EXPECT_EQ(encode(100'001, true, "mistral", "5.0.0"), split);
+  EXPECT_EQ(encode(100'001, true, "llama", "4.43.0"), split);
+  EXPECT_EQ(encode(100'001, false, "mistral", "4.43.0"), split);
+  EXPECT_EQ(encode(100'000, true, "mistral", "4.43.0"), split);
+}
+
+TEST(TokenizerClass, FlagsOfATokenNamedAgain) {
+  Json json = llama_fixture();
+  for (Json& token : json["added_tokens"]) token["normalized"] = true;
+  const Json raw = {{"content", "</s>"}, {"normalized", false}, {"special", true}};
+  const Tokenizer tokenizer = read({{"added_tokens_decoder", {{"2", raw}}}}, "llama", json);
+  EXPECT_EQ(tokenizer.encode("a </s> b", false), (Ids{265, 268, 2, 264, 274})) << "found in raw text";
+  EXPECT_EQ(tokenizer.decode(Ids{265, 2}, true), "a </s>") << "decoded, and not skipped, as its normalized content";
+}
+
 TEST(TokenizerClass, RegisteredTypesAreSorted) {
   const auto by_type = [](const RegisteredClass& a, const RegisteredClass& b) { return a.model_type < b.model_type; };
   EXPECT_TRUE(std::is_sorted(kRegisteredClasses.begin(), kRegisteredClasses.end(), by_type));
   for (const RegisteredClass& registered : kRegisteredClasses)
-    EXPECT_NO_THROW(chosen({}, std::string(registered.model_type).c_str())) << registered.model_type;
+    EXPECT_NO_THROW(chosen(Json::object(), std::string(registered.model_type).c_str())) << registered.model_type;
 }
 
 }  // namespace
