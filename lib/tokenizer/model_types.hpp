@@ -1,4 +1,4 @@
-// What transformers 5.23 registers for model types, as far as it concerns BPE tokenizers of language models.
+// The tokenizer classes that transformers 5.23 registers for model types: those of language models with BPE.
 // Source: TOKENIZER_MAPPING_NAMES and MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS of its tokenization_auto.py.
 #pragma once
 

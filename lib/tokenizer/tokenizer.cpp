@@ -61,7 +61,7 @@ Frame older_frame(const TokenizerParts& parts, const TokenizerConfig& config) {
   return frame_of_roles(parts, config, adds_bos, adds_eos);
 }
 
-// What transformers 4 makes of the files.
+// The reading of transformers 4.
 TokenizerParts read_older(TokenizerParts parts, const TokenizerTexts& texts, TokenizerConfig& config) {
   if (texts.sentencepiece_model) parts = parse_sentencepiece(*texts.sentencepiece_model, config);
   add_config_tokens(parts, config);
@@ -69,7 +69,7 @@ TokenizerParts read_older(TokenizerParts parts, const TokenizerTexts& texts, Tok
   return parts;
 }
 
-// What transformers 5 makes of them; see tokenizer_class.hpp.
+// The reading of transformers 5; see tokenizer_class.hpp.
 TokenizerParts read_current(TokenizerParts parts, const TokenizerTexts& texts, const std::string& tokenizer_class,
                             TokenizerConfig& config) {
   const bool has_json = !texts.sentencepiece_model;

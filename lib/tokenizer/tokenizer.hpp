@@ -53,8 +53,8 @@ class Tokenizer {
   int64_t vocab_size() const;
   bool is_special(int32_t id) const;
 
-  /// What transformers 5 and 4 read differently here, such as "normalizer, added tokens (LlamaTokenizer)"; "": nothing,
-  /// or read as transformers 4.
+  /// The parts that transformers 5 and 4 read differently, such as "normalizer, added tokens (LlamaTokenizer)"; "":
+  /// nothing, or read as transformers 4.
   const std::string& differences() const;
 
   /// The tokens with a role, if any.

@@ -19,7 +19,7 @@ constexpr const char* kQwen2Words =
 constexpr const char* kQwen35Words = R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}|)"
                                      R"( ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
-// What a class makes, in the spelling of tokenizer.json.
+// The parts that a class rebuilds, in the spelling of tokenizer.json.
 struct Pipeline {
   Json normalizer, pre_tokenizer, decoder;
 };

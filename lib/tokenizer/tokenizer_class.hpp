@@ -1,4 +1,4 @@
-// How transformers 5.23 reads a directory's tokenizer: which class it takes, and what that class makes of the files.
+// The rule by which transformers 5.23 reads a directory's tokenizer: the class, and the parts that a class rebuilds.
 //
 // The class. AutoTokenizer takes `tokenizer_class` of tokenizer_config.json, else of config.json, without its suffix
 // "Fast"; where neither names one, the class registered for config.json's model_type. Then

@@ -1,4 +1,4 @@
-// What the small files beside a tokenizer say: the roles of tokens, added tokens, the class, and the chat template.
+// The contents of the small files beside a tokenizer: roles of tokens, added tokens, the class, and the chat template.
 // Source: huggingface/transformers 5.23, PreTrainedTokenizerBase._from_pretrained and __init__.
 #pragma once
 

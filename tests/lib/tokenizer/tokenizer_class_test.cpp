@@ -1,4 +1,4 @@
-// What transformers 5.23 makes of one tokenizer.json under several classes; ids and texts are as it gives them.
+// One tokenizer.json under several classes; ids and texts are those of transformers 5.23.
 #include "lib/tokenizer/tokenizer_class.hpp"
 
 #include <gtest/gtest.h>
@@ -33,7 +33,7 @@ std::string chosen(const Json& config, const char* model_type, const char* token
   return choose_tokenizer_class(files, parse_tokenizer_config(files, k5));
 }
 
-// Of "hello a", "</s>hello" and " a</s> ab".
+// Ids and decoded texts of "hello a", "</s>hello" and " a</s> ab".
 struct Expected {
   Json config;
   const char* model_type;
