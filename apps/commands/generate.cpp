@@ -35,6 +35,7 @@ struct GenerateCommand {
   std::vector<std::string> data;
   std::string system;
   PromptOptions rendering;
+  TokenizerBehavior tokenizer_behavior = TokenizerBehavior::kTransformers5;
   int64_t max_new_tokens = 256;
   SamplingOptions sampling;
   int64_t seed = 42;
@@ -52,6 +53,7 @@ std::vector<BoundOption> bind_options(GenerateCommand& o) {
        declare("columns", kData, o.rendering.columns, "role=name,...: which column has which role"),
        chat_template_option(o.rendering.chat_template, "chat template to use instead of the model's own"),
        chat_template_kwargs_option(o.rendering.chat_template_kwargs),
+       tokenizer_behavior_option(o.tokenizer_behavior),
        declare("system", kData, o.system, "system message before the prompt"),
        declare("parse_special_tokens", kData, o.rendering.parses_special_tokens,
                "control tokens spelled out in the prompt become control tokens"),
@@ -120,7 +122,7 @@ int run_generate(const GenerateCommand& o) {
   use_threads(o.model.threads, /*ranks_of_node=*/1);
 
   const HfModel model(o.model.model, HfModelOptions{.adapter = o.adapter});
-  const Tokenizer tokenizer = load_tokenizer(o.model.model);
+  const Tokenizer tokenizer = load_tokenizer(o.model.model, o.tokenizer_behavior);
   GenerateOptions options{o.max_new_tokens, model.config().eos_token_ids, o.sampling, static_cast<uint64_t>(o.seed),
                           tokenizer.vocab_size()};
   if (const auto eos = tokenizer.eos_id()) options.stop_ids.push_back(*eos);

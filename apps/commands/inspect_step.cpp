@@ -145,11 +145,11 @@ void inspect_step(const Communicator& comm, const std::string& run_directory, in
     throw_error<UsageError>("--step: expected 1 to {}, the steps of {}, got {}", run.num_steps, run_directory, step);
   set_up_process(comm, o.model.threads);
   ModelConfig config = open_source(o.model, o.lora, head_of(o.stage), o.seed).config();
-  if (o.stage == Stage::kReward) config.pad_token_id = padding_id(o.model.model);
+  if (o.stage == Stage::kReward) config.pad_token_id = padding_id(o.model.model, o.data.tokenizer_behavior);
   const StageRows rows = open_rows_of_run(comm, run, config.vocab_size);
   const std::unique_ptr<Objective> objective = make_objective(o, config);
   const ShownModel shown = load_shown_model(comm, run, step, model_directory);
-  const Tokenizer tokenizer = load_tokenizer(o.model.model);
+  const Tokenizer tokenizer = load_tokenizer(o.model.model, o.data.tokenizer_behavior);
 
   const SamplerOptions sampler = sampler_options(o);
   const StepLayout layout = make_step_layout(sampler, rows.dataset->num_rows(), comm.size());

@@ -13,14 +13,16 @@ namespace {
 
 struct TokenizeOptions {
   std::string model;
+  TokenizerBehavior behavior = TokenizerBehavior::kTransformers5;
 };
 
 std::vector<BoundOption> bind_options(TokenizeOptions& o) {
-  return {declare("model", OptionGroup::kModel, o.model, "directory with the tokenizer", {.value_name = "DIR"})};
+  return {declare("model", OptionGroup::kModel, o.model, "directory with the tokenizer", {.value_name = "DIR"}),
+          tokenizer_behavior_option(o.behavior)};
 }
 
 int run_tokenize(const TokenizeOptions& o) {
-  const Tokenizer tokenizer = load_tokenizer(o.model);
+  const Tokenizer tokenizer = load_tokenizer(o.model, o.behavior);
   int64_t number = 0;
   for (std::string line; std::getline(std::cin, line);) {
     ++number;

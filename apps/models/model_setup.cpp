@@ -67,8 +67,8 @@ at::ScalarType scalar_type(Precision precision) {
   return precision == Precision::kBfloat16 ? at::kBFloat16 : at::kFloat;
 }
 
-int32_t padding_id(const std::string& model_directory) {
-  const Tokenizer tokenizer = load_tokenizer(model_directory);
+int32_t padding_id(const std::string& model_directory, TokenizerBehavior behavior) {
+  const Tokenizer tokenizer = load_tokenizer(model_directory, behavior);
   return tokenizer.pad_id().value_or(tokenizer.eos_id().value_or(-1));
 }
 

@@ -42,7 +42,7 @@ struct ModelSource {
 };
 
 /// The tokenizer's padding token, else its EOS token, as in TRL; -1: neither. Throws as load_tokenizer().
-int32_t padding_id(const std::string& model_directory);
+int32_t padding_id(const std::string& model_directory, TokenizerBehavior behavior = TokenizerBehavior::kTransformers5);
 
 /// Collective: each rank reads its own shard. All ranks throw AgreedError if one fails.
 void load_weights(const Communicator& comm, ShardedModel& model, const HfModel& source);

@@ -24,6 +24,13 @@ BoundOption chat_template_kwargs_option(std::string& variables) {
                  {.value_name = "JSON"});
 }
 
+BoundOption tokenizer_behavior_option(TokenizerBehavior& behavior) {
+  // not compared: the ids that follow from it are
+  return declare("tokenizer_behavior", OptionGroup::kData, behavior,
+                 "the version of transformers that ids are equal to where it matters",
+                 {.on_resume = OnResume::kNotCompared});
+}
+
 BoundOption overwrite_option(bool& overwrite, std::string_view help) {
   return declare("overwrite_output_dir", OptionGroup::kOutput, overwrite, help, {.on_resume = OnResume::kNotCompared});
 }
@@ -54,6 +61,7 @@ std::vector<BoundOption> bind_options(DataOptions& o) {
       declare("columns", OptionGroup::kData, o.columns, "role=name,...: which column has which role"),
       chat_template_option(o.chat_template, "chat template to use instead of the model's own"),
       chat_template_kwargs_option(o.chat_template_kwargs),
+      tokenizer_behavior_option(o.tokenizer_behavior),
       declare("max_length", OptionGroup::kData, o.max_length, "tokens per text; the rest is truncated; 0: no limit",
               {.range = between(0, 1e9)}),
       declare("parse_special_tokens", OptionGroup::kData, o.parse_special_tokens,

@@ -12,6 +12,7 @@
 #include "lib/base/precision.hpp"
 #include "lib/text/pair.hpp"
 #include "lib/text/row.hpp"
+#include "lib/tokenizer/tokenizer_behavior.hpp"
 
 namespace plumb {
 
@@ -26,6 +27,7 @@ struct DataOptions {
   std::string columns;
   std::string chat_template;
   std::string chat_template_kwargs;  // a JSON object, or ""
+  TokenizerBehavior tokenizer_behavior = TokenizerBehavior::kTransformers5;
   int64_t max_length = 1024;
   bool parse_special_tokens = false;
   // of rows for SFT
@@ -37,6 +39,7 @@ struct DataOptions {
 BoundOption threads_option(int& threads);
 BoundOption chat_template_option(std::string& chat_template, std::string_view help);
 BoundOption chat_template_kwargs_option(std::string& variables);
+BoundOption tokenizer_behavior_option(TokenizerBehavior& behavior);
 BoundOption overwrite_option(bool& overwrite, std::string_view help);
 BoundOption eval_batch_size_option(int64_t& batch_size);
 BoundOption merged_adapter_option(std::string& adapter);

@@ -12,6 +12,7 @@ PrepareOptions prepare_options(const DataOptions& data, RowUse use, bool needs_w
           .sft = sft_options(data),
           .pair = pair_options(data, needs_whole_texts),
           .model_directory = model_directory,
+          .tokenizer_behavior = data.tokenizer_behavior,
           .vocab_size = vocab_size};
 }
 

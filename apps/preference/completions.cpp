@@ -34,7 +34,7 @@ std::string decode(const Tokenizer& tokenizer, std::span<const int32_t> prompt, 
 class TextEncoder {
  public:
   TextEncoder(const std::string& model_directory, bool holds_messages, const DataOptions& data)
-      : tokenizer_(load_tokenizer(model_directory)),
+      : tokenizer_(load_tokenizer(model_directory, data.tokenizer_behavior)),
         format_{RowShape::kPreference,
                 holds_messages,
                 {{"prompt", "prompt"},
@@ -72,7 +72,7 @@ class TextEncoder {
 Answers answer_prompts(const Communicator& comm, const ModelSource& model, const RowPrompts& prompts,
                        const AnswerOptions& o) {
   std::optional<Tokenizer> tokenizer;
-  comm.run_agreed([&] { tokenizer.emplace(load_tokenizer(model.model)); });
+  comm.run_agreed([&] { tokenizer.emplace(load_tokenizer(model.model, o.tokenizer_behavior)); });
   SharedDecoder decoder(comm, model, scalar_type(o.dtype));
   GenerateOptions options{o.max_new_tokens, decoder.config().eos_token_ids, o.sampling, o.seed,
                           tokenizer->vocab_size()};

@@ -19,6 +19,7 @@ struct AnswerOptions {
   SamplingOptions sampling = {};
   uint64_t seed = 42;
   Precision dtype = Precision::kFloat32;
+  TokenizerBehavior tokenizer_behavior = TokenizerBehavior::kTransformers5;
 };
 
 struct Answers {

@@ -53,7 +53,7 @@ Prompt make_prompt(const std::string& text, const std::string& system, const Pro
   } else {
     const ChatTemplate chat =
         options.chat_template.empty()
-            ? ChatTemplate::from_jinja(own, tokenizer.bos_token(), tokenizer.eos_token())
+            ? ChatTemplate::from_jinja(own, tokenizer.special_tokens())
             : ChatTemplate::named(options.chat_template, tokenizer.bos_token(), tokenizer.eos_token());
     std::vector<Message> messages;
     if (!system.empty()) messages.push_back({"system", system});

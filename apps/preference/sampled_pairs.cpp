@@ -50,7 +50,8 @@ PairFiles sample_and_score(const Communicator& comm, const PairSetting& o, const
   RowPrompts prompts;
   comm.run_agreed([&] {
     const ModelConfig config = HfModel(o.start.model, {.head = HeadKind::kLanguageModel}).config();
-    prompts = read_row_prompts(o.data.data, o.data, load_tokenizer(o.start.model), config, /*max_rows=*/-1);
+    const Tokenizer tokenizer = load_tokenizer(o.start.model, o.data.tokenizer_behavior);
+    prompts = read_row_prompts(o.data.data, o.data, tokenizer, config, /*max_rows=*/-1);
     if (prompts.prompts.empty())
       throw_error<DataError>("--pairs sampled: expected prompts, got none: {} of {} rows ask nothing, {} are too long",
                              prompts.num_empty, prompts.num_rows, prompts.num_too_long);
@@ -61,7 +62,8 @@ PairFiles sample_and_score(const Communicator& comm, const PairSetting& o, const
                                     .max_new_tokens = dpo.max_completion_length,
                                     .sampling = {dpo.temperature, dpo.top_k, dpo.top_p},
                                     .seed = static_cast<uint64_t>(o.seed),
-                                    .dtype = o.dtype});
+                                    .dtype = o.dtype,
+                                    .tokenizer_behavior = o.data.tokenizer_behavior});
   for (std::vector<std::string>& texts : answers.texts) {
     texts = different_answers(texts);
     if (texts.size() < 2) texts.clear();  // no pair, so nothing to score

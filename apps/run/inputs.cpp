@@ -36,12 +36,13 @@ std::optional<std::string> find(const Inputs& inputs, const std::string& name) {
 
 std::string text_or_none(const std::optional<std::string>& value) { return value && !value->empty() ? *value : "none"; }
 
-/// Collective: a hash of the names and contents of the tokenizer's files.
-std::string tokenizer_hash(const Communicator& comm, const std::string& model_directory) {
+/// Collective: a hash of the names and contents of the tokenizer's files, and of how they are read where that matters.
+std::string tokenizer_hash(const Communicator& comm, const std::string& model_directory, TokenizerBehavior behavior) {
   return comm.from_rank0([&] {
     std::string text;
     for (const std::string& path : tokenizer_files(model_directory))
       text += path.substr(path.find_last_of('/')) + sha256_of_file(path);
+    text += load_tokenizer(model_directory, behavior).differences();
     return hash_of_text(text);
   });
 }
@@ -60,7 +61,7 @@ Inputs describe_inputs(const Communicator& comm, const TrainOptions& o) {
   inputs.push_back(describe_step(o, comm.size()).back());
   add_contents("model", model_hash(comm, o.model.model));
   if (!o.lora.adapter.empty()) add_contents("adapter", adapter_hash(comm, o.lora.adapter));
-  add_contents("tokenizer", tokenizer_hash(comm, o.model.model));
+  add_contents("tokenizer", tokenizer_hash(comm, o.model.model, o.data.tokenizer_behavior));
   add_contents("data", hash_of_files(comm, o.data.data));
   inputs.emplace_back(kRowVersion, std::to_string(kPrepareVersion));
   if (!o.eval_data.empty()) add_contents("eval_data", hash_of_files(comm, o.eval_data));

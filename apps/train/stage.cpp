@@ -127,7 +127,7 @@ void StageRun::open_model() {
   });
   config_ = source_->config();
   if (config_.head != HeadKind::kScore) return;
-  comm_.run_agreed([&] { config_.pad_token_id = padding_id(options_.model.model); });
+  comm_.run_agreed([&] { config_.pad_token_id = padding_id(options_.model.model, options_.data.tokenizer_behavior); });
   if (comm_.rank() == 0 && !source_->has_score())
     log_info("{} has no score.weight: the head is initialized from seed {}", options_.model.model, options_.seed);
 }

@@ -48,6 +48,7 @@ nlohmann::json describe_inputs(const Communicator& comm, const PrepareOptions& o
     inputs["dataset_version"] = kDatasetVersion;
     inputs["files"] = files;
     inputs["tokenizer"] = tokenizer;
+    inputs["tokenizer_differences"] = load_tokenizer(options.model_directory, options.tokenizer_behavior).differences();
     inputs["columns"] = options.columns;
     inputs["template"] = options.template_name;
     if (!options.template_variables.empty()) inputs["template_variables"] = options.template_variables;

@@ -8,6 +8,7 @@
 
 #include "lib/text/pair.hpp"
 #include "lib/text/row.hpp"
+#include "lib/tokenizer/tokenizer_behavior.hpp"
 
 namespace plumb {
 
@@ -20,7 +21,8 @@ struct PrepareOptions {
   SftOptions sft = {};
   PairOptions pair = {};
   std::string model_directory;  // for the tokenizer
-  int64_t vocab_size = 0;       // rows of the embedding; 0: unknown
+  TokenizerBehavior tokenizer_behavior = TokenizerBehavior::kTransformers5;
+  int64_t vocab_size = 0;  // rows of the embedding; 0: unknown
 };
 
 }  // namespace plumb

@@ -284,7 +284,7 @@ ShardPart write_shard(const std::vector<SourceFile>& files, const PrepareOptions
     return num_rows / num_parts * index + num_rows % num_parts * index / num_parts;
   };
   const int64_t begin = bound(part), end = bound(part + 1);
-  const Tokenizer tokenizer = load_tokenizer(options.model_directory);
+  const Tokenizer tokenizer = load_tokenizer(options.model_directory, options.tokenizer_behavior);
   const std::vector<FileRenderer> renderers = make_renderers(files, tokenizer, options);
   for (size_t i = 0; i < files.size() && part == 0; ++i) log_format(files[i], renderers[i].format);
   if (part == 0) log_unread_variables(renderers);

@@ -16,9 +16,7 @@ namespace plumb {
 
 struct ChatTemplate::Program {
   jinja::Template source;
-  std::string bos_token;
-  std::string eos_token;
-  bool is_named;
+  std::map<std::string, std::string> special_tokens;  // undefined in the source, unless they are here
   bool renders_special_tokens;
   std::time_t compiled_at;
   std::string_view trained_header = {};
@@ -29,15 +27,25 @@ struct ChatTemplate::Program {
 ChatTemplate ChatTemplate::named(std::string_view name, std::string bos_token, std::string eos_token) {
   for (const NamedTemplate& named : named_templates())
     if (named.name == name)
-      return ChatTemplate(std::make_shared<const Program>(Program{jinja::Template(named.source), std::move(bos_token),
-                                                                  std::move(eos_token), true, named.renders_bos, 0}));
+      return ChatTemplate(std::make_shared<const Program>(
+          Program{jinja::Template(named.source),
+                  {{"bos_token", std::move(bos_token)}, {"eos_token", std::move(eos_token)}},
+                  named.renders_bos,
+                  0}));
   throw_error<UsageError>("chat template '{}' is unknown; known: {}{}", name, fmt::join(template_names(), ", "),
                           did_you_mean(name, template_names(), "'", "'"));
 }
 
 ChatTemplate ChatTemplate::from_jinja(std::string_view source, std::string bos_token, std::string eos_token) {
-  const auto program = std::make_shared<Program>(
-      Program{jinja::Template(source), std::move(bos_token), std::move(eos_token), false, true, std::time(nullptr)});
+  std::map<std::string, std::string> tokens;
+  if (!bos_token.empty()) tokens["bos_token"] = std::move(bos_token);
+  if (!eos_token.empty()) tokens["eos_token"] = std::move(eos_token);
+  return from_jinja(source, std::move(tokens));
+}
+
+ChatTemplate ChatTemplate::from_jinja(std::string_view source, std::map<std::string, std::string> special_tokens) {
+  const auto program =
+      std::make_shared<Program>(Program{jinja::Template(source), std::move(special_tokens), true, std::time(nullptr)});
   if (!program->source.has_generations()) {
     program->trained_header = plumb::trained_header(source);
     if (const std::string edited = training_source(source); edited != source) {
@@ -198,9 +206,10 @@ RenderedChat ChatTemplate::render_parts(std::span<const Message> messages, bool 
     if (source.reads(name)) variables.emplace_back(name, json_value(runtime, value, jinja::kUserMark));
   };
   add("tools", inputs.tools);
-  // As in transformers, a token that the tokenizer lacks is undefined in a model's own template.
-  for (const auto& [name, token] : {std::pair("bos_token", &program_->bos_token), {"eos_token", &program_->eos_token}})
-    if (program_->is_named || !token->empty()) variables.emplace_back(name, text_value(*token, jinja::kTemplateMark));
+  // as in transformers, a token that the tokenizer lacks is undefined, and a variable of the row goes over a token
+  for (const auto& [name, token] : program_->special_tokens)
+    if (!inputs.variables.contains(name) && !program_->variables.contains(name) && source.reads(name))
+      variables.emplace_back(name, text_value(token, jinja::kTemplateMark));
   for (const auto& [name, value] : program_->variables.items())
     if (!inputs.variables.contains(name)) add(name, value);
   for (const auto& [name, value] : inputs.variables.items()) add(name, value);

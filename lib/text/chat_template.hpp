@@ -3,6 +3,7 @@
 // Source: transformers, PreTrainedTokenizerBase.apply_chat_template.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -29,6 +30,8 @@ class ChatTemplate {
   /// Compiles a Jinja source. strftime_now() prints the local time of this call, so that all rows of a run see the same
   /// time. Throws DataError with the line for unsupported syntax or names, listing the supported ones.
   static ChatTemplate from_jinja(std::string_view source, std::string bos_token, std::string eos_token);
+  /// The same with the tokenizer's special_tokens(), each of which is a variable: bos_token, pad_token, image_token ...
+  static ChatTemplate from_jinja(std::string_view source, std::map<std::string, std::string> special_tokens);
 
   /// Renders the conversation; with `adds_generation_prompt`, the header of an assistant turn follows. Throws DataError
   /// if the template calls raise_exception or exceeds its limits on steps or output.

@@ -108,8 +108,8 @@ std::optional<RowTemplate> choose_template(const RowFormat& format, const Tokeni
                             name_of(format.shape));
   }
   if (template_name.empty() && !tokenizer.chat_template().empty()) {
-    return RowTemplate{ChatTemplate::from_jinja(tokenizer.chat_template(), tokenizer.bos_token(), tokenizer.eos_token())
-                           .with_variables(variables)};
+    return RowTemplate{
+        ChatTemplate::from_jinja(tokenizer.chat_template(), tokenizer.special_tokens()).with_variables(variables)};
   }
   const std::string_view name = template_name.empty() ? default_name : template_name;
   if (name.empty()) return std::nullopt;

@@ -21,6 +21,8 @@ struct AddedToken {
   bool strips_right = false;
   bool is_normalized = false;  // its normalized content is matched in normalized text; otherwise in the raw text
   bool is_special = false;
+  bool was_normalized = false;  // before it was named again: it decodes to its normalized content
+  bool operator==(const AddedToken&) const = default;
 };
 
 /// Finds tokens of a set in text: the leftmost match, and of those the longest.
@@ -69,6 +71,7 @@ class AddedTokens {
   /// -1 if there is none.
   int32_t id_of(std::string_view content) const;
   const std::map<int32_t, AddedToken>& by_id() const { return by_id_; }
+  bool operator==(const AddedTokens& other) const { return by_id_ == other.by_id_; }
 
  private:
   std::map<int32_t, AddedToken> by_id_;

@@ -18,6 +18,7 @@ struct BpeOptions {
   bool fuses_unknown = false;                // a run of unknown characters becomes one token
   bool falls_back_to_bytes = false;          // unknown characters become <0xNN> tokens
   bool ignores_merges = false;               // a word in the vocabulary becomes one token, regardless of merges
+  bool operator==(const BpeOptions&) const = default;
 };
 
 /// Merges two adjacent tokens into one.
@@ -26,6 +27,7 @@ struct Merge {
   int32_t right = 0;
   int32_t result = 0;
   int32_t rank = 0;
+  bool operator==(const Merge&) const = default;
 };
 
 /// A hash table from the ids of both sides to rank and result.

@@ -13,21 +13,30 @@
 
 namespace plumb {
 
-struct DecodeByteLevel {};
+struct DecodeByteLevel {
+  bool operator==(const DecodeByteLevel&) const = default;
+};
 struct DecodeReplace {
   Pattern pattern;
   std::string content;
+  bool operator==(const DecodeReplace&) const = default;
 };
-struct DecodeByteFallback {};
-struct DecodeFuse {};
+struct DecodeByteFallback {
+  bool operator==(const DecodeByteFallback&) const = default;
+};
+struct DecodeFuse {
+  bool operator==(const DecodeFuse&) const = default;
+};
 struct DecodeStrip {
   std::string content;  // one character
   size_t start = 0;     // how many to strip at most
   size_t stop = 0;
+  bool operator==(const DecodeStrip&) const = default;
 };
 struct DecodeMetaspace {
   Pattern replacement;
   bool drops_first = true;
+  bool operator==(const DecodeMetaspace&) const = default;
 };
 using DecoderStep =
     std::variant<DecodeByteLevel, DecodeReplace, DecodeByteFallback, DecodeFuse, DecodeStrip, DecodeMetaspace>;

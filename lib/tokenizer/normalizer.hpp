@@ -15,15 +15,20 @@ namespace plumb {
 
 struct PrependText {
   std::string text;  // empty input stays empty
+  bool operator==(const PrependText&) const = default;
 };
 struct ReplaceText {
   Pattern pattern;
   std::string content;
+  bool operator==(const ReplaceText&) const = default;
 };
-struct LowercaseText {};
+struct LowercaseText {
+  bool operator==(const LowercaseText&) const = default;
+};
 struct StripText {
   bool strips_left = true;
   bool strips_right = true;
+  bool operator==(const StripText&) const = default;
 };
 using NormalizerStep = std::variant<PrependText, ReplaceText, UnicodeForm, LowercaseText, StripText>;
 

@@ -1,6 +1,6 @@
 // The search patterns of tokenizers: a literal, or a regular expression in Oniguruma's Ruby dialect, in which
 // tokenizer.json files are written. Expressions are translated where PCRE2 interprets the same spelling differently (\s
-// \w \b \h \v, inline flags, scripts), and refused where they cannot be (nested classes, &&).
+// \w \b \h \v, inline flags, scripts), and refused where they cannot be (classes within classes that are negated, &&).
 // Source: Oniguruma doc/RE; pcre2pattern(3).
 #pragma once
 
@@ -23,6 +23,11 @@ class Pattern {
   /// Stores all matches from left to right in `matches`, which is cleared first. `subject` must be valid UTF-8. Throws
   /// DataError if a match exceeds its budget of steps or stack.
   void find_all(std::string_view subject, std::vector<ByteRange>& matches) const;
+
+  /// Equal if they were written alike.
+  bool operator==(const Pattern& other) const {
+    return source_ == other.source_ && (code_ == nullptr) == (other.code_ == nullptr);
+  }
 
  private:
   struct Code;

@@ -19,10 +19,12 @@ struct SplitStep {
   Pattern pattern;
   SplitBehavior behavior = SplitBehavior::kIsolated;
   bool is_inverted = false;  // the pattern matches the words instead of the delimiters
+  bool operator==(const SplitStep&) const = default;
 };
 struct ByteLevelStep {
   bool adds_prefix_space = true;
   std::optional<Pattern> pattern;
+  bool operator==(const ByteLevelStep&) const = default;
 };
 enum class PrependScheme { kAlways, kFirst, kNever };
 struct MetaspaceStep {
@@ -30,6 +32,7 @@ struct MetaspaceStep {
   std::string replacement;           // one character
   std::optional<Pattern> delimiter;  // the replacement, if the text is split at it
   PrependScheme scheme = PrependScheme::kAlways;
+  bool operator==(const MetaspaceStep&) const = default;
 };
 using PreTokenizerStep = std::variant<SplitStep, ByteLevelStep, MetaspaceStep>;
 

@@ -62,7 +62,7 @@ class Translation {
     while (at_ < in_.size()) {
       if (in_[at_] == '\\') {
         escape();
-      } else if (is_in_class_) {
+      } else if (class_depth_ > 0) {
         class_member();
       } else {
         ordinary();
@@ -85,10 +85,10 @@ class Translation {
   }
   // Writes a set: bare inside a class, in its own brackets outside.
   void put_set(std::string_view members, bool is_negated) {
-    if (is_in_class_ && is_negated) refuse("\\W and \\H inside a character class are");
-    if (!is_in_class_) out_ += is_negated ? "[^" : "[";
+    if (class_depth_ > 0 && is_negated) refuse("\\W and \\H inside a character class are");
+    if (class_depth_ == 0) out_ += is_negated ? "[^" : "[";
     out_ += members;
-    if (!is_in_class_) out_ += ']';
+    if (class_depth_ == 0) out_ += ']';
     at_ += 2;
   }
   [[noreturn]] void refuse(std::string_view what) const {
@@ -102,9 +102,9 @@ class Translation {
       case 'S':
         return put(kNoSpace, 2);
       case 'w':
-        return put_set(is_in_class_ ? kWord : kBareWord, false);
+        return put_set(class_depth_ > 0 ? kWord : kBareWord, false);
       case 'W':
-        return put_set(is_in_class_ ? kWord : kBareWord, true);
+        return put_set(class_depth_ > 0 ? kWord : kBareWord, true);
       case 'h':
         return put_set(kHex, false);
       case 'H':
@@ -112,9 +112,9 @@ class Translation {
       case 'v':
         return put("\\x0B", 2);
       case 'b':
-        return is_in_class_ ? copy(2) : word_boundary(true);
+        return class_depth_ > 0 ? copy(2) : word_boundary(true);
       case 'B':
-        return is_in_class_ ? copy(2) : word_boundary(false);
+        return class_depth_ > 0 ? copy(2) : word_boundary(false);
       case 'p':
       case 'P':
         return property();
@@ -159,14 +159,24 @@ class Translation {
       const size_t close = in_.find(":]", at_);
       if (close != std::string_view::npos) return copy(close + 2 - at_);
     }
-    if (in_[at_] == '[') refuse("nested character classes are");
-    if (in_[at_] == ']') is_in_class_ = false;
-    copy(1);
+    if (in_[at_] == '[') return begin_nested();
+    if (in_[at_] != ']') return copy(1);
+    if (--class_depth_ == 0) return copy(1);
+    ++at_;
+    if (peek(0) == '-') refuse("ranges beside a nested character class are");
+  }
+
+  // The members of a class within a class are members of the outer one.
+  void begin_nested() {
+    if (peek(1) == '^' || peek(1) == ']') refuse("nested character classes that begin with ^ or ] are");
+    if (in_[at_ - 1] == '-') refuse("ranges beside a nested character class are");
+    ++class_depth_;
+    ++at_;
   }
 
   void ordinary() {
     if (in_[at_] == '[') {
-      is_in_class_ = true;
+      class_depth_ = 1;
       copy(peek(1) == '^' ? 2 : 1);
       if (peek(0) == ']') copy(1);
     } else if (has("(?")) {
@@ -204,7 +214,7 @@ class Translation {
   std::string_view in_, where_;
   std::string out_;
   size_t at_ = 0;
-  bool is_in_class_ = false;
+  int class_depth_ = 0;  // 0: outside of character classes
 };
 
 }  // namespace

@@ -4,16 +4,19 @@
 
 #include "lib/base/check.hpp"
 #include "lib/base/utf8.hpp"
+#include "lib/tokenizer/mistral_words.hpp"
 #include "lib/tokenizer/token_ranges.hpp"
+#include "lib/tokenizer/tokenizer_class.hpp"
 #include "lib/tokenizer/tokenizer_parts.hpp"
 
 namespace plumb {
 
 namespace {
 
-// Adds the role tokens and the additional tokens of the config, unless the vocabulary file declares them itself.
+// The older reading: adds tokens with the four roles and the additional tokens, unless the vocabulary file declares
+// them.
 void add_config_tokens(TokenizerParts& parts, const TokenizerConfig& config) {
-  for (const auto& [id, token] : config.added) {
+  for (const auto& [id, token] : config.added.value_or(std::vector<AddedTokenWithId>())) {
     add_token(parts, id, token, "tokenizer_config.json: added_tokens_decoder");
   }
   const auto add_role = [&](const AddedToken& token, std::string_view key) {
@@ -24,29 +27,80 @@ void add_config_tokens(TokenizerParts& parts, const TokenizerConfig& config) {
     }
     if (parts.added.find(id) == nullptr) add_token(parts, id, token, "tokenizer_config.json");
   };
-  if (config.bos) add_role(*config.bos, "bos_token");
-  if (config.eos) add_role(*config.eos, "eos_token");
-  if (config.pad) add_role(*config.pad, "pad_token");
-  if (config.unknown) add_role(*config.unknown, "unk_token");
-  for (const AddedToken& token : config.additional_special) add_role(token, "additional_special_tokens");
+  for (const char* role : {"bos_token", "eos_token", "pad_token", "unk_token"})
+    if (const AddedToken* token = config.find(role)) add_role(*token, role);
+  for (const AddedToken& token : config.extra_special.value_or(std::vector<AddedToken>()))
+    add_role(token, "additional_special_tokens");
 }
 
-std::optional<int32_t> role_id(const TokenizerParts& parts, const std::optional<AddedToken>& role) {
-  if (!role) return std::nullopt;
-  return find_token(parts, role->content);
+std::optional<int32_t> role_id(const TokenizerParts& parts, const TokenizerConfig& config, const char* role) {
+  const AddedToken* token = config.find(role);
+  return token == nullptr ? std::nullopt : std::optional(find_token(parts, token->content));
 }
 
-// The tokens around every text: those of the post-processor, else those that the config asks for.
-Frame make_frame(const TokenizerParts& parts, const TokenizerConfig& config) {
-  if (parts.frame) return *parts.frame;
+std::string role_content(const TokenizerConfig& config, const char* role) {
+  const AddedToken* token = config.find(role);
+  return token == nullptr ? "" : token->content;
+}
+
+// BOS before and EOS after every text.
+Frame frame_of_roles(const TokenizerParts& parts, const TokenizerConfig& config, bool adds_bos, bool adds_eos) {
   Frame frame;
-  const auto add = [&](std::vector<int32_t>& ids, const std::optional<AddedToken>& role, std::string_view name) {
-    if (!role) throw_error<DataError>("tokenizer_config.json: add_{0}_token is true but there is no {0}_token", name);
-    ids.push_back(find_token(parts, role->content));
-  };
-  if (config.adds_bos.value_or(false)) add(frame.prefix, config.bos, "bos");
-  if (config.adds_eos.value_or(false)) add(frame.suffix, config.eos, "eos");
+  if (const auto bos = role_id(parts, config, "bos_token"); bos && adds_bos) frame.prefix.push_back(*bos);
+  if (const auto eos = role_id(parts, config, "eos_token"); eos && adds_eos) frame.suffix.push_back(*eos);
   return frame;
+}
+
+// The older reading: the post-processor's, else those that the config asks for.
+Frame older_frame(const TokenizerParts& parts, const TokenizerConfig& config) {
+  if (parts.frame) return *parts.frame;
+  const bool adds_bos = config.adds_bos.value_or(false), adds_eos = config.adds_eos.value_or(false);
+  for (const auto& [adds, role] : {std::pair(adds_bos, "bos_token"), {adds_eos, "eos_token"}})
+    if (adds && config.find(role) == nullptr)
+      throw_error<DataError>("tokenizer_config.json: add_{0} is true but there is no {0}", role);
+  return frame_of_roles(parts, config, adds_bos, adds_eos);
+}
+
+// The reading of transformers 4.
+TokenizerParts read_older(TokenizerParts parts, const TokenizerTexts& texts, TokenizerConfig& config) {
+  if (texts.sentencepiece_model) parts = parse_sentencepiece(*texts.sentencepiece_model, config);
+  add_config_tokens(parts, config);
+  parts.frame = older_frame(parts, config);
+  return parts;
+}
+
+// The reading of transformers 5; see tokenizer_class.hpp.
+TokenizerParts read_current(TokenizerParts parts, const TokenizerTexts& texts, const std::string& tokenizer_class,
+                            TokenizerConfig& config) {
+  const bool has_json = !texts.sentencepiece_model;
+  if (!has_json) parts = parse_plain_sentencepiece(*texts.sentencepiece_model, config, tokenizer_class.empty());
+  if (!tokenizer_class.empty()) rebuild_as(tokenizer_class, config, parts);
+  if (parts.padding_token) config.set_default("pad_token", *parts.padding_token);
+  add_named_tokens(tokenizer_class, config, parts);
+  fix_mistral_words(texts, config, parts);
+  const bool puts_bos = tokenizer_class == "CodeLlamaTokenizer";
+  if (!has_json || puts_bos) {
+    parts.frame = frame_of_roles(parts, config, has_json ? puts_bos : config.adds_bos.value_or(puts_bos),
+                                 !has_json && config.adds_eos.value_or(false));
+  } else if (tokenizer_class == "GPTNeoXTokenizer") {
+    parts.frame.reset();
+  }
+  if (!parts.frame) parts.frame.emplace();
+  return parts;
+}
+
+std::string describe_differences(const TokenizerParts& a, const TokenizerParts& b, std::string_view tokenizer_class) {
+  std::vector<std::string_view> parts;
+  if (a.bpe != b.bpe) parts.push_back("model");
+  if (a.merges != b.merges) parts.push_back("merges");
+  if (a.normalizer != b.normalizer) parts.push_back("normalizer");
+  if (a.pre_tokenizer != b.pre_tokenizer) parts.push_back("pre-tokenizer");
+  if (a.decoder != b.decoder) parts.push_back("decoder");
+  if (a.frame != b.frame) parts.push_back("tokens around a text");
+  if (a.added != b.added) parts.push_back("added tokens");
+  if (parts.empty()) return "";
+  return tokenizer_class.empty() ? fmt::format("{}", fmt::join(parts, ", "))
+                                 : fmt::format("{} ({})", fmt::join(parts, ", "), tokenizer_class);
 }
 
 // One byte per byte of text: 1 in the user ranges.
@@ -72,12 +126,13 @@ struct Tokenizer::Model {
   Frame frame;
   AddedTokens added;
   AddedTokenMatcher raw_matcher, normalized_matcher;
-  std::map<int32_t, std::string> normalized_contents;  // contents of the tokens of normalized_matcher
+  std::map<int32_t, std::string> normalized_contents;  // of tokens that are or were normalized
   std::optional<int32_t> bos_id, eos_id, pad_id;
-  std::string bos_token, eos_token, chat_template;
+  std::string bos_token, eos_token, chat_template, differences;
+  std::map<std::string, std::string> special_tokens;
   Bpe bpe;
 
-  Model(TokenizerParts parts, TokenizerConfig config);
+  Model(TokenizerParts parts, TokenizerConfig config, std::string differences);
   std::vector<int32_t> encode(std::string_view text, const std::string* user_flags, bool adds_special_tokens) const;
   void encode_raw(std::string_view text, const std::string* user_flags, bool starts_input,
                   std::vector<int32_t>& ids) const;
@@ -85,28 +140,34 @@ struct Tokenizer::Model {
   std::string_view token_to_decode(int32_t id) const;
 };
 
-Tokenizer::Model::Model(TokenizerParts parts, TokenizerConfig config)
-    : frame(make_frame(parts, config)),
-      bos_id(role_id(parts, config.bos)),
-      eos_id(role_id(parts, config.eos)),
-      pad_id(role_id(parts, config.pad)),
-      bos_token(config.bos ? config.bos->content : ""),
-      eos_token(config.eos ? config.eos->content : ""),
+Tokenizer::Model::Model(TokenizerParts parts, TokenizerConfig config, std::string differences_from_older)
+    : frame(parts.frame.value_or(Frame())),
+      bos_id(role_id(parts, config, "bos_token")),
+      eos_id(role_id(parts, config, "eos_token")),
+      pad_id(role_id(parts, config, "pad_token")),
+      bos_token(role_content(config, "bos_token")),
+      eos_token(role_content(config, "eos_token")),
       chat_template(std::move(config.chat_template)),
+      differences(std::move(differences_from_older)),
       bpe(std::move(parts.vocabulary), parts.merges, std::move(parts.bpe)) {
+  for (const NamedToken& named : config.named)
+    if (named.token) special_tokens[named.name] = named.token->content;
   normalizer = std::move(parts.normalizer);
   pre_tokenizer = std::move(parts.pre_tokenizer);
   decoder = std::move(parts.decoder);
   added = std::move(parts.added);
   for (const auto& [id, token] : added.by_id()) {
-    if (!token.is_normalized) {
-      raw_matcher.add(token.content, id, token);
-      continue;
-    }
     std::string content = token.content;
-    normalize(normalizer, content, nullptr);
-    normalized_matcher.add(content, id, token);
-    normalized_contents[id] = std::move(content);
+    if (token.is_normalized || token.was_normalized) {
+      normalize(normalizer, content, nullptr);
+      normalized_contents[id] = content;
+    }
+    if (config.splits_special_tokens && token.is_special) continue;
+    if (token.is_normalized) {
+      normalized_matcher.add(content, id, token);
+    } else {
+      raw_matcher.add(token.content, id, token);
+    }
   }
 }
 
@@ -165,18 +226,38 @@ std::string_view Tokenizer::Model::token_to_decode(int32_t id) const {
   return token != nullptr ? std::string_view(token->content) : bpe.vocabulary().token(id);
 }
 
+Tokenizer Tokenizer::from_texts(const TokenizerTexts& texts, TokenizerBehavior behavior) {
+  TokenizerParts parts;
+  if (!texts.sentencepiece_model) parts = parse_tokenizer_json(texts.tokenizer_json);
+  const auto read_as_4 = [&](TokenizerConfig& config) {
+    config = parse_tokenizer_config(texts, TokenizerBehavior::kTransformers4);
+    return read_older(parts, texts, config);
+  };
+  TokenizerConfig config;
+  if (behavior == TokenizerBehavior::kTransformers4) {
+    TokenizerParts older = read_as_4(config);
+    return Tokenizer(std::make_shared<const Model>(std::move(older), std::move(config), ""));
+  }
+  config = parse_tokenizer_config(texts, behavior);
+  const std::string tokenizer_class = choose_tokenizer_class(texts, config);
+  TokenizerParts current = read_current(parts, texts, tokenizer_class, config);
+  std::string differences;
+  try {
+    TokenizerConfig older_config;
+    differences = describe_differences(read_as_4(older_config), current, tokenizer_class);
+  } catch (const DataError&) {  // there are no older ids
+  }
+  return Tokenizer(std::make_shared<const Model>(std::move(current), std::move(config), std::move(differences)));
+}
+
 Tokenizer Tokenizer::from_json(std::string_view tokenizer_json, std::string_view tokenizer_config_json) {
-  TokenizerConfig config = parse_tokenizer_config(tokenizer_config_json);
-  TokenizerParts parts = parse_tokenizer_json(tokenizer_json);
-  add_config_tokens(parts, config);
-  return Tokenizer(std::make_shared<const Model>(std::move(parts), std::move(config)));
+  return from_texts(
+      {.tokenizer_json = std::string(tokenizer_json), .tokenizer_config = std::string(tokenizer_config_json)});
 }
 
 Tokenizer Tokenizer::from_sentencepiece(std::string_view model_bytes, std::string_view tokenizer_config_json) {
-  TokenizerConfig config = parse_tokenizer_config(tokenizer_config_json);
-  TokenizerParts parts = parse_sentencepiece(model_bytes, config);
-  add_config_tokens(parts, config);
-  return Tokenizer(std::make_shared<const Model>(std::move(parts), std::move(config)));
+  return from_texts(
+      {.sentencepiece_model = std::string(model_bytes), .tokenizer_config = std::string(tokenizer_config_json)});
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text, bool adds_special_tokens) const {
@@ -222,7 +303,9 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, bool skips_special_t
       throw_error<DataError>("token id {}: expected 0 to {}; do model and tokenizer belong together?", id,
                              vocab_size() - 1);
     }
-    if (skips_special_tokens && is_special(id)) continue;
+    // as tokenizers 0.23: what is special is the content, so one that normalization changes is not skipped
+    if (skips_special_tokens && is_special(id) && model_->token_to_decode(id) == model_->added.find(id)->content)
+      continue;
     // an unused id decodes to nothing
     if (model_->added.find(id) == nullptr && !model_->bpe.vocabulary().contains(id)) continue;
     tokens.emplace_back(model_->token_to_decode(id));
@@ -249,6 +332,8 @@ std::optional<int32_t> Tokenizer::eos_id() const { return model_->eos_id; }
 std::optional<int32_t> Tokenizer::pad_id() const { return model_->pad_id; }
 const std::string& Tokenizer::bos_token() const { return model_->bos_token; }
 const std::string& Tokenizer::eos_token() const { return model_->eos_token; }
+const std::string& Tokenizer::differences() const { return model_->differences; }
+const std::map<std::string, std::string>& Tokenizer::special_tokens() const { return model_->special_tokens; }
 const std::string& Tokenizer::chat_template() const { return model_->chat_template; }
 
 void check_utf8(std::string_view text, std::string_view where) {

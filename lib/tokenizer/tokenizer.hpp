@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -13,16 +14,20 @@
 #include <vector>
 
 #include "lib/tokenizer/marked_text.hpp"
+#include "lib/tokenizer/tokenizer_behavior.hpp"
+#include "lib/tokenizer/tokenizer_config.hpp"
 
 namespace plumb {
 
 class Tokenizer {
  public:
-  /// Parses the contents of tokenizer.json and of tokenizer_config.json ("" if there is none). Messages use these file
-  /// names. Throws DataError for malformed or unsupported contents, listing what is supported.
-  static Tokenizer from_json(std::string_view tokenizer_json, std::string_view tokenizer_config_json = {});
+  /// Reads the files of a model directory. Messages use their names. Throws DataError for malformed, contradictory or
+  /// unsupported contents, listing what is supported.
+  static Tokenizer from_texts(const TokenizerTexts& texts,
+                              TokenizerBehavior behavior = TokenizerBehavior::kTransformers5);
 
-  /// Parses the bytes of a SentencePiece tokenizer.model (BPE models only), and tokenizer_config.json or "".
+  /// The same for tokenizer.json, or for a SentencePiece tokenizer.model (BPE only), with tokenizer_config.json or "".
+  static Tokenizer from_json(std::string_view tokenizer_json, std::string_view tokenizer_config_json = {});
   static Tokenizer from_sentencepiece(std::string_view model_bytes, std::string_view tokenizer_config_json = {});
 
   /// Runs the whole pipeline; `adds_special_tokens` includes the special tokens of the post-processor. Control tokens
@@ -48,12 +53,18 @@ class Tokenizer {
   int64_t vocab_size() const;
   bool is_special(int32_t id) const;
 
-  /// The tokens that tokenizer_config.json names (as a string or an AddedToken object), if any.
+  /// The parts that transformers 5 and 4 read differently, such as "normalizer, added tokens (LlamaTokenizer)"; "":
+  /// nothing, or read as transformers 4.
+  const std::string& differences() const;
+
+  /// The tokens with a role, if any.
   std::optional<int32_t> bos_id() const;
   std::optional<int32_t> eos_id() const;
   std::optional<int32_t> pad_id() const;
   const std::string& bos_token() const;  // "" if there is none
   const std::string& eos_token() const;
+  /// Content by role: bos_token, pad_token, ..., and roles of the model's own, as a chat template sees them.
+  const std::map<std::string, std::string>& special_tokens() const;
   /// The Jinja source of the model's own chat template; "" if there is none.
   const std::string& chat_template() const;
 

@@ -161,8 +161,7 @@ int32_t find_token(const TokenizerParts& parts, std::string_view token) {
   return added >= 0 ? added : parts.vocabulary.find(token);
 }
 
-void add_token(TokenizerParts& parts, int32_t id, AddedToken token, std::string_view where) {
-  if (token.content.empty()) return;
+void check_token(const TokenizerParts& parts, int32_t id, const AddedToken& token, std::string_view where) {
   const int32_t known = find_token(parts, token.content);
   if (known >= 0 && known != id) {
     throw_error<DataError>("{}: '{}' has two ids, {} and {}", where, token.content, known, id);
@@ -172,6 +171,11 @@ void add_token(TokenizerParts& parts, int32_t id, AddedToken token, std::string_
     throw_error<DataError>("{}: '{}' and '{}' have the same id {}", where,
                            other != nullptr ? other->content : parts.vocabulary.token(id), token.content, id);
   }
+}
+
+void add_token(TokenizerParts& parts, int32_t id, AddedToken token, std::string_view where) {
+  if (token.content.empty()) return;
+  check_token(parts, id, token, where);
   parts.added.put(id, std::move(token));
 }
 
@@ -187,6 +191,8 @@ TokenizerParts parse_tokenizer_json(std::string_view text) {
   parts.normalizer = parse_normalizer(part("normalizer"), "tokenizer.json: normalizer");
   parts.pre_tokenizer = parse_pre_tokenizer(part("pre_tokenizer"), "tokenizer.json: pre_tokenizer");
   parse_post_processor(part("post_processor"), parts, 0);
+  if (const Json& padding = part("padding"); padding.is_object())
+    parts.padding_token = optional_string_field(padding, "pad_token", "tokenizer.json: padding");
   if (!part("decoder").is_null()) parts.decoder = parse_decoder(part("decoder"), "tokenizer.json: decoder");
   return parts;
 }

@@ -21,6 +21,7 @@ namespace plumb {
 struct Frame {
   std::vector<int32_t> prefix;
   std::vector<int32_t> suffix;
+  bool operator==(const Frame&) const = default;
 };
 
 struct TokenizerParts {
@@ -32,17 +33,26 @@ struct TokenizerParts {
   std::optional<std::vector<DecoderStep>> decoder;  // without one, tokens are joined by spaces
   std::optional<Frame> frame;                       // the ids that the post-processor adds, if any
   AddedTokens added;
+  std::optional<std::string> padding_token;  // of tokenizer.json's `padding`
 };
 
 /// Throws DataError for malformed or unsupported contents. Ignores `truncation` and `padding`, as transformers does.
 TokenizerParts parse_tokenizer_json(std::string_view text);
 
-/// Returns parts that behave as the tokenizer.json to which transformers converts this model. `config` supplies
-/// `legacy`. If the config names no bos or eos token, the model's own are used.
+/// Returns parts that behave as the tokenizer.json to which transformers 4 converts this model: normalization as the
+/// model's own normalizer_spec and `legacy` say. If the config names no bos or eos token, the model's own are used.
 TokenizerParts parse_sentencepiece(std::string_view bytes, TokenizerConfig& config);
+
+/// The same for transformers 5: each space becomes U+2581, none is put first, and merges are ordered by id. Control and
+/// user-defined pieces are special unless the config lists special tokens. With `names_roles`, roles that the config
+/// does not mention are the model's own.
+TokenizerParts parse_plain_sentencepiece(std::string_view bytes, TokenizerConfig& config, bool names_roles);
 
 /// Adds or replaces a token. Throws DataError with `where` if another token has the id or the content.
 void add_token(TokenizerParts& parts, int32_t id, AddedToken token, std::string_view where);
+
+/// Throws DataError with `where` if another token has the id or the content.
+void check_token(const TokenizerParts& parts, int32_t id, const AddedToken& token, std::string_view where);
 
 /// The id of an added token or of a vocabulary entry, or -1.
 int32_t find_token(const TokenizerParts& parts, std::string_view token);

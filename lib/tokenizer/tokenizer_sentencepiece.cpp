@@ -1,6 +1,4 @@
 #include <algorithm>
-#include <cmath>
-#include <numeric>
 
 #include "lib/base/check.hpp"
 #include "lib/base/utf8.hpp"
@@ -17,6 +15,12 @@ constexpr size_t kMaxPieceBytes = 1024;
 
 bool can_merge(const SentencePiece& piece) {
   return piece.type == PieceType::kNormal || piece.type == PieceType::kUserDefined;
+}
+
+void check_size(size_t id, std::string_view text) {
+  if (text.size() > kMaxPieceBytes)
+    throw_error<DataError>("{}: piece {}: {} bytes long, at most {} are allowed", kFile, id, text.size(),
+                           kMaxPieceBytes);
 }
 
 // Two pieces merge if their concatenation is a piece. Merges are ordered by the score of the result.
@@ -36,10 +40,7 @@ std::vector<Merge> make_merges(const SentencePieceModel& model, const Vocabulary
   int32_t rank = 0;
   for (const int32_t id : by_score) {
     const std::string_view text = pieces[id].text;
-    if (text.size() > kMaxPieceBytes) {
-      throw_error<DataError>("{}: piece {}: {} bytes long, at most {} are allowed", kFile, id, text.size(),
-                             kMaxPieceBytes);
-    }
+    check_size(static_cast<size_t>(id), text);
     for (size_t at = code_point_at(text, 0).size_bytes; at < text.size(); at += code_point_at(text, at).size_bytes) {
       const int32_t left = half(text.substr(0, at));
       if (left < 0) continue;
@@ -70,27 +71,64 @@ void set_normalizer(const SentencePieceModel& model, bool is_legacy, TokenizerPa
   }
 }
 
-void set_decoder(const SentencePieceModel& model, TokenizerParts& parts) {
+// As generate_merges() of transformers 5: by id, then by the length of the left part; pieces of any type merge.
+std::vector<Merge> make_merges_by_id(const SentencePieceModel& model, const Vocabulary& vocabulary) {
+  std::vector<Merge> merges;
+  int32_t rank = 0;
+  for (size_t i = 0; i < model.pieces.size(); ++i) {
+    const std::string_view text = model.pieces[i].text;
+    check_size(i, text);
+    for (size_t at = code_point_at(text, 0).size_bytes; at < text.size(); at += code_point_at(text, at).size_bytes) {
+      const int32_t left = vocabulary.find(text.substr(0, at));
+      const int32_t right = left < 0 ? -1 : vocabulary.find(text.substr(at));
+      if (right >= 0) merges.push_back({left, right, static_cast<int32_t>(i), rank++});
+    }
+  }
+  return merges;
+}
+
+void set_decoder(bool falls_back_to_bytes, bool strips_first_space, TokenizerParts& parts) {
   parts.decoder.emplace();
   parts.decoder->emplace_back(DecodeReplace{Pattern::literal(std::string(kSpaceMark), kFile), " "});
-  parts.decoder->emplace_back(DecodeByteFallback{});
-  parts.decoder->emplace_back(DecodeFuse{});
-  if (model.adds_dummy_prefix) parts.decoder->emplace_back(DecodeStrip{" ", 1, 0});
+  if (falls_back_to_bytes) {
+    parts.decoder->emplace_back(DecodeByteFallback{});
+    parts.decoder->emplace_back(DecodeFuse{});
+  }
+  if (strips_first_space) parts.decoder->emplace_back(DecodeStrip{" ", 1, 0});
+}
+
+void add_vocabulary(const SentencePieceModel& model, TokenizerParts& parts) {
+  for (size_t i = 0; i < model.pieces.size(); ++i)
+    parts.vocabulary.add(model.pieces[i].text, static_cast<int32_t>(i), kFile);
+}
+
+AddedToken token_of(const SentencePiece& piece) {
+  AddedToken token;
+  token.content = piece.text;
+  token.is_special = piece.type == PieceType::kControl || piece.type == PieceType::kUnknown;
+  return token;
 }
 
 // Control pieces are special; user-defined pieces are cut out of text but are not special.
 void add_pieces(const SentencePieceModel& model, TokenizerParts& parts) {
   for (size_t i = 0; i < model.pieces.size(); ++i) {
-    const SentencePiece& piece = model.pieces[i];
-    const auto id = static_cast<int32_t>(i);
-    parts.vocabulary.add(piece.text, id, kFile);
-    const bool is_special = piece.type == PieceType::kControl || piece.type == PieceType::kUnknown;
-    if (!is_special && piece.type != PieceType::kUserDefined) continue;
-    AddedToken token;
-    token.content = piece.text;
-    token.is_special = is_special;
-    add_token(parts, id, std::move(token), kFile);
+    AddedToken token = token_of(model.pieces[i]);
+    if (token.is_special || model.pieces[i].type == PieceType::kUserDefined)
+      add_token(parts, static_cast<int32_t>(i), std::move(token), kFile);
   }
+}
+
+// "" if the model has no such token.
+std::string piece_of(const SentencePieceModel& model, std::optional<int32_t> id, std::string_view role) {
+  if (!id) return "";
+  if (static_cast<size_t>(*id) >= model.pieces.size())
+    throw_error<DataError>("{}: trainer_spec: {}: expected an id below {}, got {}", kFile, role, model.pieces.size(),
+                           *id);
+  return model.pieces[*id].text;
+}
+
+void name_role(std::string_view role, const std::string& content, TokenizerConfig& config) {
+  if (!content.empty()) config.set_default(role, content);
 }
 
 }  // namespace
@@ -98,31 +136,43 @@ void add_pieces(const SentencePieceModel& model, TokenizerParts& parts) {
 TokenizerParts parse_sentencepiece(std::string_view bytes, TokenizerConfig& config) {
   const SentencePieceModel model = parse_sentencepiece_model(bytes);
   TokenizerParts parts;
+  add_vocabulary(model, parts);
   add_pieces(model, parts);
   parts.merges = make_merges(model, parts.vocabulary);
   parts.bpe.falls_back_to_bytes = model.falls_back_to_bytes;
   parts.bpe.fuses_unknown = true;
-  set_normalizer(model, config.is_legacy, parts);
-  set_decoder(model, parts);
+  set_normalizer(model, config.legacy.value_or(true), parts);
+  set_decoder(/*falls_back_to_bytes=*/true, model.adds_dummy_prefix, parts);
+  if (const std::string unknown = piece_of(model, model.unknown_id, "unk_id"); !unknown.empty())
+    parts.bpe.unknown_token = unknown;
+  std::erase_if(config.named, [](const NamedToken& named) { return !named.token; });
+  name_role("bos_token", piece_of(model, model.bos_id, "bos_id"), config);
+  name_role("eos_token", piece_of(model, model.eos_id, "eos_id"), config);
+  if (!config.adds_bos) config.adds_bos = config.find("bos_token") != nullptr;
+  return parts;
+}
 
-  const auto piece_of = [&](std::optional<int32_t> id, std::string_view role) {
-    std::optional<AddedToken> token;
-    if (!id) return token;
-    if (static_cast<size_t>(*id) >= model.pieces.size()) {
-      throw_error<DataError>("{}: trainer_spec: {}: expected an id below {}, got {}", kFile, role, model.pieces.size(),
-                             *id);
-    }
-    token.emplace();
-    token->content = model.pieces[*id].text;
-    token->is_special = true;
-    return token;
-  };
-  if (const std::optional<AddedToken> unknown = piece_of(model.unknown_id, "unk_id")) {
-    parts.bpe.unknown_token = unknown->content;
+TokenizerParts parse_plain_sentencepiece(std::string_view bytes, TokenizerConfig& config, bool names_roles) {
+  const SentencePieceModel model = parse_sentencepiece_model(bytes);
+  TokenizerParts parts;
+  add_vocabulary(model, parts);
+  parts.merges = make_merges_by_id(model, parts.vocabulary);
+  parts.bpe.falls_back_to_bytes = model.falls_back_to_bytes;
+  parts.bpe.fuses_unknown = true;
+  const std::string unknown = piece_of(model, model.unknown_id, "unk_id");
+  if (!unknown.empty()) parts.bpe.unknown_token = unknown;
+  parts.normalizer.emplace_back(ReplaceText{Pattern::literal(" ", kFile), std::string(kSpaceMark)});
+  set_decoder(model.falls_back_to_bytes, /*strips_first_space=*/false, parts);
+  if (names_roles) {
+    name_role("bos_token", piece_of(model, model.bos_id, "bos_id"), config);
+    name_role("eos_token", piece_of(model, model.eos_id, "eos_id"), config);
+    name_role("unk_token", unknown, config);
   }
-  if (!config.bos) config.bos = piece_of(model.bos_id, "bos_id");
-  if (!config.eos) config.eos = piece_of(model.eos_id, "eos_id");
-  if (!config.adds_bos) config.adds_bos = config.bos.has_value();
+  if (config.extra_special) return parts;
+  config.extra_special.emplace();
+  for (const SentencePiece& piece : model.pieces)
+    if (piece.type == PieceType::kControl || piece.type == PieceType::kUserDefined)
+      config.extra_special->push_back(token_of(piece));
   return parts;
 }
 

@@ -10,6 +10,8 @@
 namespace plumb {
 namespace {
 
+using Ids = std::vector<int32_t>;
+
 TEST(TokenizerFiles, ReadsTokenizerAndConfig) {
   const TemporaryDirectory directory;
   directory.write("tokenizer.json", byte_tokenizer_json());
@@ -31,14 +33,28 @@ TEST(TokenizerFiles, TemplateFilePrecedesTheConfig) {
   EXPECT_EQ(load_tokenizer(directory.path()).eos_id(), kEosId);
 }
 
-TEST(TokenizerFiles, SpecialTokensMapFillsGapsOfTheConfig) {
+TEST(TokenizerFiles, SpecialTokensMapGoesOverTheConfig) {
   const TemporaryDirectory directory;
   directory.write("tokenizer.json", byte_tokenizer_json());
   directory.write("special_tokens_map.json", R"({"bos_token": {"content": "<s>"}, "eos_token": "<unk>"})");
   directory.write("tokenizer_config.json", R"({"eos_token": "</s>"})");
   const Tokenizer tokenizer = load_tokenizer(directory.path());
   EXPECT_EQ(tokenizer.bos_id(), kBosId);
-  EXPECT_EQ(tokenizer.eos_id(), kEosId);
+  EXPECT_EQ(tokenizer.eos_id(), 0);
+  const Tokenizer older = load_tokenizer(directory.path(), TokenizerBehavior::kTransformers4);
+  EXPECT_EQ(older.bos_id(), kBosId);
+  EXPECT_EQ(older.eos_id(), kEosId) << "it only fills gaps";
+}
+
+TEST(TokenizerFiles, ConfigOfTheModelDecidesTheClass) {
+  const TemporaryDirectory directory;
+  directory.write("tokenizer.json", byte_tokenizer_json());
+  directory.write("tokenizer_config.json", R"({"tokenizer_class": "LlamaTokenizer"})");
+  directory.write("config.json", R"({"model_type": "mistral"})");
+  EXPECT_EQ(load_tokenizer(directory.path()).encode("a"), Ids{byte_id('a')});
+  directory.write("config.json", R"({"model_type": "llama"})");
+  EXPECT_EQ(load_tokenizer(directory.path()).encode("a").back(), byte_id('a'));
+  EXPECT_EQ(load_tokenizer(directory.path()).encode("a").size(), 4u) << "a leading U+2581";
 }
 
 TEST(TokenizerFiles, ListsTheFilesThatCount) {
@@ -47,9 +63,11 @@ TEST(TokenizerFiles, ListsTheFilesThatCount) {
   directory.write("vocab.txt", "x");
   EXPECT_EQ(tokenizer_files(directory.path()), std::vector<std::string>{directory / "tokenizer.model"});
   directory.write("tokenizer.json", "x");
+  directory.write("added_tokens.json", "x");
   directory.write("chat_template.jinja", "x");
   EXPECT_EQ(tokenizer_files(directory.path()),
-            (std::vector<std::string>{directory / "tokenizer.json", directory / "chat_template.jinja"}));
+            (std::vector<std::string>{directory / "tokenizer.json", directory / "added_tokens.json",
+                                      directory / "chat_template.jinja"}));
 }
 
 TEST(TokenizerFiles, ErrorsNameTheDirectory) {

@@ -93,12 +93,13 @@ TEST(PreTokenizer, ReadsRegexesAsOniguruma) {
   EXPECT_EQ(isolated("\\p{^L}+|\\p{Number}", "a--b"), (Words{"a", "--", "b"}));
   EXPECT_EQ(isolated("\\b", "ab c"), (Words{"ab", " ", "c"}));
   EXPECT_EQ(isolated("a{,2}b", "aaab"), (Words{"a", "aab"}));
+  EXPECT_EQ(isolated("[^(\\s|[.,])]+", "ab.c (d"), (Words{"ab", ".", "c", " (", "d"})) << "a class within a class";
   EXPECT_EQ(isolated("\\v", "a\x0b\nb"), (Words{"a", "\x0b", "\nb"}));
 }
 
 TEST(PreTokenizer, RefusesUnsupportedRegexes) {
-  for (const char* expression : {"(", "[a&&b]", "[a[b]]", "a{1,2}+", "[\\W]", "(?<=a+)b", "\\", "[", "\\p{Nonsense}",
-                                 "(?:(?:ab){1000}){1000}", "\\C"}) {
+  for (const char* expression : {"(", "[a&&b]", "[a[^b]]", "[a-[b]]", "[[b]-c]", "a{1,2}+", "[\\W]", "(?<=a+)b", "\\",
+                                 "[", "\\p{Nonsense}", "(?:(?:ab){1000}){1000}", "\\C"}) {
     EXPECT_THROW(isolated(expression, "text"), DataError) << expression;
   }
   EXPECT_THROW(isolated(std::string(1 << 20, '('), "text"), DataError);

@@ -59,6 +59,12 @@ std::string model_bytes(const ModelOptions& options = {}) {
                                     number_field(5, 1));
 }
 
+// As transformers 4 reads it: the normalizer_spec decides.
+Tokenizer older(const std::string& bytes, const char* config = "") {
+  return Tokenizer::from_texts({.sentencepiece_model = bytes, .tokenizer_config = config},
+                               TokenizerBehavior::kTransformers4);
+}
+
 std::string error_of(const std::string& bytes) {
   return refusal_of<DataError>([&] { Tokenizer::from_sentencepiece(bytes); });
 }
@@ -76,7 +82,7 @@ TEST(SentencePieceModel, ReadsPiecesAndSpecs) {
 }
 
 TEST(SentencePieceModel, MatchesItsTokenizerJson) {
-  const Tokenizer model = Tokenizer::from_sentencepiece(model_bytes());
+  const Tokenizer model = older(model_bytes());
   const Tokenizer json = Tokenizer::from_json(llama_fixture().dump());
   std::mt19937 random(30);
   for (int i = 0; i < 2000; ++i) {
@@ -97,7 +103,7 @@ TEST(SentencePieceModel, HighestScoreMergesFirst) {
   for (const float score : {-50.0f, 50.0f}) {
     ModelOptions options;
     options.more_pieces = piece_field("c", -100, 1) + piece_field("bc", score, 1);
-    const Ids ids = Tokenizer::from_sentencepiece(model_bytes(options)).encode("abc", false);
+    const Ids ids = older(model_bytes(options)).encode("abc", false);
     const bool bc_first = score > 0;
     EXPECT_EQ(ids, bc_first ? (Ids{265, 278}) : (Ids{267, 277}));
   }
@@ -106,7 +112,7 @@ TEST(SentencePieceModel, HighestScoreMergesFirst) {
 TEST(SentencePieceModel, UserDefinedPiecesAreCutOutButNotSpecial) {
   ModelOptions options;
   options.more_pieces = piece_field("<ud>", 0, 4) + piece_field("<ctl>", 0, 3);
-  const Tokenizer tokenizer = Tokenizer::from_sentencepiece(model_bytes(options));
+  const Tokenizer tokenizer = older(model_bytes(options));
   EXPECT_EQ(tokenizer.encode("<ud><ctl>", false), (Ids{277, 278}));
   EXPECT_FALSE(tokenizer.is_special(277));
   EXPECT_TRUE(tokenizer.is_special(278));
@@ -118,21 +124,43 @@ TEST(SentencePieceModel, UserDefinedPiecesAreCutOutButNotSpecial) {
 TEST(SentencePieceModel, TreatsSpacesByItsSpec) {
   ModelOptions options;
   options.adds_prefix = false;
-  EXPECT_EQ(Tokenizer::from_sentencepiece(model_bytes(options)).encode("a", false), Ids{273});
+  EXPECT_EQ(older(model_bytes(options)).encode("a", false), Ids{273});
   options = {};
   options.removes_spaces = true;
-  const Tokenizer tokenizer = Tokenizer::from_sentencepiece(model_bytes(options));
+  const Tokenizer tokenizer = older(model_bytes(options));
   EXPECT_EQ(tokenizer.encode("  hello   hello ", false), (Ids{263, 263}));
 }
 
 TEST(SentencePieceModel, ConfigDecidesBosEosAndLegacy) {
-  const auto encode = [](const char* config, const char* text) {
-    return Tokenizer::from_sentencepiece(model_bytes(), config).encode(text);
-  };
+  const auto encode = [](const char* config, const char* text) { return older(model_bytes(), config).encode(text); };
   EXPECT_EQ(encode("", "a"), (Ids{1, 265}));
   EXPECT_EQ(encode(R"({"add_bos_token": false, "add_eos_token": true})", "a"), (Ids{265, 2}));
   EXPECT_EQ(encode(R"({"legacy": true})", "a</s>a"), (Ids{1, 265, 2, 265}));
   EXPECT_EQ(encode(R"({"legacy": false})", "a</s>a"), (Ids{1, 265, 2, 273})) << "a space at the start only";
+}
+
+TEST(SentencePieceModel, IsReadAsItsClassInTransformers5) {
+  const auto encode = [](const Json& config, const char* model_type, const char* text) {
+    return Tokenizer::from_texts({.sentencepiece_model = model_bytes(),
+                                  .tokenizer_config = config.dump(),
+                                  .model_config = Json{{"model_type", model_type}}.dump()})
+        .encode(text);
+  };
+  const Json llama = {{"tokenizer_class", "LlamaTokenizer"}};
+  Json legacy = llama, with_bos = llama;
+  legacy["legacy"] = true;
+  with_bos["add_bos_token"] = true;
+  EXPECT_EQ(encode(llama, "llama", "a</s>a"), (Ids{265, 2, 273})) << "no BOS unless the config asks for it";
+  EXPECT_EQ(encode(legacy, "llama", "a</s>a"), (Ids{265, 2, 265}));
+  EXPECT_EQ(encode(with_bos, "llama", "a"), (Ids{1, 265}));
+  EXPECT_EQ(encode(with_bos, "mistral", "a a"), (Ids{1, 273, 265})) << "without a class no space is put first";
+  EXPECT_EQ(encode(Json::object(), "llama", "</s>a"), (Ids{2, 273}));
+}
+
+TEST(SentencePieceModel, LowestIdMergesFirstInTransformers5) {
+  ModelOptions options;
+  options.more_pieces = piece_field("c", -100, 1) + piece_field("bc", 50, 1);
+  EXPECT_EQ(Tokenizer::from_sentencepiece(model_bytes(options)).encode("abc"), (Ids{266, 277}));
 }
 
 TEST(SentencePieceModel, AnyTruncationIsAnError) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
 #include <thread>
 
 #include "lib/base/check.hpp"
@@ -15,6 +16,11 @@ using Ids = std::vector<int32_t>;
 
 Tokenizer make(const Json& json, const Json& config = nullptr) {
   return Tokenizer::from_json(json.dump(), config.is_null() ? std::string() : config.dump());
+}
+
+Tokenizer make_older(const Json& json, const Json& config = nullptr) {
+  return Tokenizer::from_texts({.tokenizer_json = json.dump(), .tokenizer_config = config.dump()},
+                               TokenizerBehavior::kTransformers4);
 }
 
 std::string error_of(const Json& json, const Json& config = nullptr) {
@@ -144,6 +150,7 @@ TEST(Tokenizer, ReadsRolesAndTemplateFromTheConfig) {
                        {"eos_token", "<|end|>"},
                        {"pad_token", "hello"},
                        {"unk_token", nullptr},
+                       {"image_token", "<tool>"},
                        {"add_bos_token", true},
                        {"add_eos_token", true},
                        {"chat_template", "{{ x }}"},
@@ -155,7 +162,12 @@ TEST(Tokenizer, ReadsRolesAndTemplateFromTheConfig) {
   EXPECT_EQ(tokenizer.bos_token(), "<|bos|>");
   EXPECT_EQ(tokenizer.eos_token(), "<|end|>");
   EXPECT_EQ(tokenizer.chat_template(), "{{ x }}");
-  EXPECT_EQ(tokenizer.encode("a<new>hello"), (Ids{300, 'a', 400, 259, 302}));
+  EXPECT_EQ(
+      tokenizer.special_tokens(),
+      (std::map<std::string, std::string>{
+          {"bos_token", "<|bos|>"}, {"eos_token", "<|end|>"}, {"image_token", "<tool>"}, {"pad_token", "hello"}}));
+  EXPECT_EQ(tokenizer.encode("a<new>hello"), (Ids{'a', 400, 259})) << "the post-processor is null, so it adds none";
+  EXPECT_EQ(make_older(json, config).encode("a<new>hello"), (Ids{300, 'a', 400, 259, 302}));
   EXPECT_TRUE(tokenizer.is_special(400));
   EXPECT_TRUE(tokenizer.is_special(259)) << "a token with a role is special";
   EXPECT_EQ(tokenizer.vocab_size(), 401);
@@ -170,8 +182,9 @@ TEST(Tokenizer, ReadsRolesAndTemplateFromTheConfig) {
 
 TEST(Tokenizer, RefusesConfigsOfOtherModels) {
   const Json json = byte_level_fixture();
-  EXPECT_NE(error_of(json, {{"eos_token", "</other>"}}).find("</other>"), std::string::npos);
-  EXPECT_NE(error_of(json, {{"add_bos_token", true}}).find("bos_token"), std::string::npos);
+  const auto older = [&](const Json& config) { return refusal_of<DataError>([&] { make_older(json, config); }); };
+  EXPECT_NE(older({{"eos_token", "</other>"}}).find("</other>"), std::string::npos);
+  EXPECT_NE(older({{"add_bos_token", true}}).find("bos_token"), std::string::npos);
   const auto added = [](const char* id, const char* content) {
     return Json{{"added_tokens_decoder", {{id, {{"content", content}}}}}};
   };
