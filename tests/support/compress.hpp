@@ -25,8 +25,11 @@ inline std::string gzip(const std::string& text) {
 }
 
 inline std::string zstd(const std::string& text) {
+  ZSTD_CCtx* const context = ::ZSTD_createCCtx();
+  ::ZSTD_CCtx_setParameter(context, ZSTD_c_checksumFlag, 1);  // as the program zstd does
   std::string bytes(::ZSTD_compressBound(text.size()), '\0');
-  bytes.resize(::ZSTD_compress(bytes.data(), bytes.size(), text.data(), text.size(), 1));
+  bytes.resize(::ZSTD_compress2(context, bytes.data(), bytes.size(), text.data(), text.size()));
+  ::ZSTD_freeCCtx(context);
   return bytes;
 }
 

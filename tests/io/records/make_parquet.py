@@ -85,7 +85,8 @@ def main():
     write("bad_not_utf8", pa.Table.from_arrays([not_utf8], names=["text"]))
     whole = (SEEDS / "ok_pairs").read_bytes()
     (SEEDS / "bad_page").write_bytes(whole[:60] + bytes(b ^ 0x55 for b in whole[60:100]) + whole[100:])
-    (SEEDS / "bad_footer").write_bytes(whole[:-40] + b"\xff" * 20 + whole[-20:])
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    (SEEDS / "bad_footer").write_bytes(whole[:footer] + b"\xff" * 20 + whole[footer + 20:])
     for path in sorted(ROWS.glob("*.jsonl")):
         print(path.name, len(path.read_text().splitlines()), json.loads(path.read_text().splitlines()[0]))
 
