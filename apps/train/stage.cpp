@@ -164,9 +164,9 @@ void StageRun::log_mix() const {
   const int64_t num_rows = rows_per_epoch(sampler_, train_rows_.dataset->num_rows());
   for (size_t i = 0; i < sampler_.mix.size(); ++i) {
     const RowSource& source = sampler_.mix[i];
-    log_info("data_weights: item {} of data: {} of its {} rows in each epoch of {}, {:.1f} %", i + 1,
-             source.rows_per_epoch, source.num_rows, num_rows,
-             100 * static_cast<double>(source.rows_per_epoch) / static_cast<double>(num_rows));
+    const double percent = 100 * static_cast<double>(source.rows_per_epoch) / static_cast<double>(num_rows);
+    log_info("data_weights: each epoch of {} rows has {} ({:.1f} %) of the {} of item {} of data", num_rows,
+             source.rows_per_epoch, percent, source.num_rows, i + 1);
   }
 }
 

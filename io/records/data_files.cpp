@@ -18,11 +18,13 @@ namespace {
 std::vector<std::string> match(const std::string& pattern) {
   glob_t found{};
   const int result = ::glob(pattern.c_str(), GLOB_ERR | GLOB_NOSORT, nullptr, &found);
+  const int error = errno;
   std::vector<std::string> paths;
   if (result == 0) paths.assign(found.gl_pathv, found.gl_pathv + found.gl_pathc);
   ::globfree(&found);
-  if (result == 0 || result == GLOB_NOMATCH) return paths;
-  throw_error<InputOutputError>("{}: cannot list the files that match: {}", pattern, std::strerror(errno));
+  const bool is_nowhere = result == GLOB_ABORTED && (error == ENOENT || error == ENOTDIR);
+  if (result == 0 || result == GLOB_NOMATCH || is_nowhere) return paths;
+  throw_error<InputOutputError>("{}: cannot list the files that match: {}", pattern, std::strerror(error));
 }
 
 }  // namespace

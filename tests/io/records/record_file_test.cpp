@@ -331,6 +331,8 @@ TEST(DataFiles, PatternsMatchInOrderAndOthersAreRefused) {
   EXPECT_EQ(find_data_files(at("none.jsonl")), Paths{at("none.jsonl")});  // opening it is the error
   EXPECT_NE(refusal_of<InputOutputError>([&] { find_data_files(at("c*")); }).find("c*: expected files that match"),
             std::string::npos);
+  EXPECT_NE(refusal_of<InputOutputError>([&] { find_data_files(at("none/*")); }).find("expected files that match"),
+            std::string::npos);
   EXPECT_NE(refusal_of<InputOutputError>([&] { find_data_files(directory.path()); }).find("got a directory"),
             std::string::npos);
   std::filesystem::create_symlink(at("a.csv"), at("link.csv"));
