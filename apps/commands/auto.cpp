@@ -8,6 +8,7 @@
 #include "apps/commands/commands.hpp"
 #include "apps/pipeline/pipeline.hpp"
 #include "apps/run/run_on_ranks.hpp"
+#include "io/records/data_files.hpp"
 #include "io/records/record_file.hpp"
 #include "lib/base/check.hpp"
 #include "lib/text/row_format.hpp"
@@ -48,7 +49,8 @@ void check_value(const Setting& setting) {
   throw UsageError(problem);
 }
 
-bool holds_pairs(const std::string& path, const std::map<std::string, std::string>& columns) {
+bool holds_pairs(const std::string& item, const std::map<std::string, std::string>& columns) {
+  const std::string path = find_data_files(item).front();
   RecordReader reader(path, index_records(path));
   const auto first = reader.next();
   if (!first) throw_error<DataError>("{}: expected rows, got none", path);
@@ -60,7 +62,7 @@ struct FilesByShape {
   Settings sft, pairs;
 };
 
-/// Collective: rank 0 looks at the first row of each file.
+/// Collective: rank 0 looks at the first row of each file; of a pattern, at that of the first that matches.
 FilesByShape sort_by_shape(const Communicator& comm, const AutoSettings& options) {
   const auto columns = parse_columns_option(find_setting(options.common, "columns"));
   const std::vector<char> are_pairs = comm.from_rank0([&] {

@@ -13,6 +13,7 @@
 #include "apps/models/model_setup.hpp"
 #include "apps/models/reward_model.hpp"
 #include "apps/options/prepare_options.hpp"
+#include "apps/run/data_files.hpp"
 #include "apps/run/run_on_ranks.hpp"
 #include "apps/train/stage_data.hpp"
 #include "apps/train/trainer.hpp"
@@ -72,10 +73,11 @@ int evaluate(const Communicator& comm, const EvaluateOptions& o) {
   const bool is_reward_model = source->config().head == HeadKind::kScore;
   const ScratchDirectory scratch(comm);
   const RowUse use = is_reward_model ? RowUse::kPreference : RowUse::kAny;
-  const DatasetIndex index = prepare_data(
-      comm,
-      prepare_options(o.data, use, /*needs_whole_texts=*/is_reward_model, o.model.model, source->config().vocab_size),
-      scratch.path());
+  const DatasetIndex index =
+      prepare_data(comm,
+                   prepare_options(with_files(comm, o.data), use, /*needs_whole_texts=*/is_reward_model, o.model.model,
+                                   source->config().vocab_size),
+                   scratch.path());
   StageRows rows;
   comm.run_agreed([&] {
     rows.dataset = std::make_unique<Dataset>(dataset_directory(scratch.path(), index), source->config().vocab_size);

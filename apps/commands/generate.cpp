@@ -17,6 +17,7 @@
 #include "apps/preference/prompts.hpp"
 #include "io/huggingface/hf_model.hpp"
 #include "io/huggingface/tokenizer_files.hpp"
+#include "io/records/data_files.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 #include "lib/nn/decode.hpp"
@@ -126,6 +127,11 @@ int run_generate(const GenerateCommand& o) {
   GenerateOptions options{o.max_new_tokens, model.config().eos_token_ids, o.sampling, static_cast<uint64_t>(o.seed),
                           tokenizer.vocab_size()};
   if (const auto eos = tokenizer.eos_id()) options.stop_ids.push_back(*eos);
+  std::vector<std::string> files;
+  for (const std::string& item : o.data) {
+    const std::vector<std::string> found = find_data_files(item);
+    files.insert(files.end(), found.begin(), found.end());
+  }
   std::optional<Prompt> prompt;  // before the weights are read, as it may be refused
   if (o.data.empty()) prompt = make_prompt(o.prompt, o.system, o.rendering, tokenizer, model.config());
   Decoder decoder = load_decoder(model, scalar_type(o.model.dtype));
@@ -134,7 +140,7 @@ int run_generate(const GenerateCommand& o) {
   size_t num_tokens = 0;
   if (prompt) num_tokens = answer_prompt(decoder, tokenizer, *prompt, options);
   uint64_t first_row = 0;
-  for (const std::string& path : o.data) {
+  for (const std::string& path : files) {
     PromptReader reader(path, o.rendering, tokenizer, model.config());
     for (bool is_done = false; !is_done;) {
       std::vector<Prompt> rows;

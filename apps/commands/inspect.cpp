@@ -11,6 +11,7 @@
 #include "apps/commands/print_rows.hpp"
 #include "apps/commands/scratch_directory.hpp"
 #include "apps/options/prepare_options.hpp"
+#include "apps/run/data_files.hpp"
 #include "apps/run/run_on_ranks.hpp"
 #include "io/dataset/dataset.hpp"
 #include "io/dataset/prepare.hpp"
@@ -66,8 +67,9 @@ int inspect(const Communicator& comm, const InspectOptions& o) {
   const ScratchDirectory scratch(comm);
   std::string directory = o.data.data.front();
   if (!std::filesystem::is_directory(directory)) {
-    const DatasetIndex index =
-        prepare_data(comm, prepare_options(o.data, RowUse::kAny, /*needs_whole_texts=*/false, o.model), scratch.path());
+    const DatasetIndex index = prepare_data(
+        comm, prepare_options(with_files(comm, o.data), RowUse::kAny, /*needs_whole_texts=*/false, o.model),
+        scratch.path());
     directory = dataset_directory(scratch.path(), index);
   }
   const Tokenizer tokenizer = load_tokenizer(o.model, o.data.tokenizer_behavior);

@@ -6,12 +6,14 @@
 #include <memory>
 #include <optional>
 #include <sstream>
+#include <utility>
 #include <vector>
 
 #include "apps/commands/print_rows.hpp"
 #include "apps/models/adapter_setup.hpp"
 #include "apps/models/stage_model.hpp"
 #include "apps/preference/pairs.hpp"
+#include "apps/run/data_files.hpp"
 #include "apps/run/output_directory.hpp"
 #include "apps/train/checkpoints.hpp"
 #include "apps/train/stage_data.hpp"
@@ -139,7 +141,8 @@ StageRows open_rows_of_run(const Communicator& comm, const DescribedRun& run, in
 
 void inspect_step(const Communicator& comm, const std::string& run_directory, int64_t step,
                   const std::string& model_directory) {
-  const DescribedRun run = read_run(run_directory);
+  DescribedRun run = read_run(run_directory);
+  run.options = with_files(comm, std::move(run.options));
   const TrainOptions& o = run.options;
   if (step < 1 || step > run.num_steps)
     throw_error<UsageError>("--step: expected 1 to {}, the steps of {}, got {}", run.num_steps, run_directory, step);
@@ -151,7 +154,7 @@ void inspect_step(const Communicator& comm, const std::string& run_directory, in
   const ShownModel shown = load_shown_model(comm, run, step, model_directory);
   const Tokenizer tokenizer = load_tokenizer(o.model.model, o.data.tokenizer_behavior);
 
-  const SamplerOptions sampler = sampler_options(o);
+  const SamplerOptions sampler = sampler_options(o, rows);
   const StepLayout layout = make_step_layout(sampler, rows.dataset->num_rows(), comm.size());
   fmt::print("step {} of {}, {} micro-batches on {} ranks; {}\n", step, run_directory, layout.micro_batches_per_step,
              run.num_ranks,

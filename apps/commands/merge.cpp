@@ -16,6 +16,7 @@
 #include "apps/models/model_setup.hpp"
 #include "apps/options/lora_options.hpp"
 #include "apps/options/prepare_options.hpp"
+#include "apps/run/data_files.hpp"
 #include "apps/run/run_on_ranks.hpp"
 #include "io/dataset/prepare.hpp"
 #include "io/file/atomic_directory.hpp"
@@ -161,6 +162,7 @@ MicroBatch find_probe(const Communicator& comm, const MergeOptions& o, const Mod
   const ScratchDirectory scratch(comm);
   DataOptions data;
   data.data = o.probe;
+  data = with_files(comm, data);
   const DatasetIndex index =
       prepare_data(comm, prepare_options(data, RowUse::kAny, /*needs_whole_texts=*/false, o.model, config.vocab_size),
                    scratch.path());

@@ -3,6 +3,7 @@
 
 #include "apps/commands/commands.hpp"
 #include "apps/options/prepare_options.hpp"
+#include "apps/run/data_files.hpp"
 #include "apps/run/run_on_ranks.hpp"
 #include "io/dataset/prepare.hpp"
 #include "io/huggingface/hf_model.hpp"
@@ -28,8 +29,9 @@ std::vector<BoundOption> bind_options(PrepareCommand& o) {
 
 int run_prepare(const PrepareCommand& o) {
   return run_on_ranks([&](const Communicator& comm) {
-    const DatasetIndex index =
-        prepare_data(comm, prepare_options(o.data, RowUse::kAny, /*needs_whole_texts=*/false, o.model), o.output_dir);
+    const DatasetIndex index = prepare_data(
+        comm, prepare_options(with_files(comm, o.data), RowUse::kAny, /*needs_whole_texts=*/false, o.model),
+        o.output_dir);
     if (comm.rank() == 0) {
       nlohmann::ordered_json line = {{"directory", dataset_directory(o.output_dir, index)}};
       line["statistics"] = to_json(index.statistics);

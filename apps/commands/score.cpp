@@ -12,6 +12,7 @@
 #include "apps/models/model_setup.hpp"
 #include "apps/models/reward_model.hpp"
 #include "apps/options/prepare_options.hpp"
+#include "apps/run/data_files.hpp"
 #include "apps/run/run_on_ranks.hpp"
 #include "io/dataset/prepare.hpp"
 #include "io/file/atomic_file.hpp"
@@ -101,7 +102,8 @@ void write_rows(const ScoreOptions& o, const Dataset& dataset, const std::vector
   out.publish();
 }
 
-int score(const Communicator& comm, const ScoreOptions& o) {
+int score(const Communicator& comm, ScoreOptions o) {
+  o.data = with_files(comm, std::move(o.data));
   set_up_process(comm, o.model.threads);
   std::optional<LineWriter> out;  // opened first: nobody waits for rewards that cannot be written
   comm.run_on_rank0([&] { out.emplace(o.output); });

@@ -3,6 +3,7 @@
 
 #include "apps/commands/commands.hpp"
 #include "apps/options/train_options.hpp"
+#include "apps/run/data_files.hpp"
 #include "apps/run/run_on_ranks.hpp"
 #include "apps/run/stop_request.hpp"
 #include "apps/train/stage.hpp"
@@ -17,7 +18,7 @@ static Command train_command(Stage stage, const std::string& summary, const std:
     validate(options);
     stop_on_signals();  // also of one that comes while MPI starts
     return run_on_ranks([&](const Communicator& comm) {
-      train_stage(comm, options);
+      train_stage(comm, with_files(comm, options));
       return static_cast<int>(kExitDone);
     });
   };

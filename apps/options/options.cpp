@@ -56,7 +56,8 @@ std::vector<BoundOption> bind_options(ModelOptions& o) {
 std::vector<BoundOption> bind_options(DataOptions& o) {
   constexpr StageSet kSftOnly = {.sft = true};
   return {
-      declare("data", OptionGroup::kData, o.data, "files of rows: .csv .tsv .jsonl .json",
+      declare("data", OptionGroup::kData, o.data,
+              "files of rows (.csv .tsv .jsonl .json, also .gz or .zst; .parquet), or patterns such as 'rows/*.jsonl'",
               {.on_resume = OnResume::kNotCompared, .value_name = "FILE"}),
       declare("columns", OptionGroup::kData, o.columns, "role=name,...: which column has which role"),
       chat_template_option(o.chat_template, "chat template to use instead of the model's own"),

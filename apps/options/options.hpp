@@ -23,7 +23,8 @@ struct ModelOptions {
 };
 
 struct DataOptions {
-  std::vector<std::string> data;
+  std::vector<std::string> data;        // files, or patterns that match files until with_files() has found them
+  std::vector<int64_t> files_per_item;  // how many files each item of data was; set by with_files()
   std::string columns;
   std::string chat_template;
   std::string chat_template_kwargs;  // a JSON object, or ""

@@ -189,11 +189,17 @@ std::vector<BoundOption> pair_source_options(DpoStageOptions& o) {
 std::vector<BoundOption> bind_all(TrainOptions& o) {
   std::vector<BoundOption> options = bind_options(o.model);
   append(options, bind_options(o.data));
-  append(options, {declare("eval_data", G::kEvaluation, o.eval_data, "files of rows to evaluate on",
-                           {.on_resume = OnResume::kNotCompared, .value_name = "FILE"}),
-                   declare("output_dir", G::kOutput, o.output_dir, "directory of the run",
-                           {.on_resume = OnResume::kNotCompared, .value_name = "DIR"}),
-                   overwrite_option(o.overwrite_output_dir, "replace a run that is already there")});
+  append(options,
+         {declare("eval_data", G::kEvaluation, o.eval_data, "files of rows to evaluate on",
+                  {.on_resume = OnResume::kNotCompared, .value_name = "FILE"}),
+          declare("data_weights", G::kData, o.data_weights,
+                  "a weight for each item of data: their shares of the rows of every epoch", {.range = above(0)}),
+          declare("stopping_strategy", G::kData, o.stopping_strategy,
+                  "with data_weights, how long an epoch is: until the rows of one item are used up, or those "
+                  "of all, in which smaller ones repeat"),
+          declare("output_dir", G::kOutput, o.output_dir, "directory of the run",
+                  {.on_resume = OnResume::kNotCompared, .value_name = "DIR"}),
+          overwrite_option(o.overwrite_output_dir, "replace a run that is already there")});
   append(options, schedule_options(o));
   append(options, optimizer_options(o));
   append(options, run_options(o));
@@ -226,6 +232,17 @@ void validate_best_model(const TrainOptions& o) {
   if (o.eval_steps == 0 || o.save_steps == 0 || o.save_steps % o.eval_steps != 0)
     throw_error<UsageError>("--{}: expected --save_steps to be a multiple of --eval_steps, got {} and {}", name,
                             o.save_steps, o.eval_steps);
+}
+
+void validate_weights(const TrainOptions& o) {
+  if (o.data_weights.empty()) return;
+  const size_t num_items = o.data.files_per_item.empty() ? o.data.data.size() : o.data.files_per_item.size();
+  if (o.data_weights.size() != num_items)
+    throw_error<UsageError>("--data_weights: expected a weight for each of the {} items of --data, got {}", num_items,
+                            o.data_weights.size());
+  if (!o.shuffle) throw UsageError("--data_weights: mixes rows at random; leave out --shuffle false");
+  if (o.stage == Stage::kDpo && o.dpo.pairs == PairSource::kSampled)
+    throw UsageError("--data_weights: expected the pairs of --data, got --pairs sampled, which makes its own");
 }
 
 }  // namespace
@@ -282,6 +299,7 @@ OnResume on_resume(std::string_view name) {
 
 void validate(const TrainOptions& o) {
   validate_best_model(o);
+  validate_weights(o);
   if (o.resume.mode == ResumeFrom::Mode::kCheckpoint && o.overwrite_output_dir)
     throw_error<UsageError>("--resume {}: resumes a run; leave out --overwrite_output_dir", o.resume.checkpoint);
   if (o.packing && o.data.max_length == 0)

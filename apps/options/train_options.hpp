@@ -8,6 +8,7 @@
 
 #include "apps/options/lora_options.hpp"
 #include "apps/options/options.hpp"
+#include "io/dataset/sampler.hpp"
 #include "lib/kernels/kernels.hpp"
 #include "lib/objective/preference_loss.hpp"
 #include "lib/optim/schedule.hpp"
@@ -97,6 +98,8 @@ struct TrainOptions {
   ModelOptions model;
   DataOptions data;
   std::vector<std::string> eval_data;
+  std::vector<double> data_weights;
+  StoppingStrategy stopping_strategy = StoppingStrategy::kFirstExhausted;
   std::string output_dir;
   bool overwrite_output_dir = false;
   int64_t seed = 42;

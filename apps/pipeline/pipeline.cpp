@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "apps/models/model_setup.hpp"
 #include "apps/pipeline/pipeline_state.hpp"
 #include "apps/run/control.hpp"
+#include "apps/run/data_files.hpp"
 #include "apps/run/resume.hpp"
 #include "apps/train/stage.hpp"
 #include "io/file/atomic_file.hpp"
@@ -103,6 +105,7 @@ void run_stage(const Communicator& comm, PipelineState* state, size_t stage, con
 void run_stages(const Communicator& comm, const PipelineFile& file) {
   const std::string directory = pipeline_directory(file);
   std::vector<PlannedStage> stages = plan_pipeline(file);
+  for (PlannedStage& stage : stages) stage.options = with_files(comm, std::move(stage.options));
   const Watchdog watchdog(comm, watchdog_seconds(stages));
   std::optional<RunLock> lock;
   std::optional<PipelineState> state;

@@ -15,6 +15,7 @@
 #include "io/dataset/content_hash.hpp"
 #include "io/dataset/dataset.hpp"
 #include "io/dataset/prepare.hpp"
+#include "io/file/file.hpp"
 #include "io/file/json_lines_writer.hpp"
 #include "io/huggingface/tokenizer_files.hpp"
 #include "io/records/record_file.hpp"
@@ -172,6 +173,23 @@ void note(PairFilter filter, const json& counts, StageNotes& notes) {
   notes.add_fact("pairs flipped", counts.at("flipped"));
 }
 
+/// The data with filtered files in place of those that they were made of. A file of which no pair remains has none, and
+/// the others have its number in their names.
+DataOptions with_filtered_files(const PairSetting& o, const DataOptions& data, const std::vector<std::string>& names) {
+  DataOptions filtered = data;
+  filtered.data.clear();
+  filtered.files_per_item.assign(data.files_per_item.size(), 0);
+  for (const std::string& name : names) {
+    filtered.data.push_back(join_path(o.directory, name));
+    if (data.files_per_item.empty()) continue;
+    int64_t file = data.data.size() == 1 ? 0 : std::stoll(name.substr(name.rfind('-') + 1));
+    size_t item = 0;
+    while (file >= data.files_per_item.at(item)) file -= data.files_per_item[item++];
+    ++filtered.files_per_item[item];
+  }
+  return filtered;
+}
+
 /// Collective: scores the pairs of `data` and returns the data that remain after the filter.
 DataOptions filter_pairs(const Communicator& comm, const PairSetting& o, const DataOptions& data, StageNotes& notes) {
   std::vector<std::string> tokenizer;
@@ -193,10 +211,7 @@ DataOptions filter_pairs(const Communicator& comm, const PairSetting& o, const D
                            [&](const std::string& prefix) { return score_and_filter(comm, o, data, prefix); });
   note(o.dpo.pair_filter, made.counts, notes);
   if (!is_filtered) return data;
-  DataOptions filtered = data;
-  filtered.data.clear();
-  for (const std::string& name : made.names) filtered.data.push_back(o.directory + "/" + name);
-  return filtered;
+  return with_filtered_files(o, data, made.names);
 }
 
 }  // namespace

@@ -148,6 +148,7 @@ DataOptions sample_pairs(const Communicator& comm, const PairSetting& o, StageNo
   note(o.dpo.max_completion_length, made.counts, notes);
   DataOptions sampled = o.data;
   sampled.data = {o.directory + "/" + made.names.at(0)};
+  sampled.files_per_item = {1};
   sampled.columns.clear();
   if (!made.counts.at("holds_messages").get<bool>()) {  // texts are rendered already
     sampled.chat_template.clear();

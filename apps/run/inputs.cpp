@@ -1,6 +1,7 @@
 #include "apps/run/inputs.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -34,6 +35,13 @@ std::optional<std::string> find(const Inputs& inputs, const std::string& name) {
   return std::nullopt;
 }
 
+bool is_default(const std::string& name, const std::string& value) {
+  return std::any_of(std::begin(kStages), std::end(kStages), [&](Stage stage) {
+    const Option* const option = find_option(training_options(stage), name);
+    return option != nullptr && option->default_text == value;
+  });
+}
+
 std::string text_or_none(const std::optional<std::string>& value) { return value && !value->empty() ? *value : "none"; }
 
 /// Collective: a hash of the names and contents of the tokenizer's files, and of how they are read where that matters.
@@ -62,7 +70,10 @@ Inputs describe_inputs(const Communicator& comm, const TrainOptions& o) {
   add_contents("model", model_hash(comm, o.model.model));
   if (!o.lora.adapter.empty()) add_contents("adapter", adapter_hash(comm, o.lora.adapter));
   add_contents("tokenizer", tokenizer_hash(comm, o.model.model, o.data.tokenizer_behavior));
-  add_contents("data", hash_of_files(comm, o.data.data));
+  // the order of rows depends on which files share a weight
+  const std::string groups =
+      o.data_weights.empty() ? "" : fmt::format(" in groups of {}", fmt::join(o.data.files_per_item, ", "));
+  add_contents("data", hash_of_files(comm, o.data.data) + groups);
   inputs.emplace_back(kRowVersion, std::to_string(kPrepareVersion));
   if (!o.eval_data.empty()) add_contents("eval_data", hash_of_files(comm, o.eval_data));
   if (!o.dpo.ref_model.empty()) add_contents("ref_model", model_hash(comm, o.dpo.ref_model));
@@ -112,7 +123,10 @@ std::string describe_changes(const Inputs& before, const Inputs& now) {
   for (const Inputs* inputs : {&now, &before})
     for (const auto& [name, value] : *inputs)
       if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
-  const auto is_same = [&](const std::string& name) { return find(before, name) == find(now, name); };
+  const auto is_same = [&](const std::string& name) {
+    const std::optional<std::string> then = find(before, name), value = find(now, name);
+    return then || !value ? then == value : is_default(name, *value);  // an earlier plumb lacked the option
+  };
   // on another number of ranks this option changes so that a step keeps its rows
   const bool has_same_batch = is_same(kMicroBatches);
   std::string text;

@@ -70,6 +70,7 @@ class StageRun {
   void export_merged() const;
   void report();
 
+  void log_mix() const;
   void write_notes() const;
 
   const double start_seconds_ = steady_seconds();
@@ -85,6 +86,7 @@ class StageRun {
   StageRows train_rows_;
   std::optional<StageRows> eval_rows_;
   std::optional<WinRate> win_rate_;  // dpo
+  SamplerOptions sampler_;           // of the training rows
   RunLength length_{};
 };
 
@@ -146,9 +148,26 @@ void StageRun::open_rows() {
   if (!options_.eval_data.empty()) {
     DataOptions eval_data = options_.data;
     eval_data.data = options_.eval_data;
-    eval_rows_ = plumb::open_rows(comm_, rows, eval_data, config_.vocab_size);
+    RowsOptions whole = rows;
+    whole.keeps_items_apart = false;
+    eval_rows_ = plumb::open_rows(comm_, whole, eval_data, config_.vocab_size);
   }
-  comm_.run_agreed([&] { length_ = run_length(options_, train_rows_.dataset->num_rows(), comm_.size()); });
+  comm_.run_agreed([&] {
+    sampler_ = sampler_options(options_, train_rows_);
+    length_ = run_length(options_, rows_per_epoch(sampler_, train_rows_.dataset->num_rows()), comm_.size());
+  });
+  if (comm_.rank() == 0) log_mix();
+}
+
+/// Logs how many rows of each item of the data an epoch has.
+void StageRun::log_mix() const {
+  const int64_t num_rows = rows_per_epoch(sampler_, train_rows_.dataset->num_rows());
+  for (size_t i = 0; i < sampler_.mix.size(); ++i) {
+    const RowSource& source = sampler_.mix[i];
+    const double percent = 100 * static_cast<double>(source.rows_per_epoch) / static_cast<double>(num_rows);
+    log_info("data_weights: each epoch of {} rows has {} ({:.1f} %) of the {} of item {} of data", num_rows,
+             source.rows_per_epoch, percent, source.num_rows, i + 1);
+  }
 }
 
 /// Logs the memory plan, throws if it does not fit, and writes run.json.
@@ -217,7 +236,7 @@ void StageRun::take_steps(TrainableModel& model, Objective& objective) {
     if (start_.saved) log.emplace(options_.output_dir, start_.num_steps_done(), start_.saved->log);
     if (!start_.saved) log.emplace(options_.output_dir);
   });
-  const StepLoopOptions loop = step_loop_options(options_, length_.num_steps, *control_);
+  const StepLoopOptions loop = step_loop_options(options_, sampler_, length_.num_steps, *control_);
   StepLoop({loop, comm_, model, objective, train_rows_, eval_rows_ ? &*eval_rows_ : nullptr, length_, start_, *control_,
             log ? &*log : nullptr})
       .run();

@@ -95,9 +95,18 @@ StageRows open_rows(const Communicator& comm, const RowsOptions& o, const DataOp
       comm, prepare_options(data, o.use, o.needs_whole_texts, o.tokenizer_directory, vocab_size), o.directory);
   StageRows rows;
   comm.run_agreed([&] { rows.dataset = std::make_unique<Dataset>(dataset_directory(o.directory, index), vocab_size); });
+  std::vector<int64_t> examples_of_items;
+  if (o.keeps_items_apart) {
+    comm.run_agreed([&] { examples_of_items = rows.dataset->examples_of_files(data.files_per_item); });
+    rows.rows_of_items = examples_of_items;
+  }
   if (!o.packed_tokens) return rows;
-  ensure_packing(comm, *rows.dataset, *o.packed_tokens);
-  comm.run_agreed([&] { rows.dataset->use_packing(*o.packed_tokens); });
+  const PackingSetting setting(*o.packed_tokens, examples_of_items);
+  ensure_packing(comm, *rows.dataset, setting);
+  comm.run_agreed([&] {
+    rows.dataset->use_packing(setting);
+    if (o.keeps_items_apart) rows.rows_of_items = rows.dataset->rows_of_parts(examples_of_items);
+  });
   if (comm.rank() == 0)
     log_info("packing: {} rows of {} tokens, {:.1f} % full", rows.dataset->num_rows(), *o.packed_tokens,
              100 * rows.dataset->fill_share());

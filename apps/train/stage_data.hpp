@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "apps/models/model_setup.hpp"
 #include "apps/options/options.hpp"
@@ -21,6 +22,7 @@ namespace plumb {
 struct StageRows {
   std::unique_ptr<Dataset> dataset;
   std::unique_ptr<ReferenceLogps> reference_logps;  // dpo
+  std::vector<int64_t> rows_of_items;               // where RowsOptions kept the items of data apart
 
   /// A micro-batch of these rows; without rows, the empty micro-batch.
   MicroBatch micro_batch(const std::vector<int64_t>& row_numbers) const;
@@ -36,6 +38,7 @@ struct RowsOptions {
   RowUse use;
   bool needs_whole_texts;                // pairs that are too long are left out instead of truncated
   std::optional<int64_t> packed_tokens;  // of a packed row; none: a row is an example
+  bool keeps_items_apart = false;        // no packed row has examples of two items of data
 };
 
 /// Collective: the rows of data.data, tokenized now or by an earlier run. vocab_size: of the model.

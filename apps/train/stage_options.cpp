@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <optional>
+#include <utility>
 
 #include "apps/models/model_setup.hpp"
 #include "apps/models/plan_input.hpp"
@@ -63,12 +64,14 @@ std::unique_ptr<Objective> make_objective(const TrainOptions& o, const ModelConf
   return std::make_unique<DpoObjective>(dpo_options(o.dpo), config.rms_norm_eps);
 }
 
-SamplerOptions sampler_options(const TrainOptions& o) {
-  return {.seed = static_cast<uint64_t>(o.seed),
-          .shuffle = o.shuffle,
-          .drop_last = o.dataloader_drop_last,
-          .rows_per_micro_batch = o.per_device_train_batch_size,
-          .accumulation_steps = o.gradient_accumulation_steps};
+SamplerOptions sampler_options(const TrainOptions& o, const StageRows& rows) {
+  SamplerOptions sampler = {.seed = static_cast<uint64_t>(o.seed),
+                            .shuffle = o.shuffle,
+                            .drop_last = o.dataloader_drop_last,
+                            .rows_per_micro_batch = o.per_device_train_batch_size,
+                            .accumulation_steps = o.gradient_accumulation_steps};
+  if (!o.data_weights.empty()) sampler.mix = mix_sources(rows.rows_of_items, o.data_weights, o.stopping_strategy);
+  return sampler;
 }
 
 RowsOptions rows_options(const TrainOptions& o) {
@@ -76,7 +79,8 @@ RowsOptions rows_options(const TrainOptions& o) {
           .tokenizer_directory = o.model.model,
           .use = o.stage == Stage::kSft ? RowUse::kSft : RowUse::kPreference,
           .needs_whole_texts = o.stage == Stage::kReward,
-          .packed_tokens = o.packing ? std::optional(max_row_tokens(o)) : std::nullopt};
+          .packed_tokens = o.packing ? std::optional(max_row_tokens(o)) : std::nullopt,
+          .keeps_items_apart = !o.data_weights.empty()};
 }
 
 PairSetting pair_setting(const TrainOptions& o) {
@@ -112,8 +116,9 @@ RunLength run_length(const TrainOptions& o, int64_t num_rows, int num_ranks) {
   return {steps_per_epoch, num_steps};
 }
 
-StepLoopOptions step_loop_options(const TrainOptions& o, int64_t num_steps, const RunControl& control) {
-  return {.sampler = sampler_options(o),
+StepLoopOptions step_loop_options(const TrainOptions& o, SamplerOptions sampler, int64_t num_steps,
+                                  const RunControl& control) {
+  return {.sampler = std::move(sampler),
           .trainer = trainer_options(o, num_steps, control),
           .checkpoints = checkpoint_options(o),
           .on_bad_steps = o.on_bad_steps,

@@ -20,15 +20,17 @@ EngineOptions engine_options(const TrainOptions& options);
 /// config: of the model; with pad_token_id if it has a score head.
 std::unique_ptr<Objective> make_objective(const TrainOptions& options, const ModelConfig& config);
 
-/// How the training rows are distributed over steps and micro-batches.
-SamplerOptions sampler_options(const TrainOptions& options);
+/// How the training rows are distributed over steps and micro-batches. Throws UsageError for weights that leave an item
+/// of the data without rows.
+SamplerOptions sampler_options(const TrainOptions& options, const StageRows& rows);
 RowsOptions rows_options(const TrainOptions& options);
 PairSetting pair_setting(const TrainOptions& options);
 StartupCheckOptions startup_check_options(const TrainOptions& options);
 
-/// Throws UsageError if the rows do not fill a step and the rest is dropped.
+/// num_rows: of an epoch. Throws UsageError if they do not fill a step and the rest is dropped.
 RunLength run_length(const TrainOptions& options, int64_t num_rows, int num_ranks);
 /// control: asked whether this rank wants to stop; it must outlive the loop.
-StepLoopOptions step_loop_options(const TrainOptions& options, int64_t num_steps, const RunControl& control);
+StepLoopOptions step_loop_options(const TrainOptions& options, SamplerOptions sampler, int64_t num_steps,
+                                  const RunControl& control);
 
 }  // namespace plumb

@@ -1,6 +1,7 @@
 #include "io/dataset/dataset.hpp"
 
 #include <algorithm>
+#include <numeric>
 
 #include "io/file/file.hpp"
 #include "lib/base/check.hpp"
@@ -56,7 +57,46 @@ const TokenShardReader& Dataset::reader_of(size_t shard) const {
   return open_shards_.front().reader;
 }
 
-void Dataset::use_packing(int64_t capacity_tokens) { packing_.emplace(directory_, index_, capacity_tokens); }
+void Dataset::use_packing(const PackingSetting& setting) { packing_.emplace(directory_, index_, setting); }
+
+std::vector<int64_t> Dataset::examples_of_files(const std::vector<int64_t>& files_per_group) const {
+  const int64_t num_files = std::accumulate(files_per_group.begin(), files_per_group.end(), int64_t{0});
+  std::vector<int64_t> rows_of_files = index_.rows_of_files;
+  if (rows_of_files.empty() && num_files == 1) rows_of_files = {index_.num_rows()};
+  if (std::ssize(rows_of_files) != num_files) {
+    throw_error<DataError>(
+        "{}: expected the numbers of rows of {} files, got those of {}; remove the directory, so that "
+        "the data are prepared again",
+        directory_, num_files, rows_of_files.size());
+  }
+  std::vector<int64_t> sums;
+  auto next = rows_of_files.begin();
+  for (const int64_t size : files_per_group) {
+    sums.push_back(std::accumulate(next, next + size, int64_t{0}));
+    next += size;
+  }
+  return sums;
+}
+
+std::vector<int64_t> Dataset::rows_of_parts(const std::vector<int64_t>& part_examples) const {
+  std::vector<int64_t> sizes;
+  int64_t end_example = 0, begin_row = 0;
+  for (const int64_t size : part_examples) {
+    end_example += size;
+    int64_t low = begin_row, high = num_rows();  // the first row that begins at end_example or later
+    while (low < high) {
+      const int64_t middle = low + (high - low) / 2;
+      if (examples_of_row(middle).front() < end_example) {
+        low = middle + 1;
+      } else {
+        high = middle;
+      }
+    }
+    sizes.push_back(low - begin_row);
+    begin_row = low;
+  }
+  return sizes;
+}
 
 int64_t Dataset::max_row_tokens() const {
   return packing_ ? packing_->max_row_tokens() : index_.statistics.max_row_tokens;
@@ -114,12 +154,13 @@ std::vector<int64_t> Dataset::examples_of_row(int64_t row) const {
   return packing_ ? packing_->examples_of_row(row) : std::vector<int64_t>{row};
 }
 
-void ensure_packing(const Communicator& comm, const Dataset& dataset, int64_t capacity_tokens) {
+void ensure_packing(const Communicator& comm, const Dataset& dataset, const PackingSetting& setting) {
   comm.run_on_rank0([&] {
-    if (capacity_tokens <= 0) throw_error<UsageError>("packing: expected room for a token, got {}", capacity_tokens);
-    if (has_packing(dataset.directory(), dataset.index(), capacity_tokens)) return;
-    write_packing(dataset.directory(), dataset.index(), capacity_tokens,
-                  dataset.example_tokens(0, dataset.num_examples()));
+    if (setting.capacity_tokens <= 0) {
+      throw_error<UsageError>("packing: expected room for a token, got {}", setting.capacity_tokens);
+    }
+    if (has_packing(dataset.directory(), dataset.index(), setting)) return;
+    write_packing(dataset.directory(), dataset.index(), setting, dataset.example_tokens(0, dataset.num_examples()));
   });
 }
 

@@ -30,7 +30,13 @@ class Dataset {
   int64_t num_rows() const { return packing_ ? packing_->num_rows() : num_examples(); }
 
   /// From here on rows are packed, by the plan that ensure_packing() wrote. Throws InputOutputError, DataError.
-  void use_packing(int64_t capacity_tokens);
+  void use_packing(const PackingSetting& setting);
+  /// The numbers of examples of consecutive groups of source files, of these sizes. Throws DataError where an earlier
+  /// plumb prepared the data, which did not count them.
+  std::vector<int64_t> examples_of_files(const std::vector<int64_t>& files_per_group) const;
+  /// The numbers of rows of consecutive parts of the examples, of these sizes; packed rows must not cross their bounds.
+  std::vector<int64_t> rows_of_parts(const std::vector<int64_t>& part_examples) const;
+
   /// The length of the longest row.
   int64_t max_row_tokens() const;
   /// Tokens divided by the capacity of all rows: that of packing, else the tokens of the longest row.
@@ -68,8 +74,8 @@ class Dataset {
   mutable std::deque<OpenShard> open_shards_;  // last used first
 };
 
-/// Collective: a packing plan of this capacity is beside the shards, written by rank 0 unless a valid one is there; a
+/// Collective: a packing plan of this setting is beside the shards, written by rank 0 unless a valid one is there; a
 /// damaged one is written again. Throws AgreedError.
-void ensure_packing(const Communicator& comm, const Dataset& dataset, int64_t capacity_tokens);
+void ensure_packing(const Communicator& comm, const Dataset& dataset, const PackingSetting& setting);
 
 }  // namespace plumb

@@ -88,6 +88,18 @@ bool is_plain_name(std::string_view name) {
   return is_plain && !name.empty() && name.size() <= kMaxNameBytes && name.front() != '.';
 }
 
+std::vector<int64_t> rows_of_files_from_json(const Json& parent, int64_t num_rows, const std::string& where) {
+  std::vector<int64_t> rows;
+  int64_t num_left = num_rows;
+  for (const Json& value : array_field(parent, "rows_of_files", where)) {
+    rows.push_back(count_value(value, "rows_of_files", where));
+    require(rows.back() <= num_left, where, "rows of files that add up to those kept");
+    num_left -= rows.back();
+  }
+  require(num_left == 0, where, "rows of files that add up to those kept");
+  return rows;
+}
+
 bool is_sha256(std::string_view text) {
   return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
@@ -200,6 +212,7 @@ std::string DatasetIndex::to_text() const {
   nlohmann::ordered_json object = {{"format_version", kDatasetVersion}, {"kind", kind}, {"key", key}};
   object["made_from"] = made_from;
   object["statistics"] = to_json(statistics);
+  if (!rows_of_files.empty()) object["rows_of_files"] = rows_of_files;
   object["shards"] = nlohmann::ordered_json::array();
   for (const ShardEntry& shard : shards) object["shards"].emplace_back(to_json(shard));
   // paths need not be UTF-8
@@ -222,6 +235,9 @@ DatasetIndex DatasetIndex::from_text(std::string_view text, const std::string& w
   index.key = string_field(object, "key", where);
   index.made_from = field_or_null(object, "made_from", where);
   index.statistics = statistics_from_json(field_or_null(object, "statistics", where), where + ": statistics");
+  if (!field_or_null(object, "rows_of_files", where).is_null()) {
+    index.rows_of_files = rows_of_files_from_json(object, index.num_rows(), where);
+  }
   const Json& shards = array_field(object, "shards", where);
   if (shards.empty() || shards.size() > kMaxShards) {
     throw_error<DataError>("{}: expected 1 to {} shards, got {}", where, kMaxShards, shards.size());

@@ -85,6 +85,7 @@ struct DatasetIndex {
   nlohmann::json made_from;  // hashes of files, tokenizer and options
   std::vector<ShardEntry> shards;
   PrepareStatistics statistics;
+  std::vector<int64_t> rows_of_files;  // kept rows of each source file; empty where an earlier plumb did not count them
 
   int64_t num_rows() const { return statistics.num_rows_kept; }
   int64_t num_tokens() const { return statistics.num_tokens; }

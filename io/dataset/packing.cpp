@@ -81,4 +81,19 @@ PackingPlan pack_best_fit(std::span<const int64_t> example_tokens, int64_t capac
   return plan;
 }
 
+PackingPlan pack_parts(std::span<const int64_t> example_tokens, int64_t capacity_tokens,
+                       std::span<const int64_t> part_sizes) {
+  if (part_sizes.empty()) return pack_best_fit(example_tokens, capacity_tokens);
+  PackingPlan all;
+  for (const int64_t size : part_sizes) {
+    const int64_t first = std::ssize(all.examples);
+    check(size <= std::ssize(example_tokens) - first, "parts lie within the examples");
+    const PackingPlan part = pack_best_fit(example_tokens.subspan(first, size), capacity_tokens);
+    for (const int64_t example : part.examples) all.examples.push_back(first + example);
+    for (int64_t row = 1; row <= part.num_rows(); ++row) all.offsets.push_back(first + part.offsets[row]);
+  }
+  check(std::ssize(all.examples) == std::ssize(example_tokens), "parts make up the examples");
+  return all;
+}
+
 }  // namespace plumb

@@ -22,4 +22,9 @@ struct PackingPlan {
 /// on nothing but its arguments. O(n log n).
 PackingPlan pack_best_fit(std::span<const int64_t> example_tokens, int64_t capacity_tokens);
 
+/// As pack_best_fit(), but consecutive parts of the examples, of these sizes, share no row; the rows of a part follow
+/// those of the part before it. No parts: all examples are one.
+PackingPlan pack_parts(std::span<const int64_t> example_tokens, int64_t capacity_tokens,
+                       std::span<const int64_t> part_sizes);
+
 }  // namespace plumb

@@ -1,8 +1,11 @@
 #include "io/dataset/packing_file.hpp"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <span>
 
+#include "io/dataset/content_hash.hpp"
 #include "io/dataset/packing.hpp"
 #include "io/file/atomic_hdf5_file.hpp"
 #include "io/file/file.hpp"
@@ -17,20 +20,24 @@ constexpr const char* kKind = "packing";
 constexpr int64_t kElementsPerChunk = 4 * 1024;
 constexpr int64_t kRowsPerPiece = kElementsPerChunk;
 
-std::string packing_path(const std::string& directory, int64_t capacity_tokens) {
-  return join_path(directory, fmt::format("packing-{}.h5", capacity_tokens));
+std::string packing_path(const std::string& directory, const PackingSetting& setting) {
+  std::string parts;
+  if (!setting.part_sizes.empty()) {
+    parts = "-" + hash_of_text(fmt::format("{}", fmt::join(setting.part_sizes, " "))).substr(0, 16);
+  }
+  return join_path(directory, fmt::format("packing-{}{}.h5", setting.capacity_tokens, parts));
 }
 
 void require(bool holds, const std::string& path, std::string_view expected) {
   if (!holds) throw_error<DataError>("{}: expected {}, got something else; is the file damaged?", path, expected);
 }
 
-Hdf5File open_packing(const std::string& directory, const DatasetIndex& index, int64_t capacity_tokens) {
-  const std::string path = packing_path(directory, capacity_tokens);
+Hdf5File open_packing(const std::string& directory, const DatasetIndex& index, const PackingSetting& setting) {
+  const std::string path = packing_path(directory, setting);
   Hdf5File file = Hdf5File::open_for_reading(path);
   require(file.integer_attribute("format_version") == kFormatVersion, path, "format version 1");
   require(file.text_attribute("kind") == kKind, path, "the kind packing");
-  require(file.integer_attribute("capacity_tokens") == capacity_tokens, path, "the capacity of its name");
+  require(file.integer_attribute("capacity_tokens") == setting.capacity_tokens, path, "the capacity of its name");
   require(file.text_attribute("dataset_key") == index.key, path, "the key of the shards beside it");
   return file;
 }
@@ -47,9 +54,9 @@ int64_t find_max_row_tokens(const PackingPlan& plan, std::span<const int64_t> ex
 
 }  // namespace
 
-PackingFile::PackingFile(const std::string& directory, const DatasetIndex& index, int64_t capacity_tokens)
-    : file_(open_packing(directory, index, capacity_tokens)),
-      capacity_tokens_(capacity_tokens),
+PackingFile::PackingFile(const std::string& directory, const DatasetIndex& index, const PackingSetting& setting)
+    : file_(open_packing(directory, index, setting)),
+      capacity_tokens_(setting.capacity_tokens),
       max_row_tokens_(file_.integer_attribute("max_row_tokens")),
       num_examples_(index.num_rows()),
       offsets_(file_.open_dataset<int64_t>("offsets")),
@@ -109,10 +116,10 @@ std::vector<int64_t> PackingFile::examples_of_row(int64_t row) const {
   return read_examples(read_offsets(row, row + 1), row);
 }
 
-bool has_packing(const std::string& directory, const DatasetIndex& index, int64_t capacity_tokens) {
-  if (!is_regular_file(packing_path(directory, capacity_tokens))) return false;
+bool has_packing(const std::string& directory, const DatasetIndex& index, const PackingSetting& setting) {
+  if (!is_regular_file(packing_path(directory, setting))) return false;
   try {
-    PackingFile(directory, index, capacity_tokens);
+    PackingFile(directory, index, setting);
     return true;
   } catch (const DataError& error) {
     log_warning("{}; packing the rows again", error.what());
@@ -120,15 +127,15 @@ bool has_packing(const std::string& directory, const DatasetIndex& index, int64_
   }
 }
 
-void write_packing(const std::string& directory, const DatasetIndex& index, int64_t capacity_tokens,
+void write_packing(const std::string& directory, const DatasetIndex& index, const PackingSetting& setting,
                    std::span<const int64_t> example_tokens) {
-  const PackingPlan plan = pack_best_fit(example_tokens, capacity_tokens);
-  AtomicHdf5File atomic_file(packing_path(directory, capacity_tokens));
+  const PackingPlan plan = pack_parts(example_tokens, setting.capacity_tokens, setting.part_sizes);
+  AtomicHdf5File atomic_file(packing_path(directory, setting));
   Hdf5File& file = atomic_file.file();
   file.set_attribute("format_version", kFormatVersion);
   file.set_attribute("kind", kKind);
   file.set_attribute("dataset_key", index.key);
-  file.set_attribute("capacity_tokens", capacity_tokens);
+  file.set_attribute("capacity_tokens", setting.capacity_tokens);
   file.set_attribute("max_row_tokens", find_max_row_tokens(plan, example_tokens));
   const auto write = [&](const char* name, const std::vector<int64_t>& values) {
     Hdf5Dataset array = file.create_dataset<int64_t>(name, {kElementsPerChunk, -1});

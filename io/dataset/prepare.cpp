@@ -17,6 +17,7 @@
 #include "io/file/atomic_file.hpp"
 #include "io/file/file.hpp"
 #include "io/file/host_name.hpp"
+#include "io/records/data_files.hpp"
 #include "io/records/duplicate_rows.hpp"
 #include "io/records/record_file.hpp"
 #include "io/run/process_identity.hpp"
@@ -32,6 +33,11 @@ namespace fs = std::filesystem;
 
 /// Collective: rank 0 scans the files, everyone gets where their rows begin.
 std::vector<SourceFile> index_files(const Communicator& comm, const std::vector<std::string>& paths) {
+  if (comm.rank() == 0) {
+    for (const auto& [path, earlier] : find_repeated_files(paths)) {
+      log_warning("prepare: {} is given twice, the first time as {}: its rows count twice", path, earlier);
+    }
+  }
   std::vector<SourceFile> files;
   int64_t first_row = 0;
   for (const std::string& path : paths) {
@@ -120,9 +126,7 @@ RowTally tally_duplicates(const std::vector<SourceFile>& files,
   const std::vector<int64_t> rows = find_duplicates(std::move(prints));
   RowTally tally;
   tally.num_rows = std::ssize(rows);
-  for (size_t i = 0; i < std::min(rows.size(), RowTally::kMaxPlaces); ++i) {
-    tally.first_places.push_back(place_of_row(files, rows[i]));
-  }
+  tally.first_places = places_of_rows(files, std::span(rows).first(std::min(rows.size(), RowTally::kMaxPlaces)));
   return tally;
 }
 
@@ -147,8 +151,10 @@ void build(const Communicator& comm, const PrepareOptions& options, const nlohma
   std::vector<RowFingerprint> prints;
   comm.run_agreed([&] {
     ShardPart part = write_shard(files, options, temporary, comm.rank(), comm.size());
-    const nlohmann::json object = {
-        {"shard", to_json(part.entry)}, {"statistics", to_json(part.statistics)}, {"new_columns", part.new_columns}};
+    const nlohmann::json object = {{"shard", to_json(part.entry)},
+                                   {"statistics", to_json(part.statistics)},
+                                   {"rows_of_files", part.rows_of_files},
+                                   {"new_columns", part.new_columns}};
     part_text = object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
     prints = std::move(part.prints);
   });
@@ -156,13 +162,16 @@ void build(const Communicator& comm, const PrepareOptions& options, const nlohma
   const std::vector<std::vector<RowFingerprint>> prints_of_parts =
       comm.gather_on_rank0(std::span<const RowFingerprint>(prints));
   comm.run_on_rank0([&] {
-    DatasetIndex index{inputs.at("kind").get<std::string>(), key_of(inputs), inputs, {}, {}};
+    DatasetIndex index{inputs.at("kind").get<std::string>(), key_of(inputs), inputs, {}, {}, {}};
+    index.rows_of_files.resize(files.size());
     std::map<std::string, std::string> new_columns;
     for (size_t rank = 0; rank < part_texts.size(); ++rank) {
       const std::string where = fmt::format("part of rank {}", rank);
       const nlohmann::json part = parse_json(part_texts[rank], where);
       index.shards.push_back(shard_entry_from_json(part.at("shard"), where));
       index.statistics.add(statistics_from_json(part.at("statistics"), where));
+      const auto rows_of_files = part.at("rows_of_files").get<std::vector<int64_t>>();
+      for (size_t i = 0; i < files.size(); ++i) index.rows_of_files[i] += rows_of_files[i];
       new_columns.merge(part.at("new_columns").get<std::map<std::string, std::string>>());
     }
     log_new_columns(new_columns);

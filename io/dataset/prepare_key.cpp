@@ -5,7 +5,7 @@
 #include "io/dataset/token_shard.hpp"
 #include "io/file/sha256.hpp"
 #include "io/huggingface/tokenizer_files.hpp"
-#include "io/records/record_file.hpp"
+#include "io/records/record_format.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {
@@ -37,7 +37,7 @@ nlohmann::json describe_inputs(const Communicator& comm, const PrepareOptions& o
   // rank 0 alone looks at names and small files: ranks might see a directory differently for a while
   const std::string text = comm.from_rank0([&] {
     for (size_t i = 0; i < options.files.size(); ++i) {
-      files[i]["format"] = name_of(find_record_format(options.files[i]));
+      files[i]["format"] = describe(find_file_format(options.files[i]));
     }
     nlohmann::json tokenizer = nlohmann::json::array();
     for (const std::string& path : tokenizer_files(options.model_directory)) {

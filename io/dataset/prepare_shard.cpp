@@ -82,7 +82,8 @@ std::string used_columns(const RowFormat& format) {
 }
 
 void log_format(const SourceFile& file, const RowFormat& format) {
-  log_info("prepare: {}: {} rows of {}{}{}", file.path, file.index.num_records, name_of(format.shape),
+  log_info("prepare: {}: {}, {} rows of {}{}{}", file.path, describe(file.index.format), file.index.num_records,
+           name_of(format.shape),
            format.unused_columns.empty() ? "" : "; unused columns: ", fmt::join(format.unused_columns, ", "));
   if (format.dropped_columns.empty()) return;
   log_warning(
@@ -243,7 +244,7 @@ class ShardFiller {
 };
 
 std::string place_of(const SourceFile& file, const Record& record) {
-  return fmt::format("{}:{}", redact_secrets(file.path), record.line);
+  return redact_secrets(short_place({file.path, record.line, record.record}));
 }
 
 /// Rows [begin, end) of `file` into the shard.
@@ -265,15 +266,24 @@ RowUse find_row_use(const SourceFile& file, const PrepareOptions& options) {
   return format_of_file(file, options).shape == RowShape::kPreference ? RowUse::kPreference : RowUse::kSft;
 }
 
-std::string place_of_row(const std::vector<SourceFile>& files, int64_t row) {
-  const auto after = std::upper_bound(files.begin(), files.end(), row,
-                                      [](int64_t number, const SourceFile& file) { return number < file.first_row; });
-  const SourceFile& file = *std::prev(after);
-  RecordReader reader(file.path, file.index);
-  reader.seek(row - file.first_row);
-  const std::optional<Record> record = reader.next();
-  check(record.has_value(), "a file has the rows that were indexed");
-  return place_of(file, *record);
+std::vector<std::string> places_of_rows(const std::vector<SourceFile>& files, std::span<const int64_t> rows) {
+  std::vector<std::string> places;
+  std::optional<RecordReader> reader;  // one for all rows of a file: a compressed one is read front to back
+  const SourceFile* file = nullptr;
+  for (const int64_t row : rows) {
+    const auto after = std::upper_bound(files.begin(), files.end(), row, [](int64_t number, const SourceFile& later) {
+      return number < later.first_row;
+    });
+    if (const SourceFile* const holder = &*std::prev(after); holder != file) {
+      file = holder;
+      reader.emplace(file->path, file->index);
+    }
+    reader->seek(row - file->first_row);
+    const std::optional<Record> record = reader->next();
+    check(record.has_value(), "a file has the rows that were indexed");
+    places.push_back(place_of(*file, *record));
+  }
+  return places;
 }
 
 ShardPart write_shard(const std::vector<SourceFile>& files, const PrepareOptions& options, const std::string& directory,
@@ -302,7 +312,9 @@ ShardPart write_shard(const std::vector<SourceFile>& files, const PrepareOptions
     const SourceFile& file = files[i];
     const int64_t first = std::max<int64_t>(begin - file.first_row, 0);
     const int64_t last = std::min(end - file.first_row, file.index.num_records);
+    const int64_t num_kept_before = written.statistics.num_rows_kept;
     if (first < last) fill_shard(file, first, last, renderers[i], filler, after_row);
+    written.rows_of_files.push_back(written.statistics.num_rows_kept - num_kept_before);
   }
   shard.finish();
   written.entry.num_rows = shard.num_rows();

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,7 @@ struct SourceFile {
 struct ShardPart {
   ShardEntry entry;
   PrepareStatistics statistics;
+  std::vector<int64_t> rows_of_files;  // kept rows of each file
   std::vector<RowFingerprint> prints;  // of the kept rows, if they are pairs
   /// Columns that the first row of their file lacks and no shape uses, and the first row that has them.
   std::map<std::string, std::string> new_columns;
@@ -32,8 +34,8 @@ struct ShardPart {
 /// Whether rows are pairs or rows to fine-tune on, by the shape of the first one.
 RowUse find_row_use(const SourceFile& file, const PrepareOptions& options);
 
-/// "train.csv:12" of a row of all files.
-std::string place_of_row(const std::vector<SourceFile>& files, int64_t row);
+/// "train.csv:12" of each of these rows of all files, which ascend.
+std::vector<std::string> places_of_rows(const std::vector<SourceFile>& files, std::span<const int64_t> rows);
 
 /// The `part`-th of `num_parts` contiguous, equal parts of all rows, into a shard in `directory`; options.use is not
 /// kAny. Throws DataError naming file, line and row; UsageError where options do not fit the rows; InputOutputError.

@@ -11,7 +11,7 @@
 namespace plumb {
 namespace {
 
-constexpr int64_t kIndexMagic = 0x31584449'424D4C50;  // "PLMBIDX1" as little-endian bytes
+constexpr int64_t kIndexMagic = 0x32584449'424D4C50;  // "PLMBIDX2" as little-endian bytes
 
 void check_text(const RawRecord& raw) {
   if (const size_t zero = raw.bytes.find('\0'); zero != std::string_view::npos) {
@@ -21,10 +21,10 @@ void check_text(const RawRecord& raw) {
   check_utf8(raw.bytes, to_string(raw.place));
 }
 
-std::vector<std::string> parse_header(const RawRecord& raw, RecordFormat format) {
+std::vector<std::string> parse_header(const RawRecord& raw, char separator) {
   check_text(raw);
   std::vector<std::string> names;
-  split_csv_record(raw.bytes, delimiter_of(format), raw.place, names);
+  split_csv_record(raw.bytes, separator, raw.place, names);
   std::set<std::string_view> seen;
   for (size_t i = 0; i < names.size(); ++i) {
     if (names[i].empty()) {
@@ -36,15 +36,6 @@ std::vector<std::string> parse_header(const RawRecord& raw, RecordFormat format)
     }
   }
   return names;
-}
-
-std::string extension_of(const std::string& path) {
-  const size_t dot = path.find_last_of("./");
-  if (dot == std::string::npos || path[dot] == '/') return "";
-  std::string extension = path.substr(dot);
-  std::transform(extension.begin(), extension.end(), extension.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
-  return extension;
 }
 
 /// Reads the output of to_bytes() without trusting any size in it.
@@ -83,7 +74,10 @@ class IndexBytes {
 std::string RecordIndex::to_bytes() const {
   std::string bytes;
   const auto put = [&](int64_t value) { bytes.append(reinterpret_cast<const char*>(&value), sizeof value); };
-  for (const int64_t value : {kIndexMagic, static_cast<int64_t>(format), num_records, file_bytes}) put(value);
+  for (const int64_t value : {kIndexMagic, static_cast<int64_t>(format.records), int64_t{format.separator},
+                              static_cast<int64_t>(format.compression), num_records, file_bytes, text_bytes}) {
+    put(value);
+  }
   put(static_cast<int64_t>(header.size()));
   for (const std::string& name : header) {
     put(static_cast<int64_t>(name.size()));
@@ -98,21 +92,29 @@ RecordIndex RecordIndex::from_bytes(std::string_view bytes) {
   IndexBytes in(bytes);
   IndexBytes::require(in.number() == kIndexMagic, "its own mark at the front");
   RecordIndex index;
-  const int64_t format = in.number();
-  IndexBytes::require(format >= 0 && format <= static_cast<int64_t>(RecordFormat::kJsonArray), "a known format");
-  index.format = static_cast<RecordFormat>(format);
+  const auto enumerator = [&](auto last) {
+    const int64_t value = in.number();
+    IndexBytes::require(value >= 0 && value <= static_cast<int64_t>(last), "a known format");
+    return static_cast<decltype(last)>(value);
+  };
+  index.format.records = enumerator(RecordFormat::kParquet);
+  index.format.separator = enumerator('\x7F');
+  index.format.compression = enumerator(Compression::kZstd);
   index.num_records = in.number();
   index.file_bytes = in.number();
+  index.text_bytes = in.number();
   index.header.resize(in.count(sizeof(int64_t)));
   for (std::string& name : index.header) name = in.take(in.count(1));
   const size_t num_entries = in.count(2 * sizeof(int64_t));
-  IndexBytes::require(index.num_records >= 0 && index.num_records <= index.file_bytes &&
-                          num_entries == (static_cast<size_t>(index.num_records) + kStride - 1) / kStride,
-                      "an entry for every 1024 records");
+  const bool is_text = index.format.records != RecordFormat::kParquet;
+  IndexBytes::require(index.num_records >= 0 && (!is_text || index.num_records <= index.text_bytes),
+                      "rows in the text");
+  const size_t num_strides = (static_cast<size_t>(index.num_records) + kStride - 1) / kStride;
+  IndexBytes::require(num_entries == (is_text ? num_strides : 0), "an entry for every 1024 records");
   for (size_t i = 0; i < num_entries; ++i) {
     const int64_t offset = in.number();
     const int64_t line = in.number();
-    IndexBytes::require(offset > (i == 0 ? -1 : index.offsets.back()) && offset < index.file_bytes,
+    IndexBytes::require(offset > (i == 0 ? -1 : index.offsets.back()) && offset < index.text_bytes,
                         "ascending offsets");
     IndexBytes::require(line >= (i == 0 ? 1 : index.lines.back()), "ascending lines");
     index.offsets.push_back(offset);
@@ -122,98 +124,112 @@ RecordIndex RecordIndex::from_bytes(std::string_view bytes) {
   return index;
 }
 
-RecordFormat find_record_format(const std::string& path) {
-  const std::string extension = extension_of(path);
-  if (extension == ".csv") return RecordFormat::kCsv;
-  if (extension == ".tsv") return RecordFormat::kTsv;
-  if (extension == ".jsonl" || extension == ".ndjson") return RecordFormat::kJsonLines;
-  if (extension == ".json") return RecordFormat::kJsonArray;
+namespace {
 
-  FileWindow window(path);
-  window.read_more();
-  std::string_view head = window.bytes();
-  std::string got = "a file of another kind";
-  if (head.empty()) got = "an empty file";
-  if (head.starts_with("PAR1")) got = "Parquet";
-  if (head.starts_with("\x1F\x8B") || head.starts_with("\x28\xB5\x2F\xFD")) got = "compressed data; unpack it first";
-  if (head.starts_with("\xEF\xBB\xBF")) head.remove_prefix(3);
-  head.remove_prefix(std::min(head.find_first_not_of(" \t\r\n"), head.size()));
-  if (head.starts_with('{')) return RecordFormat::kJsonLines;
-  if (head.starts_with('[')) return RecordFormat::kJsonArray;
-  throw_error<DataError>("{}: expected a name in .csv, .tsv, .jsonl, .ndjson or .json, or JSON inside; got {}", path,
-                         got);
+RecordIndex index_parquet(const std::string& path, const FileFormat& format) {
+  const ParquetFile file(path);
+  RecordIndex index;
+  index.format = format;
+  index.num_records = file.num_rows();
+  index.file_bytes = file.size_bytes();
+  return index;
 }
 
-RecordIndex index_records(const std::string& path) {
+RecordIndex index_text(const std::string& path, const FileFormat& format) {
   RecordIndex index;
-  index.format = find_record_format(path);
-  RecordScanner scanner(path, index.format);
-  index.file_bytes = scanner.window().size_bytes();
-  if (scanner.window().bytes().empty()) throw_error<DataError>("{}: expected rows, got an empty file", path);
-  if (is_table(index.format)) {
+  index.format = format;
+  RecordScanner scanner(path, format);
+  const FileWindow& window = scanner.window();
+  index.file_bytes = window.file().size_bytes();
+  if (window.bytes().empty()) throw_error<DataError>("{}: expected rows, got an empty file", path);
+  if (format.records == RecordFormat::kTable) {
     const std::optional<RawRecord> header = scanner.next();
     if (!header) throw_error<DataError>("{}: expected a line of column names, got blank lines only", path);
-    index.header = parse_header(*header, index.format);
+    index.header = parse_header(*header, format.separator);
   }
   while (const std::optional<RawRecord> raw = scanner.next()) {
     if (index.num_records++ % RecordIndex::kStride != 0) continue;
     index.offsets.push_back(raw->offset);
     index.lines.push_back(raw->place.line);
   }
+  index.text_bytes = window.offset() + std::ssize(window.bytes());
+  return index;
+}
+
+}  // namespace
+
+RecordIndex index_records(const std::string& path) {
+  const FileFormat format = find_file_format(path);
+  RecordIndex index = format.records == RecordFormat::kParquet ? index_parquet(path, format) : index_text(path, format);
   if (index.num_records == 0) {
-    throw_error<DataError>("{}: expected rows, got none{}", path, is_table(index.format) ? " below the header" : "");
+    const bool is_table = format.records == RecordFormat::kTable;
+    throw_error<DataError>("{}: expected rows, got none{}", path, is_table ? " below the header" : "");
   }
   return index;
 }
 
-RecordReader::RecordReader(const std::string& path, RecordIndex index)
-    : index_(std::move(index)), scanner_(path, index_.format) {
-  const FileWindow& window = scanner_.window();
-  if (window.size_bytes() != index_.file_bytes) {
-    throw_error<DataError>("{}: expected the file that was indexed ({} bytes), got one changed since ({} bytes)", path,
-                           index_.file_bytes, window.size_bytes());
+RecordReader::RecordReader(const std::string& path, RecordIndex index) : path_(path), index_(std::move(index)) {
+  if (index_.format.records == RecordFormat::kParquet) {
+    check_size(parquet_.emplace(path).size_bytes());
+    if (parquet_->num_rows() == index_.num_records) return;
+    throw_error<DataError>("{}: expected the {} rows that were counted, got {}; the file was changed while it was read",
+                           path, index_.num_records, parquet_->num_rows());
   }
+  check_size(scanner_.emplace(path, index_.format).window().file().size_bytes());
   seek(0);
+}
+
+void RecordReader::check_size(int64_t file_bytes) const {
+  if (file_bytes == index_.file_bytes) return;
+  throw_error<DataError>("{}: expected the file that was indexed ({} bytes), got one changed since ({} bytes)", path_,
+                         index_.file_bytes, file_bytes);
 }
 
 void RecordReader::seek(int64_t record) {
   check(record >= 0 && record <= index_.num_records, "a record to seek lies within the file");
   next_record_ = record;
   if (record == index_.num_records) return;
+  if (parquet_) return parquet_->seek(record);
   const size_t entry = static_cast<size_t>(record / RecordIndex::kStride);
   const int64_t first = static_cast<int64_t>(entry) * RecordIndex::kStride;
-  scanner_.seek(first, index_.offsets[entry], index_.lines[entry]);
+  scanner_->seek(first, index_.offsets[entry], index_.lines[entry]);
   for (int64_t skipped = first; skipped < record; ++skipped) next_raw();
 }
 
 std::optional<Record> RecordReader::next() {
   if (next_record_ == index_.num_records) return std::nullopt;
+  const int64_t record = next_record_++;
+  if (parquet_) return Record{record, 0, parquet_->next()};
   const RawRecord raw = next_raw();
-  ++next_record_;
   check_text(raw);
-  return Record{raw.place.record, raw.place.line,
-                is_table(index_.format) ? parse_table_row(raw) : parse_json_object(raw.bytes, raw.place)};
+  return Record{raw.place.record, raw.place.line, parse(raw)};
 }
 
 std::string RecordReader::where(const Record& record) const {
-  return to_string(RecordPlace{scanner_.window().path(), record.line, record.record});
+  return to_string(RecordPlace{path_, record.line, record.record});
 }
 
 RawRecord RecordReader::next_raw() {
-  const std::optional<RawRecord> raw = scanner_.next();
+  const std::optional<RawRecord> raw = scanner_->next();
   if (!raw) {
-    throw_error<DataError>("{}: expected {} rows, got fewer; the file was changed while it was read",
-                           scanner_.window().path(), index_.num_records);
+    throw_error<DataError>("{}: expected {} rows, got fewer; the file was changed while it was read", path_,
+                           index_.num_records);
   }
   return *raw;
 }
 
+nlohmann::ordered_json RecordReader::parse(const RawRecord& raw) {
+  const bool is_table = index_.format.records == RecordFormat::kTable;
+  return is_table ? parse_table_row(raw) : parse_json_object(raw.bytes, raw.place);
+}
+
 nlohmann::ordered_json RecordReader::parse_table_row(const RawRecord& raw) {
-  split_csv_record(raw.bytes, delimiter_of(index_.format), raw.place, cells_);
+  split_csv_record(raw.bytes, index_.format.separator, raw.place, cells_);
   if (cells_.size() != index_.header.size()) {
     throw_error<DataError>(
-        "{}: expected {} fields as in the header, got {}; a cell that holds the separator must be quoted",
-        to_string(raw.place), index_.header.size(), cells_.size());
+        "{}: expected {} fields as in the header, got {}, separated by {}; a cell that holds the separator must be "
+        "quoted",
+        to_string(raw.place), index_.header.size(), cells_.size(), name_of_separator(index_.format.separator));
   }
   nlohmann::ordered_json object = nlohmann::ordered_json::object();
   auto& entries = object.get_ref<nlohmann::ordered_json::object_t&>();

@@ -1,12 +1,6 @@
 #include "io/records/record_scanner.hpp"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <utility>
 
 #include "lib/base/check.hpp"
@@ -14,12 +8,7 @@
 namespace plumb {
 namespace {
 
-constexpr size_t kReadBytes = size_t{1} << 20;
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
-
-[[noreturn]] void throw_system_error(const std::string& path, const char* verb, int error) {
-  throw_error<InputOutputError>("{}: cannot {}: {}", path, verb, std::strerror(error));
-}
 
 /// Lines are long, so searching is much faster than a loop over bytes.
 int64_t count_line_ends(std::string_view bytes) {
@@ -32,72 +21,11 @@ bool is_json_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '
 
 }  // namespace
 
-std::string_view name_of(RecordFormat format) {
-  constexpr std::string_view kNames[] = {"CSV", "TSV", "JSON Lines", "JSON array"};
-  return kNames[static_cast<size_t>(format)];
-}
-
-FileWindow::FileWindow(std::string path) : path_(std::move(path)) {
-  // Non-blocking: opening a named pipe must not wait for its writer.
-  descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (descriptor_ < 0) throw_system_error(path_, "open", errno);
-  struct stat status {};
-  const int error = ::fstat(descriptor_, &status) != 0 ? errno : S_ISDIR(status.st_mode) ? EISDIR : 0;
-  if (error != 0 || !S_ISREG(status.st_mode)) {
-    ::close(descriptor_);
-    if (error != 0) throw_system_error(path_, "read", error);
-    throw_error<InputOutputError>("{}: cannot read: expected a regular file, got a pipe or device", path_);
-  }
-  size_bytes_ = status.st_size;
-}
-
-FileWindow::~FileWindow() {
-  if (descriptor_ >= 0) ::close(descriptor_);
-}
-
-FileWindow::FileWindow(FileWindow&& other) noexcept
-    : path_(std::move(other.path_)),
-      descriptor_(std::exchange(other.descriptor_, -1)),
-      size_bytes_(other.size_bytes_),
-      offset_(other.offset_),
-      buffer_(std::move(other.buffer_)),
-      begin_(std::exchange(other.begin_, 0)),
-      end_(std::exchange(other.end_, 0)) {}
-
-void FileWindow::seek(int64_t offset) {
-  const int64_t held_end = offset_ + static_cast<int64_t>(end_ - begin_);
-  if (offset >= offset_ && offset <= held_end) return consume(offset - offset_);
-  offset_ = offset;
-  begin_ = end_ = 0;
-}
-
-void FileWindow::consume(size_t num_bytes) {
-  begin_ += num_bytes;
-  offset_ += static_cast<int64_t>(num_bytes);
-}
-
-bool FileWindow::read_more() {
-  if (begin_ > 0) {
-    std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
-    end_ -= begin_;
-    begin_ = 0;
-  }
-  const size_t piece_bytes = std::min(kReadBytes, static_cast<size_t>(size_bytes_) + 1);
-  if (buffer_.size() - end_ <= piece_bytes / 2) buffer_.resize(std::max(piece_bytes, buffer_.size() * 2));
-  for (;;) {
-    const ssize_t num_read = ::pread(descriptor_, buffer_.data() + end_, buffer_.size() - end_,
-                                     static_cast<off_t>(offset_ + static_cast<int64_t>(end_)));
-    if (num_read < 0 && errno == EINTR) continue;
-    if (num_read < 0) throw_system_error(path_, "read", errno);
-    end_ += static_cast<size_t>(num_read);
-    return num_read > 0;
-  }
-}
-
-RecordScanner::RecordScanner(const std::string& path, RecordFormat format)
-    : window_(path), format_(format), csv_end_(delimiter_of(format)) {
-  record_ = is_table(format) ? -1 : 0;
-  is_at_array_ = format == RecordFormat::kJsonArray;
+RecordScanner::RecordScanner(const std::string& path, const FileFormat& format)
+    : window_(path), format_(format.records), csv_end_(format.separator) {
+  check(format_ != RecordFormat::kParquet, "records to scan are text");
+  record_ = is_table() ? -1 : 0;
+  is_at_array_ = format_ == RecordFormat::kJsonArray;
   window_.read_more();
   const std::string_view head = window_.bytes();
   if (head.starts_with("\xFF\xFE") || head.starts_with("\xFE\xFF")) {
@@ -136,7 +64,7 @@ RawRecord RecordScanner::emit(size_t num_bytes, size_t num_line_end_bytes) {
 void RecordScanner::check_length(size_t num_bytes) const {
   if (static_cast<int64_t>(num_bytes) <= kMaxRecordBytes) return;
   std::string hint = "is this the right format?";
-  if (is_table(format_) && csv_end_.is_in_quotes()) {
+  if (is_table() && csv_end_.is_in_quotes()) {
     const std::string_view before = window_.bytes().substr(0, csv_end_.quote_begin());
     hint = fmt::format("a quote opened on line {} is not closed", line_ + count_line_ends(before));
   }
@@ -157,7 +85,7 @@ std::optional<RawRecord> RecordScanner::next_line() {
     size_t num_bytes = 0;
     for (;;) {
       const std::string_view bytes = window_.bytes();
-      if (is_table(format_)) {
+      if (is_table()) {
         num_bytes = csv_end_.find(bytes);
       } else {
         const size_t line_end = bytes.find('\n', num_seen_bytes);
@@ -173,9 +101,8 @@ std::optional<RawRecord> RecordScanner::next_line() {
     std::string_view line = window_.bytes().substr(0, num_bytes);
     if (line.ends_with('\n')) line.remove_suffix(1);
     if (line.ends_with('\r')) line.remove_suffix(1);
-    const bool is_blank = is_table(format_)
-                              ? line.empty()
-                              : std::all_of(line.begin(), line.end(), [](char c) { return is_json_space(c); });
+    const bool is_blank =
+        is_table() ? line.empty() : std::all_of(line.begin(), line.end(), [](char c) { return is_json_space(c); });
     if (!is_blank) return emit(num_bytes, num_bytes - line.size());
     window_.consume(num_bytes);
     ++line_;
@@ -203,7 +130,7 @@ std::optional<RawRecord> RecordScanner::next_element() {
   if (!is_at_element_) {
     char c = peek();
     if (is_at_array_) {
-      if (c != '[') fail("a JSON array of objects ([{...}, ...]; one object per line is a .jsonl file)", c);
+      if (c != '[') fail("a JSON array of objects ([{...}, ...]) or an object on each line", c);
     } else if (c != ',' && c != ']') {
       fail("a comma or the end of the array after an element", c);
     }

@@ -20,6 +20,9 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+find_package(ZLIB REQUIRED)
+pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
+find_package(ArrowParquet)  # optional: without it, Parquet files are refused
 # The serial HDF5, since every rank writes its own files. Debian names its pkg-config module hdf5-serial; elsewhere
 # FindHDF5.
 pkg_check_modules(HDF5_SERIAL QUIET IMPORTED_TARGET hdf5-serial)

@@ -1,5 +1,5 @@
-# cmake --install build --prefix X: a relocatable tree of X/bin/plumb, X/lib with LibTorch and the libraries bundled
-# with it, and X/share/plumb/slurm. MPI, HDF5 and other libraries remain those of the machine.
+# cmake --install build --prefix X: a relocatable tree of X/bin/plumb, X/lib with LibTorch, Arrow and the libraries bundled
+# with them, and X/share/plumb/slurm. MPI, HDF5 and other libraries remain those of the machine.
 include(GNUInstallDirs)
 
 # LibTorch's libraries find each other by their own location, so only the program needs run paths: that of X/lib, then
@@ -7,10 +7,11 @@ include(GNUInstallDirs)
 file(RELATIVE_PATH _bin_to_lib /prefix/${CMAKE_INSTALL_BINDIR} /prefix/lib)
 set_target_properties(plumb PROPERTIES INSTALL_RPATH "$ORIGIN/${_bin_to_lib}" INSTALL_RPATH_USE_LINK_PATH ON)
 
-# A PyPI wheel is in R/torch/lib and its CUDA libraries in R/nvidia; any other LibTorch is in a single folder.
+# A PyPI wheel is in R/torch/lib and its CUDA libraries in R/nvidia; any other LibTorch is in a single folder. Arrow is
+# bundled where it comes from a wheel.
 get_filename_component(_libtorch ${LibTorch_LIBRARY_DIR} REALPATH)
 get_filename_component(_wheels ${_libtorch}/../../nvidia ABSOLUTE)
-set(_bundled ${_libtorch} ${_wheels})
+set(_bundled ${_libtorch} ${_wheels} ${ArrowParquet_LIBRARY_DIR})
 list(TRANSFORM _bundled REPLACE "([][+.*()^$?|\\])" "\\\\\\1")
 list(TRANSFORM _bundled REPLACE "(.+)" "^\\1/")
 

@@ -78,7 +78,7 @@ const BadData kBadData[] = {
      65,
      {"x.jsonl:3: row 2: byte 9: expected UTF-8, got the byte 0xFF"}},
     {"Utf16", "x.csv", "\xff\xfep\0,\0q\0"s, 65, {"x.csv: offset 0: expected UTF-8", "UTF-16"}},
-    {"Compressed", "x", "\x1f\x8b\b\0"s, 65, {"x: expected a name in .csv", "got compressed data"}},
+    {"Compressed", "x", "\x1f\x8b\b\0"s, 65, {"x: expected more gzip data", "downloaded completely"}},
     {"UnknownFormat", "x.txt", "some text\n", 65, {"x.txt: expected a name in .csv"}},
     {"NothingToLearn", "x.jsonl", "{\"text\":\"\"}\n", 65, {"expected rows to train on, kept none of 1", "x.jsonl:1"}},
 };

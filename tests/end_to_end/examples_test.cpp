@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/compress.hpp"
 #include "tests/support/program_test.hpp"
 
 namespace plumb::test {
@@ -46,6 +47,8 @@ class Examples : public ProgramTest {
     directory_.write("instructions.jsonl", rows(48));
     directory_.write("instructions_heldout.jsonl", rows(6));
     directory_.write("pairs_heldout.jsonl", pairs(6));
+    fs::create_directories(directory_ / "web");
+    for (const char* name : {"web/1.jsonl.gz", "web/2.jsonl.gz"}) directory_.write(name, gzip(rows(9)));
     fs::create_directories(directory_ / "apps");
     fs::copy(fs::path(PLUMB_SOURCE_DIR) / kFolder, directory_ / kFolder);
   }
@@ -75,10 +78,11 @@ TEST_F(Examples, EachRunsByTheCommandsInItsComments) {
     run_example(name);
     ++num_examples;
   }
-  EXPECT_EQ(num_examples, 6);
-  for (const char* made : {"sft/model/model.safetensors", "lora/adapter/adapter_model.safetensors",
-                           "lora/merged/model.safetensors", "qlora/adapter/adapter_model.safetensors",
-                           "reward/model/model.safetensors", "dpo/model/model.safetensors", "pipeline/report.html"})
+  EXPECT_EQ(num_examples, 7);
+  for (const char* made :
+       {"sft/model/model.safetensors", "lora/adapter/adapter_model.safetensors", "lora/merged/model.safetensors",
+        "qlora/adapter/adapter_model.safetensors", "reward/model/model.safetensors", "dpo/model/model.safetensors",
+        "pipeline/report.html", "mix/model/model.safetensors"})
     EXPECT_TRUE(exists(std::string("out/") + made)) << made;
   EXPECT_EQ(lines_with(directory_.read("scored.jsonl"), "{").size(), 48u);
   EXPECT_EQ(unfinished_files(), std::vector<std::string>());

@@ -88,6 +88,15 @@ TEST(Commands, RefuseValuesOfTheWrongTypeOrOutOfRange) {
   expect_contains(refusal(sft_command(), {"--lr_scheduler_type", "coseno"}), {"did you mean cosine?"});
 }
 
+TEST(Commands, EveryItemOfTheDataHasAWeightOrNone) {
+  expect_contains(refusal(sft_command(), {"--data_weights", "0.7,0.3"}), {"each of the 1 items of --data, got 2"});
+  expect_contains(refusal(sft_command(), {"--data_weights", "0"}), {"more than 0"});
+  expect_contains(refusal(sft_command(), {"--data_weights", "1", "--shuffle", "false"}), {"--shuffle false"});
+  expect_contains(refusal(dpo_command(), {"--data_weights", "2", "--pairs", "sampled", "--reward_model", "reward"}),
+                  {"--pairs sampled"});
+  expect_contains(refusal(sft_command(), {"--stopping_strategy", "first_exausted"}), {"did you mean first_exhausted?"});
+}
+
 /// The words that bash offers for the last of `words`.
 std::string completions(const std::string& script, const std::string& words) {
   const test::RunResult result = test::run_program(

@@ -177,6 +177,13 @@ TEST(PipelineState, NamesInputsWhoseChangeMatters) {
   now.pop_back();
   now[3].second = "";
   EXPECT_EQ(describe_changes(before, now), "ref_model: old, now none");
+  // options that an earlier plumb did not have
+  now = before;
+  now.emplace_back("data_weights", "");
+  now.emplace_back("stopping_strategy", "first_exhausted");
+  EXPECT_EQ(describe_changes(before, now), "");
+  now[6].second = "1 2";
+  EXPECT_EQ(describe_changes(before, now), "data_weights: none, now 1 2");
 }
 
 TEST(PipelineState, AnotherVersionOfPreparedRowsIsLoggedAndNotRefused) {

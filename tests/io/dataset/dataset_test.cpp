@@ -101,6 +101,31 @@ TEST(Dataset, PackedRowsAreTheirExamplesEndToEnd) {
   EXPECT_EQ(dataset.examples(7, 8).tokens, made_row(7).tokens);
 }
 
+TEST(Dataset, PartsOfItsExamplesArePackedApart) {
+  const TemporaryDirectory directory;
+  DatasetIndex index = write_made_dataset(directory.path(), {3, 0, 50, 1});
+  index.rows_of_files = {1, 3, 49, 1};
+  write_dataset_index(directory.path(), index);
+  Dataset dataset(directory.path());
+  const std::vector<int64_t> parts = dataset.examples_of_files({2, 1, 1});
+  EXPECT_EQ(parts, (std::vector<int64_t>{4, 49, 1}));
+  EXPECT_EQ(dataset.rows_of_parts(parts), parts);
+  EXPECT_THROW(dataset.examples_of_files({2, 1}), DataError);
+  const PackingSetting setting(16, parts);
+  write_packing(dataset.directory(), index, setting, dataset.example_tokens(0, 54));
+  dataset.use_packing(setting);
+  const std::vector<int64_t> rows = dataset.rows_of_parts(parts);
+  ASSERT_EQ(rows[0] + rows[1] + rows[2], dataset.num_rows());
+  EXPECT_EQ(rows[2], 1);
+  EXPECT_LT(rows[1], 49);
+  for (int64_t row = 0; row < dataset.num_rows(); ++row) {
+    const std::vector<int64_t> examples = dataset.examples_of_row(row);
+    const int64_t begin = row < rows[0] ? 0 : row < rows[0] + rows[1] ? 4 : 53;
+    const int64_t end = row < rows[0] ? 4 : row < rows[0] + rows[1] ? 53 : 54;
+    EXPECT_TRUE(examples.front() >= begin && examples.back() < end) << row;
+  }
+}
+
 TEST(Dataset, LengthsOfExamplesSpanShards) {
   const TemporaryDirectory directory;
   write_made_dataset(directory.path(), {3, 0, 5, 1});

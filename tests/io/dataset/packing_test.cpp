@@ -97,5 +97,16 @@ TEST(Packing, AMillionExamplesTakeSeconds) {
   EXPECT_EQ(plan, pack_best_fit(lengths, kCapacity));
 }
 
+TEST(Packing, PartsShareNoRow) {
+  const std::vector<int64_t> tokens = {3, 1, 2, 2, 1, 3};
+  const std::vector<int64_t> parts = {2, 4};
+  const PackingPlan plan = pack_parts(tokens, 4, parts);
+  EXPECT_EQ(plan.examples, (std::vector<int64_t>{0, 1, 2, 3, 4, 5}));
+  EXPECT_EQ(plan.offsets, (std::vector<int64_t>{0, 2, 4, 6}));
+  const std::vector<int64_t> one_each = {1, 1, 1, 1, 1, 1};
+  EXPECT_EQ(pack_parts(tokens, 4, one_each).num_rows(), 6);
+  EXPECT_EQ(pack_parts(tokens, 4, {}), pack_best_fit(tokens, 4));
+}
+
 }  // namespace
 }  // namespace plumb

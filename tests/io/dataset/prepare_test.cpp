@@ -10,6 +10,7 @@
 #include "io/dataset/prepare_key.hpp"
 #include "lib/base/check.hpp"
 #include "tests/io/dataset/prepare_test.hpp"
+#include "tests/support/compress.hpp"
 
 namespace plumb {
 namespace {
@@ -31,9 +32,10 @@ TokenRows expected_numbered_rows(int end) {
 }
 
 TEST_F(PrepareTest, RowsOfAllFilesComeInOrderWhoeverTokenizedThem) {
-  options_.files = {write("a.jsonl", numbered_rows(0, 7)), write("b.jsonl", numbered_rows(7, 8)),
-                    write("c.jsonl", numbered_rows(8, 30))};
+  options_.files = {write("a.jsonl", numbered_rows(0, 7)), write("b.json.zst", zstd(numbered_rows(7, 8))),
+                    write("c.jsonl.gz", gzip(numbered_rows(8, 30)))};
   const DatasetIndex index = prepare();
+  EXPECT_EQ(index.rows_of_files, (std::vector<int64_t>{7, 1, 22}));
   EXPECT_EQ(index.shards.size(), static_cast<size_t>(comm_.size()));
   EXPECT_EQ(rows_of(index), expected_numbered_rows(30));
   EXPECT_EQ(index.statistics.num_rows_read, 30);

@@ -80,5 +80,60 @@ TEST(Sampler, CountsThatAreNotPositiveOrTooLargeAreUsageErrors) {
   EXPECT_THROW(make_step_layout(options_of(true, INT64_MAX, 4), 10, 4), UsageError);
 }
 
+TEST(Sampler, WeightsDecideTheRowsOfAnEpoch) {
+  const auto counts = [](std::vector<int64_t> rows, std::vector<double> weights, StoppingStrategy strategy) {
+    std::vector<int64_t> result;
+    for (const RowSource& source : mix_sources(rows, weights, strategy)) result.push_back(source.rows_per_epoch);
+    return result;
+  };
+  using Counts = std::vector<int64_t>;
+  constexpr auto kFirst = StoppingStrategy::kFirstExhausted, kAll = StoppingStrategy::kAllExhausted;
+  EXPECT_EQ(counts({70, 1000}, {0.7, 0.3}, kFirst), (Counts{70, 30}));
+  EXPECT_EQ(counts({70, 1000}, {7, 3}, kFirst), (Counts{70, 30}));
+  EXPECT_EQ(counts({70, 300}, {0.7, 0.3}, kAll), (Counts{700, 300}));
+  EXPECT_EQ(counts({5, 5, 5}, {1, 1, 1}, kFirst), (Counts{5, 5, 5}));
+  EXPECT_EQ(counts({10, 10}, {2, 1}, kFirst), (Counts{10, 5}));
+  EXPECT_EQ(counts({10, 11}, {2, 1}, kFirst), (Counts{10, 5}));
+  EXPECT_EQ(counts({4, 4, 4}, {0.4, 0.3, 0.3}, kFirst), (Counts{4, 3, 3}));
+}
+
+TEST(Sampler, WeightsThatLeaveAnItemWithoutRowsAreRefused) {
+  const auto mix = [](std::vector<int64_t> rows, std::vector<double> weights) {
+    return mix_sources(rows, weights, StoppingStrategy::kFirstExhausted);
+  };
+  EXPECT_THROW(mix({3, 10}, {1000, 1}), UsageError);
+  EXPECT_THROW(mix({3, 0}, {1, 1}), DataError);
+  EXPECT_THROW(mix_sources(std::vector<int64_t>{3, 1'000'000'000}, std::vector<double>{1, 1e-9},
+                           StoppingStrategy::kAllExhausted),
+               UsageError);
+}
+
+TEST(Sampler, AMixHasTheRowsOfItsSourcesInTurn) {
+  SamplerOptions options = options_of(true, 2, 3);
+  options.mix = mix_sources(std::vector<int64_t>{6, 25}, std::vector<double>{0.75, 0.25},
+                            StoppingStrategy::kAllExhausted);  // epochs of 100: 75 and 25
+  const StepLayout layout = make_step_layout(options, 31, 2);
+  EXPECT_EQ(layout.num_rows, 100);
+  std::vector<int64_t> num_seen(31);
+  for (int64_t step = 0; step < 2 * layout.steps_per_epoch(); ++step) {
+    for (int64_t micro_batch = 0; micro_batch < 6; ++micro_batch) {
+      for (const int64_t row : rows_of_micro_batch(options, layout, step, micro_batch)) ++num_seen[row];
+    }
+  }
+  // two epochs: 150 draws of 6 rows, and every one of 25 rows twice
+  for (int64_t row = 0; row < 31; ++row) EXPECT_EQ(num_seen[row], row < 6 ? 25 : 2) << row;
+
+  options.mix = mix_sources(std::vector<int64_t>{6, 25}, std::vector<double>{0.75, 0.25},
+                            StoppingStrategy::kFirstExhausted);  // epochs of 8: 6 and 2
+  num_seen.assign(31, 0);
+  for (int64_t epoch = 0; epoch < 12; ++epoch) {
+    std::vector<int64_t> order = epoch_order(options, epoch, 8);
+    EXPECT_EQ(std::count_if(order.begin(), order.end(), [](int64_t row) { return row < 6; }), 6);
+    for (const int64_t row : order) ++num_seen[row];
+  }
+  // the larger source continues where the epoch before ended: 24 draws of 25 rows, none twice
+  for (int64_t row = 6; row < 31; ++row) EXPECT_LE(num_seen[row], 1) << row;
+}
+
 }  // namespace
 }  // namespace plumb

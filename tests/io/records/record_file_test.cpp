@@ -2,13 +2,16 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "io/records/data_files.hpp"
 #include "lib/base/check.hpp"
+#include "tests/support/compress.hpp"
 #include "tests/support/refusal.hpp"
 #include "tests/support/temporary_directory.hpp"
 
@@ -93,12 +96,66 @@ TEST(RecordFile, JsonArrayElementsKnowTheirLine) {
 TEST(RecordFile, ContentDecidesTheFormatOfUnknownExtensions) {
   const TemporaryDirectory directory;
   const std::string lines = directory.write("rows", "\xEF\xBB\xBF {\"a\":1}\n{\"a\":2}\n");
-  EXPECT_EQ(find_record_format(lines), RecordFormat::kJsonLines);
+  EXPECT_EQ(find_file_format(lines).records, RecordFormat::kJsonLines);
   const std::string array = directory.write("rows.txt", "[{\"a\":1}]");
-  EXPECT_EQ(find_record_format(array), RecordFormat::kJsonArray);
+  EXPECT_EQ(find_file_format(array).records, RecordFormat::kJsonArray);
   expect_refused("rows.bin", "a,b\n1,2\n", "expected a name in .csv");
-  expect_refused("rows.parquet", "PAR1....", "got Parquet");
-  expect_refused("rows.gz", "\x1F\x8B\b", "compressed");
+  expect_refused("rows.xz",
+                 "\xFD"
+                 "7zXZ",
+                 "got xz; unpack it first");
+}
+
+TEST(RecordFile, JsonIsAnArrayOrLinesWhateverTheName) {
+  const TemporaryDirectory directory;
+  const std::string two = R"({"a":1}
+{"a":2}
+)";
+  for (const char* name : {"a.json", "a.jsonl", "a.ndjson", "a"}) {
+    EXPECT_EQ(read_all(directory.write(name, two)).size(), 2u) << name;
+    EXPECT_EQ(read_all(directory.write(name, "\xEF\xBB\xBF\n[ {\"a\":1},\n{\"a\":2}]")).size(), 2u) << name;
+  }
+  EXPECT_EQ(read_all(directory.write("a.json", R"({"a": {"b": "}"}})")).size(), 1u);
+  expect_refused("a.json", "{\n \"data\": [{}]\n}", "got an object over several lines; if its rows are under a key");
+  expect_refused("a.json", two + "[1]\n", ":3: row 2: expected a JSON object {...}, got array");
+}
+
+TEST(RecordFile, TheLineOfColumnNamesShowsTheSeparator) {
+  const TemporaryDirectory directory;
+  const json expected = {{"x;", "1,5"}, {"y", "a\tb"}};
+  for (const char* name : {"a.csv", "a.tsv"}) {
+    EXPECT_EQ(read_all(directory.write(name, "\"x;\";y\n1,5;a\tb\n")).at(0).object, expected) << name;
+    EXPECT_EQ(read_all(directory.write(name, "\n\"x;\"|y\n1,5|a\tb\n")).at(0).object, expected) << name;
+    EXPECT_EQ(read_all(directory.write(name, "\xEF\xBB\xBF\"x;\"\ty\n1,5\t\"a\tb\"\n")).at(0).object, expected) << name;
+    EXPECT_EQ(read_all(directory.write(name, "\"x;\",y\n\"1,5\",a\tb\n")).at(0).object, expected) << name;
+    EXPECT_EQ(read_all(directory.write(name, "text\na;b\n")).at(0).object, json({{"text", "a;b"}})) << name;
+  }
+  EXPECT_EQ(describe(find_file_format(directory.write("a.csv", "x;y\n"))), "CSV separated by ;");
+  EXPECT_EQ(describe(find_file_format(directory.write("a.csv", "x\ty,z\n"))), "CSV");  // its own, where as many
+  EXPECT_EQ(describe(find_file_format(directory.write("a.tsv", "x\ty,z\n"))), "TSV");
+  expect_refused("a.csv", "x;y\n1;2\n1;2;3\n", "expected 2 fields as in the header, got 3, separated by semicolon");
+}
+
+TEST(CompressedFile, PartsFollowEachOtherAndDamageIsRefused) {
+  const std::string first = "{\"a\":1}\n{\"a\"", second = ":2}\n";
+  for (const auto& [name, compress] : {std::pair{"a.jsonl.gz", &gzip}, std::pair{"a.jsonl.zst", &zstd}}) {
+    const std::string parts = compress(first) + compress("") + compress(second);
+    EXPECT_EQ(refusal(name, parts), "");
+    EXPECT_EQ(refusal("a.jsonl", parts), "");  // the contents decide
+    expect_refused(name, first + second, "data, as the name says, got other bytes");
+    for (size_t size = 5; size < parts.size(); ++size) {
+      const std::string message = refusal(name, parts.substr(0, size));
+      EXPECT_TRUE(message.find("end of the file") != std::string::npos || message.find("row 1") != std::string::npos)
+          << name << " of " << size << " bytes: " << message;
+    }
+    std::string damaged = compress(first + second);
+    damaged[damaged.size() - 6] ^= 1;  // in gzip the checksum, in zstd the text
+    EXPECT_NE(refusal(name, damaged), "") << name;
+    expect_refused(name, parts + "more", "expected ");
+  }
+  expect_refused("a.jsonl.zst", gzip(first + second), "expected zstd data, as the name says, got gzip");
+  EXPECT_EQ(refusal("a.jsonl.gz", gzip(first + second) + std::string(5000, '\0')), "");
+  expect_refused("a.jsonl.gz", gzip(""), "expected rows, got an empty file");
 }
 
 /// Records of many sizes, some larger than the read buffer, with blank lines and quoted line ends between them.
@@ -114,10 +171,11 @@ struct ManyRecords {
     return cell + "\"";
   }
   static std::string contents(RecordFormat format) {
-    std::string out = is_table(format) ? "id,text\n" : format == RecordFormat::kJsonArray ? "[" : "";
+    const bool is_table = format == RecordFormat::kTable;
+    std::string out = is_table ? "id,text\n" : format == RecordFormat::kJsonArray ? "[" : "";
     for (int i = 0; i < kNumRecords; ++i) {
       const std::string object = json({{"id", std::to_string(i)}, {"text", text(i)}}).dump();
-      if (is_table(format)) out += std::to_string(i) + "," + csv_cell(i) + (i % 5 == 0 ? "\r\n" : "\n");
+      if (is_table) out += std::to_string(i) + "," + csv_cell(i) + (i % 5 == 0 ? "\r\n" : "\n");
       if (format == RecordFormat::kJsonLines) out += object + (i % 7 == 0 ? "\n\n" : "\n");
       if (format == RecordFormat::kJsonArray) out += (i == 0 ? "\n" : ",\n ") + object;
     }
@@ -129,11 +187,14 @@ class RecordReaderTest : public testing::TestWithParam<const char*> {};
 
 TEST_P(RecordReaderTest, ReadsTheSameFromAnyStart) {
   const std::string name = GetParam();
-  const RecordFormat format = name == "a.csv"     ? RecordFormat::kCsv
-                              : name == "a.jsonl" ? RecordFormat::kJsonLines
-                                                  : RecordFormat::kJsonArray;
+  const RecordFormat format = name.starts_with("a.csv")     ? RecordFormat::kTable
+                              : name.starts_with("a.jsonl") ? RecordFormat::kJsonLines
+                                                            : RecordFormat::kJsonArray;
+  const std::string contents = ManyRecords::contents(format);
   const TemporaryDirectory directory;
-  const std::string file = directory.write(name, ManyRecords::contents(format));
+  const std::string file = directory.write(name, name.ends_with(".gz")    ? gzip(contents)
+                                                 : name.ends_with(".zst") ? zstd(contents)
+                                                                          : contents);
   const RecordIndex index = index_records(file);
   ASSERT_EQ(index.num_records, ManyRecords::kNumRecords);
   EXPECT_EQ(index.offsets.size(), 5u);
@@ -165,8 +226,13 @@ TEST_P(RecordReaderTest, ReadsTheSameFromAnyStart) {
   EXPECT_THROW(reader.seek(ManyRecords::kNumRecords + 1), std::logic_error);
 }
 
-INSTANTIATE_TEST_SUITE_P(Formats, RecordReaderTest, testing::Values("a.csv", "a.jsonl", "a.json"),
-                         [](const auto& param_info) { return std::string(param_info.param + 2); });
+INSTANTIATE_TEST_SUITE_P(Formats, RecordReaderTest,
+                         testing::Values("a.csv", "a.jsonl", "a.json", "a.csv.gz", "a.jsonl.zst"),
+                         [](const auto& param_info) {
+                           std::string test_name = param_info.param + 2;
+                           std::replace(test_name.begin(), test_name.end(), '.', '_');
+                           return test_name;
+                         });
 
 TEST(RecordReader, NamesFileLineAndRow) {
   const TemporaryDirectory directory;
@@ -203,7 +269,7 @@ TEST(RecordFile, MalformedJsonIsRefusedWithItsPlace) {
   expect_refused("a.jsonl", "{\"a\": \"\\ud800\"}\n", ":1: row 0: column ");
   expect_refused("a.jsonl", "{\"a\": 1e999}\n", ":1: row 0: column ");
   expect_refused("a.jsonl", "{\"a\": {\"b\": 1, \"b\": 2}}\n", ":1: row 0: expected keys that differ, got \"b\" twice");
-  expect_refused("a.json", "{\"a\": 1}", ":1: row 0: expected a JSON array of objects");
+  expect_refused("a.json", "1", ":1: row 0: expected a JSON array of objects");
   expect_refused("a.json", "[{},\n 3]", ":2: row 1: expected an object {...}, got '3'");
   expect_refused("a.json", "[{},]", "row 1: expected an object {...}, got ']'");
   expect_refused("a.json", "[{} {}]", "row 1: expected a comma");
@@ -254,9 +320,38 @@ TEST(RecordFile, UnreadablePathsAreInputOutputErrors) {
   }
 }
 
+TEST(DataFiles, PatternsMatchInOrderAndOthersAreRefused) {
+  const TemporaryDirectory directory;
+  for (const char* name : {"b-10.jsonl", "b-2.jsonl", "a.csv", "b[1].jsonl"}) directory.write(name, "{}\n");
+  const auto at = [&](const std::string& name) { return directory.path() + "/" + name; };
+  using Paths = std::vector<std::string>;
+  EXPECT_EQ(find_data_files(at("b-*.jsonl")), (Paths{at("b-10.jsonl"), at("b-2.jsonl")}));
+  EXPECT_EQ(find_data_files(at("[ab]*")).size(), 4u);
+  EXPECT_EQ(find_data_files(at("b[1].jsonl")), Paths{at("b[1].jsonl")});  // a file of this name is that file
+  EXPECT_EQ(find_data_files(at("none.jsonl")), Paths{at("none.jsonl")});  // opening it is the error
+  EXPECT_NE(refusal_of<InputOutputError>([&] { find_data_files(at("c*")); }).find("c*: expected files that match"),
+            std::string::npos);
+  EXPECT_NE(refusal_of<InputOutputError>([&] { find_data_files(at("none/*")); }).find("expected files that match"),
+            std::string::npos);
+  EXPECT_NE(refusal_of<InputOutputError>([&] { find_data_files(directory.path()); }).find("got a directory"),
+            std::string::npos);
+  std::filesystem::create_symlink(at("a.csv"), at("link.csv"));
+  const auto repeated = find_repeated_files({at("a.csv"), at("b-2.jsonl"), at("./a.csv"), at("link.csv")});
+  ASSERT_EQ(repeated.size(), 2u);
+  EXPECT_EQ(repeated[1], std::pair(at("link.csv"), at("a.csv")));
+}
+
+// tests/io/records/parquet_test.cpp has the tests with Arrow
+TEST(RecordFile, ParquetIsReadOrSaysWhatToInstall) {
+  const std::string path = PLUMB_SOURCE_DIR "/tests/fuzz/seeds/parquet/ok_pairs";
+  const std::string message = refusal_of<UsageError>([&] { index_records(path); });
+  const bool names_cure = message.find("./dev setup --parquet") != std::string::npos;
+  EXPECT_TRUE(message == kAccepted || (names_cure && message.starts_with(path))) << message;
+}
+
 TEST(RecordIndex, RoundTripsThroughBytes) {
   const TemporaryDirectory directory;
-  const std::string file = directory.write("a.csv", ManyRecords::contents(RecordFormat::kCsv));
+  const std::string file = directory.write("a.csv", ManyRecords::contents(RecordFormat::kTable));
   const RecordIndex index = index_records(file);
   EXPECT_EQ(RecordIndex::from_bytes(index.to_bytes()), index);
   EXPECT_EQ(index.header, (std::vector<std::string>{"id", "text"}));
