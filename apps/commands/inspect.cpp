@@ -67,11 +67,11 @@ int inspect(const Communicator& comm, const InspectOptions& o) {
   const ScratchDirectory scratch(comm);
   std::string directory = o.data.data.front();
   if (!std::filesystem::is_directory(directory)) {
-    const DatasetIndex index =
-        prepare_data(comm, prepare_options(o.data, RowUse::kAny, /*needs_whole_texts=*/false, o.model), scratch.path());
+    const DatasetIndex index = prepare_data(
+        comm, prepare_options(o.data, RowUse::kAny, /*needs_whole_texts=*/false, {o.model}), scratch.path());
     directory = dataset_directory(scratch.path(), index);
   }
-  const Tokenizer tokenizer = load_tokenizer(o.model);
+  const Tokenizer tokenizer = load_tokenizer({o.model, "", o.data.eos_token});
   const Dataset rows(directory);
   for (int64_t i = o.first_row; i < std::min(rows.num_rows(), o.first_row + o.num_rows); ++i)
     print_row(tokenizer, rows.row(i), fmt::format("row {} (source row {})", i, rows.row(i).row_ids.front()));

@@ -25,6 +25,7 @@ struct DataOptions {
   std::vector<std::string> data;
   std::string columns;
   std::string chat_template;
+  std::string eos_token;  // "": the tokenizer's own
   int64_t max_length = 1024;
   bool parse_special_tokens = false;
   // of rows for SFT
@@ -35,6 +36,7 @@ struct DataOptions {
 // Each of these declares options of its name, bound to the argument.
 BoundOption threads_option(int& threads);
 BoundOption chat_template_option(std::string& chat_template, std::string_view help);
+BoundOption eos_token_option(std::string& eos_token);
 BoundOption overwrite_option(bool& overwrite, std::string_view help);
 BoundOption eval_batch_size_option(int64_t& batch_size);
 BoundOption merged_adapter_option(std::string& adapter);

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <optional>
 
+#include "apps/models/stage_model.hpp"
 #include "io/dataset/content_hash.hpp"
 #include "io/dataset/prepare_key.hpp"
 #include "io/file/sha256.hpp"
@@ -34,13 +35,22 @@ std::optional<std::string> find(const Inputs& inputs, const std::string& name) {
   return std::nullopt;
 }
 
+/// The value of an option that an earlier version did not have is its default.
+std::optional<std::string> find_or_default(const Inputs& inputs, const std::string& name) {
+  if (const auto value = find(inputs, name)) return value;
+  const Option* option = nullptr;
+  for (const Stage stage : kStages)
+    if (option == nullptr) option = find_option(training_options(stage), name);
+  return option == nullptr ? std::nullopt : std::optional(option->default_text);
+}
+
 std::string text_or_none(const std::optional<std::string>& value) { return value && !value->empty() ? *value : "none"; }
 
 /// Collective: a hash of the names and contents of the tokenizer's files.
-std::string tokenizer_hash(const Communicator& comm, const std::string& model_directory) {
+std::string tokenizer_hash(const Communicator& comm, const TokenizerSource& source) {
   return comm.from_rank0([&] {
     std::string text;
-    for (const std::string& path : tokenizer_files(model_directory))
+    for (const std::string& path : tokenizer_files(source))
       text += path.substr(path.find_last_of('/')) + sha256_of_file(path);
     return hash_of_text(text);
   });
@@ -60,7 +70,7 @@ Inputs describe_inputs(const Communicator& comm, const TrainOptions& o) {
   inputs.push_back(describe_step(o, comm.size()).back());
   add_contents("model", model_hash(comm, o.model.model));
   if (!o.lora.adapter.empty()) add_contents("adapter", adapter_hash(comm, o.lora.adapter));
-  add_contents("tokenizer", tokenizer_hash(comm, o.model.model));
+  add_contents("tokenizer", tokenizer_hash(comm, model_at_start(o).tokenizer()));
   add_contents("data", hash_of_files(comm, o.data.data));
   inputs.emplace_back(kRowVersion, std::to_string(kPrepareVersion));
   if (!o.eval_data.empty()) add_contents("eval_data", hash_of_files(comm, o.eval_data));
@@ -111,7 +121,9 @@ std::string describe_changes(const Inputs& before, const Inputs& now) {
   for (const Inputs* inputs : {&now, &before})
     for (const auto& [name, value] : *inputs)
       if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
-  const auto is_same = [&](const std::string& name) { return find(before, name) == find(now, name); };
+  const auto is_same = [&](const std::string& name) {
+    return find_or_default(before, name) == find_or_default(now, name);
+  };
   // on another number of ranks this option changes so that a step keeps its rows
   const bool has_same_batch = is_same(kMicroBatches);
   std::string text;

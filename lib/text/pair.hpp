@@ -29,6 +29,7 @@ struct PairText {
   bool appends_eos = false;       // false with templates, which render their own
   bool has_empty_answer = false;  // of either text
   std::optional<double> margin;
+  std::optional<int32_t> turn_end;  // of the template
 };
 
 /// In rows without a prompt, and in conversations whose prompt is text, the prompt is the common beginning of both
