@@ -18,8 +18,9 @@ namespace plumb {
 std::vector<int32_t> end_ids(const TokenizerSource& source, const ModelConfig& config, const Tokenizer& tokenizer,
                              std::string_view template_name);
 
-/// What goes with exported weights. template_name: of the template that rendered the rows, "" for the tokenizer's own;
-/// none: no row had one. Throws as load_tokenizer(). Logs where nobody else can render as the template does.
+/// The tokenizer, template and ends of text that go with exported weights. template_name: of the template that rendered
+/// the rows, "" for the tokenizer's own; none: no row had one. Throws as load_tokenizer(). Logs where nobody else can
+/// render as the template does.
 ExportedText exported_text(const TokenizerSource& source, const std::optional<std::string>& template_name);
 
 /// The template that rendered all rows, by the statistics of prepared rows, as above. Where there were several, logs

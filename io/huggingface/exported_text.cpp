@@ -78,7 +78,7 @@ void write_tokenizer_config(const ExportedText& text, const std::string& tempora
   }
 }
 
-/// What transformers takes from config.json where there is no generation_config.json.
+/// The values that transformers takes from config.json where there is no generation_config.json.
 json default_generation_config(const ModelConfig& config) {
   json object = {{"eos_token_id", config.eos_token_ids}};
   if (config.bos_token_id >= 0) object["bos_token_id"] = config.bos_token_id;

@@ -1,4 +1,4 @@
-// What goes with exported weights so that others render, tokenize and end texts as in training: the files of the
+// The files that go with exported weights so that others render, tokenize and end texts as in training: those of the
 // tokenizer, its chat template, and generation_config.json.
 // Source: transformers, PreTrainedTokenizerBase.save_pretrained, GenerationConfig and align_special_tokens of its
 // Trainer.

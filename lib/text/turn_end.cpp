@@ -7,7 +7,7 @@
 namespace plumb {
 namespace {
 
-/// What the template renders after the answer of a conversation of one.
+/// The text that the template renders after the answer of a conversation of one.
 std::string text_after_answer(const ChatTemplate& chat) {
   const std::array<Message, 2> messages = {Message{"user", "Hello"}, Message{"assistant", "Hi"}};
   try {

@@ -112,7 +112,7 @@ TEST(PromptReader, BadRowsAreNamed) {
   EXPECT_THROW(prompts_of("{\"question\": \"a\"}\n{\"messages\": []}\n"), DataError);
 }
 
-/// What a run reads of a data set, and the tokens of the prompt of the pair that it writes down for each row.
+/// Compares the prompt that a model answers with the prompt of the pair that a run then writes down.
 void expect_pairs_have_the_same_prompt(const std::string& rows, PromptForm form, const char* own_template,
                                        const std::string& chat_template) {
   const TemporaryDirectory directory;
