@@ -13,6 +13,7 @@
 #include "apps/commands/commands.hpp"
 #include "apps/commands/single_rank.hpp"
 #include "apps/models/model_setup.hpp"
+#include "apps/models/model_text.hpp"
 #include "apps/options/options.hpp"
 #include "apps/preference/prompts.hpp"
 #include "io/huggingface/hf_model.hpp"
@@ -37,6 +38,7 @@ struct GenerateCommand {
   std::string system;
   PromptOptions rendering;
   TokenizerBehavior tokenizer_behavior = TokenizerBehavior::kTransformers5;
+  std::string eos_token;
   int64_t max_new_tokens = 256;
   SamplingOptions sampling;
   int64_t seed = 42;
@@ -53,7 +55,7 @@ std::vector<BoundOption> bind_options(GenerateCommand& o) {
                {.value_name = "FILE"}),
        declare("columns", kData, o.rendering.columns, "role=name,...: which column has which role"),
        chat_template_option(o.rendering.chat_template, "chat template to use instead of the model's own"),
-       chat_template_kwargs_option(o.rendering.chat_template_kwargs),
+       chat_template_kwargs_option(o.rendering.chat_template_kwargs), eos_token_option(o.eos_token),
        tokenizer_behavior_option(o.tokenizer_behavior),
        declare("system", kData, o.system, "system message before the prompt"),
        declare("parse_special_tokens", kData, o.rendering.parses_special_tokens,
@@ -123,10 +125,11 @@ int run_generate(const GenerateCommand& o) {
   use_threads(o.model.threads, /*ranks_of_node=*/1);
 
   const HfModel model(o.model.model, HfModelOptions{.adapter = o.adapter});
-  const Tokenizer tokenizer = load_tokenizer(o.model.model, o.tokenizer_behavior);
-  GenerateOptions options{o.max_new_tokens, model.config().eos_token_ids, o.sampling, static_cast<uint64_t>(o.seed),
-                          tokenizer.vocab_size()};
-  if (const auto eos = tokenizer.eos_id()) options.stop_ids.push_back(*eos);
+  const TokenizerSource source = {o.model.model, o.adapter, o.eos_token, o.tokenizer_behavior};
+  log_adapter_tokenizer(source);
+  const Tokenizer tokenizer = load_tokenizer(source);
+  const GenerateOptions options{o.max_new_tokens, end_ids(source, model.config(), tokenizer, o.rendering.chat_template),
+                                o.sampling, static_cast<uint64_t>(o.seed), tokenizer.vocab_size()};
   std::vector<std::string> files;
   for (const std::string& item : o.data) {
     const std::vector<std::string> found = find_data_files(item);

@@ -31,6 +31,13 @@ BoundOption tokenizer_behavior_option(TokenizerBehavior& behavior) {
                  {.on_resume = OnResume::kNotCompared});
 }
 
+BoundOption eos_token_option(std::string& eos_token) {
+  return declare(
+      "eos_token", OptionGroup::kData, eos_token,
+      "token that ends a text, instead of the tokenizer's own; generation ends at it, and the export names it",
+      {.value_name = "TOKEN"});
+}
+
 BoundOption overwrite_option(bool& overwrite, std::string_view help) {
   return declare("overwrite_output_dir", OptionGroup::kOutput, overwrite, help, {.on_resume = OnResume::kNotCompared});
 }
@@ -63,6 +70,7 @@ std::vector<BoundOption> bind_options(DataOptions& o) {
       chat_template_option(o.chat_template, "chat template to use instead of the model's own"),
       chat_template_kwargs_option(o.chat_template_kwargs),
       tokenizer_behavior_option(o.tokenizer_behavior),
+      eos_token_option(o.eos_token),
       declare("max_length", OptionGroup::kData, o.max_length, "tokens per text; the rest is truncated; 0: no limit",
               {.range = between(0, 1e9)}),
       declare("parse_special_tokens", OptionGroup::kData, o.parse_special_tokens,

@@ -29,6 +29,7 @@ struct DataOptions {
   std::string chat_template;
   std::string chat_template_kwargs;  // a JSON object, or ""
   TokenizerBehavior tokenizer_behavior = TokenizerBehavior::kTransformers5;
+  std::string eos_token;  // "": the tokenizer's own
   int64_t max_length = 1024;
   bool parse_special_tokens = false;
   // of rows for SFT
@@ -41,6 +42,7 @@ BoundOption threads_option(int& threads);
 BoundOption chat_template_option(std::string& chat_template, std::string_view help);
 BoundOption chat_template_kwargs_option(std::string& variables);
 BoundOption tokenizer_behavior_option(TokenizerBehavior& behavior);
+BoundOption eos_token_option(std::string& eos_token);
 BoundOption overwrite_option(bool& overwrite, std::string_view help);
 BoundOption eval_batch_size_option(int64_t& batch_size);
 BoundOption merged_adapter_option(std::string& adapter);

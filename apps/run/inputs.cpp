@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <optional>
 
+#include "apps/models/stage_model.hpp"
 #include "io/dataset/content_hash.hpp"
 #include "io/dataset/prepare_key.hpp"
 #include "io/file/sha256.hpp"
@@ -45,12 +46,12 @@ bool is_default(const std::string& name, const std::string& value) {
 std::string text_or_none(const std::optional<std::string>& value) { return value && !value->empty() ? *value : "none"; }
 
 /// Collective: a hash of the names and contents of the tokenizer's files, and of how they are read where that matters.
-std::string tokenizer_hash(const Communicator& comm, const std::string& model_directory, TokenizerBehavior behavior) {
+std::string tokenizer_hash(const Communicator& comm, const TokenizerSource& source) {
   return comm.from_rank0([&] {
     std::string text;
-    for (const std::string& path : tokenizer_files(model_directory))
+    for (const std::string& path : tokenizer_files(source))
       text += path.substr(path.find_last_of('/')) + sha256_of_file(path);
-    text += load_tokenizer(model_directory, behavior).differences();
+    text += load_tokenizer(source).differences();
     return hash_of_text(text);
   });
 }
@@ -69,7 +70,7 @@ Inputs describe_inputs(const Communicator& comm, const TrainOptions& o) {
   inputs.push_back(describe_step(o, comm.size()).back());
   add_contents("model", model_hash(comm, o.model.model));
   if (!o.lora.adapter.empty()) add_contents("adapter", adapter_hash(comm, o.lora.adapter));
-  add_contents("tokenizer", tokenizer_hash(comm, o.model.model, o.data.tokenizer_behavior));
+  add_contents("tokenizer", tokenizer_hash(comm, model_at_start(o).tokenizer()));
   // the order of rows depends on which files share a weight
   const std::string groups =
       o.data_weights.empty() ? "" : fmt::format(" in groups of {}", fmt::join(o.data.files_per_item, ", "));
@@ -125,7 +126,8 @@ std::string describe_changes(const Inputs& before, const Inputs& now) {
       if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
   const auto is_same = [&](const std::string& name) {
     const std::optional<std::string> then = find(before, name), value = find(now, name);
-    return then || !value ? then == value : is_default(name, *value);  // an earlier plumb lacked the option
+    if (then.has_value() == value.has_value()) return then == value;
+    return is_default(name, then ? *then : *value);  // another version of plumb lacks the option
   };
   // on another number of ranks this option changes so that a step keeps its rows
   const bool has_same_batch = is_same(kMicroBatches);

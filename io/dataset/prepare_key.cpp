@@ -40,7 +40,7 @@ nlohmann::json describe_inputs(const Communicator& comm, const PrepareOptions& o
       files[i]["format"] = describe(find_file_format(options.files[i]));
     }
     nlohmann::json tokenizer = nlohmann::json::array();
-    for (const std::string& path : tokenizer_files(options.model_directory)) {
+    for (const std::string& path : tokenizer_files(options.tokenizer)) {
       tokenizer.push_back({{"file", path.substr(path.find_last_of('/') + 1)}, {"sha256", sha256_of_file(path)}});
     }
     nlohmann::json inputs = describe_options(options);
@@ -48,10 +48,11 @@ nlohmann::json describe_inputs(const Communicator& comm, const PrepareOptions& o
     inputs["dataset_version"] = kDatasetVersion;
     inputs["files"] = files;
     inputs["tokenizer"] = tokenizer;
-    inputs["tokenizer_differences"] = load_tokenizer(options.model_directory, options.tokenizer_behavior).differences();
+    inputs["tokenizer_differences"] = load_tokenizer(options.tokenizer).differences();
     inputs["columns"] = options.columns;
     inputs["template"] = options.template_name;
     if (!options.template_variables.empty()) inputs["template_variables"] = options.template_variables;
+    inputs["eos_token"] = options.tokenizer.eos_token;
     return inputs.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   });
   return nlohmann::json::parse(text);

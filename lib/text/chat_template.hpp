@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -32,6 +33,9 @@ class ChatTemplate {
   static ChatTemplate from_jinja(std::string_view source, std::string bos_token, std::string eos_token);
   /// The same with the tokenizer's special_tokens(), each of which is a variable: bos_token, pad_token, image_token ...
   static ChatTemplate from_jinja(std::string_view source, std::map<std::string, std::string> special_tokens);
+
+  /// The named template or, for "", the tokenizer's own; none if it has none. Throws as the two above.
+  static std::optional<ChatTemplate> find(const Tokenizer& tokenizer, std::string_view name);
 
   /// Renders the conversation; with `adds_generation_prompt`, the header of an assistant turn follows. Throws DataError
   /// if the template calls raise_exception or exceeds its limits on steps or output.

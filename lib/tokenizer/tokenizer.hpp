@@ -52,6 +52,8 @@ class Tokenizer {
   /// One past the largest id, including added tokens.
   int64_t vocab_size() const;
   bool is_special(int32_t id) const;
+  /// True for a token that is cut out of text before the model tokenizes it, special or not.
+  bool is_added(int32_t id) const;
 
   /// The parts that transformers 5 and 4 read differently, such as "normalizer, added tokens (LlamaTokenizer)"; "":
   /// nothing, or read as transformers 4.
