@@ -40,8 +40,8 @@ ModuleSelection parse_targets(const std::vector<std::string>& words) {
 }
 
 template <class Value>
-std::map<std::string, Value> parse_pattern(const std::string& text, std::string_view option) {
-  std::map<std::string, Value> values;
+ModulePatterns<Value> parse_pattern(const std::string& text, std::string_view option) {
+  ModulePatterns<Value> values;
   std::istringstream stream(text);
   for (std::string entry; std::getline(stream, entry, ',');) {
     const size_t equals = entry.rfind('=');
@@ -50,8 +50,10 @@ std::map<std::string, Value> parse_pattern(const std::string& text, std::string_
       const char *begin = entry.data() + equals + 1, *end = entry.data() + entry.size();
       const auto read = std::from_chars(begin, end, value);
       if (read.ec == std::errc() && read.ptr == end && value > 0 && value <= Value{1 << 20}) {
-        if (!values.emplace(entry.substr(0, equals), value).second)
-          throw_error<UsageError>("--{}: {} twice", option, entry.substr(0, equals));
+        const std::string pattern = entry.substr(0, equals);
+        if (std::any_of(values.begin(), values.end(), [&](const auto& known) { return known.first == pattern; }))
+          throw_error<UsageError>("--{}: {} twice", option, pattern);
+        values.emplace_back(pattern, value);
         continue;
       }
     }

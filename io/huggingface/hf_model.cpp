@@ -12,6 +12,7 @@
 #include "io/huggingface/merged_weights.hpp"
 #include "io/huggingface/peft_adapter.hpp"
 #include "lib/base/check.hpp"
+#include "lib/base/log.hpp"
 #include "lib/base/text_format.hpp"
 #include "lib/model/config_json.hpp"
 #include "lib/model/initialize.hpp"
@@ -26,14 +27,15 @@ constexpr int64_t kMaxConfigBytes = 16 << 20, kMaxIndexBytes = 64 << 20;
 constexpr size_t kMaxFiles = 1000;
 constexpr const char* kSingleFile = "model.safetensors";
 constexpr const char* kIndexFile = "model.safetensors.index.json";
+constexpr const char* kEmbeddingName = "model.embed_tokens.weight";
+constexpr const char* kHeadName = "lm_head.weight";
 
 /// Tensors that transformers ignores too: constants of old checkpoints, the head of a tied model, the other kind of
 /// head.
 bool is_ignorable(std::string_view name, const ModelConfig& config) {
   if (name.ends_with("rotary_emb.inv_freq")) return true;
   const bool is_language_model = config.head == HeadKind::kLanguageModel;
-  return name == "lm_head.weight" ? config.ties_embeddings || !is_language_model
-                                  : name == "score.weight" && is_language_model;
+  return name == kHeadName ? config.ties_embeddings || !is_language_model : name == "score.weight" && is_language_model;
 }
 
 std::vector<std::string> list_directory(const std::string& path) {
@@ -75,6 +77,21 @@ bool is_plain_part_name(std::string_view name) {
          name.find_first_of(std::string_view("/\\\0", 3)) == std::string_view::npos;
 }
 
+bool have_same_values(const StoredTensor& a, const StoredTensor& b) {
+  constexpr int64_t kPieceElements = 1 << 18;
+  if (a.entry->shape != b.entry->shape) return false;
+  const int64_t num_elements = a.entry->num_elements;
+  std::vector<float> values_a(kPieceElements), values_b(kPieceElements);
+  for (int64_t begin = 0; begin < num_elements; begin += kPieceElements) {
+    const int64_t size = std::min(kPieceElements, num_elements - begin);
+    const std::span piece_a = std::span(values_a).first(size), piece_b = std::span(values_b).first(size);
+    a.file->read(*a.entry, begin, piece_a);
+    b.file->read(*b.entry, begin, piece_b);
+    if (!std::equal(piece_a.begin(), piece_a.end(), piece_b.begin())) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 HfModel::HfModel(const std::string& directory, HfModelOptions options) : directory_(directory), options_(options) {
@@ -89,7 +106,6 @@ HfModel::HfModel(const std::string& directory, HfModelOptions options) : directo
   if (options_.head) config_.head = *options_.head;
   if (!options_.head && !options_.adapter.empty() && read_lora_config(options_.adapter).task_type == "SEQ_CLS")
     config_.head = HeadKind::kScore;
-  units_ = unit_layouts(config_);
   if (options_.quantizes) quantizing_reader_ = std::make_unique<QuantizingReader>(options_.quantizes_scales);
   if (contains(names, kSingleFile)) {
     open_single_file();
@@ -98,6 +114,8 @@ HfModel::HfModel(const std::string& directory, HfModelOptions options) : directo
   } else {
     fail_without_weights(directory, names);
   }
+  settle_tied_head();
+  units_ = unit_layouts(config_);
   check_parameters();
   if (!options_.adapter.empty()) adapter_ = std::make_shared<const PeftAdapter>(options_.adapter, config_);
 }
@@ -147,13 +165,32 @@ void HfModel::open_indexed_files() {
                              join_path(directory_, part.get<std::string>()), quote_json(tensor), kIndexFile);
 }
 
+void HfModel::settle_tied_head() {
+  const StoredTensor head = find_tensor(kHeadName), embedding = find_tensor(kEmbeddingName);
+  if (!config_.shares_head() || head.entry == nullptr) return;
+  if (embedding.entry == nullptr) {
+    is_embedding_named_head_ = true;
+  } else if (!have_same_values(embedding, head)) {
+    config_.ties_embeddings = false;
+    log_info(
+        "{}: config.json ties embedding and head, but the files hold a head with other values: they are not tied, as "
+        "in transformers 5",
+        directory_);
+  }
+}
+
+std::string HfModel::tensor_name_of(const Parameter& parameter) const {
+  const bool is_head = is_embedding_named_head_ && parameter.kind == ParameterKind::kEmbedding;
+  return is_head ? kHeadName : hf_parameter_name(parameter);
+}
+
 void HfModel::check_parameters() {
   std::vector<std::string> missing, misfit, extra;
   std::unordered_set<std::string> expected;
   const FindTensor find = [&](std::string_view name) { return find_tensor(name); };
   for (const UnitLayout& unit : units_) {
     for (const Parameter& parameter : unit.parameters) {
-      const std::string name = hf_parameter_name(parameter);
+      const std::string name = tensor_name_of(parameter);
       expected.insert(name);
       if (!has_tensor(name)) {
         if (parameter.kind != ParameterKind::kScore) missing.push_back(name);
@@ -204,7 +241,7 @@ const SafetensorsFile& HfModel::file_of(std::string_view tensor) const {
 
 const StoredNf4* HfModel::find_stored_nf4(const Parameter& parameter) const {
   if (!config_.is_quantized || !is_block_matrix(parameter.kind)) return nullptr;
-  const auto found = stored_nf4_.find(hf_parameter_name(parameter));
+  const auto found = stored_nf4_.find(tensor_name_of(parameter));
   return found == stored_nf4_.end() ? nullptr : &found->second;
 }
 
@@ -231,7 +268,7 @@ void HfModel::read_nf4(const Parameter& parameter, std::span<std::byte> bytes) c
 }
 
 StoredTensor HfModel::stored_tensor(const Parameter& parameter) const {
-  const std::string name = hf_parameter_name(parameter);
+  const std::string name = tensor_name_of(parameter);
   const SafetensorsFile& file = file_of(name);
   return {&file, &file.at(name)};
 }
@@ -256,7 +293,7 @@ void HfModel::read_base_range(const UnitLayout& unit, int64_t begin, int64_t end
     const int64_t first = std::max(begin, parameter.offset);
     const int64_t last = std::min(end, parameter.offset + parameter.num_elements());
     if (first >= last) continue;
-    const std::string name = hf_parameter_name(parameter);
+    const std::string name = tensor_name_of(parameter);
     const auto piece = values.subspan(first - begin, last - first);
     if (parameter.kind == ParameterKind::kScore && !has_tensor(name)) {
       UnitLayout score{"score", {parameter}, parameter.num_elements()};

@@ -81,7 +81,11 @@ class HfModel {
   void read_base_range(const UnitLayout& unit, int64_t begin, int64_t end, std::span<float> values) const;
   void open_single_file();
   void open_indexed_files();
+  /// As transformers 5: what config.json ties is not tied if the files hold both matrices with other values; one alone,
+  /// under either name, is both.
+  void settle_tied_head();
   void check_parameters();
+  std::string tensor_name_of(const Parameter& parameter) const;
   StoredTensor find_tensor(std::string_view name) const;
   const StoredNf4* find_stored_nf4(const Parameter& parameter) const;
   bool has_tensor(std::string_view name) const { return files_by_tensor_.contains(name); }
@@ -91,6 +95,7 @@ class HfModel {
   HfModelOptions options_;
   ModelConfig config_;
   std::vector<UnitLayout> units_;
+  bool is_embedding_named_head_ = false;
   std::deque<SafetensorsFile> files_;
   std::map<std::string, const SafetensorsFile*, std::less<>> files_by_tensor_;
   std::map<std::string, StoredNf4, std::less<>> stored_nf4_;

@@ -10,6 +10,7 @@
 namespace plumb {
 
 using nlohmann::json;
+using OrderedJson = nlohmann::ordered_json;
 
 namespace {
 
@@ -56,18 +57,19 @@ ModuleSelection read_selection(const ConfigReader& reader, const char* key) {
   return {{}, expression};
 }
 
-/// Reads each entry of an object from pattern to number with read(reader of the object, pattern).
+/// Reads each entry of an object from pattern to number, in the order of the file, with read(reader of the object,
+/// pattern).
 template <class Value, class Read>
-std::map<std::string, Value> read_pattern(const ConfigReader& reader, const char* key, Read read) {
-  std::map<std::string, Value> values;
+ModulePatterns<Value> read_pattern(const ConfigReader& reader, const OrderedJson& ordered, const char* key, Read read) {
+  ModulePatterns<Value> values;
   if (reader.is_null_or_absent(key)) return values;
   const json& object = reader.object().at(key);
   if (!object.is_object() || object.size() > kMaxListed) reader.fail(key, "an object from module to number");
   const ConfigReader entries(object, fmt::format("{}: {}", reader.where(), key));
-  for (const auto& [pattern, value] : object.items()) {
+  for (const auto& [pattern, value] : ordered.at(key).items()) {
     if (pattern.size() > kMaxPatternBytes)
       reader.fail(key, fmt::format("modules named in at most {} bytes", kMaxPatternBytes));
-    values[pattern] = read(entries, pattern.c_str());
+    values.emplace_back(pattern, read(entries, pattern.c_str()));
   }
   return values;
 }
@@ -126,6 +128,7 @@ json number_json(double value) { return value == std::floor(value) ? json(static
 
 LoraConfig parse_lora_config(std::string_view json_text, std::string_view where) {
   const json object = parse_config_object(json_text, where);
+  const OrderedJson ordered = OrderedJson::parse(json_text);
   const ConfigReader reader(object, std::string(where));
   refuse_unsupported(reader);
   LoraConfig config;
@@ -140,11 +143,11 @@ LoraConfig parse_lora_config(std::string_view json_text, std::string_view where)
   config.target_modules = read_selection(reader, "target_modules");
   if (reader.is_null_or_absent("target_modules")) config.target_modules.names = {"q_proj", "v_proj"};
   config.exclude_modules = read_selection(reader, "exclude_modules");
-  config.rank_pattern = read_pattern<int64_t>(reader, "rank_pattern", [](const ConfigReader& entries, const char* key) {
-    return entries.integer(key, 1, kMaxLoraRank);
-  });
+  config.rank_pattern = read_pattern<int64_t>(
+      reader, ordered, "rank_pattern",
+      [](const ConfigReader& entries, const char* key) { return entries.integer(key, 1, kMaxLoraRank); });
   config.alpha_pattern = read_pattern<double>(
-      reader, "alpha_pattern",
+      reader, ordered, "alpha_pattern",
       [](const ConfigReader& entries, const char* key) { return entries.number(key, 0, kMaxAlpha); });
   config.layers_to_transform = read_layers(reader);
   if (!config.layers_to_transform.empty() && !config.target_modules.regex.empty())
@@ -157,9 +160,10 @@ LoraConfig parse_lora_config(std::string_view json_text, std::string_view where)
 
 std::string render_lora_config(const LoraConfig& config) {
   const auto string_or_null = [](const std::string& text) { return text.empty() ? json() : json(text); };
-  json alpha_pattern = json::object();
+  OrderedJson rank_pattern = OrderedJson::object(), alpha_pattern = OrderedJson::object();
+  for (const auto& [pattern, rank] : config.rank_pattern) rank_pattern[pattern] = rank;
   for (const auto& [pattern, alpha] : config.alpha_pattern) alpha_pattern[pattern] = number_json(alpha);
-  const json object = {
+  const json sorted = {
       {"peft_type", "LORA"},
       {"task_type", string_or_null(config.task_type)},
       {"base_model_name_or_path", string_or_null(config.base_model)},
@@ -168,8 +172,8 @@ std::string render_lora_config(const LoraConfig& config) {
       {"lora_dropout", config.lora_dropout},
       {"target_modules", selection_json(config.target_modules)},
       {"exclude_modules", selection_json(config.exclude_modules)},
-      {"rank_pattern", config.rank_pattern.empty() ? json::object() : json(config.rank_pattern)},
-      {"alpha_pattern", alpha_pattern},
+      {"rank_pattern", json::object()},
+      {"alpha_pattern", json::object()},
       {"layers_to_transform", config.layers_to_transform.empty() ? json() : json(config.layers_to_transform)},
       {"modules_to_save", selection_json({config.modules_to_save, ""})},
       {"use_rslora", config.uses_rslora},
@@ -179,6 +183,9 @@ std::string render_lora_config(const LoraConfig& config) {
       {"init_lora_weights", true},
       {"inference_mode", true},
   };
+  OrderedJson object = sorted;
+  object["rank_pattern"] = std::move(rank_pattern);
+  object["alpha_pattern"] = std::move(alpha_pattern);
   return object.dump(2) + "\n";
 }
 

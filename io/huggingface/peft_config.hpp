@@ -3,9 +3,9 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace plumb {
@@ -19,6 +19,11 @@ struct ModuleSelection {
   bool operator==(const ModuleSelection&) const = default;
 };
 
+/// From a regular expression, which matches the end of a module path, to the value for that layer. As in PEFT, the
+/// first that matches counts, in the order of the file.
+template <class Value>
+using ModulePatterns = std::vector<std::pair<std::string, Value>>;
+
 struct LoraConfig {
   std::string base_model = {};  // base_model_name_or_path
   std::string task_type = {};   // "CAUSAL_LM", "SEQ_CLS" or ""
@@ -27,10 +32,8 @@ struct LoraConfig {
   double lora_dropout = 0;
   ModuleSelection target_modules = {};
   ModuleSelection exclude_modules = {};
-  /// From a regular expression, which matches the end of a module path, to the value for that layer. The first match in
-  /// the order of the keys counts.
-  std::map<std::string, int64_t> rank_pattern = {};
-  std::map<std::string, double> alpha_pattern = {};
+  ModulePatterns<int64_t> rank_pattern = {};
+  ModulePatterns<double> alpha_pattern = {};
   std::vector<int64_t> layers_to_transform = {};  // empty: all
   std::vector<std::string> modules_to_save = {};
   bool uses_rslora = false;
@@ -46,7 +49,7 @@ inline constexpr int64_t kMaxLoraRank = 1 << 20;
 LoraConfig parse_lora_config(std::string_view json_text, std::string_view where);
 
 /// Renders text that PEFT and parse_lora_config() read back: the keys that every version of PEFT knows, with sorted
-/// lists.
+/// lists, patterns in their order.
 std::string render_lora_config(const LoraConfig& config);
 
 }  // namespace plumb

@@ -67,7 +67,7 @@ ModulePattern end_pattern(const std::string& expression, std::string_view key, u
 
 /// For each path, the value of the first pattern that matches its end, or the fallback.
 template <class Value>
-std::vector<Value> apply_pattern(const std::map<std::string, Value>& values, const std::vector<std::string>& paths,
+std::vector<Value> apply_pattern(const ModulePatterns<Value>& values, const std::vector<std::string>& paths,
                                  Value fallback, std::string_view key) {
   std::vector<Value> result(paths.size(), fallback);
   const uint32_t steps = steps_of_a_match(values.size(), paths.size(), key);

@@ -1,5 +1,5 @@
-// The format of a data file: a table of cells with a separator, JSON Lines, a JSON array or Parquet; plain or compressed.
-// The name of a file says what it is meant to be, and its first bytes what it is.
+// The format of a data file: a table of cells with a separator, JSON Lines, a JSON array or Parquet; plain or
+// compressed. The name of a file says what it is meant to be, and its first bytes what it is.
 #pragma once
 
 #include <cstdint>

@@ -31,6 +31,7 @@ struct FamilyTraits {
 constexpr FamilyTraits kFamilies[] = {
     {Family::kLlama, "llama", "Llama", 0, 0, 2048, 1, 2},
     {Family::kMistral, "mistral", "Mistral", 8, 0, 4096 * 32, 1, 2},
+    {Family::kMinistral, "ministral", "Ministral", 8, 0, 4096 * 32, 1, 2},
     {Family::kQwen2, "qwen2", "Qwen2", 32, 0, 32768, -1, -1},
     {Family::kQwen3, "qwen3", "Qwen3", 32, 128, 32768, -1, -1},
 };
@@ -38,7 +39,8 @@ constexpr FamilyTraits kFamilies[] = {
 constexpr int64_t kDefaultSlidingWindow = 4096, kDefaultMaxWindowLayers = 28;
 
 const FamilyTraits& parse_family(const ConfigReader& reader) {
-  const std::string model_type = reader.string_or("model_type", "");
+  std::string model_type = reader.string_or("model_type", "");
+  if (model_type == "mistral" && reader.has("layer_types")) model_type = "ministral";  // as AutoConfig has it
   std::string known;
   for (const FamilyTraits& traits : kFamilies) {
     if (model_type == traits.model_type) return traits;
@@ -134,15 +136,17 @@ RopeConfig parse_rope(const ConfigReader& reader, int64_t max_position_embedding
 std::vector<int64_t> parse_sliding_window(const ConfigReader& reader, Family family, int64_t num_layers) {
   std::vector<int64_t> windows(num_layers, 0);
   const bool is_qwen = family == Family::kQwen2 || family == Family::kQwen3;
-  const bool may_slide = family == Family::kMistral || (is_qwen && reader.boolean_or("use_sliding_window", false));
+  const bool is_mistral = family == Family::kMistral || family == Family::kMinistral;
+  const bool may_slide = is_mistral || (is_qwen && reader.boolean_or("use_sliding_window", false));
   int64_t window = 0;
   if (may_slide && !(reader.has("sliding_window") && reader.is_null_or_absent("sliding_window")))
     window = reader.integer_or("sliding_window", 1, kMaxPositions, kDefaultSlidingWindow);
-  if (!is_qwen) {
+  const bool has_types = (is_qwen || family == Family::kMinistral) && !reader.is_null_or_absent("layer_types");
+  if (!is_qwen && !has_types) {
     std::fill(windows.begin(), windows.end(), window);
     return windows;
   }
-  if (reader.is_null_or_absent("layer_types")) {
+  if (!has_types) {
     const int64_t first = reader.integer_or("max_window_layers", 0, kMaxPositions, kDefaultMaxWindowLayers);
     for (int64_t layer = first; layer < num_layers; ++layer) windows[layer] = window;
     return windows;
@@ -183,8 +187,12 @@ void parse_special_tokens(const ConfigReader& reader, const FamilyTraits& traits
   if (reader.has("bos_token_id"))
     config.bos_token_id =
         reader.is_null_or_absent("bos_token_id") ? -1 : static_cast<int32_t>(reader.integer("bos_token_id", 0, last));
-  if (!reader.is_null_or_absent("pad_token_id"))
+  if (!reader.is_null_or_absent("pad_token_id")) {
     config.pad_token_id = static_cast<int32_t>(reader.integer("pad_token_id", -1, kMaxVocabSize));
+    // a negative index counts from the end, as torch.nn.Embedding has it
+    const int64_t row = config.pad_token_id < 0 ? config.vocab_size + config.pad_token_id : config.pad_token_id;
+    if (row < config.vocab_size) config.frozen_input_token = row;
+  }
   if (!reader.has("eos_token_id")) {
     if (const int32_t id = default_id(traits.eos_token_id); id >= 0) config.eos_token_ids.push_back(id);
     return;
@@ -236,9 +244,10 @@ void render_sliding_window(const ModelConfig& config, json& object) {
           "all layers of a Mistral config slide, or none");
     return;
   }
+  object["layer_types"] = std::move(types);
+  if (config.family == Family::kMinistral) return;
   object["use_sliding_window"] = window > 0;
   object["max_window_layers"] = config.num_layers;  // layer_types overrides it
-  object["layer_types"] = std::move(types);
 }
 
 }  // namespace

@@ -9,7 +9,7 @@
 
 namespace plumb {
 
-enum class Family { kLlama, kMistral, kQwen2, kQwen3 };
+enum class Family { kLlama, kMistral, kMinistral, kQwen2, kQwen3 };
 
 /// The layer after the last block: logits over the vocabulary (*ForCausalLM), or one score per text
 /// (*ForSequenceClassification with one label: a reward model).
@@ -48,6 +48,9 @@ struct ModelConfig {
   double initializer_range = 0.02;
   int32_t bos_token_id = -1;  // -1: none
   std::vector<int32_t> eos_token_ids;
+  /// pad_token_id of a config.json: as an input this token gives the embedding no gradient (padding_idx of
+  /// transformers). -1: none.
+  int64_t frozen_input_token = -1;
   int32_t pad_token_id = -1;  // -1: none; a score is read at the last token with another id
   bool is_quantized = false;  // block matrices are NF4 in the files; not a property of the model, so not rendered
 

@@ -44,7 +44,7 @@ void ForwardPass::backward(at::Tensor gradient_TD) {
     gradient_TD = backward_block(layer, gradient_TD);
   if (const at::Tensor embedding_gradient = units_.embedding_gradient(); embedding_gradient.defined()) {
     const std::span tokens = std::span(rows_.token_ids).first(num_tokens_);
-    ops_of(gradient_TD).add_rows_by_token(gradient_TD, tokens, embedding_gradient);
+    ops_of(gradient_TD).add_rows_by_token(gradient_TD, tokens, units_.config().frozen_input_token, embedding_gradient);
     units_.reduce();
   }
   units_.end_pass();

@@ -84,8 +84,9 @@ struct TensorOps {
   void (*add_head_gradient)(const at::Tensor& dlogits_RV, const at::Tensor& x_RC, bool is_first,
                             const at::Tensor& gradient_VC, at::Tensor& scratch);
 
-  /// gradient_VC (float32): adds row t of gradient_TC to the row of token t, in the order of tokens.
-  void (*add_rows_by_token)(const at::Tensor& gradient_TC, std::span<const int64_t> token_ids,
+  /// gradient_VC (float32): adds row t of gradient_TC to the row of token t, in the order of tokens; not for
+  /// frozen_token (-1: none).
+  void (*add_rows_by_token)(const at::Tensor& gradient_TC, std::span<const int64_t> token_ids, int64_t frozen_token,
                             const at::Tensor& gradient_VC);
 
   /// Returns x with a fraction `rate` of its elements set to zero and the others scaled by 1 / (1 - rate).

@@ -169,13 +169,15 @@ void add_head_gradient(const at::Tensor& dlogits, const at::Tensor& x, bool is_f
   }
 }
 
-void add_rows_by_token(const at::Tensor& gradient_TC, std::span<const int64_t> token_ids,
+void add_rows_by_token(const at::Tensor& gradient_TC, std::span<const int64_t> token_ids, int64_t frozen_token,
                        const at::Tensor& gradient_VC) {
   const int64_t dim = gradient_TC.size(1);
   with_element_type(gradient_TC.scalar_type(), [&]<class T>(T*) {
-    for (int64_t t = 0; t < std::ssize(token_ids); ++t)
+    for (int64_t t = 0; t < std::ssize(token_ids); ++t) {
+      if (token_ids[t] == frozen_token) continue;
       activation_kernels<T>().add_to_float(data_of<T>(gradient_TC) + t * dim,
                                            data_of<float>(gradient_VC) + token_ids[t] * dim, dim);
+    }
   });
 }
 

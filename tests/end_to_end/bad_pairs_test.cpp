@@ -125,8 +125,7 @@ TEST_F(DroppedPairs, AreCountedAndNamed) {
                               pair_line(std::string(200, 'p'), "b", "c") + good_again;
   for (const int num_ranks : {0, 3}) {
     const std::vector<std::string> messages = {"kept 21 of 25 pairs", "1 with the same text twice (x.jsonl:21)",
-                                               "2 with an empty answer (x.jsonl:22, x.jsonl:23)",
-                                               "1 row (x.jsonl:25)"};
+                                               "2 with an empty answer (x.jsonl:22, x.jsonl:23)", "1 row (x.jsonl:25)"};
     std::vector<std::string> of_reward = messages, of_dpo = messages;
     of_reward.emplace_back("1 longer than max_length (x.jsonl:24)");
     of_dpo.emplace_back("1 with a prompt of max_length (x.jsonl:24)");

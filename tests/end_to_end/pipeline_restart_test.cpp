@@ -22,7 +22,7 @@ class SurvivesAnyKillOfAPipeline : public PipelineTest {
     write_ini("gradient_accumulation_steps = " + std::to_string(6 / num_ranks) + "\n" + common);
   }
 
-  /// Of an undisturbed run on one rank, executed once.
+  /// The outcome of an undisturbed run on one rank, executed once.
   std::map<std::string, Outcome> undisturbed() const {
     static std::map<std::string, Outcome> made;
     if (!made.empty()) return made;

@@ -62,8 +62,8 @@ TEST(LoraOptions, TakePatternsAndFlags) {
   const LoraConfig config = config_of({"--lora_rank_pattern", "down_proj=4,q_proj=16", "--lora_alpha_pattern",
                                        "layers.0.*=0.5", "--use_rslora", "--use_dora", "true", "--lora_dropout", "0.1",
                                        "--lora_modules_to_save", "lm_head", "embed_tokens"});
-  EXPECT_EQ(config.rank_pattern, (std::map<std::string, int64_t>{{"down_proj", 4}, {"q_proj", 16}}));
-  EXPECT_EQ(config.alpha_pattern, (std::map<std::string, double>{{"layers.0.*", 0.5}}));
+  EXPECT_EQ(config.rank_pattern, (ModulePatterns<int64_t>{{"down_proj", 4}, {"q_proj", 16}}));
+  EXPECT_EQ(config.alpha_pattern, (ModulePatterns<double>{{"layers.0.*", 0.5}}));
   EXPECT_EQ(config.modules_to_save, (std::vector<std::string>{"embed_tokens", "lm_head"}));
   EXPECT_TRUE(config.uses_rslora && config.uses_dora);
   EXPECT_EQ(config.lora_dropout, 0.1);

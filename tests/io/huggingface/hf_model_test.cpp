@@ -93,6 +93,38 @@ TEST(HfModel, ReadsAnyRangeWithZerosInGaps) {
     }
 }
 
+/// Reads the head of a model whose config ties it to the embedding and whose files have one of these values.
+std::vector<float> read_head(const std::vector<float>& head, bool has_embedding = true) {
+  const ModelConfig config = tiny_config(Family::kLlama, true);
+  TinyTensors tensors = tiny_tensors(config);
+  TinyTensor& embedding = tensors.at("model.embed_tokens.weight");
+  tensors["lm_head.weight"] = {embedding.shape, head.empty() ? embedding.values : head};
+  if (!has_embedding) tensors.erase("model.embed_tokens.weight");
+  const TemporaryDirectory directory;
+  write_tiny_model(directory, config);
+  write_tiny_weights(directory / "model.safetensors", tensors);
+  const HfModel model(directory.path());
+  EXPECT_EQ(model.config().ties_embeddings, head.empty() || !has_embedding);
+  const UnitLayout& unit = model.config().ties_embeddings ? model.units().front() : model.units().back();
+  for (const Parameter& parameter : unit.parameters) {
+    if (parameter.kind != ParameterKind::kHead && parameter.kind != ParameterKind::kEmbedding) continue;
+    std::vector<float> values(parameter.num_elements());
+    model.read_unit_range(unit, parameter.offset, parameter.offset + parameter.num_elements(), values);
+    return values;
+  }
+  return {};
+}
+
+TEST(HfModel, AHeadWithOtherValuesThanATiedEmbeddingIsNotTied) {
+  const std::vector<float> embedding =
+      tiny_tensors(tiny_config(Family::kLlama, true)).at("model.embed_tokens.weight").values;
+  std::vector<float> other = embedding;
+  other.back() += 1;
+  EXPECT_EQ(read_head({}), embedding);
+  EXPECT_EQ(read_head(other), other);
+  EXPECT_EQ(read_head(other, /*has_embedding=*/false), other);  // one matrix under either name
+}
+
 TEST_F(HfModelDirectory, ReadsWeightsFromSeveralFiles) {
   const HfModel single(directory_.path());
   write_parts();

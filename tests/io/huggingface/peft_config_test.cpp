@@ -60,7 +60,7 @@ TEST(LoraConfig, RoundTrips) {
                              .target_modules = {{"down_proj", "q_proj"}, ""},
                              .exclude_modules = {{}, ".*layers\\.0\\..*"},
                              .rank_pattern = {{"q_proj", 2}},
-                             .alpha_pattern = {{"layers.1.*", 3}, {"x", 0.5}},
+                             .alpha_pattern = {{"x", 0.5}, {"layers.1.*", 3}},  // their order counts
                              .layers_to_transform = {0, 1},
                              .modules_to_save = {"score"},
                              .uses_rslora = true,

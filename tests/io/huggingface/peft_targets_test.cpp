@@ -94,6 +94,9 @@ TEST(PeftTargets, FirstMatchingPatternSetsRankAndAlpha) {
   const std::vector<LoraTarget> expected = {{kQ, 0, 2, 0.5}, {kK, 0, 3, 2}, {kV, 0, 2, 3},
                                             {kQ, 1, 2, 3},   {kK, 1, 3, 2}, {kV, 1, 5, 1.2}};
   EXPECT_EQ(adapter.targets, expected);
+  std::swap(config.rank_pattern[0], config.rank_pattern[1]);
+  EXPECT_EQ(resolve_adapter(config, model_of()).targets[4], (LoraTarget{kK, 1, 5, 1.2}));
+  std::swap(config.rank_pattern[0], config.rank_pattern[1]);
   config.uses_rslora = true;
   EXPECT_EQ(resolve_adapter(config, model_of()).targets[1].scaling, 6 / std::sqrt(3.0));
 }
@@ -187,7 +190,7 @@ TEST(HostilePatterns, Terminate) {
     }
   }
   LoraConfig many = lora({{"q_proj"}, ""});
-  for (int i = 0; i < 10000; ++i) many.rank_pattern[fmt::format(".*x{}", i)] = 1;
+  for (int i = 0; i < 10000; ++i) many.rank_pattern.emplace_back(fmt::format(".*x{}", i), 1);
   expect_contains(message_of<DataError>([&] { resolve_adapter(many, deep); }), {"rank_pattern", "got 10000"});
 }
 

@@ -108,6 +108,31 @@ TEST(ModelConfig, MistralSlidesUnlessTheWindowIsNull) {
   EXPECT_EQ(parse(with(small_config("llama"), {{"sliding_window", 48}})).sliding_window, std::vector<int64_t>(3, 0));
 }
 
+TEST(ModelConfig, AMistralWithLayerTypesIsAMinistral) {
+  const json types = {"sliding_attention", "full_attention", "sliding_attention"};
+  for (const char* model_type : {"mistral", "ministral"}) {
+    const json keys = {{"model_type", model_type}, {"sliding_window", 9}, {"layer_types", types}};
+    const ModelConfig config = parse(with(small_config("mistral"), keys));
+    EXPECT_EQ(config.family, Family::kMinistral);
+    EXPECT_EQ(config.sliding_window, (std::vector<int64_t>{9, 0, 9}));
+    EXPECT_EQ(parse(json::parse(render_model_config(config, "float32"))).sliding_window, config.sliding_window);
+  }
+  const json without_types = {{"model_type", "ministral"}, {"sliding_window", 9}};
+  EXPECT_EQ(parse(with(small_config("mistral"), without_types)).sliding_window, std::vector<int64_t>(3, 9));
+  const json null_types = {{"sliding_window", nullptr}, {"layer_types", nullptr}};
+  EXPECT_EQ(parse(with(small_config("mistral"), null_types)).sliding_window, std::vector<int64_t>(3, 0));
+}
+
+TEST(ModelConfig, ThePaddingTokenGivesTheEmbeddingNoGradient) {
+  const auto frozen = [](const json& pad) {
+    return parse(with(small_config("llama"), {{"vocab_size", 50}, {"pad_token_id", pad}})).frozen_input_token;
+  };
+  EXPECT_EQ(frozen(nullptr), -1);
+  EXPECT_EQ(frozen(7), 7);
+  EXPECT_EQ(frozen(-1), 49);
+  EXPECT_EQ(frozen(50), -1);  // added beside the vocabulary
+}
+
 TEST(ModelConfig, QwenSlidesOnlyInTheListedLayers) {
   const auto windows = [](const json& keys) { return parse(with(small_config("qwen3"), keys)).sliding_window; };
   using Windows = std::vector<int64_t>;
