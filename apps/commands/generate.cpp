@@ -52,6 +52,7 @@ std::vector<BoundOption> bind_options(GenerateCommand& o) {
                {.value_name = "FILE"}),
        declare("columns", kData, o.rendering.columns, "role=name,...: which column has which role"),
        chat_template_option(o.rendering.chat_template, "chat template to use instead of the model's own"),
+       chat_template_kwargs_option(o.rendering.chat_template_kwargs),
        declare("system", kData, o.system, "system message before the prompt"),
        declare("parse_special_tokens", kData, o.rendering.parses_special_tokens,
                "control tokens spelled out in the prompt become control tokens"),

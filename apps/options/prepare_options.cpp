@@ -7,6 +7,7 @@ PrepareOptions prepare_options(const DataOptions& data, RowUse use, bool needs_w
   return {.files = data.data,
           .columns = parse_columns_option(data.columns),
           .template_name = data.chat_template,
+          .template_variables = data.chat_template_kwargs,
           .use = use,
           .sft = sft_options(data),
           .pair = pair_options(data, needs_whole_texts),

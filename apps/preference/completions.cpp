@@ -44,7 +44,8 @@ class TextEncoder {
                  {"chat_template_kwargs", "chat_template_kwargs"}},
                 {},
                 {}},
-        template_(choose_template(format_, tokenizer_, holds_messages ? data.chat_template : "")) {
+        template_(holds_messages ? choose_template(format_, tokenizer_, data.chat_template, data.chat_template_kwargs)
+                                 : choose_template(format_, tokenizer_)) {
     options_.max_length = 0;
     options_.parses_special_tokens = data.parse_special_tokens;
   }

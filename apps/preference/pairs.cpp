@@ -201,6 +201,7 @@ DataOptions filter_pairs(const Communicator& comm, const PairSetting& o, const D
                           {"tokenizer", describe_files(comm, tokenizer)},
                           {"columns", data.columns},
                           {"chat_template", data.chat_template},
+                          {"chat_template_kwargs", data.chat_template_kwargs},
                           {"parse_special_tokens", data.parse_special_tokens},
                           {"dtype", name_of(o.dtype)},
                           {"pair_filter", name_of(o.dpo.pair_filter)},

@@ -48,6 +48,8 @@ Prompt make_prompt(const std::string& text, const std::string& system, const Pro
   if (options.chat_template.empty() && own.empty()) {
     if (!system.empty())
       throw UsageError("--system: the model has no chat template to put it in; name one with --chat_template");
+    if (!options.chat_template_kwargs.empty())
+      throw UsageError("--chat_template_kwargs: the model has no chat template; name one with --chat_template");
   } else {
     const ChatTemplate chat =
         options.chat_template.empty()
@@ -56,7 +58,7 @@ Prompt make_prompt(const std::string& text, const std::string& system, const Pro
     std::vector<Message> messages;
     if (!system.empty()) messages.push_back({"system", system});
     messages.push_back({"user", text});
-    marked = chat.render(messages, true);
+    marked = chat.with_variables(parse_template_variables(options.chat_template_kwargs)).render(messages, true);
     adds_special_tokens = !chat.renders_special_tokens();
   }
   if (options.parses_special_tokens) marked.user_ranges.clear();
@@ -69,7 +71,8 @@ PromptReader::PromptReader(const std::string& path, const PromptOptions& options
       tokenizer_(tokenizer),
       config_(config),
       columns_(parse_columns_option(options.columns)),
-      template_name_(options.chat_template) {
+      template_name_(options.chat_template),
+      template_variables_(options.chat_template_kwargs) {
   options_.parses_special_tokens = options.parses_special_tokens;
 }
 
@@ -81,7 +84,7 @@ std::optional<Prompt> PromptReader::next() {
   add_missing_answer(row, columns_);
   if (!format_) {
     format_ = find_row_format(row, columns_, where, RowUse::kSft);
-    template_ = choose_template(*format_, tokenizer_, template_name_);
+    template_ = choose_template(*format_, tokenizer_, template_name_, template_variables_);
   }
   const PromptText prompt = render_prompt(row, *format_, template_ ? &*template_ : nullptr, options_, where);
   return encode_prompt(tokenizer_, prompt.text, prompt.adds_special_tokens, config_, where);

@@ -21,7 +21,8 @@ struct Prompt {
 
 struct PromptOptions {
   std::string columns;
-  std::string chat_template;  // empty: the model's own
+  std::string chat_template;         // empty: the model's own
+  std::string chat_template_kwargs;  // a JSON object, or empty
   bool parses_special_tokens = false;
 };
 
@@ -50,6 +51,7 @@ class PromptReader {
   const ModelConfig& config_;
   std::map<std::string, std::string> columns_;
   std::string template_name_;
+  std::string template_variables_;
   SftOptions options_;
   std::optional<RowFormat> format_;  // determined by the first row
   std::optional<RowTemplate> template_;

@@ -38,7 +38,7 @@ class PromptForm {
       : format_(find_row_format(first_row, columns, where)) {
     if (format_.shape == RowShape::kText)
       throw_error<DataError>("{}: expected rows that ask something, got rows of {}", where, name_of(format_.shape));
-    template_ = choose_template(format_, tokenizer, data.chat_template);
+    template_ = choose_template(format_, tokenizer, data.chat_template, data.chat_template_kwargs);
     sft_.parses_special_tokens = pair_.parses_special_tokens = data.parse_special_tokens;
   }
 
@@ -80,7 +80,8 @@ class PromptEncoder {
                 {{"prompt", "prompt"}, {"tools", "tools"}, {"chat_template_kwargs", "chat_template_kwargs"}},
                 {},
                 {}},
-        template_(choose_template(format_, tokenizer, holds_messages ? data.chat_template : "")) {
+        template_(holds_messages ? choose_template(format_, tokenizer, data.chat_template, data.chat_template_kwargs)
+                                 : choose_template(format_, tokenizer)) {
     options_.parses_special_tokens = data.parse_special_tokens;
   }
 

@@ -128,6 +128,7 @@ DataOptions sample_pairs(const Communicator& comm, const PairSetting& o, StageNo
                     {"reward_tokenizer", describe_files(comm, reward_tokenizer)},
                     {"columns", o.data.columns},
                     {"chat_template", o.data.chat_template},
+                    {"chat_template_kwargs", o.data.chat_template_kwargs},
                     {"parse_special_tokens", o.data.parse_special_tokens},
                     {"max_length", o.data.max_length},
                     {"dtype", name_of(o.dtype)},
@@ -147,7 +148,10 @@ DataOptions sample_pairs(const Communicator& comm, const PairSetting& o, StageNo
   sampled.data = {o.directory + "/" + made.names.at(0)};
   sampled.files_per_item = {1};
   sampled.columns.clear();
-  if (!made.counts.at("holds_messages").get<bool>()) sampled.chat_template.clear();  // texts are rendered already
+  if (!made.counts.at("holds_messages").get<bool>()) {  // texts are rendered already
+    sampled.chat_template.clear();
+    sampled.chat_template_kwargs.clear();
+  }
   return sampled;
 }
 

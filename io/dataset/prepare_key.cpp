@@ -50,6 +50,7 @@ nlohmann::json describe_inputs(const Communicator& comm, const PrepareOptions& o
     inputs["tokenizer"] = tokenizer;
     inputs["columns"] = options.columns;
     inputs["template"] = options.template_name;
+    if (!options.template_variables.empty()) inputs["template_variables"] = options.template_variables;
     return inputs.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   });
   return nlohmann::json::parse(text);

@@ -15,6 +15,7 @@ struct PrepareOptions {
   std::vector<std::string> files;
   std::map<std::string, std::string> columns;  // role to column, over what the first row of a file says
   std::string template_name;                   // "": the model's own, or the default of the rows' shape
+  std::string template_variables;              // a JSON object of options of the template, or ""
   RowUse use = RowUse::kSft;                   // kAny: from the shape of the first row of the first file
   SftOptions sft = {};
   PairOptions pair = {};

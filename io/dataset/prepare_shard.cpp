@@ -55,7 +55,8 @@ struct FileRenderer {
   std::optional<RowTemplate> row_template;
 
   FileRenderer(RowFormat row_format, const Tokenizer& tokenizer, const PrepareOptions& options)
-      : format(std::move(row_format)), row_template(choose_template(format, tokenizer, options.template_name)) {}
+      : format(std::move(row_format)),
+        row_template(choose_template(format, tokenizer, options.template_name, options.template_variables)) {}
 
   const RowTemplate* template_or_null() const { return row_template ? &*row_template : nullptr; }
   bool has_margins() const { return format.shape == RowShape::kPreference && format.columns.contains("margin"); }
@@ -89,6 +90,16 @@ void log_format(const SourceFile& file, const RowFormat& format) {
       "prepare: {}: other trainers use columns of these names, but rows of {} are made of {} alone; what is in \"{}\" "
       "is not trained on; give it a role with --columns role=name, or leave it out",
       file.path, name_of(format.shape), used_columns(format), fmt::join(format.dropped_columns, "\", \""));
+}
+
+void log_unread_variables(const std::vector<FileRenderer>& renderers) {
+  for (const FileRenderer& renderer : renderers) {
+    const std::vector<std::string> names =
+        renderer.row_template ? renderer.row_template->chat.unread_variables() : std::vector<std::string>();
+    if (names.empty()) continue;
+    log_warning("prepare: --chat_template_kwargs: the chat template does not read {}", fmt::join(names, ", "));
+    return;
+  }
 }
 
 /// Writes the rows of one part into its shard and counts them.
@@ -286,6 +297,7 @@ ShardPart write_shard(const std::vector<SourceFile>& files, const PrepareOptions
   const Tokenizer tokenizer = load_tokenizer(options.model_directory);
   const std::vector<FileRenderer> renderers = make_renderers(files, tokenizer, options);
   for (size_t i = 0; i < files.size() && part == 0; ++i) log_format(files[i], renderers[i].format);
+  if (part == 0) log_unread_variables(renderers);
 
   ShardPart written;
   written.entry.file = fmt::format("shard-{:05}-of-{:05}.h5", part, num_parts);

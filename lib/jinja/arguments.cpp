@@ -19,6 +19,8 @@ void Arguments::expect(Runtime& runtime, std::string_view callee, const Paramete
   if (positional.size() > names.size())
     runtime.fail("{} takes at most {} arguments ({}), got {}", callee, names.size(), fmt::join(names, ", "),
                  positional.size());
+  if (parameters.is_positional && !named.empty())
+    runtime.fail("{} takes no argument by name, got '{}'", callee, named[0].first);
   for (const auto& [name, value] : named) {
     const auto found = std::find(names.begin(), names.end(), name);
     if (found == names.end()) runtime.fail("{} has no argument '{}'; it has: {}", callee, name, fmt::join(names, ", "));

@@ -14,6 +14,7 @@ namespace plumb::jinja {
 struct Parameters {
   std::vector<std::string_view> names;
   size_t num_required = 0;
+  bool is_positional = false;  // arguments by name are refused
 };
 
 struct Arguments {

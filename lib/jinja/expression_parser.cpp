@@ -20,6 +20,8 @@ ExpressionPtr Parser::finish(ExpressionPtr expression) const {
     if (part) expression->depth = std::max(expression->depth, part->depth + 1);
   for (const auto& [name, part] : expression->keywords)
     expression->depth = std::max(expression->depth, part->depth + 1);
+  for (const ExpressionPtr* part : {&expression->more_parts, &expression->more_keywords})
+    if (*part) expression->depth = std::max(expression->depth, (*part)->depth + 1);
   if (expression->depth > kMaxNesting)
     syntax_error(expression->line, "expression is deeper than {} levels", kMaxNesting);
   return expression;
@@ -189,11 +191,12 @@ ExpressionPtr Parser::parse_primary() {
       } else if (name == "false" || name == "False") {
         constant->constant = Value(false);
       } else if (name != "none" && name != "None") {
-        const bool is_of_macros = num_open_macros_ > 0 && (name == "caller" || name == "varargs" || name == "kwargs");
-        if (name == "self" || name == "super" || is_of_macros)
-          syntax_error(token.line, "the special name '{}' is not supported", name);
+        if (name == "self" || name == "super")
+          syntax_error(token.line, "'{}' is not supported: there are no other templates to inherit from", name);
+        note_read(name);
         constant->kind = ExpressionKind::kName;
-        constant->name = name;
+        constant->symbol = symbols_.make(name);
+        constant->missing.what = std::make_shared<const std::string>(fmt::format("'{}' is undefined", name));
       }
       return constant;
     }
@@ -248,18 +251,21 @@ ExpressionPtr Parser::parse_dict() {
   return finish(std::move(dict));
 }
 
+ExpressionPtr Parser::parse_call_of(ExpressionPtr callee) {
+  ExpressionPtr call = make(ExpressionKind::kCall, current().line);
+  call->parts.push_back(std::move(callee));
+  parse_arguments(*call);
+  return finish(std::move(call));
+}
+
 ExpressionPtr Parser::parse_postfix(ExpressionPtr expression) {
   while (true) {
-    const int line = current().line;
     if (is_operator(".")) {
       expression = parse_attribute(std::move(expression));
     } else if (is_operator("[")) {
       expression = parse_subscript(std::move(expression));
     } else if (is_operator("(")) {
-      ExpressionPtr call = make(ExpressionKind::kCall, line);
-      call->parts.push_back(std::move(expression));
-      parse_arguments(*call);
-      expression = finish(std::move(call));
+      expression = parse_call_of(std::move(expression));
     } else {
       return expression;
     }
@@ -268,18 +274,14 @@ ExpressionPtr Parser::parse_postfix(ExpressionPtr expression) {
 
 ExpressionPtr Parser::parse_filters_and_tests(ExpressionPtr expression) {
   while (true) {
-    if (skip_operator("|")) {
+    if (skip_operator("|"))
       expression = parse_filter(std::move(expression));
-    } else if (skip_name("is")) {
+    else if (skip_name("is"))
       expression = parse_test(std::move(expression));
-    } else if (is_operator("(")) {
-      ExpressionPtr call = make(ExpressionKind::kCall, current().line);
-      call->parts.push_back(std::move(expression));
-      parse_arguments(*call);
-      expression = finish(std::move(call));
-    } else {
+    else if (is_operator("("))
+      expression = parse_call_of(std::move(expression));
+    else
       return expression;
-    }
   }
 }
 
@@ -296,6 +298,7 @@ ExpressionPtr Parser::parse_attribute(ExpressionPtr object) {
   if (name.starts_with('_')) syntax_error(line, "attribute '{}' is refused: it starts with '_'", name);
   ExpressionPtr attribute = combine(ExpressionKind::kAttribute, line, std::move(object));
   attribute->name = name;
+  attribute->missing.what = std::make_shared<const std::string>(fmt::format("dict has no attribute '{}'", name));
   return attribute;
 }
 
@@ -330,8 +333,7 @@ ExpressionPtr Parser::parse_filter(ExpressionPtr input) {
   const std::string name = expect_identifier();
   ExpressionPtr expression = make(ExpressionKind::kFilter, line);
   expression->filter = find_filter(name);
-  if (!expression->filter)
-    syntax_error(line, "filter '{}' is not supported; supported: {}", name, fmt::join(filter_names(), ", "));
+  if (!expression->filter) syntax_error(line, "{}", missing_filter(name));
   expression->parts.push_back(std::move(input));
   if (is_operator("(")) parse_arguments(*expression);
   return finish(std::move(expression));
@@ -371,17 +373,24 @@ void Parser::parse_arguments(Expression& call) {
       expect_operator(",");
       if (is_operator(")")) break;
     }
-    if (is_operator("*") || is_operator("**"))
-      syntax_error(current().line, "arguments with '{}' are not supported", current().text);
+    if (is_operator("*") || is_operator("**")) {
+      ExpressionPtr& more = is_operator("*") ? call.more_parts : call.more_keywords;
+      if (more || call.more_keywords) fail_at_current("')'");
+      next();
+      more = parse_expression();
+      continue;
+    }
     const Token& following = tokens_[std::min(at_ + 1, tokens_.size() - 1)];
     if (current().kind == TokenKind::kName && following.kind == TokenKind::kOperator && following.text == "=") {
+      if (call.more_keywords) fail_at_current("')'");
       const std::string name = expect_identifier();
       next();
       for (const auto& [known, value] : call.keywords)
         if (known == name) syntax_error(current().line, "argument '{}' is given twice", name);
       call.keywords.emplace_back(name, parse_expression());
     } else {
-      if (!call.keywords.empty()) fail_at_current("a keyword argument, as the one before");
+      if (call.more_parts || call.more_keywords || !call.keywords.empty())
+        fail_at_current("a keyword argument, as the one before");
       call.parts.push_back(parse_expression());
     }
   }

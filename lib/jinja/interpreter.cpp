@@ -4,16 +4,22 @@
 
 namespace plumb::jinja {
 
-struct Syntax {
-  Block block;
-  bool has_generations = false;
-};
+static constexpr std::pair<std::string_view, Function> kFunctions[] = {{"raise_exception", Function::kRaiseException},
+                                                                       {"strftime_now", Function::kStrftimeNow},
+                                                                       {"namespace", Function::kNamespace},
+                                                                       {"range", Function::kRange},
+                                                                       {"dict", Function::kDict},
+                                                                       {"cycler", Function::kCycler},
+                                                                       {"joiner", Function::kJoiner},
+                                                                       {"lipsum", Function::kLipsum}};
 
 Template::Template(std::string_view source) {
   auto syntax = std::make_shared<Syntax>();
-  Parser parser(tokenize(source));
+  Parser parser(tokenize(source), syntax->symbols);
   syntax->block = parser.parse();
   syntax->has_generations = parser.has_generations();
+  for (const auto& [name, function] : kFunctions)
+    if (const Symbol symbol = syntax->symbols.find(name)) syntax->functions.emplace_back(symbol, Value(function));
   syntax_ = std::move(syntax);
 }
 
@@ -26,28 +32,53 @@ Text Template::render(const std::vector<std::pair<std::string, Value>>& variable
 
 Rendering Template::render_spans(const std::vector<std::pair<std::string, Value>>& variables, std::time_t now,
                                  const Limits& limits) const {
-  return Interpreter(limits, now).run(syntax_->block, variables);
+  return Interpreter(limits, now, *syntax_).run(variables);
 }
 
-static ScopePtr inner_scope(const ScopePtr& parent) {
+Value* Scope::find(Symbol name) {
+  for (auto& [known, value] : names)
+    if (known == name) return &value;
+  return nullptr;
+}
+
+void Scope::set(Symbol name, Value value) {
+  if (Value* known = find(name))
+    *known = std::move(value);
+  else
+    names.emplace_back(name, std::move(value));
+}
+
+bool Template::reads(std::string_view name) const { return syntax_->symbols.find(name) != nullptr; }
+
+ScopePtr inner_scope(const ScopePtr& parent) {
   auto scope = std::make_shared<Scope>();
   scope->parent = parent;
   return scope;
 }
 
-Rendering Interpreter::run(const Block& block, const std::vector<std::pair<std::string, Value>>& variables) {
+Rendering Interpreter::run(const std::vector<std::pair<std::string, Value>>& variables) {
   const auto globals = std::make_shared<Scope>();
-  globals->names = {{"raise_exception", Value(Function::kRaiseException)},
-                    {"strftime_now", Value(Function::kStrftimeNow)},
-                    {"namespace", Value(Function::kNamespace)},
-                    {"range", Value(Function::kRange)},
-                    {"dict", Value(Function::kDict)}};
-  for (const auto& [name, value] : variables) globals->names[name] = value;
+  globals->names.reserve(variables.size() + syntax_.functions.size());
+  for (const auto& [name, value] : variables)
+    if (const Symbol symbol = syntax_.symbols.find(name)) globals->set(symbol, value);
+  for (const auto& [name, function] : syntax_.functions)
+    if (!globals->find(name)) globals->names.emplace_back(name, function);
   Rendering rendering;
+  constexpr size_t kUsualBytes = 4096;
+  rendering.text.reserve(kUsualBytes);
   output_ = &rendering.text;
-  execute(block, inner_scope(globals), rendering.text);
+  outermost_ = inner_scope(globals);
+  execute(syntax_.block, outermost_, rendering.text);
   rendering.generations = std::move(generations_);
   return rendering;
+}
+
+Value* Interpreter::look_up(Symbol name, const ScopePtr& scope) {
+  for (Scope* at = scope.get(); at; at = at->parent.get()) {
+    runtime_.charge(static_cast<int64_t>(at->names.size() / 16));
+    if (Value* found = at->find(name)) return found;
+  }
+  return nullptr;
 }
 
 Interpreter::Flow Interpreter::execute(const Block& block, const ScopePtr& scope, Text& out) {
@@ -62,20 +93,19 @@ Interpreter::Flow Interpreter::execute(const Statement& statement, const ScopePt
   runtime_.charge(1);
   switch (statement.kind) {
     case StatementKind::kData:
-      runtime_.append(out, Text(statement.name));
+      runtime_.append(out, statement.text);
       break;
-    case StatementKind::kPrint: {
-      const Value value = evaluate(*statement.expressions[0], scope);
-      if (const Text* text = value.text())
-        runtime_.append(out, *text);
-      else
-        runtime_.append(out, to_text(runtime_, value));
+    case StatementKind::kPrint:
+      for (const ExpressionPtr& expression : statement.expressions) {
+        Value made;
+        print(evaluate(*expression, scope, made), out);
+      }
       break;
-    }
     case StatementKind::kIf:
       return execute_if(statement, scope, out);
     case StatementKind::kFor:
-      return execute_for(statement, scope, out);
+      run_loop(statement, evaluate(*statement.expressions[0], scope), 0, scope, out);
+      break;
     case StatementKind::kSet:
       assign(statement.targets[0], evaluate(*statement.expressions[0], scope), scope);
       break;
@@ -83,8 +113,15 @@ Interpreter::Flow Interpreter::execute(const Statement& statement, const ScopePt
     case StatementKind::kFilter:
       return execute_captured(statement, scope, out);
     case StatementKind::kMacro:
-      define_macro(statement, scope);
+      scope->set(statement.name, make_macro(statement, scope));
       break;
+    case StatementKind::kCall: {
+      const Value caller = make_macro(statement, scope);
+      print(evaluate_call(*statement.call, scope, &caller), out);
+      break;
+    }
+    case StatementKind::kBlock:
+      return execute(statement.blocks[0], inner_scope(statement.flag ? scope : outermost_), out);
     case StatementKind::kWith:
       return execute_with(statement, scope, out);
     case StatementKind::kGeneration:
@@ -99,14 +136,23 @@ Interpreter::Flow Interpreter::execute(const Statement& statement, const ScopePt
 
 Interpreter::Flow Interpreter::execute_if(const Statement& statement, const ScopePtr& scope, Text& out) {
   const size_t num_conditions = statement.expressions.size();
-  for (size_t i = 0; i < num_conditions; ++i)
-    if (is_true(evaluate(*statement.expressions[i], scope))) return execute(statement.blocks[i], scope, out);
+  for (size_t i = 0; i < num_conditions; ++i) {
+    Value made;
+    if (is_true(evaluate(*statement.expressions[i], scope, made))) return execute(statement.blocks[i], scope, out);
+  }
   if (statement.blocks.size() > num_conditions) return execute(statement.blocks.back(), scope, out);
   return Flow::kNormal;
 }
 
-std::vector<Value> Interpreter::loop_items(const Statement& statement, const ScopePtr& scope) {
-  std::vector<Value> items = iterate(runtime_, evaluate(*statement.expressions[0], scope));
+void Interpreter::print(const Value& value, Text& out) {
+  if (const Text* text = value.text())
+    runtime_.append(out, *text);
+  else
+    runtime_.append(out, to_text(runtime_, value));
+}
+
+std::vector<Value> Interpreter::loop_items(const Statement& statement, const Value& iterable, const ScopePtr& scope) {
+  std::vector<Value> items = iterate(runtime_, iterable);
   if (!statement.expressions[1]) return items;
   std::vector<Value> kept;
   for (Value& item : items) {
@@ -117,23 +163,29 @@ std::vector<Value> Interpreter::loop_items(const Statement& statement, const Sco
   return kept;
 }
 
-Interpreter::Flow Interpreter::execute_for(const Statement& statement, const ScopePtr& scope, Text& out) {
-  std::vector<Value> items = loop_items(statement, scope);
-  if (items.empty()) return execute(statement.blocks[1], inner_scope(scope), out);
+void Interpreter::run_loop(const Statement& statement, const Value& iterable, int64_t depth0, const ScopePtr& scope,
+                           Text& out) {
+  std::vector<Value> items = loop_items(statement, iterable, scope);
+  if (items.empty()) {
+    execute(statement.blocks[1], inner_scope(scope), out);
+    return;
+  }
   runtime_.charge(16);
-  Loop& loop = loops_.emplace_back();
+  Loop& loop = loops_.emplace_front();
   loop.length = static_cast<int64_t>(items.size());
   loop.items = std::move(items);
+  loop.depth0 = depth0;
+  if (statement.flag) loop.recursive = &statement, loop.scope = scope;
   Flow flow = Flow::kNormal;
   for (loop.index0 = 0; loop.index0 < loop.length && flow != Flow::kBreak; ++loop.index0) {
     runtime_.charge(4);
     const ScopePtr inner = inner_scope(scope);
-    inner->names["loop"] = Value(&loop);
+    inner->names.reserve(4);
+    inner->names.emplace_back(syntax_.loop, Value(&loop));
     assign(statement.targets[0], loop.items[loop.index0], inner);
     flow = execute(statement.blocks[0], inner, out);
   }
   loop.items.clear();  // `loop` may still be referenced, but previtem and nextitem are gone
-  return Flow::kNormal;
 }
 
 // As in transformers, whose place of a generation is where the output ends that is not captured by a macro or a block,
@@ -177,8 +229,10 @@ Interpreter::Flow Interpreter::execute_captured(const Statement& statement, cons
   }
   if (statement.kind == StatementKind::kSetBlock)
     assign(statement.targets[0], value, scope);
+  else if (const Text* text = value.text())
+    runtime_.append(out, *text);
   else
-    runtime_.append(out, to_text(runtime_, value));
+    runtime_.fail("the filters of a filter block must make a string, not {}", type_name(value));
   return Flow::kNormal;
 }
 
@@ -191,14 +245,12 @@ void Interpreter::assign(const Target& target, const Value& value, const ScopePt
     return;
   }
   if (target.attribute.empty()) {
-    scope->names[target.name] = value;
+    runtime_.charge(static_cast<int64_t>(scope->names.size() / 16));
+    scope->set(target.name, value);
     return;
   }
-  for (const Scope* at = scope.get(); at; at = at->parent.get()) {
-    const auto found = at->names.find(target.name);
-    if (found == at->names.end()) continue;
-    if (!found->second.is<Namespace*>()) break;
-    auto& attributes = std::get<Namespace*>(found->second.data)->attributes;
+  if (Value* holder = look_up(target.name, scope); holder && holder->is<Namespace*>()) {
+    auto& attributes = std::get<Namespace*>(holder->data)->attributes;
     runtime_.charge(static_cast<int64_t>(attributes.size() / 8));
     for (auto& [name, attribute] : attributes)
       if (name == target.attribute) {
@@ -208,43 +260,12 @@ void Interpreter::assign(const Target& target, const Value& value, const ScopePt
     attributes.emplace_back(target.attribute, value);
     return;
   }
-  runtime_.fail("cannot assign to attribute '{}' of '{}': it is no namespace", target.attribute, target.name);
+  runtime_.fail("cannot assign to attribute '{}' of '{}': it is no namespace", target.attribute, *target.name);
 }
 
-void Interpreter::define_macro(const Statement& statement, const ScopePtr& scope) {
+Value Interpreter::make_macro(const Statement& statement, const ScopePtr& scope) {
   runtime_.charge(16);
-  scope->names[statement.name] = Value(static_cast<const Macro*>(&macros_.emplace_back(Macro{&statement, scope})));
-}
-
-Value Interpreter::call_macro(const Macro& macro, const Arguments& arguments) {
-  const Statement& statement = *macro.statement;
-  const auto& parameters = statement.targets;
-  if (arguments.positional.size() > parameters.size())
-    runtime_.fail("macro '{}' takes {} arguments, got {}", statement.name, parameters.size(),
-                  arguments.positional.size());
-  const ScopePtr scope = inner_scope(macro.scope);
-  for (size_t i = 0; i < arguments.positional.size(); ++i) scope->names[parameters[i].name] = arguments.positional[i];
-  for (const auto& [name, value] : arguments.named) {
-    const bool is_known =
-        std::any_of(parameters.begin(), parameters.end(), [&](const Target& p) { return p.name == name; });
-    if (!is_known) runtime_.fail("macro '{}' has no argument '{}'", statement.name, name);
-    if (scope->names.contains(name)) runtime_.fail("macro '{}' got its argument '{}' twice", statement.name, name);
-  }
-  const size_t first_default = parameters.size() - statement.expressions.size();
-  for (size_t i = arguments.positional.size(); i < parameters.size(); ++i) {
-    const std::string& name = parameters[i].name;
-    if (const Value* given = arguments.find(i, name))
-      scope->names[name] = *given;
-    else if (i >= first_default)
-      scope->names[name] = evaluate(*statement.expressions[i - first_default], scope);
-    else
-      scope->names[name] = Runtime::make_undefined(fmt::format("parameter '{}' was not provided", name));
-  }
-  const int line = runtime_.line;
-  Text out;
-  execute(statement.blocks[0], scope, out);
-  runtime_.line = line;
-  return Runtime::wrap_text(std::move(out));
+  return Value(static_cast<const Macro*>(&macros_.emplace_front(Macro{&statement, scope})));
 }
 
 }  // namespace plumb::jinja

@@ -10,9 +10,7 @@ bool is_mapping(const Value& value) { return value.dict() != nullptr; }
 
 // True for values that support Python's len() and []. Undefined counts too, as in Jinja.
 bool is_sequence(const Value& value) {
-  const Sequence* sequence = value.sequence();
-  return value.text() || value.dict() || value.is<Undefined>() ||
-         (sequence && (sequence->kind == SequenceKind::kList || sequence->kind == SequenceKind::kTuple));
+  return value.text() || value.dict() || value.is<Undefined>() || is_indexable(value);
 }
 
 int64_t modulo(Runtime& runtime, const Value& value, const Value& divisor) {
@@ -37,7 +35,8 @@ bool compares(Runtime& runtime, const Value& value, const Value* argument) {
 }
 
 bool is_callable(const Value& value) {
-  return value.method() || value.is<const Macro*>() || value.is<Function>() || value.is<Undefined>();
+  return value.method() || value.is<const Macro*>() || value.is<Function>() || value.is<Undefined>() ||
+         value.is<Loop*>() || value.is<Joiner*>();
 }
 
 const Test kTests[] = {
@@ -53,6 +52,7 @@ const Test kTests[] = {
     {"divisibleby", {{"num"}, 1}, [](Runtime& r, const Value& v, const Value* a) { return modulo(r, v, *a) == 0; }},
     {"eq", {{"other"}, 1}, compares<Operator::kEqual>},
     {"equalto", {{"other"}, 1}, compares<Operator::kEqual>},
+    {"escaped", {{}}, [](Runtime&, const Value& v, const Value*) { return v.text() && v.text()->is_markup; }},
     {"even", {{}}, [](Runtime& r, const Value& v, const Value*) { return modulo(r, v, Value(int64_t{2})) == 0; }},
     {"false", {{}}, [](Runtime&, const Value& v, const Value*) { return v.is<bool>() && !std::get<bool>(v.data); }},
     {"filter",

@@ -78,6 +78,32 @@ Text title(const Text& text) {
   });
 }
 
+Text swap_case(const Text& text) {
+  return map_case(text, [](int32_t c) { return is_upper_letter(c) ? Case::kLower : Case::kUpper; });
+}
+
+Text fold_case(const Text& text) {
+  Text out;
+  for (size_t at = 0; at < text.size();) {
+    const size_t next = at + code_point_size(text.bytes, at);
+    constexpr int kMaxFolded = 3;  // code points
+    utf8proc_int32_t folded[kMaxFolded];
+    int last_boundary = 0;
+    const auto count = is_stray_byte(text.bytes, at)
+                           ? 0
+                           : utf8proc_decompose_char(code_point_at(text.bytes, at), folded, kMaxFolded,
+                                                     UTF8PROC_CASEFOLD, &last_boundary);
+    std::string bytes;
+    for (int i = 0; i < count && count <= kMaxFolded; ++i) append_utf8(bytes, folded[i]);
+    if (bytes.empty())
+      out.append(text.part(at, next));
+    else
+      out.append(bytes, text.marks[at]);
+    at = next;
+  }
+  return out;
+}
+
 Text title_words(const Text& text) {
   return map_case(text, [starts_word = true](int32_t c) mutable {
     const Case to = starts_word ? Case::kUpper : Case::kLower;
@@ -92,6 +118,18 @@ static bool is_all(std::string_view text, bool (*is_wanted)(int32_t)) {
     if (is_stray_byte(text, at) || !is_cased(code_point_at(text, at))) continue;
     if (!is_wanted(code_point_at(text, at))) return false;
     has_cased = true;
+  }
+  return has_cased;
+}
+
+bool is_title(std::string_view text) {
+  bool has_cased = false;
+  bool follows_letter = false;
+  for (size_t at = 0; at < text.size(); at += code_point_size(text, at)) {
+    const int32_t c = is_stray_byte(text, at) ? ' ' : code_point_at(text, at);
+    if (is_cased(c) && is_lower_letter(c) != follows_letter) return false;
+    follows_letter = is_cased(c);
+    has_cased = has_cased || follows_letter;
   }
   return has_cased;
 }

@@ -5,6 +5,8 @@
 #include <limits>
 #include <optional>
 
+#include "lib/jinja/format.hpp"
+#include "lib/jinja/html.hpp"
 #include "lib/jinja/methods.hpp"
 
 namespace plumb::jinja {
@@ -100,6 +102,7 @@ static Value repeat(Runtime& runtime, const Value& value, int64_t count) {
   if (const Text* text = value.text()) {
     runtime.charge_text(total);
     Text out;
+    out.is_markup = text->is_markup;
     if (size > 0)
       for (size_t i = 0; i < times; ++i) out.append(*text);
     return Runtime::wrap_text(std::move(out));
@@ -117,8 +120,28 @@ static bool is_list_or_tuple(const Value& value) {
   return sequence && (sequence->kind == SequenceKind::kList || sequence->kind == SequenceKind::kTuple);
 }
 
-Value apply_operator(Runtime& runtime, Operator op, const Value& left, const Value& right) {
+static Value add_texts(Runtime& runtime, Value left, const Value& right) {
+  const Text* begin = left.text();
+  if (begin->is_markup || right.text()->is_markup) {
+    Text out = to_markup(runtime, left);
+    runtime.append(out, to_markup(runtime, right));
+    return Runtime::wrap_text(std::move(out));
+  }
+  if (std::get<std::shared_ptr<const Text>>(left.data).use_count() == 1) {
+    runtime.append(const_cast<Text&>(*begin), *right.text());  // all texts are made by wrap_text, not const
+    return left;
+  }
+  runtime.charge_text(begin->size());
+  Text out;
+  out.reserve(begin->size() + right.text()->size());
+  out.append(*begin);
+  runtime.append(out, *right.text());
+  return Runtime::wrap_text(std::move(out));
+}
+
+Value apply_operator(Runtime& runtime, Operator op, Value left, const Value& right) {
   expect_defined(runtime, left);
+  if (op == Operator::kModulo && left.text()) return Runtime::wrap_text(format_percent(runtime, *left.text(), right));
   expect_defined(runtime, right);
   if (left.is_number() && right.is_number()) {
     const bool is_whole = left.is_integer() && right.is_integer() && op != Operator::kDivide &&
@@ -127,10 +150,7 @@ Value apply_operator(Runtime& runtime, Operator op, const Value& left, const Val
     return Value(apply_to_floats(runtime, op, left.number(), right.number()));
   }
   if (op == Operator::kAdd && left.text() && right.text()) {
-    Text out = *left.text();
-    runtime.charge_text(out.size());
-    runtime.append(out, *right.text());
-    return Runtime::wrap_text(std::move(out));
+    return add_texts(runtime, std::move(left), right);
   }
   if (op == Operator::kAdd && is_list_or_tuple(left) && is_list_or_tuple(right) &&
       left.sequence()->kind == right.sequence()->kind) {
@@ -142,7 +162,6 @@ Value apply_operator(Runtime& runtime, Operator op, const Value& left, const Val
     return repeat(runtime, left, right.integer());
   if (op == Operator::kMultiply && left.is_integer() && (right.text() || is_list_or_tuple(right)))
     return repeat(runtime, right, left.integer());
-  if (op == Operator::kModulo && left.text()) runtime.fail("formatting strings with % is not supported; use ~ or +");
   runtime.fail("operator {} does not apply to {} and {}", spelling(op), type_name(left), type_name(right));
 }
 
@@ -181,8 +200,10 @@ bool contains(Runtime& runtime, const Value& container, const Value& sought) {
   }
   if (const Dict* dict = container.dict()) return find_key(runtime, *dict, sought) != nullptr;
   if (const Sequence* sequence = container.sequence()) {
-    for (const Value& item : sequence->items)
-      if (are_equal(runtime, item, sought)) return true;
+    for (size_t i = sequence->num_taken; i < sequence->items.size(); ++i) {
+      if (sequence->kind == SequenceKind::kGenerator) sequence->num_taken = i + 1;
+      if (are_equal(runtime, sequence->items[i], sought)) return true;
+    }
     return false;
   }
   if (container.is<Undefined>()) return false;
@@ -209,17 +230,29 @@ static Value loop_attribute(const Loop& loop, std::string_view name) {
   if (name == "first") return Value(loop.index0 == 0);
   if (name == "last") return Value(loop.index0 + 1 == loop.length);
   if (name == "length") return Value(loop.length);
-  if (name == "depth") return Value(int64_t{1});  // recursion depth; recursive loops are not supported
-  if (name == "depth0") return Value(int64_t{0});
+  if (name == "depth") return Value(loop.depth0 + 1);
+  if (name == "depth0") return Value(loop.depth0);
   if (name == "previtem") return item_at(loop.index0 - 1, "previous");
   if (name == "nextitem") return item_at(loop.index0 + 1, "next");
   return Runtime::make_undefined(fmt::format("loop has no attribute '{}'", name));
 }
 
-Value get_attribute(Runtime& runtime, const Value& object, std::string_view name) {
+static Value cycler_attribute(Runtime& runtime, const Cycler& cycler, std::string_view name) {
+  if (name == "current") return cycler.items[cycler.position];
+  if (name == "pos") return Value(static_cast<int64_t>(cycler.position));
+  if (name == "items") return runtime.make_sequence(cycler.items, SequenceKind::kTuple);
+  return Runtime::make_undefined(fmt::format("cycler has no attribute '{}'", name));
+}
+
+Value get_attribute(Runtime& runtime, const Value& object, std::string_view name, const Undefined* missing) {
   expect_defined(runtime, object);
   if (has_method(object, name)) return runtime.make_method(object, std::string(name));
+  if (is_mutator(object, name))
+    return Runtime::make_undefined(fmt::format("'{}' changes a {}, which templates must not", name, type_name(object)));
   if (object.is<Loop*>()) return loop_attribute(*std::get<Loop*>(object.data), name);
+  if (object.is<Cycler*>()) return cycler_attribute(runtime, *std::get<Cycler*>(object.data), name);
+  if (const Sequence* group = object.sequence(); group && group->is_group && (name == "grouper" || name == "list"))
+    return group->items[name == "list"];
   if (object.is<Namespace*>()) {
     for (const auto& [known, value] : std::get<Namespace*>(object.data)->attributes)
       if (known == name) return value;
@@ -228,6 +261,7 @@ Value get_attribute(Runtime& runtime, const Value& object, std::string_view name
       runtime.charge(1);
       if (key.text() && key.text()->bytes == name) return value;
     }
+    if (missing) return Value(*missing);
   }
   return Runtime::make_undefined(fmt::format("{} has no attribute '{}'", type_name(object), name));
 }
@@ -239,21 +273,28 @@ static std::optional<size_t> resolve_index(int64_t index, size_t size) {
   return static_cast<size_t>(index < 0 ? index + length : index);
 }
 
+static Value slice_of(Runtime& runtime, const Text& text, size_t begin, size_t end) {
+  Text part = text.part(begin, end);
+  part.is_markup = text.is_markup;
+  return runtime.make_text(std::move(part));
+}
+
 Value get_item(Runtime& runtime, const Value& object, const Value& key) {
   expect_defined(runtime, object);
   if (const Dict* dict = object.dict())
     if (const Value* value = find_key(runtime, *dict, key)) return *value;
-  if (key.is_integer() && is_list_or_tuple(object)) {
+  if (key.is_integer() && is_indexable(object)) {
     const auto& items = object.sequence()->items;
     if (const auto index = resolve_index(key.integer(), items.size())) return items[*index];
   } else if (const Text* text = object.text(); text && key.is_integer()) {
     runtime.charge_scan(text->size());
     if (const auto at = code_point_offset(text->bytes, key.integer()))
-      return runtime.make_text(text->part(*at, *at + code_point_size(text->bytes, *at)));
+      return slice_of(runtime, *text, *at, *at + code_point_size(text->bytes, *at));
   }
   if (const Text* name = key.text()) {
-    if (has_method(object, name->bytes) || object.is<Loop*>() || object.is<Namespace*>())
-      return get_attribute(runtime, object, name->bytes);
+    const bool has_attributes = object.is<Loop*>() || object.is<Namespace*>() || object.is<Cycler*>() ||
+                                (object.sequence() && object.sequence()->is_group);
+    if (has_method(object, name->bytes) || has_attributes) return get_attribute(runtime, object, name->bytes);
     return Runtime::make_undefined(
         fmt::format("{} has no attribute '{}'", type_name(object), name->bytes.substr(0, 80)));
   }
@@ -264,7 +305,7 @@ Value get_item(Runtime& runtime, const Value& object, const Value& key) {
 
 Value get_slice(Runtime& runtime, const Value& object, const Value& start, const Value& stop, const Value& step) {
   expect_defined(runtime, object);
-  if (!object.text() && !is_list_or_tuple(object)) runtime.fail("a {} cannot be sliced", type_name(object));
+  if (!object.text() && !is_indexable(object)) runtime.fail("a {} cannot be sliced", type_name(object));
   const auto bound = [&](const Value& value) -> std::optional<int64_t> {
     if (value.is<None>()) return std::nullopt;
     expect_defined(runtime, value);
@@ -302,6 +343,7 @@ Value get_slice(Runtime& runtime, const Value& object, const Value& start, const
       items.push_back(object.sequence()->items[index]);
     if (__builtin_add_overflow(i, stride, &i)) break;
   }
+  out.is_markup = object.text() && object.text()->is_markup;
   return object.text() ? runtime.make_text(std::move(out))
                        : runtime.make_sequence(std::move(items), object.sequence()->kind);
 }

@@ -46,6 +46,20 @@ void Parser::expect_block_end() {
   next();
 }
 
+void Parser::expect_body() {
+  skip_operator(":");
+  expect_block_end();
+}
+
+static bool is_macro_name(std::string_view name) { return name == "caller" || name == "varargs" || name == "kwargs"; }
+
+void Parser::note_read(std::string_view name) {
+  if (!is_macro_name(name)) return;
+  for (OpenMacro& macro : open_macros_)
+    if (std::find(macro.assigned.begin(), macro.assigned.end(), name) == macro.assigned.end())
+      (name == "caller" ? macro.reads.caller : name == "varargs" ? macro.reads.varargs : macro.reads.kwargs) = true;
+}
+
 void Parser::fail_at_current(std::string_view expected) const {
   const auto found = [&]() -> std::string {
     switch (current().kind) {
@@ -90,7 +104,7 @@ Block Parser::parse_block(const std::vector<std::string_view>& end_names) {
     if (current().kind == TokenKind::kData) {
       block.push_back(std::make_unique<Statement>());
       block.back()->line = line;
-      block.back()->name = next().text;
+      block.back()->text = next().text;
     } else if (current().kind == TokenKind::kPrintBegin) {
       next();
       block.push_back(std::make_unique<Statement>());
@@ -120,6 +134,10 @@ StatementPtr Parser::parse_statement() {
   if (name == "if") return parse_if();
   if (name == "set") return parse_set();
   if (name == "macro") return parse_macro();
+  if (name == "call") return parse_call();
+  if (name == "block") return parse_block_statement();
+  if (name == "print") return parse_print();
+  if (name == "autoescape") return parse_autoescape();
   if (name == "with") return parse_with();
   if (name == "filter") return parse_filter_block();
   if (name == "generation") return parse_generation();
@@ -131,10 +149,10 @@ StatementPtr Parser::parse_statement() {
   }
   if (name.starts_with("end") || name == "else" || name == "elif")
     syntax_error(line, "'{}' without the statement it belongs to", name);
-  syntax_error(
-      line,
-      "statement '{}' is not supported; supported: for, if, set, macro, with, filter, break, continue, generation, raw",
-      name);
+  if (name == "include" || name == "import" || name == "from" || name == "extends")
+    syntax_error(line, "statement '{}' is not supported: a chat template is one file", name);
+  syntax_error(line, "statement '{}' is not supported; supported: {}", name,
+               "for, if, set, macro, call, with, filter, block, print, autoescape, break, continue, generation, raw");
 }
 
 StatementPtr Parser::parse_for() {
@@ -144,13 +162,13 @@ StatementPtr Parser::parse_for() {
   expect_name("in");
   statement->expressions.push_back(parse_tuple(false));
   statement->expressions.push_back(skip_name("if") ? parse_expression() : nullptr);
-  if (is_name("recursive")) syntax_error(current().line, "recursive loops are not supported; use a macro");
-  expect_block_end();
+  statement->flag = skip_name("recursive");
+  expect_body();
   ++num_open_loops_;
   statement->blocks.push_back(parse_block({"endfor", "else"}));
   --num_open_loops_;
   const bool has_else = skip_name("else");
-  if (has_else) expect_block_end();
+  if (has_else) expect_body();
   statement->blocks.push_back(has_else ? parse_block({"endfor"}) : Block());
   expect_name("endfor");
   return statement;
@@ -161,11 +179,11 @@ StatementPtr Parser::parse_if() {
   statement->kind = StatementKind::kIf;
   do {
     statement->expressions.push_back(parse_tuple(false));
-    expect_block_end();
+    expect_body();
     statement->blocks.push_back(parse_block({"elif", "else", "endif"}));
   } while (skip_name("elif"));
   if (skip_name("else")) {
-    expect_block_end();
+    expect_body();
     statement->blocks.push_back(parse_block({"endif"}));
   }
   expect_name("endif");
@@ -188,36 +206,103 @@ StatementPtr Parser::parse_set() {
     filters = parse_filter(std::move(filters));
   }
   statement->expressions.push_back(std::move(filters));
-  if (current().kind != TokenKind::kBlockEnd) fail_at_current("'=' or '%}'");
-  next();
+  if (current().kind != TokenKind::kBlockEnd && !is_operator(":")) fail_at_current("'=' or '%}'");
+  expect_body();
   statement->blocks.push_back(parse_block({"endset"}));
   expect_name("endset");
   return statement;
 }
 
+// The parameters of a macro or call block, in parentheses.
+void Parser::parse_parameters(Statement& statement) {
+  expect_operator("(");
+  while (!is_operator(")")) {
+    if (!statement.targets.empty()) expect_operator(",");
+    Target parameter;
+    const int line = current().line;
+    parameter.name = symbols_.make(expect_identifier());
+    for (const Target& known : statement.targets)
+      if (known.name == parameter.name) syntax_error(line, "parameter '{}' is given twice", *parameter.name);
+    if (skip_operator("="))
+      statement.expressions.push_back(parse_expression());
+    else if (!statement.expressions.empty() || *parameter.name == "caller")
+      fail_at_current("'=' (parameters after one with a default need one too, and so does 'caller')");
+    statement.targets.push_back(std::move(parameter));
+  }
+  expect_operator(")");
+}
+
+void Parser::parse_macro_body(Statement& statement, std::string_view end_name) {
+  expect_body();
+  const int num_outer_loops = std::exchange(num_open_loops_, 0);
+  open_macros_.emplace_back();
+  for (const Target& parameter : statement.targets) open_macros_.back().assigned.push_back(*parameter.name);
+  statement.blocks.push_back(parse_block({end_name}));
+  statement.names = open_macros_.back().reads;
+  open_macros_.pop_back();
+  num_open_loops_ = num_outer_loops;
+  expect_name(end_name);
+}
+
 StatementPtr Parser::parse_macro() {
   auto statement = std::make_unique<Statement>();
   statement->kind = StatementKind::kMacro;
-  statement->name = expect_identifier();
-  expect_operator("(");
-  while (!is_operator(")")) {
-    if (!statement->targets.empty()) expect_operator(",");
-    Target parameter;
-    parameter.name = expect_identifier();
-    statement->targets.push_back(std::move(parameter));
-    if (skip_operator("="))
-      statement->expressions.push_back(parse_expression());
-    else if (!statement->expressions.empty())
-      fail_at_current("'=' (parameters after one with a default need one too)");
-  }
-  expect_operator(")");
-  expect_block_end();
+  statement->name = symbols_.make(expect_identifier());
+  parse_parameters(*statement);
+  parse_macro_body(*statement, "endmacro");
+  return statement;
+}
+
+StatementPtr Parser::parse_call() {
+  auto statement = std::make_unique<Statement>();
+  statement->kind = StatementKind::kCall;
+  statement->name = symbols_.make("caller");
+  if (is_operator("(")) parse_parameters(*statement);
+  statement->call = parse_expression();
+  if (statement->call->kind != ExpressionKind::kCall) syntax_error(current().line, "expected a call after 'call'");
+  parse_macro_body(*statement, "endcall");
+  return statement;
+}
+
+StatementPtr Parser::parse_block_statement() {
+  auto statement = std::make_unique<Statement>();
+  statement->kind = StatementKind::kBlock;
+  const int line = current().line;
+  const std::string name = expect_identifier();
+  if (block_names_.find(name)) syntax_error(line, "block '{}' is defined twice", name);
+  block_names_.make(name);
+  statement->flag = skip_name("scoped");
+  if (is_name("required")) syntax_error(line, "a required block needs another template, which is not supported");
+  expect_body();
   const int num_outer_loops = std::exchange(num_open_loops_, 0);
-  ++num_open_macros_;
-  statement->blocks.push_back(parse_block({"endmacro"}));
-  --num_open_macros_;
+  statement->blocks.push_back(parse_block({"endblock"}));
   num_open_loops_ = num_outer_loops;
-  expect_name("endmacro");
+  expect_name("endblock");
+  skip_name(name);
+  return statement;
+}
+
+StatementPtr Parser::parse_print() {
+  auto statement = std::make_unique<Statement>();
+  statement->kind = StatementKind::kPrint;
+  while (current().kind != TokenKind::kBlockEnd) {
+    if (!statement->expressions.empty()) expect_operator(",");
+    statement->expressions.push_back(parse_expression());
+  }
+  return statement;
+}
+
+// Only without escaping, where it is a scope.
+StatementPtr Parser::parse_autoescape() {
+  auto statement = std::make_unique<Statement>();
+  statement->kind = StatementKind::kWith;
+  const int line = current().line;
+  const ExpressionPtr escapes = parse_expression();
+  if (escapes->kind != ExpressionKind::kConstant || is_true(escapes->constant))
+    syntax_error(line, "'autoescape' is supported with false alone; use the filter escape");
+  expect_body();
+  statement->blocks.push_back(parse_block({"endautoescape"}));
+  expect_name("endautoescape");
   return statement;
 }
 
@@ -230,7 +315,7 @@ StatementPtr Parser::parse_with() {
     expect_operator("=");
     statement->expressions.push_back(parse_expression());
   }
-  expect_block_end();
+  expect_body();
   statement->blocks.push_back(parse_block({"endwith"}));
   expect_name("endwith");
   return statement;
@@ -242,7 +327,7 @@ StatementPtr Parser::parse_filter_block() {
   ExpressionPtr filters = parse_filter(make(ExpressionKind::kBlockText, current().line));
   while (skip_operator("|")) filters = parse_filter(std::move(filters));
   statement->expressions.push_back(std::move(filters));
-  expect_block_end();
+  expect_body();
   statement->blocks.push_back(parse_block({"endfilter"}));
   expect_name("endfilter");
   return statement;
@@ -252,7 +337,7 @@ StatementPtr Parser::parse_generation() {
   auto statement = std::make_unique<Statement>();
   statement->kind = StatementKind::kGeneration;
   has_generations_ = true;
-  expect_block_end();
+  expect_body();
   const int num_outer_loops = std::exchange(num_open_loops_, 0);
   statement->blocks.push_back(parse_block({"endgeneration"}));
   num_open_loops_ = num_outer_loops;
@@ -282,14 +367,19 @@ Target Parser::parse_single_target(bool allows_attribute) {
   }
   Target target;
   const int line = current().line;
-  target.name = expect_identifier();
+  const std::string name = expect_identifier();
+  target.name = symbols_.make(name);
+  if (is_macro_name(name))
+    for (OpenMacro& macro : open_macros_) macro.assigned.push_back(name);
   for (const std::string_view word : {"true", "false", "none", "True", "False", "None"})
-    if (target.name == word) syntax_error(line, "cannot assign to '{}'", word);
-  if (target.name == "loop" && num_open_loops_ > 0) syntax_error(line, "cannot assign to 'loop' inside a loop");
+    if (name == word) syntax_error(line, "cannot assign to '{}'", word);
+  if (name == "loop" && num_open_loops_ > 0) syntax_error(line, "cannot assign to 'loop' inside a loop");
   if (is_operator(".")) {
     if (!allows_attribute) fail_at_current("a plain name");
     next();
     target.attribute = expect_identifier();
+    if (target.attribute.starts_with('_'))
+      syntax_error(line, "attribute '{}' is refused: it starts with '_'", target.attribute);
   }
   return target;
 }

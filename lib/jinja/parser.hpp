@@ -13,7 +13,7 @@ namespace plumb::jinja {
 
 class Parser {
  public:
-  explicit Parser(std::vector<Token> tokens) : tokens_(std::move(tokens)) {}
+  Parser(std::vector<Token> tokens, Symbols& symbols) : tokens_(std::move(tokens)), symbols_(symbols) {}
 
   /// Parses the whole template. Throws DataError with the line for unsupported syntax, filters or tests.
   Block parse();
@@ -31,6 +31,7 @@ class Parser {
   void expect_name(std::string_view name);
   std::string expect_identifier();
   void expect_block_end();
+  void expect_body();  // the end of a tag that has a body, where Python's colon may stand
   [[noreturn]] void fail_at_current(std::string_view expected) const;
 
   Block parse_block(const std::vector<std::string_view>& end_names);
@@ -39,6 +40,12 @@ class Parser {
   StatementPtr parse_if();
   StatementPtr parse_set();
   StatementPtr parse_macro();
+  StatementPtr parse_call();
+  StatementPtr parse_block_statement();
+  StatementPtr parse_print();
+  StatementPtr parse_autoescape();
+  void parse_parameters(Statement& statement);
+  void parse_macro_body(Statement& statement, std::string_view end_name);
   StatementPtr parse_with();
   StatementPtr parse_filter_block();
   StatementPtr parse_generation();
@@ -64,6 +71,7 @@ class Parser {
   ExpressionPtr parse_primary();
   ExpressionPtr parse_list();
   ExpressionPtr parse_dict();
+  ExpressionPtr parse_call_of(ExpressionPtr callee);
   ExpressionPtr parse_postfix(ExpressionPtr expression);
   ExpressionPtr parse_filters_and_tests(ExpressionPtr expression);
   ExpressionPtr parse_attribute(ExpressionPtr object);
@@ -73,10 +81,18 @@ class Parser {
   void parse_arguments(Expression& call);
 
   std::vector<Token> tokens_;
+  Symbols& symbols_;
   size_t at_ = 0;
   int nesting_ = 0;
   int num_open_loops_ = 0;
-  int num_open_macros_ = 0;
+  // A macro or call block around: the special names that it reads, and those that are its own variables.
+  struct OpenMacro {
+    MacroNames reads;
+    std::vector<std::string> assigned;
+  };
+  std::vector<OpenMacro> open_macros_;
+  void note_read(std::string_view name);
+  Symbols block_names_;
   bool has_generations_ = false;
 };
 

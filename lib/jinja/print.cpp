@@ -1,12 +1,10 @@
 #include "lib/jinja/print.hpp"
 
-#include <utf8proc.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cmath>
 
-#include "lib/jinja/value.hpp"
+#include "lib/jinja/characters.hpp"
 
 namespace plumb::jinja {
 
@@ -34,24 +32,14 @@ std::string float_text(double value) {
   return sign + digits.substr(0, num_whole) + "." + digits.substr(num_whole);
 }
 
-static bool is_printable(int32_t c) {
-  if (c < 0x80) return c >= 0x20 && c < 0x7F;
-  switch (utf8proc_category(c)) {
-    case UTF8PROC_CATEGORY_CN:
-    case UTF8PROC_CATEGORY_CC:
-    case UTF8PROC_CATEGORY_CF:
-    case UTF8PROC_CATEGORY_CS:
-    case UTF8PROC_CATEGORY_CO:
-    case UTF8PROC_CATEGORY_ZL:
-    case UTF8PROC_CATEGORY_ZP:
-    case UTF8PROC_CATEGORY_ZS:
-      return false;
-    default:
-      return true;
-  }
+static std::string escaped_character(int32_t c) {
+  return c < 0x100     ? fmt::format("\\x{:02x}", c)
+         : c < 0x10000 ? fmt::format("\\u{:04x}", c)
+                       : fmt::format("\\U{:08x}", c);
 }
 
 static void append_text_repr(Text& out, const Text& text) {
+  if (text.is_markup) out.append("Markup(");
   const bool has_single = text.bytes.find('\'') != std::string::npos;
   const char quote = has_single && text.bytes.find('"') == std::string::npos ? '"' : '\'';
   out.append(std::string_view(&quote, 1));
@@ -66,13 +54,11 @@ static void append_text_repr(Text& out, const Text& text) {
     else if (is_printable(c) || (c >= 0x80 && next == at + 1))
       out.append(text.part(at, next));
     else
-      out.append(c < 0x100     ? fmt::format("\\x{:02x}", c)
-                 : c < 0x10000 ? fmt::format("\\u{:04x}", c)
-                               : fmt::format("\\U{:08x}", c),
-                 mark);
+      out.append(escaped_character(c), mark);
     at = next;
   }
   out.append(std::string_view(&quote, 1));
+  if (text.is_markup) out.append(")");
 }
 
 static void append_repr(Runtime& runtime, Text& out, const Value& value) {
@@ -117,6 +103,21 @@ static void append_repr(Runtime& runtime, Text& out, const Value& value) {
 Text to_repr(Runtime& runtime, const Value& value) {
   Text out;
   append_repr(runtime, out, value);
+  return out;
+}
+
+Text to_ascii_repr(Runtime& runtime, const Value& value) {
+  const Text text = to_repr(runtime, value);
+  Text out;
+  for (size_t at = 0; at < text.size();) {
+    const size_t next = at + code_point_size(text.bytes, at);
+    if (next == at + 1)
+      out.append(text.part(at, next));
+    else
+      out.append(escaped_character(code_point_at(text.bytes, at)), text.marks[at]);
+    at = next;
+  }
+  runtime.charge_text(out.size());
   return out;
 }
 

@@ -2,15 +2,14 @@
 
 #include <algorithm>
 #include <charconv>
+#include <utility>
 
 #include "lib/jinja/is_tests.hpp"
 #include "lib/jinja/operators.hpp"
 
 namespace plumb::jinja {
-namespace {
 
-// Resolves an `attribute` argument: "a.b.0" means item["a"]["b"][0].
-Value resolve_path(Runtime& runtime, Value item, const Value& path, const Value* otherwise = nullptr) {
+Value resolve_path(Runtime& runtime, Value item, const Value& path, const Value* otherwise) {
   const auto step = [&](const Value& key) {
     runtime.charge(1);
     item = get_item(runtime, item, key);
@@ -29,6 +28,8 @@ Value resolve_path(Runtime& runtime, Value item, const Value& path, const Value*
   }
   return item;
 }
+
+namespace {
 
 Value without_case(Runtime& runtime, const Value& value) {
   return value.text() ? runtime.make_text(lower(*value.text())) : value;
@@ -72,6 +73,8 @@ Value join_filter(Runtime& runtime, const Value& input, const Arguments& argumen
 }
 
 Value first_filter(Runtime& runtime, const Value& input, const Arguments&) {
+  if (const Sequence* sequence = input.sequence(); sequence && sequence->num_taken < sequence->items.size())
+    return sequence->items[sequence->kind == SequenceKind::kGenerator ? sequence->num_taken++ : 0];
   const std::vector<Value> items = iterate(runtime, input);
   return items.empty() ? Runtime::make_undefined("first: the sequence is empty") : items.front();
 }
@@ -91,7 +94,8 @@ Value reverse_filter(Runtime& runtime, const Value& input, const Arguments&) {
   if (input.text()) return runtime.make_text(reverse(*input.text()));
   std::vector<Value> items = iterate(runtime, input);
   std::reverse(items.begin(), items.end());
-  return runtime.make_sequence(std::move(items), SequenceKind::kGenerator);
+  const bool was_generator = input.sequence() && input.sequence()->kind == SequenceKind::kGenerator;
+  return runtime.make_sequence(std::move(items), was_generator ? SequenceKind::kList : SequenceKind::kGenerator);
 }
 
 // Sorts by precomputed keys. Equal items keep their order, also in reverse.
@@ -105,12 +109,89 @@ std::vector<Value> sorted(Runtime& runtime, std::vector<std::pair<Value, Value>>
   return items;
 }
 
+// The key to sort by: a list of what the attributes "a,b" are.
+Value sort_key(Runtime& runtime, const Value& item, const Value* attribute, bool is_case_sensitive) {
+  const Text* names = attribute ? attribute->text() : nullptr;
+  if (!names) return runtime.make_sequence({key_of(runtime, item, attribute, is_case_sensitive)});
+  std::vector<Value> keys;
+  for (const Text& name : split(*names, Text(","), -1, false)) {
+    const Value path = runtime.make_text(name);
+    keys.push_back(key_of(runtime, item, &path, is_case_sensitive));
+  }
+  return runtime.make_sequence(std::move(keys));
+}
+
 Value sort_filter(Runtime& runtime, const Value& input, const Arguments& arguments) {
   const bool is_case_sensitive = flag_argument(arguments.find(1, "case_sensitive"), false);
   std::vector<std::pair<Value, Value>> keyed;
   for (const Value& item : iterate(runtime, input))
-    keyed.emplace_back(key_of(runtime, item, arguments.find(2, "attribute"), is_case_sensitive), item);
+    keyed.emplace_back(sort_key(runtime, item, arguments.find(2, "attribute"), is_case_sensitive), item);
   return runtime.make_sequence(sorted(runtime, std::move(keyed), flag_argument(arguments.find(0, "reverse"), false)));
+}
+
+Value groupby_filter(Runtime& runtime, const Value& input, const Arguments& arguments) {
+  const Value& attribute = *arguments.find(0, "attribute");
+  const Value* otherwise = arguments.find(1, "default");
+  if (otherwise && otherwise->is<None>()) otherwise = nullptr;
+  const bool is_case_sensitive = flag_argument(arguments.find(2, "case_sensitive"), false);
+  const auto value_of = [&](const Value& item) {
+    return attribute.is<None>() ? item : resolve_path(runtime, item, attribute, otherwise);
+  };
+  const auto key_of_item = [&](const Value& item) {
+    return is_case_sensitive ? value_of(item) : without_case(runtime, value_of(item));
+  };
+  std::vector<std::pair<Value, Value>> keyed;
+  for (const Value& item : iterate(runtime, input)) keyed.emplace_back(key_of_item(item), item);
+  const std::vector<Value> items = sorted(runtime, std::move(keyed), false);
+  std::vector<Value> groups;
+  for (size_t begin = 0, end = 0; begin < items.size(); begin = end) {
+    const Value key = key_of_item(items[begin]);
+    for (end = begin + 1; end < items.size() && are_equal(runtime, key, key_of_item(items[end]));) ++end;
+    const std::vector<Value> members(items.begin() + static_cast<ptrdiff_t>(begin),
+                                     items.begin() + static_cast<ptrdiff_t>(end));
+    groups.push_back(runtime.make_group(value_of(items[begin]), runtime.make_sequence(members)));
+  }
+  return runtime.make_sequence(std::move(groups));
+}
+
+Value batch_filter(Runtime& runtime, const Value& input, const Arguments& arguments) {
+  const int64_t size = integer_argument(runtime, "linecount", arguments.find(0, "linecount"), 0);
+  const Value* fill = arguments.find(1, "fill_with");
+  std::vector<Value> lists;
+  std::vector<Value> items;
+  for (const Value& item : iterate(runtime, input)) {
+    if (static_cast<int64_t>(items.size()) == size) lists.push_back(runtime.make_sequence(std::exchange(items, {})));
+    items.push_back(item);
+  }
+  if (!items.empty()) {
+    const int64_t missing = size - static_cast<int64_t>(items.size());
+    if (fill && !fill->is<None>() && missing > 0) {
+      runtime.charge_values(static_cast<size_t>(missing));
+      items.insert(items.end(), static_cast<size_t>(missing), *fill);
+    }
+    lists.push_back(runtime.make_sequence(std::move(items)));
+  }
+  return runtime.make_sequence(std::move(lists), SequenceKind::kGenerator);
+}
+
+Value slice_filter(Runtime& runtime, const Value& input, const Arguments& arguments) {
+  const int64_t num_slices = integer_argument(runtime, "slices", arguments.find(0, "slices"), 0);
+  const Value* fill = arguments.find(1, "fill_with");
+  const std::vector<Value> items = iterate(runtime, input);
+  if (num_slices == 0) runtime.fail("slice: expected at least one slice");
+  const auto count = static_cast<size_t>(std::max<int64_t>(num_slices, 0));
+  runtime.charge_values(count);
+  std::vector<Value> lists;
+  auto next = items.begin();
+  for (size_t i = 0; i < count; ++i) {
+    const bool has_extra = i < items.size() % count;
+    const auto end = next + static_cast<ptrdiff_t>(items.size() / count + has_extra);
+    std::vector<Value> list(next, end);
+    next = end;
+    if (fill && !fill->is<None>() && !has_extra) list.push_back(*fill);
+    lists.push_back(runtime.make_sequence(std::move(list)));
+  }
+  return runtime.make_sequence(std::move(lists), SequenceKind::kGenerator);
 }
 
 Value dictsort_filter(Runtime& runtime, const Value& input, const Arguments& arguments) {
@@ -213,7 +294,7 @@ Value map_filter(Runtime& runtime, const Value& input, const Arguments& argument
   } else {
     const std::string name = to_text(runtime, arguments.positional[0]).bytes;
     const Filter* filter = find_filter(name);
-    if (!filter) runtime.fail("filter '{}' is not supported; supported: {}", name, fmt::join(filter_names(), ", "));
+    if (!filter) runtime.fail("{}", missing_filter(name));
     const Arguments rest = rest_of(arguments, 1);
     for (const Value& item : inputs) items.push_back(apply_filter(runtime, *filter, item, rest));
   }
@@ -243,11 +324,13 @@ Value select_filter(Runtime& runtime, const Value& input, const Arguments& argum
 
 const Filter kFilters[] = {
     {"attr", {{"name"}, 1}, attr_filter},
+    {"batch", {{"linecount", "fill_with"}, 1}, batch_filter},
     {"count", {{}}, length_filter},
     {"d", {{"default_value", "boolean"}}, default_filter},
     {"default", {{"default_value", "boolean"}}, default_filter},
     {"dictsort", {{"case_sensitive", "by", "reverse"}}, dictsort_filter},
     {"first", {{}}, first_filter},
+    {"groupby", {{"attribute", "default", "case_sensitive"}, 1}, groupby_filter},
     {"items", {{}}, items_filter},
     {"join", {{"d", "attribute"}}, join_filter},
     {"last", {{}}, last_filter},
@@ -261,6 +344,7 @@ const Filter kFilters[] = {
     {"reverse", {{}}, reverse_filter},
     {"select", {{"*"}}, select_filter<true, false>},
     {"selectattr", {{"*"}}, select_filter<true, true>},
+    {"slice", {{"slices", "fill_with"}, 1}, slice_filter},
     {"sort", {{"reverse", "case_sensitive", "attribute"}}, sort_filter},
     {"sum", {{"attribute", "start"}}, sum_filter},
     {"unique", {{"case_sensitive", "attribute"}}, unique_filter},

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <memory>
+#include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -14,6 +16,22 @@ struct Filter;
 struct Test;
 struct Expression;
 using ExpressionPtr = std::unique_ptr<Expression>;
+
+/// A name of a variable. Equal names of one template have the same address, which is quick to compare.
+using Symbol = const std::string*;
+
+class Symbols {
+ public:
+  Symbol make(std::string_view name) { return &*names_.emplace(name).first; }
+  /// Null if the template does not have the name.
+  Symbol find(std::string_view name) const {
+    const auto found = names_.find(name);
+    return found == names_.end() ? nullptr : &*found;
+  }
+
+ private:
+  std::set<std::string, std::less<>> names_;
+};
 
 enum class Operator {
   kAdd,
@@ -35,7 +53,7 @@ enum class Operator {
 
 enum class ExpressionKind {
   kConstant,     // constant
-  kName,         // name
+  kName,         // symbol
   kList,         // parts
   kTuple,        // parts
   kDict,         // parts: key, value, key, value ...
@@ -63,8 +81,12 @@ struct Expression {
   int depth = 1;  // of the tree rooted here
   Value constant;
   std::string name;
+  Symbol symbol = nullptr;
+  Undefined missing;  // the value of a name that is not defined, or of an attribute that a dict lacks
   std::vector<ExpressionPtr> parts;
   std::vector<std::pair<std::string, ExpressionPtr>> keywords;
+  ExpressionPtr more_parts;     // *arguments of a call, or null
+  ExpressionPtr more_keywords;  // **arguments of a call, or null
   std::vector<Operator> operators;
   const Filter* filter = nullptr;
   const Test* test = nullptr;
@@ -76,20 +98,23 @@ using Block = std::vector<StatementPtr>;
 
 /// The target of an assignment: a name, an attribute of a namespace, or a tuple of targets.
 struct Target {
-  std::string name;
+  Symbol name = nullptr;
   std::string attribute;  // "" for a plain name
   std::vector<Target> parts;
   bool is_tuple = false;
 };
 
 enum class StatementKind {
-  kData,        // name: the text
-  kPrint,       // expressions[0]
+  kData,        // text
+  kPrint,       // expressions
   kIf,          // expressions[i] guards blocks[i]; one block more is the else branch
-  kFor,         // targets[0] in expressions[0], if expressions[1] (may be null); blocks[0], else blocks[1]
+  kFor,         // targets[0] in expressions[0], if expressions[1] (may be null); blocks[0], else blocks[1]; `flag`: it
+                // is recursive
   kSet,         // targets[0] = expressions[0]
   kSetBlock,    // targets[0] = blocks[0], filtered by expressions[0] (may be null)
   kMacro,       // name(targets, the last of which have defaults: expressions); blocks[0]
+  kCall,        // call, whose caller() is: targets and expressions as of a macro; blocks[0]
+  kBlock,       // blocks[0] in a scope in the outermost one, or in the current one with `flag`
   kWith,        // targets[i] = expressions[i]; blocks[0]
   kFilter,      // blocks[0] filtered by expressions[0]
   kGeneration,  // blocks[0] in a scope of its own, and its place in the output
@@ -97,13 +122,24 @@ enum class StatementKind {
   kContinue,
 };
 
+/// The names that a macro has beside its parameters, if its body reads them.
+struct MacroNames {
+  bool caller = false;
+  bool varargs = false;
+  bool kwargs = false;
+};
+
 struct Statement {
   StatementKind kind = StatementKind::kData;
   int line = 1;
-  std::string name;
+  std::string text;
+  Symbol name = nullptr;
   std::vector<Target> targets;
   std::vector<ExpressionPtr> expressions;
   std::vector<Block> blocks;
+  ExpressionPtr call;
+  bool flag = false;
+  MacroNames names;  // that the body of a macro or of a call block reads
 };
 
 }  // namespace plumb::jinja

@@ -47,6 +47,9 @@ class Template {
   Rendering render_spans(const std::vector<std::pair<std::string, Value>>& variables, std::time_t now,
                          const Limits& limits = {}) const;
 
+  /// True if the name of a variable occurs in the source.
+  bool reads(std::string_view name) const;
+
   /// True if {% generation %} occurs in the source.
   bool has_generations() const;
 

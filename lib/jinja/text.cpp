@@ -5,12 +5,20 @@
 
 namespace plumb::jinja {
 
+// A little more than is needed, because short pieces often follow a long one.
+static void grow(Text& text, size_t added) {
+  const size_t size = text.size() + added;
+  if (size > text.bytes.capacity()) text.reserve(std::max(2 * text.bytes.capacity(), size + size / 8));
+}
+
 void Text::append(const Text& other) {
+  grow(*this, other.size());
   bytes += other.bytes;
   marks += other.marks;
 }
 
 void Text::append(std::string_view text, char mark) {
+  grow(*this, text.size());
   bytes += text;
   marks.append(text.size(), mark);
 }
@@ -96,7 +104,8 @@ bool is_space_at(std::string_view text, size_t at) {
   return code_point_size(text, at) > 1 && is_space(code_point_at(text, at));
 }
 
-Text strip(const Text& text, const Text* characters, bool strips_left, bool strips_right) {
+std::pair<size_t, size_t> stripped_range(const Text& text, const Text* characters, bool strips_left,
+                                         bool strips_right) {
   const std::string_view bytes = text.bytes;
   const auto goes = [&](size_t at) {
     if (!characters) return is_space_at(bytes, at);
@@ -114,6 +123,11 @@ Text strip(const Text& text, const Text* characters, bool strips_left, bool stri
     if (!goes(last)) break;
     end = last;
   }
+  return {begin, end};
+}
+
+Text strip(const Text& text, const Text* characters, bool strips_left, bool strips_right) {
+  const auto [begin, end] = stripped_range(text, characters, strips_left, strips_right);
   return text.part(begin, end);
 }
 

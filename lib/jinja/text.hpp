@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace plumb::jinja {
@@ -16,12 +17,17 @@ constexpr char kUserMark = 1;  // any mark but kTemplateMark is one of a user; f
 
 struct Text {
   std::string bytes;
-  std::string marks;  // one per byte
+  std::string marks;       // one per byte
+  bool is_markup = false;  // HTML, made by `escape` or `safe`: what is added to it is escaped
 
   Text() = default;
   explicit Text(std::string_view text, char mark = kTemplateMark) : bytes(text), marks(text.size(), mark) {}
 
   size_t size() const { return bytes.size(); }
+  void reserve(size_t size) {
+    bytes.reserve(size);
+    marks.reserve(size);
+  }
   void append(const Text& other);
   void append(std::string_view text, char mark = kTemplateMark);
   Text part(size_t begin, size_t end) const;  // by bytes
@@ -42,7 +48,8 @@ void append_utf8(std::string& out, int32_t code_point);
 
 bool is_space(int32_t code_point);
 bool is_space_at(std::string_view text, size_t at);
-/// Strips white space, or the code points of `characters`, from the chosen ends.
+/// The bytes, from begin to end, without white space, or the code points of `characters`, at the chosen ends.
+std::pair<size_t, size_t> stripped_range(const Text& text, const Text* characters, bool strips_left, bool strips_right);
 Text strip(const Text& text, const Text* characters, bool strips_left, bool strips_right);
 
 /// A negative `limit` means no limit. `separator` must not be empty.
@@ -64,11 +71,15 @@ Text lower(const Text& text);
 Text capitalize(const Text& text);
 /// str.title(): a letter after a letter is lower case.
 Text title(const Text& text);
+Text swap_case(const Text& text);
+Text fold_case(const Text& text);
 /// Jinja's filter `title`: words begin after white space, hyphens and opening brackets.
 Text title_words(const Text& text);
 
 /// True if there is a cased letter and all cased letters are upper (or lower) case.
 bool is_all_upper(std::string_view text);
 bool is_all_lower(std::string_view text);
+/// True if upper case letters start words, and only they.
+bool is_title(std::string_view text);
 
 }  // namespace plumb::jinja

@@ -19,17 +19,25 @@ int64_t width_argument(Runtime& runtime, std::string_view name, const Value* arg
   return std::max<int64_t>(width, 0);
 }
 
+// `text` as the result of a filter of Jinja that keeps the type of its input.
+Value as_input(Runtime& runtime, const Value& input, Text text) {
+  text.is_markup = input.text() && input.text()->is_markup;
+  return runtime.make_text(std::move(text));
+}
+
 Value mapped(Runtime& runtime, const Value& input, Text (*map)(const Text&)) {
-  return runtime.make_text(map(to_text(runtime, input)));
+  return as_input(runtime, input, map(to_text(runtime, input)));
 }
 
 Value trim_filter(Runtime& runtime, const Value& input, const Arguments& arguments) {
   const Value* characters = arguments.find(0, "chars");
-  const Text text = to_text(runtime, input);
-  if (!characters || characters->is<None>()) return runtime.make_text(strip(text, nullptr, true, true));
-  if (!characters->text()) runtime.fail("trim: 'chars' must be a str, not {}", type_name(*characters));
-  charge_search(runtime, text, *characters->text());
-  return runtime.make_text(strip(text, characters->text(), true, true));
+  if (characters && characters->is<None>()) characters = nullptr;
+  if (characters && !characters->text()) runtime.fail("trim: 'chars' must be a str, not {}", type_name(*characters));
+  const Value text = input.text() ? input : Runtime::wrap_text(to_text(runtime, input));
+  if (characters) charge_search(runtime, *text.text(), *characters->text());
+  const auto [begin, end] = stripped_range(*text.text(), characters ? characters->text() : nullptr, true, true);
+  if (end - begin == text.text()->size()) return text;
+  return as_input(runtime, input, text.text()->part(begin, end));
 }
 
 Value replace_filter(Runtime& runtime, const Value& input, const Arguments& arguments) {
@@ -78,11 +86,13 @@ Value center_filter(Runtime& runtime, const Value& input, const Arguments& argum
   Text out(std::string(left, ' '));
   out.append(text);
   out.append(std::string(padding - left, ' '));
-  return runtime.make_text(std::move(out));
+  return as_input(runtime, input, std::move(out));
 }
 
 Value truncate_filter(Runtime& runtime, const Value& input, const Arguments& arguments) {
-  const Text text = to_text(runtime, input);
+  if (input.is<Undefined>()) return input;
+  if (!input.text()) runtime.fail("truncate: expected a string, not {}", type_name(input));
+  const Text& text = *input.text();
   const int64_t length = integer_argument(runtime, "length", arguments.find(0, "length"), 255);
   const Text end = text_argument(runtime, arguments.find(2, "end"), "...");
   const int64_t leeway = integer_argument(runtime, "leeway", arguments.find(3, "leeway"), 5);
@@ -90,7 +100,7 @@ Value truncate_filter(Runtime& runtime, const Value& input, const Arguments& arg
   const auto end_length = static_cast<int64_t>(count_code_points(end.bytes));
   if (length < end_length || leeway < 0) runtime.fail("truncate: expected length >= {} and leeway >= 0", end_length);
   const auto text_length = static_cast<int64_t>(offsets.size()) - 1;
-  if (text_length <= length || text_length - length <= leeway) return runtime.make_text(text);
+  if (text_length <= length || text_length - length <= leeway) return input;
   Text out = text.part(0, offsets[length - end_length]);
   if (!flag_argument(arguments.find(1, "killwords"), false)) {
     const size_t space = out.bytes.rfind(' ');
@@ -175,9 +185,7 @@ Value int_filter(Runtime& runtime, const Value& input, const Arguments& argument
 
 Value float_filter(Runtime& runtime, const Value& input, const Arguments& arguments) {
   expect_defined(runtime, input);
-  if (input.is_number()) return Value(input.number());
-  if (const Text* text = input.text())
-    if (const auto number = parse_float(*text)) return Value(*number);
+  if (const auto number = to_float(input)) return Value(*number);
   const Value* otherwise = arguments.find(0, "default");
   return otherwise ? *otherwise : Value(0.0);
 }
@@ -237,9 +245,10 @@ const Filter kFilters[] = {
     {"lower", {{}}, [](Runtime& r, const Value& v, const Arguments&) { return mapped(r, v, lower); }},
     {"replace", {{"old", "new", "count"}, 2}, replace_filter},
     {"round", {{"precision", "method"}}, round_filter},
-    {"safe", {{}}, [](Runtime& r, const Value& v, const Arguments&) { return r.make_text(to_text(r, v)); }},
     {"string", {{}}, [](Runtime& r, const Value& v, const Arguments&) { return r.make_text(to_text(r, v)); }},
-    {"title", {{}}, [](Runtime& r, const Value& v, const Arguments&) { return mapped(r, v, title_words); }},
+    {"title",
+     {{}},
+     [](Runtime& r, const Value& v, const Arguments&) { return r.make_text(title_words(to_text(r, v))); }},
     {"tojson", {{"ensure_ascii", "indent", "separators", "sort_keys"}}, tojson_filter},
     {"trim", {{"chars"}}, trim_filter},
     {"truncate", {{"length", "killwords", "end", "leeway"}}, truncate_filter},
@@ -248,6 +257,11 @@ const Filter kFilters[] = {
 };
 
 }  // namespace
+
+std::optional<double> to_float(const Value& value) {
+  if (value.is_number()) return value.number();
+  return value.text() ? parse_float(*value.text()) : std::nullopt;
+}
 
 std::span<const Filter> text_filters() { return kFilters; }
 

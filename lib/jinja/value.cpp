@@ -14,10 +14,18 @@ void Runtime::charge_text(size_t bytes) {
   if (text_bytes_ > limits_.text_bytes) fail("makes more than {} bytes of strings", limits_.text_bytes);
 }
 
+void Runtime::charge_append(const Text& out, size_t bytes) {
+  charge_text(bytes);
+  if (out.size() + bytes > limits_.output_bytes) fail("makes a string of more than {} bytes", limits_.output_bytes);
+}
+
 void Runtime::append(Text& out, const Text& part) {
-  charge_text(part.size());
-  if (out.size() + part.size() > limits_.output_bytes)
-    fail("makes a string of more than {} bytes", limits_.output_bytes);
+  charge_append(out, part.size());
+  out.append(part);
+}
+
+void Runtime::append(Text& out, std::string_view part) {
+  charge_append(out, part.size());
   out.append(part);
 }
 
@@ -45,6 +53,12 @@ Value Runtime::make_sequence(std::vector<Value> items, SequenceKind kind) {
   sequence->items = std::move(items);
   sequence->kind = kind;
   return Value(std::shared_ptr<const Sequence>(std::move(sequence)));
+}
+
+Value Runtime::make_group(const Value& key, const Value& items) {
+  const Value tuple = make_sequence({key, items}, SequenceKind::kTuple);
+  const_cast<Sequence*>(tuple.sequence())->is_group = true;  // it is not shared yet
+  return tuple;
 }
 
 Value Runtime::make_dict(std::vector<std::pair<Value, Value>> entries) {
@@ -85,6 +99,8 @@ std::string_view type_name(const Value& value) {
           return "list";
         case SequenceKind::kTuple:
           return "tuple";
+        case SequenceKind::kRange:
+          return "range";
         case SequenceKind::kGenerator:
           return "generator";
         case SequenceKind::kView:
@@ -96,6 +112,8 @@ std::string_view type_name(const Value& value) {
     std::string_view operator()(const std::shared_ptr<const Method>&) const { return "method"; }
     std::string_view operator()(Namespace*) const { return "namespace"; }
     std::string_view operator()(Loop*) const { return "loop"; }
+    std::string_view operator()(Cycler*) const { return "cycler"; }
+    std::string_view operator()(Joiner*) const { return "joiner"; }
     std::string_view operator()(const Macro*) const { return "macro"; }
     std::string_view operator()(Function) const { return "function"; }
   };
@@ -167,6 +185,8 @@ bool are_equal(Runtime& runtime, const Value& a, const Value& b) {
   if (a.is<Undefined>() || a.is<None>()) return true;
   if (a.is<Namespace*>()) return std::get<Namespace*>(a.data) == std::get<Namespace*>(b.data);
   if (a.is<Loop*>()) return std::get<Loop*>(a.data) == std::get<Loop*>(b.data);
+  if (a.is<Cycler*>()) return std::get<Cycler*>(a.data) == std::get<Cycler*>(b.data);
+  if (a.is<Joiner*>()) return std::get<Joiner*>(a.data) == std::get<Joiner*>(b.data);
   if (a.is<const Macro*>()) return std::get<const Macro*>(a.data) == std::get<const Macro*>(b.data);
   return std::get<Function>(a.data) == std::get<Function>(b.data);
 }
@@ -198,6 +218,11 @@ const Value* find_key(Runtime& runtime, const Dict& dict, const Value& key) {
   return nullptr;
 }
 
+bool is_indexable(const Value& value) {
+  const Sequence* sequence = value.sequence();
+  return sequence && sequence->kind != SequenceKind::kGenerator && sequence->kind != SequenceKind::kView;
+}
+
 bool is_iterable(const Value& value) {
   return value.is<Undefined>() || value.text() || value.sequence() || value.dict();
 }
@@ -206,7 +231,8 @@ std::vector<Value> iterate(Runtime& runtime, const Value& value) {
   std::vector<Value> items;
   if (const Sequence* sequence = value.sequence()) {
     runtime.charge(static_cast<int64_t>(sequence->items.size()));
-    items = sequence->items;
+    items.assign(sequence->items.begin() + static_cast<ptrdiff_t>(sequence->num_taken), sequence->items.end());
+    if (sequence->kind == SequenceKind::kGenerator) sequence->num_taken = sequence->items.size();
   } else if (const Dict* dict = value.dict()) {
     runtime.charge(static_cast<int64_t>(dict->entries.size()));
     for (const auto& [key, unused] : dict->entries) items.push_back(key);

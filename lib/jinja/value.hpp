@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <ctime>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,8 +22,12 @@ namespace plumb::jinja {
 struct Value;
 struct Namespace;
 struct Loop;
+struct Cycler;
+struct Joiner;
 struct Macro;
 struct Method;
+struct Scope;
+struct Statement;
 
 /// The value of a missing name or attribute: it prints as nothing, and almost any other use of it is an error.
 struct Undefined {
@@ -31,14 +36,16 @@ struct Undefined {
 
 struct None {};
 
-/// Python's list and tuple, one-pass generators (the result of `map` or `select`: always true, without a length), and
-/// dict views.
-enum class SequenceKind { kList, kTuple, kGenerator, kView };
+/// Python's list, tuple and range, generators (the result of `map` or `select`: always true, without a length, and
+/// every item only once), and dict views.
+enum class SequenceKind { kList, kTuple, kRange, kGenerator, kView };
 
 struct Sequence {
   std::vector<Value> items;
   SequenceKind kind = SequenceKind::kList;
   int depth = 1;
+  bool is_group = false;         // a tuple of `groupby`, whose items are also .grouper and .list
+  mutable size_t num_taken = 0;  // of a generator: it yields no item twice
 };
 
 struct Dict {
@@ -46,11 +53,12 @@ struct Dict {
   int depth = 1;
 };
 
-enum class Function { kRaiseException, kStrftimeNow, kNamespace, kRange, kDict };
+enum class Function { kRaiseException, kStrftimeNow, kNamespace, kRange, kDict, kCycler, kJoiner, kLipsum };
 
 struct Value {
   std::variant<Undefined, None, bool, int64_t, double, std::shared_ptr<const Text>, std::shared_ptr<const Sequence>,
-               std::shared_ptr<const Dict>, std::shared_ptr<const Method>, Namespace*, Loop*, const Macro*, Function>
+               std::shared_ptr<const Dict>, std::shared_ptr<const Method>, Namespace*, Loop*, Cycler*, Joiner*,
+               const Macro*, Function>
       data;
 
   Value() : data(None()) {}
@@ -94,7 +102,22 @@ struct Loop {
   std::vector<Value> items;
   int64_t index0 = 0;
   int64_t length = 0;
-  std::vector<Value> last_changed;
+  int64_t depth0 = 0;  // of recursive calls
+  std::optional<std::vector<Value>> last_changed = {};
+  const Statement* recursive = nullptr;  // the statement that loop(items) runs again, in this scope
+  std::shared_ptr<Scope> scope = nullptr;
+};
+
+/// cycler(items ...): `next` returns them in turn.
+struct Cycler {
+  std::vector<Value> items;
+  size_t position = 0;
+};
+
+/// joiner(separator): the separator at every call but the first.
+struct Joiner {
+  Value separator;
+  bool is_used = false;
 };
 
 struct Limits {
@@ -124,10 +147,12 @@ class Runtime {
 
   /// Appends to `out`, charges, and keeps `out` within the limit.
   void append(Text& out, const Text& part);
+  void append(Text& out, std::string_view part);  // of the template
 
   Value make_text(Text text);         // charges for the text
   static Value wrap_text(Text text);  // for a text already charged for
   Value make_sequence(std::vector<Value> items, SequenceKind kind = SequenceKind::kList);
+  Value make_group(const Value& key, const Value& items);
   Value make_dict(std::vector<std::pair<Value, Value>> entries);  // an equal key keeps the later value
   Value make_method(const Value& receiver, std::string name);
   static Value make_undefined(std::string what);
@@ -153,6 +178,8 @@ class Runtime {
   }
 
  private:
+  void charge_append(const Text& out, size_t bytes);
+
   static constexpr int kMaxRecursion = 800;
 
   Limits limits_;
@@ -175,5 +202,8 @@ bool is_iterable(const Value& value);
 /// str(value) and repr(value).
 Text to_text(Runtime& runtime, const Value& value);
 Text to_repr(Runtime& runtime, const Value& value);
+Text to_ascii_repr(Runtime& runtime, const Value& value);
+/// A list, tuple or range: what has a length, elements and slices.
+bool is_indexable(const Value& value);
 
 }  // namespace plumb::jinja

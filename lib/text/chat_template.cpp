@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <ctime>
 
 #include "lib/base/check.hpp"
@@ -22,6 +23,7 @@ struct ChatTemplate::Program {
   std::time_t compiled_at;
   std::string_view trained_header = {};
   std::shared_ptr<const Program> training = nullptr;  // null: this one
+  nlohmann::ordered_json variables = nlohmann::ordered_json::object();
 };
 
 ChatTemplate ChatTemplate::named(std::string_view name, std::string bos_token, std::string eos_token) {
@@ -80,19 +82,31 @@ static char content_mark(size_t message) {
 // The names under which transformers gives the reasoning of a message to templates: the first that has one counts.
 constexpr std::array<const char*, 3> kReasoningKeys = {"reasoning_content", "thinking", "reasoning"};
 
+// The roles that templates ask for are the template's own words; any other is a user's.
+static jinja::Value role_value(std::string_view role) {
+  static const std::array<jinja::Value, 8> kRoles = [] {
+    std::array<jinja::Value, 8> values;
+    constexpr std::array<std::string_view, 8> kNames = {"system",    "user",     "assistant", "tool",
+                                                        "developer", "function", "ipython",   "observation"};
+    std::transform(kNames.begin(), kNames.end(), values.begin(),
+                   [](std::string_view name) { return text_value(name, jinja::kTemplateMark); });
+    return values;
+  }();
+  for (const jinja::Value& known : kRoles)
+    if (known.text()->bytes == role) return known;
+  return text_value(role, jinja::kUserMark);
+}
+
 static jinja::Value message_value(jinja::Runtime& runtime, const Message& message, size_t index) {
-  static constexpr std::array<std::string_view, 8> kRoles = {"system",    "user",     "assistant", "tool",
-                                                             "developer", "function", "ipython",   "observation"};
-  const bool is_known = std::find(kRoles.begin(), kRoles.end(), message.role) != kRoles.end();
-  const auto key = [](std::string_view name) { return text_value(name, jinja::kTemplateMark); };
-  std::vector<std::pair<jinja::Value, jinja::Value>> entries = {
-      {key("role"), text_value(message.role, is_known ? jinja::kTemplateMark : jinja::kUserMark)}};
-  if (message.has_text) entries.emplace_back(key("content"), text_value(message.content, content_mark(index)));
+  static const jinja::Value kRole = text_value("role", jinja::kTemplateMark);
+  static const jinja::Value kContent = text_value("content", jinja::kTemplateMark);
+  std::vector<std::pair<jinja::Value, jinja::Value>> entries;
+  entries.reserve(2 + message.fields.size());
+  entries.emplace_back(kRole, role_value(message.role));
+  if (message.has_text) entries.emplace_back(kContent, text_value(message.content, content_mark(index)));
   const nlohmann::ordered_json* reasoning = nullptr;
-  for (const char* name : kReasoningKeys) {
-    const auto found = message.fields.find(name);
-    if (reasoning == nullptr && found != message.fields.end()) reasoning = &*found;
-  }
+  for (size_t i = 0; i < kReasoningKeys.size() && !reasoning && !message.fields.empty(); ++i)
+    if (const auto found = message.fields.find(kReasoningKeys[i]); found != message.fields.end()) reasoning = &*found;
   for (const auto& [name, value] : message.fields.items()) {
     const bool is_content = name == "content";
     if (reasoning != nullptr && name == kReasoningKeys[0]) continue;
@@ -100,19 +114,37 @@ static jinja::Value message_value(jinja::Runtime& runtime, const Message& messag
                          json_value(runtime, value, is_content ? content_mark(index) : jinja::kUserMark));
   }
   if (reasoning != nullptr) {
-    entries.emplace_back(key(kReasoningKeys[0]), json_value(runtime, *reasoning, jinja::kUserMark));
+    entries.emplace_back(text_value(kReasoningKeys[0], jinja::kTemplateMark),
+                         json_value(runtime, *reasoning, jinja::kUserMark));
     if (!message.fields.contains(kReasoningKeys[1]))
-      entries.emplace_back(key(kReasoningKeys[1]), json_value(runtime, *reasoning, jinja::kUserMark));
+      entries.emplace_back(text_value(kReasoningKeys[1], jinja::kTemplateMark),
+                           json_value(runtime, *reasoning, jinja::kUserMark));
   }
   return runtime.make_dict(std::move(entries));
 }
 
+// The end of the bytes from `begin` on that have the same mark.
+static size_t end_of_run(std::string_view marks, size_t begin) {
+  uint64_t same = 0, word = 0;
+  std::memset(&same, marks[begin], sizeof same);
+  size_t at = begin + 1;
+  for (; at + sizeof word <= marks.size(); at += sizeof word) {
+    std::memcpy(&word, &marks[at], sizeof word);
+    if (word != same) break;
+  }
+  while (at < marks.size() && marks[at] == marks[begin]) ++at;
+  return at;
+}
+
 static std::vector<ByteRange> user_ranges(std::string_view marks) {
   std::vector<ByteRange> ranges;
-  for (size_t at = 0; at < marks.size();) {
-    const size_t begin = std::min(marks.find_first_not_of(jinja::kTemplateMark, at), marks.size());
-    at = std::min(marks.find(jinja::kTemplateMark, begin), marks.size());
-    if (begin < at) ranges.push_back({begin, at});
+  for (size_t begin = 0, end = 0; begin < marks.size(); begin = end) {
+    end = end_of_run(marks, begin);
+    if (marks[begin] == jinja::kTemplateMark) continue;
+    if (!ranges.empty() && ranges.back().end == begin)
+      ranges.back().end = end;
+    else
+      ranges.push_back({begin, end});
   }
   return ranges;
 }
@@ -121,7 +153,7 @@ static std::vector<ByteRange> content_ranges(std::string_view marks, size_t num_
   std::vector<ByteRange> ranges(num_messages);
   size_t latest = 0;  // templates render messages in their order, but for a system text
   for (size_t begin = 0, end = 0; begin < marks.size(); begin = end) {
-    end = std::min(marks.find_first_not_of(marks[begin], begin), marks.size());
+    end = end_of_run(marks, begin);
     const auto mark = static_cast<unsigned char>(marks[begin]);
     if (mark <= jinja::kUserMark) continue;
     size_t message = mark - jinja::kUserMark - 1;
@@ -156,22 +188,46 @@ RenderedChat ChatTemplate::render_parts(std::span<const Message> messages, bool 
   std::vector<jinja::Value> list;
   list.reserve(messages.size());
   for (const Message& message : messages) list.push_back(message_value(runtime, message, list.size()));
-  std::vector<std::pair<std::string, jinja::Value>> variables = {
-      {"messages", runtime.make_sequence(std::move(list))},
-      {"tools", json_value(runtime, inputs.tools, jinja::kUserMark)},
-      {"documents", jinja::Value(jinja::None())},
-      {"add_generation_prompt", jinja::Value(adds_generation_prompt)}};
+  const jinja::Template& source = program_->source;
+  std::vector<std::pair<std::string, jinja::Value>> variables;
+  variables.reserve(8);
+  variables.emplace_back("messages", runtime.make_sequence(std::move(list)));
+  variables.emplace_back("documents", jinja::None());
+  variables.emplace_back("add_generation_prompt", adds_generation_prompt);
+  const auto add = [&](const std::string& name, const nlohmann::ordered_json& value) {
+    if (source.reads(name)) variables.emplace_back(name, json_value(runtime, value, jinja::kUserMark));
+  };
+  add("tools", inputs.tools);
   // As in transformers, a token that the tokenizer lacks is undefined in a model's own template.
   for (const auto& [name, token] : {std::pair("bos_token", &program_->bos_token), {"eos_token", &program_->eos_token}})
     if (program_->is_named || !token->empty()) variables.emplace_back(name, text_value(*token, jinja::kTemplateMark));
-  for (const auto& [name, value] : inputs.variables.items())
-    variables.emplace_back(name, json_value(runtime, value, jinja::kUserMark));
-  jinja::Rendering rendering = program_->source.render_spans(variables, program_->compiled_at);
+  for (const auto& [name, value] : program_->variables.items())
+    if (!inputs.variables.contains(name)) add(name, value);
+  for (const auto& [name, value] : inputs.variables.items()) add(name, value);
+  jinja::Rendering rendering = source.render_spans(variables, program_->compiled_at);
   RenderedChat chat;
   chat.generations = byte_ranges(rendering.text.bytes, rendering.generations);
   chat.contents = content_ranges(rendering.text.marks, messages.size());
   chat.text = {std::move(rendering.text.bytes), user_ranges(rendering.text.marks)};
   return chat;
+}
+
+ChatTemplate ChatTemplate::with_variables(nlohmann::ordered_json variables) const {
+  const auto program = std::make_shared<Program>(*program_);
+  if (program->training) {
+    const auto training = std::make_shared<Program>(*program->training);
+    training->variables = variables;
+    program->training = training;
+  }
+  program->variables = std::move(variables);
+  return ChatTemplate(program);
+}
+
+std::vector<std::string> ChatTemplate::unread_variables() const {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : program_->variables.items())
+    if (!program_->source.reads(name)) names.push_back(name);
+  return names;
 }
 
 ChatTemplate ChatTemplate::for_training() const {

@@ -37,6 +37,11 @@ class ChatTemplate {
   RenderedChat render_parts(std::span<const Message> messages, bool adds_generation_prompt,
                             const TemplateInputs& inputs = {}) const;
 
+  /// The same template, which sees these variables too, unless the inputs of a rendering have others of the same names.
+  ChatTemplate with_variables(nlohmann::ordered_json variables) const;
+  /// The names of those of them that do not occur in the template.
+  std::vector<std::string> unread_variables() const;
+
   /// True if the source has {% generation %}.
   bool has_generations() const;
 

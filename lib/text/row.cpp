@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "lib/base/check.hpp"
+#include "lib/base/strict_json.hpp"
 #include "lib/text/assistant_turns.hpp"
 #include "lib/text/conversation.hpp"
 #include "lib/text/row_cells.hpp"
@@ -77,21 +78,43 @@ SftText conversation_sft(std::span<const Message> messages, size_t num_prompt, c
 
 }  // namespace
 
+json parse_template_variables(std::string_view text) {
+  if (text.empty()) return json::object();
+  const auto fail = [&](std::string_view got) {
+    throw_error<UsageError>(
+        "--chat_template_kwargs: expected a JSON object such as {{\"enable_thinking\": false}}, got {}", got);
+  };
+  const json variables = parse_strict_json<json>(
+      text, [&](std::optional<size_t>, const std::string& reason) { fail(fmt::format("{:.80}: {}", text, reason)); });
+  if (!variables.is_object()) fail(text.substr(0, 80));
+  for (const char* name : kTemplateVariables) {
+    if (variables.contains(name))
+      throw_error<UsageError>(
+          "--chat_template_kwargs: expected options of the template, got \"{}\", which rows give it", name);
+  }
+  return variables;
+}
+
 std::optional<RowTemplate> choose_template(const RowFormat& format, const Tokenizer& tokenizer,
-                                           std::string_view template_name) {
+                                           std::string_view template_name, std::string_view template_variables) {
   const std::string_view default_name = default_template_name(format);
+  const json variables = parse_template_variables(template_variables);
   if (!format.is_conversation) {
+    if (!template_variables.empty())
+      throw_error<UsageError>("--chat_template_kwargs: rows of {} are plain text, which no template renders",
+                              name_of(format.shape));
     if (template_name.empty()) return std::nullopt;
     throw_error<UsageError>("template {}: rows of {} are plain text, which no template renders", template_name,
                             name_of(format.shape));
   }
   if (template_name.empty() && !tokenizer.chat_template().empty()) {
-    return RowTemplate{
-        ChatTemplate::from_jinja(tokenizer.chat_template(), tokenizer.bos_token(), tokenizer.eos_token())};
+    return RowTemplate{ChatTemplate::from_jinja(tokenizer.chat_template(), tokenizer.bos_token(), tokenizer.eos_token())
+                           .with_variables(variables)};
   }
   const std::string_view name = template_name.empty() ? default_name : template_name;
   if (name.empty()) return std::nullopt;
-  return RowTemplate{ChatTemplate::named(name, tokenizer.bos_token(), tokenizer.eos_token()), name == "alpaca"};
+  return RowTemplate{ChatTemplate::named(name, tokenizer.bos_token(), tokenizer.eos_token()).with_variables(variables),
+                     name == "alpaca"};
 }
 
 SftText render_sft(const json& row, const RowFormat& format, const RowTemplate* row_template, const SftOptions& options,

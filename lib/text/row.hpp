@@ -25,10 +25,15 @@ struct RowTemplate {
   bool has_input_turn = false;  // alpaca: an instruction's input is a turn of role "input", not part of the user turn
 };
 
+/// A JSON object of options of a template, as --chat_template_kwargs has it; "" is an empty one. Throws UsageError.
+nlohmann::ordered_json parse_template_variables(std::string_view text);
+
 /// The template for these rows: the named one, else the model's own, else alpaca for instruction rows and instructgpt
 /// for question rows. None for rows of plain text; throws UsageError if a template is named for them.
+/// `template_variables`, as parse_template_variables() reads them, are what it sees in each row that has no others.
 std::optional<RowTemplate> choose_template(const RowFormat& format, const Tokenizer& tokenizer,
-                                           std::string_view template_name = {});
+                                           std::string_view template_name = {},
+                                           std::string_view template_variables = {});
 
 struct SftText {
   std::optional<MarkedText> prompt;  // what is asked, in rows that have a prompt; mostly the beginning of `full`

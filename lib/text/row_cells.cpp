@@ -20,9 +20,6 @@ using json = nlohmann::ordered_json;
 /// Columns of what plumb does not train on.
 constexpr std::array<const char*, 7> kMediaColumns = {"image", "images", "video",  "videos",
                                                       "audio", "audios", "objects"};
-/// Options of a template have other names.
-constexpr std::array<const char*, 4> kTemplateVariables = {"messages", "tools", "documents", "add_generation_prompt"};
-
 /// The cell, or the JSON that its text spells; null if there is none.
 json structured_cell(const json& row, const RowFormat& format, const char* role, std::string_view where) {
   const json* cell = find_cell(row, format, role);

@@ -2,6 +2,7 @@
 // Source: the dataset formats of TRL.
 #pragma once
 
+#include <array>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
@@ -14,6 +15,9 @@
 namespace plumb {
 
 // `where` begins every message. These throw DataError if a required column is missing or a cell has the wrong type.
+
+/// Rows give these to a template; its options have other names.
+constexpr std::array<const char*, 4> kTemplateVariables = {"messages", "tools", "documents", "add_generation_prompt"};
 
 /// Null if the row has no cell for the role, or null in it.
 const nlohmann::ordered_json* find_cell(const nlohmann::ordered_json& row, const RowFormat& format, const char* role);

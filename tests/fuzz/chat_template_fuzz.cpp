@@ -14,7 +14,7 @@ namespace {
 
 // a character that occurs in no template and that no filter produces
 constexpr std::string_view kUserCharacter = "\uE2E2";
-constexpr std::string_view kSpellings[] = {kUserCharacter, "\\u", "\\U", "\\x"};
+constexpr std::string_view kSpellings[] = {kUserCharacter, "\\u", "\\U", "\\x", "&#"};
 constexpr size_t kMaxOutputBytes = 1 << 20;
 
 void check_ranges(const MarkedText& marked) {

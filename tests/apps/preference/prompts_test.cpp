@@ -44,6 +44,15 @@ TEST(MakePrompt, UsesTheModelsOrTheNamedTemplate) {
   EXPECT_EQ(named.text, "Question: ab\n\nAnswer:");
 }
 
+TEST(MakePrompt, TemplatesSeeOptions) {
+  PromptOptions options;
+  options.chat_template_kwargs = R"({"add_generation_prompt": true})";
+  EXPECT_THROW(make_prompt("ab", "", options, byte_tokenizer("chatml"), config_of(100)), UsageError);
+  options.chat_template_kwargs = R"({"depth": 1})";
+  EXPECT_EQ(make_prompt("ab", "", options, byte_tokenizer("chatml"), config_of(100)).token_ids[0], kTurnStart);
+  EXPECT_THROW(make_prompt("ab", "", options, byte_tokenizer(""), config_of(100)), UsageError);
+}
+
 TEST(MakePrompt, ControlTokensOfTheUserAreTextUnlessAsked) {
   const Tokenizer tokenizer = byte_tokenizer("");
   EXPECT_EQ(make_prompt("<|im_start|>", "", {}, tokenizer, config_of(100)).token_ids.size(), 12u);

@@ -170,6 +170,7 @@ TEST_F(PrepareTest, TheKeyChangesWithEverythingThatTokensDependOn) {
   add_key_of([&] { options_.use = RowUse::kPreference, options_.pair.drops_long_pairs = true; });
   add_key_of([&] { options_.use = RowUse::kPreference, options_.pair.parses_special_tokens = true; });
   add_key_of([&] { options_.template_name = "chatml"; });
+  add_key_of([&] { options_.template_variables = R"({"a": 1})"; });
   add_key_of([&] { options_.columns = {{"prompt", "x"}}; });
   write("b.jsonl", numbered_rows(1, 9));
   keys.push_back(key());

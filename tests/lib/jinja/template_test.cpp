@@ -210,13 +210,40 @@ TEST(Jinja, UserTextStaysMarkedThroughEveryOperation) {
   EXPECT_EQ(marked("{{ u|list|map('upper')|join }}"), "{NA\xC3\x8FVE \xF0\x9F\x99\x82}");
 }
 
+TEST(Jinja, UserTextStaysMarkedThroughFormats) {
+  EXPECT_EQ(marked("{{ '<%s|%4s>' % (s.strip(), u[0]) }}{{ '%(a)r' % {'a': u[:2]} }}"), "<{Hello World}|   {n}>'{na}'");
+  EXPECT_EQ(marked("{{ '<{}|{a:>3}|{b[0]}>'.format(u[:2], a=u[0], b=s.split()) }}"), "<{na}|  {n}|{Hello}>");
+  EXPECT_EQ(marked("{{ u[:1].format(1) }}{{ (u[0] ~ '%d') % 5 }}{{ (u[0] ~ '{}').format(n) }}"), "{nn}5{n}7");
+  // in a format of the user all is the user's, and characters of numbers are nobody else's
+  const Text text = Template("{{ x % (60, 5) }}{{ y.format(60) }}{{ '%c' % 60 }}")
+                        .render({{"x", text_of("%c%3d", kUserMark)}, {"y", text_of("{:c}{{", kUserMark)}}, 0);
+  EXPECT_EQ(text.bytes, "<  5<{<");
+  EXPECT_EQ(text.marks, std::string(text.size(), kUserMark));
+}
+
+TEST(Jinja, UserTextStaysMarkedThroughFiltersOfPages) {
+  EXPECT_EQ(marked("{{ ('<' ~ u[0] ~ '>')|e }}{{ ('<b>' ~ u[0] ~ ' x</b>')|striptags }}"), "&lt;{n}&gt;{n} x");
+  EXPECT_EQ(marked("{{ (u[2:4] ~ '/')|urlencode }}{{ {'a': u[0]}|xmlattr }}"), "{%C3%AFv}/ a=\"{n}\"");
+  EXPECT_EQ(marked("{{ u[0].swapcase() }}{{ u[0].center(3, '*') }}{{ u[0].zfill(2) }}{{ u[0].partition('x')[0] }}"),
+            "{N}*{n}*0{nn}");
+  EXPECT_EQ(marked("{% macro f() %}[{{ caller(u[0]) }}]{% endmacro %}{% call(x) f() %}{{ x }}!{% endcall %}"),
+            "[{n}!]");
+  EXPECT_EQ(marked("{% for c in [u[0]] recursive %}{{ c }}{{ loop([]) }}.{% endfor %}"), "{n}.");
+  EXPECT_EQ(marked("{{ ['a', u[0]]|batch(1)|map('first')|join('-') }}{% set j = joiner(u[0]) %}{{ j() }}{{ j() }}"),
+            "a-{nn}");
+}
+
 TEST(Jinja, UnsupportedNamesReportLineAndAlternatives) {
   expect_error("\n\n{{ n|nope }}", "line 3: filter 'nope' is not supported; supported: abs,");
   expect_error("\n{{ n is nope }}", "line 2: test 'nope' is not supported; supported: ");
-  expect_error("{% include 'x' %}", "line 1: statement 'include' is not supported; supported: for, if, set,");
+  expect_error("{% include 'x' %}", "line 1: statement 'include' is not supported: a chat template is one file");
+  expect_error("{% do l.append(1) %}",
+               "line 1: statement 'do' is not supported; supported: for, if, set, macro, call,");
+  expect_error("{{ l|random }}", "filter 'random' is not supported: the same row must give the same text");
+  expect_error("{{ lipsum() }}", "function 'lipsum' is not supported: the same row must give the same text");
   expect_error("\n{{ nope(1) }}", "line 2: function 'nope' is not defined; supported: raise_exception,");
   expect_error("{{ s.encode() }}", "str has no method 'encode'; supported: capitalize,");
-  expect_error("{{ l.append(1) }}", "list has no method 'append'");
+  expect_error("{{ l.append(1) }}", "'append' changes a list, which templates must not");
   expect_error("{{ s|trim(1, 2) }}", "trim takes at most 1 arguments");
   expect_error("{{ s|indent(wide=1) }}", "indent has no argument 'wide'; it has: width, first, blank");
   expect_error("{{ l|map('nope')|list }}", "filter 'nope' is not supported");
@@ -283,6 +310,16 @@ TEST(Jinja, HostileSizesHitTheLimits) {
       "ns.l|tojson }}",
       "steps");
   expect_error("{{ range(100001) }}", "more than 100000 numbers");
+  for (const char* source :
+       {"{{ '%999999999d' % 1 }}", "{{ '%.999999999d' % 1 }}", "{{ '%.999999999f' % 1 }}",
+        "{{ '%*d' % (999999999, 1) }}", "{{ '{:999999999}'.format(1) }}", "{{ '{:{}}'.format(1, 999999999) }}",
+        "{{ '{:0999999999,}'.format(1) }}", "{{ '{:.999999999f}'.format(1.5) }}", "{{ 'a'.center(9999999999) }}",
+        "{{ 'a'.zfill(9999999999) }}", "{{ 'a\t'.expandtabs(9999999999) }}", "{{ l|batch(9999999999, 1)|list }}",
+        "{{ l|slice(9999999999)|list }}"})
+    expect_error(source, "");
+  expect_error("{% for x in [l] recursive %}{{ loop([x]) }}{% endfor %}", "recursion deeper than");
+  expect_error("{% macro f() %}{{ caller is defined }}{% call f() %}{% endcall %}{% endmacro %}{{ f() }}",
+               "recursion deeper than");
   Limits limits;
   limits.output_bytes = 10;
   EXPECT_THROW(Template("{{ n }}1234567890x").render({}, 0, limits), DataError);

@@ -351,6 +351,25 @@ TEST(RowTemplate, PrefersNamedThenOwnThenShapeDefault) {
   EXPECT_THROW(chosen(messages, chatty, "chatlm"), UsageError);
 }
 
+TEST(RowTemplate, SeesOptionsThatARowReplacesOneByOne) {
+  const Tokenizer tokenizer = tiny_tokenizer(R"({"chat_template": "{{ a }}{{ b }}{{ messages[0].content }}"})");
+  const RowFormat format = find_row_format(json::parse(R"({"messages": [], "chat_template_kwargs": {}})"), {}, kWhere);
+  const auto with = [&](std::string_view variables) { return choose_template(format, tokenizer, "", variables); };
+  const auto text_of = [&](const char* row) {
+    const std::optional<RowTemplate> chat = with(R"({"a": 1, "b": [true]})");
+    return render_sft(json::parse(row), format, &*chat, {}, kWhere).full.text;
+  };
+  EXPECT_EQ(text_of(R"({"messages": [{"role": "user", "content": "q"}]})"), "1[True]q");
+  EXPECT_EQ(text_of(R"({"messages": [{"role": "user", "content": "q"}], "chat_template_kwargs": {"a": "x"}})"),
+            "x[True]q");
+  EXPECT_EQ(with(R"({"a": 1, "q": 2, "r": 3})")->chat.unread_variables(), (std::vector<std::string>{"q", "r"}));
+  EXPECT_EQ(with("")->chat.unread_variables(), std::vector<std::string>());
+  for (const char* refused : {"{", "[1]", R"({"messages": []})", R"({"a": 1, "a": 2})", "x"})
+    EXPECT_THROW(with(refused), UsageError) << refused;
+  EXPECT_THROW(choose_template(find_row_format(json::parse(R"({"text": ""})"), {}, kWhere), tokenizer, "", "{}"),
+               UsageError);
+}
+
 TEST(SftText, TemplateErrorsNameTheRow) {
   const RowTemplate chat = turns("{{ raise_exception('no') }}");
   try {
