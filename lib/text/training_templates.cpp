@@ -17,12 +17,16 @@ struct Edit {
   std::string_view replacement;
 };
 
-constexpr std::array<Edit, 3> kEdits = {{
+constexpr std::array<Edit, 4> kEdits = {{
     // Qwen3 and later: thoughts before the last question are left out
     {"ns.last_query_index", "loop.index0 > ns.last_query_index", "true"},
     {"ns.last_query_index", "loop.last or (not loop.last and reasoning_content)", "true"},
     // DeepSeek-R1-Distill: all thoughts are left out
     {"<\uff5cAssistant\uff5c><think>", "'</think>' in content", "false"},
+    // DeepSeek: arguments of tools are dicts too
+    {"<\uff5ctool\u2581calls\u2581begin\uff5c>", "+ tool['function']['arguments'] +",
+     "+ (tool['function']['arguments'] if tool['function']['arguments'] is string else tool['function']['arguments'] | "
+     "tojson) +"},
 }};
 
 /// A header of the assistant's turns that is trained, in sources that have `mark`.
