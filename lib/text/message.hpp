@@ -13,7 +13,7 @@ struct Message {
   std::string content;  // the text, or the texts of its parts
   /// Further keys that the template sees, in the order of the row: tool_calls, reasoning_content, name, ...
   nlohmann::ordered_json fields = nlohmann::ordered_json::object();
-  bool has_text = true;                 // false: the content is fields["content"], a list of parts, or absent
+  bool has_text = true;                 // false: the content is fields["content"], a list of parts or null, or absent
   std::optional<bool> is_trained = {};  // as a key of the turn says; else the options decide
 
   /// True if a template sees no difference.

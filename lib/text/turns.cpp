@@ -93,6 +93,7 @@ class TurnParser {
     const auto content = turn_.find(content_key_);
     if (has_calls && (content == turn_.end() || content->is_null())) {
       message_.has_text = false;
+      if (content != turn_.end()) message_.fields["content"] = nullptr;  // templates tell it from none at all
       return;
     }
     const Json& value = find(content_key_);

@@ -246,7 +246,7 @@ TEST(SftText, TemplatesSeeToolsOptionsAndEveryKeyOfATurn) {
           "tools": "[{\"z\": 1, \"y\": 2}]", "chat_template_kwargs": {"depth": 3}})";
   const SftText text = render_row(row, &chat);
   EXPECT_EQ(text.full.text,
-            R"([{"z": 1, "y": 2}]3[user:Annq][assistant:rr{"name": "f", "arguments": {"b": 1, "a": [true]}}][tool:t])");
+            R"([{"z": 1, "y": 2}]3[user:Annq][assistant:rrNone{"name": "f", "arguments": {"b": 1, "a": [true]}}][tool:t])");
   EXPECT_FALSE(text.omits_message);
   EXPECT_TRUE(
       render_row(R"({"messages": [{"role": "user", "content": "q"}, {"role": "developer", "content": "d"}]})",
