@@ -13,9 +13,8 @@ bool is_sequence(const Value& value) {
   return value.text() || value.dict() || value.is<Undefined>() || is_indexable(value);
 }
 
-int64_t modulo(Runtime& runtime, const Value& value, const Value& divisor) {
-  const Value rest = apply_operator(runtime, Operator::kModulo, value, divisor);
-  return rest.is_integer() ? rest.integer() : rest.number() == 0 ? 0 : rest.number() == 1 ? 1 : 2;
+bool has_remainder(Runtime& runtime, const Value& value, const Value& divisor, int64_t remainder) {
+  return are_equal(runtime, apply_operator(runtime, Operator::kModulo, value, divisor), Value(remainder));
 }
 
 bool is_same(const Value& a, const Value& b) {
@@ -49,7 +48,9 @@ const Test kTests[] = {
     {"boolean", {{}}, [](Runtime&, const Value& v, const Value*) { return v.is<bool>(); }},
     {"callable", {{}}, [](Runtime&, const Value& v, const Value*) { return is_callable(v); }},
     {"defined", {{}}, [](Runtime&, const Value& v, const Value*) { return !v.is<Undefined>(); }},
-    {"divisibleby", {{"num"}, 1}, [](Runtime& r, const Value& v, const Value* a) { return modulo(r, v, *a) == 0; }},
+    {"divisibleby",
+     {{"num"}, 1},
+     [](Runtime& r, const Value& v, const Value* a) { return has_remainder(r, v, *a, 0); }},
     {"eq", {{"other"}, 1}, compares<Operator::kEqual>},
     {"equalto", {{"other"}, 1}, compares<Operator::kEqual>},
     {"escaped", {{}}, [](Runtime&, const Value& v, const Value*) { return v.text() && v.text()->is_markup; }},
@@ -73,7 +74,7 @@ const Test kTests[] = {
     {"ne", {{"other"}, 1}, compares<Operator::kNotEqual>},
     {"none", {{}}, [](Runtime&, const Value& v, const Value*) { return v.is<None>(); }},
     {"number", {{}}, [](Runtime&, const Value& v, const Value*) { return v.is_number(); }},
-    {"odd", {{}}, [](Runtime& r, const Value& v, const Value*) { return modulo(r, v, Value(int64_t{2})) == 1; }},
+    {"odd", {{}}, [](Runtime& r, const Value& v, const Value*) { return has_remainder(r, v, Value(int64_t{2}), 1); }},
     {"sameas", {{"other"}, 1}, [](Runtime&, const Value& v, const Value* a) { return is_same(v, *a); }},
     {"sequence", {{}}, [](Runtime&, const Value& v, const Value*) { return is_sequence(v); }},
     {"string", {{}}, [](Runtime&, const Value& v, const Value*) { return v.text() != nullptr; }},

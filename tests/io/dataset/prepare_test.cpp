@@ -159,7 +159,7 @@ TEST_F(PrepareTest, TheKeyChangesWithEverythingThatTokensDependOn) {
   };
   add_key_of([&] { options_.files = {b, a}; });
   add_key_of([&] { options_.files = {a}; });
-  add_key_of([&] { options_.files = {a, write("b.json", numbered_rows(0, 8))}; });  // read as another format
+  add_key_of([&] { options_.files = {a, write("b.csv", numbered_rows(0, 8))}; });  // read as another format
   add_key_of([&] { options_.sft.max_length = 5; });
   add_key_of([&] { options_.sft.completion_only_loss = true; });
   add_key_of([&] { options_.sft.completion_only_loss = false; });
