@@ -21,8 +21,8 @@ struct Prompt {
 
 struct PromptOptions {
   std::string columns;
-  std::string chat_template;         // empty: the model's own
-  std::string chat_template_kwargs;  // a JSON object, or empty
+  std::string chat_template;              // empty: the model's own
+  std::string chat_template_kwargs = {};  // a JSON object, or empty
   bool parses_special_tokens = false;
 };
 

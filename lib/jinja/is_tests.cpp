@@ -54,7 +54,7 @@ const Test kTests[] = {
     {"eq", {{"other"}, 1}, compares<Operator::kEqual>},
     {"equalto", {{"other"}, 1}, compares<Operator::kEqual>},
     {"escaped", {{}}, [](Runtime&, const Value& v, const Value*) { return v.text() && v.text()->is_markup; }},
-    {"even", {{}}, [](Runtime& r, const Value& v, const Value*) { return modulo(r, v, Value(int64_t{2})) == 0; }},
+    {"even", {{}}, [](Runtime& r, const Value& v, const Value*) { return has_remainder(r, v, Value(int64_t{2}), 0); }},
     {"false", {{}}, [](Runtime&, const Value& v, const Value*) { return v.is<bool>() && !std::get<bool>(v.data); }},
     {"filter",
      {{}},

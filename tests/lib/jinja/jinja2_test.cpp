@@ -317,6 +317,8 @@ TEST(Jinja2, LoopsGeneratorsAndRanges) {
 
 TEST(Jinja2, Tests) {
   expect_lines({
+      {"{{ '%s' is even }} {{ '%s' is odd }} {{ '%d' is divisibleby 3 }} {{ 2.0 is even }}", "False False False True"},
+      {"{{ 'x' is even }}", nullptr},
       {"{{ l is escaped }} {{ loop is defined }} {{ n is divisibleby 7 }} {{ 'x' is filter }} {{ 'upper' is filter }} "
        "{{ 'odd' is test }} {{ n is in [7] }} {{ n is not in [7] }}",
        "False False True False True True True False"},
