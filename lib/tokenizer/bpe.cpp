@@ -17,6 +17,8 @@ namespace {
 
 constexpr size_t kMaxWordBytes = size_t{1} << 31;  // positions are int32_t
 
+constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581
+
 // An entry of a direct-mapped cache of fixed size: a new word replaces an old one in its slot.
 struct CachedWord {
   static constexpr size_t kMaxBytes = 31;
@@ -93,6 +95,18 @@ Bpe::Bpe(Vocabulary vocabulary, const std::vector<Merge>& merges, BpeOptions opt
     short_ids_[value] = vocabulary_.find(character);
   }
   if (options_.unknown_token) unknown_id_ = vocabulary_.find(*options_.unknown_token);
+  splits_at_marks_ = never_merges_before_mark();
+}
+
+// True if no merge joins a mark to another character before it. Then a text can be split before each mark that follows
+// another character: the parts merge as they do in the whole, and most of them are short and cached.
+bool Bpe::never_merges_before_mark() const {
+  if (options_.ignores_merges || vocabulary_.find(kSpaceMark) < 0) return false;
+  return std::none_of(results_.begin(), results_.end(), [&](int32_t id) {
+    std::string_view token = id < 0 ? std::string_view() : vocabulary_.token(id);
+    while (token.starts_with(kSpaceMark)) token.remove_prefix(kSpaceMark.size());
+    return token.find(kSpaceMark) != std::string_view::npos;
+  });
 }
 
 int32_t Bpe::character_id(std::string_view word, size_t at, size_t size_bytes) const {
@@ -195,6 +209,18 @@ void Bpe::encode_uncached(std::string_view word, std::vector<int32_t>& ids) cons
 }
 
 void Bpe::encode(std::string_view word, std::vector<int32_t>& ids) const {
+  if (!splits_at_marks_ || word.size() <= CachedWord::kMaxBytes) return encode_part(word, ids);
+  size_t begin = 0;
+  for (size_t at = word.find(kSpaceMark, 1); at != std::string_view::npos;
+       at = word.find(kSpaceMark, at + kSpaceMark.size())) {
+    if (word.substr(0, at).ends_with(kSpaceMark)) continue;
+    encode_part(word.substr(begin, at - begin), ids);
+    begin = at;
+  }
+  encode_part(word.substr(begin), ids);
+}
+
+void Bpe::encode_part(std::string_view word, std::vector<int32_t>& ids) const {
   if (word.empty()) return;
   if (word.size() > CachedWord::kMaxBytes) return encode_uncached(word, ids);
   CachedWord& cached = cached_word(identity_, word);

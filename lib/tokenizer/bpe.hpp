@@ -75,6 +75,8 @@ class Bpe {
 
  private:
   struct Scratch;
+  bool never_merges_before_mark() const;
+  void encode_part(std::string_view word, std::vector<int32_t>& ids) const;
   void encode_uncached(std::string_view word, std::vector<int32_t>& ids) const;
   void start(std::string_view word, Scratch& scratch) const;
   void merge(Scratch& scratch) const;
@@ -87,6 +89,7 @@ class Bpe {
   std::array<int32_t, 256> byte_ids_{};     // ids of <0xNN>, or -1
   std::array<int32_t, 0x800> short_ids_{};  // ids of characters of one or two bytes, or -1
   int32_t unknown_id_ = -1;
+  bool splits_at_marks_ = false;
   uint64_t identity_;  // distinguishes tokenizers in the cache of a thread
 };
 

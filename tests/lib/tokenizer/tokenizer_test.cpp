@@ -346,6 +346,24 @@ TEST(Tokenizer, ByteFallbackTextRoundTrips) {
   EXPECT_EQ(tokenizer.decode(tokenizer.encode("a\u2581", false)), "a ");
 }
 
+// Long texts are split before U+2581, unless a merge joins it to a character before it.
+TEST(Tokenizer, SplitsLongTextsWhereNothingMerges) {
+  Json json = llama_fixture();
+  json["model"]["vocab"]["z"] = 277;
+  Json other = json;
+  other["model"]["vocab"]["z\u2581"] = 278;
+  other["model"]["merges"].push_back("z \u2581");
+  const Tokenizer split = make(json), whole = make(other);
+  std::mt19937 random(5);
+  for (int i = 0; i < 2000; ++i) {
+    std::string text = random_text(random) + "  hello ab\u2581\u2581a " + random_text(random);
+    std::erase(text, 'z');
+    ASSERT_EQ(split.encode(text), whole.encode(text)) << text;
+  }
+  const Ids ids = whole.encode("hello hello hello hello hello z z");
+  EXPECT_EQ(Ids(ids.end() - 2, ids.end()), (Ids{278, 277}));
+}
+
 TEST(Tokenizer, MergesOneLongWordFast) {
   const Tokenizer tokenizer = make(llama_fixture());
   std::string text;
