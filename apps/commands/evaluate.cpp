@@ -11,6 +11,7 @@
 #include "apps/commands/scratch_directory.hpp"
 #include "apps/models/adapter_setup.hpp"
 #include "apps/models/model_setup.hpp"
+#include "apps/models/model_text.hpp"
 #include "apps/models/reward_model.hpp"
 #include "apps/options/prepare_options.hpp"
 #include "apps/run/data_files.hpp"
@@ -71,11 +72,13 @@ int evaluate(const Communicator& comm, const EvaluateOptions& o) {
   std::optional<HfModel> source;
   comm.run_agreed([&] { source.emplace(o.model.model, HfModelOptions{.adapter = o.adapter}); });
   const bool is_reward_model = source->config().head == HeadKind::kScore;
+  const TokenizerSource tokenizer = {o.model.model, o.adapter};
+  if (comm.rank() == 0) log_adapter_tokenizer(tokenizer);
   const ScratchDirectory scratch(comm);
   const RowUse use = is_reward_model ? RowUse::kPreference : RowUse::kAny;
   const DatasetIndex index =
       prepare_data(comm,
-                   prepare_options(with_files(comm, o.data), use, /*needs_whole_texts=*/is_reward_model, o.model.model,
+                   prepare_options(with_files(comm, o.data), use, /*needs_whole_texts=*/is_reward_model, tokenizer,
                                    source->config().vocab_size),
                    scratch.path());
   StageRows rows;

@@ -13,6 +13,7 @@
 #include "apps/commands/commands.hpp"
 #include "apps/commands/single_rank.hpp"
 #include "apps/models/model_setup.hpp"
+#include "apps/models/model_text.hpp"
 #include "apps/options/options.hpp"
 #include "apps/preference/prompts.hpp"
 #include "io/huggingface/hf_model.hpp"
@@ -36,6 +37,7 @@ struct GenerateCommand {
   std::vector<std::string> data;
   std::string system;
   PromptOptions rendering;
+  std::string eos_token;
   int64_t max_new_tokens = 256;
   SamplingOptions sampling;
   int64_t seed = 42;
@@ -52,7 +54,7 @@ std::vector<BoundOption> bind_options(GenerateCommand& o) {
                {.value_name = "FILE"}),
        declare("columns", kData, o.rendering.columns, "role=name,...: which column has which role"),
        chat_template_option(o.rendering.chat_template, "chat template to use instead of the model's own"),
-       declare("system", kData, o.system, "system message before the prompt"),
+       eos_token_option(o.eos_token), declare("system", kData, o.system, "system message before the prompt"),
        declare("parse_special_tokens", kData, o.rendering.parses_special_tokens,
                "control tokens spelled out in the prompt become control tokens"),
        declare("max_new_tokens", kSampling, o.max_new_tokens, "largest number of new tokens", {.range = at_least(1)}),
@@ -120,10 +122,11 @@ int run_generate(const GenerateCommand& o) {
   use_threads(o.model.threads, /*ranks_of_node=*/1);
 
   const HfModel model(o.model.model, HfModelOptions{.adapter = o.adapter});
-  const Tokenizer tokenizer = load_tokenizer(o.model.model);
-  GenerateOptions options{o.max_new_tokens, model.config().eos_token_ids, o.sampling, static_cast<uint64_t>(o.seed),
-                          tokenizer.vocab_size()};
-  if (const auto eos = tokenizer.eos_id()) options.stop_ids.push_back(*eos);
+  const TokenizerSource source = {o.model.model, o.adapter, o.eos_token};
+  log_adapter_tokenizer(source);
+  const Tokenizer tokenizer = load_tokenizer(source);
+  const GenerateOptions options{o.max_new_tokens, end_ids(source, model.config(), tokenizer, o.rendering.chat_template),
+                                o.sampling, static_cast<uint64_t>(o.seed), tokenizer.vocab_size()};
   std::vector<std::string> files;
   for (const std::string& item : o.data) {
     const std::vector<std::string> found = find_data_files(item);

@@ -68,11 +68,11 @@ int inspect(const Communicator& comm, const InspectOptions& o) {
   std::string directory = o.data.data.front();
   if (!std::filesystem::is_directory(directory)) {
     const DatasetIndex index = prepare_data(
-        comm, prepare_options(with_files(comm, o.data), RowUse::kAny, /*needs_whole_texts=*/false, o.model),
+        comm, prepare_options(with_files(comm, o.data), RowUse::kAny, /*needs_whole_texts=*/false, {o.model}),
         scratch.path());
     directory = dataset_directory(scratch.path(), index);
   }
-  const Tokenizer tokenizer = load_tokenizer(o.model);
+  const Tokenizer tokenizer = load_tokenizer({o.model, "", o.data.eos_token});
   const Dataset rows(directory);
   const int64_t num_after = rows.num_rows() - std::min(o.first_row, rows.num_rows());
   const int64_t end = o.first_row + (o.num_rows == 0 ? num_after : std::min(o.num_rows, num_after));

@@ -132,8 +132,7 @@ StageRows open_rows_of_run(const Communicator& comm, const DescribedRun& run, in
   StageNotes notes(/*is_shown=*/false);
   if (o.stage == Stage::kDpo) data = choose_pairs(comm, pair_setting(o), notes);
   StageRows rows = open_rows(comm, rows_options(o), data, vocab_size);
-  if (o.stage == Stage::kDpo)
-    add_reference_logps(comm, reference_model(o.dpo.ref_model, model_at_start(o.model, o.lora)), rows);
+  if (o.stage == Stage::kDpo) add_reference_logps(comm, reference_model(o.dpo.ref_model, model_at_start(o)), rows);
   return rows;
 }
 
@@ -148,11 +147,11 @@ void inspect_step(const Communicator& comm, const std::string& run_directory, in
     throw_error<UsageError>("--step: expected 1 to {}, the steps of {}, got {}", run.num_steps, run_directory, step);
   set_up_process(comm, o.model.threads);
   ModelConfig config = open_source(o.model, o.lora, head_of(o.stage), o.seed).config();
-  if (o.stage == Stage::kReward) config.pad_token_id = padding_id(o.model.model);
+  if (o.stage == Stage::kReward) config.pad_token_id = padding_id(model_at_start(o).tokenizer());
   const StageRows rows = open_rows_of_run(comm, run, config.vocab_size);
   const std::unique_ptr<Objective> objective = make_objective(o, config);
   const ShownModel shown = load_shown_model(comm, run, step, model_directory);
-  const Tokenizer tokenizer = load_tokenizer(o.model.model);
+  const Tokenizer tokenizer = load_tokenizer(model_at_start(o).tokenizer());
 
   const SamplerOptions sampler = sampler_options(o, rows);
   const StepLayout layout = make_step_layout(sampler, rows.dataset->num_rows(), comm.size());

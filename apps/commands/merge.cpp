@@ -14,6 +14,7 @@
 #include "apps/commands/merge_probe.hpp"
 #include "apps/commands/scratch_directory.hpp"
 #include "apps/models/model_setup.hpp"
+#include "apps/models/model_text.hpp"
 #include "apps/options/lora_options.hpp"
 #include "apps/options/prepare_options.hpp"
 #include "apps/run/data_files.hpp"
@@ -57,7 +58,7 @@ MergeModels open_models(const MergeOptions& o) {
     if (!models.merged->has_score())
       throw_error<UsageError>("{}: expected a score head in the model or in the adapter {}, got neither", o.model,
                               o.adapter);
-    if (models.config.pad_token_id < 0) models.config.pad_token_id = padding_id(o.model);
+    if (models.config.pad_token_id < 0) models.config.pad_token_id = padding_id({o.model, o.adapter});
   }
   models.base.emplace(o.model, HfModelOptions{.head = models.config.head});
   models.config.is_quantized = false;
@@ -129,11 +130,16 @@ LargestDelta reduce(const Communicator& comm, const LargestDelta& mine) {
 LargestDelta write_merged(const Communicator& comm, const MergeModels& models, const MergeOptions& o,
                           const std::string& directory, ExistingDirectory existing) {
   const ExportPlan plan = plan_export(models.merged->units(), file_dtype(o.dtype));
+  ExportedText text;  // on rank 0
+  comm.run_on_rank0([&] {
+    log_adapter_tokenizer({o.model, o.adapter});
+    text = exported_text({o.model, o.adapter}, /*template_name=*/"");
+  });
   LargestDelta largest;
   export_by_all(
       comm, plan.files, directory, existing,
       [&](const std::string& temporary) { write_share(comm, models, plan, temporary, largest); },
-      [&](const std::string& temporary) { finish_export(plan, temporary, models.config, o.model); });
+      [&](const std::string& temporary) { finish_export(plan, temporary, models.config, text); });
   return reduce(comm, largest);
 }
 
@@ -156,19 +162,19 @@ ordered_json describe(const ProbeResult& result, const ModelConfig& config) {
 MicroBatch find_probe(const Communicator& comm, const MergeOptions& o, const ModelConfig& config) {
   MicroBatch batch;
   if (o.probe.empty()) {
-    comm.run_on_rank0([&] { batch = probe_batch(o.model, config, nullptr); });
+    comm.run_on_rank0([&] { batch = probe_batch({o.model, o.adapter}, config, nullptr); });
     return batch;
   }
   const ScratchDirectory scratch(comm);
   DataOptions data;
   data.data = o.probe;
   data = with_files(comm, data);
-  const DatasetIndex index =
-      prepare_data(comm, prepare_options(data, RowUse::kAny, /*needs_whole_texts=*/false, o.model, config.vocab_size),
-                   scratch.path());
+  const DatasetIndex index = prepare_data(
+      comm, prepare_options(data, RowUse::kAny, /*needs_whole_texts=*/false, {o.model, o.adapter}, config.vocab_size),
+      scratch.path());
   comm.run_on_rank0([&] {
     const Dataset dataset(dataset_directory(scratch.path(), index), config.vocab_size);
-    batch = probe_batch(o.model, config, &dataset);
+    batch = probe_batch({o.model, o.adapter}, config, &dataset);
   });
   return batch;
 }

@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "io/huggingface/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 #include "lib/nn/block.hpp"
 #include "lib/nn/resident_units.hpp"
@@ -95,11 +94,11 @@ at::Tensor outputs_of(const ModelConfig& config, const MicroBatch& batch, const 
 
 }  // namespace
 
-MicroBatch probe_batch(const std::string& model_directory, const ModelConfig& config, const Dataset* dataset) {
+MicroBatch probe_batch(const TokenizerSource& source, const ModelConfig& config, const Dataset* dataset) {
   MicroBatch batch;
   batch.document_begin = {0};
   if (dataset == nullptr) {
-    const Tokenizer tokenizer = load_tokenizer(model_directory);
+    const Tokenizer tokenizer = load_tokenizer(source);
     for (const char* text : kProbeTexts) {
       std::vector<int32_t> ids = tokenizer.encode(text);
       std::erase_if(ids, [&](int32_t id) { return id < 0 || id >= config.vocab_size; });
@@ -113,7 +112,7 @@ MicroBatch probe_batch(const std::string& model_directory, const ModelConfig& co
             {rows.tokens.begin() + rows.offsets[document], rows.tokens.begin() + rows.offsets[document + 1]}, batch);
     }
   }
-  if (batch.num_tokens() == 0) throw_error<DataError>("{}: expected texts to probe with, got none", model_directory);
+  if (batch.num_tokens() == 0) throw_error<DataError>("{}: expected texts to probe with, got none", source.model);
   return batch;
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "io/dataset/dataset.hpp"
+#include "io/huggingface/tokenizer_files.hpp"
 #include "lib/model/batch.hpp"
 #include "lib/model/model_config.hpp"
 #include "lib/model/parameters.hpp"
@@ -18,7 +19,7 @@ namespace plumb {
 
 /// Concatenated texts of a few hundred tokens: the first documents of the dataset, truncated, or without one texts of
 /// plumb's own. Throws InputOutputError if the directory has no tokenizer.
-MicroBatch probe_batch(const std::string& model_directory, const ModelConfig& config, const Dataset* dataset);
+MicroBatch probe_batch(const TokenizerSource& source, const ModelConfig& config, const Dataset* dataset);
 
 /// Fills the flat buffer of a unit, all of it.
 using ReadUnit = std::function<void(const UnitLayout& unit, std::span<float> values)>;

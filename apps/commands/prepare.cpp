@@ -30,7 +30,7 @@ std::vector<BoundOption> bind_options(PrepareCommand& o) {
 int run_prepare(const PrepareCommand& o) {
   return run_on_ranks([&](const Communicator& comm) {
     const DatasetIndex index = prepare_data(
-        comm, prepare_options(with_files(comm, o.data), RowUse::kAny, /*needs_whole_texts=*/false, o.model),
+        comm, prepare_options(with_files(comm, o.data), RowUse::kAny, /*needs_whole_texts=*/false, {o.model}),
         o.output_dir);
     if (comm.rank() == 0) {
       nlohmann::ordered_json line = {{"directory", dataset_directory(o.output_dir, index)}};

@@ -10,6 +10,7 @@
 #include "apps/commands/commands.hpp"
 #include "apps/commands/scratch_directory.hpp"
 #include "apps/models/model_setup.hpp"
+#include "apps/models/model_text.hpp"
 #include "apps/models/reward_model.hpp"
 #include "apps/options/prepare_options.hpp"
 #include "apps/run/data_files.hpp"
@@ -108,11 +109,13 @@ int score(const Communicator& comm, ScoreOptions o) {
   std::optional<LineWriter> out;  // opened first: nobody waits for rewards that cannot be written
   comm.run_on_rank0([&] { out.emplace(o.output); });
   RewardModel model(comm, o.model.model, scalar_type(o.model.dtype), o.adapter);
+  const TokenizerSource tokenizer = {o.model.model, o.adapter};
+  if (comm.rank() == 0) log_adapter_tokenizer(tokenizer);
   const ScratchDirectory scratch(comm);
   DataOptions data = o.data;
   data.completion_only_loss = false;  // every token counts, so only rows without text are left out
   const DatasetIndex index = prepare_data(
-      comm, prepare_options(data, RowUse::kAny, /*needs_whole_texts=*/false, o.model.model, model.config().vocab_size),
+      comm, prepare_options(data, RowUse::kAny, /*needs_whole_texts=*/false, tokenizer, model.config().vocab_size),
       scratch.path());
   std::optional<Dataset> dataset;
   comm.run_agreed([&] { dataset.emplace(dataset_directory(scratch.path(), index), model.config().vocab_size); });

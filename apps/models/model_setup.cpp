@@ -67,8 +67,8 @@ at::ScalarType scalar_type(Precision precision) {
   return precision == Precision::kBfloat16 ? at::kBFloat16 : at::kFloat;
 }
 
-int32_t padding_id(const std::string& model_directory) {
-  const Tokenizer tokenizer = load_tokenizer(model_directory);
+int32_t padding_id(const TokenizerSource& source) {
+  const Tokenizer tokenizer = load_tokenizer(source);
   return tokenizer.pad_id().value_or(tokenizer.eos_id().value_or(-1));
 }
 
@@ -99,8 +99,8 @@ void export_by_all(const Communicator& comm, std::span<const ExportFile> files, 
   });
 }
 
-void export_model(const Communicator& comm, ShardedModel& model, const std::string& directory,
-                  const std::string& source_directory, Precision precision) {
+void export_model(const Communicator& comm, ShardedModel& model, const std::string& directory, const ExportedText& text,
+                  Precision precision) {
   const ExportPlan plan = plan_export(unit_layouts(model.config()), file_dtype(precision));
   const auto write = [&](const std::string& temporary) {
     for (size_t unit = 0; unit < model.units().size(); ++unit) {
@@ -108,13 +108,12 @@ void export_model(const Communicator& comm, ShardedModel& model, const std::stri
       write_unit_range(plan, temporary, unit, range.begin, range.end, model.parameter_shard(static_cast<int>(unit)));
     }
   };
-  export_by_all(comm, plan.files, directory, ExistingDirectory::kReplace, write, [&](const std::string& temporary) {
-    finish_export(plan, temporary, model.config(), source_directory);
-  });
+  export_by_all(comm, plan.files, directory, ExistingDirectory::kReplace, write,
+                [&](const std::string& temporary) { finish_export(plan, temporary, model.config(), text); });
 }
 
 void export_as_read(const Communicator& comm, const HfModel& model, ModelConfig config, const std::string& directory,
-                    Precision precision) {
+                    const ExportedText& text, Precision precision) {
   config.is_quantized = false;
   const ExportPlan plan = plan_export(model.units(), file_dtype(precision));
   const auto write = [&](const std::string& temporary) {
@@ -131,7 +130,7 @@ void export_as_read(const Communicator& comm, const HfModel& model, ModelConfig 
     }
   };
   export_by_all(comm, plan.files, directory, ExistingDirectory::kReplace, write,
-                [&](const std::string& temporary) { finish_export(plan, temporary, config, model.directory()); });
+                [&](const std::string& temporary) { finish_export(plan, temporary, config, text); });
 }
 
 Nf4ExportPlan export_quantized(const Communicator& comm, const HfModel& model, const std::string& directory,
@@ -149,7 +148,8 @@ Nf4ExportPlan export_quantized(const Communicator& comm, const HfModel& model, c
 }
 
 void export_adapter(const Communicator& comm, const ShardLayout& unit, std::span<const float> shard,
-                    const std::string& directory, const LoraConfig& config) {
+                    const std::string& directory, const LoraConfig& config, const ModelConfig& base,
+                    const ExportedText& text) {
   const ExportPlan plan = plan_adapter_export(unit.unit());
   const ElementRange range = unit.shard(comm.rank());
   std::vector<int64_t> checksums = adapter_checksums(unit.unit(), range.begin, range.end, shard);
@@ -158,7 +158,7 @@ void export_adapter(const Communicator& comm, const ShardLayout& unit, std::span
     write_unit_range(plan, temporary, 0, range.begin, range.end, shard);
   };
   export_by_all(comm, plan.files, directory, ExistingDirectory::kReplace, write, [&](const std::string& temporary) {
-    copy_unchanged_files(config.base_model, temporary);  // TRL also saves the tokenizer beside an adapter
+    write_text_files(text, base, temporary);  // TRL also saves the tokenizer beside an adapter
     finish_adapter_export(plan, temporary, config, unit.unit(), checksums);
   });
 }

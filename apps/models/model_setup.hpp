@@ -8,6 +8,7 @@
 #include "apps/options/options.hpp"
 #include "io/file/atomic_directory.hpp"
 #include "io/huggingface/export_files.hpp"
+#include "io/huggingface/exported_text.hpp"
 #include "io/huggingface/hf_model.hpp"
 #include "io/huggingface/nf4_export.hpp"
 #include "io/huggingface/peft_config.hpp"
@@ -34,15 +35,17 @@ at::ScalarType scalar_type(Precision precision);
 
 /// A model for inference.
 struct ModelSource {
-  std::string model;          // directory
-  std::string adapter = {};   // PEFT adapter directory, merged when weights are read; "": none
-  bool is_quantized = false;  // block matrices are quantized to NF4 when read, before the adapter is merged
+  std::string model;           // directory
+  std::string adapter = {};    // PEFT adapter directory, merged when weights are read; "": none
+  bool is_quantized = false;   // block matrices are quantized to NF4 when read, before the adapter is merged
+  std::string eos_token = {};  // "": the tokenizer's own
 
   HfModelOptions options(HeadKind head) const { return {.head = head, .quantizes = is_quantized, .adapter = adapter}; }
+  TokenizerSource tokenizer() const { return {model, adapter, eos_token}; }
 };
 
 /// The tokenizer's padding token, else its EOS token, as in TRL; -1: neither. Throws as load_tokenizer().
-int32_t padding_id(const std::string& model_directory);
+int32_t padding_id(const TokenizerSource& source);
 
 /// Collective: each rank reads its own shard. All ranks throw AgreedError if one fails.
 void load_weights(const Communicator& comm, ShardedModel& model, const HfModel& source);
@@ -54,21 +57,23 @@ void export_by_all(const Communicator& comm, std::span<const ExportFile> files, 
                    const std::function<void(const std::string& temporary)>& finish);
 
 /// Collective: writes a Hugging Face directory from the shards, complete or not at all.
-void export_model(const Communicator& comm, ShardedModel& model, const std::string& directory,
-                  const std::string& source_directory, Precision precision);
+void export_model(const Communicator& comm, ShardedModel& model, const std::string& directory, const ExportedText& text,
+                  Precision precision);
 
 /// Collective: the same for a model in files, dequantized and with its adapter merged, in chunks. config: of
 /// the exported model.
 void export_as_read(const Communicator& comm, const HfModel& model, ModelConfig config, const std::string& directory,
-                    Precision precision);
+                    const ExportedText& text, Precision precision);
 
 /// Collective: writes a model that was opened as quantized as an NF4 directory; each rank quantizes its share of the
 /// matrices.
 Nf4ExportPlan export_quantized(const Communicator& comm, const HfModel& model, const std::string& directory,
                                ExistingDirectory existing);
 
-/// Collective: writes a PEFT adapter directory from the shards of the unit "adapter", complete or not at all.
+/// Collective: writes a PEFT adapter directory from the shards of the unit "adapter", complete or not at all. base: the
+/// model under it.
 void export_adapter(const Communicator& comm, const ShardLayout& unit, std::span<const float> shard,
-                    const std::string& directory, const LoraConfig& config);
+                    const std::string& directory, const LoraConfig& config, const ModelConfig& base,
+                    const ExportedText& text);
 
 }  // namespace plumb

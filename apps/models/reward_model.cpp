@@ -26,7 +26,7 @@ RewardModel::RewardModel(const Communicator& comm, const std::string& directory,
       throw_error<UsageError>("{}: expected a reward model, got one without score.weight; plumb reward trains one",
                               directory);
     config = source->config();
-    if (config.pad_token_id < 0) config.pad_token_id = padding_id(directory);
+    if (config.pad_token_id < 0) config.pad_token_id = padding_id({directory, adapter});
   });
   model_ = load_frozen_model(comm, config, *source, "", dtype);
 }

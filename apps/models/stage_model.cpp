@@ -6,8 +6,8 @@ namespace plumb {
 
 HeadKind head_of(Stage stage) { return stage == Stage::kReward ? HeadKind::kScore : HeadKind::kLanguageModel; }
 
-ModelSource model_at_start(const ModelOptions& model, const LoraOptions& lora) {
-  return {model.model, lora.adapter, lora.quantize == Quantization::kNf4};
+ModelSource model_at_start(const TrainOptions& o) {
+  return {o.model.model, o.lora.adapter, o.lora.quantize == Quantization::kNf4, o.data.eos_token};
 }
 
 ModelSource reference_model(const std::string& ref_model, const ModelSource& start) {

@@ -15,7 +15,7 @@ namespace plumb {
 HeadKind head_of(Stage stage);
 
 /// The model that training starts from, for inference.
-ModelSource model_at_start(const ModelOptions& model, const LoraOptions& lora);
+ModelSource model_at_start(const TrainOptions& options);
 /// The model that DPO compares with: --ref_model, or the one that training starts from.
 ModelSource reference_model(const std::string& ref_model, const ModelSource& start);
 /// The model in output_dir after training.

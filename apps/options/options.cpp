@@ -18,6 +18,13 @@ BoundOption chat_template_option(std::string& chat_template, std::string_view he
                  {.value_name = "NAME", .choices = {names.begin(), names.end()}});
 }
 
+BoundOption eos_token_option(std::string& eos_token) {
+  return declare(
+      "eos_token", OptionGroup::kData, eos_token,
+      "token that ends a text, instead of the tokenizer's own; generation ends at it, and the export names it",
+      {.value_name = "TOKEN"});
+}
+
 BoundOption overwrite_option(bool& overwrite, std::string_view help) {
   return declare("overwrite_output_dir", OptionGroup::kOutput, overwrite, help, {.on_resume = OnResume::kNotCompared});
 }
@@ -48,6 +55,7 @@ std::vector<BoundOption> bind_options(DataOptions& o) {
               {.on_resume = OnResume::kNotCompared, .value_name = "FILE"}),
       declare("columns", OptionGroup::kData, o.columns, "role=name,...: which column has which role"),
       chat_template_option(o.chat_template, "chat template to use instead of the model's own"),
+      eos_token_option(o.eos_token),
       declare("max_length", OptionGroup::kData, o.max_length, "tokens per text; the rest is truncated; 0: no limit",
               {.range = between(0, 1e9)}),
       declare("parse_special_tokens", OptionGroup::kData, o.parse_special_tokens,

@@ -26,6 +26,7 @@ struct DataOptions {
   std::vector<int64_t> files_per_item;  // how many files each item of data was; set by with_files()
   std::string columns;
   std::string chat_template;
+  std::string eos_token;  // "": the tokenizer's own
   int64_t max_length = 1024;
   bool parse_special_tokens = false;
   // of rows for SFT
@@ -36,6 +37,7 @@ struct DataOptions {
 // Each of these declares options of its name, bound to the argument.
 BoundOption threads_option(int& threads);
 BoundOption chat_template_option(std::string& chat_template, std::string_view help);
+BoundOption eos_token_option(std::string& eos_token);
 BoundOption overwrite_option(bool& overwrite, std::string_view help);
 BoundOption eval_batch_size_option(int64_t& batch_size);
 BoundOption merged_adapter_option(std::string& adapter);

@@ -5,6 +5,7 @@
 #include <span>
 
 #include "apps/models/model_setup.hpp"
+#include "apps/models/model_text.hpp"
 #include "apps/models/shared_decoder.hpp"
 #include "io/huggingface/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
@@ -33,26 +34,18 @@ std::string decode(const Tokenizer& tokenizer, std::span<const int32_t> prompt, 
 /// Token ids of whole texts, each a prompt and an answer.
 class TextEncoder {
  public:
-  TextEncoder(const std::string& model_directory, bool holds_messages, const DataOptions& data)
+  TextEncoder(const std::string& model_directory, PromptForm form, const DataOptions& data)
       : tokenizer_(load_tokenizer(model_directory)),
-        format_{RowShape::kPreference,
-                holds_messages,
-                {{"prompt", "prompt"},
-                 {"chosen", "chosen"},
-                 {"rejected", "rejected"},
-                 {"tools", "tools"},
-                 {"chat_template_kwargs", "chat_template_kwargs"}},
-                {},
-                {}},
-        template_(choose_template(format_, tokenizer_, holds_messages ? data.chat_template : "")) {
+        format_(pair_format(form)),
+        template_(choose_template(format_, tokenizer_, form == PromptForm::kText ? "" : data.chat_template)) {
     options_.max_length = 0;
     options_.parses_special_tokens = data.parse_special_tokens;
   }
 
   std::vector<int32_t> encode(const RowPrompt& prompt, const std::string& answer) const {
     const nlohmann::ordered_json cell = prompt.answer_cell(answer);
-    nlohmann::ordered_json row = {{"prompt", prompt.prompt}, {"chosen", cell}, {"rejected", cell}};
-    row.update(prompt.inputs);
+    nlohmann::ordered_json row = prompt.columns;
+    row["chosen"] = row["rejected"] = cell;
     const std::string where = fmt::format("an answer to row {}", prompt.source_row);
     const PairText pair = render_pair(row, format_, template_ ? &*template_ : nullptr, options_, where);
     return tokenize_pair(pair, tokenizer_, options_)
@@ -71,11 +64,11 @@ class TextEncoder {
 Answers answer_prompts(const Communicator& comm, const ModelSource& model, const RowPrompts& prompts,
                        const AnswerOptions& o) {
   std::optional<Tokenizer> tokenizer;
-  comm.run_agreed([&] { tokenizer.emplace(load_tokenizer(model.model)); });
+  comm.run_agreed([&] { tokenizer.emplace(load_tokenizer(model.tokenizer())); });
   SharedDecoder decoder(comm, model, scalar_type(o.dtype));
-  GenerateOptions options{o.max_new_tokens, decoder.config().eos_token_ids, o.sampling, o.seed,
-                          tokenizer->vocab_size()};
-  if (const auto eos = tokenizer->eos_id()) options.stop_ids.push_back(*eos);
+  GenerateOptions options{o.max_new_tokens, {}, o.sampling, o.seed, tokenizer->vocab_size()};
+  comm.run_agreed(
+      [&] { options.stop_ids = end_ids(model.tokenizer(), decoder.config(), *tokenizer, o.chat_template); });
   const std::vector<std::vector<int32_t>> ids = prompts.token_ids();
   const auto completions = sample_completions(comm, decoder.decoder(), ids, o.num_answers, options);
   Answers answers;
@@ -101,7 +94,7 @@ std::vector<std::vector<double>> score_answers(const Communicator& comm, RewardM
     for (size_t answer = 0; answer < answers[prompt].size(); ++answer) places.push_back({prompt, answer});
   std::optional<TextEncoder> encoder;
   if (!places.empty())
-    comm.run_agreed([&] { encoder.emplace(reward_model.directory(), prompts.prompts[0].holds_messages(), data); });
+    comm.run_agreed([&] { encoder.emplace(reward_model.directory(), prompts.prompts[0].form, data); });
   const int64_t vocab_size = reward_model.config().vocab_size;
   const std::vector<double> rewards = reward_model.score(std::ssize(places), kTextsPerMicroBatch, [&](int64_t i) {
     const Place place = places[i];

@@ -19,6 +19,7 @@ struct AnswerOptions {
   SamplingOptions sampling = {};
   uint64_t seed = 42;
   Precision dtype = Precision::kFloat32;
+  std::string chat_template = {};  // that rendered the prompts: an answer ends with the assistant's turn
 };
 
 struct Answers {

@@ -126,9 +126,10 @@ PairFiles score_and_filter(const Communicator& comm, const PairSetting& o, const
   RewardModel model(comm, o.dpo.reward_model, scalar_type(o.dtype));
   DataOptions scored = data;
   scored.max_length = model.config().max_position_embeddings;
+  scored.eos_token.clear();  // the reward model has its own
   const DatasetIndex index = prepare_data(comm,
                                           prepare_options(scored, RowUse::kPreference, /*needs_whole_texts=*/true,
-                                                          o.dpo.reward_model, model.config().vocab_size),
+                                                          {o.dpo.reward_model}, model.config().vocab_size),
                                           o.directory);
   std::unique_ptr<Dataset> dataset;
   comm.run_agreed(

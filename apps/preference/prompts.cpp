@@ -42,22 +42,18 @@ Prompt make_prompt(const std::string& text, const std::string& system, const Pro
                    const Tokenizer& tokenizer, const ModelConfig& config) {
   check_utf8(text, "--prompt");
   check_utf8(system, "--system");
-  const std::string& own = tokenizer.chat_template();
+  const std::optional<ChatTemplate> chat = ChatTemplate::find(tokenizer, options.chat_template);
   MarkedText marked{text, {{0, text.size()}}};
   bool adds_special_tokens = true;
-  if (options.chat_template.empty() && own.empty()) {
+  if (!chat) {
     if (!system.empty())
       throw UsageError("--system: the model has no chat template to put it in; name one with --chat_template");
   } else {
-    const ChatTemplate chat =
-        options.chat_template.empty()
-            ? ChatTemplate::from_jinja(own, tokenizer.bos_token(), tokenizer.eos_token())
-            : ChatTemplate::named(options.chat_template, tokenizer.bos_token(), tokenizer.eos_token());
     std::vector<Message> messages;
     if (!system.empty()) messages.push_back({"system", system});
     messages.push_back({"user", text});
-    marked = chat.render(messages, true);
-    adds_special_tokens = !chat.renders_special_tokens();
+    marked = chat->render(messages, true);
+    adds_special_tokens = !chat->renders_special_tokens();
   }
   if (options.parses_special_tokens) marked.user_ranges.clear();
   return encode_prompt(tokenizer, marked, adds_special_tokens, config, "--prompt");

@@ -30,75 +30,104 @@ json to_json(std::span<const Message> messages) {
   return list;
 }
 
+/// Instructions and questions become messages, unless the template of a pair would then be another: the default of
+/// their shape, or one with a turn for the input.
+PromptForm form_of(const RowFormat& format, const Tokenizer& tokenizer, const std::string& template_name) {
+  const std::optional<RowTemplate> chosen = choose_template(format, tokenizer, template_name);
+  if (!format.is_conversation) return PromptForm::kText;
+  const bool is_default = template_name.empty() && !name_of_template(format, tokenizer, template_name).empty();
+  if (!is_default && !(chosen && chosen->has_input_turn)) return PromptForm::kMessages;
+  if (format.columns.contains("instruction")) return PromptForm::kInstruction;
+  return format.columns.contains("question") ? PromptForm::kQuestion : PromptForm::kMessages;
+}
+
 /// The prompts of the rows of one file, whose shape the first row determines.
-class PromptForm {
+class PromptColumns {
  public:
-  PromptForm(const json& first_row, const std::map<std::string, std::string>& columns, const DataOptions& data,
-             const Tokenizer& tokenizer, const std::string& where)
+  PromptColumns(const json& first_row, const std::map<std::string, std::string>& columns, const DataOptions& data,
+                const Tokenizer& tokenizer, const std::string& where)
       : format_(find_row_format(first_row, columns, where)) {
     if (format_.shape == RowShape::kText)
       throw_error<DataError>("{}: expected rows that ask something, got rows of {}", where, name_of(format_.shape));
-    template_ = choose_template(format_, tokenizer, data.chat_template);
-    sft_.parses_special_tokens = pair_.parses_special_tokens = data.parse_special_tokens;
+    form_ = form_of(format_, tokenizer, data.chat_template);
+    pair_.parses_special_tokens = data.parse_special_tokens;
   }
 
-  json prompt_of(const json& row, const std::string& where) const {
-    const RowTemplate* row_template = template_ ? &*template_ : nullptr;
-    if (!format_.is_conversation) {
-      return format_.shape == RowShape::kPreference ? render_pair(row, format_, nullptr, pair_, where).prompt.text
-                                                    : text_cell(row, format_, "prompt", where);
-    }
-    const bool asks_text = format_.columns.contains("instruction") || format_.columns.contains("question");
-    const bool is_text = template_ && (template_->has_input_turn || !template_->chat.renders_special_tokens());
-    if (asks_text && is_text) return render_prompt(row, format_, row_template, sft_, where).text.text;
-    return to_json(question_turns(row, format_, /*has_input_turn=*/false, where));
-  }
+  PromptForm form() const { return form_; }
 
-  /// The inputs of the template other than the messages, as columns.
-  json inputs_of(const json& row) const {
-    json inputs = json::object();
-    for (const char* role : {"tools", "chat_template_kwargs"}) {
-      if (const json* cell = find_cell(row, format_, role)) inputs[role] = *cell;
+  json columns_of(const json& row, const std::string& where) const {
+    json columns = json::object();
+    if (form_ == PromptForm::kText) {
+      columns["prompt"] = format_.shape == RowShape::kPreference
+                              ? render_pair(row, format_, nullptr, pair_, where).prompt.text
+                              : text_cell(row, format_, "prompt", where);
+    } else if (form_ == PromptForm::kMessages) {
+      columns["prompt"] = to_json(question_turns(row, format_, /*has_input_turn=*/false, where));
+    } else {
+      question_turns(row, format_, /*has_input_turn=*/true, where);  // refuses what is wrong in the row
     }
-    return inputs;
+    for (const auto& [role, column] : pair_format(form_).columns) {
+      const json* cell = find_cell(row, format_, role.c_str());
+      const bool is_asked = role != "prompt" && role != "chosen" && role != "rejected";
+      if (is_asked && cell != nullptr) columns[role] = *cell;
+    }
+    return columns;
   }
 
  private:
   RowFormat format_;
-  std::optional<RowTemplate> template_;
-  SftOptions sft_;
+  PromptForm form_ = PromptForm::kText;
   PairOptions pair_;
 };
 
 /// Token ids of prompts, rendered as in training.
 class PromptEncoder {
  public:
-  PromptEncoder(bool holds_messages, const DataOptions& data, const Tokenizer& tokenizer)
+  PromptEncoder(PromptForm form, const DataOptions& data, const Tokenizer& tokenizer)
       : tokenizer_(tokenizer),
-        format_{RowShape::kPromptCompletion,
-                holds_messages,
-                {{"prompt", "prompt"}, {"tools", "tools"}, {"chat_template_kwargs", "chat_template_kwargs"}},
-                {},
-                {}},
-        template_(choose_template(format_, tokenizer, holds_messages ? data.chat_template : "")) {
+        format_(question_format(form)),
+        template_(choose_template(format_, tokenizer, form == PromptForm::kText ? "" : data.chat_template)) {
     options_.parses_special_tokens = data.parse_special_tokens;
   }
 
   std::vector<int32_t> encode(const RowPrompt& prompt, const std::string& where) const {
-    json row = {{"prompt", prompt.prompt}};
-    row.update(prompt.inputs);
-    const PromptText text = render_prompt(row, format_, template_ ? &*template_ : nullptr, options_, where);
+    const PromptText text = render_prompt(prompt.columns, format_, template_ ? &*template_ : nullptr, options_, where);
     return tokenizer_.encode(text.text, text.adds_special_tokens);
   }
 
  private:
+  static RowFormat question_format(PromptForm form) {
+    RowFormat format = pair_format(form);
+    format.shape = form == PromptForm::kInstruction ? RowShape::kInstruction
+                   : form == PromptForm::kQuestion  ? RowShape::kQuestion
+                                                    : RowShape::kPromptCompletion;
+    format.columns.erase("chosen");
+    format.columns.erase("rejected");
+    return format;
+  }
+
   const Tokenizer& tokenizer_;
   RowFormat format_;
   std::optional<RowTemplate> template_;
   SftOptions options_;
 };
 
+bool is_empty(const RowPrompt& prompt) {
+  const auto cell = prompt.columns.find("prompt");
+  return cell != prompt.columns.end() && (cell->empty() || *cell == "");
+}
+
 }  // namespace
+
+RowFormat pair_format(PromptForm form) {
+  RowFormat format{RowShape::kPreference, form != PromptForm::kText, {}, {}, {}};
+  std::vector<std::string> roles = {"chosen", "rejected", "tools", "chat_template_kwargs"};
+  if (form == PromptForm::kText || form == PromptForm::kMessages) roles.push_back("prompt");
+  if (form == PromptForm::kInstruction) roles.insert(roles.end(), {"instruction", "input", "system", "history"});
+  if (form == PromptForm::kQuestion) roles.insert(roles.end(), {"question", "system", "history"});
+  for (const std::string& role : roles) format.columns[role] = role;
+  return format;
+}
 
 /// The content of a message as human-readable text.
 static std::string text_of(const json& message) {
@@ -108,20 +137,22 @@ static std::string text_of(const json& message) {
 }
 
 json RowPrompt::answer_cell(const std::string& text) const {
-  if (!holds_messages()) return text;
+  if (form != PromptForm::kMessages) return text;
   return json::array({{{"role", "assistant"}, {"content", text}}});
 }
 
 std::string RowPrompt::text() const {
-  if (!holds_messages()) return prompt.get<std::string>();
-  if (prompt.size() == 1) return text_of(prompt[0]);
   std::string text;
-  for (const json& message : prompt) {
-    if (!text.empty()) text += "\n";
-    text += message.at("role").get<std::string>();
-    text += ": ";
-    text += text_of(message);
+  const auto add_line = [&](const std::string& line) { text += (text.empty() ? "" : "\n") + line; };
+  for (const char* role : {"instruction", "input", "question"}) {
+    const auto cell = columns.find(role);
+    if (cell != columns.end() && cell->is_string() && *cell != "") add_line(cell->get<std::string>());
   }
+  const auto prompt = columns.find("prompt");
+  if (prompt == columns.end()) return text;
+  if (prompt->is_string()) return prompt->get<std::string>();
+  if (prompt->size() == 1) return text_of(prompt->at(0));
+  for (const json& message : *prompt) add_line(message.at("role").get<std::string>() + ": " + text_of(message));
   return text;
 }
 
@@ -139,27 +170,28 @@ RowPrompts read_row_prompts(const std::vector<std::string>& files, const DataOpt
       data.max_length > 0 ? std::min(data.max_length, config.max_position_embeddings) : config.max_position_embeddings;
   RowPrompts result;
   std::optional<PromptEncoder> encoder;
-  bool holds_messages = false;
+  PromptForm first_form = PromptForm::kText;
   for (const std::string& path : files) {
     if (result.num_rows == max_rows) break;
     RecordReader reader(path, index_records(path));
-    std::optional<PromptForm> form;
+    std::optional<PromptColumns> columns_of_file;
     for (auto record = reader.next(); record && result.num_rows != max_rows; record = reader.next()) {
       const std::string where = reader.where(*record);
       add_missing_answer(record->object, columns);
-      if (!form) form.emplace(record->object, columns, data, tokenizer, where);
-      RowPrompt prompt{result.num_rows++, form->prompt_of(record->object, where), form->inputs_of(record->object), {}};
-      if (prompt.prompt.empty() || prompt.prompt == "") {
+      if (!columns_of_file) columns_of_file.emplace(record->object, columns, data, tokenizer, where);
+      RowPrompt prompt{
+          result.num_rows++, columns_of_file->form(), columns_of_file->columns_of(record->object, where), {}};
+      if (is_empty(prompt)) {
         ++result.num_empty;
         continue;
       }
       if (!encoder) {
-        holds_messages = prompt.holds_messages();
-        encoder.emplace(holds_messages, data, tokenizer);
+        first_form = prompt.form;
+        encoder.emplace(first_form, data, tokenizer);
       }
-      if (prompt.holds_messages() != holds_messages)
-        throw_error<DataError>("{}: expected {}, as in the rows before, got {}", where,
-                               holds_messages ? "messages" : "text", holds_messages ? "text" : "messages");
+      if (prompt.form != first_form)
+        throw_error<DataError>("{}: expected {}, as in the rows before, got {}", where, name_of(first_form),
+                               name_of(prompt.form));
       prompt.token_ids = encoder->encode(prompt, where);
       if (prompt.token_ids.empty()) {
         ++result.num_empty;

@@ -1,5 +1,4 @@
-// Rows of any shape as prompts for a model: the question of the row, in the form of the prompt of a preference pair,
-// and as token ids.
+// Rows of any shape as prompts for a model: what asks, in the columns of a preference pair, and as token ids.
 #pragma once
 
 #include <cstdint>
@@ -8,18 +7,30 @@
 #include <vector>
 
 #include "apps/options/options.hpp"
+#include "lib/base/named.hpp"
 #include "lib/model/model_config.hpp"
+#include "lib/text/row_format.hpp"
 #include "lib/tokenizer/tokenizer.hpp"
 
 namespace plumb {
 
+/// Instructions and questions stay what they are where the template of their shape renders them.
+enum class PromptForm { kText, kMessages, kInstruction, kQuestion };
+template <>
+inline constexpr auto kNames<PromptForm> = std::to_array<Named<PromptForm>>({{"text", PromptForm::kText},
+                                                                             {"messages", PromptForm::kMessages},
+                                                                             {"instruction", PromptForm::kInstruction},
+                                                                             {"question", PromptForm::kQuestion}});
+
+/// The format of a pair that answers a prompt of this form, whose columns have the names of their roles.
+RowFormat pair_format(PromptForm form);
+
 struct RowPrompt {
-  int64_t source_row = 0;          // number among the rows of all files
-  nlohmann::ordered_json prompt;   // text, or a list of messages
-  nlohmann::ordered_json inputs;   // further columns that a template sees: tools, chat_template_kwargs
+  int64_t source_row = 0;  // number among the rows of all files
+  PromptForm form = PromptForm::kText;
+  nlohmann::ordered_json columns;  // of a pair without its answers: prompt, or instruction and input; tools, ...
   std::vector<int32_t> token_ids;  // including the header of the answer's turn
 
-  bool holds_messages() const { return prompt.is_array(); }
   /// An answer as a cell of a row of preference pairs.
   nlohmann::ordered_json answer_cell(const std::string& text) const;
   /// The prompt as human-readable text.
@@ -37,8 +48,7 @@ struct RowPrompts {
 
 /// The prompts of the first max_rows rows of the files (-1: all), rendered for the model of this tokenizer. For pairs
 /// without a prompt, the common beginning of both texts; for a conversation, the turns before the assistant's last one.
-/// Instructions and questions become messages if a chat template renders them, else text. Rows need no answer. Throws
-/// DataError that names the row, also if some rows are conversations and others text; UsageError.
+/// Rows need no answer. Throws DataError that names the row, also if rows have different forms; UsageError.
 RowPrompts read_row_prompts(const std::vector<std::string>& files, const DataOptions& data, const Tokenizer& tokenizer,
                             const ModelConfig& config, int64_t max_rows);
 

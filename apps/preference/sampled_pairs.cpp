@@ -39,9 +39,12 @@ std::optional<ordered_json> make_pair(const RowPrompt& prompt, const std::vector
   const auto worst = std::min_element(rewards.begin(), rewards.end());
   if (*best == *worst) return std::nullopt;
   const auto cell = [&](auto reward) { return prompt.answer_cell(answers[reward - rewards.begin()]); };
-  ordered_json row = {{"prompt", prompt.prompt},         {"chosen", cell(best)},   {"rejected", cell(worst)},
-                      {"source_row", prompt.source_row}, {"chosen_reward", *best}, {"rejected_reward", *worst}};
-  row.update(prompt.inputs);
+  ordered_json row = prompt.columns;
+  row.update({{"chosen", cell(best)},
+              {"rejected", cell(worst)},
+              {"source_row", prompt.source_row},
+              {"chosen_reward", *best},
+              {"rejected_reward", *worst}});
   return row;
 }
 
@@ -50,7 +53,7 @@ PairFiles sample_and_score(const Communicator& comm, const PairSetting& o, const
   RowPrompts prompts;
   comm.run_agreed([&] {
     const ModelConfig config = HfModel(o.start.model, {.head = HeadKind::kLanguageModel}).config();
-    prompts = read_row_prompts(o.data.data, o.data, load_tokenizer(o.start.model), config, /*max_rows=*/-1);
+    prompts = read_row_prompts(o.data.data, o.data, load_tokenizer(o.start.tokenizer()), config, /*max_rows=*/-1);
     if (prompts.prompts.empty())
       throw_error<DataError>("--pairs sampled: expected prompts, got none: {} of {} rows ask nothing, {} are too long",
                              prompts.num_empty, prompts.num_rows, prompts.num_too_long);
@@ -61,7 +64,8 @@ PairFiles sample_and_score(const Communicator& comm, const PairSetting& o, const
                                     .max_new_tokens = dpo.max_completion_length,
                                     .sampling = {dpo.temperature, dpo.top_k, dpo.top_p},
                                     .seed = static_cast<uint64_t>(o.seed),
-                                    .dtype = o.dtype});
+                                    .dtype = o.dtype,
+                                    .chat_template = o.data.chat_template});
   for (std::vector<std::string>& texts : answers.texts) {
     texts = different_answers(texts);
     if (texts.size() < 2) texts.clear();  // no pair, so nothing to score
@@ -86,7 +90,7 @@ PairFiles sample_and_score(const Communicator& comm, const PairSetting& o, const
           num_prompts);
     writer.finish();
     made.names = {name};
-    made.counts = {{"holds_messages", prompts.prompts[0].holds_messages()},
+    made.counts = {{"form", name_of(prompts.prompts[0].form)},
                    {"rows", prompts.num_rows},
                    {"empty", prompts.num_empty},
                    {"too_long", prompts.num_too_long},
@@ -117,10 +121,10 @@ void note(int64_t max_completion_length, const json& counts, StageNotes& notes) 
 DataOptions sample_pairs(const Communicator& comm, const PairSetting& o, StageNotes& notes) {
   std::vector<std::string> tokenizer, reward_tokenizer;
   comm.run_agreed([&] {
-    tokenizer = tokenizer_files(o.start.model);
+    tokenizer = tokenizer_files(o.start.tokenizer());
     reward_tokenizer = tokenizer_files(o.dpo.reward_model);
   });
-  json made_from = {{"version", 2},
+  json made_from = {{"version", 3},
                     {"files", describe_files(comm, o.data.data)},
                     {"model", model_hash(comm, o.start.model)},
                     {"tokenizer", describe_files(comm, tokenizer)},
@@ -128,6 +132,7 @@ DataOptions sample_pairs(const Communicator& comm, const PairSetting& o, StageNo
                     {"reward_tokenizer", describe_files(comm, reward_tokenizer)},
                     {"columns", o.data.columns},
                     {"chat_template", o.data.chat_template},
+                    {"eos_token", o.data.eos_token},
                     {"parse_special_tokens", o.data.parse_special_tokens},
                     {"max_length", o.data.max_length},
                     {"dtype", name_of(o.dtype)},
@@ -147,7 +152,8 @@ DataOptions sample_pairs(const Communicator& comm, const PairSetting& o, StageNo
   sampled.data = {o.directory + "/" + made.names.at(0)};
   sampled.files_per_item = {1};
   sampled.columns.clear();
-  if (!made.counts.at("holds_messages").get<bool>()) sampled.chat_template.clear();  // texts are rendered already
+  if (made.counts.at("form").get<std::string>() == name_of(PromptForm::kText))
+    sampled.chat_template.clear();  // nothing to render
   return sampled;
 }
 

@@ -12,7 +12,9 @@ namespace {
 
 constexpr size_t kMaxSamples = 12;
 
-AnswerOptions greedy(const PairSetting& o) { return {.max_new_tokens = o.dpo.max_completion_length, .dtype = o.dtype}; }
+AnswerOptions greedy(const PairSetting& o) {
+  return {.max_new_tokens = o.dpo.max_completion_length, .dtype = o.dtype, .chat_template = o.data.chat_template};
+}
 
 }  // namespace
 
@@ -21,7 +23,8 @@ WinRate::WinRate(const Communicator& comm, const PairSetting& o, const std::vect
   if (eval_data.empty() || o.dpo.reward_model.empty() || o.dpo.num_win_rate_prompts == 0) return;
   comm.run_agreed([&] {
     const ModelConfig config = HfModel(o.start.model, {.head = HeadKind::kLanguageModel}).config();
-    prompts_ = read_row_prompts(eval_data, o.data, load_tokenizer(o.start.model), config, o.dpo.num_win_rate_prompts);
+    prompts_ =
+        read_row_prompts(eval_data, o.data, load_tokenizer(o.start.tokenizer()), config, o.dpo.num_win_rate_prompts);
   });
   if (!prompts_.prompts.empty()) before_ = answer_prompts(comm, o.start, prompts_, greedy(o));
   release_freed_memory();

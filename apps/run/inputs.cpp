@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <optional>
 
+#include "apps/models/stage_model.hpp"
 #include "io/dataset/content_hash.hpp"
 #include "io/dataset/prepare_key.hpp"
 #include "io/file/sha256.hpp"
@@ -45,10 +46,10 @@ bool is_default(const std::string& name, const std::string& value) {
 std::string text_or_none(const std::optional<std::string>& value) { return value && !value->empty() ? *value : "none"; }
 
 /// Collective: a hash of the names and contents of the tokenizer's files.
-std::string tokenizer_hash(const Communicator& comm, const std::string& model_directory) {
+std::string tokenizer_hash(const Communicator& comm, const TokenizerSource& source) {
   return comm.from_rank0([&] {
     std::string text;
-    for (const std::string& path : tokenizer_files(model_directory))
+    for (const std::string& path : tokenizer_files(source))
       text += path.substr(path.find_last_of('/')) + sha256_of_file(path);
     return hash_of_text(text);
   });
@@ -68,7 +69,7 @@ Inputs describe_inputs(const Communicator& comm, const TrainOptions& o) {
   inputs.push_back(describe_step(o, comm.size()).back());
   add_contents("model", model_hash(comm, o.model.model));
   if (!o.lora.adapter.empty()) add_contents("adapter", adapter_hash(comm, o.lora.adapter));
-  add_contents("tokenizer", tokenizer_hash(comm, o.model.model));
+  add_contents("tokenizer", tokenizer_hash(comm, model_at_start(o).tokenizer()));
   // the order of rows depends on which files share a weight
   const std::string groups =
       o.data_weights.empty() ? "" : fmt::format(" in groups of {}", fmt::join(o.data.files_per_item, ", "));

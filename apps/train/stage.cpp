@@ -7,6 +7,7 @@
 
 #include "apps/models/adapter_setup.hpp"
 #include "apps/models/model_setup.hpp"
+#include "apps/models/model_text.hpp"
 #include "apps/models/plan_input.hpp"
 #include "apps/models/stage_model.hpp"
 #include "apps/preference/pairs.hpp"
@@ -84,6 +85,7 @@ class StageRun {
   std::optional<AdapterStart> adapter_;
   ModelConfig config_;
   StageRows train_rows_;
+  ExportedText text_;  // goes with the export: rank 0's
   std::optional<StageRows> eval_rows_;
   std::optional<WinRate> win_rate_;  // dpo
   SamplerOptions sampler_;           // of the training rows
@@ -129,7 +131,7 @@ void StageRun::open_model() {
   });
   config_ = source_->config();
   if (config_.head != HeadKind::kScore) return;
-  comm_.run_agreed([&] { config_.pad_token_id = padding_id(options_.model.model); });
+  comm_.run_agreed([&] { config_.pad_token_id = padding_id(model_at_start(options_).tokenizer()); });
   if (comm_.rank() == 0 && !source_->has_score())
     log_info("{} has no score.weight: the head is initialized from seed {}", options_.model.model, options_.seed);
 }
@@ -152,6 +154,13 @@ void StageRun::open_rows() {
     whole.keeps_items_apart = false;
     eval_rows_ = plumb::open_rows(comm_, whole, eval_data, config_.vocab_size);
   }
+  comm_.run_on_rank0([&] {
+    const TokenizerSource tokenizer = model_at_start(options_).tokenizer();
+    const auto chat_template = template_of_rows(train_rows_.dataset->index().statistics.templates);
+    log_adapter_tokenizer(tokenizer);
+    if (chat_template) log_turn_end(tokenizer, config_, *chat_template);
+    text_ = exported_text(tokenizer, chat_template);
+  });
   comm_.run_agreed([&] {
     sampler_ = sampler_options(options_, train_rows_);
     length_ = run_length(options_, rows_per_epoch(sampler_, train_rows_.dataset->num_rows()), comm_.size());
@@ -198,7 +207,7 @@ void StageRun::plan() {
 
 void StageRun::compute_reference_logps() {
   if (options_.stage != Stage::kDpo) return;
-  const ModelSource reference = reference_model(options_.dpo.ref_model, model_at_start(options_.model, options_.lora));
+  const ModelSource reference = reference_model(options_.dpo.ref_model, model_at_start(options_));
   add_reference_logps(comm_, reference, train_rows_);
   if (eval_rows_) add_reference_logps(comm_, reference, *eval_rows_);
 }
@@ -245,9 +254,10 @@ void StageRun::take_steps(TrainableModel& model, Objective& objective) {
 /// Writes output_dir/model, or output_dir/adapter.
 void StageRun::export_model(const LoadedModel& model) const {
   const std::string directory = options_.output_dir + (adapter_ ? "/adapter" : "/model");
-  if (model.whole) plumb::export_model(comm_, *model.whole, directory, options_.model.model, options_.save_dtype);
+  if (model.whole) plumb::export_model(comm_, *model.whole, directory, text_, options_.save_dtype);
   if (model.adapted)
-    export_adapter(comm_, model.adapted->unit(), model.adapted->parameter_shard(), directory, adapter_->config);
+    export_adapter(comm_, model.adapted->unit(), model.adapted->parameter_shard(), directory, adapter_->config, config_,
+                   text_);
   if (model.adapted && options_.exports_merged) export_merged();
 }
 
@@ -258,7 +268,7 @@ void StageRun::export_merged() const {
     const ModelSource trained = trained_model(options_.output_dir, options_.model, options_.lora);
     merged.emplace(trained.model, trained.options(config_.head));
   });
-  export_as_read(comm_, *merged, config_, options_.output_dir + "/model", options_.save_dtype);
+  export_as_read(comm_, *merged, config_, options_.output_dir + "/model", text_, options_.save_dtype);
 }
 
 void StageRun::report() {

@@ -91,8 +91,8 @@ std::unique_ptr<BatchStream> StageRows::stream(const SamplerOptions& sampler, co
 }
 
 StageRows open_rows(const Communicator& comm, const RowsOptions& o, const DataOptions& data, int64_t vocab_size) {
-  const DatasetIndex index = prepare_data(
-      comm, prepare_options(data, o.use, o.needs_whole_texts, o.tokenizer_directory, vocab_size), o.directory);
+  const DatasetIndex index =
+      prepare_data(comm, prepare_options(data, o.use, o.needs_whole_texts, o.tokenizer, vocab_size), o.directory);
   StageRows rows;
   comm.run_agreed([&] { rows.dataset = std::make_unique<Dataset>(dataset_directory(o.directory, index), vocab_size); });
   std::vector<int64_t> examples_of_items;

@@ -34,7 +34,7 @@ struct StageRows {
 /// How rows become those of a stage.
 struct RowsOptions {
   std::string directory;  // of tokenized rows
-  std::string tokenizer_directory;
+  TokenizerSource tokenizer;
   RowUse use;
   bool needs_whole_texts;                // pairs that are too long are left out instead of truncated
   std::optional<int64_t> packed_tokens;  // of a packed row; none: a row is an example

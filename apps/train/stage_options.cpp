@@ -76,7 +76,7 @@ SamplerOptions sampler_options(const TrainOptions& o, const StageRows& rows) {
 
 RowsOptions rows_options(const TrainOptions& o) {
   return {.directory = o.output_dir + "/data",
-          .tokenizer_directory = o.model.model,
+          .tokenizer = model_at_start(o).tokenizer(),
           .use = o.stage == Stage::kSft ? RowUse::kSft : RowUse::kPreference,
           .needs_whole_texts = o.stage == Stage::kReward,
           .packed_tokens = o.packing ? std::optional(max_row_tokens(o)) : std::nullopt,
@@ -84,7 +84,7 @@ RowsOptions rows_options(const TrainOptions& o) {
 }
 
 PairSetting pair_setting(const TrainOptions& o) {
-  return {.start = model_at_start(o.model, o.lora),
+  return {.start = model_at_start(o),
           .dtype = o.model.dtype,
           .data = o.data,
           .dpo = o.dpo,

@@ -132,7 +132,13 @@ void PrepareStatistics::add(const PrepareStatistics& later) {
   num_trained_tokens += later.num_trained_tokens;
   max_row_tokens = std::max(max_row_tokens, later.max_row_tokens);
   max_token_id = std::max(max_token_id, later.max_token_id);
+  for (const std::string& name : later.templates) add_template(name);
   for (size_t i = 0; i < kNumLengthBins; ++i) length_histogram[i] += later.length_histogram[i];
+}
+
+void PrepareStatistics::add_template(const std::string& name) {
+  const auto at = std::lower_bound(templates.begin(), templates.end(), name);
+  if (at == templates.end() || *at != name) templates.insert(at, name);
 }
 
 double PrepareStatistics::share_ending_in_trained_eos() const {
@@ -153,6 +159,7 @@ Json to_json(const PrepareStatistics& statistics) {
                  {"trained_tokens", statistics.num_trained_tokens},
                  {"max_row_tokens", statistics.max_row_tokens},
                  {"max_token_id", statistics.max_token_id},
+                 {"templates", statistics.templates},
                  {"length_histogram_by_power_of_two", statistics.length_histogram}};
   for (const RowReason& remark : kRowRemarks) object[remark.key] = to_json(statistics.*remark.tally);
   return object;
@@ -173,6 +180,12 @@ PrepareStatistics statistics_from_json(const Json& object, const std::string& wh
   statistics.num_trained_tokens = count_field(object, "trained_tokens", where);
   statistics.max_row_tokens = count_field(object, "max_row_tokens", where);
   statistics.max_token_id = count_field(object, "max_token_id", where, -1);
+  if (!field_or_null(object, "templates", where).is_null()) {
+    for (const Json& name : array_field(object, "templates", where)) {
+      require(name.is_string(), where, "names of templates");
+      statistics.add_template(name.get<std::string>());
+    }
+  }
   const Json& histogram = array_field(object, "length_histogram_by_power_of_two", where);
   require(histogram.size() == PrepareStatistics::kNumLengthBins, where, "40 bins of lengths");
   for (size_t i = 0; i < histogram.size(); ++i) {

@@ -50,8 +50,10 @@ struct PrepareStatistics {
   int64_t num_trained_tokens = 0;  // those that a token before them predicts
   int64_t max_row_tokens = 0;      // of pairs: both texts together
   int64_t max_token_id = -1;
+  std::vector<std::string> templates;  // names of those that rendered rows, sorted; "": the model's own
   std::array<int64_t, kNumLengthBins> length_histogram{};  // bin i: rows of [2^i, 2^(i + 1)) tokens
 
+  void add_template(const std::string& name);
   /// Adds the counts of the rows that follow.
   void add(const PrepareStatistics& later);
   double share_ending_in_trained_eos() const;

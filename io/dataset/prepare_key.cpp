@@ -40,7 +40,7 @@ nlohmann::json describe_inputs(const Communicator& comm, const PrepareOptions& o
       files[i]["format"] = describe(find_file_format(options.files[i]));
     }
     nlohmann::json tokenizer = nlohmann::json::array();
-    for (const std::string& path : tokenizer_files(options.model_directory)) {
+    for (const std::string& path : tokenizer_files(options.tokenizer)) {
       tokenizer.push_back({{"file", path.substr(path.find_last_of('/') + 1)}, {"sha256", sha256_of_file(path)}});
     }
     nlohmann::json inputs = describe_options(options);
@@ -50,6 +50,7 @@ nlohmann::json describe_inputs(const Communicator& comm, const PrepareOptions& o
     inputs["tokenizer"] = tokenizer;
     inputs["columns"] = options.columns;
     inputs["template"] = options.template_name;
+    inputs["eos_token"] = options.tokenizer.eos_token;
     return inputs.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   });
   return nlohmann::json::parse(text);

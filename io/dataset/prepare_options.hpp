@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "io/huggingface/tokenizer_files.hpp"
 #include "lib/text/pair.hpp"
 #include "lib/text/row.hpp"
 
@@ -18,8 +19,8 @@ struct PrepareOptions {
   RowUse use = RowUse::kSft;                   // kAny: from the shape of the first row of the first file
   SftOptions sft = {};
   PairOptions pair = {};
-  std::string model_directory;  // for the tokenizer
-  int64_t vocab_size = 0;       // rows of the embedding; 0: unknown
+  TokenizerSource tokenizer;
+  int64_t vocab_size = 0;  // rows of the embedding; 0: unknown
 };
 
 }  // namespace plumb

@@ -53,9 +53,12 @@ RowFormat format_of_file(const SourceFile& file, const PrepareOptions& options) 
 struct FileRenderer {
   RowFormat format;
   std::optional<RowTemplate> row_template;
+  std::string template_name;
 
   FileRenderer(RowFormat row_format, const Tokenizer& tokenizer, const PrepareOptions& options)
-      : format(std::move(row_format)), row_template(choose_template(format, tokenizer, options.template_name)) {}
+      : format(std::move(row_format)),
+        row_template(choose_template(format, tokenizer, options.template_name)),
+        template_name(name_of_template(format, tokenizer, options.template_name)) {}
 
   const RowTemplate* template_or_null() const { return row_template ? &*row_template : nullptr; }
   bool has_margins() const { return format.shape == RowShape::kPreference && format.columns.contains("margin"); }
@@ -127,7 +130,9 @@ class ShardFiller {
       if (other.format.columns == format.columns && other.format.is_conversation == format.is_conversation)
         return other;
     }
-    return others_.emplace_back(std::move(format), tokenizer_, options_);
+    const FileRenderer& added = others_.emplace_back(std::move(format), tokenizer_, options_);
+    if (added.row_template) part_.statistics.add_template(added.template_name);
+    return added;
   }
 
   void note_new_columns(const nlohmann::ordered_json& object, const RowFormat& format, const RowFormat& usual,
@@ -283,11 +288,13 @@ ShardPart write_shard(const std::vector<SourceFile>& files, const PrepareOptions
     return num_rows / num_parts * index + num_rows % num_parts * index / num_parts;
   };
   const int64_t begin = bound(part), end = bound(part + 1);
-  const Tokenizer tokenizer = load_tokenizer(options.model_directory);
+  const Tokenizer tokenizer = load_tokenizer(options.tokenizer);
   const std::vector<FileRenderer> renderers = make_renderers(files, tokenizer, options);
   for (size_t i = 0; i < files.size() && part == 0; ++i) log_format(files[i], renderers[i].format);
 
   ShardPart written;
+  for (const FileRenderer& renderer : renderers)
+    if (renderer.row_template) written.statistics.add_template(renderer.template_name);
   written.entry.file = fmt::format("shard-{:05}-of-{:05}.h5", part, num_parts);
   const std::string path = join_path(directory, written.entry.file);
   const bool has_pairs = options.use == RowUse::kPreference;

@@ -12,12 +12,6 @@ using nlohmann::json;
 
 namespace {
 
-constexpr const char* kCopiedFiles[] = {"tokenizer.json",     "tokenizer_config.json",
-                                        "tokenizer.model",    "special_tokens_map.json",
-                                        "added_tokens.json",  "vocab.json",
-                                        "merges.txt",         "generation_config.json",
-                                        "chat_template.jinja"};
-
 std::string file_name(const std::string& stem, size_t file, size_t num_files) {
   if (num_files == 1) return stem + ".safetensors";
   return fmt::format("{}-{:05}-of-{:05}.safetensors", stem, file + 1, num_files);
@@ -87,13 +81,6 @@ void write_export_index(std::span<const ExportFile> files, const std::string& te
   json& weight_map = index["weight_map"] = json::object();
   for (const auto& [tensor, file] : file_by_tensor) weight_map[tensor] = files[file].name;
   write_new_file(join_path(temporary, "model.safetensors.index.json"), index.dump(2) + "\n");
-}
-
-void copy_unchanged_files(const std::string& source_model_directory, const std::string& temporary) {
-  for (const char* name : kCopiedFiles) {
-    const std::string source = join_path(source_model_directory, name);
-    if (is_regular_file(source)) copy_file(source, join_path(temporary, name));
-  }
 }
 
 }  // namespace plumb

@@ -48,7 +48,4 @@ void write_export_index(std::span<const ExportFile> files, const std::string& te
                         const std::map<std::string, size_t>& file_by_tensor, int64_t num_parameters,
                         int64_t tensor_bytes);
 
-/// Rank 0 only: copies the tokenizer files and generation_config.json, as far as the source has them.
-void copy_unchanged_files(const std::string& source_model_directory, const std::string& temporary);
-
 }  // namespace plumb

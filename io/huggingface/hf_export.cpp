@@ -22,13 +22,16 @@ constexpr int64_t kStagedElements = 1 << 18;
 std::string_view hf_dtype_name(Dtype dtype) { return dtype == Dtype::kF32 ? "float32" : "bfloat16"; }
 
 /// The source's config with the few keys that an export sets, so that keys unknown to plumb are preserved.
-std::string adapt_source_config(const std::string& path, const ModelConfig& config, Dtype dtype) {
+std::string adapt_source_config(const std::string& path, const ModelConfig& config, Dtype dtype,
+                                std::optional<int32_t> eos_id) {
   json source = parse_config_object(read_text_file(path, kMaxConfigBytes), path);
   const json rendered = json::parse(render_model_config(config, hf_dtype_name(dtype)));
   source["architectures"] = rendered.at("architectures");
   for (const char* key : {"id2label", "label2id", "pad_token_id"})
     if (rendered.contains(key)) source[key] = rendered.at(key);
   source["tie_word_embeddings"] = config.ties_embeddings;
+  const bool has_eos = !eos_id || std::count(config.eos_token_ids.begin(), config.eos_token_ids.end(), *eos_id) > 0;
+  if (!has_eos) align_eos(source, eos_id);
   source.erase("quantization_config");  // exported weights are not quantized
   if (source.contains("dtype") || !source.contains("torch_dtype")) source["dtype"] = hf_dtype_name(dtype);
   if (source.contains("torch_dtype")) source["torch_dtype"] = hf_dtype_name(dtype);
@@ -120,7 +123,8 @@ void sync_export_files(const ExportPlan& plan, const std::string& temporary) {
 }
 
 void finish_export(const ExportPlan& plan, const std::string& temporary, const ModelConfig& config,
-                   const std::string& source_model_directory) {
+                   const ExportedText& text) {
+  const std::string& source_model_directory = text.tokenizer.model;
   sync_export_files(plan, temporary);
   std::map<std::string, size_t> file_by_tensor;
   for (const auto& unit : plan.units)
@@ -128,10 +132,10 @@ void finish_export(const ExportPlan& plan, const std::string& temporary, const M
   write_export_index(plan.files, temporary, file_by_tensor, plan.num_parameters, plan.tensor_bytes);
   const std::string source_config = join_path(source_model_directory, "config.json");
   const bool has_source = !source_model_directory.empty() && is_regular_file(source_config);
-  write_new_file(join_path(temporary, "config.json"), has_source
-                                                          ? adapt_source_config(source_config, config, plan.dtype)
-                                                          : render_model_config(config, hf_dtype_name(plan.dtype)));
-  if (!source_model_directory.empty()) copy_unchanged_files(source_model_directory, temporary);
+  write_new_file(join_path(temporary, "config.json"),
+                 has_source ? adapt_source_config(source_config, config, plan.dtype, text.eos_id)
+                            : render_model_config(config, hf_dtype_name(plan.dtype)));
+  if (!source_model_directory.empty()) write_text_files(text, config, temporary);
   sync_directory(temporary);
 }
 

@@ -3,7 +3,7 @@
 //
 //   rank 0:   AtomicDirectory exported(directory); create_export_files(plan, temporary)
 //   each:     write_unit_range(plan, temporary, unit, begin, end, values)...; sync_export_files(plan, temporary)
-//   rank 0:   finish_export(plan, temporary, config, source); exported.publish()
+//   rank 0:   finish_export(plan, temporary, config, text); exported.publish()
 //
 // where temporary = exported.temporary_path(). The caller puts barriers between these lines. All functions throw
 // InputOutputError.
@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "io/huggingface/export_files.hpp"
+#include "io/huggingface/exported_text.hpp"
 #include "lib/base/dtype.hpp"
 #include "lib/model/model_config.hpp"
 #include "lib/model/parameters.hpp"
@@ -62,10 +63,11 @@ void write_unit_range(const ExportPlan& plan, const std::string& temporary, size
 /// Any rank, after its last write: fsyncs the files. One rank per node is enough.
 void sync_export_files(const ExportPlan& plan, const std::string& temporary);
 
-/// Rank 0 only: writes the index, config.json and the tokenizer files. source_model_directory: the model from which
-/// training started, or "". All keys of its config.json are kept except dtype, architectures, tie_word_embeddings and
-/// quantization_config. Throws DataError if that config describes another model.
+/// Rank 0 only: writes the index, config.json and the files of the text. text.tokenizer.model: the model from which
+/// training started, or "". All keys of its config.json are kept except dtype, architectures, tie_word_embeddings,
+/// quantization_config, and eos_token_id where it lacks the tokenizer's EOS. Throws DataError if that config describes
+/// another model.
 void finish_export(const ExportPlan& plan, const std::string& temporary, const ModelConfig& config,
-                   const std::string& source_model_directory);
+                   const ExportedText& text);
 
 }  // namespace plumb

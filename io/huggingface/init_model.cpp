@@ -14,6 +14,7 @@
 #include "lib/model/parameters.hpp"
 #include "lib/text/chat_template.hpp"
 #include "lib/text/named_templates.hpp"
+#include "lib/text/own_template.hpp"
 #include "lib/tokenizer/byte_level.hpp"
 
 namespace plumb {
@@ -31,15 +32,6 @@ constexpr const char* kTurnEnd = "<|im_end|>";
 constexpr const char* kPad = "<|pad|>";
 constexpr std::array kControlTokens = {kEndOfText, "<|im_start|>", kTurnEnd, kPad};
 constexpr int kFirstControlId = 256;
-
-/// Throws UsageError if there is no template of that name.
-std::string_view template_source(std::string_view name) {
-  ChatTemplate::named(name, "", "");
-  for (const NamedTemplate& known : named_templates())
-    if (known.name == name) return known.source;
-  check(false, "a template that is known has a source");
-  return {};
-}
 
 json control_token(const char* content) {
   return {{"content", content}, {"lstrip", false},      {"normalized", false},
@@ -75,6 +67,12 @@ std::string render_byte_level_json() {
                                   {"added_tokens", added},     {"normalizer", nullptr}, {"pre_tokenizer", byte_level},
                                   {"post_processor", nullptr}, {"decoder", byte_level}, {"model", model}};
   return tokenizer.dump(2) + "\n";
+}
+
+/// Throws UsageError if there is no template of that name.
+std::string_view template_source(std::string_view name) {
+  ChatTemplate::named(name, "", "");
+  return find_named_template(name)->source;
 }
 
 std::string render_byte_level_config(std::string_view template_name, const char* eos) {
@@ -136,7 +134,7 @@ NewTokenizer copy_tokenizer(const std::string& model_directory, std::string_view
     }
   }
   if (!template_name.empty()) {
-    config["chat_template"] = template_source(template_name);
+    config["chat_template"] = own_template(template_name, tokenizer).source;
     files.push_back({"tokenizer_config.json", config.dump(2) + "\n"});
   }
   return describe(std::move(files), tokenizer);
@@ -151,7 +149,7 @@ void write_random_model(const std::string& directory, const ModelConfig& config,
   create_export_files(plan, temporary);
   write_weights(plan, temporary, units, config.initializer_range, seed);
   for (const TextFile& file : tokenizer.files) write_new_file(join_path(temporary, file.name), file.content);
-  finish_export(plan, temporary, config, "");
+  finish_export(plan, temporary, config, {});
   model.publish();
 }
 

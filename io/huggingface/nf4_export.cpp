@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "io/file/file.hpp"
+#include "io/huggingface/exported_text.hpp"
 #include "io/huggingface/nf4_tensors.hpp"
 #include "lib/base/check.hpp"
 #include "lib/model/config_json.hpp"
@@ -156,7 +157,7 @@ void finish_nf4_export(const Nf4ExportPlan& plan, const std::string& temporary, 
   json config = parse_config_object(read_text_file(path, kMaxConfigBytes), path);
   config["quantization_config"] = render_quantization_config(plan.has_nested_scales, torch_name(plan.compute_dtype));
   write_new_file(join_path(temporary, "config.json"), config.dump(2) + "\n");
-  copy_unchanged_files(model.directory(), temporary);
+  write_text_files({.tokenizer = {model.directory()}}, model.config(), temporary);
   sync_directory(temporary);
 }
 

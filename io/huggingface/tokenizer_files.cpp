@@ -1,5 +1,7 @@
 #include "io/huggingface/tokenizer_files.hpp"
 
+#include <algorithm>
+
 #include "io/file/file.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/json_fields.hpp"
@@ -15,21 +17,39 @@ constexpr const char* kTokenizerModel = "tokenizer.model";
 constexpr const char* kConfig = "tokenizer_config.json";
 constexpr const char* kSpecialTokens = "special_tokens_map.json";
 constexpr const char* kChatTemplate = "chat_template.jinja";
+constexpr const char* kGenerationConfig = "generation_config.json";
 
-std::string read_or_empty(const std::string& directory, const char* name, int64_t max_bytes) {
-  const std::string path = join_path(directory, name);
-  return is_regular_file(path) ? read_text_file(path, max_bytes) : "";
+bool exists(const std::string& directory, const char* name) { return is_regular_file(join_path(directory, name)); }
+
+bool has_vocabulary(const std::string& directory) {
+  return exists(directory, kTokenizerJson) || exists(directory, kTokenizerModel);
+}
+
+Json parse_object(const std::string& text, const char* name) {
+  Json object = parse_json(text, name);
+  if (!object.is_object()) throw_error<DataError>("{}: expected an object, got {}", name, object.type_name());
+  return object;
+}
+
+bool config_has_template(const std::string& directory) {
+  const std::string path = join_path(directory, kConfig);
+  if (!is_regular_file(path)) return false;
+  return parse_object(read_text_file(path, kMaxConfigBytes), path.c_str()).contains("chat_template");
+}
+
+std::string read_or_empty(const TokenizerSource& source, const char* name, int64_t max_bytes) {
+  const std::optional<std::string> path = find_text_file(source, name);
+  return path ? read_text_file(*path, max_bytes) : "";
 }
 
 /// tokenizer_config.json merged with the files that override or extend it; "" if there are none.
-std::string effective_config(const std::string& directory) {
-  const std::string text = read_or_empty(directory, kConfig, kMaxConfigBytes);
-  const std::string special_tokens = read_or_empty(directory, kSpecialTokens, kMaxConfigBytes);
-  const std::string chat_template = read_or_empty(directory, kChatTemplate, kMaxConfigBytes);
-  if (special_tokens.empty() && chat_template.empty()) return text;
+std::string effective_config(const TokenizerSource& source) {
+  const std::string text = read_or_empty(source, kConfig, kMaxConfigBytes);
+  const std::string special_tokens = read_or_empty(source, kSpecialTokens, kMaxConfigBytes);
+  const std::string chat_template = read_or_empty(source, kChatTemplate, kMaxConfigBytes);
+  if (special_tokens.empty() && chat_template.empty() && source.eos_token.empty()) return text;
 
-  Json config = text.empty() ? Json::object() : parse_json(text, kConfig);
-  if (!config.is_object()) throw_error<DataError>("{}: expected an object, got {}", kConfig, config.type_name());
+  Json config = text.empty() ? Json::object() : parse_object(text, kConfig);
   if (!special_tokens.empty()) {
     const Json map = parse_json(special_tokens, kSpecialTokens);
     for (const char* role : {"bos_token", "eos_token", "unk_token", "pad_token"}) {
@@ -41,38 +61,97 @@ std::string effective_config(const std::string& directory) {
     check_utf8(chat_template, kChatTemplate);
     config["chat_template"] = chat_template;
   }
+  if (!source.eos_token.empty()) replace_eos_token(config, source.eos_token);
   return config.dump();
+}
+
+/// The content of a token as a string or an object; "" for anything else.
+std::string content_of(const Json& token) {
+  if (token.is_string()) return token.get<std::string>();
+  const auto content = token.is_object() ? token.find("content") : token.end();
+  return token.is_object() && content != token.end() && content->is_string() ? content->get<std::string>() : "";
 }
 
 }  // namespace
 
-std::vector<std::string> tokenizer_files(const std::string& model_directory) {
-  const auto exists = [&](const char* name) { return is_regular_file(join_path(model_directory, name)); };
-  std::vector<std::string> paths;
-  if (exists(kTokenizerJson)) {
-    paths.push_back(join_path(model_directory, kTokenizerJson));
-  } else if (exists(kTokenizerModel)) {
-    paths.push_back(join_path(model_directory, kTokenizerModel));
-  } else {
-    throw_error<InputOutputError>("{}: expected {} or {}, got neither; is it a model directory?", model_directory,
+std::optional<std::string> find_text_file(const TokenizerSource& source, const char* name) {
+  if (!source.adapter.empty()) {
+    const std::string_view file = name;
+    if (exists(source.adapter, name)) return join_path(source.adapter, name);
+    if (file != kGenerationConfig && has_vocabulary(source.adapter)) return std::nullopt;
+    if (file == kChatTemplate && config_has_template(source.adapter)) return std::nullopt;
+  }
+  if (source.model.empty()) return std::nullopt;
+  return exists(source.model, name) ? std::optional(join_path(source.model, name)) : std::nullopt;
+}
+
+std::vector<std::string> tokenizer_files(const TokenizerSource& source) {
+  std::optional<std::string> vocabulary = find_text_file(source, kTokenizerJson);
+  if (!vocabulary) vocabulary = find_text_file(source, kTokenizerModel);
+  if (!vocabulary)
+    throw_error<InputOutputError>("{}: expected {} or {}, got neither; is it a model directory?", source.model,
                                   kTokenizerJson, kTokenizerModel);
-  }
-  for (const char* name : {kConfig, kSpecialTokens, kChatTemplate}) {
-    if (exists(name)) paths.push_back(join_path(model_directory, name));
-  }
+  std::vector<std::string> paths = {*vocabulary};
+  for (const char* name : {kConfig, kSpecialTokens, kChatTemplate})
+    if (const auto path = find_text_file(source, name)) paths.push_back(*path);
   return paths;
 }
 
-Tokenizer load_tokenizer(const std::string& model_directory) {
-  const std::string tokenizer_path = tokenizer_files(model_directory).front();
+std::vector<std::string> tokenizer_files(const std::string& model_directory) {
+  return tokenizer_files(TokenizerSource{model_directory});
+}
+
+Tokenizer load_tokenizer(const TokenizerSource& source) {
+  const std::string tokenizer_path = tokenizer_files(source).front();
+  const std::string directory = parent_path(tokenizer_path);
   const std::string contents = read_text_file(tokenizer_path, kMaxTokenizerBytes);
   try {
-    const std::string config = effective_config(model_directory);
+    const std::string config = effective_config(source);
     return tokenizer_path.ends_with(kTokenizerJson) ? Tokenizer::from_json(contents, config)
                                                     : Tokenizer::from_sentencepiece(contents, config);
   } catch (const DataError& error) {
-    throw_error<DataError>("{}: {}", model_directory, error.what());
+    if (!source.eos_token.empty()) {
+      load_tokenizer(TokenizerSource{source.model, source.adapter});  // throws where the directory is at fault
+      throw_error<UsageError>(
+          "--eos_token {}: expected a token of the vocabulary of {}, got none; name the token that ends a turn or text",
+          source.eos_token, directory);
+    }
+    throw_error<DataError>("{}: {}", directory, error.what());
   }
+}
+
+Tokenizer load_tokenizer(const std::string& model_directory) {
+  return load_tokenizer(TokenizerSource{model_directory});
+}
+
+void replace_eos_token(Json& config, const std::string& eos_token) {
+  const std::string before = config.contains("eos_token") ? content_of(config["eos_token"]) : "";
+  if (before == eos_token) return;
+  config["eos_token"] = eos_token;
+  if (before.empty()) return;
+  const auto is_before = [&](const Json& token) { return content_of(token) == before; };
+  const auto names_it = [&](const char* key) {
+    const auto list = config.find(key);
+    return list != config.end() && list->is_structured() && std::any_of(list->begin(), list->end(), is_before);
+  };
+  if (names_it("added_tokens_decoder") || names_it("additional_special_tokens") || names_it("extra_special_tokens"))
+    return;
+  const bool has_extra = config.contains("extra_special_tokens") && config["extra_special_tokens"].is_array();
+  Json& list = config[has_extra ? "extra_special_tokens" : "additional_special_tokens"];
+  if (list.is_null() || list.is_array()) list.push_back(before);
+}
+
+bool has_other_tokenizer(const TokenizerSource& source) {
+  if (source.adapter.empty()) return false;
+  const auto is_other = [&](const char* name) {
+    const auto used = find_text_file(source, name);
+    const auto own = find_text_file({source.model}, name);
+    if (used.has_value() != own.has_value()) return true;
+    return used && *used != *own &&
+           read_text_file(*used, kMaxTokenizerBytes) != read_text_file(*own, kMaxTokenizerBytes);
+  };
+  const auto files = {kTokenizerJson, kTokenizerModel, kConfig, kSpecialTokens, kChatTemplate};
+  return std::any_of(files.begin(), files.end(), is_other);
 }
 
 }  // namespace plumb

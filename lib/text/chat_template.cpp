@@ -25,10 +25,9 @@ struct ChatTemplate::Program {
 };
 
 ChatTemplate ChatTemplate::named(std::string_view name, std::string bos_token, std::string eos_token) {
-  for (const NamedTemplate& named : named_templates())
-    if (named.name == name)
-      return ChatTemplate(std::make_shared<const Program>(Program{jinja::Template(named.source), std::move(bos_token),
-                                                                  std::move(eos_token), true, named.renders_bos, 0}));
+  if (const NamedTemplate* named = find_named_template(name))
+    return ChatTemplate(std::make_shared<const Program>(Program{jinja::Template(named->source), std::move(bos_token),
+                                                                std::move(eos_token), true, named->renders_bos, 0}));
   throw_error<UsageError>("chat template '{}' is unknown; known: {}{}", name, fmt::join(template_names(), ", "),
                           did_you_mean(name, template_names(), "'", "'"));
 }
@@ -45,6 +44,12 @@ ChatTemplate ChatTemplate::from_jinja(std::string_view source, std::string bos_t
     }
   }
   return ChatTemplate(program);
+}
+
+std::optional<ChatTemplate> ChatTemplate::find(const Tokenizer& tokenizer, std::string_view name) {
+  if (!name.empty()) return named(name, tokenizer.bos_token(), tokenizer.eos_token());
+  if (tokenizer.chat_template().empty()) return std::nullopt;
+  return from_jinja(tokenizer.chat_template(), tokenizer.bos_token(), tokenizer.eos_token());
 }
 
 static jinja::Value text_value(std::string_view text, char mark) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -29,6 +30,9 @@ class ChatTemplate {
   /// Compiles a Jinja source. strftime_now() prints the local time of this call, so that all rows of a run see the same
   /// time. Throws DataError with the line for unsupported syntax or names, listing the supported ones.
   static ChatTemplate from_jinja(std::string_view source, std::string bos_token, std::string eos_token);
+
+  /// The named template or, for "", the tokenizer's own; none if it has none. Throws as the two above.
+  static std::optional<ChatTemplate> find(const Tokenizer& tokenizer, std::string_view name);
 
   /// Renders the conversation; with `adds_generation_prompt`, the header of an assistant turn follows. Throws DataError
   /// if the template calls raise_exception or exceeds its limits on steps or output.

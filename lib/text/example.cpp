@@ -98,7 +98,7 @@ SftExample tokenize_sft(const SftText& text, const Tokenizer& tokenizer, const S
       !example.token_ids.empty() &&
       std::find(example.loss_mask.begin() + 1, example.loss_mask.end(), 1) != example.loss_mask.end();
   if (!is_trained) example.drop_reason = example.token_ids.empty() ? DropReason::kEmpty : DropReason::kNothingToLearn;
-  const std::optional<size_t> final_eos = find_final_eos(example.token_ids, tokenizer);
+  const std::optional<size_t> final_eos = find_final_end(example.token_ids, tokenizer, text.turn_end);
   example.ends_in_trained_eos = final_eos && example.loss_mask[*final_eos] == 1;
   return example;
 }

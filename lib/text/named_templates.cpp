@@ -124,4 +124,10 @@ std::span<const NamedTemplate> named_templates() {
   return kTemplates;
 }
 
+const NamedTemplate* find_named_template(std::string_view name) {
+  for (const NamedTemplate& named : named_templates())
+    if (named.name == name) return &named;
+  return nullptr;
+}
+
 }  // namespace plumb

@@ -17,4 +17,7 @@ struct NamedTemplate {
 
 std::span<const NamedTemplate> named_templates();
 
+/// Null if there is none of that name.
+const NamedTemplate* find_named_template(std::string_view name);
+
 }  // namespace plumb

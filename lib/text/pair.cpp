@@ -71,6 +71,7 @@ PairText conversation_pair(const json& row, const RowFormat& format, const RowTe
   pair.chosen = render(chosen, false);
   pair.rejected = render(rejected, false);
   pair.adds_special_tokens = !chat.renders_special_tokens();
+  pair.turn_end = row_template->turn_end;
   return pair;
 }
 
@@ -160,7 +161,7 @@ PairExample tokenize_pair(const PairText& text, const Tokenizer& tokenizer, cons
   example.ends_in_eos = true;
   for (std::vector<int32_t>* ids : {&example.chosen, &example.rejected}) {
     ids->resize(std::min(ids->size(), max_tokens));
-    const std::optional<size_t> eos = find_final_eos(*ids, tokenizer);
+    const std::optional<size_t> eos = find_final_end(*ids, tokenizer, text.turn_end);
     if (!eos || *eos < prompt_length) example.ends_in_eos = false;
   }
   return example;

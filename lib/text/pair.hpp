@@ -31,6 +31,7 @@ struct PairText {
   bool has_empty_answer = false;  // of either text
   bool asks_nothing = false;      // the prompt is blank
   std::optional<double> margin;
+  std::optional<int32_t> turn_end;  // of the template
 };
 
 /// In rows without a prompt, and in conversations whose prompt is text, the prompt is the common beginning of both

@@ -7,8 +7,10 @@
 #include "lib/base/check.hpp"
 #include "lib/text/assistant_turns.hpp"
 #include "lib/text/conversation.hpp"
+#include "lib/text/own_template.hpp"
 #include "lib/text/row_cells.hpp"
 #include "lib/text/text_end.hpp"
+#include "lib/text/turn_end.hpp"
 
 namespace plumb {
 namespace {
@@ -49,9 +51,9 @@ bool omits_message(std::span<const Message> messages, const RenderedChat& render
 }
 
 /// A `num_prompt` of 0 means that there is no prompt.
-SftText conversation_sft(std::span<const Message> messages, size_t num_prompt, const ChatTemplate* own,
+SftText conversation_sft(std::span<const Message> messages, size_t num_prompt, const RowTemplate* row_template,
                          const TemplateInputs& inputs, const SftOptions& options, std::string_view where) {
-  const ChatTemplate& given = required_template(own, where);
+  const ChatTemplate& given = required_template(row_template == nullptr ? nullptr : &row_template->chat, where);
   const ChatTemplate chat = options.assistant_only_loss ? given.for_training() : given;
   const bool parses = options.parses_special_tokens;
   RenderedChat rendered = render_messages(chat, messages, false, inputs, parses, where);
@@ -72,26 +74,31 @@ SftText conversation_sft(std::span<const Message> messages, size_t num_prompt, c
   sft.asks_nothing = asks_nothing(messages.first(num_prompt));
   sft.full = std::move(rendered.text);
   sft.adds_special_tokens = !chat.renders_special_tokens();
+  sft.turn_end = row_template->turn_end;
   return sft;
 }
 
 }  // namespace
 
+std::string_view name_of_template(const RowFormat& format, const Tokenizer& tokenizer, std::string_view template_name) {
+  if (!format.is_conversation) return "";
+  if (!template_name.empty()) return template_name;
+  return tokenizer.chat_template().empty() ? default_template_name(format) : "";
+}
+
 std::optional<RowTemplate> choose_template(const RowFormat& format, const Tokenizer& tokenizer,
                                            std::string_view template_name) {
-  const std::string_view default_name = default_template_name(format);
   if (!format.is_conversation) {
     if (template_name.empty()) return std::nullopt;
     throw_error<UsageError>("template {}: rows of {} are plain text, which no template renders", template_name,
                             name_of(format.shape));
   }
-  if (template_name.empty() && !tokenizer.chat_template().empty()) {
-    return RowTemplate{
-        ChatTemplate::from_jinja(tokenizer.chat_template(), tokenizer.bos_token(), tokenizer.eos_token())};
-  }
-  const std::string_view name = template_name.empty() ? default_name : template_name;
-  if (name.empty()) return std::nullopt;
-  return RowTemplate{ChatTemplate::named(name, tokenizer.bos_token(), tokenizer.eos_token()), name == "alpaca"};
+  const std::string_view name = name_of_template(format, tokenizer, template_name);
+  std::optional<ChatTemplate> chat = ChatTemplate::find(tokenizer, name);
+  if (!chat) return std::nullopt;
+  const bool has_input_turn = name == "alpaca" || (name.empty() && is_own_form_of("alpaca", tokenizer.chat_template()));
+  const TurnEnd end = find_turn_end(*chat, tokenizer);
+  return RowTemplate{std::move(*chat), has_input_turn, end.id};
 }
 
 SftText render_sft(const json& row, const RowFormat& format, const RowTemplate* row_template, const SftOptions& options,
@@ -113,8 +120,7 @@ SftText render_sft(const json& row, const RowFormat& format, const RowTemplate* 
     num_prompt = messages.size();
     for (Message& message : answer_turns(row, format, role, where)) messages.push_back(std::move(message));
   }
-  return conversation_sft(messages, num_prompt, row_template == nullptr ? nullptr : &row_template->chat,
-                          template_inputs(row, format, where), options, where);
+  return conversation_sft(messages, num_prompt, row_template, template_inputs(row, format, where), options, where);
 }
 
 PromptText render_prompt(const json& row, const RowFormat& format, const RowTemplate* row_template,

@@ -23,7 +23,12 @@ struct SftOptions {
 struct RowTemplate {
   ChatTemplate chat;
   bool has_input_turn = false;  // alpaca: an instruction's input is a turn of role "input", not part of the user turn
+  std::optional<int32_t> turn_end = std::nullopt;  // the control token that ends the assistant's turns, if there is one
 };
+
+/// The name of the template for these rows: the given one, else the default of their shape; "" where the tokenizer's
+/// own renders them or none does.
+std::string_view name_of_template(const RowFormat& format, const Tokenizer& tokenizer, std::string_view template_name);
 
 /// The template for these rows: the named one, else the model's own, else alpaca for instruction rows and instructgpt
 /// for question rows. None for rows of plain text; throws UsageError if a template is named for them.
@@ -38,7 +43,8 @@ struct SftText {
   bool omits_message = false;                              // the template renders no text of a message
   bool asks_nothing = false;                               // the prompt is blank
   bool adds_special_tokens = true;
-  bool appends_eos = false;  // false with templates, which render their own
+  bool appends_eos = false;         // false with templates, which render their own
+  std::optional<int32_t> turn_end;  // of the template
 };
 
 /// The text that asks for an answer, up to the header of the answer.

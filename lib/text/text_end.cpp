@@ -28,13 +28,14 @@ MarkedText with_eos(const MarkedText& marked, size_t prompt_bytes, const std::st
   return ended;
 }
 
-std::optional<size_t> find_final_eos(std::span<const int32_t> token_ids, const Tokenizer& tokenizer) {
+std::optional<size_t> find_final_end(std::span<const int32_t> token_ids, const Tokenizer& tokenizer,
+                                     std::optional<int32_t> turn_end) {
   const std::optional<int32_t> eos = tokenizer.eos_id();
-  if (!eos) return std::nullopt;
+  if (!eos && !turn_end) return std::nullopt;
   constexpr size_t kMaxSpaceTokens = 4;
   for (size_t back = 1; back <= std::min(token_ids.size(), kMaxSpaceTokens + 1); ++back) {
     const size_t at = token_ids.size() - back;
-    if (token_ids[at] == *eos) return at;
+    if (token_ids[at] == eos || token_ids[at] == turn_end) return at;
     if (!is_blank(tokenizer.decode(token_ids.subspan(at, 1)))) return std::nullopt;
   }
   return std::nullopt;

@@ -21,7 +21,9 @@ MarkedText prefix_of(const MarkedText& marked, size_t num_bytes);
 /// becomes the control token. Throws UsageError if `eos` is empty.
 MarkedText with_eos(const MarkedText& marked, size_t prompt_bytes, const std::string& eos);
 
-/// Index of the EOS token that ends a text; trailing spaces of a template may follow it.
-std::optional<size_t> find_final_eos(std::span<const int32_t> token_ids, const Tokenizer& tokenizer);
+/// Index of the token that ends a text: EOS, or the end of a turn of its template. Trailing spaces of the template may
+/// follow it.
+std::optional<size_t> find_final_end(std::span<const int32_t> token_ids, const Tokenizer& tokenizer,
+                                     std::optional<int32_t> turn_end);
 
 }  // namespace plumb

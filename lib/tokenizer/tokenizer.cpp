@@ -244,6 +244,8 @@ bool Tokenizer::is_special(int32_t id) const {
   return token != nullptr && token->is_special;
 }
 
+bool Tokenizer::is_added(int32_t id) const { return model_->added.find(id) != nullptr; }
+
 std::optional<int32_t> Tokenizer::bos_id() const { return model_->bos_id; }
 std::optional<int32_t> Tokenizer::eos_id() const { return model_->eos_id; }
 std::optional<int32_t> Tokenizer::pad_id() const { return model_->pad_id; }

@@ -47,6 +47,8 @@ class Tokenizer {
   /// One past the largest id, including added tokens.
   int64_t vocab_size() const;
   bool is_special(int32_t id) const;
+  /// True for a token that is cut out of text before the model tokenizes it, special or not.
+  bool is_added(int32_t id) const;
 
   /// The tokens that tokenizer_config.json names (as a string or an AddedToken object), if any.
   std::optional<int32_t> bos_id() const;

@@ -93,7 +93,7 @@ TEST_F(Export, CopiesOtherFilesAndKeysOfTheSource) {
   json config = json::parse(directory_.read("model/config.json"));
   config["a_key_of_tomorrow"] = "kept";
   directory_.write("model/config.json", config.dump());
-  directory_.write("model/generation_config.json", "{\"temperature\": 0.5}");
+  directory_.write("model/generation_config.json", R"({"temperature": 0.5, "eos_token_id": 256})");
   directory_.write("model/special_tokens_map.json", "{}");
   directory_.write("model/README.md", "of the source alone");
   directory_.write("model/pytorch_model.bin", "old");
@@ -105,6 +105,37 @@ TEST_F(Export, CopiesOtherFilesAndKeysOfTheSource) {
   EXPECT_FALSE(exists("out/model/README.md"));
   EXPECT_FALSE(exists("out/model/pytorch_model.bin"));
   EXPECT_EQ(unfinished_files(), std::vector<std::string>());
+}
+
+/// A base as Qwen's are: <|im_end|> is in its vocabulary, EOS is another token, and there is no template.
+TEST_F(Export, OfABaseEndsTheTurnsOfTheTemplate) {
+  directory_.write("rows.jsonl", std::string(R"({"messages": [{"role": "user", "content": "a"},)") +
+                                     R"({"role": "assistant", "content": "b"}]})");
+  const auto read = [&](const std::string& name) { return json::parse(directory_.read(name)); };
+  const Options chatml = {{"chat_template", "chatml"}};
+  const RunResult trained = copy_model(2, "model", "out", chatml);
+  EXPECT_EQ(lines_with(trained.err, "a turn of the assistant in <|im_end|>").size(), 1u) << trained.err;
+  EXPECT_EQ(lines_with(trained.err, "trained end-of-text token").size(), 0u) << trained.err;
+  EXPECT_EQ(read("out/model/generation_config.json")["eos_token_id"], json({256, 258}));
+  EXPECT_EQ(read("out/model/config.json"), read("model/config.json"));
+  EXPECT_TRUE(directory_.read("out/model/chat_template.jinja").find("<|im_start|>") != std::string::npos);
+  EXPECT_EQ(lines_with(copy_model(0, "out/model", "again").err, "a turn of the assistant").size(), 0u);
+  // a directory of a version that did not have the option
+  nlohmann::ordered_json run_file = nlohmann::ordered_json::parse(directory_.read("out/run.json"));
+  ASSERT_EQ(run_file["inputs"].erase("eos_token"), 1u) << run_file;
+  directory_.write("out/run.json", run_file.dump());
+  EXPECT_EQ(lines_with(copy_model(2, "model", "out", chatml).err, "already complete").size(), 1u);
+
+  copy_model(2, "model", "lora", {{"chat_template", "chatml"}, {"eos_token", "<|im_end|>"}, {"lora_r", "2"}});
+  EXPECT_EQ(read("lora/adapter/tokenizer_config.json")["eos_token"], "<|im_end|>");
+  EXPECT_EQ(read("lora/adapter/generation_config.json")["eos_token_id"], json({258, 256}));
+  const RunResult merged =
+      run(0, {"merge", "--model", "model", "--adapter", "lora/adapter", "--output_dir", "merged", "--threads", "1"});
+  ASSERT_EQ(merged.exit_code, 0) << merged.err;
+  EXPECT_EQ(lines_with(merged.err, "lora/adapter has a tokenizer").size(), 1u) << merged.err;
+  EXPECT_EQ(read("merged/config.json")["eos_token_id"], 258);
+  for (const std::string name : {"chat_template.jinja", "generation_config.json", "tokenizer_config.json"})
+    EXPECT_EQ(directory_.read("merged/" + name), directory_.read("lora/adapter/" + name));
 }
 
 }  // namespace

@@ -32,7 +32,7 @@ TEST(ExportAdapter, HoldsTheShardsOfAllRanks) {
   const ShardLayout unit(adapter_layout(model, resolve_adapter(some_config(), model)), comm.size());
   const std::string path = directory.path() + "/adapter";
   for (int run = 0; run < 2; ++run)  // the second replaces the first
-    export_adapter(comm, unit, values_of(unit.unit(), unit.shard(comm.rank())), path, some_config());
+    export_adapter(comm, unit, values_of(unit.unit(), unit.shard(comm.rank())), path, some_config(), model, {});
   comm.barrier();
   const PeftAdapter adapter(path, model);
   EXPECT_EQ(adapter.config(), some_config());
@@ -45,7 +45,7 @@ TEST(ExportAdapter, HoldsTheShardsOfAllRanks) {
   if (comm.rank() == 0) {
     const Communicator self(0, MPI_COMM_SELF);
     const ShardLayout all(unit.unit(), 1);
-    export_adapter(self, all, values_of(unit.unit(), all.shard(0)), alone, some_config());
+    export_adapter(self, all, values_of(unit.unit(), all.shard(0)), alone, some_config(), model, {});
     for (const char* name : {"/adapter_model.safetensors", "/adapter_config.json"})
       EXPECT_EQ(read_text_file(path + name, 1 << 20), read_text_file(alone + name, 1 << 20));
   }
@@ -59,7 +59,8 @@ TEST(ExportAdapter, LeavesNoFilesIfARankHoldsNaN) {
   const ShardLayout unit(adapter_layout(model, resolve_adapter(some_config(), model)), comm.size());
   std::vector<float> values = values_of(unit.unit(), unit.shard(comm.rank()));
   if (comm.rank() == 0) values[0] = std::nanf("");
-  EXPECT_THROW(export_adapter(comm, unit, values, directory.path() + "/adapter", some_config()), AgreedError);
+  EXPECT_THROW(export_adapter(comm, unit, values, directory.path() + "/adapter", some_config(), model, {}),
+               AgreedError);
   comm.barrier();
   EXPECT_TRUE(std::filesystem::is_empty(directory.path()));
   comm.barrier();

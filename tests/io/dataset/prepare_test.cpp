@@ -266,7 +266,7 @@ TEST_F(PrepareTest, MissingFilesAreErrorsOnAllRanks) {
   options_.files = {write("empty.jsonl", "")};
   EXPECT_TRUE(refusal(kExitData).starts_with(at("empty.jsonl")));
   options_.files = {write("a.jsonl", numbered_rows(0, 9))};
-  options_.model_directory = at("no-model");
+  options_.tokenizer.model = at("no-model");
   EXPECT_TRUE(refusal(kExitInputOutput).starts_with(at("no-model")));
   EXPECT_EQ(num_results(), 0u);
 }

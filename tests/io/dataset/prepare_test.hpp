@@ -27,7 +27,7 @@ class PrepareTest : public testing::Test {
     comm_.broadcast(path_);
     write("tokenizer.json", byte_tokenizer_json());
     write("tokenizer_config.json", R"({"eos_token": "</s>"})");
-    options_.model_directory = path_;
+    options_.tokenizer.model = path_;
   }
   void TearDown() override { comm_.barrier(); }
 

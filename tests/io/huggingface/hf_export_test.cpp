@@ -40,16 +40,21 @@ class Export : public testing::Test {
   void add_to_source(const std::string& name, const std::string& text) { directory_.write("source/" + name, text); }
   /// One export from begin to commit.
   void run(Dtype dtype, int64_t max_file_bytes, int64_t piece, const std::string& source = "source") {
+    export_with({.tokenizer = {source.empty() ? "" : directory_ / source}}, dtype, max_file_bytes, piece);
+  }
+  void export_with(const ExportedText& text, Dtype dtype = Dtype::kF32,
+                   int64_t max_file_bytes = kDefaultExportFileBytes, int64_t piece = 5000) {
     const HfModel model(source_path_);
     const ExportPlan plan = plan_export(model.units(), dtype, max_file_bytes);
     AtomicDirectory exported(target_path_);
     const std::string temporary = exported.temporary_path();
     create_export_files(plan, temporary);
     write_units(plan, temporary, model, piece);
-    finish_export(plan, temporary, config_, source.empty() ? "" : directory_ / source);
+    finish_export(plan, temporary, config_, text);
     exported.publish();
   }
-  json exported_config() const { return json::parse(directory_.read("target/config.json")); }
+  json exported(const std::string& name) const { return json::parse(directory_.read("target/" + name)); }
+  json exported_config() const { return exported("config.json"); }
 
   const ModelConfig config_ = tiny_config(Family::kQwen3, false);
   TemporaryDirectory directory_;
@@ -132,6 +137,47 @@ TEST_F(Export, KeepsUnknownKeysOfTheSourceConfig) {
   EXPECT_EQ(directory_.read("target/tokenizer.json"), "tokens");
   EXPECT_EQ(directory_.read("target/chat_template.jinja"), "template");
   EXPECT_FALSE(fs::exists(target_path_ + "/optimizer.bin"));
+}
+
+TEST_F(Export, TextOfTheTrainingReplacesThatOfTheSource) {
+  add_to_source("tokenizer_config.json", R"({"eos_token": "</s>", "chat_template": "old", "model_max_length": 8})");
+  add_to_source("special_tokens_map.json", R"({"bos_token": "<s>", "eos_token": {"content": "</s>"}})");
+  add_to_source("generation_config.json", R"({"_from_model_config": true, "eos_token_id": 2, "temperature": 0.5})");
+  export_with({.tokenizer = {source_path_, "", "<|end|>"}, .chat_template = "new\n", .eos_id = 4, .turn_end = 5});
+  EXPECT_EQ(exported_config().at("eos_token_id"), 4);
+  EXPECT_EQ(exported("generation_config.json"), json({{"eos_token_id", {4, 2, 5}}, {"temperature", 0.5}}));
+  EXPECT_EQ(exported("tokenizer_config.json"),
+            json({{"eos_token", "<|end|>"}, {"additional_special_tokens", {"</s>"}}, {"model_max_length", 8}}));
+  EXPECT_EQ(exported("special_tokens_map.json"), json({{"bos_token", "<s>"}, {"eos_token", "<|end|>"}}));
+  EXPECT_EQ(directory_.read("target/chat_template.jinja"), "new\n");
+}
+
+TEST_F(Export, EndsOfTextAreAddedToAList) {
+  json source = json::parse(render_model_config(config_, "float32"));
+  source["eos_token_id"] = {2, 7};
+  add_to_source("config.json", source.dump());
+  export_with({.tokenizer = {source_path_}, .eos_id = 4, .turn_end = 2});
+  EXPECT_EQ(exported_config().at("eos_token_id"), json({4, 2, 7}));
+  EXPECT_EQ(exported("generation_config.json"), json({{"bos_token_id", 1}, {"eos_token_id", {4, 2}}}));
+}
+
+TEST_F(Export, TextThatIsKnownIsCopied) {
+  add_to_source("generation_config.json", R"({"_from_model_config": true,   "eos_token_id": [5, 2]})");
+  add_to_source("tokenizer_config.json", R"({"eos_token":   "</s>"})");
+  export_with({.tokenizer = {source_path_, "", "</s>"}, .eos_id = 2, .turn_end = 5});
+  for (const std::string name : {"generation_config.json", "tokenizer_config.json"})
+    EXPECT_EQ(directory_.read("target/" + name), directory_.read("source/" + name));
+  EXPECT_EQ(exported_config().at("eos_token_id"), 2);
+  fs::remove(source_path_ + "/generation_config.json");
+  fs::remove_all(target_path_);
+  export_with({.tokenizer = {source_path_}, .eos_id = 2, .turn_end = 2});
+  EXPECT_FALSE(fs::exists(target_path_ + "/generation_config.json"));
+}
+
+TEST_F(Export, RefusesEndsThatAreNoIds) {
+  add_to_source("generation_config.json", R"({"eos_token_id": "</s>"})");
+  expect_contains(message_of<DataError>([&] { run(Dtype::kF32, kDefaultExportFileBytes, 5000); }),
+                  {"generation_config.json", "eos_token_id"});
 }
 
 TEST_F(Export, WithoutASourceRendersTheConfig) {

@@ -100,7 +100,7 @@ TEST_P(ReferenceModels, ExportToTheSameBytes) {
       write_unit_range(plan, temporary, u, begin, begin + 9001, values);
     }
   }
-  finish_export(plan, temporary, model.config(), path_);
+  finish_export(plan, temporary, model.config(), {.tokenizer = {path_}});
   draft.publish();
 
   const HfModel exported(target);

@@ -184,7 +184,7 @@ TEST_F(Nf4Checkpoint, ExportIsDequantized) {
     const UnitLayout& unit = model.units()[i];
     write_unit_range(plan, temporary, i, 0, unit.num_elements, read_whole_unit(model, unit));
   }
-  finish_export(plan, temporary, model.config(), target_);
+  finish_export(plan, temporary, model.config(), {.tokenizer = {target_}});
   exported.publish();
   EXPECT_FALSE(config_of("numbers").contains("quantization_config"));
   const HfModel read_back(numbers);

@@ -67,5 +67,72 @@ TEST(TokenizerFiles, ErrorsNameTheDirectory) {
   EXPECT_TRUE(names_it(message_of<DataError>(load)));
 }
 
+TEST(TokenizerFiles, EosTokenReplacesThatOfTheFiles) {
+  const TemporaryDirectory directory;
+  directory.write("tokenizer.json", byte_tokenizer_json());
+  directory.write("tokenizer_config.json", R"({"eos_token": "</s>"})");
+  directory.write("special_tokens_map.json", R"({"eos_token": {"content": "</s>"}})");
+  const Tokenizer tokenizer = load_tokenizer(TokenizerSource{directory.path(), "", "<unk>"});
+  EXPECT_EQ(tokenizer.eos_id(), 0);
+  EXPECT_EQ(tokenizer.eos_token(), "<unk>");
+  EXPECT_EQ(tokenizer.encode("</s>"), std::vector<int32_t>{kEosId});
+  expect_contains(message_of<UsageError>([&] {
+                    load_tokenizer(TokenizerSource{directory.path(), "", "<|end|>"});
+                  }),
+                  {"--eos_token <|end|>", directory.path()});
+  directory.write("tokenizer.json", "{");
+  EXPECT_THROW(load_tokenizer(TokenizerSource{directory.path(), "", "<unk>"}), DataError);
+}
+
+TEST(TokenizerFiles, TheEosBeforeStaysAControlToken) {
+  const auto replaced = [](const char* config) {
+    nlohmann::json object = nlohmann::json::parse(config);
+    replace_eos_token(object, "b");
+    return object.dump();
+  };
+  EXPECT_EQ(replaced(R"({"eos_token":"b"})"), R"({"eos_token":"b"})");
+  EXPECT_EQ(replaced(R"({"eos_token":{"content":"a"}})"), R"({"additional_special_tokens":["a"],"eos_token":"b"})");
+  EXPECT_EQ(replaced(R"({"eos_token":"a","extra_special_tokens":["c"]})"),
+            R"({"eos_token":"b","extra_special_tokens":["c","a"]})");
+  EXPECT_EQ(replaced(R"({"added_tokens_decoder":{"2":{"content":"a"}},"eos_token":"a"})"),
+            R"({"added_tokens_decoder":{"2":{"content":"a"}},"eos_token":"b"})");
+  EXPECT_EQ(replaced("{}"), R"({"eos_token":"b"})");
+}
+
+TEST(TokenizerFiles, AdaptersOwnPrecedesTheModels) {
+  const TemporaryDirectory model, adapter;
+  const TokenizerSource both = {model.path(), adapter.path()};
+  const auto chat_template = [&] { return load_tokenizer(both).chat_template(); };
+  model.write("tokenizer.json", byte_tokenizer_json());
+  model.write("tokenizer_config.json", R"({"eos_token": "</s>", "chat_template": "model"})");
+  adapter.write("adapter_config.json", "{}");
+  EXPECT_EQ(chat_template(), "model");
+  EXPECT_FALSE(has_other_tokenizer(both));
+  adapter.write("tokenizer_config.json", R"({"eos_token": "</s>", "chat_template": "adapter"})");
+  EXPECT_EQ(chat_template(), "adapter");
+  model.write("chat_template.jinja", "model's file");  // goes with the config beside it
+  EXPECT_EQ(chat_template(), "adapter");
+  EXPECT_TRUE(has_other_tokenizer(both));
+  adapter.write("chat_template.jinja", "adapter's file");
+  EXPECT_EQ(chat_template(), "adapter's file");
+  EXPECT_EQ(load_tokenizer(both).eos_id(), kEosId);
+}
+
+TEST(TokenizerFiles, AdaptersVocabularyHasNoFilesOfTheModel) {
+  const TemporaryDirectory model, adapter;
+  const TokenizerSource both = {model.path(), adapter.path()};
+  for (const TemporaryDirectory* directory : {&model, &adapter})
+    directory->write("tokenizer.json", byte_tokenizer_json());
+  model.write("tokenizer_config.json", R"({"eos_token": "</s>"})");
+  model.write("special_tokens_map.json", R"({"bos_token": "<s>"})");
+  model.write("generation_config.json", "{}");
+  EXPECT_EQ(tokenizer_files(both), std::vector<std::string>{adapter / "tokenizer.json"});
+  EXPECT_EQ(find_text_file(both, "generation_config.json"), model / "generation_config.json");
+  EXPECT_TRUE(has_other_tokenizer(both));
+  adapter.write("tokenizer_config.json", R"({"eos_token": "</s>"})");
+  adapter.write("special_tokens_map.json", R"({"bos_token": "<s>"})");
+  EXPECT_FALSE(has_other_tokenizer(both));
+}
+
 }  // namespace
 }  // namespace plumb

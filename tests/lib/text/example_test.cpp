@@ -5,7 +5,9 @@
 #include <string>
 
 #include "lib/base/check.hpp"
+#include "lib/text/own_template.hpp"
 #include "lib/text/show_tokens.hpp"
+#include "lib/text/turn_end.hpp"
 
 namespace plumb {
 namespace {
@@ -278,6 +280,68 @@ TEST(SftExample, AMissingEosIsAUsageError) {
   SftOptions options;
   options.max_length = -1;
   EXPECT_THROW(tokenize_sft(text_row("a"), byte_tokenizer(), options), UsageError);
+}
+
+TurnEnd end_of(const std::string& turn, const std::string& rest = "") {
+  const std::string source = "{% for m in messages %}" + turn + "{% endfor %}" + rest;
+  return find_turn_end(ChatTemplate::from_jinja(source, "<s>", "</s>"), byte_tokenizer());
+}
+
+TEST(TurnEnd, IsTheControlTokenAfterTheAnswer) {
+  EXPECT_EQ(end_of("[{{ m.role }}]{{ m.content }}<unk>\n").id, 0);
+  EXPECT_EQ(end_of("{{ m.content }} {{ eos_token }}").id, kEos);
+  EXPECT_EQ(end_of("{{ m.content }}<unk>\n{{ eos_token }}").id, 0);
+  EXPECT_EQ(end_of("{{ m.content }}", "{{ eos_token if not add_generation_prompt }}").id, kEos);
+}
+
+TEST(TurnEnd, MayBeMissing) {
+  const TurnEnd text = end_of("[{{ m.content }}] ");
+  EXPECT_EQ(text.text, "]");
+  EXPECT_FALSE(text.id);
+  EXPECT_EQ(end_of("<unk>{{ m.content }}").text, "");
+  EXPECT_FALSE(end_of("<unk>{{ m.content }}").id);
+  EXPECT_FALSE(end_of("{{ raise_exception('no') }}").id);
+  EXPECT_FALSE(end_of("{{ m.role }}<unk>").id);  // the answer is not rendered
+}
+
+TEST(SftExample, EndsInTheTurnOfItsTemplateToo) {
+  const Tokenizer tokenizer = byte_tokenizer(
+      R"({"bos_token": "<s>", "eos_token": "</s>", "chat_template": "{% for m in messages %}{{ m.content }}<unk>\n{% endfor %}"})");
+  const nlohmann::ordered_json row = {{"messages", {{{"role", "assistant"}, {"content", "a"}}}}};
+  const RowFormat format = find_row_format(row, {}, "");
+  const std::optional<RowTemplate> own = choose_template(format, tokenizer);
+  SftText text = render_sft(row, format, &*own, {}, "");
+  EXPECT_TRUE(tokenize_sft(text, tokenizer, {}).ends_in_trained_eos);
+  text.turn_end.reset();
+  EXPECT_FALSE(tokenize_sft(text, tokenizer, {}).ends_in_trained_eos);
+}
+
+TEST(OwnTemplate, GivesTheTokensOfTheNamedOne) {
+  const Tokenizer tokenizer = byte_tokenizer();
+  for (const std::string& name : template_names()) {
+    const OwnTemplate own = own_template(name, tokenizer);
+    EXPECT_TRUE(own.gives_same_tokens) << name;
+    EXPECT_TRUE(is_own_form_of(name, own.source)) << name;
+    const auto chat = ChatTemplate::from_jinja(own.source, "<s>", "</s>");
+    const std::vector<Message> question = {{"user", "a"}};
+    EXPECT_EQ(tokenizer.encode(chat.render(question, true), false).front(), kBos) << name;
+  }
+  EXPECT_FALSE(is_own_form_of("chatml", own_template("zephyr", tokenizer).source));
+  EXPECT_THROW(own_template("chatm", tokenizer), UsageError);
+}
+
+TEST(OwnTemplate, OfAlpacaKeepsTheTurnOfTheInput) {
+  const nlohmann::ordered_json row = {{"instruction", "i"}, {"input", "x"}, {"output", "o"}};
+  const RowFormat format = find_row_format(row, {}, "");
+  json config = {{"bos_token", "<s>"}, {"eos_token", "</s>"}};
+  const Tokenizer without = byte_tokenizer(config.dump());
+  config["chat_template"] = own_template("alpaca", without).source;
+  const Tokenizer with = byte_tokenizer(config.dump());
+  const auto ids = [&](const Tokenizer& tokenizer) {
+    const std::optional<RowTemplate> chosen = choose_template(format, tokenizer);
+    return tokenize_sft(render_sft(row, format, &*chosen, {}, ""), tokenizer, {}).token_ids;
+  };
+  EXPECT_EQ(ids(with), ids(without));
 }
 
 }  // namespace
