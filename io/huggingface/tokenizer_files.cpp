@@ -92,13 +92,6 @@ std::string content_of(const Json& token) {
   return token.is_object() && content != token.end() && content->is_string() ? content->get<std::string>() : "";
 }
 
-/// The content of a token as a string or an object; "" for anything else.
-std::string content_of(const Json& token) {
-  if (token.is_string()) return token.get<std::string>();
-  const auto content = token.is_object() ? token.find("content") : token.end();
-  return token.is_object() && content != token.end() && content->is_string() ? content->get<std::string>() : "";
-}
-
 }  // namespace
 
 std::optional<std::string> find_text_file(const TokenizerSource& source, const char* name) {

@@ -37,9 +37,6 @@ class ChatTemplate {
   /// The named template or, for "", the tokenizer's own; none if it has none. Throws as the two above.
   static std::optional<ChatTemplate> find(const Tokenizer& tokenizer, std::string_view name);
 
-  /// The named template or, for "", the tokenizer's own; none if it has none. Throws as the two above.
-  static std::optional<ChatTemplate> find(const Tokenizer& tokenizer, std::string_view name);
-
   /// Renders the conversation; with `adds_generation_prompt`, the header of an assistant turn follows. Throws DataError
   /// if the template calls raise_exception or exceeds its limits on steps or output.
   MarkedText render(std::span<const Message> messages, bool adds_generation_prompt,
