@@ -22,7 +22,7 @@ std::vector<BoundOption> bind_options(TokenizeOptions& o) {
 }
 
 int run_tokenize(const TokenizeOptions& o) {
-  const Tokenizer tokenizer = load_tokenizer(o.model, o.behavior);
+  const Tokenizer tokenizer = load_tokenizer({o.model, "", "", o.behavior});
   int64_t number = 0;
   for (std::string line; std::getline(std::cin, line);) {
     ++number;

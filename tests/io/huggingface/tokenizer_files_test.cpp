@@ -41,7 +41,7 @@ TEST(TokenizerFiles, SpecialTokensMapGoesOverTheConfig) {
   const Tokenizer tokenizer = load_tokenizer(directory.path());
   EXPECT_EQ(tokenizer.bos_id(), kBosId);
   EXPECT_EQ(tokenizer.eos_id(), 0);
-  const Tokenizer older = load_tokenizer(directory.path(), TokenizerBehavior::kTransformers4);
+  const Tokenizer older = load_tokenizer({directory.path(), "", "", TokenizerBehavior::kTransformers4});
   EXPECT_EQ(older.bos_id(), kBosId);
   EXPECT_EQ(older.eos_id(), kEosId) << "it only fills gaps";
 }
