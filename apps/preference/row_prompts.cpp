@@ -32,8 +32,9 @@ json to_json(std::span<const Message> messages) {
 
 /// Instructions and questions become messages, unless the template of a pair would then be another: the default of
 /// their shape, or one with a turn for the input.
-PromptForm form_of(const RowFormat& format, const Tokenizer& tokenizer, const std::string& template_name) {
-  const std::optional<RowTemplate> chosen = choose_template(format, tokenizer, template_name);
+PromptForm form_of(const RowFormat& format, const Tokenizer& tokenizer, const std::string& template_name,
+                   const std::string& variables) {
+  const std::optional<RowTemplate> chosen = choose_template(format, tokenizer, template_name, variables);
   if (!format.is_conversation) return PromptForm::kText;
   const bool is_default = template_name.empty() && !name_of_template(format, tokenizer, template_name).empty();
   if (!is_default && !(chosen && chosen->has_input_turn)) return PromptForm::kMessages;
@@ -49,7 +50,7 @@ class PromptColumns {
       : format_(find_row_format(first_row, columns, where)) {
     if (format_.shape == RowShape::kText)
       throw_error<DataError>("{}: expected rows that ask something, got rows of {}", where, name_of(format_.shape));
-    form_ = form_of(format_, tokenizer, data.chat_template);
+    form_ = form_of(format_, tokenizer, data.chat_template, data.chat_template_kwargs);
     pair_.parses_special_tokens = data.parse_special_tokens;
   }
 

@@ -116,10 +116,12 @@ std::optional<RowTemplate> choose_template(const RowFormat& format, const Tokeni
                             name_of(format.shape));
   }
   const std::string_view name = name_of_template(format, tokenizer, template_name);
-  const std::optional<ChatTemplate> chat = ChatTemplate::find(tokenizer, name);
+  std::optional<ChatTemplate> chat = ChatTemplate::find(tokenizer, name);
   if (!chat) return std::nullopt;
   const bool has_input_turn = name == "alpaca" || (name.empty() && is_own_form_of("alpaca", tokenizer.chat_template()));
-  return RowTemplate{chat->with_variables(variables), has_input_turn, find_turn_end(*chat, tokenizer).id};
+  *chat = chat->with_variables(variables);
+  const TurnEnd end = find_turn_end(*chat, tokenizer);
+  return RowTemplate{std::move(*chat), has_input_turn, end.id};
 }
 
 SftText render_sft(const json& row, const RowFormat& format, const RowTemplate* row_template, const SftOptions& options,
