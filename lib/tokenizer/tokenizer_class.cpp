@@ -299,8 +299,13 @@ std::string choose_tokenizer_class(const TokenizerTexts& texts, const TokenizerC
   std::string declared = config.tokenizer_class;
   if (declared.empty()) declared = text_field(model, "tokenizer_class").value_or("");
   declared = without_fast(std::move(declared));
-  if (!config.has_own_code)
-    return resolve_class(declared, model_type, texts.tokenizer_json.find("\"ByteLevel\"") != std::string::npos);
+  const bool has_byte_level = texts.tokenizer_json.find("\"ByteLevel\"") != std::string::npos;
+  if (!config.has_own_code) {
+    const std::string resolved = resolve_class(declared, model_type, has_byte_level);
+    const TokenizerClass* rebuilt = find_class(resolved);
+    const bool finds_vocabulary = rebuilt == nullptr || rebuilt->is_sentencepiece || has_byte_level;
+    return finds_vocabulary || texts.tokenizer_json.empty() ? resolved : "";
+  }
   const RegisteredClass* registered = find_registered_class(model_type);
   const bool is_known =
       find_class(declared) != nullptr || contains(kUnsupportedClasses, declared) || contains(kPlainClasses, declared);

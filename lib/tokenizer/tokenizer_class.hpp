@@ -8,6 +8,8 @@
 //    has no class, whatever is named;
 //  - a type whose named class is known to be wrong (qwen2 and others) takes the registered class;
 //  - `auto_map` (code of its own, which is not run) skips these three.
+// Unlike transformers, a byte-level class leaves alone a tokenizer.json that mentions no "ByteLevel": it would find none
+// of its words.
 // A name that transformers does not know is no class.
 //
 // No class (TokenizersBackend): tokenizer.json as it is written. A tokenizer.model becomes BPE with every space

@@ -134,7 +134,7 @@ TEST_F(BadInput, MissingFileIsAnInputOutputError) {
   expect_refused(sft(0, {{"data", "absent.csv"}}), 74, {absent});
   expect_refused(sft(3, {{"data", "rows.jsonl absent.csv"}}), 74, {absent});
   expect_refused(sft(0, {{"eval_data", "absent.csv"}}), 74, {absent});
-  expect_refused(sft(0, {{"data", "model"}}), 74, {"model: expected a regular file, got a directory"});
+  expect_refused(sft(0, {{"data", "model"}}), 74, {"model: expected a file of rows, got a directory"});
   ASSERT_EQ(::mkfifo((directory_ / "pipe.csv").c_str(), 0600), 0);
   expect_refused(sft(0, {{"data", "pipe.csv"}}), 74, {"pipe.csv: expected a regular file, got a special file"});
 }

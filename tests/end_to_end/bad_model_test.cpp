@@ -95,7 +95,7 @@ std::vector<BadModel> bad_configs() {
       {"UnknownFamily",
        [](Model& m) { m.set("model_type", "bert"); },
        65,
-       {"config.json: model_type: expected one of llama, mistral, qwen2, qwen3", "got \"bert\""}},
+       {"config.json: model_type: expected one of llama, mistral, ministral, qwen2, qwen3", "got \"bert\""}},
       {"UnknownActivation",
        [](Model& m) { m.set("hidden_act", "gelu"); },
        65,

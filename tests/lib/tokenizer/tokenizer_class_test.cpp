@@ -102,24 +102,29 @@ TEST(TokenizerClass, NullPostProcessorAddsNothing) {
   EXPECT_NE(read(config, "llama", json).differences().find("tokens around a text"), std::string::npos);
   EXPECT_EQ(read({{"tokenizer_class", "CodeLlamaTokenizer"}}, "llama", json).encode("hello a"), (Ids{1, 263, 265}));
   EXPECT_EQ(Tokenizer::from_texts(texts(json, config, "llama"), k4).encode("hello a"), (Ids{1, 263, 265}));
-  EXPECT_EQ(read({{"tokenizer_class", "GPTNeoXTokenizer"}}, "gpt_neox").encode("ab"), Ids{266})
+  Json byte_level = llama_fixture();
+  byte_level["decoder"] = {{"type", "ByteLevel"}};
+  EXPECT_EQ(read({{"tokenizer_class", "GPTNeoXTokenizer"}}, "gpt_neox", byte_level).encode("ab"), Ids{266})
       << "a post-processor that the class replaces";
 }
 
 TEST(TokenizerClass, IsChosenByFilesAndModelType) {
   const auto named = [](const char* name) { return Json{{"tokenizer_class", name}}; };
+  constexpr const char* kByteLevel = R"({"decoder": {"type": "ByteLevel"}})";
   EXPECT_EQ(chosen(named("LlamaTokenizerFast"), "llama"), "LlamaTokenizer");
-  EXPECT_EQ(chosen(named("LlamaTokenizerFast"), "llama", R"({"decoder": {"type": "ByteLevel"}})"), "");
-  EXPECT_EQ(chosen(named("LlamaTokenizer"), "qwen2", R"({"decoder": {"type": "ByteLevel"}})"), "Qwen2Tokenizer");
-  EXPECT_EQ(chosen(named("PreTrainedTokenizerFast"), "qwen2"), "Qwen2Tokenizer") << "its type is known to be wrong";
-  EXPECT_EQ(chosen(named("PreTrainedTokenizerFast"), "qwen3"), "");
-  EXPECT_EQ(chosen(named("Qwen2Tokenizer"), "qwen3"), "Qwen2Tokenizer");
-  EXPECT_EQ(chosen(named("Qwen2Tokenizer"), "qwen3_5"), "Qwen3_5Tokenizer");
-  EXPECT_EQ(chosen(Json::object(), "qwen3"), "Qwen2Tokenizer");
+  EXPECT_EQ(chosen(named("LlamaTokenizerFast"), "llama", kByteLevel), "");
+  EXPECT_EQ(chosen(named("LlamaTokenizer"), "qwen2", kByteLevel), "Qwen2Tokenizer");
+  EXPECT_EQ(chosen(named("PreTrainedTokenizerFast"), "qwen2", kByteLevel), "Qwen2Tokenizer")
+      << "its type is known to be wrong";
+  EXPECT_EQ(chosen(named("PreTrainedTokenizerFast"), "qwen2"), "") << "unlike transformers: words of another kind";
+  EXPECT_EQ(chosen(named("PreTrainedTokenizerFast"), "qwen3", kByteLevel), "");
+  EXPECT_EQ(chosen(named("Qwen2Tokenizer"), "qwen3", kByteLevel), "Qwen2Tokenizer");
+  EXPECT_EQ(chosen(named("Qwen2Tokenizer"), "qwen3_5", kByteLevel), "Qwen3_5Tokenizer");
+  EXPECT_EQ(chosen(Json::object(), "qwen3", kByteLevel), "Qwen2Tokenizer");
   EXPECT_EQ(chosen(Json::object(), "llama"), "");
   EXPECT_EQ(chosen(named("GPT2Tokenizer"), "granite"), "");
   EXPECT_EQ(chosen(named("GPT2Tokenizer"), "phi3"), "");
-  EXPECT_EQ(chosen(named("GPT2Tokenizer"), "llama"), "GPT2Tokenizer");
+  EXPECT_EQ(chosen(named("GPT2Tokenizer"), "llama", kByteLevel), "GPT2Tokenizer");
   EXPECT_EQ(chosen(named("SomeTokenizer"), "llama"), "");
   EXPECT_EQ(chosen(named("BloomTokenizerFast"), "bloom"), "");
   TokenizerTexts files = texts({}, Json::object(), "llama");
