@@ -190,14 +190,17 @@ TEST_F(HfModelDirectory, IgnoresTensorsThatTransformersIgnores) {
   EXPECT_EQ(read_whole_unit(model, model.units().back()).back(), tensors_["lm_head.weight"].values.back());
 }
 
-TEST(HfModel, IgnoresTheHeadOfATiedModelOnly) {
+TEST(HfModel, TakesTheSameHeadAsATiedOne) {
   const TemporaryDirectory directory;
   const ModelConfig tied = tiny_config(Family::kLlama, true);
   TinyTensors tensors = tiny_tensors(tied);
-  tensors["lm_head.weight"] = {{1}, {0}};
+  tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"];
   directory.write("config.json", render_model_config(tied, "float32"));
   write_tiny_weights(directory / "model.safetensors", tensors);
-  EXPECT_NO_THROW(HfModel model(directory.path()));
+  EXPECT_TRUE(HfModel(directory.path()).config().ties_embeddings);
+  tensors["lm_head.weight"] = {{1}, {0}};
+  write_tiny_weights(directory / "model.safetensors", tensors);
+  expect_contains(message_of<DataError>([&] { HfModel model(directory.path()); }), {"lm_head.weight (expected F32"});
   tensors.erase("lm_head.weight");
   write_tiny_weights(directory / "model.safetensors", tensors);
   directory.write("config.json", render_model_config(tiny_config(Family::kLlama, false), "float32"));

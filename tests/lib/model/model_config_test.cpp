@@ -193,7 +193,7 @@ TEST(ModelConfig, DetectsNf4Weights) {
 }
 
 TEST(ModelConfig, ErrorsListWhatIsSupported) {
-  expect_contains(refusal(small_config("gpt2")), {"model_type", "llama, mistral, qwen2, qwen3", "gpt2"});
+  expect_contains(refusal(small_config("gpt2")), {"model_type", "llama, mistral, ministral, qwen2, qwen3", "gpt2"});
   expect_contains(refusal(without(small_config("llama"), "model_type")), {"model_type", "no such key"});
   expect_contains(refusal(with(small_config("llama"), {{"hidden_act", "gelu"}})), {"hidden_act", "silu", "gelu"});
   expect_contains(refusal(with(small_config("llama"), {{"mlp_bias", true}})), {"mlp_bias", "true"});
