@@ -61,7 +61,9 @@ TokenizerTexts read_texts(const TokenizerSource& source) {
   texts.special_tokens_map = read_or_empty(source, kSpecialTokens, kMaxConfigBytes);
   texts.added_tokens = read_or_empty(source, kAddedTokens, kMaxConfigBytes);
   texts.chat_template = read_or_empty(source, kChatTemplate, kMaxConfigBytes);
-  texts.model_config = read_or_empty(source, kModelConfig, kMaxConfigBytes);
+  // an adapter's tokenizer was trained with the model, whose type may decide how it is read
+  const std::string model_config = join_path(source.model, kModelConfig);
+  if (is_regular_file(model_config)) texts.model_config = read_text_file(model_config, kMaxConfigBytes);
   if (source.eos_token.empty()) return texts;
   Json config = texts.tokenizer_config.empty() ? Json::object() : parse_object(texts.tokenizer_config, kConfig);
   replace_eos_token(config, source.eos_token);

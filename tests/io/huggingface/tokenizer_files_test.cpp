@@ -136,6 +136,19 @@ TEST(TokenizerFiles, AdaptersOwnPrecedesTheModels) {
   EXPECT_EQ(load_tokenizer(both).eos_id(), kEosId);
 }
 
+TEST(TokenizerFiles, AdaptersVocabularyIsReadAsThatOfTheModel) {
+  const TemporaryDirectory model, adapter;
+  const TokenizerSource both = {model.path(), adapter.path()};
+  for (const TemporaryDirectory* directory : {&model, &adapter}) {
+    directory->write("tokenizer.json", byte_tokenizer_json());
+    directory->write("tokenizer_config.json", R"({"tokenizer_class": "LlamaTokenizer"})");
+  }
+  for (const char* model_type : {R"({"model_type": "mistral"})", R"({"model_type": "llama"})"}) {
+    model.write("config.json", model_type);
+    EXPECT_EQ(load_tokenizer(both).encode("a"), load_tokenizer(model.path()).encode("a")) << model_type;
+  }
+}
+
 TEST(TokenizerFiles, AdaptersVocabularyHasNoFilesOfTheModel) {
   const TemporaryDirectory model, adapter;
   const TokenizerSource both = {model.path(), adapter.path()};
