@@ -133,7 +133,7 @@ LargestDelta write_merged(const Communicator& comm, const MergeModels& models, c
   ExportedText text;  // on rank 0
   comm.run_on_rank0([&] {
     log_adapter_tokenizer({o.model, o.adapter});
-    text = exported_text({o.model, o.adapter}, /*template_name=*/"");
+    text = exported_text({o.model, o.adapter}, load_tokenizer({o.model, o.adapter}), /*template_name=*/"");
   });
   LargestDelta largest;
   export_by_all(

@@ -44,8 +44,8 @@ std::vector<int32_t> end_ids(const TokenizerSource& source, const ModelConfig& c
   return ids;
 }
 
-ExportedText exported_text(const TokenizerSource& source, const std::optional<std::string>& template_name) {
-  const Tokenizer tokenizer = load_tokenizer(source);
+ExportedText exported_text(const TokenizerSource& source, const Tokenizer& tokenizer,
+                           const std::optional<std::string>& template_name) {
   read_generation_ends(source);  // refuses now what an export could not read
   ExportedText text{.tokenizer = source, .eos_id = tokenizer.eos_id()};
   if (!template_name) return text;
@@ -68,8 +68,8 @@ std::optional<std::string> template_of_rows(const std::vector<std::string>& temp
   return templates.size() == 1 ? std::optional(templates.front()) : std::nullopt;
 }
 
-void log_turn_end(const TokenizerSource& source, const ModelConfig& config, std::string_view template_name) {
-  const Tokenizer tokenizer = load_tokenizer(source);
+void log_turn_end(const TokenizerSource& source, const Tokenizer& tokenizer, const ModelConfig& config,
+                  std::string_view template_name) {
   const TurnEnd end = find_turn_end(tokenizer, template_name);
   const std::vector<int32_t> ids = ends_of_text(source, config, tokenizer);
   if (!end.id) {

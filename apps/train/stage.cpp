@@ -155,11 +155,12 @@ void StageRun::open_rows() {
     eval_rows_ = plumb::open_rows(comm_, whole, eval_data, config_.vocab_size);
   }
   comm_.run_on_rank0([&] {
-    const TokenizerSource tokenizer = model_at_start(options_).tokenizer();
+    const TokenizerSource source = model_at_start(options_).tokenizer();
+    const Tokenizer tokenizer = load_tokenizer(source);
     const auto chat_template = template_of_rows(train_rows_.dataset->index().statistics.templates);
-    log_adapter_tokenizer(tokenizer);
-    if (chat_template) log_turn_end(tokenizer, config_, *chat_template);
-    text_ = exported_text(tokenizer, chat_template);
+    log_adapter_tokenizer(source);
+    if (chat_template) log_turn_end(source, tokenizer, config_, *chat_template);
+    text_ = exported_text(source, tokenizer, chat_template);
   });
   comm_.run_agreed([&] {
     sampler_ = sampler_options(options_, train_rows_);

@@ -193,10 +193,11 @@ TEST(EndIds, AreThoseOfAllFilesAndOfTheTemplate) {
 TEST(ExportedText, HasTheNamedTemplateAndItsEnd) {
   const TemporaryDirectory model;
   for (const TextFile& file : make_byte_level_tokenizer("").files) model.write(file.name, file.content);
-  const ExportedText plain = exported_text({model.path()}, std::nullopt);
+  const ExportedText plain = exported_text({model.path()}, load_tokenizer(model.path()), std::nullopt);
   EXPECT_EQ(plain.eos_id, kEndOfText);
   EXPECT_FALSE(plain.turn_end);
-  const ExportedText named = exported_text({model.path(), "", "<|im_start|>"}, "chatml");
+  const TokenizerSource source = {model.path(), "", "<|im_start|>"};
+  const ExportedText named = exported_text(source, load_tokenizer(source), "chatml");
   EXPECT_EQ(named.eos_id, kTurnStart);
   EXPECT_EQ(named.turn_end, kTurnEnd);
   EXPECT_TRUE(is_own_form_of("chatml", named.chat_template));
