@@ -11,7 +11,7 @@
 namespace plumb {
 
 /// Incremented when the same files and options would give other tokens or masks.
-inline constexpr int64_t kPrepareVersion = 3;
+inline constexpr int64_t kPrepareVersion = 4;
 
 /// Collective: contents of data and tokenizer files by hash, the options, the format version; the same on every rank
 /// and for any number of them. It depends on contents, not on paths; options.use is not kAny. Throws InputOutputError.

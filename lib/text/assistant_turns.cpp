@@ -60,9 +60,11 @@ class TurnFinder {
     const bool keeps_turns = message > 0 && turn.starts_with(parts.head) && text_.starts_with(turn);
     size_t begin = keeps_turns ? parts.head.size() : find_begin(message, parts);
     begin = before_thought(message, parts, begin);
-    const size_t end = keeps_turns ? turn.size() : find_end(message, parts.turn, begin);
-    const std::string_view header = chat_.trained_header();
-    if (std::string_view(text_).substr(0, begin).ends_with(header)) begin -= header.size();
+    const size_t end = before_blank(message, keeps_turns ? turn.size() : find_end(message, parts.turn, begin));
+    for (const std::string_view header : chat_.trained_headers()) {
+      if (!std::string_view(text_).substr(0, begin).ends_with(header)) continue;
+      return {begin - header.size(), end};
+    }
     return {begin, end};
   }
 
@@ -153,6 +155,12 @@ class TurnFinder {
       return begin + std::min(after.find('>'), after.size() - 1) + 1;  // turns end in one of two control tokens
     }
     return begin + whole;
+  }
+
+  /// A blank after the control token that ends the turn begins the next one (Llava-NeXT, ...).
+  size_t before_blank(size_t message, size_t end) const {
+    const bool ends_in_blank = std::string_view(text_).substr(0, end).ends_with("> ");
+    return ends_in_blank && end > rendered_.contents[message].end ? end - 1 : end;
   }
 
   static size_t whole_tokens(std::string_view text) {

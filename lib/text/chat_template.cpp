@@ -19,7 +19,7 @@ struct ChatTemplate::Program {
   std::map<std::string, std::string> special_tokens;  // undefined in the source, unless they are here
   bool renders_special_tokens;
   std::time_t compiled_at;
-  std::string_view trained_header = {};
+  std::vector<std::string_view> trained_headers = {};
   std::shared_ptr<const Program> training = nullptr;  // null: this one
   nlohmann::ordered_json variables = nlohmann::ordered_json::object();
 };
@@ -46,7 +46,7 @@ ChatTemplate ChatTemplate::from_jinja(std::string_view source, std::map<std::str
   const auto program =
       std::make_shared<Program>(Program{jinja::Template(source), std::move(special_tokens), true, std::time(nullptr)});
   if (!program->source.has_generations()) {
-    program->trained_header = plumb::trained_header(source);
+    program->trained_headers = plumb::trained_headers(source);
     if (const std::string edited = training_source(source); edited != source) {
       const auto training = std::make_shared<Program>(*program);
       training->source = jinja::Template(edited);
@@ -248,7 +248,7 @@ ChatTemplate ChatTemplate::for_training() const {
   return program_->training == nullptr ? *this : ChatTemplate(program_->training);
 }
 
-std::string_view ChatTemplate::trained_header() const { return program_->trained_header; }
+std::span<const std::string_view> ChatTemplate::trained_headers() const { return program_->trained_headers; }
 
 bool ChatTemplate::has_generations() const { return program_->source.has_generations(); }
 

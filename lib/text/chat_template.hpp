@@ -54,8 +54,8 @@ class ChatTemplate {
 
   /// The template that renders what is trained of the assistant's turns: mostly this one.
   ChatTemplate for_training() const;
-  /// The end of the assistant's header that is trained too; "" with {% generation %}.
-  std::string_view trained_header() const;
+  /// Ends of the assistant's header that are trained too; none with {% generation %}.
+  std::span<const std::string_view> trained_headers() const;
 
   /// True if the rendered text contains BOS itself, so that tokenization must not add special tokens again. Always true
   /// for Jinja sources (transformers' convention); each named template declares it.

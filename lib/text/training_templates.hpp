@@ -5,13 +5,14 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace plumb {
 
 /// The source with conditions replaced that render earlier turns otherwise; most sources are returned as they are.
 std::string training_source(std::string_view source);
 
-/// The end of the assistant's header that is trained too: "" for most templates.
-std::string_view trained_header(std::string_view source);
+/// Ends of the assistant's header that are trained too: none for most templates.
+std::vector<std::string_view> trained_headers(std::string_view source);
 
 }  // namespace plumb

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "lib/base/check.hpp"
+#include "lib/text/assistant_turns.hpp"
+#include "lib/text/turns.hpp"
 
 namespace plumb {
 namespace {
@@ -166,6 +168,47 @@ TEST(ChatTemplate, JinjaErrorsAreDataErrors) {
   EXPECT_THROW(ChatTemplate::from_jinja("{% if %}", "", ""), DataError);
   const ChatTemplate refuses = ChatTemplate::from_jinja("{{ raise_exception('no') }}", "", "");
   EXPECT_THROW(refuses.render(kTwoTurns, false), DataError);
+}
+
+std::vector<std::string> trained_pieces(const char* source, const char* messages_json) {
+  const ChatTemplate chat = ChatTemplate::from_jinja(source, "<s>", "</s>").for_training();
+  const std::vector<Message> messages = parse_turns(nlohmann::ordered_json::parse(messages_json), "row");
+  const RenderedChat rendered = chat.render_parts(messages, false);
+  std::vector<std::string> pieces;
+  for (const ByteRange& range : find_assistant_turns(chat, messages, {}, rendered, "row").trained)
+    pieces.push_back(rendered.text.text.substr(range.begin, range.end - range.begin));
+  return pieces;
+}
+
+TEST(TrainingTemplate, OfDeepSeekTakesArgumentsAsDictsAndTrainsHeaders) {
+  const char* const source =
+      "{% set ns = namespace(tool=false) %}{% for m in messages %}{% if m.role == 'user' %}<|User|>{{ m.content }}"
+      "{% elif m.role == 'tool' %}{% set ns.tool = true %}<out>{{ m.content }}{% elif m.tool_calls %}"
+      "{% for tool in m.tool_calls %}{{ '<｜Assistant｜><｜tool▁calls▁begin｜>' + tool['function']['arguments'] + "
+      "'<e>' }}"
+      "{% endfor %}{% elif ns.tool %}<｜tool▁outputs▁end｜>{{ m.content }}<e>{% set ns.tool = false %}{% else "
+      "%}<｜Assistant｜>{{ m.content "
+      "}}<e>"
+      "{% endif %}{% endfor %}{% if ns.tool %}<｜tool▁outputs▁end｜>{% endif %}"
+      "{% if add_generation_prompt and not ns.tool %}<｜Assistant｜>{% endif %}";
+  const auto conversation = [](const std::string& arguments) {
+    return R"([{"role": "user", "content": "?"}, {"role": "assistant", "content": "", "tool_calls": [
+                {"type": "function", "function": {"name": "f", "arguments": )" +
+           arguments + R"(}}]}, {"role": "tool", "content": "1"}, {"role": "assistant", "content": "ok"}])";
+  };
+  const std::vector<std::string> expected = {"<｜Assistant｜><｜tool▁calls▁begin｜>{\"a\": 1}<e>",
+                                             "<｜tool▁outputs▁end｜>ok<e>"};
+  EXPECT_EQ(trained_pieces(source, conversation(R"({"a": 1})").c_str()), expected);
+  EXPECT_EQ(trained_pieces(source, conversation(R"("{\"a\": 1}")").c_str()), expected);
+}
+
+TEST(TrainingTemplate, ABlankAfterATurnBeginsTheNext) {
+  const char* const source =
+      "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %} {{ m.content }}</s> "
+      "{% endif %}{% endfor %}";
+  EXPECT_EQ(trained_pieces(source, R"([{"role": "user", "content": "1"}, {"role": "assistant", "content": "2> "},
+                                       {"role": "user", "content": "3"}, {"role": "assistant", "content": "4"}])"),
+            (std::vector<std::string>{" 2> </s>", " 4</s>"}));
 }
 
 }  // namespace
