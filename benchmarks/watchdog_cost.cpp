@@ -80,7 +80,7 @@ int main(int argc, char** argv) {
       out[i - range.begin] = is_padding ? 0.0f : (word * 0x1p-32f - 0.5f) * 0.04f;
     }
   });
-  SftObjective objective(config.rms_norm_eps, TokenLoss::kNll);
+  SftObjective objective(config.output(), TokenLoss::kNll);
   Trainer trainer(model, comm, objective, {.adamw = {}, .schedule = {ScheduleKind::kConstant, 1e-5, 0, 1'000'000}});
   const std::vector<MicroBatch> batches = {batch_of(256, comm.rank())};
 

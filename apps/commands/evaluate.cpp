@@ -52,9 +52,9 @@ ordered_json evaluate_language_model(const Communicator& comm, const EvaluateOpt
     add_reference_logps(comm, {o.ref_model}, rows);
     DpoOptions options;
     options.beta = o.beta;
-    objective = std::make_unique<DpoObjective>(options, source.config().rms_norm_eps);
+    objective = std::make_unique<DpoObjective>(options, source.config().output());
   } else {
-    objective = std::make_unique<SftObjective>(source.config().rms_norm_eps, TokenLoss::kNll);
+    objective = std::make_unique<SftObjective>(source.config().output(), TokenLoss::kNll);
   }
   const std::unique_ptr<AdaptedModel> model =
       load_frozen_model(comm, source.config(), source, "", scalar_type(o.model.dtype));

@@ -68,8 +68,8 @@ MergeModels open_models(const MergeOptions& o) {
 /// "q_proj" for the largest change of any layer's.
 using LargestDelta = std::map<std::string, double>;
 
-std::string name_of(ParameterKind kind) {
-  const std::string path = module_path(kind, 0);
+std::string name_of(const Parameter& parameter) {
+  const std::string path = module_path(parameter);
   return path.substr(path.rfind('.') + 1);
 }
 
@@ -84,7 +84,7 @@ void note_deltas(const UnitLayout& unit, int64_t begin, std::span<const float> b
       const auto index = static_cast<size_t>(i - begin);
       delta = std::max(delta, std::abs(merged[index] - base[index]));
     }
-    if (delta > 0) largest[name_of(parameter.kind)] = std::max<double>(largest[name_of(parameter.kind)], delta);
+    if (delta > 0) largest[name_of(parameter)] = std::max<double>(largest[name_of(parameter)], delta);
   }
 }
 

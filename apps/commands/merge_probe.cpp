@@ -13,6 +13,7 @@
 
 #include "lib/base/check.hpp"
 #include "lib/nn/block.hpp"
+#include "lib/nn/logits.hpp"
 #include "lib/nn/resident_units.hpp"
 #include "lib/objective/reward.hpp"
 
@@ -85,11 +86,13 @@ at::Tensor outputs_of(const ModelConfig& config, const MicroBatch& batch, const 
   const HeadTensors head = units.acquire_head();
   if (config.head == HeadKind::kScore) {
     const std::vector<float> rewards =
-        document_rewards(hidden_TD, batch, head, config.rms_norm_eps, config.pad_token_id);
+        document_rewards(hidden_TD, batch, head, config.output(), config.pad_token_id);
     return at::tensor(rewards);
   }
-  const at::Tensor normed_TD = rms_norm(hidden_TD, head.norm_D, config.rms_norm_eps).y;
-  return at::log_softmax(at::mm(normed_TD, head.head_VD.t()), 1);
+  const at::Tensor normed_TD = normalize(hidden_TD, {config.norm, head.norm_D, head.norm_bias_D}).y;
+  const at::Tensor logits_TV = at::mm(normed_TD, head.head_VD.t()) * config.logits.scale;
+  cap_logits(logits_TV, config.logits);
+  return at::log_softmax(logits_TV, 1);
 }
 
 }  // namespace

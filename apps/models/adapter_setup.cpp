@@ -4,6 +4,7 @@
 
 #include "apps/models/model_setup.hpp"
 #include "io/huggingface/adapter_init.hpp"
+#include "io/huggingface/peft_targets.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {
@@ -72,6 +73,9 @@ AdapterStart find_adapter(const LoraOptions& options, const ModelConfig& base, c
   AdapterStart start;
   if (options.adapter.empty()) {
     start.config = lora_config(options, has_score ? "SEQ_CLS" : "CAUSAL_LM", base_directory);
+    if (options.lora_target_modules == LoraOptions().lora_target_modules)  // attention, whatever its matrices are named
+      start.config.target_modules = {attention_module_names(base), ""};
+    name_all_linear(start.config, base);
   } else {
     ModelConfig config = base;
     const LoraConfig old = read_lora_config(options.adapter);

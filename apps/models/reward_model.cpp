@@ -55,7 +55,7 @@ std::vector<double> RewardModel::score(int64_t num_texts, int64_t texts_per_micr
     ForwardPass pass = model_->forward(batch, read_rows, Pass::evaluation());
     if (!batch.is_empty())
       for (const float reward :
-           document_rewards(pass.hidden_TD(), batch, pass.head(), config().rms_norm_eps, config().pad_token_id))
+           document_rewards(pass.hidden_TD(), batch, pass.head(), config().output(), config().pad_token_id))
         mine.push_back(reward);
     pass.finish();
     for (const std::vector<double>& part : comm_.all_gather(mine))

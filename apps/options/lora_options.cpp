@@ -32,11 +32,10 @@ ModuleSelection parse_targets(const std::vector<std::string>& words) {
     if (looks_like_regex(name))
       throw_error<UsageError>("--lora_target_modules {}: expected a regular expression alone, got {} values", name,
                               names.size());
-  // the names themselves, which every reader of the adapter understands
   if (std::find(names.begin(), names.end(), kAllLinear) == names.end()) return {names, ""};
   if (names.size() > 1)
     throw_error<UsageError>("--lora_target_modules: expected {} alone, got {} values", kAllLinear, names.size());
-  return {linear_module_names(), ""};
+  return {{}, std::string(kAllLinear)};
 }
 
 template <class Value>
@@ -134,7 +133,7 @@ LoraConfig lora_config(const LoraOptions& o, const std::string& task_type, const
 Adapter resolve_options(const LoraConfig& config, const ModelConfig& model) {
   try {
     Adapter adapter = resolve_adapter(config, model);
-    check_patterns_name_targets(config, adapter);
+    check_patterns_name_targets(config, adapter, model);
     return adapter;
   } catch (const DataError& error) {
     throw UsageError(error.what());

@@ -68,7 +68,7 @@ std::vector<ExampleLogps> compute_reference_logps(const Communicator& comm, cons
     });
     ForwardPass pass = model->forward(batch, predicting_rows(batch), Pass::evaluation());
     const std::vector<SequenceLogps> logps =
-        sequence_logps(pass.hidden_TD(), batch, pass.head(), model->config().rms_norm_eps, scratch);
+        sequence_logps(pass.hidden_TD(), batch, pass.head(), model->config().output(), scratch);
     pass.finish();
     for (int64_t example = begin; example < end; ++example) {
       const int64_t document = 2 * (example - begin);

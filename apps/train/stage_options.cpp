@@ -52,16 +52,16 @@ EngineOptions engine_options(const TrainOptions& o) {
 std::unique_ptr<Objective> make_objective(const TrainOptions& o, const ModelConfig& config) {
   switch (o.stage) {
     case Stage::kSft:
-      return std::make_unique<SftObjective>(config.rms_norm_eps, o.sft.loss_type);
+      return std::make_unique<SftObjective>(config.output(), o.sft.loss_type);
     case Stage::kReward: {
       const double center = o.reward.center_rewards_coefficient;
-      return std::make_unique<RewardObjective>(config.rms_norm_eps, center > 0 ? std::optional(center) : std::nullopt,
+      return std::make_unique<RewardObjective>(config.output(), center > 0 ? std::optional(center) : std::nullopt,
                                                config.pad_token_id);
     }
     case Stage::kDpo:
       break;
   }
-  return std::make_unique<DpoObjective>(dpo_options(o.dpo), config.rms_norm_eps);
+  return std::make_unique<DpoObjective>(dpo_options(o.dpo), config.output());
 }
 
 SamplerOptions sampler_options(const TrainOptions& o, const StageRows& rows) {

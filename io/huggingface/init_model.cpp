@@ -92,14 +92,14 @@ NewTokenizer describe(std::vector<TextFile> files, const Tokenizer& tokenizer) {
 }
 
 void write_weights(const ExportPlan& plan, const std::string& temporary, const std::vector<UnitLayout>& units,
-                   double standard_deviation, uint64_t seed) {
+                   const ModelConfig& config, uint64_t seed) {
   std::vector<float> chunk(kChunkElements);
   for (size_t unit = 0; unit < units.size(); ++unit) {
     const int64_t size = units[unit].num_elements;
     for (int64_t begin = 0; begin < size; begin += kChunkElements) {
       const int64_t end = std::min(begin + kChunkElements, size);
       const auto values = std::span(chunk).first(end - begin);
-      initialize_unit_range(units[unit], standard_deviation, seed, begin, end, values);
+      initialize_unit_range(units[unit], config, seed, begin, end, values);
       write_unit_range(plan, temporary, unit, begin, end, values);
     }
   }
@@ -147,7 +147,7 @@ void write_random_model(const std::string& directory, const ModelConfig& config,
   AtomicDirectory model(directory, existing);
   const std::string& temporary = model.temporary_path();
   create_export_files(plan, temporary);
-  write_weights(plan, temporary, units, config.initializer_range, seed);
+  write_weights(plan, temporary, units, config, seed);
   for (const TextFile& file : tokenizer.files) write_new_file(join_path(temporary, file.name), file.content);
   finish_export(plan, temporary, config, {});
   model.publish();

@@ -10,57 +10,83 @@ namespace plumb {
 
 namespace {
 
-/// The names in transformers, for all four families; {} is the layer.
-std::string_view name_pattern(ParameterKind kind) {
+/// The name after "model.layers.{}." of a parameter of a block. Norms have other names in each kind of placement.
+std::string_view block_name(ParameterKind kind, Naming naming) {
+  const bool is_glm = naming == Naming::kGlm, is_star = naming == Naming::kStarCoder;
   switch (kind) {
     using enum ParameterKind;
-    case kEmbedding:
-      return "model.embed_tokens.weight";
     case kInputNorm:
-      return "model.layers.{}.input_layernorm.weight";
-    case kQ:
-      return "model.layers.{}.self_attn.q_proj.weight";
-    case kK:
-      return "model.layers.{}.self_attn.k_proj.weight";
-    case kV:
-      return "model.layers.{}.self_attn.v_proj.weight";
-    case kQBias:
-      return "model.layers.{}.self_attn.q_proj.bias";
-    case kKBias:
-      return "model.layers.{}.self_attn.k_proj.bias";
-    case kVBias:
-      return "model.layers.{}.self_attn.v_proj.bias";
-    case kQNorm:
-      return "model.layers.{}.self_attn.q_norm.weight";
-    case kKNorm:
-      return "model.layers.{}.self_attn.k_norm.weight";
-    case kO:
-      return "model.layers.{}.self_attn.o_proj.weight";
-    case kOBias:
-      return "model.layers.{}.self_attn.o_proj.bias";
+      return "input_layernorm.weight";
+    case kInputNormBias:
+      return "input_layernorm.bias";
+    case kAttentionOutNorm:
+      return is_glm ? "post_self_attn_layernorm.weight" : "post_attention_layernorm.weight";
     case kPostNorm:
-      return "model.layers.{}.post_attention_layernorm.weight";
+      return naming == Naming::kGemma ? "pre_feedforward_layernorm.weight" : "post_attention_layernorm.weight";
+    case kPostNormBias:
+      return "post_attention_layernorm.bias";
+    case kFeedForwardOutNorm:
+      return is_glm ? "post_mlp_layernorm.weight" : "post_feedforward_layernorm.weight";
+    case kQ:
+      return "self_attn.q_proj.weight";
+    case kK:
+      return "self_attn.k_proj.weight";
+    case kV:
+      return "self_attn.v_proj.weight";
+    case kQkv:
+      return "self_attn.qkv_proj.weight";
+    case kQBias:
+      return "self_attn.q_proj.bias";
+    case kKBias:
+      return "self_attn.k_proj.bias";
+    case kVBias:
+      return "self_attn.v_proj.bias";
+    case kQNorm:
+      return "self_attn.q_norm.weight";
+    case kKNorm:
+      return "self_attn.k_norm.weight";
+    case kO:
+      return "self_attn.o_proj.weight";
+    case kOBias:
+      return "self_attn.o_proj.bias";
     case kGate:
-      return "model.layers.{}.mlp.gate_proj.weight";
+      return "mlp.gate_proj.weight";
+    case kGateBias:
+      return "mlp.gate_proj.bias";
     case kUp:
-      return "model.layers.{}.mlp.up_proj.weight";
+      return is_star ? "mlp.c_fc.weight" : "mlp.up_proj.weight";
+    case kUpBias:
+      return is_star ? "mlp.c_fc.bias" : "mlp.up_proj.bias";
+    case kGateUp:
+      return "mlp.gate_up_proj.weight";
     case kDown:
-      return "model.layers.{}.mlp.down_proj.weight";
-    case kFinalNorm:
-      return "model.norm.weight";
-    case kHead:
-      return "lm_head.weight";
-    case kScore:
-      return "score.weight";
+      return is_star ? "mlp.c_proj.weight" : "mlp.down_proj.weight";
+    case kDownBias:
+      return is_star ? "mlp.c_proj.bias" : "mlp.down_proj.bias";
+    default:
+      check(false, "every parameter has a name");
   }
-  check(false, "every parameter has a name");
   return {};
 }
 
 }  // namespace
 
 std::string hf_parameter_name(const Parameter& parameter) {
-  return fmt::format(fmt::runtime(name_pattern(parameter.kind)), parameter.layer);
+  switch (parameter.kind) {
+    using enum ParameterKind;
+    case kEmbedding:
+      return "model.embed_tokens.weight";
+    case kFinalNorm:
+      return "model.norm.weight";
+    case kFinalNormBias:
+      return "model.norm.bias";
+    case kHead:
+      return "lm_head.weight";
+    case kScore:
+      return "score.weight";
+    default:
+      return fmt::format("model.layers.{}.{}", parameter.layer, block_name(parameter.kind, parameter.naming));
+  }
 }
 
 }  // namespace plumb

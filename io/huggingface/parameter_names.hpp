@@ -1,4 +1,4 @@
-// The tensor names of transformers: one table for all families.
+// The tensor names of transformers: what differs between families is decided here.
 // Source: the modeling files of transformers.
 #pragma once
 

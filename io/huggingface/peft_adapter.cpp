@@ -38,7 +38,7 @@ Adapter resolve_read_adapter(const std::string& directory, const LoraConfig& con
 }  // namespace
 
 std::string peft_tensor_name(const Parameter& parameter) {
-  const std::string module = "base_model.model." + module_path(parameter.kind, parameter.layer);
+  const std::string module = "base_model.model." + module_path(parameter);
   switch (parameter.part) {
     using enum AdapterPart;
     case kWhole:

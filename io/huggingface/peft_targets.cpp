@@ -16,7 +16,6 @@ namespace {
 
 using enum ParameterKind;
 
-constexpr ParameterKind kLinearKinds[] = {kQ, kK, kV, kO, kGate, kUp, kDown};
 constexpr std::string_view kAllLinear = "all-linear";
 
 /// The step limit for all regular expressions on all modules together, and the bounds for one match.
@@ -81,6 +80,16 @@ std::vector<Value> apply_pattern(const ModulePatterns<Value>& values, const std:
   return result;
 }
 
+/// The names of the matrices of a block that are chosen.
+template <class Chosen>
+std::vector<std::string> sorted_names(const ModelConfig& model, Chosen is_chosen) {
+  std::vector<std::string> names;
+  for (const ParameterKind kind : block_matrices(model))
+    if (is_chosen(kind)) names.push_back(last_name(module_path(model, kind, 0)));
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
 /// The matrices outside the blocks.
 std::vector<ParameterKind> outer_kinds(const ModelConfig& model) {
   return {kEmbedding, model.head == HeadKind::kScore ? kScore : kHead};
@@ -93,10 +102,11 @@ std::vector<ParameterKind> outer_kinds(const ModelConfig& model) {
       last_name(path), last_name(path));
 }
 
-void check_names_exist(const ModuleSelection& selection, const std::vector<std::string>& paths, std::string_view key) {
+void check_names_exist(const ModuleSelection& selection, const std::vector<std::string>& paths,
+                       const ModelConfig& model, std::string_view key) {
   for (const std::string& name : selection.names) {
     if (std::any_of(paths.begin(), paths.end(), [&](const auto& path) { return names_module(name, path); })) continue;
-    const std::vector<std::string> known = linear_module_names();
+    const std::vector<std::string> known = linear_module_names(model);
     throw_error<UsageError>("{}: {}: no such module; the model has {} (all-linear: all of them){}", key, name,
                             fmt::join(known, ", "), did_you_mean(name, known));
   }
@@ -114,17 +124,17 @@ std::vector<LoraTarget> resolve_targets(const LoraConfig& config, const ModelCon
   std::vector<LoraTarget> targets;
   std::vector<std::string> paths;
   for (int64_t layer = 0; layer < model.num_layers; ++layer)
-    for (const ParameterKind kind : kLinearKinds) {
+    for (const ParameterKind kind : block_matrices(model)) {
       targets.push_back({kind, layer, 0, 0});
-      paths.push_back(module_path(kind, layer));
+      paths.push_back(module_path(model, kind, layer));
     }
   const size_t num_linear = paths.size();
-  for (const ParameterKind kind : outer_kinds(model)) paths.push_back(module_path(kind, -1));
+  for (const ParameterKind kind : outer_kinds(model)) paths.push_back(module_path(model, kind, -1));
 
   const bool takes_all = is_all_linear(config.target_modules);
   std::vector<bool> is_target(paths.size(), takes_all);
   if (!takes_all) {
-    check_names_exist(config.target_modules, paths, "target_modules");
+    check_names_exist(config.target_modules, paths, model, "target_modules");
     is_target = select(config.target_modules, paths, "target_modules");
   }
   const std::vector<bool> is_excluded = select(config.exclude_modules, paths, "exclude_modules");
@@ -153,7 +163,7 @@ std::vector<LoraTarget> resolve_targets(const LoraConfig& config, const ModelCon
     throw_error<UsageError>(
         "target_modules: expected a layer to adapt, got none that matches; the model has {} in {} "
         "layers",
-        fmt::join(linear_module_names(), ", "), model.num_layers);
+        fmt::join(linear_module_names(model), ", "), model.num_layers);
   return chosen;
 }
 
@@ -164,9 +174,9 @@ std::vector<ParameterKind> resolve_whole(const LoraConfig& config, const ModelCo
   for (const std::string& name : config.modules_to_save) {
     if (name == "classifier" && config.task_type == "SEQ_CLS") continue;  // PEFT always lists it next to "score"
     const auto found = std::find_if(kinds.begin(), kinds.end(),
-                                    [&](ParameterKind kind) { return names_module(name, module_path(kind, -1)); });
+                                    [&](ParameterKind kind) { return names_module(name, module_path(model, kind, -1)); });
     if (found == kinds.end()) {
-      const auto name_of = [](ParameterKind kind) { return last_name(module_path(kind, -1)); };
+      const auto name_of = [&](ParameterKind kind) { return last_name(module_path(model, kind, -1)); };
       throw_error<UsageError>("modules_to_save: {}: expected one of {}, {}, {}; this model has {} and {}", name,
                               name_of(kEmbedding), name_of(kHead), name_of(kScore), name_of(kinds[0]),
                               name_of(kinds[1]));
@@ -186,16 +196,27 @@ std::vector<ParameterKind> resolve_whole(const LoraConfig& config, const ModelCo
 
 }  // namespace
 
-std::string module_path(ParameterKind kind, int64_t layer) {
-  std::string name = hf_parameter_name({kind, layer, {}, 0});
+std::string module_path(const Parameter& parameter) {
+  const std::string name = hf_parameter_name(parameter);
   return name.substr(0, name.rfind('.'));
 }
 
-std::vector<std::string> linear_module_names() {
-  std::vector<std::string> names;
-  for (const ParameterKind kind : kLinearKinds) names.push_back(last_name(module_path(kind, 0)));
-  std::sort(names.begin(), names.end());
-  return names;
+std::string module_path(const ModelConfig& model, ParameterKind kind, int64_t layer) {
+  return module_path({kind, layer, {}, 0, AdapterPart::kWhole, naming_of(model)});
+}
+
+std::vector<std::string> linear_module_names(const ModelConfig& model) {
+  return sorted_names(model, [](ParameterKind) { return true; });
+}
+
+std::vector<std::string> attention_module_names(const ModelConfig& model) {
+  return sorted_names(model, [](ParameterKind kind) {
+    return product_of(kind) == Product::kQkv || product_of(kind) == Product::kO;
+  });
+}
+
+void name_all_linear(LoraConfig& config, const ModelConfig& model) {
+  if (is_all_linear(config.target_modules)) config.target_modules = {linear_module_names(model), ""};
 }
 
 Adapter resolve_adapter(const LoraConfig& config, const ModelConfig& model) {
@@ -207,9 +228,9 @@ Adapter resolve_adapter(const LoraConfig& config, const ModelConfig& model) {
   return adapter;
 }
 
-void check_patterns_name_targets(const LoraConfig& config, const Adapter& adapter) {
+void check_patterns_name_targets(const LoraConfig& config, const Adapter& adapter, const ModelConfig& model) {
   std::vector<std::string> paths;
-  for (const LoraTarget& target : adapter.targets) paths.push_back(module_path(target.kind, target.layer));
+  for (const LoraTarget& target : adapter.targets) paths.push_back(module_path(model, target.kind, target.layer));
   const auto check_pattern = [&](const std::string& expression, std::string_view key, size_t num_patterns) {
     const ModulePattern pattern = end_pattern(expression, key, steps_of_a_match(num_patterns, paths.size(), key));
     if (std::none_of(paths.begin(), paths.end(), [&](const std::string& path) { return pattern.matches(path); }))

@@ -39,32 +39,58 @@ struct TokenStats {
   float log_sum_of_squares;  // log of the sum of squared probabilities over the vocabulary
 };
 
-/// Rows to rotate: the first num_heads heads of each.
+/// Rows to rotate: the first rotated_dim elements of the first num_heads heads of each.
 template <class T>
 struct RopeRows {
   T* x;
   int64_t row_stride;
   const int32_t* positions;  // [num_rows]
-  int64_t num_rows, num_heads, head_dim;
+  int64_t num_rows, num_heads, head_dim, rotated_dim;
+  bool is_interleaved;  // pairs are (2i, 2i + 1); otherwise (i, i + rotated_dim / 2)
+};
+
+/// The weight of a norm: an RMS norm multiplies by offset + weight; a LayerNorm by weight, and adds bias if not null.
+template <class T>
+struct NormWeight {
+  const T* weight;
+  const T* bias;
+  float offset;
+};
+
+/// A feed-forward network between its two products. Gated kinds take rows of 2 dim elements, gate first.
+template <class T>
+struct FeedForwardKernels {
+  /// y = act(gate) * up, or act(x)
+  void (*forward)(const T* x, T* y, int64_t num_rows, int64_t dim);
+  /// Writes dx, which may be x, and the recomputed y, which the gradient of the next product needs.
+  void (*backward)(const T* dy, const T* x, T* dx, T* y, int64_t num_rows, int64_t dim);
 };
 
 /// Kernels on activations of type T, float or BFloat16. Matrices are row-major and contiguous; sums are in float.
 template <class T>
 struct ActivationKernels {
   /// sum = x + residual (skipped if residual is null; then sum may be null too); y = sum / rms(sum) * weight.
-  void (*rms_norm)(const T* x, const T* residual, T* sum, const T* weight, T* y, float* rstd, int64_t num_rows,
+  void (*rms_norm)(const T* x, const T* residual, T* sum, NormWeight<T> weight, T* y, float* rstd, int64_t num_rows,
                    int64_t dim, float epsilon);
   /// Recomputes the y of rms_norm from its saved rstd.
-  void (*recompute_rms_norm)(const T* x, const float* rstd, const T* weight, T* y, int64_t num_rows, int64_t dim);
+  void (*recompute_rms_norm)(const T* x, const float* rstd, NormWeight<T> weight, T* y, int64_t num_rows, int64_t dim);
   /// dx = carry + gradient through the norm (carry may be null, and may be dx); adds to dweight[dim].
-  void (*rms_norm_backward)(const T* dy, const T* x, const float* rstd, const T* weight, const T* carry, T* dx,
+  void (*rms_norm_backward)(const T* dy, const T* x, const float* rstd, NormWeight<T> weight, const T* carry, T* dx,
                             float* dweight, int64_t num_rows, int64_t dim);
-  /// Rotates the heads of each row in place. cos and sin: [positions, head_dim / 2]; direction -1 inverts the rotation.
+  /// y = (x - mean) / deviation * weight + bias; stats: mean, then 1 / deviation, of each row.
+  void (*layer_norm)(const T* x, NormWeight<T> weight, T* y, float* stats, int64_t num_rows, int64_t dim,
+                     float epsilon);
+  void (*recompute_layer_norm)(const T* x, const float* stats, NormWeight<T> weight, T* y, int64_t num_rows,
+                               int64_t dim);
+  /// As rms_norm_backward(); adds to dbias unless it is null.
+  void (*layer_norm_backward)(const T* dy, const T* x, const float* stats, NormWeight<T> weight, const T* carry, T* dx,
+                              float* dweight, float* dbias, int64_t num_rows, int64_t dim);
+  /// Rotates the heads of each row in place. cos and sin: [positions, rotated_dim / 2]; direction -1 inverts the
+  /// rotation.
   void (*rope)(const RopeRows<T>& rows, const float* cos, const float* sin, float direction);
-  /// gate_up: [num_rows, 2 * dim], gate first; y = silu(gate) * up.
-  void (*swiglu)(const T* gate_up, T* y, int64_t num_rows, int64_t dim);
-  /// Also writes the recomputed y, which the gradient of the next projection needs.
-  void (*swiglu_backward)(const T* dy, const T* gate_up, T* dgate_up, T* y, int64_t num_rows, int64_t dim);
+  FeedForwardKernels<T> swiglu;  // SiLU
+  FeedForwardKernels<T> geglu;   // tanh approximation of GELU
+  FeedForwardKernels<T> gelu;    // the same, without a gate
   /// Unless `gradient_scales` is null, replaces logits [num_rows, vocab] by their gradients times the scale of their
   /// row (scale 0 gives zeros).
   void (*cross_entropy)(T* logits, const int64_t* labels, int64_t num_rows, int64_t vocab, TokenLoss token_loss,
@@ -99,6 +125,13 @@ struct FloatKernels {
   double (*sum_of_squares)(const float* x, int64_t n);
   /// Largest absolute value; 0 for n = 0. NaN values are skipped.
   float (*largest_magnitude)(const float* x, int64_t n);
+  /// Replaces scores by their softmax, after cap tanh(score / cap) if cap > 0, beside one more logit without a value
+  /// (minus infinity: none). Returns the logarithm of the sum of the exponentials.
+  float (*capped_softmax)(float* scores, int64_t n, float cap, float sink);
+  /// From scores before the cap: writes probabilities, and replaces their gradients by those of the scores.
+  /// output_dot_gradient: the product of the row's output with its gradient.
+  void (*capped_softmax_backward)(const float* scores, float* probabilities, float* gradients, int64_t n, float cap,
+                                  float log_sum_exp, float output_dot_gradient);
   /// Runs on one thread. The summation order of an element of c depends on `depth` only, so a product computed in parts
   /// has the same bits as the whole.
   void (*multiply)(const FloatProduct& product);

@@ -78,8 +78,29 @@ inline Floats exp_of(Floats x) {
 }
 inline Floats sigmoid_of(Floats x) { return 1.0f / (1.0f + exp_of(-x)); }
 
+/// An activation and its derivative at one point.
+struct Activated {
+  Floats value, slope;
+};
+struct Silu {
+  static Floats value(Floats x) { return x * sigmoid_of(x); }
+  static Activated both(Floats x) {
+    const Floats sigmoid = sigmoid_of(x), silu = x * sigmoid;
+    return {silu, sigmoid + silu * (1.0f - sigmoid)};
+  }
+};
+/// x (1 + tanh(u)) / 2 with u = c (x + 0.044715 x^3), which is x sigmoid(2 u).
+struct GeluTanh {
+  static constexpr float kTwoC = 2 * 0.7978845608028654f, kCubic = 0.044715f;
+  static Floats value(Floats x) { return x * sigmoid_of(kTwoC * (x + kCubic * x * x * x)); }
+  static Activated both(Floats x) {
+    const Floats sigmoid = sigmoid_of(kTwoC * (x + kCubic * x * x * x));
+    return {x * sigmoid, sigmoid + x * sigmoid * (1.0f - sigmoid) * (kTwoC * (1.0f + 3 * kCubic * x * x))};
+  }
+};
+
 template <class T>
-void rms_norm(const T* x, const T* residual, T* sum, const T* weight, T* y, float* rstd, int64_t num_rows, int64_t dim,
+void rms_norm(const T* x, const T* residual, T* sum, NormWeight<T> norm, T* y, float* rstd, int64_t num_rows, int64_t dim,
               float epsilon) {
   for (int64_t row = 0; row < num_rows; ++row, x += dim, y += dim) {
     const T* in = x;
@@ -98,32 +119,34 @@ void rms_norm(const T* x, const T* residual, T* sum, const T* weight, T* y, floa
     }
     const float scale = 1.0f / std::sqrt(sum_lanes(squares) / static_cast<float>(dim) + epsilon);
     rstd[row] = scale;
-    for_lanes(dim, [&](auto get, auto put, int64_t i) { put(y + i, get(in + i) * scale * get(weight + i)); });
+    for_lanes(dim, [&](auto get, auto put, int64_t i) { put(y + i, get(in + i) * scale * (norm.offset + get(norm.weight + i))); });
   }
 }
 
 template <class T>
-void recompute_rms_norm(const T* x, const float* rstd, const T* weight, T* y, int64_t num_rows, int64_t dim) {
+void recompute_rms_norm(const T* x, const float* rstd, NormWeight<T> norm, T* y, int64_t num_rows, int64_t dim) {
   for (int64_t row = 0; row < num_rows; ++row, x += dim, y += dim) {
     const float scale = rstd[row];
-    for_lanes(dim, [&](auto get, auto put, int64_t i) { put(y + i, get(x + i) * scale * get(weight + i)); });
+    for_lanes(dim, [&](auto get, auto put, int64_t i) {
+      put(y + i, get(x + i) * scale * (norm.offset + get(norm.weight + i)));
+    });
   }
 }
 
 template <class T>
-void rms_norm_backward(const T* dy, const T* x, const float* rstd, const T* weight, const T* carry, T* dx,
+void rms_norm_backward(const T* dy, const T* x, const float* rstd, NormWeight<T> norm, const T* carry, T* dx,
                        float* dweight, int64_t num_rows, int64_t dim) {
   for (int64_t row = 0; row < num_rows; ++row, dy += dim, x += dim, dx += dim) {
     const float scale = rstd[row];
     Floats dots{};
     for_lanes(dim, [&](auto get, auto put, int64_t i) {
       const Floats normed = get(x + i) * scale, d = get(dy + i);
-      dots += d * get(weight + i) * normed;
+      dots += d * (norm.offset + get(norm.weight + i)) * normed;
       put(dweight + i, get(dweight + i) + d * normed);
     });
     const float mean = sum_lanes(dots) / static_cast<float>(dim);
     for_lanes(dim, [&](auto get, auto put, int64_t i) {
-      Floats d = (get(dy + i) * get(weight + i) - get(x + i) * scale * mean) * scale;
+      Floats d = (get(dy + i) * (norm.offset + get(norm.weight + i)) - get(x + i) * scale * mean) * scale;
       if (carry) d += get(carry + i);
       put(dx + i, d);
     });
@@ -132,14 +155,87 @@ void rms_norm_backward(const T* dy, const T* x, const float* rstd, const T* weig
 }
 
 template <class T>
+void write_layer_norm(const T* x, const float* stats, NormWeight<T> norm, T* y, int64_t dim) {
+  const float mean = stats[0], rstd = stats[1];
+  for_lanes(dim, [&](auto get, auto put, int64_t i) {
+    Floats value = (get(x + i) - mean) * rstd * get(norm.weight + i);
+    if (norm.bias) value += get(norm.bias + i);
+    put(y + i, value);
+  });
+}
+
+template <class T>
+void layer_norm(const T* x, NormWeight<T> norm, T* y, float* stats, int64_t num_rows, int64_t dim, float epsilon) {
+  const auto n = static_cast<float>(dim);
+  for (int64_t row = 0; row < num_rows; ++row, x += dim, y += dim, stats += 2) {
+    Floats sums{}, squares{};
+    for_lanes(dim, [&](auto get, auto, int64_t i) { sums += get(x + i); });
+    const float mean = sum_lanes(sums) / n;
+    for_lanes(dim, [&](auto get, auto, int64_t i) {
+      const Floats centered = get(x + i, mean) - mean;
+      squares += centered * centered;
+    });
+    stats[0] = mean;
+    stats[1] = 1.0f / std::sqrt(sum_lanes(squares) / n + epsilon);
+    write_layer_norm(x, stats, norm, y, dim);
+  }
+}
+
+template <class T>
+void recompute_layer_norm(const T* x, const float* stats, NormWeight<T> norm, T* y, int64_t num_rows, int64_t dim) {
+  for (int64_t row = 0; row < num_rows; ++row)
+    write_layer_norm(x + row * dim, stats + 2 * row, norm, y + row * dim, dim);
+}
+
+template <class T>
+void layer_norm_backward(const T* dy, const T* x, const float* stats, NormWeight<T> norm, const T* carry, T* dx,
+                         float* dweight, float* dbias, int64_t num_rows, int64_t dim) {
+  const auto n = static_cast<float>(dim);
+  for (int64_t row = 0; row < num_rows; ++row, dy += dim, x += dim, dx += dim, stats += 2) {
+    const float mean = stats[0], rstd = stats[1];
+    Floats sums{}, dots{};
+    for_lanes(dim, [&](auto get, auto put, int64_t i) {
+      const Floats normed = (get(x + i) - mean) * rstd, d = get(dy + i), dnormed = d * get(norm.weight + i);
+      sums += dnormed;
+      dots += dnormed * normed;
+      put(dweight + i, get(dweight + i) + d * normed);
+      if (dbias) put(dbias + i, get(dbias + i) + d);
+    });
+    const float mean_of_gradient = sum_lanes(sums) / n, mean_of_dots = sum_lanes(dots) / n;
+    for_lanes(dim, [&](auto get, auto put, int64_t i) {
+      const Floats normed = (get(x + i) - mean) * rstd;
+      Floats d = (get(dy + i) * get(norm.weight + i) - mean_of_gradient - normed * mean_of_dots) * rstd;
+      if (carry) d += get(carry + i);
+      put(dx + i, d);
+    });
+    if (carry) carry += dim;
+  }
+}
+
+/// The pairs of a head are neighbors: one at a time, since only few families have them.
+template <class T>
+void rotate_neighbors(T* x, const float* cos, const float* sin, float direction, int64_t num_pairs) {
+  for (int64_t i = 0; i < num_pairs; ++i, x += 2) {
+    const float c = cos[i], s = sin[i] * direction;
+    const float p = load_some(x, 1)[0], q = load_some(x + 1, 1)[0];
+    store_some(x, broadcast(p * c - q * s), 1);
+    store_some(x + 1, broadcast(q * c + p * s), 1);
+  }
+}
+
+template <class T>
 void rope(const RopeRows<T>& rows, const float* cos_of_positions, const float* sin_of_positions, float direction) {
-  const int64_t half = rows.head_dim / 2;
+  const int64_t half = rows.rotated_dim / 2;
   for (int64_t row = 0; row < rows.num_rows; ++row) {
     const float* cos = cos_of_positions + rows.positions[row] * half;
     const float* sin = sin_of_positions + rows.positions[row] * half;
     for (int64_t head = 0; head < rows.num_heads; ++head) {
       T* a = rows.x + row * rows.row_stride + head * rows.head_dim;
       T* b = a + half;
+      if (rows.is_interleaved) {
+        rotate_neighbors(a, cos, sin, direction, half);
+        continue;
+      }
       for_lanes(half, [&](auto get, auto put, int64_t i) {
         const Floats c = get(cos + i), s = get(sin + i) * direction, p = get(a + i), q = get(b + i);
         put(a + i, p * c - q * s);
@@ -149,25 +245,39 @@ void rope(const RopeRows<T>& rows, const float* cos_of_positions, const float* s
   }
 }
 
-template <class T>
-void swiglu(const T* gate_up, T* y, int64_t num_rows, int64_t dim) {
+template <class T, class Activation>
+void gated(const T* gate_up, T* y, int64_t num_rows, int64_t dim) {
   for (int64_t row = 0; row < num_rows; ++row, gate_up += 2 * dim, y += dim)
     for_lanes(dim, [&](auto get, auto put, int64_t i) {
-      const Floats gate = get(gate_up + i);
-      put(y + i, gate * sigmoid_of(gate) * get(gate_up + dim + i));
+      put(y + i, Activation::value(get(gate_up + i)) * get(gate_up + dim + i));
     });
 }
 
-template <class T>
-void swiglu_backward(const T* dy, const T* gate_up, T* dgate_up, T* y, int64_t num_rows, int64_t dim) {
+template <class T, class Activation>
+void gated_backward(const T* dy, const T* gate_up, T* dgate_up, T* y, int64_t num_rows, int64_t dim) {
   for (int64_t row = 0; row < num_rows; ++row, gate_up += 2 * dim, dgate_up += 2 * dim, y += dim, dy += dim)
     for_lanes(dim, [&](auto get, auto put, int64_t i) {
       const Floats gate = get(gate_up + i), up = get(gate_up + dim + i), d = get(dy + i);
-      const Floats sigmoid = sigmoid_of(gate), silu = gate * sigmoid;
-      put(y + i, silu * up);
-      put(dgate_up + i, d * up * (sigmoid + silu * (1.0f - sigmoid)));
-      put(dgate_up + dim + i, d * silu);
+      const Activated activated = Activation::both(gate);
+      put(y + i, activated.value * up);
+      put(dgate_up + i, d * up * activated.slope);
+      put(dgate_up + dim + i, d * activated.value);
     });
+}
+
+template <class T, class Activation>
+void activated(const T* x, T* y, int64_t num_rows, int64_t dim) {
+  for_lanes(num_rows * dim, [&](auto get, auto put, int64_t i) { put(y + i, Activation::value(get(x + i))); });
+}
+
+template <class T, class Activation>
+void activated_backward(const T* dy, const T* x, T* dx, T* y, int64_t num_rows, int64_t dim) {
+  for_lanes(num_rows * dim, [&](auto get, auto put, int64_t i) {
+    const Floats d = get(dy + i);
+    const Activated activated = Activation::both(get(x + i));
+    put(y + i, activated.value);
+    put(dx + i, d * activated.slope);
+  });
 }
 
 template <class T>
@@ -285,15 +395,70 @@ float largest_magnitude(const float* x, int64_t n) {
   return max_lanes(mosts);
 }
 
+/// tanh: a polynomial near zero, where the formula with exp loses digits.
+inline Floats tanh_of(Floats x) {
+  const Floats square = x * x;
+  const Floats small = x * (1.0f + square * (-1.0f / 3 + square * (2.0f / 15 + square * (-17.0f / 315 + square * (62.0f / 2835)))));
+  const Floats large = 2.0f * sigmoid_of(2.0f * x) - 1.0f;
+  return square < 0.0625f ? small : large;
+}
+
+float capped_softmax(float* scores, int64_t n, float cap, float sink) {
+  Floats mosts = broadcast(sink);
+  for_lanes(n, [&](auto get, auto put, int64_t i) {
+    if (cap > 0) put(scores + i, cap * tanh_of(get(scores + i) / cap));
+    mosts = max_of(mosts, get(scores + i, -3.0e38f));
+  });
+  const float most = max_lanes(mosts);
+  Floats sums{};
+  for_lanes(n, [&](auto get, auto put, int64_t i) {
+    const Floats e = exp_of(max_of(get(scores + i, -3.0e38f) - most, broadcast(-1.0e4f)));
+    sums += e;
+    put(scores + i, e);
+  });
+  const float total = sum_lanes(sums) + std::exp(sink - most), share = 1.0f / total;
+  for_lanes(n, [&](auto get, auto put, int64_t i) { put(scores + i, get(scores + i) * share); });
+  return most + std::log(total);
+}
+
+void capped_softmax_backward(const float* scores, float* probabilities, float* gradients, int64_t n, float cap,
+                             float log_sum_exp, float output_dot_gradient) {
+  for_lanes(n, [&](auto get, auto put, int64_t i) {
+    Floats score = get(scores + i), slope = broadcast(1.0f);
+    if (cap > 0) {
+      const Floats t = tanh_of(score / cap);
+      score = cap * t;
+      slope = 1.0f - t * t;
+    }
+    const Floats p = exp_of(score - log_sum_exp);
+    put(probabilities + i, p);
+    put(gradients + i, p * (get(gradients + i) - output_dot_gradient) * slope);
+  });
+}
+
 template <class T>
-constexpr ActivationKernels<T> kTable = {&rms_norm<T>,   &recompute_rms_norm<T>, &rms_norm_backward<T>, &rope<T>,
-                                         &swiglu<T>,     &swiglu_backward<T>,    &cross_entropy<T>,     &to_float<T>,
-                                         &from_float<T>, &add_to_float<T>};
+constexpr ActivationKernels<T> kTable = {
+    .rms_norm = &rms_norm<T>,
+    .recompute_rms_norm = &recompute_rms_norm<T>,
+    .rms_norm_backward = &rms_norm_backward<T>,
+    .layer_norm = &layer_norm<T>,
+    .recompute_layer_norm = &recompute_layer_norm<T>,
+    .layer_norm_backward = &layer_norm_backward<T>,
+    .rope = &rope<T>,
+    .swiglu = {&gated<T, Silu>, &gated_backward<T, Silu>},
+    .geglu = {&gated<T, GeluTanh>, &gated_backward<T, GeluTanh>},
+    .gelu = {&activated<T, GeluTanh>, &activated_backward<T, GeluTanh>},
+    .cross_entropy = &cross_entropy<T>,
+    .to_float = &to_float<T>,
+    .from_float = &from_float<T>,
+    .add_to_float = &add_to_float<T>,
+};
 
 }  // namespace
 
 extern const ActivationKernels<float> kFloatActivationKernels = kTable<float>;
 extern const ActivationKernels<BFloat16> kBFloat16ActivationKernels = kTable<BFloat16>;
-extern const FloatKernels kFloatKernels = {&add, &adamw, &sum_of_squares, &largest_magnitude, &multiply};
+extern const FloatKernels kFloatKernels = {
+    &add, &adamw, &sum_of_squares, &largest_magnitude, &capped_softmax, &capped_softmax_backward, &multiply};
 
 }  // namespace plumb::PLUMB_ISA

@@ -41,7 +41,15 @@ void ConfigReader::fail(const char* key, std::string_view expected) const {
   throw_error<DataError>("{}: {}: expected {}, got {}", where_, key, expected, got);
 }
 
+std::vector<std::string> ConfigReader::unread() const {
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : object_.items())
+    if (!read_.contains(key)) keys.push_back(key);
+  return keys;
+}
+
 int64_t ConfigReader::integer(const char* key, int64_t low, int64_t high) const {
+  read_.insert(key);
   const auto found = object_.find(key);
   if (found != object_.end() && found->is_number_integer()) {
     // an unsigned number beyond the signed range would convert to a negative one, so it is compared as unsigned
@@ -57,6 +65,7 @@ int64_t ConfigReader::integer_or(const char* key, int64_t low, int64_t high, int
 }
 
 double ConfigReader::number(const char* key, double low, double high) const {
+  read_.insert(key);
   const auto found = object_.find(key);
   if (found != object_.end() && found->is_number()) {
     const double value = found->get<double>();

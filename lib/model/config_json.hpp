@@ -4,9 +4,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace plumb {
 
@@ -22,7 +25,11 @@ class ConfigReader {
  public:
   ConfigReader(const nlohmann::json& object, std::string where) : object_(object), where_(std::move(where)) {}
 
-  bool has(const char* key) const { return object_.contains(key); }
+  /// Every key that this object was asked for, here or below, counts as read.
+  bool has(const char* key) const {
+    read_.insert(key);
+    return object_.contains(key);
+  }
   bool is_null_or_absent(const char* key) const { return !has(key) || object_.at(key).is_null(); }
 
   /// An integer in [low, high]; 8.0 is not an integer.
@@ -35,6 +42,9 @@ class ConfigReader {
   std::string string(const char* key) const;
   std::string string_or(const char* key, std::string fallback) const;
 
+  /// The keys of the object that nobody asked for, in order.
+  std::vector<std::string> unread() const;
+
   const nlohmann::json& object() const { return object_; }
   const std::string& where() const { return where_; }
 
@@ -44,6 +54,7 @@ class ConfigReader {
  private:
   const nlohmann::json& object_;
   std::string where_;
+  mutable std::set<std::string, std::less<>> read_;
 };
 
 }  // namespace plumb

@@ -9,11 +9,6 @@ namespace plumb {
 
 namespace {
 
-bool is_norm(ParameterKind kind) {
-  using enum ParameterKind;
-  return kind == kInputNorm || kind == kPostNorm || kind == kFinalNorm || kind == kQNorm || kind == kKNorm;
-}
-
 /// The random stream of a parameter; no two parameters share one.
 uint64_t stream_of(const Parameter& parameter) {
   return static_cast<uint64_t>(parameter.layer + 1) << 8 | static_cast<uint64_t>(parameter.kind);
@@ -21,7 +16,7 @@ uint64_t stream_of(const Parameter& parameter) {
 
 }  // namespace
 
-void initialize_unit_range(const UnitLayout& unit, double standard_deviation, uint64_t seed, int64_t begin, int64_t end,
+void initialize_unit_range(const UnitLayout& unit, const ModelConfig& config, uint64_t seed, int64_t begin, int64_t end,
                            std::span<float> values) {
   check(begin >= 0 && begin <= end && std::ssize(values) == end - begin, "a range of a unit fills its values");
   std::fill(values.begin(), values.end(), 0.0f);
@@ -31,11 +26,11 @@ void initialize_unit_range(const UnitLayout& unit, double standard_deviation, ui
     const uint64_t stream = stream_of(parameter);
     for (int64_t i = first; i < last; ++i) {
       float& value = values[i - begin];
-      if (is_norm(parameter.kind)) {
-        value = 1.0f;
+      if (is_norm_weight(parameter.kind)) {
+        value = static_cast<float>(1.0 - config.norm.weight_offset);
       } else if (parameter.is_decayed()) {
         const auto index = static_cast<uint64_t>(i - parameter.offset);
-        value = static_cast<float>(standard_deviation * random_normal(seed, stream, index));
+        value = static_cast<float>(config.initializer_range * random_normal(seed, stream, index));
       }
     }
   }

@@ -11,8 +11,9 @@
 namespace plumb {
 
 /// Fills `values` with elements [begin, end) of the unit's flat buffer; alignment gaps and elements past num_elements
-/// are zero.
-void initialize_unit_range(const UnitLayout& unit, double standard_deviation, uint64_t seed, int64_t begin, int64_t end,
+/// are zero. Norms begin as the identity, biases as zero, everything else is normal with the config's
+/// initializer_range.
+void initialize_unit_range(const UnitLayout& unit, const ModelConfig& config, uint64_t seed, int64_t begin, int64_t end,
                            std::span<float> values);
 
 }  // namespace plumb

@@ -30,11 +30,15 @@ std::vector<int64_t> target_shape(const ModelConfig& config, ParameterKind kind)
     case kK:
     case kV:
       return {kv, d};
+    case kQkv:
+      return {q + 2 * kv, d};
     case kO:
       return {d, q};
     case kGate:
     case kUp:
       return {ffn, d};
+    case kGateUp:
+      return {2 * ffn, d};
     case kDown:
       return {d, ffn};
     default:
@@ -49,11 +53,13 @@ Product product_of(ParameterKind kind) {
     case kQ:
     case kK:
     case kV:
+    case kQkv:
       return Product::kQkv;
     case kO:
       return Product::kO;
     case kGate:
     case kUp:
+    case kGateUp:
       return Product::kGateUp;
     default:
       return Product::kDown;
@@ -63,7 +69,7 @@ Product product_of(ParameterKind kind) {
 UnitLayout adapter_layout(const ModelConfig& config, const Adapter& adapter) {
   UnitLayout unit{"adapter", {}, 0};
   const auto append = [&](ParameterKind kind, int64_t layer, std::vector<int64_t> shape, AdapterPart part) {
-    unit.parameters.push_back({kind, layer, std::move(shape), unit.num_elements, part});
+    unit.parameters.push_back({kind, layer, std::move(shape), unit.num_elements, part, naming_of(config)});
     unit.num_elements += unit.parameters.back().num_elements();
   };
   const auto append_aligned = [&](ParameterKind kind, int64_t layer, std::vector<int64_t> shape, AdapterPart part) {

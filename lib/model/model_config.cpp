@@ -1,10 +1,16 @@
 #include "lib/model/model_config.hpp"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
+#include <cmath>
 
 #include "lib/base/check.hpp"
 #include "lib/model/config_json.hpp"
+#include "lib/model/config_keys.hpp"
+#include "lib/model/families.hpp"
 #include "lib/model/quantization_config.hpp"
+#include "lib/model/rope_config.hpp"
 
 namespace plumb {
 
@@ -15,52 +21,26 @@ namespace {
 constexpr int64_t kMaxVocabSize = 10'000'000, kMaxHiddenSize = 1'000'000, kMaxIntermediateSize = 10'000'000;
 constexpr int64_t kMaxLayers = 10'000, kMaxHeads = 10'000, kMaxHeadDim = 16'384, kMaxPositions = 1'000'000'000;
 constexpr double kMaxParameters = 1e14;
-
-/// The defaults of the transformers config class for absent keys, and the fixed choices of its model class.
-struct FamilyTraits {
-  Family family;
-  const char* model_type;
-  const char* class_prefix;
-  int64_t num_kv_heads;  // 0: same as num_heads
-  int64_t head_dim;      // 0: hidden_size / num_attention_heads
-  int64_t max_position_embeddings;
-  int32_t bos_token_id;
-  int32_t eos_token_id;
-};
-
-constexpr FamilyTraits kFamilies[] = {
-    {Family::kLlama, "llama", "Llama", 0, 0, 2048, 1, 2},
-    {Family::kMistral, "mistral", "Mistral", 8, 0, 4096 * 32, 1, 2},
-    {Family::kMinistral, "ministral", "Ministral", 8, 0, 4096 * 32, 1, 2},
-    {Family::kQwen2, "qwen2", "Qwen2", 32, 0, 32768, -1, -1},
-    {Family::kQwen3, "qwen3", "Qwen3", 32, 128, 32768, -1, -1},
-};
-
-constexpr int64_t kDefaultSlidingWindow = 4096, kDefaultMaxWindowLayers = 28;
+constexpr double kMaxMultiplier = 1e6;
+constexpr int64_t kDefaultMaxWindowLayers = 28;
 
 const FamilyTraits& parse_family(const ConfigReader& reader) {
   std::string model_type = reader.string_or("model_type", "");
   if (model_type == "mistral" && reader.has("layer_types")) model_type = "ministral";  // as AutoConfig has it
-  std::string known;
-  for (const FamilyTraits& traits : kFamilies) {
-    if (model_type == traits.model_type) return traits;
-    known += (known.empty() ? "" : ", ") + std::string(traits.model_type);
-  }
-  reader.fail("model_type", "one of " + known);
+  const FamilyTraits* traits = find_family(model_type);
+  if (traits == nullptr) reader.fail("model_type", fmt::format("one of {}", fmt::join(family_names(), ", ")));
+  return *traits;
 }
 
-const FamilyTraits& traits_of(Family family) {
-  const auto* found =
-      std::find_if(std::begin(kFamilies), std::end(kFamilies), [&](const auto& t) { return t.family == family; });
-  check(found != std::end(kFamilies), "every family has its traits");
-  return *found;
-}
-
-void refuse_unsupported(const ConfigReader& reader, Family family) {
-  if (reader.string_or("hidden_act", "silu") != "silu")
-    reader.fail("hidden_act", "silu, the only activation supported");
-  if (family == Family::kLlama && reader.boolean_or("mlp_bias", false))
-    reader.fail("mlp_bias", "false, as biases in the MLP are not supported");
+void refuse_unsupported(const ConfigReader& reader, const FamilyTraits& traits) {
+  const bool is_gemma = traits.feed_forward == FeedForward::kGeGlu;
+  const char* activation_key = is_gemma ? "hidden_activation" : "hidden_act";
+  const char* activation = traits.feed_forward == FeedForward::kSwiGlu ? "silu" : "gelu_pytorch_tanh";
+  if (!reader.is_null_or_absent(activation_key) && reader.string(activation_key) != activation)
+    reader.fail(activation_key, fmt::format("{}, the only activation supported for {}", activation, traits.model_type));
+  for (const char* key : {"use_bidirectional_attention", "use_mrope"})
+    if (!reader.is_null_or_absent(key) && reader.boolean_or(key, false))
+      reader.fail(key, "false, as attention is causal and positions are one-dimensional");
 }
 
 int64_t parse_kv_heads(const ConfigReader& reader, const FamilyTraits& traits, int64_t num_heads) {
@@ -76,79 +56,85 @@ int64_t parse_kv_heads(const ConfigReader& reader, const FamilyTraits& traits, i
 
 int64_t parse_head_dim(const ConfigReader& reader, const FamilyTraits& traits, int64_t hidden_size, int64_t num_heads) {
   const char* key = "head_dim";
+  const int64_t quotient = hidden_size / num_heads;
   if (!reader.is_null_or_absent(key) || (reader.has(key) && traits.head_dim > 0)) {
     const int64_t head_dim = reader.integer(key, 2, kMaxHeadDim);
     if (head_dim % 2 != 0) reader.fail(key, "an even number, as rotary embedding turns pairs");
+    if (traits.derives_head_dim && head_dim != quotient)
+      reader.fail(key, fmt::format("hidden_size / num_attention_heads {}", quotient));
     return head_dim;
   }
   if (traits.head_dim > 0) return traits.head_dim;
-  const int64_t head_dim = hidden_size / num_heads;
-  if (hidden_size % num_heads != 0 || head_dim % 2 != 0 || head_dim > kMaxHeadDim)
+  if (hidden_size % num_heads != 0 || quotient % 2 != 0 || quotient > kMaxHeadDim)
     reader.fail("hidden_size", fmt::format("an even multiple of num_attention_heads {} at most {} times as large, or "
                                            "a head_dim",
                                            num_heads, kMaxHeadDim));
-  return head_dim;
+  return quotient;
 }
 
-RopeConfig parse_rope(const ConfigReader& reader, int64_t max_position_embeddings) {
-  // transformers prefers rope_scaling (version 4) to rope_parameters (version 5); null and {} count as absent
-  json object = json::object();
-  const char* source = "rope_parameters";
-  for (const char* key : {"rope_scaling", "rope_parameters"}) {
-    if (reader.is_null_or_absent(key)) continue;
-    const json& value = reader.object().at(key);
-    if (!value.is_object()) reader.fail(key, "an object or null");
-    if (value.empty()) continue;
-    object = value;
-    source = key;
-    break;
+/// The layers without rotary embedding; empty: none.
+std::vector<bool> parse_unrotated(const ConfigReader& reader, const FamilyTraits& traits, const ModelConfig& config) {
+  std::vector<bool> is_unrotated;
+  if (traits.family == Family::kCohere2) {  // its layers without a window do not rotate
+    for (const int64_t window : config.sliding_window) is_unrotated.push_back(window == 0);
   }
-  for (const auto& [key, value] : object.items())
-    if (value.is_object()) reader.fail(source, "one set of numbers for all layers");
-
-  const ConfigReader rope_reader(object, fmt::format("{}: {}", reader.where(), source));
-  constexpr double kMinTheta = 1.0, kMaxTheta = 1e15, kMinFactor = 1e-3, kMaxFactor = 1e6;
-  RopeConfig rope;
-  rope.theta = rope_reader.has("rope_theta") ? rope_reader.number("rope_theta", kMinTheta, kMaxTheta)
-                                             : reader.number_or("rope_theta", kMinTheta, kMaxTheta, rope.theta);
-  for (const ConfigReader* place : {&rope_reader, &reader})
-    if (!place->is_null_or_absent("partial_rotary_factor") && place->number("partial_rotary_factor", 0, 1) != 1)
-      place->fail("partial_rotary_factor", "1, as rotary embedding of a part of a head is not supported");
-
-  const char* type_key = rope_reader.has("rope_type") || !rope_reader.has("type") ? "rope_type" : "type";
-  const std::string type = rope_reader.string_or(type_key, "default");
-  if (type == "default") return rope;
-  if (type != "linear" && type != "llama3") rope_reader.fail(type_key, "one of default, linear, llama3");
-  rope.kind = type == "linear" ? RopeConfig::Kind::kLinear : RopeConfig::Kind::kLlama3;
-  rope.factor = rope_reader.number("factor", kMinFactor, kMaxFactor);
-  if (rope.kind == RopeConfig::Kind::kLinear) return rope;
-  rope.low_freq_factor = rope_reader.number("low_freq_factor", kMinFactor, kMaxFactor);
-  rope.high_freq_factor = rope_reader.number("high_freq_factor", kMinFactor, kMaxFactor);
-  if (rope.high_freq_factor <= rope.low_freq_factor)
-    rope_reader.fail("high_freq_factor", fmt::format("more than low_freq_factor {}", rope.low_freq_factor));
-  const char* original = "original_max_position_embeddings";
-  rope.original_max_position_embeddings =
-      reader.has(original) ? reader.integer(original, 1, kMaxPositions)
-                           : rope_reader.integer_or(original, 1, kMaxPositions, max_position_embeddings);
-  return rope;
+  if (traits.family != Family::kSmolLm3) return is_unrotated;
+  const char* key = "no_rope_layers";
+  const int64_t interval = reader.integer_or("no_rope_layer_interval", 1, kMaxLayers, 4);
+  is_unrotated.resize(config.num_layers);
+  if (reader.is_null_or_absent(key)) {
+    for (int64_t layer = 0; layer < config.num_layers; ++layer) is_unrotated[layer] = (layer + 1) % interval == 0;
+    return is_unrotated;
+  }
+  const json& flags = reader.object().at(key);  // 1: the layer rotates, whatever the name says
+  const auto is_flag = [](const json& flag) { return flag.is_boolean() || (flag.is_number_integer() && (flag == 0 || flag == 1)); };
+  if (!flags.is_array() || std::ssize(flags) != config.num_layers || !std::all_of(flags.begin(), flags.end(), is_flag))
+    reader.fail(key, fmt::format("an array of num_hidden_layers {} numbers, 1 for a layer that rotates or 0",
+                                 config.num_layers));
+  for (int64_t layer = 0; layer < config.num_layers; ++layer)
+    is_unrotated[layer] = flags[layer] == 0 || flags[layer] == false;
+  return is_unrotated;
 }
 
-std::vector<int64_t> parse_sliding_window(const ConfigReader& reader, Family family, int64_t num_layers) {
+/// Whether each layer has a sliding window, if layer_types does not say.
+std::vector<bool> default_sliding_layers(const ConfigReader& reader, const FamilyTraits& traits,
+                                         const ModelConfig& config) {
+  std::vector<bool> slides(config.num_layers, traits.window == WindowRule::kAll);
+  const int64_t first = traits.window == WindowRule::kQwen
+                            ? reader.integer_or("max_window_layers", 0, kMaxPositions, kDefaultMaxWindowLayers)
+                            : 0;
+  int64_t pattern = traits.window_pattern;
+  for (const char* key : {"_sliding_window_pattern", "sliding_window_pattern"})
+    if (traits.window == WindowRule::kPattern && !reader.is_null_or_absent(key))
+      pattern = reader.integer(key, 1, kMaxLayers);
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    if (traits.window == WindowRule::kQwen) slides[layer] = layer >= first;
+    if (traits.window == WindowRule::kPattern) slides[layer] = (layer + 1) % pattern != 0;
+    if (traits.window == WindowRule::kUnrotated) slides[layer] = config.rope_of(layer) == nullptr;
+  }
+  return slides;
+}
+
+std::vector<int64_t> parse_sliding_window(const ConfigReader& reader, const FamilyTraits& traits,
+                                          const ModelConfig& config) {
+  const int64_t num_layers = config.num_layers;
   std::vector<int64_t> windows(num_layers, 0);
-  const bool is_qwen = family == Family::kQwen2 || family == Family::kQwen3;
-  const bool is_mistral = family == Family::kMistral || family == Family::kMinistral;
-  const bool may_slide = is_mistral || (is_qwen && reader.boolean_or("use_sliding_window", false));
+  if (traits.window == WindowRule::kNone) return windows;
+  const bool has_switch = traits.window == WindowRule::kQwen || traits.window == WindowRule::kUnrotated;
   int64_t window = 0;
-  if (may_slide && !(reader.has("sliding_window") && reader.is_null_or_absent("sliding_window")))
-    window = reader.integer_or("sliding_window", 1, kMaxPositions, kDefaultSlidingWindow);
-  const bool has_types = (is_qwen || family == Family::kMinistral) && !reader.is_null_or_absent("layer_types");
-  if (!is_qwen && !has_types) {
-    std::fill(windows.begin(), windows.end(), window);
-    return windows;
+  if (!has_switch || reader.boolean_or("use_sliding_window", false)) {
+    window = traits.sliding_window;
+    if (reader.has("sliding_window"))
+      window = reader.is_null_or_absent("sliding_window") ? 0 : reader.integer("sliding_window", 1, kMaxPositions);
   }
+  const std::vector<bool> slides = default_sliding_layers(reader, traits, config);
+  // only models whose layers are alike in transformers ignore the types of their layers
+  const bool has_types = (traits.window != WindowRule::kAll || traits.family == Family::kMinistral) &&
+                         !reader.is_null_or_absent("layer_types");
   if (!has_types) {
-    const int64_t first = reader.integer_or("max_window_layers", 0, kMaxPositions, kDefaultMaxWindowLayers);
-    for (int64_t layer = first; layer < num_layers; ++layer) windows[layer] = window;
+    for (int64_t layer = 0; layer < num_layers; ++layer) windows[layer] = slides[layer] ? window : 0;
+    if (traits.window == WindowRule::kPattern && window == 0)
+      reader.fail("sliding_window", "a number, as most layers of this family have a window");
     return windows;
   }
   const json& types = reader.object().at("layer_types");
@@ -165,6 +151,57 @@ std::vector<int64_t> parse_sliding_window(const ConfigReader& reader, Family fam
   return windows;
 }
 
+void parse_biases(const ConfigReader& reader, const FamilyTraits& traits, ModelConfig& config) {
+  switch (traits.bias) {
+    case BiasRule::kNone:
+      break;
+    case BiasRule::kQkv:
+      config.has_qkv_bias = true;
+      break;
+    case BiasRule::kAttentionBias:
+      config.has_qkv_bias = config.has_o_bias = reader.boolean_or("attention_bias", false);
+      break;
+    case BiasRule::kAttentionBiasQkv:
+      config.has_qkv_bias = reader.boolean_or("attention_bias", true);
+      break;
+    case BiasRule::kUseBias:
+      config.has_qkv_bias = config.has_o_bias = config.has_mlp_bias = reader.boolean_or("use_bias", true);
+      break;
+  }
+  if (traits.has_mlp_bias_key) config.has_mlp_bias = reader.boolean_or("mlp_bias", false);
+}
+
+/// The numbers that scale scores, residual stream and logits.
+void parse_multipliers(const ConfigReader& reader, ModelConfig& config) {
+  constexpr double kSmallest = 1e-6;
+  const auto number = [&](const char* key, double fallback) {
+    return reader.is_null_or_absent(key) ? fallback : reader.number(key, kSmallest, kMaxMultiplier);
+  };
+  const auto cap = [&](const char* key, double fallback) {
+    return reader.has(key) ? number(key, 0) : fallback;  // null is none
+  };
+  switch (config.family) {
+    case Family::kGemma2:
+    case Family::kGemma3:
+      config.score_scale = 1 / std::sqrt(static_cast<double>(reader.integer_or("query_pre_attn_scalar", 1, kMaxHiddenSize, 256)));
+      config.embedding_multiplier = std::sqrt(static_cast<double>(config.hidden_size));
+      if (config.family == Family::kGemma2) config.score_cap = cap("attn_logit_softcapping", 50);
+      config.logits.cap = cap("final_logit_softcapping", config.family == Family::kGemma2 ? 30 : 0);
+      break;
+    case Family::kGranite:
+      config.score_scale = number("attention_multiplier", 1);
+      config.embedding_multiplier = number("embedding_multiplier", 1);
+      config.residual_multiplier = number("residual_multiplier", 1);
+      config.logits.scale = 1 / number("logits_scaling", 1);
+      break;
+    case Family::kCohere2:
+      config.logits.scale = number("logit_scale", 0.0625);
+      break;
+    default:
+      break;
+  }
+}
+
 /// transformers selects the class by `architectures`; a directory without it is a language model.
 HeadKind parse_head(const ConfigReader& reader) {
   if (reader.is_null_or_absent("architectures")) return HeadKind::kLanguageModel;
@@ -179,22 +216,27 @@ HeadKind parse_head(const ConfigReader& reader) {
   return HeadKind::kScore;
 }
 
+/// pad_token_id: as a negative index it counts from the end, as torch.nn.Embedding has it.
+void parse_pad_token(const ConfigReader& reader, const FamilyTraits& traits, ModelConfig& config) {
+  if (reader.has("pad_token_id") && reader.is_null_or_absent("pad_token_id")) return;
+  if (!reader.has("pad_token_id") && traits.pad_token_id >= config.vocab_size) return;
+  config.pad_token_id = static_cast<int32_t>(reader.integer_or("pad_token_id", -1, kMaxVocabSize, traits.pad_token_id));
+  if (!reader.has("pad_token_id") && config.pad_token_id < 0) return;
+  const int64_t row = config.pad_token_id < 0 ? config.vocab_size + config.pad_token_id : config.pad_token_id;
+  if (row < config.vocab_size) config.frozen_input_token = row;
+}
+
 void parse_special_tokens(const ConfigReader& reader, const FamilyTraits& traits, ModelConfig& config) {
   const int64_t last = config.vocab_size - 1;
   const std::string expected = fmt::format("a token id from 0 to {}, a list of them, or null", last);
-  const auto default_id = [&](int32_t id) { return id <= last ? id : -1; };  // the vocabulary may be smaller
-  config.bos_token_id = default_id(traits.bos_token_id);
+  config.bos_token_id = traits.bos_token_id <= last ? traits.bos_token_id : -1;  // the vocabulary may be smaller
   if (reader.has("bos_token_id"))
     config.bos_token_id =
         reader.is_null_or_absent("bos_token_id") ? -1 : static_cast<int32_t>(reader.integer("bos_token_id", 0, last));
-  if (!reader.is_null_or_absent("pad_token_id")) {
-    config.pad_token_id = static_cast<int32_t>(reader.integer("pad_token_id", -1, kMaxVocabSize));
-    // a negative index counts from the end, as torch.nn.Embedding has it
-    const int64_t row = config.pad_token_id < 0 ? config.vocab_size + config.pad_token_id : config.pad_token_id;
-    if (row < config.vocab_size) config.frozen_input_token = row;
-  }
+  parse_pad_token(reader, traits, config);
   if (!reader.has("eos_token_id")) {
-    if (const int32_t id = default_id(traits.eos_token_id); id >= 0) config.eos_token_ids.push_back(id);
+    for (const int32_t id : traits.eos_token_ids)
+      if (id >= 0 && id <= last) config.eos_token_ids.push_back(id);
     return;
   }
   const json& eos = reader.object().at("eos_token_id");
@@ -217,37 +259,53 @@ void check_total_size(const ConfigReader& reader, const ModelConfig& config) {
                            kMaxParameters, total);
 }
 
-json render_rope(const RopeConfig& rope) {
-  json object = {{"rope_theta", rope.theta}, {"rope_type", "default"}};
-  if (rope.kind == RopeConfig::Kind::kDefault) return object;
-  object["factor"] = rope.factor;
-  object["rope_type"] = rope.kind == RopeConfig::Kind::kLinear ? "linear" : "llama3";
-  if (rope.kind == RopeConfig::Kind::kLinear) return object;
-  object["low_freq_factor"] = rope.low_freq_factor;
-  object["high_freq_factor"] = rope.high_freq_factor;
-  object["original_max_position_embeddings"] = rope.original_max_position_embeddings;
-  return object;
+void parse_sizes(const ConfigReader& reader, const FamilyTraits& traits, ModelConfig& config) {
+  const auto integer = [&](const char* key, int64_t most, int64_t fallback) {
+    return fallback > 0 ? reader.integer_or(key, 1, most, fallback) : reader.integer(key, 1, most);
+  };
+  config.vocab_size = integer("vocab_size", kMaxVocabSize, traits.vocab_size);
+  config.hidden_size = reader.integer("hidden_size", 1, kMaxHiddenSize);
+  config.intermediate_size = reader.integer("intermediate_size", 1, kMaxIntermediateSize);
+  config.num_layers = reader.integer("num_hidden_layers", 1, kMaxLayers);
+  config.num_heads = integer("num_attention_heads", kMaxHeads, traits.num_heads);
+  config.num_kv_heads = parse_kv_heads(reader, traits, config.num_heads);
+  config.head_dim = parse_head_dim(reader, traits, config.hidden_size, config.num_heads);
+  config.max_position_embeddings =
+      reader.integer_or("max_position_embeddings", 1, kMaxPositions, traits.max_position_embeddings);
+  check_total_size(reader, config);
 }
 
-void render_sliding_window(const ModelConfig& config, json& object) {
-  int64_t window = 0;
-  json types = json::array();
-  for (int64_t layer_window : config.sliding_window) {
-    window = std::max(window, layer_window);
-    types.push_back(layer_window > 0 ? "sliding_attention" : "full_attention");
-  }
-  for (int64_t layer_window : config.sliding_window)
-    check(layer_window == 0 || layer_window == window, "all sliding layers of a config share one window");
-  object["sliding_window"] = window > 0 ? json(window) : json();
-  if (config.family == Family::kMistral) {
-    check(std::count(config.sliding_window.begin(), config.sliding_window.end(), window) == config.num_layers,
-          "all layers of a Mistral config slide, or none");
-    return;
-  }
-  object["layer_types"] = std::move(types);
-  if (config.family == Family::kMinistral) return;
-  object["use_sliding_window"] = window > 0;
-  object["max_window_layers"] = config.num_layers;  // layer_types overrides it
+/// What the family fixes, whatever the file says.
+void take_traits(const FamilyTraits& traits, ModelConfig& config) {
+  config.family = traits.family;
+  config.norm = traits.norm;
+  config.norm_placement = traits.norm_placement;
+  config.qk_norm = traits.qk_norm;
+  config.feed_forward = traits.feed_forward;
+  config.has_fused_qkv = traits.has_fused_qkv;
+  config.has_fused_gate_up = traits.has_fused_gate_up;
+}
+
+ModelConfig parse_decoder(const ConfigReader& reader, const FamilyTraits& traits) {
+  refuse_unsupported(reader, traits);
+  ModelConfig config;
+  take_traits(traits, config);
+  config.is_quantized = parse_quantization_config(reader);
+  parse_sizes(reader, traits, config);
+  config.norm.epsilon = reader.number_or(std::string(traits.epsilon_key).c_str(), 1e-30, 1.0, traits.norm_epsilon);
+  const bool unrotated_first = traits.window == WindowRule::kUnrotated;
+  if (unrotated_first) config.is_unrotated = parse_unrotated(reader, traits, config);
+  config.sliding_window = parse_sliding_window(reader, traits, config);
+  if (!unrotated_first) config.is_unrotated = parse_unrotated(reader, traits, config);
+  parse_rope(reader, traits, config);
+  parse_biases(reader, traits, config);
+  parse_multipliers(reader, config);
+  config.ties_embeddings = reader.boolean_or("tie_word_embeddings", traits.ties_embeddings);
+  config.head = parse_head(reader);
+  config.initializer_range = reader.number_or("initializer_range", 0.0, 1.0, config.initializer_range);
+  parse_special_tokens(reader, traits, config);
+  refuse_unknown_keys(reader);
+  return config;
 }
 
 }  // namespace
@@ -255,78 +313,18 @@ void render_sliding_window(const ModelConfig& config, json& object) {
 ModelConfig parse_model_config(std::string_view json_text, std::string_view where) {
   const json object = parse_config_object(json_text, where);
   const ConfigReader reader(object, std::string(where));
-  const FamilyTraits& traits = parse_family(reader);
-  refuse_unsupported(reader, traits.family);
-
-  ModelConfig config;
-  config.family = traits.family;
-  config.is_quantized = parse_quantization_config(reader);
-  config.vocab_size = reader.integer("vocab_size", 1, kMaxVocabSize);
-  config.hidden_size = reader.integer("hidden_size", 1, kMaxHiddenSize);
-  config.intermediate_size = reader.integer("intermediate_size", 1, kMaxIntermediateSize);
-  config.num_layers = reader.integer("num_hidden_layers", 1, kMaxLayers);
-  config.num_heads = reader.integer("num_attention_heads", 1, kMaxHeads);
-  config.num_kv_heads = parse_kv_heads(reader, traits, config.num_heads);
-  config.head_dim = parse_head_dim(reader, traits, config.hidden_size, config.num_heads);
-  config.max_position_embeddings =
-      reader.integer_or("max_position_embeddings", 1, kMaxPositions, traits.max_position_embeddings);
-  check_total_size(reader, config);
-  config.rms_norm_eps = reader.number_or("rms_norm_eps", 1e-30, 1.0, config.rms_norm_eps);
-  config.rope = parse_rope(reader, config.max_position_embeddings);
-  config.sliding_window = parse_sliding_window(reader, config.family, config.num_layers);
-  config.ties_embeddings = reader.boolean_or("tie_word_embeddings", false);
-  config.head = parse_head(reader);
-  // the other families have no attention_bias: Qwen2 always has biases on q, k and v, Mistral never
-  const bool may_choose_bias = config.family == Family::kLlama || config.family == Family::kQwen3;
-  config.has_o_bias = may_choose_bias && reader.boolean_or("attention_bias", false);
-  config.has_qkv_bias = config.has_o_bias || config.family == Family::kQwen2;
-  config.has_qk_norm = config.family == Family::kQwen3;
-  config.initializer_range = reader.number_or("initializer_range", 0.0, 1.0, config.initializer_range);
-  parse_special_tokens(reader, traits, config);
-  return config;
-}
-
-std::string render_model_config(const ModelConfig& config, std::string_view dtype) {
-  const FamilyTraits& traits = traits_of(config.family);
-  const bool has_score = config.head == HeadKind::kScore;
-  const std::string architecture =
-      std::string(traits.class_prefix) + (has_score ? "ForSequenceClassification" : "ForCausalLM");
-  json object = {
-      {"architectures", json::array({architecture})},
-      {"attention_dropout", 0.0},
-      {"bos_token_id", config.bos_token_id < 0 ? json() : json(config.bos_token_id)},
-      {"dtype", dtype},
-      {"eos_token_id", json(config.eos_token_ids)},
-      {"head_dim", config.head_dim},
-      {"hidden_act", "silu"},
-      {"hidden_size", config.hidden_size},
-      {"initializer_range", config.initializer_range},
-      {"intermediate_size", config.intermediate_size},
-      {"max_position_embeddings", config.max_position_embeddings},
-      {"model_type", traits.model_type},
-      {"num_attention_heads", config.num_heads},
-      {"num_hidden_layers", config.num_layers},
-      {"num_key_value_heads", config.num_kv_heads},
-      {"rms_norm_eps", config.rms_norm_eps},
-      {"rope_parameters", render_rope(config.rope)},
-      {"tie_word_embeddings", config.ties_embeddings},
-      {"use_cache", true},
-      {"vocab_size", config.vocab_size},
-  };
-  if (config.eos_token_ids.size() < 2)
-    object["eos_token_id"] = config.eos_token_ids.empty() ? json() : json(config.eos_token_ids[0]);
-  if (config.pad_token_id >= 0) object["pad_token_id"] = config.pad_token_id;
-  if (has_score) {  // one label; the default in transformers would be two
-    object["id2label"] = {{"0", "LABEL_0"}};
-    object["label2id"] = {{"LABEL_0", 0}};
+  // a model of images and texts: the language model is trained, the rest is not read
+  if (reader.string_or("model_type", "") == "gemma3" && !reader.is_null_or_absent("text_config")) {
+    json text = object.at("text_config");
+    if (!text.is_object()) reader.fail("text_config", "an object");
+    for (const char* key : {"model_type", "architectures"}) text.erase(key);
+    text["model_type"] = "gemma3_text";
+    for (const char* key : {"eos_token_id", "quantization_config"})
+      if (object.contains(key)) text[key] = object[key];
+    const ConfigReader inner(text, fmt::format("{}: text_config", where));
+    return parse_decoder(inner, parse_family(inner));
   }
-  // transformers 4 reads these two keys and would otherwise silently use its defaults
-  object["rope_theta"] = config.rope.theta;
-  if (config.rope.kind != RopeConfig::Kind::kDefault) object["rope_scaling"] = object["rope_parameters"];
-  if (config.family == Family::kLlama) object["mlp_bias"] = false;
-  if (config.family == Family::kLlama || config.family == Family::kQwen3) object["attention_bias"] = config.has_o_bias;
-  if (config.family != Family::kLlama) render_sliding_window(config, object);
-  return object.dump(2) + "\n";
+  return parse_decoder(reader, parse_family(reader));
 }
 
 }  // namespace plumb

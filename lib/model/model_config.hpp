@@ -1,29 +1,102 @@
-// The hyperparameters of a decoder, read from a Hugging Face config.json of transformers 4 or 5.
-// Source: the configuration classes of transformers.
+// The hyperparameters of a decoder, read from a Hugging Face config.json of transformers 4 or 5. One block serves all
+// families; they differ in the switches of ModelConfig. What a family fixes, and what it assumes for absent keys, is a
+// row of the table in families.cpp.
+// Source: the configuration and modeling classes of transformers.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace plumb {
 
-enum class Family { kLlama, kMistral, kMinistral, kQwen2, kQwen3 };
+enum class Family {
+  kLlama,
+  kMistral,
+  kMinistral,
+  kQwen2,
+  kQwen3,
+  kGemma2,
+  kGemma3,
+  kPhi3,
+  kOlmo2,
+  kOlmo3,
+  kSmolLm3,
+  kGranite,
+  kCohere2,
+  kGlm4,
+  kStarCoder2,
+};
 
 /// The layer after the last block: logits over the vocabulary (*ForCausalLM), or one score per text
 /// (*ForSequenceClassification with one label: a reward model).
 enum class HeadKind { kLanguageModel, kScore };
 
-/// Rotary embedding. Source of the llama3 scaling: transformers modeling_rope_utils, Llama 3.1.
+/// Rotary embedding: the frequencies of the pairs of a head, and how elements are paired. Source of the scalings:
+/// transformers modeling_rope_utils; YaRN, arXiv:2309.00071; LongRoPE, arXiv:2402.13753.
 struct RopeConfig {
-  enum class Kind { kDefault, kLinear, kLlama3 };
+  enum class Kind { kDefault, kLinear, kLlama3, kDynamic, kYarn, kLongRope };
   Kind kind = Kind::kDefault;
   double theta = 10000.0;
   double factor = 1.0;
-  double low_freq_factor = 1.0;
-  double high_freq_factor = 4.0;
+  double low_freq_factor = 1.0;   // Llama 3
+  double high_freq_factor = 4.0;  // Llama 3
+  /// The length that scaling extends; for kDynamic max_position_embeddings itself.
   int64_t original_max_position_embeddings = 8192;
+  double beta_fast = 32.0, beta_slow = 1.0;                           // YaRN
+  bool truncates_ramp = true;                                         // YaRN: its edges are whole numbers
+  std::optional<double> attention_factor = {}, mscale = {}, mscale_all_dim = {};  // YaRN; LongRoPE the first
+  std::vector<double> short_factor = {}, long_factor = {};  // LongRoPE: one number per pair
+  double partial_rotary_factor = 1.0;  // the share of a head that rotates, its first elements
+  bool is_interleaved = false;  // pairs are (2i, 2i + 1); otherwise (i, i + half)
+  bool operator==(const RopeConfig&) const = default;
+
+  /// Frequencies that depend on the length of the text: documents that share a prefix may not share its keys.
+  bool depends_on_length() const { return kind == Kind::kDynamic || kind == Kind::kLongRope; }
+  /// Elements of a head that rotate.
+  int64_t rotated_dim(int64_t head_dim) const {
+    return static_cast<int64_t>(static_cast<double>(head_dim) * partial_rotary_factor);
+  }
+};
+
+enum class NormKind { kRms, kLayer };
+
+/// x / rms(x) * (weight_offset + weight), or LayerNorm, with a bias or without.
+struct NormConfig {
+  NormKind kind = NormKind::kRms;
+  double epsilon = 1e-6;
+  double weight_offset = 0;  // 1: Gemma
+  bool has_bias = false;     // StarCoder 2
+  bool operator==(const NormConfig&) const = default;
+};
+
+/// Which norms a block has; a is attention, f the feed-forward network.
+enum class NormPlacement {
+  kBefore,    // x + a(N x), then x + f(N x)
+  kAfter,     // x + N a(x), then x + N f(x): OLMo 2
+  kAround,    // x + N a(N x), then x + N f(N x): Gemma, GLM-4
+  kParallel,  // h = N x, then x + a(h) + f(h): Cohere 2
+};
+
+/// Norms of queries and keys before they rotate: none, of each head (Qwen3), of all heads together (OLMo 2).
+enum class QkNorm { kNone, kHead, kAllHeads };
+
+/// The feed-forward network: down(act(gate) * up), or down(act(up)) for kGelu. GELU is the tanh approximation.
+enum class FeedForward { kSwiGlu, kGeGlu, kGelu };
+
+/// From the product of head and hidden state to logits: cap * tanh(scale * z / cap); a cap of 0 is none.
+struct LogitConfig {
+  double scale = 1;
+  double cap = 0;
+  bool operator==(const LogitConfig&) const = default;
+};
+
+/// What follows the last block: the final norm, and logits.
+struct OutputConfig {
+  NormConfig norm;
+  LogitConfig logits;
 };
 
 struct ModelConfig {
@@ -36,15 +109,27 @@ struct ModelConfig {
   int64_t num_kv_heads = 0;
   int64_t head_dim = 0;
   int64_t max_position_embeddings = 0;
-  double rms_norm_eps = 1e-6;
+  NormConfig norm;
+  NormPlacement norm_placement = NormPlacement::kBefore;
+  QkNorm qk_norm = QkNorm::kNone;
+  FeedForward feed_forward = FeedForward::kSwiGlu;
   RopeConfig rope;
+  std::optional<RopeConfig> sliding_rope;  // of layers with a window, where it differs (Gemma 3, OLMo 3)
+  std::vector<bool> is_unrotated;          // layers without rotary embedding (NoPE); empty: all rotate
   /// The tokens that a query attends to, itself included; 0: all before it. One entry per layer.
   std::vector<int64_t> sliding_window;
+  double score_scale = 0;           // of q . k; 0: 1 / sqrt(head_dim)
+  double score_cap = 0;             // c tanh(score / c) before the softmax (Gemma 2); 0: none
+  double embedding_multiplier = 1;  // of the embedding's output
+  double residual_multiplier = 1;   // of what attention and feed-forward add to the residual stream (Granite)
+  LogitConfig logits;
   bool ties_embeddings = false;
   HeadKind head = HeadKind::kLanguageModel;
-  bool has_qkv_bias = false;  // Qwen2
-  bool has_o_bias = false;    // attention_bias of Llama and Qwen3
-  bool has_qk_norm = false;   // Qwen3
+  bool has_qkv_bias = false;
+  bool has_o_bias = false;
+  bool has_mlp_bias = false;
+  bool has_fused_qkv = false;      // q, k and v are one matrix of the checkpoint (Phi-3)
+  bool has_fused_gate_up = false;  // gate and up are one matrix of the checkpoint (Phi-3, GLM-4)
   double initializer_range = 0.02;
   int32_t bos_token_id = -1;  // -1: none
   std::vector<int32_t> eos_token_ids;
@@ -56,15 +141,25 @@ struct ModelConfig {
 
   /// Embedding and head are one matrix and therefore one unit. A score head is never tied.
   bool shares_head() const { return ties_embeddings && head == HeadKind::kLanguageModel; }
+  bool has_gate() const { return feed_forward != FeedForward::kGelu; }
+  OutputConfig output() const { return {norm, logits}; }
+  /// The rotary embedding of a layer; null: none.
+  const RopeConfig* rope_of(int64_t layer) const {
+    if (!is_unrotated.empty() && is_unrotated[layer]) return nullptr;
+    return sliding_rope && sliding_window[layer] > 0 ? &*sliding_rope : &rope;
+  }
+  bool rope_depends_on_length() const {
+    return rope.depends_on_length() || (sliding_rope && sliding_rope->depends_on_length());
+  }
 };
 
 /// Parses the text of a config.json; its architecture decides the head. `where` begins messages. Throws DataError for
-/// missing or implausible numbers, and for an unsupported family, activation, RoPE scaling or quantization, listing the
-/// supported ones.
+/// missing or implausible numbers, for an unsupported family, activation, RoPE scaling or quantization, listing the
+/// supported ones, and for a key that is neither read nor known to be harmless.
 ModelConfig parse_model_config(std::string_view json_text, std::string_view where);
 
-/// Renders config.json in the form of transformers 5, so that it parses back to `config`. dtype: "float32" or
-/// "bfloat16".
+/// Renders config.json so that transformers 4 and 5 read the same model from it, and it parses back to `config`.
+/// dtype: "float32" or "bfloat16".
 std::string render_model_config(const ModelConfig& config, std::string_view dtype);
 
 }  // namespace plumb

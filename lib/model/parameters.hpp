@@ -34,7 +34,20 @@ enum class ParameterKind {
   kFinalNorm,
   kHead,
   kScore,
+  // Of some families only. New kinds go to the end: the number of a kind selects its random initial values.
+  kQkv,     // q, k and v as one matrix of the checkpoint
+  kGateUp,  // gate and up as one matrix of the checkpoint
+  kAttentionOutNorm,
+  kFeedForwardOutNorm,
+  kInputNormBias,
+  kPostNormBias,
+  kFinalNormBias,
+  kGateBias,
+  kUpBias,
+  kDownBias,
 };
+
+bool is_norm_weight(ParameterKind kind);
 
 /// True for the matrices of a decoder block, which adapters adapt and NF4 quantizes.
 bool is_block_matrix(ParameterKind kind);
@@ -47,12 +60,17 @@ enum class AdapterPart {
   kMagnitude,  // [out], DoRA
 };
 
+/// The spelling of tensor names, where families name the same parameter differently (io/huggingface/parameter_names).
+enum class Naming { kLlama, kGemma, kGlm, kStarCoder };
+Naming naming_of(const ModelConfig& config);
+
 struct Parameter {
   ParameterKind kind;
   int64_t layer;               // -1 outside the blocks
   std::vector<int64_t> shape;  // [out, in] or [n]
   int64_t offset;              // first element, within the unit
   AdapterPart part = AdapterPart::kWhole;
+  Naming naming = Naming::kLlama;
   int64_t num_elements() const {
     int64_t n = 1;
     for (int64_t size : shape) n *= size;
@@ -70,6 +88,9 @@ struct UnitLayout {
 
 /// The units in forward order: embedding, blocks, head; or, if tied, embedding+head, blocks.
 std::vector<UnitLayout> unit_layouts(const ModelConfig& config);
+
+/// The matrices of one block, in the order of the unit: what adapters adapt and NF4 quantizes.
+std::vector<ParameterKind> block_matrices(const ModelConfig& config);
 
 /// The number of parameters of the model, without gaps.
 int64_t num_parameters(const std::vector<UnitLayout>& units);

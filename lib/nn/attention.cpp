@@ -6,9 +6,11 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>
 
-#include <cmath>
 #include <limits>
 #include <optional>
+#include <tuple>
+
+#include "lib/nn/tiled_attention.hpp"
 
 namespace plumb {
 
@@ -60,6 +62,11 @@ at::Tensor heads(const at::Tensor& rows, const Group& group, int64_t head, int64
                          rows.storage_offset() + group.begin * columns + head * head_dim);
 }
 
+/// The rows of a group as [count, length, columns].
+at::Tensor texts_of(const at::Tensor& rows, const Group& group) {
+  return rows.narrow(0, group.begin, group.count * group.length).view({group.count, group.length, rows.size(1)});
+}
+
 /// Additive mask of a causal window; only needed if a document is longer than the window.
 std::optional<at::Tensor> window_mask(const AttentionShape& shape, const Group& group, const at::Tensor& like) {
   if (shape.sliding_window == 0 || group.length <= shape.sliding_window) return std::nullopt;
@@ -69,18 +76,54 @@ std::optional<at::Tensor> window_mask(const AttentionShape& shape, const Group& 
       .masked_fill(allowed, 0.0);
 }
 
+/// Of the documents of a group: [count, H, length, K] and [count, H, length].
+struct GroupOutput {
+  at::Tensor output, log_sum_exp;
+};
+GroupOutput forward_of(const AttentionShape& shape, const at::Tensor& rows, const Group& group) {
+  const int64_t h = shape.num_heads, g = shape.num_kv_heads, k = shape.head_dim;
+  if (shape.is_tiled()) {
+    const TiledOutput tiled = tiled_attention_forward(shape, texts_of(rows, group));
+    return {tiled.out_NTO.view({group.count, group.length, h, k}).transpose(1, 2), tiled.log_sum_exp_NHT};
+  }
+  const auto mask = window_mask(shape, group, rows);
+  auto [output, log_sum_exp] = at::_scaled_dot_product_flash_attention_for_cpu(
+      heads(rows, group, 0, h, k), heads(rows, group, h, g, k), heads(rows, group, h + g, g, k), 0.0, !mask, mask,
+      shape.scale());
+  return {std::move(output), std::move(log_sum_exp)};
+}
+
+/// Gradients of query, key and value, [count, heads, length, K].
+std::tuple<at::Tensor, at::Tensor, at::Tensor> backward_of(const AttentionShape& shape, const at::Tensor& rows,
+                                                           const Group& group, const GroupOutput& saved,
+                                                           const at::Tensor& dout_rows, const Group& dout_group,
+                                                           const at::Tensor& dsinks_H) {
+  const int64_t h = shape.num_heads, g = shape.num_kv_heads, k = shape.head_dim;
+  const at::Tensor dout = heads(dout_rows, dout_group, 0, h, k);
+  if (shape.is_tiled()) {
+    const at::Tensor flat_dout = dout.transpose(1, 2).reshape({group.count, group.length, h * k});
+    const at::Tensor flat_out = saved.output.transpose(1, 2).reshape({group.count, group.length, h * k});
+    const at::Tensor dqkv = tiled_attention_backward(shape, texts_of(rows, group), {flat_out, saved.log_sum_exp},
+                                                     flat_dout, dsinks_H)
+                                .view({group.count, group.length, h + 2 * g, k})
+                                .transpose(1, 2);
+    return {dqkv.narrow(1, 0, h), dqkv.narrow(1, h, g), dqkv.narrow(1, h + g, g)};
+  }
+  const auto mask = window_mask(shape, group, rows);
+  return at::_scaled_dot_product_flash_attention_for_cpu_backward(
+      dout, heads(rows, group, 0, h, k), heads(rows, group, h, g, k), heads(rows, group, h + g, g, k), saved.output,
+      saved.log_sum_exp, 0.0, !mask, mask, shape.scale());
+}
+
 }  // namespace
 
 void attention_forward(const AttentionShape& shape, const at::Tensor& qkv, const Documents& documents,
                        const at::Tensor& out, AttentionActivations& saved) {
-  const int64_t h = shape.num_heads, g = shape.num_kv_heads, k = shape.head_dim;
+  const int64_t h = shape.num_heads, k = shape.head_dim;
   const at::Tensor qkv_float = qkv.to(at::kFloat);
   for (const Group& group : group_documents(documents)) {
     const auto [rows, within] = contiguous_rows(qkv_float, group);
-    const auto mask = window_mask(shape, within, qkv_float);
-    auto [output, log_sum_exp] = at::_scaled_dot_product_flash_attention_for_cpu(
-        heads(rows, within, 0, h, k), heads(rows, within, h, g, k), heads(rows, within, h + g, g, k), 0.0, !mask, mask,
-        1.0 / std::sqrt(static_cast<double>(k)));
+    auto [output, log_sum_exp] = forward_of(shape, rows, within);
     const Group own{group.begin, group.count, group.length - group.prefix};  // the prefix's output is already written
     heads(out, own, 0, h, k).copy_(output.narrow(2, group.prefix, own.length));
     saved.outputs.push_back(std::move(output));
@@ -89,19 +132,17 @@ void attention_forward(const AttentionShape& shape, const at::Tensor& qkv, const
 }
 
 void attention_backward(const AttentionShape& shape, const at::Tensor& qkv, const Documents& documents,
-                        const AttentionActivations& saved, const at::Tensor& dout, const at::Tensor& dqkv) {
+                        const AttentionActivations& saved, const at::Tensor& dout, const at::Tensor& dqkv,
+                        const at::Tensor& dsinks_H) {
   const int64_t h = shape.num_heads, g = shape.num_kv_heads, k = shape.head_dim;
   const at::Tensor qkv_float = qkv.to(at::kFloat), dout_float = dout.to(at::kFloat);
   size_t call = 0;
   for (const Group& group : group_documents(documents)) {
     const auto [rows, within] = contiguous_rows(qkv_float, group);
-    const auto mask = window_mask(shape, within, qkv_float);
     auto [dout_rows, dout_within] = contiguous_rows(dout_float, group);
     if (group.prefix > 0) dout_rows.narrow(0, 0, group.prefix).zero_();  // its output belongs to the document before
-    const auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
-        heads(dout_rows, dout_within, 0, h, k), heads(rows, within, 0, h, k), heads(rows, within, h, g, k),
-        heads(rows, within, h + g, g, k), saved.outputs[call], saved.log_sum_exps[call], 0.0, !mask, mask,
-        1.0 / std::sqrt(static_cast<double>(k)));
+    const auto [dq, dk, dv] = backward_of(shape, rows, within, {saved.outputs[call], saved.log_sum_exps[call]},
+                                          dout_rows, dout_within, dsinks_H);
     const Group own{group.begin, group.count, group.length - group.prefix};
     heads(dqkv, own, 0, h, k).copy_(dq.narrow(2, group.prefix, own.length));
     heads(dqkv, own, h, g, k).copy_(dk.narrow(2, group.prefix, own.length));

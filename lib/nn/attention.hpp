@@ -3,11 +3,13 @@
 // before, prefix and rest are concatenated for the call. Query heads may share keys and values (GQA).
 // Bfloat16 runs also compute attention in float32: the operator's bfloat16 products convert internally, which is slower
 // than converting all rows once.
+// Capped scores and sinks, which that operator does not know, are computed in tiles (tiled_attention.hpp).
 // Source: FlashAttention-2, arXiv:2307.08691; the operator is at::_scaled_dot_product_flash_attention_for_cpu.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
+#include <cmath>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -27,6 +29,12 @@ struct AttentionShape {
   int64_t num_kv_heads = 0;
   int64_t head_dim = 0;
   int64_t sliding_window = 0;  // 0: none
+  double score_scale = 0;      // of q . k; 0: 1 / sqrt(head_dim)
+  double score_cap = 0;        // c tanh(score / c) before the softmax; 0: none
+  const float* sinks_H = nullptr;  // one more logit per query head, without a value; null: none
+
+  bool is_tiled() const { return score_cap > 0 || sinks_H != nullptr; }
+  double scale() const { return score_scale > 0 ? score_scale : 1.0 / std::sqrt(static_cast<double>(head_dim)); }
 };
 
 /// Saved for the backward pass: output and log-sum-exp of each call of the operator.
@@ -39,8 +47,10 @@ struct AttentionActivations {
 void attention_forward(const AttentionShape& shape, const at::Tensor& qkv, const Documents& documents,
                        const at::Tensor& out, AttentionActivations& saved);
 
-/// Writes dqkv, [T, (H + 2G) K]. qkv and saved: those of attention_forward(). dout: [T, H K].
+/// Writes dqkv, [T, (H + 2G) K], and adds to the gradient of the sinks, float32 [H], which may be undefined without
+/// sinks. qkv and saved: those of attention_forward(). dout: [T, H K].
 void attention_backward(const AttentionShape& shape, const at::Tensor& qkv, const Documents& documents,
-                        const AttentionActivations& saved, const at::Tensor& dout, const at::Tensor& dqkv);
+                        const AttentionActivations& saved, const at::Tensor& dout, const at::Tensor& dqkv,
+                        const at::Tensor& dsinks_H = {});
 
 }  // namespace plumb

@@ -1,11 +1,16 @@
 #include "lib/nn/block.hpp"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/sum.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
+
+#include <algorithm>
+#include <initializer_list>
+#include <vector>
 
 #include "lib/base/random.hpp"
 #include "lib/nn/tensor_ops.hpp"
@@ -24,25 +29,16 @@ void write_gradient(const at::Tensor& gradient, const at::Tensor& value, bool ad
   }
 }
 
-/// Returns carry + the gradient of the norm's input; writes or adds the weight's gradient.
-at::Tensor norm_backward(const at::Tensor& dy, const NormInput& input, const at::Tensor& carry,
-                         const at::Tensor& dweight, bool adds) {
-  const at::Tensor sum = at::zeros({input.x_RC.size(1)}, dy.options().dtype(at::kFloat));
-  at::Tensor dx = ops_of(dy).rms_norm_backward(dy, input, carry, sum);
-  write_gradient(dweight, sum, adds);
-  return dx;
+Norm norm_of(const BlockContext& context, const BlockParameters& p, BlockNorm which) {
+  return {context.config.norm, p.norms[which].weight_D, p.norms[which].bias_D};
 }
 
-AttentionShape attention_shape(const ModelConfig& config, int64_t layer) {
-  return {config.num_heads, config.num_kv_heads, config.head_dim, config.sliding_window[layer]};
-}
+bool has_norm(const BlockParameters& p, BlockNorm which) { return p.norms[which].weight_D.defined(); }
 
-void rotate(const BlockContext& context, const at::Tensor& qkv, float direction) {
-  ops_of(qkv).rope(qkv, context.rotation(), context.config.num_heads + context.config.num_kv_heads, direction);
-}
-
-HeadNorms head_norms(const ModelConfig& config, const BlockParameters& p) {
-  return {p.q_norm_K, p.k_norm_K, config.num_heads, config.num_kv_heads, config.rms_norm_eps};
+void rotate(const BlockContext& context, int64_t layer, const at::Tensor& qkv, float direction) {
+  const Rotation* rotation = context.rotations.of_layer(context.config, layer);
+  if (rotation == nullptr) return;
+  ops_of(qkv).rope(qkv, *rotation, context.config.num_heads + context.config.num_kv_heads, direction);
 }
 
 /// The dropout of one product of one layer: every product has a mask of its own.
@@ -53,104 +49,204 @@ Dropout dropout_of(const BlockContext& context, int64_t layer, Product product) 
   return dropout;
 }
 
-at::Tensor project(const BlockContext& context, int64_t layer, const BlockParameters& p, Product product,
-                   const at::Tensor& x, BlockActivations& saved, const at::Tensor& residual = {}) {
-  return linear_forward(p[product], x, residual, dropout_of(context, layer, product), saved.linear[product]);
-}
-
 /// The rows that the block computes after attention; undefined means all.
 at::Tensor computed_rows(const BlockContext& context, int64_t layer) {
   return layer + 1 == context.config.num_layers ? context.read_rows : at::Tensor();
 }
 
-/// Computes all saved activations: the block up to the input of its last product.
-void forward_to_gate_up(const BlockContext& context, int64_t layer, const BlockParameters& p, const at::Tensor& input,
-                        BlockActivations& saved) {
-  const ModelConfig& config = context.config;
-  const TensorOps& ops = ops_of(input);
-  saved.input_TD = input;
-  // 1) norm, then queries, keys and values
-  Normed normed = rms_norm(input, p.input_norm_D, config.rms_norm_eps);
-  saved.input_rstd_T = normed.rstd_R;
-  saved.qkv_TQ = project(context, layer, p, Product::kQkv, normed.y, saved);
-  normed.y.reset();
-  // 2) norm of each head (Qwen3) and rotary positions
-  if (config.has_qk_norm) {
-    saved.qkv_before_norm_TQ = saved.qkv_TQ;
-    saved.qkv_TQ = saved.qkv_before_norm_TQ.clone();
-    saved.head_rstd =
-        at::empty({input.size(0), config.num_heads + config.num_kv_heads}, input.options().dtype(at::kFloat));
-    ops.norm_heads(saved.qkv_before_norm_TQ, head_norms(config, p), saved.qkv_TQ, saved.head_rstd);
+/// The steps of the forward pass, which save what the backward pass needs.
+class BlockForward {
+ public:
+  BlockForward(const BlockContext& context, int64_t layer, const BlockParameters& parameters, BlockActivations& saved)
+      : context_(context), config_(context.config), layer_(layer), p_(parameters), saved_(saved) {}
+
+  /// The block up to the input of its last product.
+  void to_gate_up(const at::Tensor& input_TD) {
+    saved_.input_TD = input_TD;
+    const at::Tensor rows = computed_rows(context_, layer_);
+    at::Tensor normed_TD = normed(BlockNorm::kBeforeAttention, input_TD);
+    const bool is_parallel = config_.norm_placement == NormPlacement::kParallel;
+    at::Tensor feed_forward_input_RD = is_parallel ? gather_rows(normed_TD, rows) : at::Tensor();
+    at::Tensor attention_out_RD = attention(std::move(normed_TD), rows);
+    if (has_norm(p_, BlockNorm::kAfterAttention)) {
+      saved_.attention_out_RD = attention_out_RD;
+      attention_out_RD = normed(BlockNorm::kAfterAttention, attention_out_RD);
+    }
+    const at::Tensor residual_RD = gather_rows(input_TD, rows);
+    const at::Tensor branch_RD = scaled(attention_out_RD);
+    if (has_norm(p_, BlockNorm::kBeforeFeedForward)) {
+      saved_.middle_RD = at::empty_like(residual_RD);
+      feed_forward_input_RD = at::empty_like(residual_RD);
+      at::Tensor& stats = saved_.norm_stats[BlockNorm::kBeforeFeedForward] = empty_norm_stats(residual_RD, config_.norm);
+      ops_of(input_TD).add_normalize(residual_RD, branch_RD, saved_.middle_RD,
+                                     norm_of(context_, p_, BlockNorm::kBeforeFeedForward), feed_forward_input_RD, stats);
+    } else {
+      saved_.middle_RD = residual_RD + branch_RD;
+      if (!is_parallel) feed_forward_input_RD = saved_.middle_RD;
+    }
+    saved_.gate_up_RE = project(Product::kGateUp, feed_forward_input_RD);
   }
-  rotate(context, saved.qkv_TQ, 1.0f);
-  // 3) attention; after it only the rows that are read
-  const at::Tensor attended_TO = at::empty({input.size(0), config.num_heads * config.head_dim}, input.options());
-  attention_forward(attention_shape(config, layer), saved.qkv_TQ, context.documents, attended_TO, saved.attention);
-  const at::Tensor rows = computed_rows(context, layer);
-  saved.attended_RO = gather_rows(attended_TO, rows);
-  // 4) output projection, residual, norm
-  const at::Tensor residual = gather_rows(input, rows);
-  const at::Tensor attention_out = project(context, layer, p, Product::kO, saved.attended_RO, saved);
-  saved.middle_RD = at::empty_like(residual);
-  saved.middle_rstd_R = at::empty({residual.size(0)}, residual.options().dtype(at::kFloat));
-  const at::Tensor normed_RD = at::empty_like(residual);
-  ops.add_rms_norm(residual, attention_out, saved.middle_RD, p.post_norm_D, config.rms_norm_eps, normed_RD,
-                   saved.middle_rstd_R);
-  // 5) gate and up
-  saved.gate_up_RE = project(context, layer, p, Product::kGateUp, normed_RD, saved);
-}
+
+  /// Down product and residual: the block's output rows.
+  at::Tensor output() {
+    const at::Tensor hidden_RF = feed_forward_hidden();
+    const bool has_out_norm = has_norm(p_, BlockNorm::kAfterFeedForward);
+    if (!has_out_norm && config_.residual_multiplier == 1) return project(Product::kDown, hidden_RF, saved_.middle_RD);
+    at::Tensor out_RD = project(Product::kDown, hidden_RF);
+    if (has_out_norm) {
+      saved_.feed_forward_out_RD = out_RD;
+      out_RD = normed(BlockNorm::kAfterFeedForward, out_RD);
+    }
+    return scaled(out_RD) + saved_.middle_RD;
+  }
+
+  at::Tensor feed_forward_hidden() const {
+    return ops_of(saved_.gate_up_RE).feed_forward(config_.feed_forward, saved_.gate_up_RE);
+  }
+
+ private:
+  /// x itself if the family has no such norm.
+  at::Tensor normed(BlockNorm which, const at::Tensor& x) {
+    if (!has_norm(p_, which)) return x;
+    Normed result = normalize(x, norm_of(context_, p_, which));
+    saved_.norm_stats[which] = result.stats;
+    return result.y;
+  }
+
+  at::Tensor scaled(const at::Tensor& branch) const {
+    return config_.residual_multiplier == 1 ? branch : branch * config_.residual_multiplier;
+  }
+
+  at::Tensor project(Product product, const at::Tensor& x, const at::Tensor& residual = {}) {
+    return linear_forward(p_[product], x, residual, dropout_of(context_, layer_, product), saved_.linear[product]);
+  }
+
+  /// From the input of the query, key and value products to the output of the attention's last product; after
+  /// attention only for the rows that are read.
+  at::Tensor attention(at::Tensor x_TD, const at::Tensor& rows) {
+    saved_.qkv_TQ = project(Product::kQkv, x_TD);
+    const int64_t num_rows = x_TD.size(0);
+    const at::TensorOptions options = x_TD.options();
+    x_TD.reset();  // frees the output of a norm before attention
+    if (config_.qk_norm != QkNorm::kNone) {
+      const HeadNorms norms = head_norms(config_, p_);
+      saved_.qkv_before_norm_TQ = saved_.qkv_TQ;
+      saved_.qkv_TQ = saved_.qkv_before_norm_TQ.clone();
+      saved_.head_rstd = at::empty({num_rows, norms.num_queries() + norms.num_keys()}, options.dtype(at::kFloat));
+      ops_of(saved_.qkv_TQ).norm_heads(saved_.qkv_before_norm_TQ, norms, saved_.qkv_TQ, saved_.head_rstd);
+    }
+    rotate(context_, layer_, saved_.qkv_TQ, 1.0f);
+    const at::Tensor attended_TO = at::empty({num_rows, config_.num_heads * config_.head_dim}, options);
+    attention_forward(attention_shape(config_, layer_), saved_.qkv_TQ, context_.documents, attended_TO,
+                      saved_.attention);
+    saved_.attended_RO = gather_rows(attended_TO, rows);
+    return project(Product::kO, saved_.attended_RO);
+  }
+
+  const BlockContext& context_;
+  const ModelConfig& config_;
+  int64_t layer_;
+  const BlockParameters& p_;
+  BlockActivations& saved_;
+};
 
 /// The backward pass of one block: the steps of the forward pass in reverse order.
 class BlockBackward {
  public:
   BlockBackward(const BlockContext& context, int64_t layer, const BlockParameters& parameters, BlockActivations& saved,
                 const BlockGradients& gradients)
-      : context_(context), layer_(layer), p_(parameters), saved_(saved), gradients_(gradients) {}
+      : context_(context),
+        config_(context.config),
+        layer_(layer),
+        p_(parameters),
+        saved_(saved),
+        gradients_(gradients) {}
 
   /// Returns the gradient of the residual stream between attention and feed-forward, [R, D], from that of the output
   /// rows.
-  at::Tensor feed_forward(const at::Tensor& dout_RD) {
-    LinearInputGradient down = input_gradient(Product::kDown, dout_RD, true);
-    // overwrites gate and up with their gradients, and recomputes their product, which is the input of `down`
-    at::Tensor hidden_RF = ops_of(dout_RD).swiglu_backward(down.dx_TI, saved_.gate_up_RE);
+  at::Tensor feed_forward(const at::Tensor& dout_RD, const at::Tensor& rows) {
+    const at::Tensor dbranch_RD =
+        branch_gradient(BlockNorm::kAfterFeedForward, saved_.feed_forward_out_RD, dout_RD);
+    LinearInputGradient down = input_gradient(Product::kDown, dbranch_RD, true);
+    // overwrites gate and up with their gradients, and recomputes what follows them, the input of `down`
+    at::Tensor hidden_RF =
+        ops_of(dout_RD).feed_forward_backward(config_.feed_forward, down.dx_TI, saved_.gate_up_RE);
     down.dx_TI.reset();
-    add_matrix_gradients(Product::kDown, dout_RD, down, gradients_.base.down_DF, [&] { return hidden_RF; });
+    add_matrix_gradients(Product::kDown, dbranch_RD, down, gradients_.base.down_DF, [&] { return hidden_RF; });
+    add_bias_gradient(gradients_.base.down_bias_D, dbranch_RD);
     hidden_RF.reset();
     const at::Tensor& dgate_up = saved_.gate_up_RE;
-    const NormInput middle = {saved_.middle_RD, saved_.middle_rstd_R, p_.post_norm_D};
     const LinearInputGradient gate_up = input_gradient(Product::kGateUp, dgate_up, true);
     add_matrix_gradients(Product::kGateUp, dgate_up, gate_up, gradients_.base.gate_up_ED,
-                         [&] { return ops_of(dout_RD).recompute_rms_norm(middle); });
-    return norm_backward(gate_up.dx_TI, middle, dout_RD, gradients_.base.post_norm_D, gradients_.adds_base);
+                         [&] { return feed_forward_input(rows); });
+    add_bias_gradient(gradients_.base.gate_up_bias_E, dgate_up);
+    if (config_.norm_placement == NormPlacement::kParallel) {
+      dnormed_RD_ = gate_up.dx_TI;
+      return dout_RD;
+    }
+    return norm_backward(BlockNorm::kBeforeFeedForward, gate_up.dx_TI, saved_.middle_RD, dout_RD);
   }
 
   /// Returns the gradient of the block's input, [T, D], from that of the middle; undefined if not needed.
   at::Tensor attention(const at::Tensor& dmiddle_RD, const at::Tensor& rows, int64_t num_rows) {
-    const TensorOps& ops = ops_of(dmiddle_RD);
     const BlockTensors& base = gradients_.base;
-    const LinearInputGradient o = input_gradient(Product::kO, dmiddle_RD, true);
-    add_matrix_gradients(Product::kO, dmiddle_RD, o, base.o_DO, [&] { return saved_.attended_RO; });
-    add_bias_gradient(base.o_bias_D, dmiddle_RD);
+    const at::Tensor dbranch_RD = branch_gradient(BlockNorm::kAfterAttention, saved_.attention_out_RD, dmiddle_RD);
+    const LinearInputGradient o = input_gradient(Product::kO, dbranch_RD, true);
+    add_matrix_gradients(Product::kO, dbranch_RD, o, base.o_DO, [&] { return saved_.attended_RO; });
+    add_bias_gradient(base.o_bias_D, dbranch_RD);
     const bool adapts_qkv = !p_[Product::kQkv].lora.modules.empty();
     if (!gradients_.has_base && !gradients_.needs_input && !adapts_qkv) return {};
     const at::Tensor dqkv = at::empty_like(saved_.qkv_TQ);
-    attention_backward(attention_shape(context_.config, layer_), saved_.qkv_TQ, context_.documents, saved_.attention,
+    attention_backward(attention_shape(config_, layer_), saved_.qkv_TQ, context_.documents, saved_.attention,
                        scatter_rows(o.dx_TI, rows, num_rows), dqkv);
-    rotate(context_, dqkv, -1.0f);
-    if (context_.config.has_qk_norm) head_norms_backward(dqkv);
-    const NormInput input = {saved_.input_TD, saved_.input_rstd_T, p_.input_norm_D};
+    rotate(context_, layer_, dqkv, -1.0f);
+    if (config_.qk_norm != QkNorm::kNone) head_norms_backward(dqkv);
     const LinearInputGradient qkv = input_gradient(Product::kQkv, dqkv, gradients_.needs_input);
-    add_matrix_gradients(Product::kQkv, dqkv, qkv, base.qkv_QD, [&] { return ops.recompute_rms_norm(input); });
+    add_matrix_gradients(Product::kQkv, dqkv, qkv, base.qkv_QD,
+                         [&] { return recomputed(BlockNorm::kBeforeAttention, saved_.input_TD); });
     add_bias_gradient(base.qkv_bias_Q, dqkv);
     if (!gradients_.needs_input) return {};
-    return norm_backward(qkv.dx_TI, input, scatter_rows(dmiddle_RD, rows, num_rows), base.input_norm_D,
-                         gradients_.adds_base);
+    if (dnormed_RD_.defined()) qkv.dx_TI.add_(scatter_rows(dnormed_RD_, rows, num_rows));
+    return norm_backward(BlockNorm::kBeforeAttention, qkv.dx_TI, saved_.input_TD,
+                         scatter_rows(dmiddle_RD, rows, num_rows));
   }
 
  private:
   LinearInputGradient input_gradient(Product product, const at::Tensor& dy, bool needs_dx) const {
     return linear_backward_input(p_[product], dy, saved_.linear[product], dropout_of(context_, layer_, product),
                                  needs_dx, &gradients_.lora[product]);
+  }
+
+  /// The output of a norm, or its input if the family has no such norm.
+  at::Tensor recomputed(BlockNorm which, const at::Tensor& x) const {
+    if (!has_norm(p_, which)) return x;
+    return ops_of(x).recompute_norm({x, saved_.norm_stats[which]}, norm_of(context_, p_, which));
+  }
+
+  at::Tensor feed_forward_input(const at::Tensor& rows) const {
+    if (config_.norm_placement != NormPlacement::kParallel)
+      return recomputed(BlockNorm::kBeforeFeedForward, saved_.middle_RD);
+    return gather_rows(recomputed(BlockNorm::kBeforeAttention, saved_.input_TD), rows);
+  }
+
+  /// Returns carry + the gradient of the norm's input; writes or adds the gradients of its parameters.
+  at::Tensor norm_backward(BlockNorm which, const at::Tensor& dy, const at::Tensor& x, const at::Tensor& carry) const {
+    if (!has_norm(p_, which)) return carry.defined() ? carry + dy : dy;
+    const NormTensors& gradients = gradients_.base.norms[which];
+    const at::Tensor dweight = at::zeros({x.size(1)}, dy.options().dtype(at::kFloat));
+    const at::Tensor dbias = config_.norm.has_bias ? at::zeros_like(dweight) : at::Tensor();
+    at::Tensor dx = ops_of(dy).norm_backward(dy, {x, saved_.norm_stats[which]}, norm_of(context_, p_, which), carry,
+                                             dweight, dbias);
+    write_gradient(gradients.weight_D, dweight, gradients_.adds_base);
+    if (dbias.defined()) write_gradient(gradients.bias_D, dbias, gradients_.adds_base);
+    return dx;
+  }
+
+  /// The gradient of a branch before its norm and multiplier, from that of the residual stream.
+  at::Tensor branch_gradient(BlockNorm which, const at::Tensor& branch_out, const at::Tensor& dresidual) const {
+    const double multiplier = config_.residual_multiplier;
+    const at::Tensor dbranch = multiplier == 1 ? dresidual : dresidual * multiplier;
+    return has_norm(p_, which) ? norm_backward(which, dbranch, branch_out, {}) : dbranch;
   }
 
   /// Computes the gradients of a product's matrices. input() recomputes the product's input, and is called only if
@@ -174,114 +270,112 @@ class BlockBackward {
     if (dbias.defined()) write_gradient(dbias, dy.sum(0, false, at::kFloat), gradients_.adds_base);
   }
 
-  /// Replaces dqkv after the head norms by the gradient before them.
+  /// Replaces dqkv after the norms of queries and keys by the gradient before them.
   void head_norms_backward(const at::Tensor& dqkv) const {
     const at::Tensor dq_norm = at::zeros({p_.q_norm_K.size(0)}, dqkv.options().dtype(at::kFloat));
-    const at::Tensor dk_norm = at::zeros_like(dq_norm);
-    ops_of(dqkv).norm_heads_backward(saved_.qkv_before_norm_TQ, head_norms(context_.config, p_), saved_.head_rstd, dqkv,
-                                     dq_norm, dk_norm);
+    const at::Tensor dk_norm = at::zeros({p_.k_norm_K.size(0)}, dq_norm.options());
+    ops_of(dqkv).norm_heads_backward(saved_.qkv_before_norm_TQ, head_norms(config_, p_), saved_.head_rstd, dqkv, dq_norm,
+                                     dk_norm);
     write_gradient(gradients_.base.q_norm_K, dq_norm, gradients_.adds_base);
     write_gradient(gradients_.base.k_norm_K, dk_norm, gradients_.adds_base);
   }
 
   const BlockContext& context_;
+  const ModelConfig& config_;
   int64_t layer_;
   const BlockParameters& p_;
   BlockActivations& saved_;
   const BlockGradients& gradients_;
+  at::Tensor dnormed_RD_;  // parallel: the feed-forward network's part of the gradient of its and attention's input
 };
 
 }  // namespace
 
-BlockContext::BlockContext(const ModelConfig& model_config, RopeTable& rope, const Documents& batch_documents,
+AttentionShape attention_shape(const ModelConfig& config, int64_t layer) {
+  return {.num_heads = config.num_heads,
+          .num_kv_heads = config.num_kv_heads,
+          .head_dim = config.head_dim,
+          .sliding_window = config.sliding_window[layer],
+          .score_scale = config.score_scale,
+          .score_cap = config.score_cap};
+}
+
+HeadNorms head_norms(const ModelConfig& config, const BlockParameters& p) {
+  return {p.q_norm_K, p.k_norm_K, config.num_heads, config.num_kv_heads, config.head_dim, config.norm};
+}
+
+BlockContext::BlockContext(const ModelConfig& model_config, ModelRope& rope, const Documents& batch_documents,
                            at::Tensor rows_read)
     : config(model_config),
       documents(batch_documents),
-      positions(rope_positions(batch_documents)),
-      read_rows(std::move(rows_read)) {
-  rope.cover(last_position(batch_documents) + 1);
-  cos = rope.cos();
-  sin = rope.sin();
-}
+      rotations(rope.of_documents(batch_documents)),
+      read_rows(std::move(rows_read)) {}
 
-BlockParameters::BlockParameters(const BlockTensors& t)
-    : input_norm_D(t.input_norm_D), q_norm_K(t.q_norm_K), k_norm_K(t.k_norm_K), post_norm_D(t.post_norm_D) {
+BlockParameters::BlockParameters(const BlockTensors& t) : norms(t.norms), q_norm_K(t.q_norm_K), k_norm_K(t.k_norm_K) {
   linear = {Linear{t.qkv_QD, t.qkv_bias_Q, {}, {}}, Linear{t.o_DO, t.o_bias_D, {}, {}},
-            Linear{t.gate_up_ED, {}, {}, {}}, Linear{t.down_DF, {}, {}, {}}};
+            Linear{t.gate_up_ED, t.gate_up_bias_E, {}, {}}, Linear{t.down_DF, t.down_bias_D, {}, {}}};
 }
 
 BlockTensors block_tensors(const UnitLayout& unit, const at::Tensor& flat) {
-  BlockTensors t;
-  // a fused matrix starts at its first parameter and spans the rows of all of them
-  const auto view = [&](int64_t offset, const std::vector<int64_t>& shape) {
-    int64_t n = 1;
-    for (int64_t size : shape) n *= size;
-    return flat.narrow(0, offset, n).view(shape);
-  };
-  int64_t kv_rows = 0;
-  for (const Parameter& p : unit.parameters)
-    if (p.kind == ParameterKind::kK || p.kind == ParameterKind::kKBias) kv_rows = p.shape[0];
-  for (const Parameter& p : unit.parameters) {
-    switch (p.kind) {
-      case ParameterKind::kInputNorm:
-        t.input_norm_D = view(p.offset, p.shape);
-        break;
-      case ParameterKind::kQ:
-        t.qkv_QD = view(p.offset, {p.shape[0] + 2 * kv_rows, p.shape[1]});
-        break;
-      case ParameterKind::kQBias:
-        t.qkv_bias_Q = view(p.offset, {p.shape[0] + 2 * kv_rows});
-        break;
-      case ParameterKind::kQNorm:
-        t.q_norm_K = view(p.offset, p.shape);
-        break;
-      case ParameterKind::kKNorm:
-        t.k_norm_K = view(p.offset, p.shape);
-        break;
-      case ParameterKind::kO:
-        t.o_DO = view(p.offset, p.shape);
-        break;
-      case ParameterKind::kOBias:
-        t.o_bias_D = view(p.offset, p.shape);
-        break;
-      case ParameterKind::kPostNorm:
-        t.post_norm_D = view(p.offset, p.shape);
-        break;
-      case ParameterKind::kGate:
-        t.gate_up_ED = view(p.offset, {2 * p.shape[0], p.shape[1]});
-        break;
-      case ParameterKind::kDown:
-        t.down_DF = view(p.offset, p.shape);
-        break;
-      default:
-        break;
+  using enum ParameterKind;
+  // the parameters of these kinds that the unit has; several are adjacent and form one tensor
+  const auto view = [&](std::initializer_list<ParameterKind> kinds) {
+    std::vector<int64_t> shape;
+    int64_t offset = 0, num_elements = 0;
+    for (const Parameter& p : unit.parameters) {
+      if (std::find(kinds.begin(), kinds.end(), p.kind) == kinds.end()) continue;
+      if (shape.empty()) {
+        offset = p.offset;
+        shape = p.shape;
+      } else {
+        shape[0] += p.shape[0];
+      }
+      num_elements += p.num_elements();
     }
-  }
+    return shape.empty() ? at::Tensor() : flat.narrow(0, offset, num_elements).view(shape);
+  };
+  BlockTensors t;
+  t.norms[BlockNorm::kBeforeAttention] = {view({kInputNorm}), view({kInputNormBias})};
+  t.norms[BlockNorm::kAfterAttention] = {view({kAttentionOutNorm}), {}};
+  t.norms[BlockNorm::kBeforeFeedForward] = {view({kPostNorm}), view({kPostNormBias})};
+  t.norms[BlockNorm::kAfterFeedForward] = {view({kFeedForwardOutNorm}), {}};
+  t.qkv_QD = view({kQ, kK, kV, kQkv});
+  t.qkv_bias_Q = view({kQBias, kKBias, kVBias});
+  t.q_norm_K = view({kQNorm});
+  t.k_norm_K = view({kKNorm});
+  t.o_DO = view({kO});
+  t.o_bias_D = view({kOBias});
+  t.gate_up_ED = view({kGate, kUp, kGateUp});
+  t.gate_up_bias_E = view({kGateBias, kUpBias});
+  t.down_DF = view({kDown});
+  t.down_bias_D = view({kDownBias});
   return t;
 }
 
 at::Tensor block_forward(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
                          const at::Tensor& input_TD, BlockActivations& saved) {
-  forward_to_gate_up(context, layer, parameters, input_TD, saved);
-  // 6) down, residual
-  const at::Tensor hidden_RF = ops_of(input_TD).swiglu(saved.gate_up_RE);
-  const at::Tensor out_RD = project(context, layer, parameters, Product::kDown, hidden_RF, saved, saved.middle_RD);
-  return scatter_rows(out_RD, computed_rows(context, layer), input_TD.size(0));
+  BlockForward forward(context, layer, parameters, saved);
+  forward.to_gate_up(input_TD);
+  return scatter_rows(forward.output(), computed_rows(context, layer), input_TD.size(0));
 }
 
 void block_recompute(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
                      const at::Tensor& input_TD, BlockActivations& saved) {
-  forward_to_gate_up(context, layer, parameters, input_TD, saved);
-  if (!parameters[Product::kDown].lora.modules.empty())
-    linear_recompute(parameters[Product::kDown], ops_of(input_TD).swiglu(saved.gate_up_RE),
+  BlockForward forward(context, layer, parameters, saved);
+  forward.to_gate_up(input_TD);
+  if (has_norm(parameters, BlockNorm::kAfterFeedForward)) {
+    forward.output();
+  } else if (!parameters[Product::kDown].lora.modules.empty()) {
+    linear_recompute(parameters[Product::kDown], forward.feed_forward_hidden(),
                      dropout_of(context, layer, Product::kDown), saved.linear[Product::kDown]);
+  }
 }
 
 at::Tensor block_backward(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
                           BlockActivations& saved, const at::Tensor& dout_TD, const BlockGradients& gradients) {
   BlockBackward backward(context, layer, parameters, saved, gradients);
   const at::Tensor rows = computed_rows(context, layer);
-  const at::Tensor dmiddle_RD = backward.feed_forward(gather_rows(dout_TD, rows));
+  const at::Tensor dmiddle_RD = backward.feed_forward(gather_rows(dout_TD, rows), rows);
   at::Tensor dinput_TD = backward.attention(dmiddle_RD, rows, dout_TD.size(0));
   saved = {};
   return dinput_TD;

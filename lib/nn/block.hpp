@@ -1,13 +1,16 @@
 // One decoder block as a pair of pure functions of (input, parameters): forward saves the activations that backward
 // needs in a value, and backward writes the parameter gradients into the given tensors, which are views of the unit's
-// flat gradient buffer. This code does not know that parameters are sharded. There is no autograd graph, so gradients
+// flat gradient buffer. Families differ in a few switches of ModelConfig (which norms exist, what scales a branch), so
+// that one block serves all. This code does not know that parameters are sharded. There is no autograd graph, so gradients
 // need no copy and no memory of their own. The reference, which uses LibTorch's autograd, is in block_reference.hpp; a
 // test compares both.
-// Source: transformers modeling_llama.py, modeling_mistral.py, modeling_qwen2.py, modeling_qwen3.py.
+// Source: the modeling files of transformers.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <utility>
 
@@ -21,19 +24,35 @@ namespace plumb {
 
 // T = tokens, D = hidden_size, H = query heads, G = key/value heads, K = head_dim, F = intermediate_size.
 
+/// The norms of a block, in order. A family has two to four of them (NormPlacement).
+enum class BlockNorm { kBeforeAttention, kAfterAttention, kBeforeFeedForward, kAfterFeedForward };
+inline constexpr size_t kNumBlockNorms = 4;
+/// One value per norm.
+template <class T>
+struct PerNorm : std::array<T, kNumBlockNorms> {
+  using Base = std::array<T, kNumBlockNorms>;
+  T& operator[](BlockNorm norm) { return Base::operator[](static_cast<size_t>(norm)); }
+  const T& operator[](BlockNorm norm) const { return Base::operator[](static_cast<size_t>(norm)); }
+};
+
+struct NormTensors {
+  at::Tensor weight_D, bias_D;
+};
+
 /// Views into a unit's flat buffer of parameters or of gradients. Tensors that a model family does not have are
 /// undefined.
 struct BlockTensors {
-  at::Tensor input_norm_D;
+  PerNorm<NormTensors> norms;
   at::Tensor qkv_QD;  // Q = (H + 2 G) K
   at::Tensor qkv_bias_Q;
-  at::Tensor q_norm_K;
-  at::Tensor k_norm_K;
-  at::Tensor o_DO;  // O = H K
+  at::Tensor q_norm_K;  // or H K: see QkNorm
+  at::Tensor k_norm_K;  // or G K
+  at::Tensor o_DO;      // O = H K
   at::Tensor o_bias_D;
-  at::Tensor post_norm_D;
-  at::Tensor gate_up_ED;  // E = 2 F, gate first
+  at::Tensor gate_up_ED;  // E = 2 F, gate first; or F, without a gate
+  at::Tensor gate_up_bias_E;
   at::Tensor down_DF;
+  at::Tensor down_bias_D;
 };
 
 /// The views of a block's unit. flat: one-dimensional, at least unit.num_elements long; the views share its memory.
@@ -42,7 +61,8 @@ BlockTensors block_tensors(const UnitLayout& unit, const at::Tensor& flat);
 /// The parameters of a block in the form that computation uses: norms, and four products whose matrices may be
 /// quantized or adapted.
 struct BlockParameters {
-  at::Tensor input_norm_D, q_norm_K, k_norm_K, post_norm_D;
+  PerNorm<NormTensors> norms;
+  at::Tensor q_norm_K, k_norm_K;
   PerProduct<Linear> linear;
 
   /// Implicit conversion: plain matrices without adapters.
@@ -69,33 +89,35 @@ struct BlockGradients {
 struct BlockContext {
   const ModelConfig& config;
   Documents documents;
-  at::Tensor cos, sin, positions;  // see Rotation
-  Dropout dropout = {};            // of the adapters' inputs; its stream is that of the micro-batch
+  ModelRope::Rotations rotations;
+  Dropout dropout = {};  // of the adapters' inputs; its stream is that of the micro-batch
   /// The rows of the last block's output that the head reads, sorted; undefined means all. After attention the last
   /// block computes only these. Its other output rows are zero, and their gradient is ignored.
   at::Tensor read_rows;
 
-  /// documents: those of a MicroBatch, whose vectors must outlive this object. rope: the table of the model, extended
+  /// documents: those of a MicroBatch, whose vectors must outlive this object. rope: the tables of the model, extended
   /// to the positions of these documents.
-  BlockContext(const ModelConfig& model_config, RopeTable& rope, const Documents& batch_documents,
+  BlockContext(const ModelConfig& model_config, ModelRope& rope, const Documents& batch_documents,
                at::Tensor rows_read = {});
-
-  Rotation rotation() const { return {cos, sin, positions}; }
 };
 
+AttentionShape attention_shape(const ModelConfig& config, int64_t layer);
+HeadNorms head_norms(const ModelConfig& config, const BlockParameters& parameters);
+
 /// Saved activations of one block. R = rows after attention: T or, in the last block, the rows that are read and
-/// padding up to TensorOps::round_up_rows().
+/// padding up to TensorOps::round_up_rows(). What a family does not need is undefined.
 struct BlockActivations {
   at::Tensor input_TD;
-  at::Tensor input_rstd_T;
-  at::Tensor qkv_before_norm_TQ;  // Qwen3 only
-  at::Tensor head_rstd;           // [T, H + G], Qwen3 only
-  at::Tensor qkv_TQ;              // after rotation
+  PerNorm<at::Tensor> norm_stats;
+  at::Tensor qkv_before_norm_TQ;
+  at::Tensor head_rstd;  // of queries and keys
+  at::Tensor qkv_TQ;     // after rotation
   at::Tensor attended_RO;
   AttentionActivations attention;
-  at::Tensor middle_RD;
-  at::Tensor middle_rstd_R;
+  at::Tensor attention_out_RD;  // before the norm after attention
+  at::Tensor middle_RD;         // the residual stream after attention
   at::Tensor gate_up_RE;
+  at::Tensor feed_forward_out_RD;  // before the norm after the feed-forward network
   PerProduct<LinearActivations> linear;
 };
 

@@ -1,18 +1,20 @@
 #include "lib/nn/decode.hpp"
 
 #include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h>
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/mm.h>
 
 #include <algorithm>
-#include <cmath>
 
 #include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/random.hpp"
+#include "lib/nn/logits.hpp"
 #include "lib/nn/tensor_ops.hpp"
+#include "lib/nn/tiled_attention.hpp"
 
 namespace plumb {
 
@@ -38,8 +40,11 @@ void Decoder::check_ids(std::span<const int64_t> token_ids) const {
 
 at::Tensor Decoder::logits(const at::Tensor& hidden_BD) {
   const HeadTensors head = units_.acquire_head();
-  const at::Tensor normed_BD = rms_norm(hidden_BD, head.norm_D, config().rms_norm_eps).y;
-  return project(normed_BD, head.head_VD).to(at::kFloat);
+  const at::Tensor normed_BD = normalize(hidden_BD, {config().norm, head.norm_D, head.norm_bias_D}).y;
+  const at::Tensor logits_BV = project(normed_BD, head.head_VD).to(at::kFloat);
+  if (config().logits.scale != 1) logits_BV.mul_(config().logits.scale);
+  cap_logits(logits_BV, config().logits);
+  return logits_BV;
 }
 
 void Decoder::append(Sequence& sequence, int64_t layer, const at::Tensor& keys_values) const {
@@ -64,7 +69,9 @@ at::Tensor Decoder::start(std::span<const std::vector<int32_t>> prompts) {
     last_tokens.push_back(std::ssize(token_ids) - 1);
   }
   check_ids(token_ids);
-  sequences_.assign(prompts.size(), {0, std::vector<Cache>(config().num_layers)});
+  sequences_.clear();
+  for (const std::vector<int32_t>& prompt : prompts)
+    sequences_.push_back({0, prompt, std::vector<Cache>(config().num_layers)});
   const BlockContext context(config(), units_.rope(), {document_begin, {}});
   const int64_t query_columns = config().num_heads * config().head_dim;
   const at::Tensor hidden_TD =
@@ -76,7 +83,7 @@ at::Tensor Decoder::start(std::span<const std::vector<int32_t>> prompts) {
                  activations.qkv_TQ.slice(0, document_begin[i], document_begin[i + 1]).slice(1, query_columns));
         return y_TD;
       });
-  for (size_t i = 0; i < sequences_.size(); ++i) sequences_[i].num_tokens = std::ssize(prompts[i]);
+  for (Sequence& sequence : sequences_) sequence.num_tokens = std::ssize(sequence.tokens);
   return logits(at::index_select(hidden_TD, 0, as_tensor(last_tokens)));
 }
 
@@ -95,32 +102,58 @@ at::Tensor Decoder::attend(int64_t layer, const at::Tensor& qkv_BQ) {
       return cache.as_strided({1, g, num_tokens - first, k}, {0, k, cache.size(1), 1},
                               cache.storage_offset() + first * cache.size(1) + begin * k);
     };
-    const at::Tensor query = qkv_BQ.narrow(0, row, 1).slice(1, 0, q_columns).view({1, h, 1, k});
+    const at::Tensor query = qkv_BQ.narrow(0, row, 1).slice(1, 0, q_columns);
+    if (const AttentionShape shape = attention_shape(config(), layer); shape.is_tiled()) {
+      const at::Tensor seen = cache.narrow(0, first, num_tokens - first).to(at::kFloat);
+      out[row].copy_(tiled_attention_step(shape, query.to(at::kFloat).contiguous(), seen));
+      continue;
+    }
     const auto [output, log_sum_exp] = at::_scaled_dot_product_flash_attention_for_cpu(
-        query, heads(0), heads(g), 0.0, false, std::nullopt, 1.0 / std::sqrt(static_cast<double>(k)));
+        query.view({1, h, 1, k}), heads(0), heads(g), 0.0, false, std::nullopt,
+        attention_shape(config(), layer).scale());
     out.narrow(0, row, 1).copy_(output.reshape({1, q_columns}));
   }
   return out;
 }
 
-at::Tensor Decoder::step_block(int64_t layer, const BlockParameters& p, const Rotation& rotation,
+at::Tensor Decoder::step_block(int64_t layer, const BlockParameters& p, const ModelRope::Rotations& rotations,
                                const at::Tensor& input_BD) {
   const ModelConfig& model = config();
   const TensorOps& ops = ops_of(input_BD);
-  const Linear& qkv = p[Product::kQkv];
-  const at::Tensor normed_BD = rms_norm(input_BD, p.input_norm_D, model.rms_norm_eps).y;
-  const at::Tensor qkv_BQ = project(normed_BD, qkv.weight_OI, qkv.bias_O);
-  const int64_t rotated_heads = model.num_heads + model.num_kv_heads;
-  if (model.has_qk_norm) {
-    const HeadNorms norms = {p.q_norm_K, p.k_norm_K, model.num_heads, model.num_kv_heads, model.rms_norm_eps};
-    ops.norm_heads(qkv_BQ, norms, qkv_BQ, at::empty({qkv_BQ.size(0), rotated_heads}, at::kFloat));
+  const auto has_norm = [&](BlockNorm which) { return p.norms[which].weight_D.defined(); };
+  const auto normed = [&](BlockNorm which, const at::Tensor& x) {
+    return has_norm(which) ? normalize(x, {model.norm, p.norms[which].weight_D, p.norms[which].bias_D}).y : x;
+  };
+  const auto scaled = [&](const at::Tensor& branch) {
+    return model.residual_multiplier == 1 ? branch : branch * model.residual_multiplier;
+  };
+  const auto multiply = [&](Product product, const at::Tensor& x) {
+    return project(x, p[product].weight_OI, p[product].bias_O);
+  };
+  const at::Tensor normed_BD = normed(BlockNorm::kBeforeAttention, input_BD);
+  const at::Tensor qkv_BQ = multiply(Product::kQkv, normed_BD);
+  if (model.qk_norm != QkNorm::kNone) {
+    const HeadNorms norms = head_norms(model, p);
+    ops.norm_heads(qkv_BQ, norms, qkv_BQ, at::empty({qkv_BQ.size(0), norms.num_queries() + norms.num_keys()}, at::kFloat));
   }
-  ops.rope(qkv_BQ, rotation, rotated_heads, 1.0f);
-  const Linear& o = p[Product::kO];
-  const at::Tensor middle_BD = project(attend(layer, qkv_BQ), o.weight_OI, o.bias_O).add_(input_BD);
-  const at::Tensor middle_normed_BD = rms_norm(middle_BD, p.post_norm_D, model.rms_norm_eps).y;
-  const at::Tensor gate_up = project(middle_normed_BD, p[Product::kGateUp].weight_OI);
-  return at::addmm(middle_BD, ops.swiglu(gate_up), p[Product::kDown].weight_OI.t());
+  if (const Rotation* rotation = rotations.of_layer(model, layer))
+    ops.rope(qkv_BQ, *rotation, model.num_heads + model.num_kv_heads, 1.0f);
+  const at::Tensor attention_out_BD = multiply(Product::kO, attend(layer, qkv_BQ));
+  const at::Tensor middle_BD = scaled(normed(BlockNorm::kAfterAttention, attention_out_BD)) + input_BD;
+  const bool is_parallel = model.norm_placement == NormPlacement::kParallel;
+  const at::Tensor feed_forward_input_BD = is_parallel ? normed_BD : normed(BlockNorm::kBeforeFeedForward, middle_BD);
+  const at::Tensor hidden_BF =
+      ops.feed_forward(model.feed_forward, multiply(Product::kGateUp, feed_forward_input_BD));
+  return scaled(normed(BlockNorm::kAfterFeedForward, multiply(Product::kDown, hidden_BF))) + middle_BD;
+}
+
+/// The next token of this sequence changes the rotation of the tokens before it.
+bool Decoder::rotates_anew(const Sequence& sequence) const {
+  const auto changes = [&](const RopeConfig& rope) {
+    if (rope.kind == RopeConfig::Kind::kDynamic) return sequence.num_tokens >= config().max_position_embeddings;
+    return rope.kind == RopeConfig::Kind::kLongRope && sequence.num_tokens == rope.original_max_position_embeddings;
+  };
+  return changes(config().rope) || (config().sliding_rope && changes(*config().sliding_rope));
 }
 
 at::Tensor Decoder::step(std::span<const int32_t> tokens) {
@@ -128,18 +161,18 @@ at::Tensor Decoder::step(std::span<const int32_t> tokens) {
   check(tokens.size() == sequences_.size(), "every sequence gets a token");
   const std::vector<int64_t> token_ids(tokens.begin(), tokens.end());
   check_ids(token_ids);
-  const at::Tensor positions = at::empty({std::ssize(tokens)}, at::kInt);
-  int64_t last_position = 0;
-  for (size_t i = 0; i < sequences_.size(); ++i) {
-    positions.data_ptr<int32_t>()[i] = static_cast<int32_t>(sequences_[i].num_tokens);
-    last_position = std::max(last_position, sequences_[i].num_tokens);
+  for (size_t i = 0; i < sequences_.size(); ++i) sequences_[i].tokens.push_back(tokens[i]);
+  if (std::any_of(sequences_.begin(), sequences_.end(), [&](const Sequence& s) { return rotates_anew(s); })) {
+    std::vector<std::vector<int32_t>> texts;
+    for (Sequence& sequence : sequences_) texts.push_back(std::move(sequence.tokens));
+    return start(texts);
   }
-  RopeTable& rope = units_.rope();
-  rope.cover(last_position + 1);
-  const Rotation rotation = {rope.cos(), rope.sin(), positions};
+  std::vector<int64_t> lengths;
+  for (const Sequence& sequence : sequences_) lengths.push_back(sequence.num_tokens + 1);
+  const ModelRope::Rotations rotations = units_.rope().of_last_tokens(lengths);
   const at::Tensor hidden_BD =
       walk_blocks(units_, token_ids, [&](int64_t layer, const BlockParameters& parameters, const at::Tensor& x_BD) {
-        return step_block(layer, parameters, rotation, x_BD);
+        return step_block(layer, parameters, rotations, x_BD);
       });
   for (Sequence& sequence : sequences_) ++sequence.num_tokens;
   return logits(hidden_BD);

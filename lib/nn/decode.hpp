@@ -44,15 +44,17 @@ class Decoder {
   /// Keys and values of one sequence in one layer: [capacity, 2 G K], rotated keys first.
   using Cache = at::Tensor;
   struct Sequence {
-    int64_t num_tokens = 0;
+    int64_t num_tokens = 0;       // in the caches
+    std::vector<int32_t> tokens;  // one more during a step
     std::vector<Cache> layers;
   };
   void check_ids(std::span<const int64_t> token_ids) const;
   at::Tensor logits(const at::Tensor& hidden_BD);
   void append(Sequence& sequence, int64_t layer, const at::Tensor& keys_values) const;
   at::Tensor attend(int64_t layer, const at::Tensor& qkv_BQ);
-  at::Tensor step_block(int64_t layer, const BlockParameters& parameters, const Rotation& rotation,
+  at::Tensor step_block(int64_t layer, const BlockParameters& parameters, const ModelRope::Rotations& rotations,
                         const at::Tensor& input_BD);
+  bool rotates_anew(const Sequence& sequence) const;
 
   ResidentUnits units_;
   std::vector<Sequence> sequences_;

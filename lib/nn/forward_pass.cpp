@@ -43,6 +43,7 @@ void ForwardPass::backward(at::Tensor gradient_TD) {
   for (int64_t layer = units_.config().num_layers - 1; layer >= units_.lowest_trained_layer(); --layer)
     gradient_TD = backward_block(layer, gradient_TD);
   if (const at::Tensor embedding_gradient = units_.embedding_gradient(); embedding_gradient.defined()) {
+    if (const double scale = units_.config().embedding_multiplier; scale != 1) gradient_TD.mul_(scale);
     const std::span tokens = std::span(rows_.token_ids).first(num_tokens_);
     ops_of(gradient_TD).add_rows_by_token(gradient_TD, tokens, units_.config().frozen_input_token, embedding_gradient);
     units_.reduce();

@@ -69,7 +69,8 @@ at::Tensor linear_forward(const Linear& linear, const at::Tensor& x_TI, const at
                           const Dropout& dropout, LinearActivations& saved) {
   const at::Tensor weight = linear.weight();
   const LoraGroup& lora = linear.lora;
-  const at::Tensor& addend = residual_TO.defined() ? residual_TO : linear.bias_O;
+  at::Tensor addend = residual_TO.defined() ? residual_TO : linear.bias_O;
+  if (residual_TO.defined() && linear.bias_O.defined()) addend = residual_TO + linear.bias_O;
   at::Tensor y = at::empty({x_TI.size(0), weight.size(0)}, x_TI.options());
   if (addend.defined()) {
     y.copy_(addend);
@@ -166,7 +167,7 @@ PerProduct<LoraGroup> lora_groups(const ModelConfig& config, const Adapter& adap
     LoraGroup& group = groups[product_of(target.kind)];
     LoraGroup::Module module{0, target_shape(config, target.kind)[0], 0, target.rank, target.scaling, {}, {}};
     for (const ParameterKind before : {kQ, kK, kV, kGate, kUp}) {  // modules that precede this one in the fused matrix
-      if (before == target.kind) break;
+      if (before == target.kind || target.kind == kQkv || target.kind == kGateUp) break;
       if (product_of(before) == product_of(target.kind)) module.first_output += target_shape(config, before)[0];
     }
     if (!group.modules.empty()) module.first_rank = group.modules.back().first_rank + group.modules.back().rank;

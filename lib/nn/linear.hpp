@@ -59,7 +59,7 @@ struct LinearActivations {
 
 // Dropout applies to the input of A. The modules of one product share its mask.
 
-/// Returns y, [T, O], plus `residual_TO` if it is defined (then there must be no bias). Fills `saved`.
+/// Returns y, [T, O], plus `residual_TO` if it is defined. Fills `saved`.
 at::Tensor linear_forward(const Linear& linear, const at::Tensor& x_TI, const at::Tensor& residual_TO,
                           const Dropout& dropout, LinearActivations& saved);
 

@@ -23,6 +23,7 @@ namespace plumb {
 struct HeadTensors {
   at::Tensor norm_D;
   at::Tensor head_VD;
+  at::Tensor norm_bias_D = {};  // undefined if the norm has none
 };
 
 /// Source of the parameters. Each unit is acquired, used and released before the next one, in the order embedding,
@@ -33,7 +34,7 @@ class ModelUnits {
   virtual ~ModelUnits() = default;
 
   const ModelConfig& config() const { return config_; }
-  RopeTable& rope() { return rope_; }
+  ModelRope& rope() { return rope_; }
 
   virtual at::Tensor acquire_embedding() = 0;  // [V, D]
   virtual BlockParameters acquire_block(int64_t layer) = 0;
@@ -43,14 +44,15 @@ class ModelUnits {
 
  private:
   ModelConfig config_;
-  RopeTable rope_;
+  ModelRope rope_;
 };
 
-/// Runs embedding and blocks: looks up the embeddings of token_ids, then computes x = block(layer, parameters, x) for
-/// each layer. Returns the output of the last block, [T, D].
+/// Runs embedding and blocks: looks up the embeddings of token_ids, scaled where the family does so, then computes
+/// x = block(layer, parameters, x) for each layer. Returns the output of the last block, [T, D].
 template <class Block>
 at::Tensor walk_blocks(ModelUnits& units, std::span<const int64_t> token_ids, Block block) {
   at::Tensor x_TD = at::index_select(units.acquire_embedding(), 0, as_tensor(token_ids));
+  if (const double scale = units.config().embedding_multiplier; scale != 1) x_TD.mul_(scale);
   units.release();
   for (int64_t layer = 0; layer < units.config().num_layers; ++layer) {
     x_TD = block(layer, units.acquire_block(layer), x_TD);

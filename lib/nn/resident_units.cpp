@@ -14,7 +14,13 @@ HeadTensors head_tensors(const UnitLayout& unit, const at::Tensor& flat) {
   HeadTensors head;
   for (const Parameter& p : unit.parameters) {
     const at::Tensor view = flat.narrow(0, p.offset, p.num_elements()).view(p.shape);
-    (p.kind == ParameterKind::kFinalNorm ? head.norm_D : head.head_VD) = view;
+    if (p.kind == ParameterKind::kFinalNorm) {
+      head.norm_D = view;
+    } else if (p.kind == ParameterKind::kFinalNormBias) {
+      head.norm_bias_D = view;
+    } else {  // the head, the score, or the embedding that is also the head
+      head.head_VD = view;
+    }
   }
   return head;
 }

@@ -15,9 +15,14 @@ const TensorOps& ops_of(at::Device device) {
   return cpu_ops();
 }
 
-Normed rms_norm(const at::Tensor& x_RC, const at::Tensor& weight_C, double epsilon) {
-  Normed normed = {at::empty_like(x_RC), at::empty({x_RC.size(0)}, x_RC.options().dtype(at::kFloat))};
-  ops_of(x_RC).rms_norm(x_RC, weight_C, epsilon, normed.y, normed.rstd_R);
+at::Tensor empty_norm_stats(const at::Tensor& x_RC, const NormConfig& config) {
+  const at::TensorOptions options = x_RC.options().dtype(at::kFloat);
+  return config.kind == NormKind::kRms ? at::empty({x_RC.size(0)}, options) : at::empty({x_RC.size(0), 2}, options);
+}
+
+Normed normalize(const at::Tensor& x_RC, const Norm& norm) {
+  Normed normed = {at::empty_like(x_RC), empty_norm_stats(x_RC, norm.config)};
+  ops_of(x_RC).normalize(x_RC, norm, normed.y, normed.stats);
   return normed;
 }
 

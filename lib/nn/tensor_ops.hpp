@@ -11,34 +11,44 @@
 #include <vector>
 
 #include "lib/kernels/kernels.hpp"
+#include "lib/model/model_config.hpp"
 #include "lib/model/nf4.hpp"
 
 namespace plumb {
 
 // R = rows, C = columns. Tensors are contiguous, activations float32 or bfloat16; gradients of parameters are float32.
 
-/// Saved input of a norm for its backward pass, and the weight of the norm.
-struct NormInput {
-  const at::Tensor& x_RC;
-  const at::Tensor& rstd_R;  // float32
-  const at::Tensor& weight_C;
+/// A norm and its parameters. bias_C is undefined if it has none.
+struct Norm {
+  NormConfig config;
+  at::Tensor weight_C, bias_C;
 };
 
-/// Norms of the query and key heads (Qwen3), which are the first columns of a row of qkv.
+/// Saved input of a norm for its backward pass. stats, float32: of an RMS norm 1 / rms, [R]; of a LayerNorm mean and
+/// 1 / deviation, [R, 2].
+struct NormInput {
+  const at::Tensor& x_RC;
+  const at::Tensor& stats;
+};
+
+/// Norms of queries and keys, which are the first columns of a row of qkv: of each head if the weights have its size,
+/// else of all heads together.
 struct HeadNorms {
   const at::Tensor& q_norm_K;
   const at::Tensor& k_norm_K;
-  int64_t num_heads, num_kv_heads;
-  double epsilon;
+  int64_t num_heads, num_kv_heads, head_dim;
+  NormConfig config;
 
-  int64_t head_dim() const { return q_norm_K.size(0); }
+  int64_t num_queries() const { return num_heads * head_dim / q_norm_K.size(0); }  // normed separately, per row
+  int64_t num_keys() const { return num_kv_heads * head_dim / k_norm_K.size(0); }
 };
 
-/// Cosines and sines by position, and the position of each row.
+/// Cosines and sines, and which row of them rotates each token.
 struct Rotation {
-  const at::Tensor& cos;        // float32 [positions, head_dim / 2]
-  const at::Tensor& sin;        // float32 [positions, head_dim / 2]
-  const at::Tensor& positions;  // int32 [R]
+  at::Tensor cos, sin;   // float32 [rows of the table, elements that rotate / 2]
+  at::Tensor positions;  // int32 [R]: row of the table
+  int64_t head_dim = 0;
+  bool is_interleaved = false;  // pairs are (2i, 2i + 1)
 };
 
 /// Inverted dropout: a pure function of (seed, stream, element), so that the backward pass sees the same mask and
@@ -50,19 +60,18 @@ struct Dropout {
 };
 
 struct TensorOps {
-  /// y = x / rms(x) * weight, and rstd [R]. y may have more rows than x; the extra rows are not written.
-  void (*rms_norm)(const at::Tensor& x_RC, const at::Tensor& weight_C, double epsilon, const at::Tensor& y_RC,
-                   const at::Tensor& rstd_R);
-  /// sum = x + residual, y = sum / rms(sum) * weight, and rstd [R].
-  void (*add_rms_norm)(const at::Tensor& x_RC, const at::Tensor& residual_RC, const at::Tensor& sum_RC,
-                       const at::Tensor& weight_C, double epsilon, const at::Tensor& y_RC, const at::Tensor& rstd_R);
-  /// Recomputes the y of rms_norm.
-  at::Tensor (*recompute_rms_norm)(const NormInput& input);
-  /// Returns carry + the gradient of x; carry may be undefined. Adds to dweight [C], float32.
-  at::Tensor (*rms_norm_backward)(const at::Tensor& dy_RC, const NormInput& input, const at::Tensor& carry_RC,
-                                  const at::Tensor& dweight_C);
+  /// Writes y and stats. y may have more rows than x; the extra rows are not written.
+  void (*normalize)(const at::Tensor& x_RC, const Norm& norm, const at::Tensor& y_RC, const at::Tensor& stats);
+  /// sum = x + residual, and y and stats of the sum.
+  void (*add_normalize)(const at::Tensor& x_RC, const at::Tensor& residual_RC, const at::Tensor& sum_RC,
+                        const Norm& norm, const at::Tensor& y_RC, const at::Tensor& stats);
+  /// Recomputes the y of normalize.
+  at::Tensor (*recompute_norm)(const NormInput& input, const Norm& norm);
+  /// Returns carry + the gradient of x; carry may be undefined. Adds to the gradients of weight and bias, float32 [C].
+  at::Tensor (*norm_backward)(const at::Tensor& dy_RC, const NormInput& input, const Norm& norm,
+                              const at::Tensor& carry_RC, const at::Tensor& dweight_C, const at::Tensor& dbias_C);
 
-  /// Normalizes each query and key head of x into y (which may be x); rstd [R, heads]. Other columns are not written.
+  /// Normalizes queries and keys of x into y (which may be x); rstd [R, norms of a row]. Other columns are not written.
   void (*norm_heads)(const at::Tensor& x_RC, const HeadNorms& norms, const at::Tensor& y_RC, const at::Tensor& rstd_RH);
   /// Replaces the gradient of y in dx by that of x. Adds to the gradients of both weights, float32.
   void (*norm_heads_backward)(const at::Tensor& x_RC, const HeadNorms& norms, const at::Tensor& rstd_RH,
@@ -70,10 +79,11 @@ struct TensorOps {
   /// Rotates the first num_heads heads of each row in place; direction -1 inverts the rotation.
   void (*rope)(const at::Tensor& x_RC, const Rotation& rotation, int64_t num_heads, float direction);
 
-  /// Returns silu(gate) * up, [R, F], of gate_up [R, 2 F], gate first.
-  at::Tensor (*swiglu)(const at::Tensor& gate_up_RE);
-  /// Replaces gate_up by its gradient and returns the recomputed swiglu(gate_up), the input of the product after it.
-  at::Tensor (*swiglu_backward)(const at::Tensor& dy_RF, const at::Tensor& gate_up_RE);
+  /// The feed-forward network between its products: [R, F] of gate_up [R, 2 F], gate first, or of [R, F] without gate.
+  at::Tensor (*feed_forward)(FeedForward kind, const at::Tensor& gate_up_RE);
+  /// Replaces gate_up by its gradient and returns the recomputed feed_forward(gate_up), the input of the product after
+  /// it.
+  at::Tensor (*feed_forward_backward)(FeedForward kind, const at::Tensor& dy_RF, const at::Tensor& gate_up_RE);
 
   /// Writes the stats of each label's row. With `scales`, one per label, logits are replaced by their gradients times
   /// the scale. logits may have more rows than labels; the extra rows are not touched.
@@ -110,11 +120,14 @@ inline const TensorOps& ops_of(const at::Tensor& tensor) { return ops_of(tensor.
 /// Largest slice of the head's gradient that add_head_gradient computes at a time in its scratch.
 inline constexpr int64_t kHeadGradientSliceElements = 1 << 20;
 
+/// Uninitialized stats for these rows.
+at::Tensor empty_norm_stats(const at::Tensor& x_RC, const NormConfig& config);
+
 struct Normed {
-  at::Tensor y;       // like x
-  at::Tensor rstd_R;  // float32
+  at::Tensor y;  // like x
+  at::Tensor stats;
 };
-Normed rms_norm(const at::Tensor& x_RC, const at::Tensor& weight_C, double epsilon);
+Normed normalize(const at::Tensor& x_RC, const Norm& norm);
 
 /// Returns the given rows of x, padded with zero rows to round_up_rows(). If `rows` is undefined, returns x itself.
 at::Tensor gather_rows(const at::Tensor& x_RC, const at::Tensor& rows);

@@ -1,5 +1,6 @@
 // CPU implementation of TensorOps: extracts pointers, dispatches by element type, and divides rows among threads.
 #include <ATen/Parallel.h>
+#include <ATen/ops/add.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/mm.h>
@@ -16,62 +17,94 @@ namespace plumb {
 
 namespace {
 
-void rms_norm_rows(const at::Tensor& x, const at::Tensor& weight, double epsilon, const at::Tensor& y,
-                   const at::Tensor& rstd) {
+template <class T>
+NormWeight<T> weight_of(const Norm& norm) {
+  return {data_of<T>(norm.weight_C), data_of<T>(norm.bias_C), static_cast<float>(norm.config.weight_offset)};
+}
+
+void normalize_rows(const at::Tensor& x, const Norm& norm, const at::Tensor& y, const at::Tensor& stats) {
   const int64_t columns = x.size(1);
+  const auto epsilon = static_cast<float>(norm.config.epsilon);
   with_element_type(x.scalar_type(), [&]<class T>(T*) {
+    const auto& kernels = activation_kernels<T>();
     for_rows(x.size(0), columns, [&](int64_t first, int64_t last) {
-      activation_kernels<T>().rms_norm(data_of<T>(x) + first * columns, nullptr, nullptr, data_of<T>(weight),
-                                       data_of<T>(y) + first * columns, data_of<float>(rstd) + first, last - first,
-                                       columns, static_cast<float>(epsilon));
+      const T* in = data_of<T>(x) + first * columns;
+      T* out = data_of<T>(y) + first * columns;
+      if (norm.config.kind == NormKind::kRms) {
+        kernels.rms_norm(in, nullptr, nullptr, weight_of<T>(norm), out, data_of<float>(stats) + first, last - first,
+                         columns, epsilon);
+      } else {
+        kernels.layer_norm(in, weight_of<T>(norm), out, data_of<float>(stats) + 2 * first, last - first, columns,
+                           epsilon);
+      }
     });
   });
 }
 
-void add_rms_norm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& sum, const at::Tensor& weight,
-                  double epsilon, const at::Tensor& y, const at::Tensor& rstd) {
+void add_normalize(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& sum, const Norm& norm,
+                   const at::Tensor& y, const at::Tensor& stats) {
+  if (norm.config.kind == NormKind::kLayer) {
+    at::Tensor target = sum;
+    at::add_out(target, x, residual);
+    return normalize_rows(sum, norm, y, stats);
+  }
   const int64_t columns = x.size(1);
   with_element_type(x.scalar_type(), [&]<class T>(T*) {
     for_rows(x.size(0), columns, [&](int64_t first, int64_t last) {
       const int64_t offset = first * columns;
       activation_kernels<T>().rms_norm(data_of<T>(x) + offset, data_of<T>(residual) + offset, data_of<T>(sum) + offset,
-                                       data_of<T>(weight), data_of<T>(y) + offset, data_of<float>(rstd) + first,
-                                       last - first, columns, static_cast<float>(epsilon));
+                                       weight_of<T>(norm), data_of<T>(y) + offset, data_of<float>(stats) + first,
+                                       last - first, columns, static_cast<float>(norm.config.epsilon));
     });
   });
 }
 
-at::Tensor recompute_rms_norm(const NormInput& input) {
+at::Tensor recompute_norm(const NormInput& input, const Norm& norm) {
   at::Tensor y = at::empty_like(input.x_RC);
   with_element_type(y.scalar_type(), [&]<class T>(T*) {
-    activation_kernels<T>().recompute_rms_norm(data_of<T>(input.x_RC), data_of<float>(input.rstd_R),
-                                               data_of<T>(input.weight_C), data_of<T>(y), y.size(0), y.size(1));
+    const auto& kernels = activation_kernels<T>();
+    const auto recompute = norm.config.kind == NormKind::kRms ? kernels.recompute_rms_norm : kernels.recompute_layer_norm;
+    recompute(data_of<T>(input.x_RC), data_of<float>(input.stats), weight_of<T>(norm), data_of<T>(y), y.size(0),
+              y.size(1));
   });
   return y;
 }
 
-at::Tensor rms_norm_backward(const at::Tensor& dy, const NormInput& input, const at::Tensor& carry,
-                             const at::Tensor& dweight) {
+at::Tensor norm_backward(const at::Tensor& dy, const NormInput& input, const Norm& norm, const at::Tensor& carry,
+                         const at::Tensor& dweight, const at::Tensor& dbias) {
   at::Tensor dx = at::empty_like(input.x_RC);
   with_element_type(dx.scalar_type(), [&]<class T>(T*) {
-    activation_kernels<T>().rms_norm_backward(data_of<T>(dy), data_of<T>(input.x_RC), data_of<float>(input.rstd_R),
-                                              data_of<T>(input.weight_C), data_of<T>(carry), data_of<T>(dx),
-                                              data_of<float>(dweight), dx.size(0), dx.size(1));
+    const auto& kernels = activation_kernels<T>();
+    if (norm.config.kind == NormKind::kRms) {
+      kernels.rms_norm_backward(data_of<T>(dy), data_of<T>(input.x_RC), data_of<float>(input.stats), weight_of<T>(norm),
+                                data_of<T>(carry), data_of<T>(dx), data_of<float>(dweight), dx.size(0), dx.size(1));
+    } else {
+      kernels.layer_norm_backward(data_of<T>(dy), data_of<T>(input.x_RC), data_of<float>(input.stats),
+                                  weight_of<T>(norm), data_of<T>(carry), data_of<T>(dx), data_of<float>(dweight),
+                                  data_of<float>(dbias), dx.size(0), dx.size(1));
+    }
   });
   return dx;
 }
 
+template <class T>
+NormWeight<T> weight_of(const at::Tensor& weight, const HeadNorms& norms) {
+  return {data_of<T>(weight), nullptr, static_cast<float>(norms.config.weight_offset)};
+}
+
 void norm_heads(const at::Tensor& x, const HeadNorms& norms, const at::Tensor& y, const at::Tensor& rstd) {
-  const int64_t columns = x.size(1), h = norms.num_heads, g = norms.num_kv_heads, k = norms.head_dim();
-  const auto epsilon = static_cast<float>(norms.epsilon);
+  const int64_t columns = x.size(1), queries = norms.num_queries(), keys = norms.num_keys();
+  const int64_t q_dim = norms.q_norm_K.size(0), k_dim = norms.k_norm_K.size(0), first_key = queries * q_dim;
+  const auto epsilon = static_cast<float>(norms.config.epsilon);
   with_element_type(x.scalar_type(), [&]<class T>(T*) {
     const auto& kernels = activation_kernels<T>();
+    const NormWeight<T> q_weight = weight_of<T>(norms.q_norm_K, norms), k_weight = weight_of<T>(norms.k_norm_K, norms);
     for (int64_t row = 0; row < x.size(0); ++row) {
       const T* in = data_of<T>(x) + row * columns;
       T* out = data_of<T>(y) + row * columns;
-      float* row_rstd = data_of<float>(rstd) + row * (h + g);
-      kernels.rms_norm(in, nullptr, nullptr, data_of<T>(norms.q_norm_K), out, row_rstd, h, k, epsilon);
-      kernels.rms_norm(in + h * k, nullptr, nullptr, data_of<T>(norms.k_norm_K), out + h * k, row_rstd + h, g, k,
+      float* row_rstd = data_of<float>(rstd) + row * (queries + keys);
+      kernels.rms_norm(in, nullptr, nullptr, q_weight, out, row_rstd, queries, q_dim, epsilon);
+      kernels.rms_norm(in + first_key, nullptr, nullptr, k_weight, out + first_key, row_rstd + queries, keys, k_dim,
                        epsilon);
     }
   });
@@ -79,54 +112,66 @@ void norm_heads(const at::Tensor& x, const HeadNorms& norms, const at::Tensor& y
 
 void norm_heads_backward(const at::Tensor& x, const HeadNorms& norms, const at::Tensor& rstd, const at::Tensor& dx,
                          const at::Tensor& dq_norm, const at::Tensor& dk_norm) {
-  const int64_t columns = x.size(1), h = norms.num_heads, g = norms.num_kv_heads, k = norms.head_dim();
+  const int64_t columns = x.size(1), queries = norms.num_queries(), keys = norms.num_keys();
+  const int64_t q_dim = norms.q_norm_K.size(0), k_dim = norms.k_norm_K.size(0), first_key = queries * q_dim;
   with_element_type(x.scalar_type(), [&]<class T>(T*) {
     const auto& kernels = activation_kernels<T>();
+    const NormWeight<T> q_weight = weight_of<T>(norms.q_norm_K, norms), k_weight = weight_of<T>(norms.k_norm_K, norms);
     for (int64_t row = 0; row < x.size(0); ++row) {
       const T* in = data_of<T>(x) + row * columns;
       T* d = data_of<T>(dx) + row * columns;
-      const float* row_rstd = data_of<float>(rstd) + row * (h + g);
-      kernels.rms_norm_backward(d, in, row_rstd, data_of<T>(norms.q_norm_K), nullptr, d, data_of<float>(dq_norm), h, k);
-      kernels.rms_norm_backward(d + h * k, in + h * k, row_rstd + h, data_of<T>(norms.k_norm_K), nullptr, d + h * k,
-                                data_of<float>(dk_norm), g, k);
+      const float* row_rstd = data_of<float>(rstd) + row * (queries + keys);
+      kernels.rms_norm_backward(d, in, row_rstd, q_weight, nullptr, d, data_of<float>(dq_norm), queries, q_dim);
+      kernels.rms_norm_backward(d + first_key, in + first_key, row_rstd + queries, k_weight, nullptr, d + first_key,
+                                data_of<float>(dk_norm), keys, k_dim);
     }
   });
 }
 
 void rope(const at::Tensor& x, const Rotation& rotation, int64_t num_heads, float direction) {
-  const int64_t columns = x.size(1), head_dim = 2 * rotation.cos.size(1);
+  const int64_t columns = x.size(1);
   with_element_type(x.scalar_type(), [&]<class T>(T*) {
     for_rows(x.size(0), columns, [&](int64_t first, int64_t last) {
-      const RopeRows<T> rows = {data_of<T>(x) + first * columns,
-                                columns,
-                                data_of<int32_t>(rotation.positions) + first,
-                                last - first,
-                                num_heads,
-                                head_dim};
+      const RopeRows<T> rows = {.x = data_of<T>(x) + first * columns,
+                                .row_stride = columns,
+                                .positions = data_of<int32_t>(rotation.positions) + first,
+                                .num_rows = last - first,
+                                .num_heads = num_heads,
+                                .head_dim = rotation.head_dim,
+                                .rotated_dim = 2 * rotation.cos.size(1),
+                                .is_interleaved = rotation.is_interleaved};
       activation_kernels<T>().rope(rows, data_of<float>(rotation.cos), data_of<float>(rotation.sin), direction);
     });
   });
 }
 
-at::Tensor swiglu(const at::Tensor& gate_up) {
-  at::Tensor y = at::empty({gate_up.size(0), gate_up.size(1) / 2}, gate_up.options());
+template <class T>
+const FeedForwardKernels<T>& feed_forward_kernels(FeedForward kind) {
+  const ActivationKernels<T>& kernels = activation_kernels<T>();
+  if (kind == FeedForward::kSwiGlu) return kernels.swiglu;
+  return kind == FeedForward::kGeGlu ? kernels.geglu : kernels.gelu;
+}
+
+at::Tensor feed_forward(FeedForward kind, const at::Tensor& gate_up) {
+  const int64_t width = gate_up.size(1), columns = kind == FeedForward::kGelu ? width : width / 2;
+  at::Tensor y = at::empty({gate_up.size(0), columns}, gate_up.options());
   with_element_type(y.scalar_type(), [&]<class T>(T*) {
-    for_rows(y.size(0), y.size(1), [&](int64_t first, int64_t last) {
-      activation_kernels<T>().swiglu(data_of<T>(gate_up) + first * gate_up.size(1), data_of<T>(y) + first * y.size(1),
-                                     last - first, y.size(1));
+    for_rows(y.size(0), columns, [&](int64_t first, int64_t last) {
+      feed_forward_kernels<T>(kind).forward(data_of<T>(gate_up) + first * width, data_of<T>(y) + first * columns,
+                                            last - first, columns);
     });
   });
   return y;
 }
 
-at::Tensor swiglu_backward(const at::Tensor& dy, const at::Tensor& gate_up) {
+at::Tensor feed_forward_backward(FeedForward kind, const at::Tensor& dy, const at::Tensor& gate_up) {
   at::Tensor y = at::empty_like(dy);
   with_element_type(dy.scalar_type(), [&]<class T>(T*) {
-    const int64_t columns = dy.size(1);
+    const int64_t columns = dy.size(1), width = gate_up.size(1);
     for_rows(dy.size(0), columns, [&](int64_t first, int64_t last) {
-      T* const rows = data_of<T>(gate_up) + first * 2 * columns;
-      activation_kernels<T>().swiglu_backward(data_of<T>(dy) + first * columns, rows, rows,
-                                              data_of<T>(y) + first * columns, last - first, columns);
+      T* const rows = data_of<T>(gate_up) + first * width;
+      feed_forward_kernels<T>(kind).backward(data_of<T>(dy) + first * columns, rows, rows,
+                                             data_of<T>(y) + first * columns, last - first, columns);
     });
   });
   return y;
@@ -243,15 +288,15 @@ int64_t round_up_rows(int64_t rows, int64_t element_bytes) {
   return (rows + multiple - 1) / multiple * multiple;
 }
 
-constexpr TensorOps kCpuOps = {.rms_norm = rms_norm_rows,
-                               .add_rms_norm = add_rms_norm,
-                               .recompute_rms_norm = recompute_rms_norm,
-                               .rms_norm_backward = rms_norm_backward,
+constexpr TensorOps kCpuOps = {.normalize = normalize_rows,
+                               .add_normalize = add_normalize,
+                               .recompute_norm = recompute_norm,
+                               .norm_backward = norm_backward,
                                .norm_heads = norm_heads,
                                .norm_heads_backward = norm_heads_backward,
                                .rope = rope,
-                               .swiglu = swiglu,
-                               .swiglu_backward = swiglu_backward,
+                               .feed_forward = feed_forward,
+                               .feed_forward_backward = feed_forward_backward,
                                .cross_entropy = cross_entropy,
                                .add_head_gradient = add_head_gradient,
                                .add_rows_by_token = add_rows_by_token,

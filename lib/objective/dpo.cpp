@@ -146,18 +146,18 @@ constexpr size_t kNumStatistics = 6;  // per pair
 }  // namespace
 
 std::vector<SequenceLogps> sequence_logps(const at::Tensor& hidden_TD, const MicroBatch& batch,
-                                          const HeadTensors& parameters, double norm_epsilon,
+                                          const HeadTensors& parameters, const OutputConfig& output,
                                           TokenLossScratch& scratch) {
   const Targets targets = find_targets(batch);
   const TokenLossResult result =
-      token_loss(hidden_TD, targets, parameters, norm_epsilon, TokenLoss::kNll, 0.0, {}, scratch);
+      token_loss(hidden_TD, targets, parameters, output, TokenLoss::kNll, 0.0, {}, scratch);
   std::vector<SequenceLogps> logps;
   for (const Answer& answer : find_answers(batch, targets)) logps.push_back(logps_of(answer, result.stats));
   return logps;
 }
 
-DpoObjective::DpoObjective(DpoOptions options, double norm_epsilon)
-    : options_(std::move(options)), norm_epsilon_(norm_epsilon) {
+DpoObjective::DpoObjective(DpoOptions options, const OutputConfig& output)
+    : options_(std::move(options)), output_(output) {
   validate(options_);
 }
 
@@ -195,7 +195,7 @@ at::Tensor DpoObjective::apply(const at::Tensor& hidden_TD, const MicroBatch& ba
   bool has_losses = false;
   if (gradients) {
     result = token_loss_in_two_phases(
-        hidden_TD, targets, parameters, norm_epsilon_,
+        hidden_TD, targets, parameters, output_,
         [&](const std::vector<TokenStats>& stats) {
           find_losses(stats);
           has_losses = true;
@@ -203,7 +203,7 @@ at::Tensor DpoObjective::apply(const at::Tensor& hidden_TD, const MicroBatch& ba
         },
         *gradients, scratch_);
   } else {
-    result = token_loss(hidden_TD, targets, parameters, norm_epsilon_, TokenLoss::kNll, 0.0, {}, scratch_);
+    result = token_loss(hidden_TD, targets, parameters, output_, TokenLoss::kNll, 0.0, {}, scratch_);
   }
   if (!has_losses) find_losses(result.stats);
   add_tokens(answers, result.stats, sums);
@@ -237,7 +237,7 @@ std::vector<double> DpoObjective::statistics_of(const at::Tensor& hidden_TD, con
                                                 const HeadTensors& parameters) {
   const Targets targets = find_targets(batch);
   const TokenLossResult result =
-      token_loss(hidden_TD, targets, parameters, norm_epsilon_, TokenLoss::kNll, 0.0, {}, scratch_);
+      token_loss(hidden_TD, targets, parameters, output_, TokenLoss::kNll, 0.0, {}, scratch_);
   std::vector<double> numbers;
   for (const PairLogps& pair : pair_logps(options_, batch, find_answers(batch, targets), result.stats))
     numbers.insert(numbers.end(), {pair.chosen, pair.rejected, pair.reference_chosen, pair.reference_rejected,

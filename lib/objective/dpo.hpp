@@ -14,7 +14,7 @@ namespace plumb {
 /// Forward only: the log-probabilities of every document of a micro-batch of pairs, such as those of the reference
 /// model; empty for an empty micro-batch.
 std::vector<SequenceLogps> sequence_logps(const at::Tensor& hidden_TD, const MicroBatch& batch,
-                                          const HeadTensors& parameters, double norm_epsilon,
+                                          const HeadTensors& parameters, const OutputConfig& output,
                                           TokenLossScratch& scratch);
 
 /// The weight is the number of pairs. The sft term of a combined loss is a mean over the trained tokens of the chosen
@@ -22,7 +22,7 @@ std::vector<SequenceLogps> sequence_logps(const at::Tensor& hidden_TD, const Mic
 class DpoObjective : public Objective {
  public:
   /// Throws UsageError as validate(DpoOptions) does.
-  DpoObjective(DpoOptions options, double norm_epsilon);
+  DpoObjective(DpoOptions options, const OutputConfig& output);
 
   BatchWeight weigh(const MicroBatch& batch) const override;
   ObjectiveSums empty_sums() const override;
@@ -39,7 +39,7 @@ class DpoObjective : public Objective {
 
  private:
   DpoOptions options_;
-  double norm_epsilon_;
+  OutputConfig output_;
   TokenLossScratch scratch_;
   std::vector<std::vector<PairLoss>> statistics_;  // loss of each pair, by MicroBatch::number
 };

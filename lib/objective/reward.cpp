@@ -26,7 +26,7 @@ enum Maximum { kLargestNegated, kLargest, kNumMaxima };
 /// The scored rows after the final norm and the head, in float32.
 class ScoredRows {
  public:
-  ScoredRows(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters, double norm_epsilon,
+  ScoredRows(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters, const OutputConfig& output,
              std::optional<int64_t> pad_token_id)
       : num_rows_(batch.num_documents()), dim_(hidden_TD.size(1)) {
     check(parameters.head_VD.size(0) == 1, "the head of a reward model has one row");
@@ -34,9 +34,10 @@ class ScoredRows {
     positions_ = at::empty({num_rows_}, at::TensorOptions().dtype(at::kLong));
     std::copy(positions.begin(), positions.end(), data_of<int64_t>(positions_));
     selected_ = at::index_select(hidden_TD, 0, positions_).to(at::kFloat);
-    norm_ = parameters.norm_D.to(at::kFloat);
+    norm_ = {output.norm, parameters.norm_D.to(at::kFloat), {}};
+    if (parameters.norm_bias_D.defined()) norm_.bias_C = parameters.norm_bias_D.to(at::kFloat);
     score_ = parameters.head_VD.to(at::kFloat).contiguous();
-    normed_ = rms_norm(selected_, norm_, norm_epsilon);
+    normed_ = normalize(selected_, norm_);
   }
 
   /// Products are summed one by one in float64, because the order of sums in a matrix product depends on its number of
@@ -57,7 +58,7 @@ class ScoredRows {
   void backward(const std::vector<float>& drewards, const HeadTensors& gradients, at::Tensor& dhidden_TD) const {
     const at::Tensor dnormed = at::empty_like(selected_);
     float* dscore = data_of<float>(gradients.head_VD);  // null where the head is frozen
-    const at::Tensor dnorm = gradients.norm_D.defined() ? gradients.norm_D : at::zeros_like(norm_);
+    const at::Tensor dnorm = gradients.norm_D.defined() ? gradients.norm_D : at::zeros_like(norm_.weight_C);
     for (int64_t row = 0; row < num_rows_; ++row) {
       const float d = drewards[row];
       const float *x = data_of<float>(normed_.y) + row * dim_, *score = data_of<float>(score_);
@@ -68,13 +69,14 @@ class ScoredRows {
       }
     }
     const at::Tensor dselected =
-        ops_of(dnormed).rms_norm_backward(dnormed, {selected_, normed_.rstd_R, norm_}, {}, dnorm);
+        ops_of(dnormed).norm_backward(dnormed, {selected_, normed_.stats}, norm_, {}, dnorm, gradients.norm_bias_D);
     dhidden_TD.index_add_(0, positions_, dselected.to(dhidden_TD.scalar_type()));
   }
 
  private:
   int64_t num_rows_, dim_;
-  at::Tensor positions_, selected_, norm_, score_;
+  at::Tensor positions_, selected_, score_;
+  Norm norm_;
   Normed normed_;
 };
 
@@ -96,14 +98,14 @@ std::vector<int64_t> scored_rows(const MicroBatch& batch, std::optional<int64_t>
 }
 
 std::vector<float> document_rewards(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters,
-                                    double norm_epsilon, std::optional<int64_t> pad_token_id) {
+                                    const OutputConfig& output, std::optional<int64_t> pad_token_id) {
   if (batch.is_empty()) return {};
-  return ScoredRows(hidden_TD, batch, parameters, norm_epsilon, pad_token_id).rewards();
+  return ScoredRows(hidden_TD, batch, parameters, output, pad_token_id).rewards();
 }
 
-RewardObjective::RewardObjective(double norm_epsilon, std::optional<double> center_rewards_coefficient,
+RewardObjective::RewardObjective(const OutputConfig& output, std::optional<double> center_rewards_coefficient,
                                  std::optional<int64_t> pad_token_id)
-    : norm_epsilon_(norm_epsilon),
+    : output_(output),
       center_rewards_coefficient_(center_rewards_coefficient.value_or(0)),
       pad_token_id_(pad_token_id) {
   if (!std::isfinite(center_rewards_coefficient_) || center_rewards_coefficient_ < 0)
@@ -123,13 +125,13 @@ at::Tensor RewardObjective::apply(const at::Tensor& hidden_TD, const MicroBatch&
   at::Tensor dhidden_TD;
   if (gradients) {
     dhidden_TD = at::zeros_like(hidden_TD);
-    for (const at::Tensor& gradient : {gradients->head_VD, gradients->norm_D})
+    for (const at::Tensor& gradient : {gradients->head_VD, gradients->norm_D, gradients->norm_bias_D})
       if (gradient.defined()) gradient.zero_();
   }
   if (batch.is_empty()) return dhidden_TD;
   check(batch.num_documents() % 2 == 0, "documents of a preference micro-batch come in pairs");
   check(batch.margins.empty() || std::ssize(batch.margins) == batch.num_pairs(), "every pair has a margin, or none");
-  const ScoredRows rows(hidden_TD, batch, parameters, norm_epsilon_, pad_token_id_);
+  const ScoredRows rows(hidden_TD, batch, parameters, output_, pad_token_id_);
   const std::vector<float> rewards = rows.rewards();
   std::vector<float> drewards;
   for (size_t pair = 0; pair < rewards.size() / 2; ++pair) {

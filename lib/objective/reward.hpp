@@ -23,14 +23,14 @@ std::vector<int64_t> scored_rows(const MicroBatch& batch, std::optional<int64_t>
 /// The reward of each document, score . rms_norm(hidden) of its scored row, in float32; empty for an empty micro-batch.
 /// Documents need not be pairs. parameters.head_VD: the score's weight [1, D].
 std::vector<float> document_rewards(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters,
-                                    double norm_epsilon, std::optional<int64_t> pad_token_id);
+                                    const OutputConfig& output, std::optional<int64_t> pad_token_id);
 
 /// The weight is the number of pairs. The loss of a pair is -log sigmoid(chosen - rejected - margin), plus
 /// center_rewards_coefficient * (chosen + rejected)^2, which keeps rewards near zero.
 class RewardObjective : public Objective {
  public:
   /// pad_token_id: from the model's config.json. Throws UsageError for a coefficient that is negative or not finite.
-  RewardObjective(double norm_epsilon, std::optional<double> center_rewards_coefficient,
+  RewardObjective(const OutputConfig& output, std::optional<double> center_rewards_coefficient,
                   std::optional<int64_t> pad_token_id);
 
   BatchWeight weigh(const MicroBatch& batch) const override;
@@ -41,7 +41,7 @@ class RewardObjective : public Objective {
   std::vector<Metric> metrics(const ObjectiveSums& sums, bool is_evaluation) const override;
 
  private:
-  double norm_epsilon_;
+  OutputConfig output_;
   double center_rewards_coefficient_;
   std::optional<int64_t> pad_token_id_;
 };

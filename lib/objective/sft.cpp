@@ -32,7 +32,7 @@ ObjectiveSums SftObjective::empty_sums() const {
 at::Tensor SftObjective::apply(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters,
                                const HeadTensors* gradients, const BatchWeight& weight, ObjectiveSums& sums) {
   const Targets targets = find_targets(batch);
-  const TokenLossResult result = token_loss(hidden_TD, targets, parameters, norm_epsilon_, token_loss_,
+  const TokenLossResult result = token_loss(hidden_TD, targets, parameters, output_, token_loss_,
                                             gradients ? 1.0 / static_cast<double>(weight.items) : 0.0,
                                             gradients ? *gradients : HeadTensors{}, scratch_);
   for (const TokenStats& token : result.stats) {

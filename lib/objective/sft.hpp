@@ -10,7 +10,7 @@ namespace plumb {
 
 class SftObjective : public Objective {
  public:
-  SftObjective(double norm_epsilon, TokenLoss token_loss) : norm_epsilon_(norm_epsilon), token_loss_(token_loss) {}
+  SftObjective(const OutputConfig& output, TokenLoss token_loss) : output_(output), token_loss_(token_loss) {}
 
   /// The number of trained tokens, except first tokens of documents, which no position predicts.
   BatchWeight weigh(const MicroBatch& batch) const override;
@@ -24,7 +24,7 @@ class SftObjective : public Objective {
   std::vector<Metric> metrics(const ObjectiveSums& sums, bool is_evaluation) const override;
 
  private:
-  double norm_epsilon_;
+  OutputConfig output_;
   TokenLoss token_loss_;
   TokenLossScratch scratch_;
 };

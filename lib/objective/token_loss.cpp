@@ -10,6 +10,7 @@
 #include <algorithm>
 
 #include "lib/base/check.hpp"
+#include "lib/nn/logits.hpp"
 #include "lib/nn/matmul.hpp"
 #include "lib/nn/tensor_ops.hpp"
 
@@ -38,11 +39,13 @@ at::Tensor reuse(at::Tensor& buffer, int64_t rows, int64_t columns, const at::Te
 /// The loss of the trained rows, through norm and head: forward once or twice, backward at most once.
 class ChunkedLoss {
  public:
-  ChunkedLoss(const at::Tensor& hidden_TD, const Targets& targets, const HeadTensors& parameters, double norm_epsilon,
+  ChunkedLoss(const at::Tensor& hidden_TD, const Targets& targets, const HeadTensors& parameters, const OutputConfig& output,
               TokenLoss kind, TokenLossScratch& scratch)
       : ops_(ops_of(hidden_TD)),
         targets_(targets),
         parameters_(parameters),
+        norm_{output.norm, parameters.norm_D, parameters.norm_bias_D},
+        logit_config_(output.logits),
         kind_(kind),
         scratch_(scratch),
         num_targets_(std::ssize(targets.labels)),
@@ -51,11 +54,11 @@ class ChunkedLoss {
                           hidden_TD.device())) {
     positions_ = as_tensor(targets.positions);
     selected_ = at::index_select(hidden_TD, 0, positions_);
-    rstd_ = at::empty({num_targets_}, hidden_TD.options().dtype(at::kFloat));
+    stats_ = empty_norm_stats(selected_, norm_.config);
     // rows after the last target are zero, and so are their gradients
     normed_ = at::zeros({ops_.round_up_rows(num_targets_, element_bytes_), hidden_TD.size(1)}, hidden_TD.options());
     logits_ = reuse(scratch.logits, chunk_, parameters.head_VD.size(0), hidden_TD.options());
-    ops_.rms_norm(selected_, parameters.norm_D, norm_epsilon, normed_, rstd_);
+    ops_.normalize(selected_, norm_, normed_, stats_);
   }
 
   void find_stats(std::vector<TokenStats>& stats) {
@@ -74,8 +77,9 @@ class ChunkedLoss {
     });
     const at::Tensor dnorm =
         gradients.norm_D.defined() ? gradients.norm_D.zero_() : at::zeros({selected_.size(1)}, at::kFloat);
+    const at::Tensor dbias = gradients.norm_bias_D.defined() ? gradients.norm_bias_D.zero_() : at::Tensor();
     const at::Tensor dselected =
-        ops_.rms_norm_backward(dnormed.narrow(0, 0, num_targets_), {selected_, rstd_, parameters_.norm_D}, {}, dnorm);
+        ops_.norm_backward(dnormed.narrow(0, 0, num_targets_), {selected_, stats_}, norm_, {}, dnorm, dbias);
     for (const Targets::SharedPosition& shared :
          targets_.shared_positions)  // index_copy_ writes this row twice, so both copies must hold the sum
       dselected.select(0, shared.second).add_(dselected.select(0, shared.first));
@@ -94,9 +98,14 @@ class ChunkedLoss {
       const int64_t padded_rows = ops_.round_up_rows(rows, element_bytes_);
       const at::Tensor x = normed_.narrow(0, begin, padded_rows);
       const at::Tensor part = logits_.narrow(0, 0, padded_rows);
-      if (!holds_all_logits_) matmul_into(part, x, parameters_.head_VD.t());
+      if (!holds_all_logits_) {
+        matmul_into(part, x, parameters_.head_VD.t(), logit_config_.scale);
+        cap_logits(part, logit_config_);
+      }
+      const at::Tensor logits = scales && logit_config_.cap != 0 ? part.clone() : at::Tensor();
       ops_.cross_entropy(part, labels.subspan(begin, rows), kind_, scales ? scales + begin : nullptr,
                          stats.data() + begin);
+      if (scales) logits_backward(part, logits, logit_config_);
       if (scales && padded_rows > rows) part.narrow(0, rows, padded_rows - rows).zero_();
       body(part, x, begin);
     }
@@ -105,10 +114,12 @@ class ChunkedLoss {
   const TensorOps& ops_;
   const Targets& targets_;
   const HeadTensors& parameters_;
+  Norm norm_;
+  LogitConfig logit_config_;
   TokenLoss kind_;
   TokenLossScratch& scratch_;
   int64_t num_targets_, element_bytes_, chunk_;
-  at::Tensor positions_, selected_, rstd_, normed_, logits_;
+  at::Tensor positions_, selected_, stats_, normed_, logits_;
   bool holds_all_logits_ = false;
 };
 
@@ -117,7 +128,7 @@ TokenLossResult no_loss(const at::Tensor& hidden_TD, const HeadTensors* gradient
   TokenLossResult result;
   if (!gradients) return result;
   result.dhidden_TD = at::zeros_like(hidden_TD);
-  for (const at::Tensor& gradient : {gradients->head_VD, gradients->norm_D})
+  for (const at::Tensor& gradient : {gradients->head_VD, gradients->norm_D, gradients->norm_bias_D})
     if (gradient.defined()) gradient.zero_();
   return result;
 }
@@ -156,13 +167,13 @@ std::vector<int64_t> sorted_unique(std::vector<int64_t> positions) {
 std::vector<int64_t> predicting_rows(const MicroBatch& batch) { return sorted_unique(find_targets(batch).positions); }
 
 TokenLossResult token_loss(const at::Tensor& hidden_TD, const Targets& targets, const HeadTensors& parameters,
-                           double norm_epsilon, TokenLoss kind, double gradient_scale, const HeadTensors& gradients,
+                           const OutputConfig& output, TokenLoss kind, double gradient_scale, const HeadTensors& gradients,
                            TokenLossScratch& scratch) {
   const bool has_gradients = gradient_scale != 0;
   if (targets.labels.empty()) return no_loss(hidden_TD, has_gradients ? &gradients : nullptr);
   TokenLossResult result;
   result.stats.resize(targets.labels.size());
-  ChunkedLoss loss(hidden_TD, targets, parameters, norm_epsilon, kind, scratch);
+  ChunkedLoss loss(hidden_TD, targets, parameters, output, kind, scratch);
   if (!has_gradients) {
     loss.find_stats(result.stats);
     return result;
@@ -174,13 +185,13 @@ TokenLossResult token_loss(const at::Tensor& hidden_TD, const Targets& targets, 
 }
 
 TokenLossResult token_loss_in_two_phases(const at::Tensor& hidden_TD, const Targets& targets,
-                                         const HeadTensors& parameters, double norm_epsilon,
+                                         const HeadTensors& parameters, const OutputConfig& output,
                                          const FindScales& find_scales, const HeadTensors& gradients,
                                          TokenLossScratch& scratch) {
   if (targets.labels.empty()) return no_loss(hidden_TD, &gradients);
   TokenLossResult result;
   result.stats.resize(targets.labels.size());
-  ChunkedLoss loss(hidden_TD, targets, parameters, norm_epsilon, TokenLoss::kNll, scratch);
+  ChunkedLoss loss(hidden_TD, targets, parameters, output, TokenLoss::kNll, scratch);
   loss.find_stats(result.stats);
   const std::vector<float> scales = find_scales(result.stats);
   check(scales.size() == result.stats.size(), "one gradient scale per target");
@@ -189,16 +200,17 @@ TokenLossResult token_loss_in_two_phases(const at::Tensor& hidden_TD, const Targ
   return result;
 }
 
-int64_t token_loss_bytes(int64_t num_tokens, int64_t hidden_size, int64_t vocab_size, int64_t element_bytes,
-                         int num_threads) {
+int64_t token_loss_bytes(const ModelConfig& config, int64_t num_tokens, int64_t element_bytes, int num_threads) {
+  const int64_t hidden_size = config.hidden_size, vocab_size = config.vocab_size;
   const int64_t rows = num_tokens * hidden_size * element_bytes;
   // in bfloat16 also a slice of the gradient, and a copy of the head that oneDNN packs for its product
   const int64_t product =
       element_bytes == 4 ? 0 : (kHeadGradientSliceElements + vocab_size * hidden_size) * element_bytes;
+  const int64_t chunk = chunk_rows(num_tokens, vocab_size, element_bytes, num_threads, at::kCPU) * vocab_size;
+  // a cap needs the logits beside their gradients, and three float32 copies for a moment
+  const int64_t logits = chunk * (config.logits.cap == 0 ? element_bytes : 2 * element_bytes + 3 * 4);
   // hidden and its gradient, selected, normed and their gradients; one chunk of logits
-  return 6 * rows +
-         chunk_rows(num_tokens, vocab_size, element_bytes, num_threads, at::kCPU) * vocab_size * element_bytes +
-         product;
+  return 6 * rows + logits + product;
 }
 
 }  // namespace plumb

@@ -52,7 +52,7 @@ struct TokenLossScratch {
 /// batch, or 0 for no gradients; otherwise the gradients of norm (float32 [D]) and head (float32 [V, D]) are
 /// overwritten and dhidden_TD is returned.
 TokenLossResult token_loss(const at::Tensor& hidden_TD, const Targets& targets, const HeadTensors& parameters,
-                           double norm_epsilon, TokenLoss kind, double gradient_scale, const HeadTensors& gradients,
+                           const OutputConfig& output, TokenLoss kind, double gradient_scale, const HeadTensors& gradients,
                            TokenLossScratch& scratch);
 
 /// Computes from the stats of all targets, for each target, the derivative of the step's loss with respect to the
@@ -63,12 +63,11 @@ using FindScales = std::function<std::vector<float>(const std::vector<TokenStats
 /// losses of whole answers: first computes the stats of all targets, then the gradients with a scale per target. Logits
 /// are computed a second time, chunk by chunk, unless one chunk holds them all.
 TokenLossResult token_loss_in_two_phases(const at::Tensor& hidden_TD, const Targets& targets,
-                                         const HeadTensors& parameters, double norm_epsilon,
+                                         const HeadTensors& parameters, const OutputConfig& output,
                                          const FindScales& find_scales, const HeadTensors& gradients,
                                          TokenLossScratch& scratch);
 
 /// Peak memory of token_loss(), in one phase or two, in bytes, if all tokens are trained on num_threads threads.
-int64_t token_loss_bytes(int64_t num_tokens, int64_t hidden_size, int64_t vocab_size, int64_t element_bytes,
-                         int num_threads);
+int64_t token_loss_bytes(const ModelConfig& config, int64_t num_tokens, int64_t element_bytes, int num_threads);
 
 }  // namespace plumb

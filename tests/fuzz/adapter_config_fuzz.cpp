@@ -14,7 +14,7 @@ bool accepts(std::string_view input) {
     const Adapter adapter = resolve_adapter(config, test::tiny_config());
     require(!adapter.targets.empty(), "an adapter adapts a layer");
     for (const LoraTarget& target : adapter.targets) require(target.rank >= 1 && target.rank <= 52, "a rank fits");
-    check_patterns_name_targets(config, adapter);
+    check_patterns_name_targets(config, adapter, test::tiny_config());
   });
   return true;
 }

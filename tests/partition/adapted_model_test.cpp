@@ -100,7 +100,7 @@ Outcome train(const Communicator& comm, const Case& given) {
   model.load_adapter([&](ElementRange range, std::span<float> out) { fill_adapter(model.unit().unit(), range, out); });
   comm.barrier();
   Outcome outcome;
-  SftObjective objective(1e-6, TokenLoss::kNll);
+  SftObjective objective(config.output(), TokenLoss::kNll);
   for (uint64_t step = 0; step < 3; ++step) {
     ObjectiveSums sums = objective.empty_sums();
     for (int64_t a = 0; a < options.accumulation_steps; ++a) {
@@ -169,7 +169,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, AdaptedModelBits, testing::Range(size_t{0}, case
 
 /// Loss and adapters' gradient norm over one micro-batch, of this model on this rank alone.
 double loss_of(TrainableModel& model, const MicroBatch& batch) {
-  SftObjective objective(1e-6, TokenLoss::kNll);
+  SftObjective objective(OutputConfig{}, TokenLoss::kNll);
   ObjectiveSums sums = objective.empty_sums();
   ForwardPass pass = model.forward(batch, objective.read_rows(batch), Pass::evaluation());
   objective.apply(pass.hidden_TD(), batch, pass.head(), nullptr, {}, sums);
@@ -229,7 +229,7 @@ TEST(AdaptedModel, ExchangesAdaptersOnly) {
   AdaptedModel model(config, given.adapter, frozen_units(config, given.adapter, 4, nothing_quantized), comm, {}, 5);
   model.load_base(frozen_source());
   comm.barrier();
-  SftObjective objective(1e-6, TokenLoss::kNll);
+  SftObjective objective(config.output(), TokenLoss::kNll);
   ObjectiveSums sums = objective.empty_sums();
   const MicroBatch batch = test::random_batch(0, static_cast<uint64_t>(comm.rank()), config.vocab_size);
   std::vector<CollectiveRecord> records;

@@ -36,7 +36,7 @@ Outcome train(const Communicator& comm, const ModelConfig& config, EngineOptions
   });
   Outcome outcome;
   model.exchange().observe([&](const CollectiveRecord& record) { outcome.records.push_back(record); });
-  SftObjective objective(1e-6, TokenLoss::kNll);
+  SftObjective objective(OutputConfig{}, TokenLoss::kNll);
   for (uint64_t step = 0; step < 3; ++step) {
     ObjectiveSums sums = objective.empty_sums();
     for (int64_t a = 0; a < options.accumulation_steps; ++a) {

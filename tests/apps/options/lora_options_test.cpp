@@ -53,7 +53,7 @@ TEST(LoraOptions, AcceptModuleNamesKeywordOrRegularExpression) {
   EXPECT_EQ(targets({"v_proj", "q_proj"}), (ModuleSelection{{"q_proj", "v_proj"}, ""}));
   EXPECT_EQ(targets({"v_proj,q_proj"}), (ModuleSelection{{"q_proj", "v_proj"}, ""}));
   EXPECT_EQ(targets({"model.layers.0.mlp.up_proj"}), (ModuleSelection{{"model.layers.0.mlp.up_proj"}, ""}));
-  EXPECT_EQ(targets({"all-linear"}), (ModuleSelection{linear_module_names(), ""}));
+  EXPECT_EQ(targets({"all-linear"}), (ModuleSelection{{}, "all-linear"}));
   EXPECT_EQ(targets({".*\\.(q|k)_proj"}), (ModuleSelection{{}, ".*\\.(q|k)_proj"}));
   EXPECT_EQ(targets({".*[0-9]{1,2}.*q_proj"}).regex, ".*[0-9]{1,2}.*q_proj");
 }

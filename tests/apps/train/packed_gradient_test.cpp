@@ -27,6 +27,7 @@ namespace {
 
 constexpr double kTolerance = 1e-5;
 constexpr double kNormEpsilon = 1e-6;
+constexpr OutputConfig kOutput = {.norm = {.epsilon = kNormEpsilon}, .logits = {}};
 constexpr int64_t kExamples = 33;
 constexpr int64_t kCapacityTokens = 40;
 
@@ -45,16 +46,16 @@ std::unique_ptr<Objective> make_dpo(const std::vector<PreferenceLoss>& losses, s
   options.losses = weighted_losses(losses, {});
   options.ld_alpha = ld_alpha;
   options.uses_weighting = uses_weighting;
-  return std::make_unique<DpoObjective>(options, kNormEpsilon);
+  return std::make_unique<DpoObjective>(options, kOutput);
 }
 
 std::unique_ptr<Objective> make_reward(std::optional<double> center) {
-  return std::make_unique<RewardObjective>(kNormEpsilon, center, std::nullopt);
+  return std::make_unique<RewardObjective>(kOutput, center, std::nullopt);
 }
 
 const Case kCases[] = {
-    {"sft", kSftKind, false, [] { return std::make_unique<SftObjective>(kNormEpsilon, TokenLoss::kNll); }},
-    {"sft_dft", kSftKind, false, [] { return std::make_unique<SftObjective>(kNormEpsilon, TokenLoss::kDft); }},
+    {"sft", kSftKind, false, [] { return std::make_unique<SftObjective>(kOutput, TokenLoss::kNll); }},
+    {"sft_dft", kSftKind, false, [] { return std::make_unique<SftObjective>(kOutput, TokenLoss::kDft); }},
     {"reward", kPairsKind, false, [] { return make_reward(std::nullopt); }},
     {"reward_with_margins_and_centre", kPairsKind, true, [] { return make_reward(0.01); }},
     {"dpo", kPairsKind, false, [] { return make_dpo({PreferenceLoss::kSigmoid}); }},

@@ -119,7 +119,7 @@ TEST_P(GoldenReward, EveryStepAgreesWithTrl) {
   const Communicator comm;
   Record record(GetParam(), HeadKind::kScore, comm);
   const double center = record.number("center");
-  RewardObjective objective(record.model.config().rms_norm_eps, center > 0 ? std::optional(center) : std::nullopt,
+  RewardObjective objective(record.model.config().output(), center > 0 ? std::optional(center) : std::nullopt,
                             record.model.config().pad_token_id);
   record.replay(objective, [](auto&, int64_t) {});
 }
@@ -139,7 +139,7 @@ TEST_P(GoldenDpo, EveryStepAgreesWithTrl) {
   options.beta = record.number("beta");
   options.label_smoothing = record.number("label_smoothing");
   options.losses = {{value_named<PreferenceLoss>(loss.empty() ? "sigmoid" : loss, "loss_type"), 1.0}};
-  DpoObjective objective(options, record.model.config().rms_norm_eps);
+  DpoObjective objective(options, record.model.config().output());
 
   // the metrics of all pairs before training
   std::vector<std::vector<std::vector<SequenceLogps>>> reference;
@@ -149,7 +149,7 @@ TEST_P(GoldenDpo, EveryStepAgreesWithTrl) {
       TokenLossScratch scratch;
       ForwardPass pass = record.model.forward(batch, predicting_rows(batch), Pass::evaluation());
       of_step.push_back(
-          sequence_logps(pass.hidden_TD(), batch, pass.head(), record.model.config().rms_norm_eps, scratch));
+          sequence_logps(pass.hidden_TD(), batch, pass.head(), record.model.config().output(), scratch));
       pass.finish();
     }
   }

@@ -98,19 +98,19 @@ TEST_P(SharedPrompt, GivesTheNumbersOfWholeTexts) {
   const Case& given = GetParam();
   ModelConfig config = test::tiny_config(false);
   config.head = given.head;
-  config.has_qk_norm = given.has_qk_norm;
+  if (given.has_qk_norm) config.qk_norm = QkNorm::kHead;
   std::fill(config.sliding_window.begin(), config.sliding_window.end(), given.sliding_window);
   const std::vector<Pair> pairs = make_pairs(config.vocab_size);
   const auto outcome_of = [&](bool shares_prompts) {
     const MicroBatch batch = make_batch(pairs, shares_prompts);
     if (given.head == HeadKind::kScore) {
-      RewardObjective objective(1e-6, 0.01, std::nullopt);
+      RewardObjective objective(config.output(), 0.01, std::nullopt);
       return train(comm, config, given.dtype, objective, batch);
     }
     DpoOptions options;
     options.ld_alpha = 0.5;
     options.losses = {{PreferenceLoss::kSigmoid, 1.0}, {PreferenceLoss::kSft, 0.3}};
-    DpoObjective objective(options, 1e-6);
+    DpoObjective objective(options, config.output());
     return train(comm, config, given.dtype, objective, batch);
   };
   const Outcome whole = outcome_of(false), shared = outcome_of(true);

@@ -56,7 +56,7 @@ struct MicroBatchMeans {
 MicroBatchMeans mean_over_micro_batches(ShardedModel& model, const Communicator& comm, const nlohmann::json& rows,
                                         int64_t first, int64_t count, int64_t rows_each) {
   MicroBatchMeans mean;
-  SftObjective objective(model.config().rms_norm_eps, TokenLoss::kNll);
+  SftObjective objective(model.config().output(), TokenLoss::kNll);
   for (int64_t i = 0; i < count; ++i) {
     const auto start = [&]() -> NextMicroBatches {
       return [&]() -> std::vector<MicroBatch> {
@@ -84,7 +84,7 @@ TEST_P(GoldenSft, EveryStepAgreesWithTrl) {
   ShardedModel model(source.config(), comm, {.accumulation_steps = accumulation});
   load(model, source);
   const auto text = [&](const char* key) { return args[key].get<std::string>(); };
-  SftObjective objective(source.config().rms_norm_eps, text("loss_type") == "dft" ? TokenLoss::kDft : TokenLoss::kNll);
+  SftObjective objective(source.config().output(), text("loss_type") == "dft" ? TokenLoss::kDft : TokenLoss::kNll);
   Trainer trainer(
       model, comm, objective,
       {.adamw = {.weight_decay = args["weight_decay"].get<double>()},
@@ -129,15 +129,18 @@ TEST(GoldenPadding, AsAnInputItGivesTheEmbeddingNoGradient) {
     config.frozen_input_token = token;
     ShardedModel model(config, comm, {.accumulation_steps = accumulation_steps(comm)});
     load(model, source);
-    SftObjective objective(config.rms_norm_eps, TokenLoss::kNll);
-    Trainer trainer(model, comm, objective, {.max_grad_norm = 1});
+    SftObjective objective(config.output(), TokenLoss::kNll);
+    Trainer trainer(model, comm, objective, {.adamw = {}, .schedule = {}, .max_grad_norm = 1});
     EXPECT_NEAR(trainer.step(batches_of_step(golden["rows"], 1, comm)).grad_norm, norm, 1e-5) << token;
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Records, GoldenSft,
                          testing::Values("sft", "sft_text", "sft_dft", "sft_accum2_cosine", "sft_llama3", "sft_mistral",
-                                         "sft_ministral", "sft_qwen2", "sft_qwen3"),
+                                         "sft_ministral", "sft_qwen2", "sft_qwen3", "sft_gemma2", "sft_gemma3_text",
+                                         "sft_phi3", "sft_olmo2", "sft_olmo3", "sft_smollm3", "sft_granite",
+                                         "sft_cohere2", "sft_glm4", "sft_starcoder2", "sft_llama-bias",
+                                         "sft_yarn-qwen2", "sft_dynamic-llama"),
                          [](const auto& record) { return std::string(record.param); });
 
 }  // namespace

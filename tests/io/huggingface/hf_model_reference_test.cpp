@@ -49,7 +49,7 @@ TEST_P(ReferenceModels, HaveTheParameterCountsOfTheirConfig) {
   EXPECT_EQ(config.num_heads, source.at("num_attention_heads"));
   EXPECT_EQ(config.num_kv_heads, source.at("num_key_value_heads"));
   EXPECT_EQ(config.max_position_embeddings, source.at("max_position_embeddings"));
-  EXPECT_EQ(config.rms_norm_eps, source.at("rms_norm_eps"));
+  EXPECT_EQ(config.norm.epsilon, source.at("rms_norm_eps"));
   EXPECT_EQ(config.ties_embeddings, source.at("tie_word_embeddings"));
   EXPECT_EQ(config.initializer_range, source.at("initializer_range"));
   EXPECT_EQ(config.bos_token_id, source.at("bos_token_id"));
@@ -59,7 +59,7 @@ TEST_P(ReferenceModels, HaveTheParameterCountsOfTheirConfig) {
   EXPECT_EQ(config.rope.theta, GetParam().rope_theta);
   EXPECT_EQ(config.sliding_window, std::vector<int64_t>(config.num_layers, GetParam().sliding_window));
   EXPECT_EQ(config.has_qkv_bias, config.family == Family::kQwen2);
-  EXPECT_EQ(config.has_qk_norm, config.family == Family::kQwen3);
+  EXPECT_EQ(config.qk_norm == QkNorm::kHead, config.family == Family::kQwen3);
   EXPECT_FALSE(config.has_o_bias);
   if (config.rope.kind == RopeConfig::Kind::kLlama3) {
     EXPECT_EQ(config.rope.factor, 8.0);

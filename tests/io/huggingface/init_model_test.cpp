@@ -90,7 +90,7 @@ TEST(WriteRandomModel, OpensWithTheGivenConfigInBothDtypes) {
       EXPECT_EQ(render_model_config(model.config(), "float32"), render_model_config(config, "float32"));
       for (const UnitLayout& unit : model.units()) {
         std::vector<float> expected(unit.num_elements);
-        initialize_unit_range(unit, config.initializer_range, 7, 0, unit.num_elements, expected);
+        initialize_unit_range(unit, config, 7, 0, unit.num_elements, expected);
         if (dtype == Dtype::kBf16)
           for (float& value : expected) value = bf16_to_float(float_to_bf16(value));
         EXPECT_EQ(read_whole_unit(model, unit), expected) << unit.name;

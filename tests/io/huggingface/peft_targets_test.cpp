@@ -34,10 +34,18 @@ Kinds kinds_in(const Adapter& adapter, int64_t layer) {
 }
 
 TEST(PeftTargets, AreNamedByPath) {
-  EXPECT_EQ(module_path(kQ, 3), "model.layers.3.self_attn.q_proj");
-  EXPECT_EQ(module_path(kHead, -1), "lm_head");
-  EXPECT_EQ(linear_module_names(),
+  EXPECT_EQ(module_path(model_of(), kQ, 3), "model.layers.3.self_attn.q_proj");
+  EXPECT_EQ(module_path(model_of(), kHead, -1), "lm_head");
+  EXPECT_EQ(linear_module_names(model_of()),
             (std::vector<std::string>{"down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"}));
+  ModelConfig fused = model_of();
+  fused.family = Family::kPhi3;
+  fused.has_fused_qkv = fused.has_fused_gate_up = true;
+  EXPECT_EQ(linear_module_names(fused), (std::vector<std::string>{"down_proj", "gate_up_proj", "o_proj", "qkv_proj"}));
+  EXPECT_EQ(attention_module_names(fused), (std::vector<std::string>{"o_proj", "qkv_proj"}));
+  LoraConfig all = lora({{}, "all-linear"});
+  name_all_linear(all, fused);
+  EXPECT_EQ(all.target_modules.names, linear_module_names(fused));
 }
 
 TEST(PeftTargets, ListSelectsByTheEndOfThePath) {

@@ -35,7 +35,7 @@ inline ModelConfig tiny_config(Family family, bool ties_embeddings) {
   config.sliding_window = {0, 0};
   config.ties_embeddings = ties_embeddings;
   config.has_qkv_bias = family == Family::kQwen2;
-  config.has_qk_norm = family == Family::kQwen3;
+  if (family == Family::kQwen3) config.qk_norm = QkNorm::kHead;
   config.bos_token_id = 1;
   config.eos_token_ids = {2};
   return config;

@@ -38,16 +38,17 @@ TYPED_TEST(Kernels, RmsNormEqualsTheReference) {
         const at::Tensor y = at::empty_like(x), sum = at::empty_like(x), rstd = floats({rows}),
                          again = at::empty_like(x);
         for (const bool has_residual : {false, true}) {
+          const float offset = has_residual ? 1.0f : 0.0f;
+          const NormWeight<T> norm = {data_of<T>(weight), nullptr, offset};
           const at::Tensor& normed = has_residual ? total : x;
-          const at::Tensor expected =
-              reference::rms_norm(normed.to(at::kDouble), weight.to(at::kDouble), static_cast<float>(kEpsilon));
+          const at::Tensor expected = reference::rms_norm(normed.to(at::kDouble), weight.to(at::kDouble) + offset,
+                                                          static_cast<float>(kEpsilon));
           kernels.rms_norm(data_of<T>(x), has_residual ? data_of<T>(residual) : nullptr,
-                           has_residual ? data_of<T>(sum) : nullptr, data_of<T>(weight), data_of<T>(y),
+                           has_residual ? data_of<T>(sum) : nullptr, norm, data_of<T>(y),
                            data_of<float>(rstd), rows, dim, static_cast<float>(kEpsilon));
           EXPECT_LE(relative_error(y, expected), sum_error(dim) + this->kStored) << rows << " x " << dim;
           EXPECT_TRUE(!has_residual || same_bits(sum, total)) << rows << " x " << dim;
-          kernels.recompute_rms_norm(data_of<T>(normed), data_of<float>(rstd), data_of<T>(weight), data_of<T>(again),
-                                     rows, dim);
+          kernels.recompute_rms_norm(data_of<T>(normed), data_of<float>(rstd), norm, data_of<T>(again), rows, dim);
           EXPECT_TRUE(same_bits(again, y)) << rows << " x " << dim;
         }
       });
@@ -78,7 +79,8 @@ TYPED_TEST(Kernels, RmsNormBackwardEqualsTheReference) {
             // in place of the carry as for a block's residual, or of dy as for the norms of heads
             const at::Tensor dy_copy = dy.clone(), carry_copy = carry.clone(), dweight = start.clone();
             const at::Tensor dx = !is_in_place ? at::empty_like(x) : has_carry ? carry_copy : dy_copy;
-            kernels.rms_norm_backward(data_of<T>(dy_copy), data_of<T>(x), data_of<float>(rstd), data_of<T>(weight),
+            const NormWeight<T> norm = {data_of<T>(weight), nullptr, 0};
+            kernels.rms_norm_backward(data_of<T>(dy_copy), data_of<T>(x), data_of<float>(rstd), norm,
                                       has_carry ? data_of<T>(carry_copy) : nullptr, data_of<T>(dx),
                                       data_of<float>(dweight), rows, dim);
             EXPECT_LE(error_of(dx, expected_dx, terms + expected_dx.abs()), sum_error(dim) + this->kStored)
@@ -105,7 +107,8 @@ TYPED_TEST(Kernels, RopeEqualsTheReferenceAndTouchesNothingElse) {
             reference::rope(rotated, cos.flip(0).to(at::kDouble), sin.flip(0).to(at::kDouble)).flatten(1);
         this->for_each_copy([&](const auto& kernels) {
           const at::Tensor y = x.clone();
-          const RopeRows<T> turning = {data_of<T>(y), columns, data_of<int32_t>(positions), rows, heads, head_dim};
+          const RopeRows<T> turning = {data_of<T>(y), columns,  data_of<int32_t>(positions), rows,
+                                       heads,         head_dim, head_dim,                    false};
           kernels.rope(turning, data_of<float>(cos), data_of<float>(sin), 1.0f);
           const at::Tensor turned = y.narrow(1, 0, heads * head_dim);
           // a difference of two products, each rounded, of coordinates that one head shares
@@ -136,9 +139,9 @@ TYPED_TEST(Kernels, SwigluEqualsTheReference) {
           expected_gradient.abs() + at::cat({(dy * gate_up.narrow(1, dim, dim)).abs(), dy * 0}, 1);
       this->for_each_copy([&](const auto& kernels) {
         const at::Tensor y = at::empty_like(dy), y_again = at::empty_like(dy), gradient = gate_up.clone();
-        kernels.swiglu(data_of<T>(gate_up), data_of<T>(y), rows, dim);
+        kernels.swiglu.forward(data_of<T>(gate_up), data_of<T>(y), rows, dim);
         EXPECT_LE(relative_error(y, expected), kSwigluError + this->kStored) << rows << " x " << dim;
-        kernels.swiglu_backward(data_of<T>(dy), data_of<T>(gradient), data_of<T>(gradient), data_of<T>(y_again), rows,
+        kernels.swiglu.backward(data_of<T>(dy), data_of<T>(gradient), data_of<T>(gradient), data_of<T>(y_again), rows,
                                 dim);
         EXPECT_LE(error_of(gradient, expected_gradient, magnitude), kSwigluError + this->kStored)
             << rows << " x " << dim;
@@ -157,13 +160,13 @@ TYPED_TEST(Kernels, SwigluIsRightAtTheEndsOfTheRange) {
   const at::Tensor expected = reference::swiglu(gate_up.to(at::kDouble));
   this->for_each_copy([&](const auto& kernels) {
     const at::Tensor y = at::empty_like(gates);
-    kernels.swiglu(data_of<T>(gate_up), data_of<T>(y), 1, n);
+    kernels.swiglu.forward(data_of<T>(gate_up), data_of<T>(y), 1, n);
     // exp stops at 88, so what should be zero is at most the gate times e^-88
     EXPECT_LE(error_of(y, expected[0], gates.to(at::kDouble).abs() + 1e-45), kSwigluError + this->kStored);
     EXPECT_LE(y.narrow(0, 1, 3).abs().max().template item<float>(), 1e-34f);
     at::Tensor with_nan = gate_up.clone();
     with_nan[0][2] = std::nan("");
-    kernels.swiglu(data_of<T>(with_nan), data_of<T>(y), 1, n);
+    kernels.swiglu.forward(data_of<T>(with_nan), data_of<T>(y), 1, n);
     EXPECT_TRUE(y[2].isnan().template item<bool>());
     EXPECT_EQ(y.isnan().sum().template item<int64_t>(), 1);
   });
@@ -177,17 +180,17 @@ TYPED_TEST(Kernels, ARowDoesNotDependOnTheRowsBesideIt) {
   this->for_each_copy([&](const auto& kernels) {
     const at::Tensor y = at::empty_like(x), rstd = floats({kRows}), alone = at::empty_like(weight),
                      rstd_alone = floats({1});
-    kernels.rms_norm(data_of<T>(x), nullptr, nullptr, data_of<T>(weight), data_of<T>(y), data_of<float>(rstd), kRows,
+    kernels.rms_norm(data_of<T>(x), nullptr, nullptr, {data_of<T>(weight), nullptr, 0}, data_of<T>(y), data_of<float>(rstd), kRows,
                      kDim, 1e-5f);
     for (int64_t row = 0; row < kRows; ++row) {
-      kernels.rms_norm(data_of<T>(x) + row * kDim, nullptr, nullptr, data_of<T>(weight), data_of<T>(alone),
+      kernels.rms_norm(data_of<T>(x) + row * kDim, nullptr, nullptr, {data_of<T>(weight), nullptr, 0}, data_of<T>(alone),
                        data_of<float>(rstd_alone), 1, kDim, 1e-5f);
       EXPECT_TRUE(same_bits(alone, y[row]));
       EXPECT_EQ(rstd_alone.item<float>(), rstd[row].template item<float>());
     }
-    kernels.swiglu(data_of<T>(gate_up), data_of<T>(y), kRows, kDim);
+    kernels.swiglu.forward(data_of<T>(gate_up), data_of<T>(y), kRows, kDim);
     for (int64_t row = 0; row < kRows; ++row) {
-      kernels.swiglu(data_of<T>(gate_up) + row * 2 * kDim, data_of<T>(alone), 1, kDim);
+      kernels.swiglu.forward(data_of<T>(gate_up) + row * 2 * kDim, data_of<T>(alone), 1, kDim);
       EXPECT_TRUE(same_bits(alone, y[row]));
     }
   });

@@ -27,7 +27,7 @@ ModelConfig biased_config() {
 
 std::vector<float> whole(const UnitLayout& unit, uint64_t seed = 42) {
   std::vector<float> values(unit.num_elements);
-  initialize_unit_range(unit, 0.02, seed, 0, unit.num_elements, values);
+  initialize_unit_range(unit, biased_config(), seed, 0, unit.num_elements, values);
   return values;
 }
 
@@ -38,7 +38,7 @@ TEST(InitializeUnitRange, IsTheSameForAnySplit) {
     const int64_t piece = 997;
     for (int64_t begin = 0; begin < unit.num_elements; begin += piece) {
       const int64_t end = std::min(begin + piece, unit.num_elements);
-      initialize_unit_range(unit, 0.02, 42, begin, end, std::span(got).subspan(begin, end - begin));
+      initialize_unit_range(unit, biased_config(), 42, begin, end, std::span(got).subspan(begin, end - begin));
     }
     EXPECT_EQ(got, expected) << unit.name;
   }
@@ -86,7 +86,7 @@ TEST(InitializeUnitRange, ParametersAndSeedsDiffer) {
 TEST(InitializeUnitRange, PastTheUnitIsZero) {
   const UnitLayout unit = unit_layouts(biased_config())[1];
   std::vector<float> values(100, -1.0f);
-  initialize_unit_range(unit, 0.02, 42, unit.num_elements, unit.num_elements + 100, values);
+  initialize_unit_range(unit, biased_config(), 42, unit.num_elements, unit.num_elements + 100, values);
   EXPECT_EQ(values, std::vector<float>(100, 0.0f));
 }
 

@@ -44,11 +44,11 @@ TEST(ModelConfig, UsesLlamaDefaultsForAbsentKeys) {
   EXPECT_EQ(config.num_kv_heads, 8);
   EXPECT_EQ(config.head_dim, 8);
   EXPECT_EQ(config.max_position_embeddings, 2048);
-  EXPECT_EQ(config.rms_norm_eps, 1e-6);
+  EXPECT_EQ(config.norm.epsilon, 1e-6);
   EXPECT_EQ(config.rope.kind, RopeConfig::Kind::kDefault);
   EXPECT_EQ(config.rope.theta, 10000.0);
   EXPECT_EQ(config.sliding_window, std::vector<int64_t>(3, 0));
-  EXPECT_FALSE(config.ties_embeddings || config.has_qkv_bias || config.has_o_bias || config.has_qk_norm);
+  EXPECT_FALSE(config.ties_embeddings || config.has_qkv_bias || config.has_o_bias || config.qk_norm != QkNorm::kNone);
   EXPECT_EQ(config.initializer_range, 0.02);
   EXPECT_EQ(config.bos_token_id, 1);
   EXPECT_EQ(config.eos_token_ids, std::vector<int32_t>{2});
@@ -69,7 +69,7 @@ TEST(ModelConfig, UsesTheDefaultsOfEachFamily) {
 TEST(ModelConfig, BiasesAndNormsFollowTheFamily) {
   EXPECT_TRUE(parse(small_config("qwen2")).has_qkv_bias);
   EXPECT_FALSE(parse(small_config("qwen2")).has_o_bias);
-  EXPECT_TRUE(parse(small_config("qwen3")).has_qk_norm);
+  EXPECT_EQ(parse(small_config("qwen3")).qk_norm, QkNorm::kHead);
   EXPECT_FALSE(parse(small_config("qwen3")).has_qkv_bias);
   for (const char* family : {"llama", "qwen3"}) {
     const ModelConfig config = parse(with(small_config(family), {{"attention_bias", true}}));
@@ -194,18 +194,22 @@ TEST(ModelConfig, DetectsNf4Weights) {
 
 TEST(ModelConfig, ErrorsListWhatIsSupported) {
   expect_contains(refusal(small_config("gpt2")), {"model_type", "llama, mistral, ministral, qwen2, qwen3", "gpt2"});
+  expect_contains(refusal(with(small_config("llama"), {{"a_new_switch", 1}})), {"a_new_switch", "delete it"});
+  EXPECT_EQ(refusal(with(small_config("llama"), {{"_private", 1}, {"unsloth_version", "2026"}})), "accepted");
   expect_contains(refusal(without(small_config("llama"), "model_type")), {"model_type", "no such key"});
   expect_contains(refusal(with(small_config("llama"), {{"hidden_act", "gelu"}})), {"hidden_act", "silu", "gelu"});
-  expect_contains(refusal(with(small_config("llama"), {{"mlp_bias", true}})), {"mlp_bias", "true"});
   expect_contains(refusal(with(small_config("llama"), {{"quantization_config", {{"bits", 4}}}})),
                   {"quantization_config"});
   EXPECT_EQ(refusal(with(small_config("llama"), {{"quantization_config", nullptr}})), "accepted");
   for (const json& other : {json{{"quant_method", "bitsandbytes"}, {"load_in_8bit", true}},
                             json{{"quant_method", "bitsandbytes"}, {"load_in_4bit", true}}, json("nf4")})
     expect_contains(refusal(with(small_config("llama"), {{"quantization_config", other}})), {"quantization_config"});
-  for (const char* type : {"yarn", "dynamic", "longrope"})
-    expect_contains(refusal(with(small_config("llama"), {{"rope_scaling", {{"rope_type", type}, {"factor", 2.0}}}})),
-                    {"rope_type", "default, linear, llama3", type});
+  const auto scaled = [](const json& keys) { return with(small_config("llama"), {{"rope_scaling", keys}}); };
+  expect_contains(refusal(scaled({{"rope_type", "proportional"}})), {"rope_type", "default, linear, llama3", "longrope"});
+  expect_contains(refusal(scaled({{"rope_type", "dynamic"}})), {"factor", "expected a number"});
+  expect_contains(refusal(scaled({{"rope_type", "longrope"}})), {"short_factor", "array of 4"});
+  expect_contains(refusal(scaled({{"type", "mrope"}, {"mrope_section", {1, 2}}})), {"mrope"});
+  expect_contains(refusal(scaled({{"type", "default"}, {"mrope_section", {1, 2}}})), {"mrope_section"});
   expect_contains(refusal(with(small_config("llama"), {{"partial_rotary_factor", 0.5}})), {"partial_rotary_factor"});
   const json nested = {{"full_attention", {{"rope_theta", 1e4}}}};
   expect_contains(refusal(with(small_config("qwen3"), {{"rope_parameters", nested}})),
@@ -283,16 +287,13 @@ TEST(ModelConfig, RendersWhatItParses) {
     EXPECT_EQ(second.num_kv_heads, first.num_kv_heads);
     EXPECT_EQ(second.head_dim, first.head_dim);
     EXPECT_EQ(second.max_position_embeddings, first.max_position_embeddings);
-    EXPECT_EQ(second.rms_norm_eps, first.rms_norm_eps);
-    EXPECT_EQ(second.rope.kind, first.rope.kind);
-    EXPECT_EQ(second.rope.theta, first.rope.theta);
-    EXPECT_EQ(second.rope.factor, first.rope.factor);
-    EXPECT_EQ(second.rope.original_max_position_embeddings, first.rope.original_max_position_embeddings);
+    EXPECT_EQ(second.norm, first.norm);
+    EXPECT_EQ(second.rope, first.rope);
     EXPECT_EQ(second.sliding_window, first.sliding_window);
     EXPECT_EQ(second.ties_embeddings, first.ties_embeddings);
     EXPECT_EQ(second.has_qkv_bias, first.has_qkv_bias);
     EXPECT_EQ(second.has_o_bias, first.has_o_bias);
-    EXPECT_EQ(second.has_qk_norm, first.has_qk_norm);
+    EXPECT_EQ(second.qk_norm, first.qk_norm);
     EXPECT_EQ(second.initializer_range, first.initializer_range);
     EXPECT_EQ(second.bos_token_id, first.bos_token_id);
     EXPECT_EQ(second.eos_token_ids, first.eos_token_ids);

@@ -23,7 +23,7 @@ ModelConfig config_of(Family family, int64_t vocab, int64_t hidden, int64_t inte
   config.sliding_window.assign(layers, 0);
   config.ties_embeddings = ties_embeddings;
   config.has_qkv_bias = family == Family::kQwen2;
-  config.has_qk_norm = family == Family::kQwen3;
+  if (family == Family::kQwen3) config.qk_norm = QkNorm::kHead;
   return config;
 }
 

@@ -1,8 +1,10 @@
 #include "lib/nn/attention.hpp"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/full_like.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -21,6 +23,7 @@ struct AttentionCase {
   const char* what;
   AttentionShape shape;
   Documents document_begin;
+  bool has_sinks = false;
 };
 
 const AttentionCase kCases[] = {
@@ -33,25 +36,39 @@ const AttentionCase kCases[] = {
     {"window of one token", {2, 2, 8, 1}, {0, 9, 18}},
     {"longer than the operator's blocks of keys", {2, 1, 8, 0}, {0, 1100, 1400}},
     {"so long that whole blocks of keys precede the window", {2, 1, 8, 48}, {0, 1100}},
+    {"scaled scores", {4, 2, 16, 5, 0.1}, {0, 7, 20}},
+    {"capped scores", {4, 2, 16, 0, 0.5, 1.5}, {0, 5, 10, 15, 22, 29, 160}},
+    {"capped scores in a window", {4, 2, 16, 9, 0, 1.5}, {0, 1, 6, 160}},
+    {"sinks", {4, 2, 16, 0}, {0, 7, 8, 20, 33, 120}, true},
+    {"sinks in a window", {4, 4, 16, 9}, {0, 7, 8, 20, 33, 120}, true},
 };
 
 struct Computed {
   at::Tensor out, dqkv;
   size_t num_calls;
+  at::Tensor dsinks;
 };
+
+at::Tensor sinks_of(const AttentionCase& given) {
+  return at::arange(given.shape.num_heads).to(at::kFloat) * 0.5 - 0.7;
+}
 
 Computed compute(const AttentionCase& given, const at::Tensor& qkv, const at::Tensor& dout) {
   // NaN shows what was not written
   const at::Tensor out = at::full_like(dout, std::nan("")), dqkv = at::full_like(qkv, std::nan(""));
   AttentionActivations saved;
-  attention_forward(given.shape, qkv, {given.document_begin, {}}, out, saved);
-  attention_backward(given.shape, qkv, {given.document_begin, {}}, saved, dout, dqkv);
-  return {out, dqkv, saved.outputs.size()};
+  AttentionShape shape = given.shape;
+  const at::Tensor sinks = sinks_of(given);
+  if (given.has_sinks) shape.sinks_H = sinks.const_data_ptr<float>();
+  const at::Tensor dsinks = at::zeros({shape.num_heads});
+  attention_forward(shape, qkv, {given.document_begin, {}}, out, saved);
+  attention_backward(shape, qkv, {given.document_begin, {}}, saved, dout, dqkv, dsinks);
+  return {out, dqkv, saved.outputs.size(), dsinks};
 }
 
 at::Tensor random_qkv(const AttentionCase& given) {
-  const auto& [num_heads, num_kv_heads, head_dim, window] = given.shape;
-  return at::randn({given.document_begin.back(), (num_heads + 2 * num_kv_heads) * head_dim});
+  const AttentionShape& shape = given.shape;
+  return at::randn({given.document_begin.back(), (shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim});
 }
 at::Tensor random_dout(const AttentionCase& given) {
   return at::randn({given.document_begin.back(), given.shape.num_heads * given.shape.head_dim});
@@ -67,11 +84,15 @@ class Attention : public testing::TestWithParam<AttentionCase> {
     const AttentionCase& given = GetParam();
     const at::Tensor qkv = random_qkv(given).to(dtype), dout = random_dout(given).to(dtype);
     const at::Tensor leaf = qkv.to(at::kDouble).set_requires_grad(true);
-    const at::Tensor expected = reference::attention(given.shape, leaf, given.document_begin);
+    const at::Tensor sinks = given.has_sinks ? sinks_of(given).to(at::kDouble).set_requires_grad(true) : at::Tensor();
+    const at::Tensor expected = reference::attention(given.shape, leaf, given.document_begin, sinks);
     expected.backward(dout.to(at::kDouble));
     const Computed got = compute(given, qkv, dout);
     EXPECT_LE(reference::relative_distance(got.out, expected.detach()), tolerance);
     EXPECT_LE(reference::relative_distance(got.dqkv, leaf.grad()), tolerance);
+    if (given.has_sinks) {
+      EXPECT_LE(reference::relative_distance(got.dsinks, sinks.grad()), tolerance);
+    }
   }
 };
 INSTANTIATE_TEST_SUITE_P(Cases, Attention, testing::ValuesIn(kCases));

@@ -30,51 +30,110 @@ struct BlockCase {
 };
 
 /// No size is a multiple of the 16 lanes; two query heads per key head.
-ModelConfig small_config(Family family, int64_t sliding_window = 0) {
+ModelConfig small_config() {
   ModelConfig config;
-  config.family = family;
   config.vocab_size = 11;
   config.hidden_size = 36;
   config.intermediate_size = 50;
   config.num_layers = 2;
   config.num_heads = 4;
   config.num_kv_heads = 2;
-  config.head_dim = 10;
-  config.rms_norm_eps = 1e-5;
-  config.sliding_window = {2, sliding_window};
-  config.has_qkv_bias = family == Family::kQwen2;
-  config.has_qk_norm = family == Family::kQwen3;
-  return config;
-}
-ModelConfig with_all_biases() {
-  ModelConfig config = small_config(Family::kLlama);
-  config.has_qkv_bias = config.has_o_bias = true;
-  return config;
-}
-ModelConfig with_scaled_rope() {
-  ModelConfig config = small_config(Family::kLlama);
-  config.rope.kind = RopeConfig::Kind::kLlama3;
-  config.rope.factor = 8;
-  config.rope.original_max_position_embeddings = 16;
+  config.head_dim = 12;
+  config.max_position_embeddings = 16;
+  config.norm.epsilon = 1e-5;
+  config.sliding_window = {2, 0};
   return config;
 }
 
+/// small_config() after a change.
+template <class Change>
+BlockCase with(const char* what, Change change) {
+  BlockCase result = {what, small_config()};
+  change(result.config);
+  return result;
+}
+
+using Kind = RopeConfig::Kind;
+
 const BlockCase kCases[] = {
-    {"llama", small_config(Family::kLlama)},   {"llama_attention_bias", with_all_biases()},
-    {"llama_scaled_rope", with_scaled_rope()}, {"mistral_window", small_config(Family::kMistral, 5)},
-    {"qwen2", small_config(Family::kQwen2)},   {"qwen3", small_config(Family::kQwen3)},
+    with("llama", [](ModelConfig&) {}),
+    with("llama_biases", [](ModelConfig& c) { c.has_qkv_bias = c.has_o_bias = c.has_mlp_bias = true; }),
+    with("llama_scaled_rope",
+         [](ModelConfig& c) { c.rope = {Kind::kLlama3, 10000.0, 8.0, 1.0, 4.0, 16}; }),
+    with("mistral_window", [](ModelConfig& c) { c.sliding_window[kLayer] = 5; }),
+    with("qwen2", [](ModelConfig& c) { c.has_qkv_bias = true; }),
+    with("qwen3", [](ModelConfig& c) { c.qk_norm = QkNorm::kHead; }),
+    with("gemma2",
+         [](ModelConfig& c) {
+           c.norm.weight_offset = 1;
+           c.norm_placement = NormPlacement::kAround;
+           c.feed_forward = FeedForward::kGeGlu;
+           c.score_scale = 0.4;
+           c.score_cap = 0.7;
+         }),
+    with("gemma2_window",
+         [](ModelConfig& c) {
+           c.score_cap = 0.7;
+           c.sliding_window[kLayer] = 4;
+         }),
+    with("gemma3",
+         [](ModelConfig& c) {
+           c.norm.weight_offset = 1;
+           c.norm_placement = NormPlacement::kAround;
+           c.qk_norm = QkNorm::kHead;
+           c.sliding_window[kLayer] = 6;
+           c.sliding_rope = RopeConfig{.theta = 100};
+         }),
+    with("phi3",
+         [](ModelConfig& c) {
+           c.has_fused_qkv = c.has_fused_gate_up = true;
+           c.rope = {.kind = Kind::kLongRope, .factor = 4, .original_max_position_embeddings = 8};
+           c.rope.partial_rotary_factor = 0.67;
+           c.rope.short_factor = {1, 1.1, 1.3, 1.5};
+           c.rope.long_factor = {1, 2, 3, 4};
+         }),
+    with("olmo2",
+         [](ModelConfig& c) {
+           c.norm_placement = NormPlacement::kAfter;
+           c.qk_norm = QkNorm::kAllHeads;
+         }),
+    with("smollm3", [](ModelConfig& c) { c.is_unrotated = {false, true}; }),
+    with("granite",
+         [](ModelConfig& c) {
+           c.score_scale = 0.2;
+           c.residual_multiplier = 0.3;
+         }),
+    with("cohere2",
+         [](ModelConfig& c) {
+           c.norm.kind = NormKind::kLayer;
+           c.norm_placement = NormPlacement::kParallel;
+           c.rope.is_interleaved = true;
+         }),
+    with("glm4",
+         [](ModelConfig& c) {
+           c.norm_placement = NormPlacement::kAround;
+           c.has_qkv_bias = c.has_fused_gate_up = true;
+           c.rope.is_interleaved = true;
+           c.rope.partial_rotary_factor = 0.5;
+         }),
+    with("starcoder2",
+         [](ModelConfig& c) {
+           c.norm = {.kind = NormKind::kLayer, .epsilon = 1e-5, .has_bias = true};
+           c.feed_forward = FeedForward::kGelu;
+           c.has_qkv_bias = c.has_o_bias = c.has_mlp_bias = true;
+         }),
+    with("yarn", [](ModelConfig& c) { c.rope = {.kind = Kind::kYarn, .factor = 4, .original_max_position_embeddings = 8}; }),
+    with("dynamic", [](ModelConfig& c) { c.rope = {.kind = Kind::kDynamic, .factor = 4}; }),
 };
 const Documents kPackings[] = {{0, 17}, {0, 1}, {0, 9, 18, 27}, {0, 7, 8, 20, 25}};
 
 UnitLayout unit_of(const ModelConfig& config) { return unit_layouts(config)[kLayer + 1]; }
 
 /// The block's flat buffer; gaps between parameters are NaN, so that reading them is detected.
-at::Tensor random_parameters(const UnitLayout& unit, at::ScalarType dtype) {
+at::Tensor random_parameters(const ModelConfig& config, const UnitLayout& unit, at::ScalarType dtype) {
   const at::Tensor flat = at::full({unit.num_elements}, std::nan(""));
   for (const Parameter& p : unit.parameters) {
-    using enum ParameterKind;
-    const bool is_norm = p.kind == kInputNorm || p.kind == kPostNorm || p.kind == kQNorm || p.kind == kKNorm;
-    flat.narrow(0, p.offset, p.num_elements()).normal_(is_norm ? 1.0 : 0.0, 0.2);
+    flat.narrow(0, p.offset, p.num_elements()).normal_(is_norm_weight(p.kind) ? 1.0 - config.norm.weight_offset : 0.0, 0.2);
   }
   return flat.to(dtype);
 }
@@ -87,7 +146,7 @@ struct Computed {
 Computed compute(const ModelConfig& config, const Documents& documents, const at::Tensor& flat, const at::Tensor& input,
                  const at::Tensor& dout, bool recomputes = false, const at::Tensor& read_rows = {}) {
   const UnitLayout unit = unit_of(config);
-  RopeTable rope(config);
+  ModelRope rope(config);
   const BlockContext context(config, rope, {documents, {}}, read_rows);
   const BlockTensors parameters = block_tensors(unit, flat);
   BlockActivations saved;
@@ -125,7 +184,7 @@ class Block : public testing::TestWithParam<BlockCase> {
   void expect_autograd_of_reference(at::ScalarType dtype, double tolerance, bool read_some = false) const {
     const UnitLayout unit = unit_of(config_);
     for (const Documents& documents : kPackings) {
-      const at::Tensor flat = random_parameters(unit, dtype), input = randn(documents, dtype);
+      const at::Tensor flat = random_parameters(config_, unit, dtype), input = randn(documents, dtype);
       const at::Tensor rows = read_some ? some_rows(documents) : at::Tensor();
       const at::Tensor is_read =
           read_some ? at::zeros({documents.back(), 1}).index_fill_(0, rows, 1) : at::ones({documents.back(), 1});
@@ -178,7 +237,7 @@ TEST_P(Block, RecomputationHasTheSameBits) {
   const UnitLayout unit = unit_of(config_);
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16})
     for (const Documents& documents : kPackings) {
-      const at::Tensor flat = random_parameters(unit, dtype), input = randn(documents, dtype),
+      const at::Tensor flat = random_parameters(config_, unit, dtype), input = randn(documents, dtype),
                        dout = randn(documents, dtype);
       const Computed saved = compute(config_, documents, flat, input, dout, false);
       const Computed again = compute(config_, documents, flat, input, dout, true);
@@ -195,13 +254,13 @@ TEST_P(Block, RecomputationHasTheSameBits) {
 TEST_P(Block, AddsItsGradientsWhereAskedTo) {
   const UnitLayout unit = unit_of(config_);
   const Documents documents = {0, 7, 8, 20, 25};
-  const at::Tensor flat = random_parameters(unit, at::kFloat), input = randn(documents), dout = randn(documents);
+  const at::Tensor flat = random_parameters(config_, unit, at::kFloat), input = randn(documents), dout = randn(documents);
   const Computed written = compute(config_, documents, flat, input, dout);
-  RopeTable rope(config_);
+  ModelRope rope(config_);
   const BlockContext context(config_, rope, {documents, {}});
   BlockActivations saved;
   block_forward(context, kLayer, block_tensors(unit, flat), input, saved);
-  const at::Tensor before = random_parameters(unit, at::kFloat), sum = before.clone();
+  const at::Tensor before = random_parameters(config_, unit, at::kFloat), sum = before.clone();
   block_backward(context, kLayer, block_tensors(unit, flat), saved, dout, {block_tensors(unit, sum), true});
   for (const Parameter& p : unit.parameters) {
     const auto part = [&](const at::Tensor& of) { return of.narrow(0, p.offset, p.num_elements()); };
@@ -211,7 +270,7 @@ TEST_P(Block, AddsItsGradientsWhereAskedTo) {
 }
 
 TEST_P(Block, DocumentsDoNotAttendToEachOther) {
-  const at::Tensor flat = random_parameters(unit_of(config_), at::kFloat);
+  const at::Tensor flat = random_parameters(config_, unit_of(config_), at::kFloat);
   for (const Documents& documents : {Documents{0, 9, 18, 27}, Documents{0, 7, 13, 27}}) {
     const at::Tensor input = randn(documents), dout = randn(documents);
     at::Tensor other_input = input.clone(), other_dout = dout.clone();
@@ -231,7 +290,7 @@ TEST_P(Block, DocumentsDoNotAttendToEachOther) {
 TEST_P(Block, LeavesArgumentsAndGapsUnchanged) {
   const UnitLayout unit = unit_of(config_);
   const Documents documents = {0, 7, 8, 20, 25};
-  const at::Tensor flat = random_parameters(unit, at::kFloat), input = randn(documents), dout = randn(documents);
+  const at::Tensor flat = random_parameters(config_, unit, at::kFloat), input = randn(documents), dout = randn(documents);
   const at::Tensor flat_before = flat.clone(), input_before = input.clone(), dout_before = dout.clone();
   const Computed got = compute(config_, documents, flat, input, dout);
   EXPECT_TRUE(input.equal(input_before));
@@ -241,16 +300,26 @@ TEST_P(Block, LeavesArgumentsAndGapsUnchanged) {
 }
 
 TEST(BlockTensors, AreViewsWithOneMatrixPerProduct) {
-  ModelConfig config = small_config(Family::kQwen3);
-  config.has_qkv_bias = config.has_o_bias = true;
+  ModelConfig config = small_config();
+  config.has_qkv_bias = config.has_o_bias = config.has_mlp_bias = true;
+  config.qk_norm = QkNorm::kHead;
   const UnitLayout unit = unit_of(config);
-  const at::Tensor flat = random_parameters(unit, at::kFloat);
+  const at::Tensor flat = random_parameters(config, unit, at::kFloat);
   const BlockTensors t = block_tensors(unit, flat);
   using Shape = std::vector<int64_t>;
   const std::pair<at::Tensor, Shape> expected[] = {
-      {t.input_norm_D, {36}},    {t.qkv_QD, {80, 36}}, {t.qkv_bias_Q, {80}}, {t.q_norm_K, {10}},
-      {t.k_norm_K, {10}},        {t.o_DO, {36, 40}},   {t.o_bias_D, {36}},   {t.post_norm_D, {36}},
-      {t.gate_up_ED, {100, 36}}, {t.down_DF, {36, 50}}};
+      {t.norms[BlockNorm::kBeforeAttention].weight_D, {36}},
+      {t.qkv_QD, {96, 36}},
+      {t.qkv_bias_Q, {96}},
+      {t.q_norm_K, {12}},
+      {t.k_norm_K, {12}},
+      {t.o_DO, {36, 48}},
+      {t.o_bias_D, {36}},
+      {t.norms[BlockNorm::kBeforeFeedForward].weight_D, {36}},
+      {t.gate_up_ED, {100, 36}},
+      {t.gate_up_bias_E, {100}},
+      {t.down_DF, {36, 50}},
+      {t.down_bias_D, {36}}};
   int64_t num_elements = 0;
   for (const auto& [tensor, shape] : expected) {
     EXPECT_EQ(tensor.sizes().vec(), shape);
@@ -263,9 +332,11 @@ TEST(BlockTensors, AreViewsWithOneMatrixPerProduct) {
 }
 
 TEST(BlockTensors, AreUndefinedWhereAFamilyHasNone) {
-  const UnitLayout unit = unit_of(small_config(Family::kLlama));
-  const BlockTensors t = block_tensors(unit, random_parameters(unit, at::kFloat));
-  for (const at::Tensor& absent : {t.qkv_bias_Q, t.q_norm_K, t.k_norm_K, t.o_bias_D}) EXPECT_FALSE(absent.defined());
+  const UnitLayout unit = unit_of(small_config());
+  const BlockTensors t = block_tensors(unit, random_parameters(small_config(), unit, at::kFloat));
+  for (const at::Tensor& absent : {t.qkv_bias_Q, t.q_norm_K, t.k_norm_K, t.o_bias_D, t.gate_up_bias_E, t.down_bias_D,
+                                   t.norms[BlockNorm::kAfterAttention].weight_D})
+    EXPECT_FALSE(absent.defined());
 }
 
 }  // namespace

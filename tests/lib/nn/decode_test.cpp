@@ -4,6 +4,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/matmul.h>
+#include <ATen/ops/tanh.h>
 #include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
 
@@ -14,6 +15,7 @@
 
 #include "lib/base/check.hpp"
 #include "lib/base/random.hpp"
+#include "lib/nn/block_reference.hpp"
 
 namespace plumb {
 namespace {
@@ -32,7 +34,7 @@ ModelConfig small_config(Family family) {
   config.sliding_window = {0, 0, 0};
   config.ties_embeddings = family == Family::kQwen2;
   config.has_qkv_bias = family == Family::kQwen2;
-  config.has_qk_norm = family == Family::kQwen3;
+  if (family == Family::kQwen3) config.qk_norm = QkNorm::kHead;
   return config;
 }
 
@@ -48,6 +50,47 @@ std::vector<std::pair<std::string, ModelConfig>> all_configs() {
   configs[3].second.sliding_window = {7, 7, 7};
   configs[4].second.has_qkv_bias = configs[4].second.has_o_bias = true;
   configs[5].second.rope = {RopeConfig::Kind::kLlama3, 10000.0, 8.0, 1.0, 4.0, 16};
+  const auto add = [&](const char* name, auto change) {
+    configs.emplace_back(name, small_config(Family::kLlama));
+    change(configs.back().second);
+  };
+  add("capped, around", [](ModelConfig& c) {
+    c.norm.weight_offset = 1;
+    c.norm_placement = NormPlacement::kAround;
+    c.feed_forward = FeedForward::kGeGlu;
+    c.score_cap = 0.7;
+    c.logits.cap = 2.5;
+    c.embedding_multiplier = 3;
+    c.sliding_window = {7, 0, 7};
+    c.sliding_rope = RopeConfig{.theta = 100};
+  });
+  add("norms after, whole q/k norm, scaled", [](ModelConfig& c) {
+    c.norm_placement = NormPlacement::kAfter;
+    c.qk_norm = QkNorm::kAllHeads;
+    c.residual_multiplier = 0.4;
+    c.logits.scale = 0.25;
+  });
+  add("parallel, interleaved, unrotated", [](ModelConfig& c) {
+    c.norm.kind = NormKind::kLayer;
+    c.norm_placement = NormPlacement::kParallel;
+    c.rope.is_interleaved = true;
+    c.rope.partial_rotary_factor = 0.5;
+    c.is_unrotated = {false, true, false};
+  });
+  add("LayerNorm, GELU, biases", [](ModelConfig& c) {
+    c.norm = {.kind = NormKind::kLayer, .has_bias = true};
+    c.feed_forward = FeedForward::kGelu;
+    c.has_qkv_bias = c.has_o_bias = c.has_mlp_bias = true;
+  });
+  add("longrope", [](ModelConfig& c) {
+    c.rope = {.kind = RopeConfig::Kind::kLongRope, .factor = 4, .original_max_position_embeddings = 70};
+    c.rope.short_factor = {1, 1.1, 1.3, 1.5};
+    c.rope.long_factor = {1, 2, 3, 4};
+  });
+  add("dynamic", [](ModelConfig& c) {
+    c.max_position_embeddings = 70;
+    c.rope = {.kind = RopeConfig::Kind::kDynamic, .factor = 4};
+  });
   return configs;
 }
 
@@ -74,18 +117,18 @@ at::Tensor full_forward(const ModelConfig& config, const std::vector<at::Tensor>
   };
   const at::Tensor embedding = find(ParameterKind::kEmbedding);
   const std::vector<int64_t> ids(tokens.begin(), tokens.end()), documents = {0, std::ssize(tokens)};
-  at::Tensor x = at::index_select(embedding, 0, at::tensor(ids));
-  RopeTable rope(config);
+  at::Tensor x = at::index_select(embedding, 0, at::tensor(ids)) * config.embedding_multiplier;
+  ModelRope rope(config);
   const BlockContext context(config, rope, {documents, {}});
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     const auto unit = static_cast<size_t>(layer) + 1;
     BlockActivations saved;
     x = block_forward(context, layer, block_tensors(layouts[unit], units[unit]), x, saved);
   }
-  x = x.to(at::kFloat);
-  x = x * (x.pow(2).mean(-1, true) + config.rms_norm_eps).rsqrt() * find(ParameterKind::kFinalNorm);
+  x = reference::norm(x.to(at::kFloat), config.norm, find(ParameterKind::kFinalNorm), find(ParameterKind::kFinalNormBias));
   const at::Tensor head = config.ties_embeddings ? embedding : find(ParameterKind::kHead);
-  return at::matmul(x, head.to(at::kFloat).t());
+  const at::Tensor logits = at::matmul(x, head.to(at::kFloat).t()) * config.logits.scale;
+  return config.logits.cap > 0 ? at::tanh(logits / config.logits.cap) * config.logits.cap : logits;
 }
 
 std::vector<int32_t> random_tokens(uint64_t stream, int64_t count, int64_t vocab) {
@@ -117,6 +160,8 @@ float incremental_error(const ModelConfig& config, at::ScalarType dtype) {
     std::vector<int32_t> next;
     for (size_t i = 0; i < texts.size(); ++i) {
       const int64_t fed = prompt_lengths[i] + step;
+      if (config.rope_depends_on_length())  // a text that grows rotates as a text of its length
+        expected[i] = full_forward(config, units, {texts[i].begin(), texts[i].begin() + fed});
       error = std::max(error, largest_difference(logits[static_cast<int64_t>(i)], expected[i][fed - 1]));
       if (step < kNewTokens) next.push_back(texts[i][fed]);
     }

@@ -4,6 +4,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/stack.h>
+#include <ATen/ops/tanh.h>
 #include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
 
@@ -12,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "lib/kernels/reference.hpp"
+#include "lib/nn/block_reference.hpp"
 #include "lib/objective/token_loss.hpp"
 #include "tests/support/loaded_model.hpp"
 #include "tests/support/reference.hpp"
@@ -23,12 +24,15 @@ namespace {
 /// [T, V]
 at::Tensor logits_of(const LoadedModel& model, const at::Tensor& hidden_TD) {
   const HeadTensors head = model.head();
-  return at::matmul(reference::rms_norm(hidden_TD, head.norm_D, model.config.rms_norm_eps), head.head_VD.t());
+  const at::Tensor normed_TD = reference::norm(hidden_TD, model.config.norm, head.norm_D, head.norm_bias_D);
+  const at::Tensor logits_TV = at::matmul(normed_TD, head.head_VD.t()) * model.config.logits.scale;
+  const double cap = model.config.logits.cap;
+  return cap > 0 ? at::tanh(logits_TV / cap) * cap : logits_TV;
 }
 
 double mean_loss(const LoadedModel& model, const MicroBatch& batch, const at::Tensor& hidden_TD) {
   TokenLossScratch scratch;
-  const auto result = token_loss(hidden_TD, find_targets(batch), model.head(), model.config.rms_norm_eps,
+  const auto result = token_loss(hidden_TD, find_targets(batch), model.head(), model.config.output(),
                                  TokenLoss::kNll, 0, {}, scratch);
   double sum = 0;
   for (const TokenStats& token : result.stats) sum += token.loss;
@@ -37,7 +41,11 @@ double mean_loss(const LoadedModel& model, const MicroBatch& batch, const at::Te
 
 class ForwardReference : public testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Families, ForwardReference,
-                         testing::Values("tiny-llama3", "tiny-mistral", "tiny-qwen2", "tiny-qwen3"));
+                         testing::Values("tiny-llama3", "tiny-mistral", "tiny-qwen2", "tiny-qwen3", "tiny-gemma2",
+                                         "tiny-gemma3_text", "tiny-phi3", "tiny-olmo2", "tiny-olmo3", "tiny-smollm3",
+                                         "tiny-granite", "tiny-ministral", "tiny-cohere2", "tiny-glm4",
+                                         "tiny-starcoder2", "tiny-llama-bias", "tiny-yarn-qwen2", "tiny-dynamic-llama",
+                                         "tiny-gemma3_text-hub", "tiny-phi3-hub", "tiny-gemma3-hub"));
 
 struct Golden {
   nlohmann::json record;

@@ -19,6 +19,8 @@ ModelConfig config_of(double theta, int64_t head_dim) {
   return config;
 }
 
+std::vector<float> frequencies_of(const ModelConfig& config) { return rope_frequencies(config.rope, config, 1); }
+
 // Exponent, power and reciprocal are rounded to float32, as transformers does; the exponent's rounding counts
 // log(theta) times, which is 13 for the largest theta here.
 constexpr double kFrequencyError = 16 * 0x1p-24;
@@ -30,7 +32,7 @@ double exact_frequency(double theta, int64_t head_dim, size_t pair) {
 TEST(RopeFrequencies, FallFromOneByPowersOfTheta) {
   for (const double theta : {10000.0, 500000.0, 1000000.0})
     for (const int64_t head_dim : {2, 8, 64, 80, 128}) {
-      const auto frequencies = rope_frequencies(config_of(theta, head_dim));
+      const auto frequencies = frequencies_of(config_of(theta, head_dim));
       ASSERT_EQ(std::ssize(frequencies), head_dim / 2);
       EXPECT_EQ(frequencies[0], 1.0f);
       for (size_t i = 0; i < frequencies.size(); ++i) {
@@ -42,10 +44,10 @@ TEST(RopeFrequencies, FallFromOneByPowersOfTheta) {
 
 TEST(RopeFrequencies, OfLinearScalingAreDividedByTheFactor) {
   ModelConfig config = config_of(10000, 64);
-  const auto plain = rope_frequencies(config);
+  const auto plain = frequencies_of(config);
   config.rope.kind = RopeConfig::Kind::kLinear;
   config.rope.factor = 4;
-  const auto scaled = rope_frequencies(config);
+  const auto scaled = frequencies_of(config);
   for (size_t i = 0; i < plain.size(); ++i) EXPECT_EQ(scaled[i], plain[i] / 4);
 }
 
@@ -68,7 +70,7 @@ TEST(RopeFrequencies, OfLlama3AreThoseOfMeta) {
     for (const int64_t context : {64, 8192}) {
       config.rope.factor = factor;
       config.rope.original_max_position_embeddings = context;
-      const auto frequencies = rope_frequencies(config);
+      const auto frequencies = frequencies_of(config);
       int kept = 0, stretched = 0;
       for (size_t i = 0; i < frequencies.size(); ++i) {
         const double plain = exact_frequency(500000, 128, i), expected = llama3_frequency(plain, config.rope);
@@ -85,51 +87,67 @@ TEST(RopeFrequencies, OfLlama3AreThoseOfMeta) {
 
 float at_place(const at::Tensor& table, int64_t position, int64_t pair) { return table[position][pair].item<float>(); }
 
+Rotation rotation_of(RopeTable& table, int64_t length) {
+  const std::vector<int64_t> begin = {0, length};
+  return table.of_documents({begin, {}});
+}
+
 TEST(RopeTable, HoldsCosinesAndSinesOfPositionTimesFrequency) {
-  const std::vector<float> frequencies = {1.0f, 0.1f, 0.001f};
-  RopeTable table(frequencies);
-  table.cover(5);
-  ASSERT_EQ(table.cos().size(0), 5);
-  ASSERT_EQ(table.sin().size(1), 3);
-  for (int64_t position = 0; position < 5; ++position)
-    for (int64_t i = 0; i < 3; ++i) {
-      const double angle = static_cast<double>(position) * static_cast<double>(frequencies[i]);
-      // an angle of at most 4 rounded to float32, then the cosine
-      EXPECT_NEAR(at_place(table.cos(), position, i), std::cos(angle), 0x1p-22 + 0x1p-24);
-      EXPECT_NEAR(at_place(table.sin(), position, i), std::sin(angle), 0x1p-22 + 0x1p-24);
-    }
+  const ModelConfig config = config_of(10000, 6);
+  const std::vector<float> frequencies = frequencies_of(config);
+  for (const int64_t length : {5, 131072}) {  // the reduction of a large angle loses nothing
+    RopeTable table(config.rope, config);
+    const Rotation rotation = rotation_of(table, length);
+    ASSERT_EQ(rotation.cos.size(0), length);
+    ASSERT_EQ(rotation.sin.size(1), 3);
+    for (int64_t position = length - 5; position < length; ++position)
+      for (int64_t i = 0; i < 3; ++i) {
+        const auto angle = static_cast<double>(static_cast<float>(position) * frequencies[i]);  // as transformers does
+        EXPECT_NEAR(at_place(rotation.cos, position, i), std::cos(angle), 0x1p-23);
+        EXPECT_NEAR(at_place(rotation.sin, position, i), std::sin(angle), 0x1p-23);
+      }
+  }
 }
 
 TEST(RopeTable, GrowsWithoutChangingWhatItHeld) {
-  RopeTable table(config_of(500000, 32)), whole(config_of(500000, 32));
-  whole.cover(4000);
-  table.cover(10);
-  const at::Tensor before = table.cos();
-  table.cover(3);
-  EXPECT_TRUE(table.cos().is_same(before)) << "nothing is made twice";
-  table.cover(4000);
-  EXPECT_TRUE(at::equal(table.cos(), whole.cos().narrow(0, 0, table.cos().size(0))));
-  EXPECT_TRUE(at::equal(table.sin(), whole.sin()));
-  EXPECT_TRUE(at::equal(before, whole.cos().narrow(0, 0, 10))) << "what was handed out stays valid";
+  const ModelConfig config = config_of(500000, 32);
+  RopeTable table(config.rope, config), whole(config.rope, config);
+  const Rotation all = rotation_of(whole, 4000), before = rotation_of(table, 10);
+  EXPECT_TRUE(rotation_of(table, 3).cos.is_same(before.cos)) << "nothing is made twice";
+  const Rotation after = rotation_of(table, 4000);
+  EXPECT_TRUE(at::equal(after.cos, all.cos));
+  EXPECT_TRUE(at::equal(after.sin, all.sin));
+  EXPECT_TRUE(at::equal(before.cos, all.cos.narrow(0, 0, 10))) << "what was handed out stays valid";
 }
 
-TEST(RopePositions, StartAtZeroInEachDocumentOrAfterItsPrefix) {
-  const std::vector<int64_t> begin = {0, 4, 5, 8}, prefix = {0, 0, 3};
-  EXPECT_TRUE(at::equal(rope_positions({begin, {}}), at::tensor({0, 1, 2, 3, 0, 0, 1, 2}, at::kInt)));
-  EXPECT_TRUE(at::equal(rope_positions({begin, prefix}), at::tensor({0, 1, 2, 3, 0, 3, 4, 5}, at::kInt)));
+TEST(RopeTable, PositionsStartAtZeroInEachDocumentOrAfterItsPrefix) {
+  const ModelConfig config = config_of(10000, 8);
+  RopeTable table(config.rope, config);
+  const std::vector<int64_t> begin = {0, 4, 5, 8}, prefix = {0, 0, 3}, lengths = {4, 1, 6};
+  EXPECT_TRUE(at::equal(table.of_documents({begin, {}}).positions, at::tensor({0, 1, 2, 3, 0, 0, 1, 2}, at::kInt)));
+  EXPECT_TRUE(at::equal(table.of_documents({begin, prefix}).positions, at::tensor({0, 1, 2, 3, 0, 3, 4, 5}, at::kInt)));
+  EXPECT_TRUE(at::equal(table.of_last_tokens(lengths).positions, at::tensor({3, 0, 5}, at::kInt)));
 }
 
-TEST(RopeTable, IsRightFarFromTheStart) {
-  const std::vector<float> frequencies = {1.0f, 0.37f};
-  constexpr int64_t kPosition = 131071;
-  RopeTable table(frequencies);
-  table.cover(kPosition + 1);
-  for (int64_t i = 0; i < 2; ++i) {
-    const auto angle =
-        static_cast<double>(static_cast<float>(kPosition) * frequencies[i]);  // in float, as transformers does
-    EXPECT_NEAR(at_place(table.cos(), kPosition, i), std::cos(angle), 0x1p-23)
-        << "the reduction of a large angle loses nothing";
-    EXPECT_NEAR(at_place(table.sin(), kPosition, i), std::sin(angle), 0x1p-23);
+/// Cosines of each token of a document in a batch equal those of the document alone.
+TEST(RopeTable, DependsOnTheLengthOfTheDocumentNotOfTheBatch) {
+  for (const RopeConfig::Kind kind : {RopeConfig::Kind::kDynamic, RopeConfig::Kind::kLongRope}) {
+    ModelConfig config = config_of(10000, 8);
+    config.max_position_embeddings = 6;
+    config.rope.kind = kind;
+    config.rope.factor = 4;
+    config.rope.original_max_position_embeddings = 6;
+    config.rope.short_factor = {1, 1.1, 1.2, 1.3};
+    config.rope.long_factor = {1, 2, 3, 4};
+    RopeTable table(config.rope, config), other(config.rope, config);
+    const std::vector<int64_t> begin = {0, 5, 11, 20, 27}, lengths = {5, 6, 9, 7};
+    const Rotation all = table.of_documents({begin, {}});
+    for (size_t i = 0; i < lengths.size(); ++i) {
+      const Rotation alone = rotation_of(other, lengths[i]);
+      const at::Tensor rows = all.positions.narrow(0, begin[i], lengths[i]).to(at::kLong);
+      EXPECT_TRUE(at::equal(all.cos.index_select(0, rows), alone.cos.narrow(0, 0, lengths[i]))) << i;
+    }
+    EXPECT_FALSE(at::equal(rotation_of(other, 7).cos.narrow(0, 0, 6), rotation_of(other, 6).cos.narrow(0, 0, 6)));
   }
 }
 

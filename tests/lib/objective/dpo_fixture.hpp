@@ -24,6 +24,7 @@
 namespace plumb {
 
 inline constexpr double kNormEpsilon = 1e-5;
+inline constexpr OutputConfig kOutput = {.norm = {.epsilon = kNormEpsilon}, .logits = {}};
 
 struct DpoInput {
   MicroBatch batch;
@@ -164,7 +165,7 @@ inline HeadTensors no_gradients(const HeadTensors& head) {
 }
 
 inline DpoOutput run_dpo(const DpoInput& input, const DpoOptions& options) {
-  DpoObjective objective(options, kNormEpsilon);
+  DpoObjective objective(options, kOutput);
   if (objective.needs_global_statistics())
     objective.set_global_statistics({objective.statistics_of(input.hidden_TD, input.batch, input.head)});
   ObjectiveSums sums = objective.empty_sums();

@@ -81,7 +81,7 @@ TEST(Dpo, InBFloat16EqualsThePlainOne) {
 }
 
 TEST(Dpo, MetricsComeInTheOrderOfTrl) {
-  const DpoObjective objective(DpoOptions{}, kNormEpsilon);
+  const DpoObjective objective(DpoOptions{}, kOutput);
   std::vector<std::string> names;
   for (const Metric& metric : objective.metrics(objective.empty_sums(), true)) names.push_back(metric.name);
   EXPECT_EQ(names, (std::vector<std::string>{"loss", "entropy", "mean_token_accuracy", "rewards/chosen",
@@ -100,7 +100,7 @@ TEST(Dpo, SeveralMicroBatchesAreOne) {
   for (const DpoOptions& options : all_kinds()) {
     SCOPED_TRACE(name_of(options.losses[0].loss));
     const DpoOutput expected = run_dpo(whole, options);
-    DpoObjective objective(options, kNormEpsilon);
+    DpoObjective objective(options, kOutput);
     BatchWeight weight;
     std::vector<std::vector<double>> statistics;
     for (const DpoInput& part : parts) {
@@ -165,7 +165,7 @@ TEST(Dpo, IsLnTwoWithoutRewardsAtTheReference) {
     at::manual_seed(6);
     DpoInput input(5, 10, 50, 24, dtype);
     TokenLossScratch scratch;
-    input.batch.reference_logps = sequence_logps(input.hidden_TD, input.batch, input.head, kNormEpsilon, scratch);
+    input.batch.reference_logps = sequence_logps(input.hidden_TD, input.batch, input.head, kOutput, scratch);
     const auto metrics = run_dpo(input, DpoOptions{}).metrics;
     EXPECT_NEAR(metrics.at("loss"), std::numbers::ln2, 1e-15);
     for (const char* name : {"rewards/chosen", "rewards/rejected", "rewards/margins"}) EXPECT_EQ(metrics.at(name), 0);
@@ -179,7 +179,7 @@ TEST(Dpo, IsLnTwoWithoutRewardsAtTheReference) {
 TEST(Dpo, WithoutGradientsHasTheSameMetrics) {
   at::manual_seed(7);
   const DpoInput input(5, 10, 50, 24, at::kFloat);
-  DpoObjective objective(DpoOptions{}, kNormEpsilon);
+  DpoObjective objective(DpoOptions{}, kOutput);
   ObjectiveSums sums = objective.empty_sums();
   EXPECT_FALSE(objective.apply(input.hidden_TD, input.batch, input.head, nullptr, {}, sums).defined());
   const auto expected = run_dpo(input, DpoOptions{}).metrics;

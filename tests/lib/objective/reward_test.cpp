@@ -22,6 +22,7 @@ namespace plumb {
 namespace {
 
 constexpr double kNormEpsilon = 1e-5;
+constexpr OutputConfig kOutput = {.norm = {.epsilon = kNormEpsilon}, .logits = {}};
 
 struct Input {
   MicroBatch batch;
@@ -94,7 +95,7 @@ Output plain_reward(const Input& input, double center) {
 
 /// Parts after one another, as one step.
 Output run_reward(const std::vector<Input>& parts, std::optional<double> center) {
-  RewardObjective objective(kNormEpsilon, center, {});
+  RewardObjective objective(kOutput, center, {});
   BatchWeight weight;
   for (const Input& part : parts) weight.items += objective.weigh(part.batch).items;
   ObjectiveSums sums = objective.empty_sums();
@@ -149,7 +150,7 @@ TEST(Reward, OfAnEmptyMicroBatchIsNothing) {
   Input input(2, 40, at::kFloat, false);
   input.batch = MicroBatch::empty();
   input.hidden_TD = input.hidden_TD.narrow(0, 0, 1);
-  RewardObjective objective(kNormEpsilon, 0.1, {});
+  RewardObjective objective(kOutput, 0.1, {});
   EXPECT_EQ(objective.weigh(input.batch).items, 0);
   ObjectiveSums sums = objective.empty_sums();
   const HeadTensors gradients = no_gradients(input.head);
@@ -159,11 +160,11 @@ TEST(Reward, OfAnEmptyMicroBatchIsNothing) {
     EXPECT_TRUE(gradient.eq(0).all().item<bool>());
   EXPECT_EQ(sums.num_tokens, 0);
   EXPECT_EQ(sums.counts, objective.empty_sums().counts);
-  EXPECT_TRUE(document_rewards(input.hidden_TD, input.batch, input.head, kNormEpsilon, {}).empty());
+  EXPECT_TRUE(document_rewards(input.hidden_TD, input.batch, input.head, kOutput, {}).empty());
 }
 
 TEST(Reward, MetricsComeInTheOrderOfTrl) {
-  RewardObjective objective(kNormEpsilon, {}, {});
+  RewardObjective objective(kOutput, {}, {});
   std::vector<std::string> names;
   for (const Metric& metric : objective.metrics(objective.empty_sums(), true)) names.push_back(metric.name);
   EXPECT_EQ(names, (std::vector<std::string>{"loss", "min_reward", "mean_reward", "max_reward", "accuracy", "margin"}));
@@ -176,14 +177,14 @@ TEST(Reward, StandsRewardsOfAnySize) {
   EXPECT_TRUE(std::isfinite(got.metrics.at("loss")) && got.dhidden.isfinite().all().item<bool>());
 }
 
-TEST(Reward, RefusesANegativeCoefficient) { EXPECT_THROW(RewardObjective(kNormEpsilon, -0.1, {}), UsageError); }
+TEST(Reward, RefusesANegativeCoefficient) { EXPECT_THROW(RewardObjective(kOutput, -0.1, {}), UsageError); }
 
 TEST(DocumentRewards, HaveTheSameBitsAloneAndAmongOthers) {
   at::manual_seed(4);
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16})
     for (const int64_t dim : {40, 577}) {
       const Input input(9, dim, dtype, false);
-      const std::vector<float> rewards = document_rewards(input.hidden_TD, input.batch, input.head, kNormEpsilon, {});
+      const std::vector<float> rewards = document_rewards(input.hidden_TD, input.batch, input.head, kOutput, {});
       ASSERT_EQ(rewards.size(), 18u);
       for (size_t i = 0; i < rewards.size(); ++i) {
         const int64_t begin = input.batch.document_begin[i], end = input.batch.document_begin[i + 1];
@@ -192,7 +193,7 @@ TEST(DocumentRewards, HaveTheSameBitsAloneAndAmongOthers) {
         alone.document_begin = {0, end - begin};
         alone.row_ids = {0};
         const at::Tensor hidden = input.hidden_TD.narrow(0, begin, end - begin);
-        EXPECT_EQ(document_rewards(hidden, alone, input.head, kNormEpsilon, {}), std::vector<float>{rewards[i]});
+        EXPECT_EQ(document_rewards(hidden, alone, input.head, kOutput, {}), std::vector<float>{rewards[i]});
       }
     }
 }
@@ -213,11 +214,11 @@ TEST(Reward, IsThatOfTheScoredPosition) {
   // the last token of the fifth document becomes a pad token: as if the document were that much shorter
   ASSERT_GT(input.batch.document_begin[5] - input.batch.document_begin[4], 1);
   const auto last = static_cast<size_t>(input.batch.document_begin[5] - 1);
-  const float before = document_rewards(input.hidden_TD, input.batch, input.head, kNormEpsilon, 2)[4];
+  const float before = document_rewards(input.hidden_TD, input.batch, input.head, kOutput, 2)[4];
   input.hidden_TD[static_cast<int64_t>(last) - 1].copy_(input.hidden_TD[static_cast<int64_t>(last)]);
   input.hidden_TD[static_cast<int64_t>(last)].fill_(3);
   input.batch.token_ids[last] = 2;
-  EXPECT_EQ(document_rewards(input.hidden_TD, input.batch, input.head, kNormEpsilon, 2)[4], before);
+  EXPECT_EQ(document_rewards(input.hidden_TD, input.batch, input.head, kOutput, 2)[4], before);
 }
 
 }  // namespace

@@ -19,6 +19,7 @@ namespace plumb {
 namespace {
 
 constexpr double kNormEpsilon = 1e-5;
+constexpr OutputConfig kOutput = {.norm = {.epsilon = kNormEpsilon}, .logits = {}};
 
 struct LossCase {
   int64_t vocab, dim, num_targets;
@@ -95,7 +96,7 @@ class TokenLossOf : public testing::TestWithParam<LossCase> {
       const Gradients gradients(GetParam());
       TokenLossScratch scratch;
       const TokenLossResult got =
-          token_loss(input.hidden_TD, input.targets, input.head, kNormEpsilon, kind, scale, gradients.head, scratch);
+          token_loss(input.hidden_TD, input.targets, input.head, kOutput, kind, scale, gradients.head, scratch);
       ASSERT_EQ(got.stats.size(), input.targets.labels.size());
       expect_stats(got.stats, expected, stats_error);
       EXPECT_EQ(got.dhidden_TD.scalar_type(), dtype);
@@ -103,7 +104,7 @@ class TokenLossOf : public testing::TestWithParam<LossCase> {
       EXPECT_LE(reference::relative_distance(gradients.head.head_VD, expected.dhead), gradient_error);
       EXPECT_LE(reference::relative_distance(gradients.head.norm_D, expected.dnorm), gradient_error);
       const TokenLossResult without =
-          token_loss(input.hidden_TD, input.targets, input.head, kNormEpsilon, kind, 0, {}, scratch);
+          token_loss(input.hidden_TD, input.targets, input.head, kOutput, kind, 0, {}, scratch);
       EXPECT_FALSE(without.dhidden_TD.defined());
       for (size_t i = 0; i < got.stats.size(); ++i)
         ASSERT_EQ(without.stats[i].loss, got.stats[i].loss) << "evaluation and training have the same loss";
@@ -153,9 +154,9 @@ TEST(TokenLossScratch, ReuseChangesNothing) {
       const Input input(given, dtype);
       const Gradients with_reused(given), with_fresh(given);
       TokenLossScratch fresh;
-      const auto first = token_loss(input.hidden_TD, input.targets, input.head, kNormEpsilon, TokenLoss::kNll, 0.1,
+      const auto first = token_loss(input.hidden_TD, input.targets, input.head, kOutput, TokenLoss::kNll, 0.1,
                                     with_reused.head, reused);
-      const auto second = token_loss(input.hidden_TD, input.targets, input.head, kNormEpsilon, TokenLoss::kNll, 0.1,
+      const auto second = token_loss(input.hidden_TD, input.targets, input.head, kOutput, TokenLoss::kNll, 0.1,
                                      with_fresh.head, fresh);
       EXPECT_TRUE(first.dhidden_TD.equal(second.dhidden_TD));
       EXPECT_TRUE(with_reused.head.head_VD.equal(with_fresh.head.head_VD));
@@ -172,10 +173,10 @@ TEST(TokenLossInTwoPhases, WithOneScaleHasTheBitsOfOnePhase) {
       const Input input(given, dtype);
       const Gradients of_one(given), of_two(given);
       TokenLossScratch scratch;
-      const auto one = token_loss(input.hidden_TD, input.targets, input.head, kNormEpsilon, TokenLoss::kNll, kScale,
+      const auto one = token_loss(input.hidden_TD, input.targets, input.head, kOutput, TokenLoss::kNll, kScale,
                                   of_one.head, scratch);
       const auto two = token_loss_in_two_phases(
-          input.hidden_TD, input.targets, input.head, kNormEpsilon,
+          input.hidden_TD, input.targets, input.head, kOutput,
           [&](const std::vector<TokenStats>& stats) {
             for (size_t i = 0; i < stats.size(); ++i) EXPECT_EQ(stats[i].loss, one.stats[i].loss);
             return std::vector<float>(stats.size(), static_cast<float>(kScale));
@@ -199,7 +200,7 @@ TEST(TokenLossInTwoPhases, OfOneTargetIsThatTargetsGradient) {
     const Gradients gradients(given);
     TokenLossScratch scratch;
     const auto got = token_loss_in_two_phases(
-        input.hidden_TD, input.targets, input.head, kNormEpsilon,
+        input.hidden_TD, input.targets, input.head, kOutput,
         [](const std::vector<TokenStats>& stats) {
           std::vector<float> scales(stats.size());
           scales[240] = -0.5f;
@@ -219,13 +220,13 @@ TEST(TokenLossOfNothing, IsNoStatsAndZeroGradients) {
     const Input input(given, dtype);
     const Gradients gradients(given);
     TokenLossScratch scratch;
-    const auto got = token_loss(input.hidden_TD, input.targets, input.head, kNormEpsilon, TokenLoss::kNll, 0.5,
+    const auto got = token_loss(input.hidden_TD, input.targets, input.head, kOutput, TokenLoss::kNll, 0.5,
                                 gradients.head, scratch);
     EXPECT_TRUE(got.stats.empty());
     EXPECT_EQ(got.dhidden_TD.sizes(), input.hidden_TD.sizes());
     for (const at::Tensor& gradient : {got.dhidden_TD, gradients.head.head_VD, gradients.head.norm_D})
       EXPECT_TRUE(gradient.eq(0).all().item<bool>());
-    EXPECT_TRUE(token_loss(input.hidden_TD, input.targets, input.head, kNormEpsilon, TokenLoss::kNll, 0, {}, scratch)
+    EXPECT_TRUE(token_loss(input.hidden_TD, input.targets, input.head, kOutput, TokenLoss::kNll, 0, {}, scratch)
                     .stats.empty());
   }
 }
@@ -237,7 +238,7 @@ TEST(TokenLossOfNaN, IsNaNForThatTokenAlone) {
     input.hidden_TD[input.targets.positions[4]][3] = std::nan("");
     const Gradients gradients(given);
     TokenLossScratch scratch;
-    const auto got = token_loss(input.hidden_TD, input.targets, input.head, kNormEpsilon, TokenLoss::kNll, 0.5,
+    const auto got = token_loss(input.hidden_TD, input.targets, input.head, kOutput, TokenLoss::kNll, 0.5,
                                 gradients.head, scratch);
     for (size_t i = 0; i < got.stats.size(); ++i) EXPECT_EQ(std::isnan(got.stats[i].loss), i == 4) << i;
   }

@@ -1,0 +1,32 @@
+// Causal attention with capped scores, c tanh(scale q.k / c), or with sinks, for which LibTorch has no operator. Scores
+// exist for a tile of queries at a time, only for the keys that the tile sees, and are computed again in the backward
+// pass. Each head sums in a fixed order, so that the bits do not depend on the number of threads.
+// Source: FlashAttention-2, arXiv:2307.08691, and transformers modeling_gemma2.py and modeling_gpt_oss.py. The plain reference is
+// reference::attention.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "lib/nn/attention.hpp"
+
+namespace plumb {
+
+// N = texts of equal length, T = their tokens, H = query heads, G = key/value heads, K = head_dim, Q = (H + 2 G) K,
+// O = H K. Tensors are float32 and contiguous.
+
+struct TiledOutput {
+  at::Tensor out_NTO;
+  at::Tensor log_sum_exp_NHT;
+};
+
+TiledOutput tiled_attention_forward(const AttentionShape& shape, const at::Tensor& qkv_NTQ);
+
+/// Returns the gradient of qkv, [N, T, Q], and adds to that of the sinks, [H], unless it is undefined.
+at::Tensor tiled_attention_backward(const AttentionShape& shape, const at::Tensor& qkv_NTQ, const TiledOutput& saved,
+                                    const at::Tensor& dout_NTO, const at::Tensor& dsinks_H);
+
+/// Attention of one new token to a text's tokens: query [H K]; keys_values [tokens, 2 G K], the new token last, of
+/// which the window is already cut out. Returns [H K].
+at::Tensor tiled_attention_step(const AttentionShape& shape, const at::Tensor& query, const at::Tensor& keys_values);
+
+}  // namespace plumb
