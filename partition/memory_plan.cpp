@@ -26,12 +26,12 @@ BlockBytes block_bytes(const ModelConfig& config, int64_t element) {
   const int64_t d = config.hidden_size, f = config.intermediate_size;
   const int64_t o = config.num_heads * config.head_dim, q = o + 2 * config.num_kv_heads * config.head_dim;
   // attention computes in float32: its saved output, and in the backward pass its converted inputs and outputs
-  const bool has_outer_norms = config.norm_placement == NormPlacement::kAfter ||
-                               config.norm_placement == NormPlacement::kAround;
+  const bool has_outer_norms =
+      config.norm_placement == NormPlacement::kAfter || config.norm_placement == NormPlacement::kAround;
   const int64_t gate_up = config.has_gate() ? 2 * f : f;
-  const int64_t saved = (2 * d + q + o + gate_up + (config.qk_norm != QkNorm::kNone ? q : 0) + (has_outer_norms ? 2 * d : 0)) *
-                            element +
-                        4 * o + 4 * config.num_heads + 8;
+  const int64_t saved =
+      (2 * d + q + o + gate_up + (config.qk_norm != QkNorm::kNone ? q : 0) + (has_outer_norms ? 2 * d : 0)) * element +
+      4 * o + 4 * config.num_heads + 8;
   const int64_t converted = element == 4 ? 0 : 4 * (q + o);
   // feed-forward: dhidden and hidden; attention: dqkv, the operator's own copy of it, dout and dattended
   return {saved, std::max((2 * f + 3 * d) * element, (q + o + 4 * d) * element + 4 * q + converted)};

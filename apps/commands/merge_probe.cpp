@@ -85,8 +85,7 @@ at::Tensor outputs_of(const ModelConfig& config, const MicroBatch& batch, const 
       });
   const HeadTensors head = units.acquire_head();
   if (config.head == HeadKind::kScore) {
-    const std::vector<float> rewards =
-        document_rewards(hidden_TD, batch, head, config.output(), config.pad_token_id);
+    const std::vector<float> rewards = document_rewards(hidden_TD, batch, head, config.output(), config.pad_token_id);
     return at::tensor(rewards);
   }
   const at::Tensor normed_TD = normalize(hidden_TD, {config.norm, head.norm_D, head.norm_bias_D}).y;

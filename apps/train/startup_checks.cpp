@@ -144,9 +144,9 @@ class StartupChecks {
     const auto reward_of = [&](const MicroBatch& batch) {
       const std::vector<int64_t> read_rows = scored_rows(batch, model_.config().pad_token_id);
       ForwardPass pass = model_.forward(batch, read_rows, Pass::evaluation());
-      const double reward = document_rewards(pass.hidden_TD(), batch, pass.head(), model_.config().output(),
-                                             model_.config().pad_token_id)
-                                .front();
+      const double reward =
+          document_rewards(pass.hidden_TD(), batch, pass.head(), model_.config().output(), model_.config().pad_token_id)
+              .front();
       pass.finish();
       return reward;
     };

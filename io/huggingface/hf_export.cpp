@@ -21,12 +21,16 @@ constexpr int64_t kStagedElements = 1 << 18;
 
 std::string_view hf_dtype_name(Dtype dtype) { return dtype == Dtype::kF32 ? "float32" : "bfloat16"; }
 
-/// The source's config with the few keys that an export sets, so that keys unknown to plumb are preserved.
+/// The source's config with the few keys that an export sets and those of the other spelling, so that keys without a
+/// meaning for plumb are preserved, and transformers 4 and 5 both read the model.
 std::string adapt_source_config(const std::string& path, const ModelConfig& config, Dtype dtype,
                                 std::optional<int32_t> eos_id) {
   json source = parse_config_object(read_text_file(path, kMaxConfigBytes), path);
+  const bool is_part = source.contains("text_config");  // of a model of images, which is not exported
+  if (is_part) source = json(source.at("text_config"));
   const json rendered = json::parse(render_model_config(config, hf_dtype_name(dtype)));
   source["architectures"] = rendered.at("architectures");
+  if (is_part) source["model_type"] = rendered.at("model_type");
   for (const char* key : {"id2label", "label2id", "pad_token_id"})
     if (rendered.contains(key)) source[key] = rendered.at(key);
   source["tie_word_embeddings"] = config.ties_embeddings;
@@ -35,6 +39,9 @@ std::string adapt_source_config(const std::string& path, const ModelConfig& conf
   source.erase("quantization_config");  // exported weights are not quantized
   if (source.contains("dtype") || !source.contains("torch_dtype")) source["dtype"] = hf_dtype_name(dtype);
   if (source.contains("torch_dtype")) source["torch_dtype"] = hf_dtype_name(dtype);
+  // what a spelling of another version of transformers leaves out
+  for (const auto& [key, value] : rendered.items())
+    if (!source.contains(key) && key != "dtype") source[key] = value;
   std::string text = source.dump(2) + "\n";
 
   ModelConfig described = parse_model_config(text, path);

@@ -298,8 +298,7 @@ void HfModel::read_base_range(const UnitLayout& unit, int64_t begin, int64_t end
     if (parameter.kind == ParameterKind::kScore && !has_tensor(name)) {
       UnitLayout score{"score", {parameter}, parameter.num_elements()};
       score.parameters[0].offset = 0;
-      initialize_unit_range(score, config_, options_.seed, first - parameter.offset,
-                            last - parameter.offset, piece);
+      initialize_unit_range(score, config_, options_.seed, first - parameter.offset, last - parameter.offset, piece);
       continue;
     }
     if (const StoredNf4* matrix = find_stored_nf4(parameter)) {

@@ -173,8 +173,9 @@ std::vector<ParameterKind> resolve_whole(const LoraConfig& config, const ModelCo
   std::vector<bool> is_whole = {false, is_classifier};  // PEFT trains and saves the head of a SEQ_CLS model
   for (const std::string& name : config.modules_to_save) {
     if (name == "classifier" && config.task_type == "SEQ_CLS") continue;  // PEFT always lists it next to "score"
-    const auto found = std::find_if(kinds.begin(), kinds.end(),
-                                    [&](ParameterKind kind) { return names_module(name, module_path(model, kind, -1)); });
+    const auto found = std::find_if(kinds.begin(), kinds.end(), [&](ParameterKind kind) {
+      return names_module(name, module_path(model, kind, -1));
+    });
     if (found == kinds.end()) {
       const auto name_of = [&](ParameterKind kind) { return last_name(module_path(model, kind, -1)); };
       throw_error<UsageError>("modules_to_save: {}: expected one of {}, {}, {}; this model has {} and {}", name,
@@ -210,9 +211,8 @@ std::vector<std::string> linear_module_names(const ModelConfig& model) {
 }
 
 std::vector<std::string> attention_module_names(const ModelConfig& model) {
-  return sorted_names(model, [](ParameterKind kind) {
-    return product_of(kind) == Product::kQkv || product_of(kind) == Product::kO;
-  });
+  return sorted_names(
+      model, [](ParameterKind kind) { return product_of(kind) == Product::kQkv || product_of(kind) == Product::kO; });
 }
 
 void name_all_linear(LoraConfig& config, const ModelConfig& model) {

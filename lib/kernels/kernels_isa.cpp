@@ -100,8 +100,8 @@ struct GeluTanh {
 };
 
 template <class T>
-void rms_norm(const T* x, const T* residual, T* sum, NormWeight<T> norm, T* y, float* rstd, int64_t num_rows, int64_t dim,
-              float epsilon) {
+void rms_norm(const T* x, const T* residual, T* sum, NormWeight<T> norm, T* y, float* rstd, int64_t num_rows,
+              int64_t dim, float epsilon) {
   for (int64_t row = 0; row < num_rows; ++row, x += dim, y += dim) {
     const T* in = x;
     Floats squares{};
@@ -119,7 +119,9 @@ void rms_norm(const T* x, const T* residual, T* sum, NormWeight<T> norm, T* y, f
     }
     const float scale = 1.0f / std::sqrt(sum_lanes(squares) / static_cast<float>(dim) + epsilon);
     rstd[row] = scale;
-    for_lanes(dim, [&](auto get, auto put, int64_t i) { put(y + i, get(in + i) * scale * (norm.offset + get(norm.weight + i))); });
+    for_lanes(dim, [&](auto get, auto put, int64_t i) {
+      put(y + i, get(in + i) * scale * (norm.offset + get(norm.weight + i)));
+    });
   }
 }
 
@@ -398,7 +400,8 @@ float largest_magnitude(const float* x, int64_t n) {
 /// tanh: a polynomial near zero, where the formula with exp loses digits.
 inline Floats tanh_of(Floats x) {
   const Floats square = x * x;
-  const Floats small = x * (1.0f + square * (-1.0f / 3 + square * (2.0f / 15 + square * (-17.0f / 315 + square * (62.0f / 2835)))));
+  const Floats small =
+      x * (1.0f + square * (-1.0f / 3 + square * (2.0f / 15 + square * (-17.0f / 315 + square * (62.0f / 2835)))));
   const Floats large = 2.0f * sigmoid_of(2.0f * x) - 1.0f;
   return square < 0.0625f ? small : large;
 }

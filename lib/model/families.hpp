@@ -26,10 +26,10 @@ enum class WindowRule {
 /// Which keys decide the biases of attention.
 enum class BiasRule {
   kNone,
-  kQkv,              // q, k and v, always
-  kAttentionBias,    // attention_bias: q, k, v and o
-  kAttentionBiasQkv, // attention_bias: q, k and v
-  kUseBias,          // use_bias: everything
+  kQkv,               // q, k and v, always
+  kAttentionBias,     // attention_bias: q, k, v and o
+  kAttentionBiasQkv,  // attention_bias: q, k and v
+  kUseBias,           // use_bias: everything
 };
 
 struct FamilyTraits {
@@ -39,8 +39,8 @@ struct FamilyTraits {
   std::string_view classifier_class;  // of a reward model; empty: transformers has none
 
   // Defaults for absent keys.
-  int64_t vocab_size = 0;  // 0: the key is required
-  int64_t num_heads = 0;   // 0: the key is required
+  int64_t vocab_size = 0;    // 0: the key is required
+  int64_t num_heads = 0;     // 0: the key is required
   int64_t num_kv_heads = 0;  // 0: num_heads
   int64_t head_dim = 0;      // 0: hidden_size / num_heads
   int64_t max_position_embeddings = 2048;
@@ -59,7 +59,7 @@ struct FamilyTraits {
   BiasRule bias = BiasRule::kNone;
   bool has_mlp_bias_key = false;
   bool derives_head_dim = false;  // hidden_size / num_heads, whatever head_dim says
-  bool may_rotate_part = false;  // reads partial_rotary_factor
+  bool may_rotate_part = false;   // reads partial_rotary_factor
   double partial_rotary_factor = 1.0;
   bool is_interleaved = false;
   bool has_fused_qkv = false, has_fused_gate_up = false;

@@ -87,7 +87,9 @@ std::vector<bool> parse_unrotated(const ConfigReader& reader, const FamilyTraits
     return is_unrotated;
   }
   const json& flags = reader.object().at(key);  // 1: the layer rotates, whatever the name says
-  const auto is_flag = [](const json& flag) { return flag.is_boolean() || (flag.is_number_integer() && (flag == 0 || flag == 1)); };
+  const auto is_flag = [](const json& flag) {
+    return flag.is_boolean() || (flag.is_number_integer() && (flag == 0 || flag == 1));
+  };
   if (!flags.is_array() || std::ssize(flags) != config.num_layers || !std::all_of(flags.begin(), flags.end(), is_flag))
     reader.fail(key, fmt::format("an array of num_hidden_layers {} numbers, 1 for a layer that rotates or 0",
                                  config.num_layers));
@@ -183,7 +185,8 @@ void parse_multipliers(const ConfigReader& reader, ModelConfig& config) {
   switch (config.family) {
     case Family::kGemma2:
     case Family::kGemma3:
-      config.score_scale = 1 / std::sqrt(static_cast<double>(reader.integer_or("query_pre_attn_scalar", 1, kMaxHiddenSize, 256)));
+      config.score_scale =
+          1 / std::sqrt(static_cast<double>(reader.integer_or("query_pre_attn_scalar", 1, kMaxHiddenSize, 256)));
       config.embedding_multiplier = std::sqrt(static_cast<double>(config.hidden_size));
       if (config.family == Family::kGemma2) config.score_cap = cap("attn_logit_softcapping", 50);
       config.logits.cap = cap("final_logit_softcapping", config.family == Family::kGemma2 ? 30 : 0);

@@ -45,12 +45,12 @@ struct RopeConfig {
   double high_freq_factor = 4.0;  // Llama 3
   /// The length that scaling extends; for kDynamic max_position_embeddings itself.
   int64_t original_max_position_embeddings = 8192;
-  double beta_fast = 32.0, beta_slow = 1.0;                           // YaRN
-  bool truncates_ramp = true;                                         // YaRN: its edges are whole numbers
+  double beta_fast = 32.0, beta_slow = 1.0;                                       // YaRN
+  bool truncates_ramp = true;                                                     // YaRN: its edges are whole numbers
   std::optional<double> attention_factor = {}, mscale = {}, mscale_all_dim = {};  // YaRN; LongRoPE the first
-  std::vector<double> short_factor = {}, long_factor = {};  // LongRoPE: one number per pair
+  std::vector<double> short_factor = {}, long_factor = {};                        // LongRoPE: one number per pair
   double partial_rotary_factor = 1.0;  // the share of a head that rotates, its first elements
-  bool is_interleaved = false;  // pairs are (2i, 2i + 1); otherwise (i, i + half)
+  bool is_interleaved = false;         // pairs are (2i, 2i + 1); otherwise (i, i + half)
   bool operator==(const RopeConfig&) const = default;
 
   /// Frequencies that depend on the length of the text: documents that share a prefix may not share its keys.

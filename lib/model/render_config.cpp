@@ -47,7 +47,8 @@ void render_biases(const ModelConfig& config, const FamilyTraits& traits, json& 
 /// The number whose reciprocal is `scale`, to the bit.
 double divisor(double scale) {
   const double quotient = 1 / scale;
-  for (const double candidate : {std::round(quotient), quotient, std::nextafter(quotient, 0.0), std::nextafter(quotient, 1e300)})
+  for (const double candidate :
+       {std::round(quotient), quotient, std::nextafter(quotient, 0.0), std::nextafter(quotient, 1e300)})
     if (1 / candidate == scale) return candidate;
   return quotient;
 }
@@ -111,8 +112,10 @@ std::string render_model_config(const ModelConfig& config, std::string_view dtyp
       config.feed_forward == FeedForward::kSwiGlu ? "silu" : "gelu_pytorch_tanh";
   if (config.eos_token_ids.size() < 2)
     object["eos_token_id"] = config.eos_token_ids.empty() ? json() : json(config.eos_token_ids[0]);
-  if (config.pad_token_id >= 0) object["pad_token_id"] = config.pad_token_id;
-  else if (traits.pad_token_id >= 0) object["pad_token_id"] = nullptr;
+  if (config.pad_token_id >= 0)
+    object["pad_token_id"] = config.pad_token_id;
+  else if (traits.pad_token_id >= 0)
+    object["pad_token_id"] = nullptr;
   if (has_score) {  // one label; the default in transformers would be two
     object["id2label"] = {{"0", "LABEL_0"}};
     object["label2id"] = {{"LABEL_0", 0}};

@@ -45,7 +45,8 @@ std::optional<double> optional_number(const ConfigReader& reader, const char* ke
 }
 
 std::vector<double> parse_factors(const ConfigReader& reader, const char* key, int64_t num_pairs) {
-  const std::string expected = fmt::format("an array of {} positive numbers, one for each pair that rotates", num_pairs);
+  const std::string expected =
+      fmt::format("an array of {} positive numbers, one for each pair that rotates", num_pairs);
   if (!reader.has(key)) reader.fail(key, expected);
   const json& values = reader.object().at(key);
   if (!values.is_array() || std::ssize(values) != num_pairs) reader.fail(key, expected);
@@ -98,8 +99,8 @@ void parse_scaling(const ConfigReader& reader, const ModelConfig& config, const 
 RopeConfig parse_set(const ConfigReader& reader, const ConfigReader& outer, const FamilyTraits& traits,
                      const ModelConfig& config, double fallback_theta) {
   RopeConfig rope;
-  rope.theta = reader.is_null_or_absent("rope_theta") ? fallback_theta
-                                                      : reader.number("rope_theta", kMinTheta, kMaxTheta);
+  rope.theta =
+      reader.is_null_or_absent("rope_theta") ? fallback_theta : reader.number("rope_theta", kMinTheta, kMaxTheta);
   rope.is_interleaved = traits.is_interleaved;
   rope.partial_rotary_factor = traits.partial_rotary_factor;
   const char* partial = "partial_rotary_factor";
@@ -167,13 +168,14 @@ void parse_two_sets(const ConfigReader& reader, const FamilyTraits& traits, Mode
 }
 
 json render_set(const RopeConfig& rope, const ModelConfig& config) {
-  const auto* name = std::find_if(std::begin(kKinds), std::end(kKinds), [&](const auto& k) { return k.first == rope.kind; });
+  const auto* name =
+      std::find_if(std::begin(kKinds), std::end(kKinds), [&](const auto& k) { return k.first == rope.kind; });
   json object = {{"rope_theta", rope.theta}, {"rope_type", name->second}};
   if (rope.partial_rotary_factor != 1) object["partial_rotary_factor"] = rope.partial_rotary_factor;
   if (rope.kind == Kind::kDefault) return object;
   // files of LongRoPE leave out a factor that is the ratio of the lengths
-  const double ratio = static_cast<double>(config.max_position_embeddings) /
-                       static_cast<double>(rope.original_max_position_embeddings);
+  const double ratio =
+      static_cast<double>(config.max_position_embeddings) / static_cast<double>(rope.original_max_position_embeddings);
   if (rope.kind != Kind::kLongRope || rope.factor != ratio) object["factor"] = rope.factor;
   if (rope.kind == Kind::kLinear || rope.kind == Kind::kDynamic) return object;
   object[kOriginal] = rope.original_max_position_embeddings;

@@ -87,9 +87,9 @@ GroupOutput forward_of(const AttentionShape& shape, const at::Tensor& rows, cons
     return {tiled.out_NTO.view({group.count, group.length, h, k}).transpose(1, 2), tiled.log_sum_exp_NHT};
   }
   const auto mask = window_mask(shape, group, rows);
-  auto [output, log_sum_exp] = at::_scaled_dot_product_flash_attention_for_cpu(
-      heads(rows, group, 0, h, k), heads(rows, group, h, g, k), heads(rows, group, h + g, g, k), 0.0, !mask, mask,
-      shape.scale());
+  auto [output, log_sum_exp] =
+      at::_scaled_dot_product_flash_attention_for_cpu(heads(rows, group, 0, h, k), heads(rows, group, h, g, k),
+                                                      heads(rows, group, h + g, g, k), 0.0, !mask, mask, shape.scale());
   return {std::move(output), std::move(log_sum_exp)};
 }
 
@@ -103,10 +103,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward_of(const AttentionShape&
   if (shape.is_tiled()) {
     const at::Tensor flat_dout = dout.transpose(1, 2).reshape({group.count, group.length, h * k});
     const at::Tensor flat_out = saved.output.transpose(1, 2).reshape({group.count, group.length, h * k});
-    const at::Tensor dqkv = tiled_attention_backward(shape, texts_of(rows, group), {flat_out, saved.log_sum_exp},
-                                                     flat_dout, dsinks_H)
-                                .view({group.count, group.length, h + 2 * g, k})
-                                .transpose(1, 2);
+    const at::Tensor dqkv =
+        tiled_attention_backward(shape, texts_of(rows, group), {flat_out, saved.log_sum_exp}, flat_dout, dsinks_H)
+            .view({group.count, group.length, h + 2 * g, k})
+            .transpose(1, 2);
     return {dqkv.narrow(1, 0, h), dqkv.narrow(1, h, g), dqkv.narrow(1, h + g, g)};
   }
   const auto mask = window_mask(shape, group, rows);

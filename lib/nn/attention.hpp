@@ -28,9 +28,9 @@ struct AttentionShape {
   int64_t num_heads = 0;
   int64_t num_kv_heads = 0;
   int64_t head_dim = 0;
-  int64_t sliding_window = 0;  // 0: none
-  double score_scale = 0;      // of q . k; 0: 1 / sqrt(head_dim)
-  double score_cap = 0;        // c tanh(score / c) before the softmax; 0: none
+  int64_t sliding_window = 0;      // 0: none
+  double score_scale = 0;          // of q . k; 0: 1 / sqrt(head_dim)
+  double score_cap = 0;            // c tanh(score / c) before the softmax; 0: none
   const float* sinks_H = nullptr;  // one more logit per query head, without a value; null: none
 
   bool is_tiled() const { return score_cap > 0 || sinks_H != nullptr; }

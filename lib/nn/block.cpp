@@ -77,9 +77,11 @@ class BlockForward {
     if (has_norm(p_, BlockNorm::kBeforeFeedForward)) {
       saved_.middle_RD = at::empty_like(residual_RD);
       feed_forward_input_RD = at::empty_like(residual_RD);
-      at::Tensor& stats = saved_.norm_stats[BlockNorm::kBeforeFeedForward] = empty_norm_stats(residual_RD, config_.norm);
+      at::Tensor& stats = saved_.norm_stats[BlockNorm::kBeforeFeedForward] =
+          empty_norm_stats(residual_RD, config_.norm);
       ops_of(input_TD).add_normalize(residual_RD, branch_RD, saved_.middle_RD,
-                                     norm_of(context_, p_, BlockNorm::kBeforeFeedForward), feed_forward_input_RD, stats);
+                                     norm_of(context_, p_, BlockNorm::kBeforeFeedForward), feed_forward_input_RD,
+                                     stats);
     } else {
       saved_.middle_RD = residual_RD + branch_RD;
       if (!is_parallel) feed_forward_input_RD = saved_.middle_RD;
@@ -165,12 +167,10 @@ class BlockBackward {
   /// Returns the gradient of the residual stream between attention and feed-forward, [R, D], from that of the output
   /// rows.
   at::Tensor feed_forward(const at::Tensor& dout_RD, const at::Tensor& rows) {
-    const at::Tensor dbranch_RD =
-        branch_gradient(BlockNorm::kAfterFeedForward, saved_.feed_forward_out_RD, dout_RD);
+    const at::Tensor dbranch_RD = branch_gradient(BlockNorm::kAfterFeedForward, saved_.feed_forward_out_RD, dout_RD);
     LinearInputGradient down = input_gradient(Product::kDown, dbranch_RD, true);
     // overwrites gate and up with their gradients, and recomputes what follows them, the input of `down`
-    at::Tensor hidden_RF =
-        ops_of(dout_RD).feed_forward_backward(config_.feed_forward, down.dx_TI, saved_.gate_up_RE);
+    at::Tensor hidden_RF = ops_of(dout_RD).feed_forward_backward(config_.feed_forward, down.dx_TI, saved_.gate_up_RE);
     down.dx_TI.reset();
     add_matrix_gradients(Product::kDown, dbranch_RD, down, gradients_.base.down_DF, [&] { return hidden_RF; });
     add_bias_gradient(gradients_.base.down_bias_D, dbranch_RD);
@@ -274,8 +274,8 @@ class BlockBackward {
   void head_norms_backward(const at::Tensor& dqkv) const {
     const at::Tensor dq_norm = at::zeros({p_.q_norm_K.size(0)}, dqkv.options().dtype(at::kFloat));
     const at::Tensor dk_norm = at::zeros({p_.k_norm_K.size(0)}, dq_norm.options());
-    ops_of(dqkv).norm_heads_backward(saved_.qkv_before_norm_TQ, head_norms(config_, p_), saved_.head_rstd, dqkv, dq_norm,
-                                     dk_norm);
+    ops_of(dqkv).norm_heads_backward(saved_.qkv_before_norm_TQ, head_norms(config_, p_), saved_.head_rstd, dqkv,
+                                     dq_norm, dk_norm);
     write_gradient(gradients_.base.q_norm_K, dq_norm, gradients_.adds_base);
     write_gradient(gradients_.base.k_norm_K, dk_norm, gradients_.adds_base);
   }

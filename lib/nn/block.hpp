@@ -1,10 +1,9 @@
 // One decoder block as a pair of pure functions of (input, parameters): forward saves the activations that backward
 // needs in a value, and backward writes the parameter gradients into the given tensors, which are views of the unit's
 // flat gradient buffer. Families differ in a few switches of ModelConfig (which norms exist, what scales a branch), so
-// that one block serves all. This code does not know that parameters are sharded. There is no autograd graph, so gradients
-// need no copy and no memory of their own. The reference, which uses LibTorch's autograd, is in block_reference.hpp; a
-// test compares both.
-// Source: the modeling files of transformers.
+// that one block serves all. This code does not know that parameters are sharded. There is no autograd graph, so
+// gradients need no copy and no memory of their own. The reference, which uses LibTorch's autograd, is in
+// block_reference.hpp; a test compares both. Source: the modeling files of transformers.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -49,8 +49,7 @@ at::Tensor attention(const AttentionShape& shape, const at::Tensor& qkv, std::sp
   at::Tensor scores = at::matmul(q, keys.transpose(1, 2)) * shape.scale();
   if (shape.score_cap > 0) scores = at::tanh(scores / shape.score_cap) * shape.score_cap;
   scores = scores.masked_fill(hidden, -std::numeric_limits<double>::infinity());
-  if (sinks_H.defined())
-    scores = at::cat({scores, sinks_H.view({h, 1, 1}).expand({h, tokens, 1})}, -1);
+  if (sinks_H.defined()) scores = at::cat({scores, sinks_H.view({h, 1, 1}).expand({h, tokens, 1})}, -1);
   const at::Tensor probabilities = at::softmax(scores, -1).narrow(-1, 0, tokens);
   return at::matmul(probabilities, values).transpose(0, 1).reshape({tokens, h * k});
 }

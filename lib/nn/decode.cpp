@@ -1,7 +1,7 @@
 #include "lib/nn/decode.hpp"
 
-#include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/index_select.h>
@@ -108,9 +108,9 @@ at::Tensor Decoder::attend(int64_t layer, const at::Tensor& qkv_BQ) {
       out[row].copy_(tiled_attention_step(shape, query.to(at::kFloat).contiguous(), seen));
       continue;
     }
-    const auto [output, log_sum_exp] = at::_scaled_dot_product_flash_attention_for_cpu(
-        query.view({1, h, 1, k}), heads(0), heads(g), 0.0, false, std::nullopt,
-        attention_shape(config(), layer).scale());
+    const auto [output, log_sum_exp] =
+        at::_scaled_dot_product_flash_attention_for_cpu(query.view({1, h, 1, k}), heads(0), heads(g), 0.0, false,
+                                                        std::nullopt, attention_shape(config(), layer).scale());
     out.narrow(0, row, 1).copy_(output.reshape({1, q_columns}));
   }
   return out;
@@ -134,7 +134,8 @@ at::Tensor Decoder::step_block(int64_t layer, const BlockParameters& p, const Mo
   const at::Tensor qkv_BQ = multiply(Product::kQkv, normed_BD);
   if (model.qk_norm != QkNorm::kNone) {
     const HeadNorms norms = head_norms(model, p);
-    ops.norm_heads(qkv_BQ, norms, qkv_BQ, at::empty({qkv_BQ.size(0), norms.num_queries() + norms.num_keys()}, at::kFloat));
+    ops.norm_heads(qkv_BQ, norms, qkv_BQ,
+                   at::empty({qkv_BQ.size(0), norms.num_queries() + norms.num_keys()}, at::kFloat));
   }
   if (const Rotation* rotation = rotations.of_layer(model, layer))
     ops.rope(qkv_BQ, *rotation, model.num_heads + model.num_kv_heads, 1.0f);
@@ -142,8 +143,7 @@ at::Tensor Decoder::step_block(int64_t layer, const BlockParameters& p, const Mo
   const at::Tensor middle_BD = scaled(normed(BlockNorm::kAfterAttention, attention_out_BD)) + input_BD;
   const bool is_parallel = model.norm_placement == NormPlacement::kParallel;
   const at::Tensor feed_forward_input_BD = is_parallel ? normed_BD : normed(BlockNorm::kBeforeFeedForward, middle_BD);
-  const at::Tensor hidden_BF =
-      ops.feed_forward(model.feed_forward, multiply(Product::kGateUp, feed_forward_input_BD));
+  const at::Tensor hidden_BF = ops.feed_forward(model.feed_forward, multiply(Product::kGateUp, feed_forward_input_BD));
   return scaled(normed(BlockNorm::kAfterFeedForward, multiply(Product::kDown, hidden_BF))) + middle_BD;
 }
 

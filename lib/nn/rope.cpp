@@ -82,8 +82,8 @@ float rope_amplitude(const RopeConfig& rope) {
     return static_cast<float>(over > 0 && under > 0 ? scale(over) / scale(under) : scale(1.0));
   }
   if (rope.kind == Kind::kLongRope)
-    return static_cast<float>(std::sqrt(1.0 + std::log(rope.factor) /
-                                                  std::log(static_cast<double>(rope.original_max_position_embeddings))));
+    return static_cast<float>(
+        std::sqrt(1.0 + std::log(rope.factor) / std::log(static_cast<double>(rope.original_max_position_embeddings))));
   return 1.0f;
 }
 
@@ -92,8 +92,7 @@ RopeTable::RopeTable(const RopeConfig& rope, const ModelConfig& config) : rope_(
 RopeTable::Table RopeTable::make(int64_t length, int64_t num_positions) const {
   const std::vector<float> frequencies = rope_frequencies(rope_, config_, length);
   const float amplitude = rope_amplitude(rope_);
-  const at::Tensor cos =
-      at::empty({num_positions, std::ssize(frequencies)}, at::TensorOptions().dtype(at::kFloat));
+  const at::Tensor cos = at::empty({num_positions, std::ssize(frequencies)}, at::TensorOptions().dtype(at::kFloat));
   const at::Tensor sin = at::empty_like(cos);
   float *next_cos = cos.data_ptr<float>(), *next_sin = sin.data_ptr<float>();
   for (int64_t position = 0; position < num_positions; ++position)

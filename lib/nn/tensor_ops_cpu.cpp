@@ -63,7 +63,8 @@ at::Tensor recompute_norm(const NormInput& input, const Norm& norm) {
   at::Tensor y = at::empty_like(input.x_RC);
   with_element_type(y.scalar_type(), [&]<class T>(T*) {
     const auto& kernels = activation_kernels<T>();
-    const auto recompute = norm.config.kind == NormKind::kRms ? kernels.recompute_rms_norm : kernels.recompute_layer_norm;
+    const auto recompute =
+        norm.config.kind == NormKind::kRms ? kernels.recompute_rms_norm : kernels.recompute_layer_norm;
     recompute(data_of<T>(input.x_RC), data_of<float>(input.stats), weight_of<T>(norm), data_of<T>(y), y.size(0),
               y.size(1));
   });

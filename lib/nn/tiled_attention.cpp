@@ -98,8 +98,8 @@ class TiledHead {
       const Tile tile = tile_at(begin);
       const int64_t m = tile.num_queries(), n = tile.num_keys();
       find_scores(tile, scores.data());
-      multiply({dscores.data(), n}, m, n, {dout.at(tile.begin), dout.stride}, {{v_.at(tile.first_key), v_.stride}, true},
-               k, 1, false);
+      multiply({dscores.data(), n}, m, n, {dout.at(tile.begin), dout.stride},
+               {{v_.at(tile.first_key), v_.stride}, true}, k, 1, false);
       for (int64_t query = tile.begin; query < tile.end; ++query) {
         const int64_t offset = (query - tile.begin) * n;
         const auto [first, end] = seen_by(tile, query);
@@ -110,8 +110,8 @@ class TiledHead {
           std::fill(row + end, row + n, 0.0f);
         }
         float_kernels().capped_softmax_backward(scores.data() + offset + first, probabilities.data() + offset + first,
-                                                dscores.data() + offset + first, end - first, cap(),
-                                                log_sum_exp[query], dot);
+                                                dscores.data() + offset + first, end - first, cap(), log_sum_exp[query],
+                                                dot);
         dsink -= std::exp(sink_ - log_sum_exp[query]) * dot;
       }
       multiply({gradients.dq.at(tile.begin), gradients.dq.stride}, m, k, {dscores.data(), n},
@@ -208,8 +208,7 @@ at::Tensor tiled_attention_step(const AttentionShape& shape, const at::Tensor& q
   for (int64_t head = 0; head < h; ++head) {
     const int64_t kv_head = head / (h / g);
     float* const keys = data_of<float>(keys_values) + kv_head * k;
-    const float sink =
-        shape.sinks_H != nullptr ? shape.sinks_H[head] : -std::numeric_limits<float>::infinity();
+    const float sink = shape.sinks_H != nullptr ? shape.sinks_H[head] : -std::numeric_limits<float>::infinity();
     multiply({scores.data(), n}, 1, n, {data_of<float>(query) + head * k, k}, {{keys, keys_values.size(1)}, true}, k,
              shape.scale(), false);
     float_kernels().capped_softmax(scores.data(), n, static_cast<float>(shape.score_cap), sink);

@@ -1,8 +1,8 @@
 // Causal attention with capped scores, c tanh(scale q.k / c), or with sinks, for which LibTorch has no operator. Scores
 // exist for a tile of queries at a time, only for the keys that the tile sees, and are computed again in the backward
 // pass. Each head sums in a fixed order, so that the bits do not depend on the number of threads.
-// Source: FlashAttention-2, arXiv:2307.08691, and transformers modeling_gemma2.py and modeling_gpt_oss.py. The plain reference is
-// reference::attention.
+// Source: FlashAttention-2, arXiv:2307.08691, and transformers modeling_gemma2.py and modeling_gpt_oss.py. The plain
+// reference is reference::attention.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -149,8 +149,7 @@ std::vector<SequenceLogps> sequence_logps(const at::Tensor& hidden_TD, const Mic
                                           const HeadTensors& parameters, const OutputConfig& output,
                                           TokenLossScratch& scratch) {
   const Targets targets = find_targets(batch);
-  const TokenLossResult result =
-      token_loss(hidden_TD, targets, parameters, output, TokenLoss::kNll, 0.0, {}, scratch);
+  const TokenLossResult result = token_loss(hidden_TD, targets, parameters, output, TokenLoss::kNll, 0.0, {}, scratch);
   std::vector<SequenceLogps> logps;
   for (const Answer& answer : find_answers(batch, targets)) logps.push_back(logps_of(answer, result.stats));
   return logps;

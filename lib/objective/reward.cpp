@@ -26,8 +26,8 @@ enum Maximum { kLargestNegated, kLargest, kNumMaxima };
 /// The scored rows after the final norm and the head, in float32.
 class ScoredRows {
  public:
-  ScoredRows(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters, const OutputConfig& output,
-             std::optional<int64_t> pad_token_id)
+  ScoredRows(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters,
+             const OutputConfig& output, std::optional<int64_t> pad_token_id)
       : num_rows_(batch.num_documents()), dim_(hidden_TD.size(1)) {
     check(parameters.head_VD.size(0) == 1, "the head of a reward model has one row");
     const std::vector<int64_t> positions = scored_positions(batch, pad_token_id);

@@ -39,8 +39,8 @@ at::Tensor reuse(at::Tensor& buffer, int64_t rows, int64_t columns, const at::Te
 /// The loss of the trained rows, through norm and head: forward once or twice, backward at most once.
 class ChunkedLoss {
  public:
-  ChunkedLoss(const at::Tensor& hidden_TD, const Targets& targets, const HeadTensors& parameters, const OutputConfig& output,
-              TokenLoss kind, TokenLossScratch& scratch)
+  ChunkedLoss(const at::Tensor& hidden_TD, const Targets& targets, const HeadTensors& parameters,
+              const OutputConfig& output, TokenLoss kind, TokenLossScratch& scratch)
       : ops_(ops_of(hidden_TD)),
         targets_(targets),
         parameters_(parameters),
@@ -167,8 +167,8 @@ std::vector<int64_t> sorted_unique(std::vector<int64_t> positions) {
 std::vector<int64_t> predicting_rows(const MicroBatch& batch) { return sorted_unique(find_targets(batch).positions); }
 
 TokenLossResult token_loss(const at::Tensor& hidden_TD, const Targets& targets, const HeadTensors& parameters,
-                           const OutputConfig& output, TokenLoss kind, double gradient_scale, const HeadTensors& gradients,
-                           TokenLossScratch& scratch) {
+                           const OutputConfig& output, TokenLoss kind, double gradient_scale,
+                           const HeadTensors& gradients, TokenLossScratch& scratch) {
   const bool has_gradients = gradient_scale != 0;
   if (targets.labels.empty()) return no_loss(hidden_TD, has_gradients ? &gradients : nullptr);
   TokenLossResult result;

@@ -52,8 +52,8 @@ struct TokenLossScratch {
 /// batch, or 0 for no gradients; otherwise the gradients of norm (float32 [D]) and head (float32 [V, D]) are
 /// overwritten and dhidden_TD is returned.
 TokenLossResult token_loss(const at::Tensor& hidden_TD, const Targets& targets, const HeadTensors& parameters,
-                           const OutputConfig& output, TokenLoss kind, double gradient_scale, const HeadTensors& gradients,
-                           TokenLossScratch& scratch);
+                           const OutputConfig& output, TokenLoss kind, double gradient_scale,
+                           const HeadTensors& gradients, TokenLossScratch& scratch);
 
 /// Computes from the stats of all targets, for each target, the derivative of the step's loss with respect to the
 /// target's negative log-probability.

@@ -148,8 +148,7 @@ TEST_P(GoldenDpo, EveryStepAgreesWithTrl) {
     for (const MicroBatch& batch : record.micro_batches(step)) {
       TokenLossScratch scratch;
       ForwardPass pass = record.model.forward(batch, predicting_rows(batch), Pass::evaluation());
-      of_step.push_back(
-          sequence_logps(pass.hidden_TD(), batch, pass.head(), record.model.config().output(), scratch));
+      of_step.push_back(sequence_logps(pass.hidden_TD(), batch, pass.head(), record.model.config().output(), scratch));
       pass.finish();
     }
   }

@@ -141,7 +141,11 @@ INSTANTIATE_TEST_SUITE_P(Records, GoldenSft,
                                          "sft_phi3", "sft_olmo2", "sft_olmo3", "sft_smollm3", "sft_granite",
                                          "sft_cohere2", "sft_glm4", "sft_starcoder2", "sft_llama-bias",
                                          "sft_yarn-qwen2", "sft_dynamic-llama"),
-                         [](const auto& record) { return std::string(record.param); });
+                         [](const auto& record) {
+                           std::string name = record.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace plumb

@@ -123,14 +123,14 @@ TEST_F(Export, FilesStayWithinTheSizeLimit) {
 TEST_F(Export, KeepsUnknownKeysOfTheSourceConfig) {
   json source = json::parse(render_model_config(config_, "float32"));
   source.erase("dtype");
-  source.update({{"torch_dtype", "float32"}, {"future_key", {{"a", 1.5}}}, {"architectures", {"Other"}}});
+  source.update({{"torch_dtype", "float32"}, {"_future_key", {{"a", 1.5}}}, {"architectures", {"Other"}}});
   add_to_source("config.json", source.dump());
   add_to_source("tokenizer.json", "tokens");
   add_to_source("chat_template.jinja", "template");
   add_to_source("optimizer.bin", "not copied");
   run(Dtype::kBf16, kDefaultExportFileBytes, 5000);
   const json config = exported_config();
-  EXPECT_EQ(config.at("future_key").at("a"), 1.5);
+  EXPECT_EQ(config.at("_future_key").at("a"), 1.5);
   EXPECT_EQ(config.at("torch_dtype"), "bfloat16");
   EXPECT_FALSE(config.contains("dtype"));
   EXPECT_EQ(config.at("architectures"), json::array({"Qwen3ForCausalLM"}));

@@ -85,8 +85,8 @@ TEST_F(MergedWeights, AreBasePlusScaledProduct) {
       } else {
         const double scaling = parameter.kind == kK ? 3 : 2;
         const int64_t columns = parameter.shape[1];
-        const double expected = low_rank_sum(module_path(parameter), base_values[index], scaling,
-                                             i / columns, i % columns);
+        const double expected =
+            low_rank_sum(module_path(parameter), base_values[index], scaling, i / columns, i % columns);
         ASSERT_NEAR(values[index], expected, 1e-6 * (std::abs(expected) + 10));
         num_changed += values[index] != base_values[index] ? 1 : 0;
       }
@@ -175,7 +175,8 @@ TEST_F(MergedWeights, Nf4BaseIsDequantizedFirst) {
     if (parameter.kind != kO) return;
     for (int64_t i = 0; i < parameter.num_elements(); ++i) {
       const auto index = static_cast<size_t>(i);
-      const double expected = low_rank_sum(module_path(model_, kO, parameter.layer), base_values[index], 1, i / 12, i % 12);
+      const double expected =
+          low_rank_sum(module_path(model_, kO, parameter.layer), base_values[index], 1, i / 12, i % 12);
       ASSERT_NEAR(values[index], expected, 1e-6 * (std::abs(expected) + 10));
     }
   });

@@ -67,8 +67,8 @@ TYPED_TEST(FamilyKernels, GeluWithAndWithoutAGateEqualsTheReference) {
       constexpr int64_t kRows = 3;
       const at::Tensor x = (this->randn({kRows, has_gate ? 2 * dim : dim}) * 3).to(this->kDtype);
       const at::Tensor dy = this->randn({kRows, dim}), exact = leaf(x);
-      const at::Tensor expected = has_gate ? at::gelu(exact.narrow(1, 0, dim), "tanh") * exact.narrow(1, dim, dim)
-                                           : at::gelu(exact, "tanh");
+      const at::Tensor expected =
+          has_gate ? at::gelu(exact.narrow(1, 0, dim), "tanh") * exact.narrow(1, dim, dim) : at::gelu(exact, "tanh");
       expected.backward(dy.to(at::kDouble));
       this->for_each_copy([&](const auto& kernels) {
         const FeedForwardKernels<T>& network = has_gate ? kernels.geglu : kernels.gelu;
@@ -98,8 +98,9 @@ TYPED_TEST(FamilyKernels, RopeTurnsNeighborsAndPartsOfHeads) {
       const at::Tensor expected = at::cat({part, x.narrow(2, rotated, kHeadDim - rotated).to(at::kDouble)}, 2);
       this->for_each_copy([&](const auto& kernels) {
         const at::Tensor y = x.clone();
-        const RopeRows<T> rows = {data_of<T>(y), kHeads * kHeadDim, data_of<int32_t>(positions), kRows,
-                                  kHeads,        kHeadDim,          rotated,                     is_interleaved};
+        const RopeRows<T> rows = {
+            data_of<T>(y), kHeads * kHeadDim, data_of<int32_t>(positions), kRows, kHeads, kHeadDim,
+            rotated,       is_interleaved};
         kernels.rope(rows, data_of<float>(cos), data_of<float>(sin), 1.0f);
         EXPECT_LE(reference::relative_distance(y, expected), 3 * kFloatRoundoff + this->kStored) << rotated;
         kernels.rope(rows, data_of<float>(cos), data_of<float>(sin), -1.0f);

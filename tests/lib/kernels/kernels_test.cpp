@@ -44,8 +44,8 @@ TYPED_TEST(Kernels, RmsNormEqualsTheReference) {
           const at::Tensor expected = reference::rms_norm(normed.to(at::kDouble), weight.to(at::kDouble) + offset,
                                                           static_cast<float>(kEpsilon));
           kernels.rms_norm(data_of<T>(x), has_residual ? data_of<T>(residual) : nullptr,
-                           has_residual ? data_of<T>(sum) : nullptr, norm, data_of<T>(y),
-                           data_of<float>(rstd), rows, dim, static_cast<float>(kEpsilon));
+                           has_residual ? data_of<T>(sum) : nullptr, norm, data_of<T>(y), data_of<float>(rstd), rows,
+                           dim, static_cast<float>(kEpsilon));
           EXPECT_LE(relative_error(y, expected), sum_error(dim) + this->kStored) << rows << " x " << dim;
           EXPECT_TRUE(!has_residual || same_bits(sum, total)) << rows << " x " << dim;
           kernels.recompute_rms_norm(data_of<T>(normed), data_of<float>(rstd), norm, data_of<T>(again), rows, dim);
@@ -107,8 +107,8 @@ TYPED_TEST(Kernels, RopeEqualsTheReferenceAndTouchesNothingElse) {
             reference::rope(rotated, cos.flip(0).to(at::kDouble), sin.flip(0).to(at::kDouble)).flatten(1);
         this->for_each_copy([&](const auto& kernels) {
           const at::Tensor y = x.clone();
-          const RopeRows<T> turning = {data_of<T>(y), columns,  data_of<int32_t>(positions), rows,
-                                       heads,         head_dim, head_dim,                    false};
+          const RopeRows<T> turning = {data_of<T>(y), columns, data_of<int32_t>(positions), rows, heads, head_dim,
+                                       head_dim,      false};
           kernels.rope(turning, data_of<float>(cos), data_of<float>(sin), 1.0f);
           const at::Tensor turned = y.narrow(1, 0, heads * head_dim);
           // a difference of two products, each rounded, of coordinates that one head shares
@@ -180,11 +180,11 @@ TYPED_TEST(Kernels, ARowDoesNotDependOnTheRowsBesideIt) {
   this->for_each_copy([&](const auto& kernels) {
     const at::Tensor y = at::empty_like(x), rstd = floats({kRows}), alone = at::empty_like(weight),
                      rstd_alone = floats({1});
-    kernels.rms_norm(data_of<T>(x), nullptr, nullptr, {data_of<T>(weight), nullptr, 0}, data_of<T>(y), data_of<float>(rstd), kRows,
-                     kDim, 1e-5f);
+    kernels.rms_norm(data_of<T>(x), nullptr, nullptr, {data_of<T>(weight), nullptr, 0}, data_of<T>(y),
+                     data_of<float>(rstd), kRows, kDim, 1e-5f);
     for (int64_t row = 0; row < kRows; ++row) {
-      kernels.rms_norm(data_of<T>(x) + row * kDim, nullptr, nullptr, {data_of<T>(weight), nullptr, 0}, data_of<T>(alone),
-                       data_of<float>(rstd_alone), 1, kDim, 1e-5f);
+      kernels.rms_norm(data_of<T>(x) + row * kDim, nullptr, nullptr, {data_of<T>(weight), nullptr, 0},
+                       data_of<T>(alone), data_of<float>(rstd_alone), 1, kDim, 1e-5f);
       EXPECT_TRUE(same_bits(alone, y[row]));
       EXPECT_EQ(rstd_alone.item<float>(), rstd[row].template item<float>());
     }

@@ -205,7 +205,8 @@ TEST(ModelConfig, ErrorsListWhatIsSupported) {
                             json{{"quant_method", "bitsandbytes"}, {"load_in_4bit", true}}, json("nf4")})
     expect_contains(refusal(with(small_config("llama"), {{"quantization_config", other}})), {"quantization_config"});
   const auto scaled = [](const json& keys) { return with(small_config("llama"), {{"rope_scaling", keys}}); };
-  expect_contains(refusal(scaled({{"rope_type", "proportional"}})), {"rope_type", "default, linear, llama3", "longrope"});
+  expect_contains(refusal(scaled({{"rope_type", "proportional"}})),
+                  {"rope_type", "default, linear, llama3", "longrope"});
   expect_contains(refusal(scaled({{"rope_type", "dynamic"}})), {"factor", "expected a number"});
   expect_contains(refusal(scaled({{"rope_type", "longrope"}})), {"short_factor", "array of 4"});
   expect_contains(refusal(scaled({{"type", "mrope"}, {"mrope_section", {1, 2}}})), {"mrope"});

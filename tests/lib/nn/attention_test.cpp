@@ -49,9 +49,7 @@ struct Computed {
   at::Tensor dsinks;
 };
 
-at::Tensor sinks_of(const AttentionCase& given) {
-  return at::arange(given.shape.num_heads).to(at::kFloat) * 0.5 - 0.7;
-}
+at::Tensor sinks_of(const AttentionCase& given) { return at::arange(given.shape.num_heads).to(at::kFloat) * 0.5 - 0.7; }
 
 Computed compute(const AttentionCase& given, const at::Tensor& qkv, const at::Tensor& dout) {
   // NaN shows what was not written

@@ -58,8 +58,7 @@ using Kind = RopeConfig::Kind;
 const BlockCase kCases[] = {
     with("llama", [](ModelConfig&) {}),
     with("llama_biases", [](ModelConfig& c) { c.has_qkv_bias = c.has_o_bias = c.has_mlp_bias = true; }),
-    with("llama_scaled_rope",
-         [](ModelConfig& c) { c.rope = {Kind::kLlama3, 10000.0, 8.0, 1.0, 4.0, 16}; }),
+    with("llama_scaled_rope", [](ModelConfig& c) { c.rope = {Kind::kLlama3, 10000.0, 8.0, 1.0, 4.0, 16}; }),
     with("mistral_window", [](ModelConfig& c) { c.sliding_window[kLayer] = 5; }),
     with("qwen2", [](ModelConfig& c) { c.has_qkv_bias = true; }),
     with("qwen3", [](ModelConfig& c) { c.qk_norm = QkNorm::kHead; }),
@@ -97,7 +96,10 @@ const BlockCase kCases[] = {
            c.norm_placement = NormPlacement::kAfter;
            c.qk_norm = QkNorm::kAllHeads;
          }),
-    with("smollm3", [](ModelConfig& c) { c.is_unrotated = {false, true}; }),
+    with("smollm3",
+         [](ModelConfig& c) {
+           c.is_unrotated = {false, true};
+         }),
     with("granite",
          [](ModelConfig& c) {
            c.score_scale = 0.2;
@@ -122,7 +124,8 @@ const BlockCase kCases[] = {
            c.feed_forward = FeedForward::kGelu;
            c.has_qkv_bias = c.has_o_bias = c.has_mlp_bias = true;
          }),
-    with("yarn", [](ModelConfig& c) { c.rope = {.kind = Kind::kYarn, .factor = 4, .original_max_position_embeddings = 8}; }),
+    with("yarn",
+         [](ModelConfig& c) { c.rope = {.kind = Kind::kYarn, .factor = 4, .original_max_position_embeddings = 8}; }),
     with("dynamic", [](ModelConfig& c) { c.rope = {.kind = Kind::kDynamic, .factor = 4}; }),
 };
 const Documents kPackings[] = {{0, 17}, {0, 1}, {0, 9, 18, 27}, {0, 7, 8, 20, 25}};
@@ -133,7 +136,8 @@ UnitLayout unit_of(const ModelConfig& config) { return unit_layouts(config)[kLay
 at::Tensor random_parameters(const ModelConfig& config, const UnitLayout& unit, at::ScalarType dtype) {
   const at::Tensor flat = at::full({unit.num_elements}, std::nan(""));
   for (const Parameter& p : unit.parameters) {
-    flat.narrow(0, p.offset, p.num_elements()).normal_(is_norm_weight(p.kind) ? 1.0 - config.norm.weight_offset : 0.0, 0.2);
+    flat.narrow(0, p.offset, p.num_elements())
+        .normal_(is_norm_weight(p.kind) ? 1.0 - config.norm.weight_offset : 0.0, 0.2);
   }
   return flat.to(dtype);
 }
@@ -254,7 +258,8 @@ TEST_P(Block, RecomputationHasTheSameBits) {
 TEST_P(Block, AddsItsGradientsWhereAskedTo) {
   const UnitLayout unit = unit_of(config_);
   const Documents documents = {0, 7, 8, 20, 25};
-  const at::Tensor flat = random_parameters(config_, unit, at::kFloat), input = randn(documents), dout = randn(documents);
+  const at::Tensor flat = random_parameters(config_, unit, at::kFloat), input = randn(documents),
+                   dout = randn(documents);
   const Computed written = compute(config_, documents, flat, input, dout);
   ModelRope rope(config_);
   const BlockContext context(config_, rope, {documents, {}});
@@ -290,7 +295,8 @@ TEST_P(Block, DocumentsDoNotAttendToEachOther) {
 TEST_P(Block, LeavesArgumentsAndGapsUnchanged) {
   const UnitLayout unit = unit_of(config_);
   const Documents documents = {0, 7, 8, 20, 25};
-  const at::Tensor flat = random_parameters(config_, unit, at::kFloat), input = randn(documents), dout = randn(documents);
+  const at::Tensor flat = random_parameters(config_, unit, at::kFloat), input = randn(documents),
+                   dout = randn(documents);
   const at::Tensor flat_before = flat.clone(), input_before = input.clone(), dout_before = dout.clone();
   const Computed got = compute(config_, documents, flat, input, dout);
   EXPECT_TRUE(input.equal(input_before));
@@ -307,19 +313,18 @@ TEST(BlockTensors, AreViewsWithOneMatrixPerProduct) {
   const at::Tensor flat = random_parameters(config, unit, at::kFloat);
   const BlockTensors t = block_tensors(unit, flat);
   using Shape = std::vector<int64_t>;
-  const std::pair<at::Tensor, Shape> expected[] = {
-      {t.norms[BlockNorm::kBeforeAttention].weight_D, {36}},
-      {t.qkv_QD, {96, 36}},
-      {t.qkv_bias_Q, {96}},
-      {t.q_norm_K, {12}},
-      {t.k_norm_K, {12}},
-      {t.o_DO, {36, 48}},
-      {t.o_bias_D, {36}},
-      {t.norms[BlockNorm::kBeforeFeedForward].weight_D, {36}},
-      {t.gate_up_ED, {100, 36}},
-      {t.gate_up_bias_E, {100}},
-      {t.down_DF, {36, 50}},
-      {t.down_bias_D, {36}}};
+  const std::pair<at::Tensor, Shape> expected[] = {{t.norms[BlockNorm::kBeforeAttention].weight_D, {36}},
+                                                   {t.qkv_QD, {96, 36}},
+                                                   {t.qkv_bias_Q, {96}},
+                                                   {t.q_norm_K, {12}},
+                                                   {t.k_norm_K, {12}},
+                                                   {t.o_DO, {36, 48}},
+                                                   {t.o_bias_D, {36}},
+                                                   {t.norms[BlockNorm::kBeforeFeedForward].weight_D, {36}},
+                                                   {t.gate_up_ED, {100, 36}},
+                                                   {t.gate_up_bias_E, {100}},
+                                                   {t.down_DF, {36, 50}},
+                                                   {t.down_bias_D, {36}}};
   int64_t num_elements = 0;
   for (const auto& [tensor, shape] : expected) {
     EXPECT_EQ(tensor.sizes().vec(), shape);

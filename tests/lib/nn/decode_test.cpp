@@ -125,7 +125,8 @@ at::Tensor full_forward(const ModelConfig& config, const std::vector<at::Tensor>
     BlockActivations saved;
     x = block_forward(context, layer, block_tensors(layouts[unit], units[unit]), x, saved);
   }
-  x = reference::norm(x.to(at::kFloat), config.norm, find(ParameterKind::kFinalNorm), find(ParameterKind::kFinalNormBias));
+  x = reference::norm(x.to(at::kFloat), config.norm, find(ParameterKind::kFinalNorm),
+                      find(ParameterKind::kFinalNormBias));
   const at::Tensor head = config.ties_embeddings ? embedding : find(ParameterKind::kHead);
   const at::Tensor logits = at::matmul(x, head.to(at::kFloat).t()) * config.logits.scale;
   return config.logits.cap > 0 ? at::tanh(logits / config.logits.cap) * config.logits.cap : logits;

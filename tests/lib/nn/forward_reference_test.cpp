@@ -32,8 +32,8 @@ at::Tensor logits_of(const LoadedModel& model, const at::Tensor& hidden_TD) {
 
 double mean_loss(const LoadedModel& model, const MicroBatch& batch, const at::Tensor& hidden_TD) {
   TokenLossScratch scratch;
-  const auto result = token_loss(hidden_TD, find_targets(batch), model.head(), model.config.output(),
-                                 TokenLoss::kNll, 0, {}, scratch);
+  const auto result =
+      token_loss(hidden_TD, find_targets(batch), model.head(), model.config.output(), TokenLoss::kNll, 0, {}, scratch);
   double sum = 0;
   for (const TokenStats& token : result.stats) sum += token.loss;
   return sum / static_cast<double>(result.stats.size());

@@ -156,8 +156,8 @@ TEST(TokenLossScratch, ReuseChangesNothing) {
       TokenLossScratch fresh;
       const auto first = token_loss(input.hidden_TD, input.targets, input.head, kOutput, TokenLoss::kNll, 0.1,
                                     with_reused.head, reused);
-      const auto second = token_loss(input.hidden_TD, input.targets, input.head, kOutput, TokenLoss::kNll, 0.1,
-                                     with_fresh.head, fresh);
+      const auto second =
+          token_loss(input.hidden_TD, input.targets, input.head, kOutput, TokenLoss::kNll, 0.1, with_fresh.head, fresh);
       EXPECT_TRUE(first.dhidden_TD.equal(second.dhidden_TD));
       EXPECT_TRUE(with_reused.head.head_VD.equal(with_fresh.head.head_VD));
       EXPECT_TRUE(with_reused.head.norm_D.equal(with_fresh.head.norm_D));
@@ -220,14 +220,14 @@ TEST(TokenLossOfNothing, IsNoStatsAndZeroGradients) {
     const Input input(given, dtype);
     const Gradients gradients(given);
     TokenLossScratch scratch;
-    const auto got = token_loss(input.hidden_TD, input.targets, input.head, kOutput, TokenLoss::kNll, 0.5,
-                                gradients.head, scratch);
+    const auto got =
+        token_loss(input.hidden_TD, input.targets, input.head, kOutput, TokenLoss::kNll, 0.5, gradients.head, scratch);
     EXPECT_TRUE(got.stats.empty());
     EXPECT_EQ(got.dhidden_TD.sizes(), input.hidden_TD.sizes());
     for (const at::Tensor& gradient : {got.dhidden_TD, gradients.head.head_VD, gradients.head.norm_D})
       EXPECT_TRUE(gradient.eq(0).all().item<bool>());
-    EXPECT_TRUE(token_loss(input.hidden_TD, input.targets, input.head, kOutput, TokenLoss::kNll, 0, {}, scratch)
-                    .stats.empty());
+    EXPECT_TRUE(
+        token_loss(input.hidden_TD, input.targets, input.head, kOutput, TokenLoss::kNll, 0, {}, scratch).stats.empty());
   }
 }
 
@@ -238,8 +238,8 @@ TEST(TokenLossOfNaN, IsNaNForThatTokenAlone) {
     input.hidden_TD[input.targets.positions[4]][3] = std::nan("");
     const Gradients gradients(given);
     TokenLossScratch scratch;
-    const auto got = token_loss(input.hidden_TD, input.targets, input.head, kOutput, TokenLoss::kNll, 0.5,
-                                gradients.head, scratch);
+    const auto got =
+        token_loss(input.hidden_TD, input.targets, input.head, kOutput, TokenLoss::kNll, 0.5, gradients.head, scratch);
     for (size_t i = 0; i < got.stats.size(); ++i) EXPECT_EQ(std::isnan(got.stats[i].loss), i == 4) << i;
   }
 }
