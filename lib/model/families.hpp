@@ -1,4 +1,4 @@
-// What distinguishes the model families: the switches that each fixes, and what its configuration class assumes for
+// The differences between model families: the switches that each fixes, and what its configuration class assumes for
 // keys that a config.json leaves out. To add a family that the switches of ModelConfig cover, add a row to families.cpp
 // and its tensor names to io/huggingface/parameter_names.cpp.
 // Source: the configuration and modeling classes of transformers 5.23.
@@ -53,7 +53,7 @@ struct FamilyTraits {
   int64_t sliding_window = 0;  // 0: none
   bool ties_embeddings = false;
 
-  // What its classes fix.
+  // Fixed by its classes.
   WindowRule window = WindowRule::kNone;
   int64_t window_pattern = 0;  // kPattern: every n-th layer attends to all tokens
   BiasRule bias = BiasRule::kNone;

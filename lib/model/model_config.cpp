@@ -278,7 +278,7 @@ void parse_sizes(const ConfigReader& reader, const FamilyTraits& traits, ModelCo
   check_total_size(reader, config);
 }
 
-/// What the family fixes, whatever the file says.
+/// Sets the switches that the family fixes, whatever the file says.
 void take_traits(const FamilyTraits& traits, ModelConfig& config) {
   config.family = traits.family;
   config.norm = traits.norm;

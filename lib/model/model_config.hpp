@@ -93,7 +93,7 @@ struct LogitConfig {
   bool operator==(const LogitConfig&) const = default;
 };
 
-/// What follows the last block: the final norm, and logits.
+/// The steps after the last block: the final norm, and logits.
 struct OutputConfig {
   NormConfig norm;
   LogitConfig logits;

@@ -34,7 +34,7 @@ enum class ParameterKind {
   kFinalNorm,
   kHead,
   kScore,
-  // Of some families only. New kinds go to the end: the number of a kind selects its random initial values.
+  // Some families only. New kinds go to the end: the number of a kind selects its random initial values.
   kQkv,     // q, k and v as one matrix of the checkpoint
   kGateUp,  // gate and up as one matrix of the checkpoint
   kAttentionOutNorm,

@@ -76,7 +76,7 @@ std::optional<at::Tensor> window_mask(const AttentionShape& shape, const Group& 
       .masked_fill(allowed, 0.0);
 }
 
-/// Of the documents of a group: [count, H, length, K] and [count, H, length].
+/// Output of the documents of a group, [count, H, length, K] and [count, H, length].
 struct GroupOutput {
   at::Tensor output, log_sum_exp;
 };
