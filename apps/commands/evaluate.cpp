@@ -84,6 +84,7 @@ int evaluate(const Communicator& comm, const EvaluateOptions& o) {
   StageRows rows;
   comm.run_agreed([&] {
     rows.dataset = std::make_unique<Dataset>(dataset_directory(scratch.path(), index), source->config().vocab_size);
+    if (source->config().rope_depends_on_length()) rows.dataset->share_no_prompts();
   });
   ordered_json line = {{"rows", rows.dataset->num_rows()}};
   if (is_reward_model) {

@@ -13,6 +13,7 @@
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 #include "lib/model/config_json.hpp"
+#include "lib/model/families.hpp"
 #include "lib/model/parameters.hpp"
 
 namespace plumb {
@@ -54,7 +55,7 @@ std::vector<BoundOption> bind_options(InitCommand& o) {
       declare("model_config", OptionGroup::kModel, o.model_config,
               "a config.json to start from; the options below override it", {.value_name = "FILE"}),
       config_option<std::string>(o.given, "family", "model_type", "architecture; by default llama",
-                                 {.value_name = "NAME", .choices = {"llama", "mistral", "qwen2", "qwen3"}}),
+                                 {.value_name = "NAME", .choices = family_names()}),
       integer("hidden_size", "hidden_size", "width of the hidden states; by default 256"),
       integer("num_layers", "num_hidden_layers", "number of layers; by default 4"),
       integer("num_heads", "num_attention_heads", "number of attention heads; by default 4"),

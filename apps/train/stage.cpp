@@ -154,6 +154,10 @@ void StageRun::open_rows() {
     whole.keeps_items_apart = false;
     eval_rows_ = plumb::open_rows(comm_, whole, eval_data, config_.vocab_size);
   }
+  if (config_.rope_depends_on_length()) {
+    train_rows_.dataset->share_no_prompts();
+    if (eval_rows_) eval_rows_->dataset->share_no_prompts();
+  }
   comm_.run_on_rank0([&] {
     const TokenizerSource source = model_at_start(options_).tokenizer();
     const Tokenizer tokenizer = load_tokenizer(source);

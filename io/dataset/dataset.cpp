@@ -125,6 +125,7 @@ TokenRows Dataset::examples(int64_t begin, int64_t end) const {
   for_each_part(begin, end, [&](const TokenShardReader& shard, int64_t first, int64_t last) {
     all.append(shard.read(first, last));
   });
+  if (!shares_prompts_) std::fill(all.prompt_lengths.begin(), all.prompt_lengths.end(), 0);
   return all;
 }
 

@@ -31,6 +31,8 @@ class Dataset {
 
   /// From here on rows are packed, by the plan that ensure_packing() wrote. Throws InputOutputError, DataError.
   void use_packing(const PackingSetting& setting);
+  /// From here on the two texts of a pair share no prompt, for models whose positions depend on the length of a text.
+  void share_no_prompts() { shares_prompts_ = false; }
   /// The numbers of examples of consecutive groups of source files, of these sizes. Throws DataError where an earlier
   /// plumb prepared the data, which did not count them.
   std::vector<int64_t> examples_of_files(const std::vector<int64_t>& files_per_group) const;
@@ -64,6 +66,7 @@ class Dataset {
   template <class Read>
   void for_each_part(int64_t begin, int64_t end, Read read) const;
 
+  bool shares_prompts_ = true;
   std::string directory_;
   int64_t vocab_size_;
   DatasetIndex index_;

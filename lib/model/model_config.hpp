@@ -138,6 +138,7 @@ struct ModelConfig {
   int64_t frozen_input_token = -1;
   int32_t pad_token_id = -1;  // -1: none; a score is read at the last token with another id
   bool is_quantized = false;  // block matrices are NF4 in the files; not a property of the model, so not rendered
+  bool operator==(const ModelConfig&) const = default;
 
   /// Embedding and head are one matrix and therefore one unit. A score head is never tied.
   bool shares_head() const { return ties_embeddings && head == HeadKind::kLanguageModel; }

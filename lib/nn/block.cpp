@@ -12,6 +12,7 @@
 #include <initializer_list>
 #include <vector>
 
+#include "lib/base/check.hpp"
 #include "lib/base/random.hpp"
 #include "lib/nn/tensor_ops.hpp"
 
@@ -309,7 +310,12 @@ BlockContext::BlockContext(const ModelConfig& model_config, ModelRope& rope, con
     : config(model_config),
       documents(batch_documents),
       rotations(rope.of_documents(batch_documents)),
-      read_rows(std::move(rows_read)) {}
+      read_rows(std::move(rows_read)) {
+  const auto& prefixes = batch_documents.prefix_length;
+  const bool has_shared = std::any_of(prefixes.begin(), prefixes.end(), [](int64_t prefix) { return prefix > 0; });
+  check(!has_shared || !config.rope_depends_on_length(),
+        "documents share no prefix where its rotation depends on their lengths");
+}
 
 BlockParameters::BlockParameters(const BlockTensors& t) : norms(t.norms), q_norm_K(t.q_norm_K), k_norm_K(t.k_norm_K) {
   linear = {Linear{t.qkv_QD, t.qkv_bias_Q, {}, {}}, Linear{t.o_DO, t.o_bias_D, {}, {}},

@@ -55,7 +55,8 @@ class Record {
       const int64_t number = a * comm_.size() + comm_.rank(), row = step * kPairsPerStep + number;
       MicroBatch batch;
       if (number < kPairsPerStep) {
-        const json& pair = json_["rows"][row];
+        const json& rows = json_["rows"];
+        const json& pair = rows[row % std::ssize(rows)];  // another epoch begins where the rows end
         const json prompt = pair.value("prompt_ids", json::array());
         batch.document_begin = {0};
         for (const char* side : {"chosen_ids", "rejected_ids"})
@@ -124,7 +125,7 @@ TEST_P(GoldenReward, EveryStepAgreesWithTrl) {
   record.replay(objective, [](auto&, int64_t) {});
 }
 
-INSTANTIATE_TEST_SUITE_P(Records, GoldenReward, testing::Values("reward", "reward_center"),
+INSTANTIATE_TEST_SUITE_P(Records, GoldenReward, testing::Values("reward", "reward_center", "reward_gemma3_text"),
                          [](const auto& record) { return std::string(record.param); });
 
 class GoldenDpo : public testing::TestWithParam<const char*> {};

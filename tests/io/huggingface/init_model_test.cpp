@@ -11,6 +11,7 @@
 #include "io/huggingface/hf_model.hpp"
 #include "io/huggingface/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
+#include "lib/model/families.hpp"
 #include "lib/model/initialize.hpp"
 #include "lib/text/chat_template.hpp"
 #include "tests/io/huggingface/tiny_model.hpp"
@@ -20,11 +21,17 @@ namespace plumb {
 namespace {
 
 ModelConfig byte_config(Family family, const NewTokenizer& tokenizer) {
-  ModelConfig config = tiny_config(family, false);
-  config.vocab_size = 264;
-  config.bos_token_id = tokenizer.bos_token_id;
-  config.eos_token_ids = {tokenizer.eos_token_id};
-  return config;
+  const nlohmann::json config = {{"model_type", traits_of(family).model_type},
+                                 {"vocab_size", 264},
+                                 {"hidden_size", 16},
+                                 {"intermediate_size", 10},
+                                 {"num_hidden_layers", 2},
+                                 {"num_attention_heads", 2},
+                                 {"num_key_value_heads", 1},
+                                 {"head_dim", 8},
+                                 {"bos_token_id", nullptr},
+                                 {"eos_token_id", tokenizer.eos_token_id}};
+  return parse_model_config(config.dump(), "config");
 }
 
 TEST(MakeByteLevelTokenizer, EveryByteIsItsOwnToken) {
@@ -81,7 +88,8 @@ TEST(CopyTokenizer, NamedTemplateReplacesTheModelsOwn) {
 
 TEST(WriteRandomModel, OpensWithTheGivenConfigInBothDtypes) {
   const NewTokenizer tokenizer = make_byte_level_tokenizer("chatml");
-  for (const Family family : {Family::kLlama, Family::kMistral, Family::kQwen2, Family::kQwen3}) {
+  for (const std::string& name : family_names()) {
+    const Family family = find_family(name)->family;
     for (const Dtype dtype : {Dtype::kF32, Dtype::kBf16}) {
       const TemporaryDirectory directory;
       const ModelConfig config = byte_config(family, tokenizer);

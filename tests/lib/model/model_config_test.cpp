@@ -279,25 +279,7 @@ TEST(ModelConfig, RendersWhatItParses) {
     const ModelConfig first = parse(source);
     const std::string text = render_model_config(first, "bfloat16");
     const ModelConfig second = parse_model_config(text, "rendered");
-    EXPECT_EQ(second.family, first.family);
-    EXPECT_EQ(second.vocab_size, first.vocab_size);
-    EXPECT_EQ(second.hidden_size, first.hidden_size);
-    EXPECT_EQ(second.intermediate_size, first.intermediate_size);
-    EXPECT_EQ(second.num_layers, first.num_layers);
-    EXPECT_EQ(second.num_heads, first.num_heads);
-    EXPECT_EQ(second.num_kv_heads, first.num_kv_heads);
-    EXPECT_EQ(second.head_dim, first.head_dim);
-    EXPECT_EQ(second.max_position_embeddings, first.max_position_embeddings);
-    EXPECT_EQ(second.norm, first.norm);
-    EXPECT_EQ(second.rope, first.rope);
-    EXPECT_EQ(second.sliding_window, first.sliding_window);
-    EXPECT_EQ(second.ties_embeddings, first.ties_embeddings);
-    EXPECT_EQ(second.has_qkv_bias, first.has_qkv_bias);
-    EXPECT_EQ(second.has_o_bias, first.has_o_bias);
-    EXPECT_EQ(second.qk_norm, first.qk_norm);
-    EXPECT_EQ(second.initializer_range, first.initializer_range);
-    EXPECT_EQ(second.bos_token_id, first.bos_token_id);
-    EXPECT_EQ(second.eos_token_ids, first.eos_token_ids);
+    EXPECT_EQ(second, first);
     EXPECT_EQ(json::parse(text).at("dtype"), "bfloat16");
     EXPECT_TRUE(json::parse(text).at("architectures").is_array());
   }
