@@ -21,6 +21,8 @@
 #include "io/dataset/batch_stream.hpp"
 #include "io/dataset/prepare.hpp"
 #include "lib/base/check.hpp"
+#include "lib/base/clock.hpp"
+#include "lib/base/log.hpp"
 #include "lib/objective/dpo.hpp"
 #include "lib/objective/sft.hpp"
 
@@ -58,7 +60,19 @@ ordered_json evaluate_language_model(const Communicator& comm, const EvaluateOpt
   }
   const std::unique_ptr<AdaptedModel> model =
       load_frozen_model(comm, source.config(), source, "", scalar_type(o.model.dtype));
-  const EvaluationStats stats = evaluate_rows(*model, comm, *objective, rows, o.batch_size);
+  const double begin = steady_seconds();
+  double next_report = begin;
+  const auto report = [&](int64_t num_rows) {
+    constexpr double kReportSeconds = 10;
+    if (comm.rank() > 0 || steady_seconds() < next_report) return;
+    next_report = steady_seconds() + kReportSeconds;
+    log_info("evaluate: {} of {} rows", num_rows, rows.dataset->num_rows());
+  };
+  const EvaluationStats stats = evaluate_rows(*model, comm, *objective, rows, o.batch_size, report);
+  const double seconds = steady_seconds() - begin;
+  if (comm.rank() == 0)
+    log_info("evaluate: {} tokens in {:.1f} s, {:.0f} tokens/s", stats.num_tokens, seconds,
+             static_cast<double>(stats.num_tokens) / seconds);
   ordered_json line;
   for (const Metric& metric : stats.metrics) line[metric.name] = metric.value;
   if (!has_pairs) line["perplexity"] = std::exp(stats.metric("loss"));

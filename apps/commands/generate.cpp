@@ -130,11 +130,7 @@ int run_generate(const GenerateCommand& o) {
   const Tokenizer tokenizer = load_tokenizer(source);
   const GenerateOptions options{o.max_new_tokens, end_ids(source, model.config(), tokenizer, o.rendering.chat_template),
                                 o.sampling, static_cast<uint64_t>(o.seed), tokenizer.vocab_size()};
-  std::vector<std::string> files;
-  for (const std::string& item : o.data) {
-    const std::vector<std::string> found = find_data_files(item);
-    files.insert(files.end(), found.begin(), found.end());
-  }
+  const std::vector<std::string> files = find_data_files(o.data).paths;
   std::optional<Prompt> prompt;  // before the weights are read, as it may be refused
   if (o.data.empty()) prompt = make_prompt(o.prompt, o.system, o.rendering, tokenizer, model.config());
   Decoder decoder = load_decoder(model, scalar_type(o.model.dtype));

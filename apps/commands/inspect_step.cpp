@@ -5,13 +5,13 @@
 #include <algorithm>
 #include <memory>
 #include <optional>
-#include <sstream>
 #include <utility>
 #include <vector>
 
 #include "apps/commands/print_rows.hpp"
 #include "apps/models/adapter_setup.hpp"
 #include "apps/models/stage_model.hpp"
+#include "apps/options/words.hpp"
 #include "apps/preference/pairs.hpp"
 #include "apps/run/data_files.hpp"
 #include "apps/run/output_directory.hpp"
@@ -44,11 +44,9 @@ Settings recorded_settings(Stage stage, const Inputs& recorded) {
   for (const auto& [name, value] : recorded) {
     if (value.empty()) continue;
     const Option* option = find_option(training_options(stage), name);
-    std::istringstream words(value);
-    std::string word = value;
-    if (option == nullptr || !option->is_list) settings.push_back({name, value, "run.json: "});
-    if (option != nullptr && option->is_list)
-      while (words >> word) settings.push_back({name, word, "run.json: "});
+    const bool is_list = option != nullptr && option->is_list;
+    for (const std::string& word : is_list ? split_words(value) : std::vector<std::string>{value})
+      settings.push_back({name, word, "run.json: "});
   }
   return settings;
 }

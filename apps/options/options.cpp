@@ -25,7 +25,7 @@ BoundOption chat_template_kwargs_option(std::string& variables) {
 }
 
 BoundOption tokenizer_behavior_option(TokenizerBehavior& behavior) {
-  // not compared: the ids that follow from it are
+  // not compared: another input of a run names whose ids it has
   return declare("tokenizer_behavior", OptionGroup::kData, behavior,
                  "the version of transformers that ids are equal to where it matters",
                  {.on_resume = OnResume::kNotCompared});

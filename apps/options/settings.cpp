@@ -7,6 +7,7 @@
 #include <map>
 
 #include "apps/options/ini.hpp"
+#include "apps/options/words.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/redact.hpp"
 #include "lib/base/text_format.hpp"
@@ -159,7 +160,9 @@ OptionTexts parse(const std::vector<BoundOption>& options, const Settings& setti
     try {
       if (values.size() > 1 && !option.is_list)
         throw_error<UsageError>("--{}: expected once, got more than once", option.name);
-      texts.emplace_back(option.name, redact_secrets(values.empty() ? option.default_text : bound.set(values)));
+      std::string text = values.empty() ? option.default_text : bound.set(values);
+      if (option.is_list && !values.empty()) text = join_words(values);  // so that it reads back
+      texts.emplace_back(option.name, redact_secrets(text));
     } catch (const UsageError& error) {
       throw_error<UsageError>("{}{}", where, error.what());
     }

@@ -22,6 +22,7 @@ constexpr std::string_view kContents = "contents of ";
 constexpr const char* kAccumulation = "gradient_accumulation_steps";
 constexpr const char* kMicroBatches = "micro_batches_per_step";
 constexpr const char* kRowVersion = "version of prepared rows";
+constexpr const char* kTokenizerIds = "ids of the tokenizer";
 
 /// Whether a change of this input is no change of the run. Of files and directories the contents count.
 bool may_change(const std::string& name) {
@@ -45,13 +46,13 @@ bool is_default(const std::string& name, const std::string& value) {
 
 std::string text_or_none(const std::optional<std::string>& value) { return value && !value->empty() ? *value : "none"; }
 
-/// Collective: a hash of the names and contents of the tokenizer's files, and of how they are read where that matters.
+/// Collective: a hash of the names and contents of the tokenizer's files. config.json, which decides how they are read,
+/// is hashed with the model.
 std::string tokenizer_hash(const Communicator& comm, const TokenizerSource& source) {
   return comm.from_rank0([&] {
     std::string text;
     for (const std::string& path : tokenizer_files(source))
       text += path.substr(path.find_last_of('/')) + sha256_of_file(path);
-    text += load_tokenizer(source).differences();
     return hash_of_text(text);
   });
 }
@@ -71,6 +72,9 @@ Inputs describe_inputs(const Communicator& comm, const TrainOptions& o) {
   add_contents("model", model_hash(comm, o.model.model));
   if (!o.lora.adapter.empty()) add_contents("adapter", adapter_hash(comm, o.lora.adapter));
   add_contents("tokenizer", tokenizer_hash(comm, model_at_start(o).tokenizer()));
+  // without this in run.json they are those of transformers 4, as in versions that knew no others
+  if (o.data.tokenizer_behavior == TokenizerBehavior::kTransformers5)
+    inputs.emplace_back(kTokenizerIds, "as transformers 5");
   // the order of rows depends on which files share a weight
   const std::string groups =
       o.data_weights.empty() ? "" : fmt::format(" in groups of {}", fmt::join(o.data.files_per_item, ", "));

@@ -114,12 +114,17 @@ StageRows open_rows(const Communicator& comm, const RowsOptions& o, const DataOp
 }
 
 EvaluationStats evaluate_rows(TrainableModel& model, const Communicator& comm, Objective& objective,
-                              const StageRows& rows, int64_t rows_per_micro_batch) {
+                              const StageRows& rows, int64_t rows_per_micro_batch,
+                              const std::function<void(int64_t num_rows)>& report) {
   const SamplerOptions sampler = {.seed = 0, .shuffle = false, .rows_per_micro_batch = rows_per_micro_batch};
   const int64_t rounds = make_step_layout(sampler, rows.dataset->num_rows(), comm.size()).steps_per_epoch();
   const auto start = [&]() -> NextMicroBatches {
     const std::shared_ptr<BatchStream> stream = rows.stream(sampler, comm, 0, rounds);
-    return [stream] { return stream->next(); };
+    return [&, stream, num_rows = int64_t{0}]() mutable {
+      if (report) report(num_rows);
+      num_rows += rows_per_micro_batch * comm.size();
+      return stream->next();
+    };
   };
   return evaluate_model(model, comm, objective, rounds, start);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -48,8 +49,10 @@ StageRows open_rows(const Communicator& comm, const RowsOptions& options, const 
 /// yet, all ranks compute them in float32. The reference model is no longer in memory when this returns.
 void add_reference_logps(const Communicator& comm, const ModelSource& reference, StageRows& rows);
 
-/// Collective: the metrics over all rows, in file order.
+/// Collective: the metrics over all rows, in file order. `report` is told from time to time how many rows all ranks
+/// have begun.
 EvaluationStats evaluate_rows(TrainableModel& model, const Communicator& comm, Objective& objective,
-                              const StageRows& rows, int64_t rows_per_micro_batch);
+                              const StageRows& rows, int64_t rows_per_micro_batch,
+                              const std::function<void(int64_t num_rows)>& report = nullptr);
 
 }  // namespace plumb

@@ -3,10 +3,12 @@
 #include "io/dataset/content_hash.hpp"
 #include "io/dataset/dataset_index.hpp"
 #include "io/dataset/token_shard.hpp"
+#include "io/file/file.hpp"
 #include "io/file/sha256.hpp"
 #include "io/huggingface/tokenizer_files.hpp"
 #include "io/records/record_format.hpp"
 #include "lib/base/check.hpp"
+#include "lib/base/json_fields.hpp"
 
 namespace plumb {
 namespace {
@@ -30,6 +32,18 @@ nlohmann::json describe_options(const PrepareOptions& options) {
           {"parses_special_tokens", sft.parses_special_tokens}};
 }
 
+/// The facts that decide how the tokenizer's files are read, beside their contents.
+nlohmann::json describe_reading(const TokenizerSource& source) {
+  constexpr int64_t kMaxConfigBytes = 16 << 20;
+  nlohmann::json reading = {{"behavior", name_of(source.behavior)}};
+  const std::string path = join_path(source.model, "config.json");
+  if (!is_regular_file(path)) return reading;
+  const nlohmann::json config = parse_json(read_text_file(path, kMaxConfigBytes), path);
+  for (const char* key : {"model_type", "tokenizer_class", "transformers_version"})
+    if (config.is_object() && config.contains(key)) reading[key] = config[key];
+  return reading;
+}
+
 }  // namespace
 
 nlohmann::json describe_inputs(const Communicator& comm, const PrepareOptions& options) {
@@ -48,7 +62,7 @@ nlohmann::json describe_inputs(const Communicator& comm, const PrepareOptions& o
     inputs["dataset_version"] = kDatasetVersion;
     inputs["files"] = files;
     inputs["tokenizer"] = tokenizer;
-    inputs["tokenizer_differences"] = load_tokenizer(options.tokenizer).differences();
+    inputs["tokenizer_reading"] = describe_reading(options.tokenizer);
     inputs["columns"] = options.columns;
     inputs["template"] = options.template_name;
     if (!options.template_variables.empty()) inputs["template_variables"] = options.template_variables;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "io/file/file.hpp"
+#include "io/huggingface/further_templates.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/json_fields.hpp"
 
@@ -60,11 +61,12 @@ void write_changed(const TokenizerSource& source, const char* name, const std::s
   if (after == before && path) copy_file(*path, join_path(temporary, name));
 }
 
-/// tokenizer_config.json, special_tokens_map.json and chat_template.jinja.
+/// tokenizer_config.json, special_tokens_map.json and all templates.
 void write_tokenizer_config(const ExportedText& text, const std::string& temporary) {
   const std::string& eos = text.tokenizer.eos_token;
   const bool has_template = !text.chat_template.empty();
   write_changed(text.tokenizer, kConfig, temporary, [&](json& config) {
+    write_further_templates(text.tokenizer, has_template ? config : json::object(), temporary);
     if (!eos.empty()) replace_eos_token(config, eos);
     if (has_template) config.erase("chat_template");
   });

@@ -12,7 +12,7 @@
 #include "io/huggingface/merged_weights.hpp"
 #include "io/huggingface/peft_adapter.hpp"
 #include "lib/base/check.hpp"
-#include "lib/base/log.hpp"
+#include "lib/base/log_once.hpp"
 #include "lib/base/text_format.hpp"
 #include "lib/model/config_json.hpp"
 #include "lib/model/initialize.hpp"
@@ -172,10 +172,10 @@ void HfModel::settle_tied_head() {
     is_embedding_named_head_ = true;
   } else if (!have_same_values(embedding, head)) {
     config_.ties_embeddings = false;
-    log_info(
-        "{}: config.json ties embedding and head, but the files hold a head with other values: they are not tied, as "
-        "in transformers 5",
-        directory_);
+    log_info_once(
+        fmt::format("{}: config.json ties embedding and head, but the files hold a head with other values: they are "
+                    "not tied, as in transformers 5",
+                    directory_));
   }
 }
 

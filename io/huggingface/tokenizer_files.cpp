@@ -1,13 +1,13 @@
 #include "io/huggingface/tokenizer_files.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <mutex>
-#include <set>
 
 #include "io/file/file.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/json_fields.hpp"
-#include "lib/base/log.hpp"
+#include "lib/base/log_once.hpp"
 
 namespace plumb {
 namespace {
@@ -75,16 +75,12 @@ TokenizerTexts read_texts(const TokenizerSource& source) {
   return texts;
 }
 
-/// Logs once per directory.
 void say_differences(const std::string& directory, const std::string& differences) {
-  static std::mutex mutex;
-  static std::set<std::string> said;
-  const std::lock_guard lock(mutex);
-  if (!differences.empty() && said.insert(directory).second)
-    log_info(
-        "tokenizer: {}: read as transformers 5 reads it, which differs from transformers 4 in: {}; for the older ids: "
-        "--tokenizer_behavior transformers4",
-        directory, differences);
+  if (differences.empty()) return;
+  log_info_once(
+      fmt::format("tokenizer: {}: read as transformers 5 reads it, which differs from transformers 4 in: {}; for the "
+                  "older ids: --tokenizer_behavior transformers4",
+                  directory, differences));
 }
 
 /// The content of a token as a string or an object; "" for anything else.

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 #include <map>
 #include <utility>
 
@@ -42,6 +43,16 @@ std::vector<std::string> find_data_files(const std::string& item) {
   if (paths.empty()) throw_error<InputOutputError>("{}: expected files that match, got none", item);
   std::sort(paths.begin(), paths.end());
   return paths;
+}
+
+DataFiles find_data_files(const std::vector<std::string>& items) {
+  DataFiles files;
+  for (const std::string& item : items) {
+    std::vector<std::string> found = find_data_files(item);
+    files.files_per_item.push_back(std::ssize(found));
+    std::move(found.begin(), found.end(), std::back_inserter(files.paths));
+  }
+  return files;
 }
 
 std::vector<std::pair<std::string, std::string>> find_repeated_files(const std::vector<std::string>& paths) {

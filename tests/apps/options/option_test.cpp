@@ -7,6 +7,7 @@
 
 #include "apps/commands/commands.hpp"
 #include "apps/options/train_options.hpp"
+#include "apps/options/words.hpp"
 #include "io/file/file.hpp"
 #include "lib/base/check.hpp"
 #include "tests/support/refusal.hpp"
@@ -88,6 +89,14 @@ TEST(Options, ListsOfNumbersTakeCommasAndListsOfTextDoNot) {
   EXPECT_EQ(weights, (std::vector<double>{0.5, 1, 2}));
   declare("files", OptionGroup::kData, files, "files").set({"a,b c", "d"});
   EXPECT_EQ(files, (std::vector<std::string>{"a,b c", "d"}));
+}
+
+TEST(Options, ListsAreRecordedSoThatTheyReadBack) {
+  const std::vector<std::string> words = {"a.jsonl", "my rows.jsonl", "", "\"x\" \\", "a\"b", "it's", "c\\d"};
+  EXPECT_EQ(join_words({"a.jsonl", "my rows.jsonl"}), R"(a.jsonl "my rows.jsonl")");
+  EXPECT_EQ(split_words(join_words(words)), words);
+  EXPECT_EQ(split_words("  a  b "), (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(split_words("\"never closed"), (std::vector<std::string>{"never closed"}));
 }
 
 TEST(Options, SayWhatMayChangeWhenARunResumes) {

@@ -172,9 +172,12 @@ TEST_F(PrepareTest, TheKeyChangesWithEverythingThatTokensDependOn) {
   add_key_of([&] { options_.template_name = "chatml"; });
   add_key_of([&] { options_.template_variables = R"({"a": 1})"; });
   add_key_of([&] { options_.columns = {{"prompt", "x"}}; });
+  add_key_of([&] { options_.tokenizer.behavior = TokenizerBehavior::kTransformers4; });
   write("b.jsonl", numbered_rows(1, 9));
   keys.push_back(key());
   write("chat_template.jinja", "x");
+  keys.push_back(key());
+  write("config.json", R"({"model_type": "llama"})");
   keys.push_back(key());
   std::string keys_of_rank0 = fmt::format("{}", fmt::join(keys, ","));
   comm_.broadcast(keys_of_rank0);

@@ -152,6 +152,26 @@ TEST_F(Export, TextOfTheTrainingReplacesThatOfTheSource) {
   EXPECT_EQ(directory_.read("target/chat_template.jinja"), "new\n");
 }
 
+TEST_F(Export, FurtherTemplatesGoWithTheModel) {
+  add_to_source("additional_chat_templates/rag.jinja", "r");
+  add_to_source("additional_chat_templates/notes.txt", "n");
+  add_to_source("tokenizer_config.json", R"({"chat_template": [{"name": "default", "template": "d"},
+                                                              {"name": "tool_use", "template": "t"}]})");
+  export_with({.tokenizer = {source_path_}});
+  EXPECT_EQ(directory_.read("target/additional_chat_templates/rag.jinja"), "r");
+  EXPECT_FALSE(fs::exists(target_path_ + "/additional_chat_templates/notes.txt"));
+  EXPECT_FALSE(fs::exists(target_path_ + "/additional_chat_templates/tool_use.jinja"));  // the list is in place
+  fs::remove_all(target_path_);
+  export_with({.tokenizer = {source_path_}, .chat_template = "new"});
+  EXPECT_EQ(directory_.read("target/chat_template.jinja"), "new");
+  EXPECT_EQ(directory_.read("target/additional_chat_templates/rag.jinja"), "r");
+  EXPECT_EQ(directory_.read("target/additional_chat_templates/tool_use.jinja"), "t");
+  add_to_source("tokenizer_config.json", R"({"chat_template": [{"name": "../x", "template": "t"}]})");
+  fs::remove_all(target_path_);
+  expect_contains(message_of<DataError>([&] { export_with({.tokenizer = {source_path_}, .chat_template = "new"}); }),
+                  {"tokenizer_config.json", "../x"});
+}
+
 TEST_F(Export, EndsOfTextAreAddedToAList) {
   json source = json::parse(render_model_config(config_, "float32"));
   source["eos_token_id"] = {2, 7};

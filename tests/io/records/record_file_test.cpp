@@ -327,6 +327,9 @@ TEST(DataFiles, PatternsMatchInOrderAndOthersAreRefused) {
   using Paths = std::vector<std::string>;
   EXPECT_EQ(find_data_files(at("b-*.jsonl")), (Paths{at("b-10.jsonl"), at("b-2.jsonl")}));
   EXPECT_EQ(find_data_files(at("[ab]*")).size(), 4u);
+  const DataFiles files = find_data_files({at("b-*.jsonl"), at("a.csv")});
+  EXPECT_EQ(files.paths, (Paths{at("b-10.jsonl"), at("b-2.jsonl"), at("a.csv")}));
+  EXPECT_EQ(files.files_per_item, (std::vector<int64_t>{2, 1}));
   EXPECT_EQ(find_data_files(at("b[1].jsonl")), Paths{at("b[1].jsonl")});  // a file of this name is that file
   EXPECT_EQ(find_data_files(at("none.jsonl")), Paths{at("none.jsonl")});  // opening it is the error
   EXPECT_NE(refusal_of<InputOutputError>([&] { find_data_files(at("c*")); }).find("c*: expected files that match"),
