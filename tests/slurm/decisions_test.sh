@@ -20,6 +20,7 @@ mkdir bin
 cat >bin/srun <<'END'
 #!/usr/bin/env bash
 echo "$@" >srun.arguments
+if [[ -n ${SAYS:-} ]]; then echo "$SAYS" >&2; fi
 trap 'echo USR1 >>srun.signals; exit 85' USR1
 trap 'echo TERM >>srun.signals; exit 1' TERM
 mkdir -p ${SAVES:-.}
@@ -28,7 +29,9 @@ exit "$CODE"
 END
 cat >bin/squeue <<'END'
 #!/usr/bin/env bash
-echo "${STATE:-RUNNING}"
+# of a whole array a line for each task
+[[ $* == *[0-9]_[0-9]* ]] || echo "${STATES_OF_ARRAY:-${STATE:-RUNNING}}"
+[[ $* != *[0-9]_[0-9]* ]] || echo "${STATE:-RUNNING}"
 END
 cat >bin/scontrol <<'END'
 #!/usr/bin/env bash
@@ -65,6 +68,25 @@ done
 STATE=COMPLETING start 85
 expect "restart of a job that was canceled" $restarted no
 
+# A task of an array goes back by itself, also the one whose job id is the array's, and counts its restarts by itself.
+rm -rf out*
+for given in "7 1" "8 2"; do
+  read -r id task <<<"$given"
+  export SLURM_JOB_ID=$id SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=$task STATES_OF_ARRAY=$'RUNNING\nPENDING'
+  start 85 sft --output_dir out-%a --seed %a
+  expect "restart of a task" "$(<scontrol.arguments)" "requeue 7_$task"
+  expect "%a" "$(sed 's/.*sft/sft/' srun.arguments)" "sft --output_dir out-$task --seed $task"
+  expect "memory of a task" "$(<"out-$task/slurm_restarts")" "7_$task 0 0"
+done
+unset SLURM_ARRAY_JOB_ID SLURM_ARRAY_TASK_ID STATES_OF_ARRAY
+export SLURM_JOB_ID=7
+
+# A step that Slurm refuses is not started again, whatever its exit code.
+rm -rf out
+SAYS="srun: error: Unable to create step for job 7: More processors requested than permitted" start 1
+expect "restart of a refused step" $restarted no
+grep -q "^srun: error: Unable" <<<"$log" || fail "srun's message is lost: $log"
+
 # At most three restarts without a new checkpoint; a new one resets the count.
 rm -rf out
 for count in 0 1 2 3; do
@@ -96,6 +118,17 @@ for given in "sft --output_dir out" "sft --output_dir=out" "sft --output-dir out
   start 0 "${words[@]}"
   [[ -d out ]] || fail "$given: not written to out"
 done
+while IFS='|' read -r line wanted; do
+  printf '\357\273\277# a comment\r\n%s\r\n[sft]\noutput_dir = no\n' "$line" >odd.ini
+  rm -rf wanted* && start 0 sft --config=odd.ini
+  [[ -f $wanted/slurm_restarts ]] || fail "$line: expected $wanted"
+done <<'END'
+output_dir = wanted#1|wanted#1
+output-dir=wanted  # here|wanted
+  output_dir = "wanted #2" # here|wanted #2
+output_dir = "wanted \"q\" \\"|wanted "q" \
+output_dir = wanted two|wanted two
+END
 start 0 sft --data rows.csv
 expect "without output_dir" $code 2
 
@@ -114,6 +147,23 @@ SLURM_NTASKS_PER_NODE=1 start 0
 expect "ranks that the user asks for" "$(ranks)" "4 4"
 OMP_NUM_THREADS=2 start 0
 expect "two threads per rank" "$(ranks)" "4 4"
+
+rm -rf out
+for given in "64,32 2 96" "32,64 2 96" "16(x3),8 4 56" "4(x2) 2 8"; do
+  read -r cpus nodes wanted <<<"$given"
+  SLURM_JOB_CPUS_PER_NODE=$cpus SLURM_JOB_NUM_NODES=$nodes start 0
+  expect "ranks on nodes of $cpus CPUs" "$(ranks)" "$nodes $wanted"
+done
+echo '    "micro_batches_per_step": "24"' >out/run.json
+SLURM_JOB_CPUS_PER_NODE='16,8' SLURM_JOB_NUM_NODES=2 start 0
+expect "24 micro-batches on nodes of 16 and 8 CPUs" "$(ranks)" "2 24"
+SLURM_JOB_CPUS_PER_NODE='48(x2),8' SLURM_JOB_NUM_NODES=3 start 0
+expect "as many nodes as surely have room" "$(ranks)" "2 24"
+rm -rf out
+SLURM_JOB_CPUS_PER_NODE='16,8' SLURM_JOB_NUM_NODES=2 SLURM_CPUS_PER_TASK=4 start 0
+expect "four threads per rank" "$(ranks) $(grep -o -- '--cpus-per-task=4' srun.arguments)" "2 6 --cpus-per-task=4"
+SLURM_JOB_CPUS_PER_NODE='16,8' SLURM_JOB_NUM_NODES=2 PLUMB_RANKS_PER_HOST=16 start 0
+expect "more ranks than a node has CPUs" "$code $(grep -c "expected nodes with room for 16 x 1 CPUs (ranks x threads), got one with 8" <<<"$log")" "2 1"
 
 # Signals reach srun as USR1, a second one changes nothing, and the exit code of srun is returned.
 for signal in USR1 TERM; do

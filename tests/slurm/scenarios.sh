@@ -3,7 +3,7 @@
 # shellcheck disable=SC2154 # job, name and run are from jobs.sh
 
 # shellcheck disable=SC2034 # for run.sh
-readonly scenarios=(walltime_twice killed_rank stopped_rank killed_slurmd power_cut crash_loop canceled full_disk chain pipeline readme)
+readonly scenarios=(walltime_twice killed_rank stopped_rank killed_slurmd power_cut crash_loop canceled full_disk array chain pipeline readme)
 
 undisturbed() {
   submit golden -- "${run[@]}" --output_dir golden
@@ -131,6 +131,29 @@ full_disk() {
   row "input/output error of a rank" - -
 }
 
+# Three tasks of one host each stop once with a checkpoint, one after the other: also the one that carries the array's id
+# goes back while others run or wait, and none starts a third time.
+array() {
+  # shellcheck disable=SC2016 # for the ranks
+  echo 'if [[ -n ${SLURM_ARRAY_TASK_ID:-} && ${SLURM_RESTART_COUNT:-0} == 0 ]]; then export PLUMB_FAULT=step:$((15 * SLURM_ARRAY_TASK_ID)):0:usr1; fi' >>site.env
+  submit array --array 1-3 --nodes 1 -- "${run[@]/#3/12}" --output_dir array-%a
+  wait_until 600 are_tasks_over_or_hurried || fail "does not end"
+  local task
+  for task in 1 2 3; do
+    expect "starts of task $task" "$(grep -c "job ${job}_$task: start" array.log)" 2
+    expect "exit codes of task $task" "$(grep -o "job ${job}_$task: exit code [0-9]*" array.log | grep -o '[0-9]*$')" 85
+    expect "same bits of task $task" "$(has_golden_bits array-$task)" yes
+  done
+  echo "| array of three tasks, each stopped once | 85 0 each | 1 each | 2 each | - | 0 | $(has_golden_bits array-3) |" | tee -a table.md
+}
+are_tasks_over_or_hurried() {
+  local waiting
+  waiting=$(squeue --noheader --array --format '%i %r' | awk '$2 == "BeginTime" { print $1 }')
+  if [[ -n $waiting ]]; then sleep 3; fi
+  for waiting in $waiting; do scontrol update JobId="$waiting" StartTime=now || true; done
+  is_queue_empty
+}
+
 # The second job waits for the first one, also while that is requeued.
 chain() {
   PLUMB_FAULT_ONCE=step:15:5:kill submit chain_sft -- "${run[@]}" --output_dir chain_sft
@@ -174,7 +197,7 @@ readme() {
   local commands=() command
   # indented lines are commands; a backslash continues one
   mapfile -t commands < <(sed -n 's/^    //p' "$root/slurm/README.md" | sed -e ':join' -e '/\\$/{N;s/\\\n *//;b join' -e '}')
-  expect "commands" "${#commands[@]}" 4
+  expect "commands" "${#commands[@]}" 5
   pushd readme >/dev/null || return
   for command in "${commands[@]}"; do
     # the first command of the chain writes to the same directory as the first command
@@ -183,13 +206,13 @@ readme() {
     if [[ $command != first=* ]]; then wait_until 600 is_queue_empty || fail "does not end: $command"; fi
   done
   local directory
-  for directory in out_alone out out2 pipeline/sft pipeline/reward; do
+  for directory in out_alone out out2 pipeline/sft pipeline/reward runs/seed-{1..3}; do
     [[ -s $directory/model/model.safetensors ]] || fail "no model in $directory"
   done
   popd >/dev/null || return
   local states
   states=$(scontrol --oneliner show jobs | grep "WorkDir=$PWD/readme " | sed 's/.* JobState=\([A-Z_]*\).*/\1/' | sort | uniq -c | xargs)
-  expect "states" "$states" "4 COMPLETED"
-  echo "| the four commands of slurm/README.md | $states | - | - | - | - | - |" | tee -a table.md
+  expect "states" "$states" "7 COMPLETED"
+  echo "| the five commands of slurm/README.md | $states | - | - | - | - | - |" | tee -a table.md
 }
 is_queue_empty() { [[ -z $(squeue --noheader) ]]; }
