@@ -11,9 +11,9 @@
 #include <algorithm>
 #include <functional>
 #include <optional>
-#include <thread>
 #include <vector>
 
+#include "apps/models/threads.hpp"
 #include "io/file/atomic_directory.hpp"
 #include "io/huggingface/export_files.hpp"
 #include "io/huggingface/hf_export.hpp"
@@ -30,9 +30,7 @@ constexpr int64_t kChunkElements = int64_t{1} << 20;  // read at a time
 
 }  // namespace
 
-int use_threads(int threads, int ranks_of_node) {
-  const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  const int chosen = threads > 0 ? threads : std::max(1, cores / ranks_of_node);
+int use_threads(int chosen) {
   // oneDNN splits a matmul among the threads it expects, and leaves parts uncomputed if fewer run
   omp_set_dynamic(0);
   int given = 1;
@@ -49,7 +47,7 @@ int set_up_process(const Communicator& comm, int threads) {
   mallopt(M_MMAP_THRESHOLD, 32 << 20);  // the largest value that glibc accepts: smaller tensors reuse the heap
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
   mallopt(M_ARENA_MAX, 2);
-  return use_threads(threads, comm.node_size(comm.node()));
+  return use_threads(choose_threads(comm, threads));
 }
 
 void release_freed_memory() { malloc_trim(0); }

@@ -16,12 +16,12 @@
 
 namespace plumb {
 
-/// Sets the number of LibTorch's threads; 0: the cores of the node divided by its ranks. Returns the number that OpenMP
-/// provides, which may be lower (OMP_THREAD_LIMIT).
-int use_threads(int threads, int ranks_of_node);
+/// Sets the number of LibTorch's threads. Returns the number that OpenMP provides, which may be lower
+/// (OMP_THREAD_LIMIT).
+int use_threads(int threads);
 
-/// use_threads() for this rank. Also keeps freed memory mapped, because the page faults of new tensors cost more than
-/// the memory.
+/// Collective: use_threads() with the number of choose_threads(). Also keeps freed memory mapped, because the page
+/// faults of new tensors cost more than the memory.
 int set_up_process(const Communicator& comm, int threads);
 
 /// Returns freed memory, which set_up_process() keeps mapped, to the system. For use after a model is destroyed.
