@@ -97,6 +97,18 @@ void export_by_all(const Communicator& comm, std::span<const ExportFile> files, 
   });
 }
 
+static int64_t sum_of_sizes(std::span<const ExportFile> files) {
+  int64_t bytes = 0;
+  for (const ExportFile& file : files) bytes += file.size_bytes;
+  return bytes;
+}
+
+int64_t exported_bytes(const std::vector<UnitLayout>& model, Precision precision) {
+  return sum_of_sizes(plan_export(model, file_dtype(precision)).files);
+}
+
+int64_t exported_adapter_bytes(const UnitLayout& unit) { return sum_of_sizes(plan_adapter_export(unit).files); }
+
 void export_model(const Communicator& comm, ShardedModel& model, const std::string& directory, const ExportedText& text,
                   Precision precision) {
   const ExportPlan plan = plan_export(unit_layouts(model.config()), file_dtype(precision));

@@ -97,7 +97,9 @@ std::vector<BoundOption> run_options(TrainOptions& o) {
           "counts too",
           {.on_resume = kNotCompared, .value_name = "TIME"}),
       declare("save_steps", G::kCheckpoints, o.save_steps,
-              "steps between checkpoints, from which a stopped run resumes; 0: none",
+              "steps between checkpoints, from which a stopped run resumes; one more is saved before the export; 0: "
+              "none is "
+              "kept",
               {.range = at_least(0), .on_resume = kMayChange}),
       declare("save_total_limit", G::kCheckpoints, o.save_total_limit, "number of checkpoints kept",
               {.range = at_least(1), .on_resume = kMayChange}),

@@ -108,6 +108,21 @@ TEST_F(CheckpointFaults, OtherOptionsOrDataAreRefusedAndNamed) {
   EXPECT_EQ(checkpoints(), std::vector<std::string>{"step-000006"});
 }
 
+TEST_F(CheckpointFaults, AFailedExportIsAllThatTheSameCommandDoesAgain) {
+  fs::create_directories(directory_ / "out/model");
+  directory_.write("out/model/mine", "not a model");
+  const Options options = {{"save_steps", "0"}};
+  expect_refused(start("sft", 1, options), 2,
+                 {"expected a model directory to replace", "the checkpoint of step 6 has everything"});
+  fs::remove(directory_ / "out/model/mine");
+  const RunResult again = start("sft", 2, options);
+  expect_completed(again, 6);
+  EXPECT_EQ(lines_with(again.err, "all 6 steps are done: only the export is left").size(), 1u) << again.err;
+  EXPECT_EQ(lines_with(again.err, "check: ").size(), 0u) << again.err;
+  EXPECT_EQ(outcome(), undisturbed("sft"));
+  EXPECT_EQ(checkpoints(), std::vector<std::string>());
+}
+
 TEST_F(CheckpointFaults, ACompleteRunIsNotRunAgain) {
   interrupt();
   expect_completed(start("sft", 2), 4);
