@@ -78,6 +78,7 @@ class StageRun {
 
   bool has_steps_left() const { return start_.num_steps_done() < length_.num_steps; }
   void log_mix() const;
+  void log_longer_run() const;
   void write_notes() const;
 
   const double start_seconds_ = steady_seconds();
@@ -172,6 +173,7 @@ void StageRun::open_rows() {
     length_ = run_length(options_, rows_per_epoch(sampler_, train_rows_.dataset->num_rows()), comm_.size());
   });
   if (comm_.rank() == 0) log_mix();
+  if (comm_.rank() == 0) log_longer_run();
 }
 
 /// Logs how many rows of each item of the data an epoch has.
@@ -185,9 +187,21 @@ void StageRun::log_mix() const {
   }
 }
 
+/// Logs what a run that is longer than at its last start does with the learning rate.
+void StageRun::log_longer_run() const {
+  const int64_t before = start_.saved ? num_steps_of(start_.saved->inputs) : 0, done = start_.num_steps_done();
+  if (before == 0 || before == length_.num_steps || !has_steps_left()) return;
+  log_info(
+      "the run of {} steps continues after step {} to step {}: the {} schedule is that of {} steps from here on, with "
+      "a learning rate of {:.3g} at step {}, after {:.3g} at step {}",
+      before, done, length_.num_steps, name_of(options_.lr_scheduler_type), length_.num_steps,
+      schedule_of(options_, length_.num_steps).at(done), done + 1, schedule_of(options_, before).at(done - 1), done);
+}
+
 /// Logs the memory plan, throws if it does not fit, and writes run.json.
 void StageRun::plan() {
   if (start_.inputs.empty()) start_.inputs = describe_inputs(comm_, options_);
+  add_num_steps(start_.inputs, length_.num_steps);
   const PlannedModel model{config_, adapter_ ? std::optional(adapter_->adapter) : std::nullopt,
                            [&](const Parameter& p) { return nf4_format_of(*source_, p); }};
   const PlannedRanks ranks{comm_.size(), comm_.node_size(0), threads_, sum_of_memory(comm_) / comm_.size()};

@@ -123,6 +123,23 @@ TEST_F(CheckpointFaults, AFailedExportIsAllThatTheSameCommandDoesAgain) {
   EXPECT_EQ(checkpoints(), std::vector<std::string>());
 }
 
+TEST_F(CheckpointFaults, ACompleteRunContinuesToMoreSteps) {
+  Options options = {{"lr_scheduler_type", "constant"}, {"save_steps", "3"}, {"max_steps", "4"}};
+  expect_completed(start("sft", 1, options), 0);
+  EXPECT_EQ(checkpoints(), (std::vector<std::string>{"step-000003", "step-000004"}));
+  options["max_steps"] = "6";
+  const RunResult result = start("sft", 2, options);
+  expect_completed(result, 4);
+  EXPECT_EQ(lines_with(result.err, "the run of 4 steps continues after step 4 to step 6: the constant schedule").size(),
+            1u)
+      << result.err;
+  EXPECT_EQ(outcome(), undisturbed("sft", {{"lr_scheduler_type", "constant"}}));
+  expect_refused(start("sft", 1, {{"lr_scheduler_type", "constant"}, {"max_steps", "5"}}), 2, {"max_steps: 6, now 5"});
+  fs::remove_all(directory_ / "out/checkpoints");
+  options["max_steps"] = "9";
+  expect_refused(start("sft", 1, options), 2, {"left no checkpoint", "cannot continue to more steps"});
+}
+
 TEST_F(CheckpointFaults, ACompleteRunIsNotRunAgain) {
   interrupt();
   expect_completed(start("sft", 2), 4);
