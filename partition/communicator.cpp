@@ -9,6 +9,7 @@
 #include "lib/base/log.hpp"
 #include "lib/base/process_state.hpp"
 #include "partition/deadline.hpp"
+#include "partition/shared_memory.hpp"
 
 namespace plumb {
 
@@ -36,6 +37,7 @@ void end_unfinished_job() {
 }  // namespace
 
 MpiRuntime::MpiRuntime() {
+  place_memory_of_mpi();
   const Deadline deadline("MPI to start");
   int provided = 0;
   check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");

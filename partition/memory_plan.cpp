@@ -10,6 +10,7 @@
 #include "lib/objective/token_loss.hpp"
 #include "lib/optim/adamw_state.hpp"
 #include "partition/sharded_model.hpp"
+#include "partition/shared_memory.hpp"
 
 namespace plumb {
 
@@ -161,6 +162,10 @@ int64_t MemoryPlan::rank_bytes() const {
          gradient_bytes + gradient_buffer_bytes + activation_bytes + head_bytes + exchange_bytes;
 }
 
+int64_t MemoryPlan::shared_bytes(int ranks_per_node) const {
+  return ranks_per_node == 1 ? 0 : node_bytes() + ranks_per_node * (gradient_buffer_bytes + kMpiSegmentBytes);
+}
+
 int64_t MemoryPlan::total_bytes(int num_ranks, int ranks_per_node) const {
   const int nodes = (num_ranks + ranks_per_node - 1) / ranks_per_node;
   return num_ranks * rank_bytes() + nodes * node_bytes();
@@ -191,6 +196,7 @@ std::string render_plan(const PlanInput& input, const MemoryPlan& plan) {
   line("sum per rank", plan.rank_bytes());
   line("gather buffers, per node", plan.gather_buffer_bytes);
   if (plan.base_bytes > 0) line("frozen base, per node", plan.base_bytes);
+  if (input.ranks_per_node > 1) line("of it in /dev/shm, per node", plan.shared_bytes(input.ranks_per_node));
   line("all ranks and nodes", plan.total_bytes(input.num_ranks, input.ranks_per_node));
   text += fmt::format("  per step: {} gathers ({}), {} reduce-scatters ({})", plan.gathers_per_step,
                       render_bytes(plan.gather_bytes_per_step), plan.reduces_per_step,

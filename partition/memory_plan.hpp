@@ -62,6 +62,8 @@ struct MemoryPlan {
   int64_t rank_bytes() const;
   /// Bytes that the ranks of a node share.
   int64_t node_bytes() const { return gather_buffer_bytes + base_bytes; }
+  /// Bytes of these that a node's ranks, if there are several, keep in /dev/shm, with MPI's own.
+  int64_t shared_bytes(int ranks_per_node) const;
   /// Bytes on all ranks and nodes.
   int64_t total_bytes(int num_ranks, int ranks_per_node) const;
 };

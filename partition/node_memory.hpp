@@ -1,6 +1,6 @@
 // One shared-memory window per node, allocated once and divided by its users: a gathered unit exists once per node, and
 // a reduce-scatter reads each peer's gradient in place. Ranks wait for each other on counters in the window.
-// Source: MPI-3 shared-memory windows (MPI_Win_allocate_shared); Hoefler et al., "MPI + MPI", Computing 95 (2013).
+// Source: Hoefler et al., "MPI + MPI", Computing 95 (2013).
 #pragma once
 
 #include <atomic>
@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "partition/communicator.hpp"
+#include "partition/shared_memory.hpp"
 
 namespace plumb {
 
@@ -22,12 +23,8 @@ struct alignas(64) RankProgress {
 
 class NodeMemory {
  public:
-  /// Collective: over the ranks of the node. Provides `bytes` bytes, zero at first. Throws CommError if the memory is
-  /// refused.
+  /// Collective: over all ranks. Provides `bytes` bytes per node, zero at first. Throws as SharedMemory.
   NodeMemory(const Communicator& comm, int64_t bytes);
-  ~NodeMemory();
-  NodeMemory(const NodeMemory&) = delete;
-  NodeMemory& operator=(const NodeMemory&) = delete;
 
   std::byte* data() const { return data_; }
   RankProgress& mine() const { return progress_[my_index_]; }
@@ -36,7 +33,7 @@ class NodeMemory {
   void wait_for_all(std::atomic<uint64_t> RankProgress::*counter, uint64_t count) const;
 
  private:
-  MPI_Win window_ = MPI_WIN_NULL;
+  SharedMemory memory_;
   RankProgress* progress_ = nullptr;
   std::byte* data_ = nullptr;
   int my_index_ = 0;

@@ -70,15 +70,8 @@ Watchdog::Watchdog(const Communicator& comm, double limit_seconds)
   if (limit_seconds <= 0 || comm.size() == 1) return;
   process_state().run_limit_seconds = limit_seconds;  // for the Deadline of MPI_Finalize, after the watchdog has ended
   const int me = comm.local_index(rank_);
-  constexpr auto kPage = MPI_Aint{4096};
-  const auto bytes = static_cast<MPI_Aint>(sizeof(NodeState)) + num_ranks_ * MPI_Aint{sizeof(ProcessProgress)} + kPage;
-  void* base = nullptr;
-  if (MPI_Win_allocate_shared(me == 0 ? bytes : 0, 1, MPI_INFO_NULL, comm.node_mpi(), &base, &window_) != MPI_SUCCESS)
-    throw_error<CommError>("shared memory of {} bytes for the watchdog was refused", bytes);
-  MPI_Aint size = 0;
-  int unit = 0;
-  MPI_Win_shared_query(window_, 0, &size, &unit, &base);
-  node_state_ = reinterpret_cast<NodeState*>((reinterpret_cast<uintptr_t>(base) + 63) / 64 * 64);
+  memory_.emplace(comm, static_cast<int64_t>(sizeof(NodeState) + num_ranks_ * sizeof(ProcessProgress)));
+  node_state_ = reinterpret_cast<NodeState*>(memory_->data());
   if (me == 0) new (node_state_) NodeState{};
   ProcessProgress* const mine = new (&progress_of(me)) ProcessProgress{};
   mine->pid.store(::getpid());
@@ -109,9 +102,6 @@ Watchdog::~Watchdog() {
   is_over_changed_.notify_all();
   thread_.join();
   set_progress(nullptr);
-  if (!is_normal_exit) return;
-  const Deadline deadline("the ranks to part");
-  MPI_Win_free(&window_);
 }
 
 ProcessProgress& Watchdog::progress_of(int local_index) const {

@@ -10,18 +10,20 @@
 
 #include <condition_variable>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 
 #include "lib/base/activity.hpp"
 #include "partition/communicator.hpp"
+#include "partition/shared_memory.hpp"
 
 namespace plumb {
 
 class Watchdog {
  public:
   /// Collective: must be called on the main thread, which it watches. With a limit of 0 or a single rank it does
-  /// nothing. The limit also becomes process_state().run_limit_seconds. Throws CommError if shared memory is refused.
+  /// nothing. The limit also becomes process_state().run_limit_seconds. Throws as SharedMemory.
   Watchdog(const Communicator& comm, double limit_seconds);
   /// Collective: except during an exception.
   ~Watchdog();
@@ -46,7 +48,7 @@ class Watchdog {
   bool spans_nodes_;
   MPI_Comm world_;
   pthread_t main_thread_;
-  MPI_Win window_ = MPI_WIN_NULL;
+  std::optional<SharedMemory> memory_;
   NodeState* node_state_ = nullptr;
   std::mutex mutex_;
   std::condition_variable is_over_changed_;

@@ -14,6 +14,7 @@
 #include "apps/commands/single_rank.hpp"
 #include "apps/models/model_setup.hpp"
 #include "apps/models/model_text.hpp"
+#include "apps/models/threads.hpp"
 #include "apps/options/options.hpp"
 #include "apps/preference/prompts.hpp"
 #include "io/huggingface/hf_model.hpp"
@@ -122,7 +123,7 @@ size_t answer_rows(Decoder& decoder, const Tokenizer& tokenizer, const std::vect
 int run_generate(const GenerateCommand& o) {
   validate(o);
   require_single_rank("generate");
-  use_threads(o.model.threads, /*ranks_of_node=*/1);
+  use_threads(choose_threads(o.model.threads));
 
   const HfModel model(o.model.model, HfModelOptions{.adapter = o.adapter});
   const TokenizerSource source = {o.model.model, o.adapter, o.eos_token, o.tokenizer_behavior};

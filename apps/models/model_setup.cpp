@@ -11,9 +11,9 @@
 #include <algorithm>
 #include <functional>
 #include <optional>
-#include <thread>
 #include <vector>
 
+#include "apps/models/threads.hpp"
 #include "io/file/atomic_directory.hpp"
 #include "io/huggingface/export_files.hpp"
 #include "io/huggingface/hf_export.hpp"
@@ -30,9 +30,7 @@ constexpr int64_t kChunkElements = int64_t{1} << 20;  // read at a time
 
 }  // namespace
 
-int use_threads(int threads, int ranks_of_node) {
-  const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  const int chosen = threads > 0 ? threads : std::max(1, cores / ranks_of_node);
+int use_threads(int chosen) {
   // oneDNN splits a matmul among the threads it expects, and leaves parts uncomputed if fewer run
   omp_set_dynamic(0);
   int given = 1;
@@ -49,7 +47,7 @@ int set_up_process(const Communicator& comm, int threads) {
   mallopt(M_MMAP_THRESHOLD, 32 << 20);  // the largest value that glibc accepts: smaller tensors reuse the heap
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
   mallopt(M_ARENA_MAX, 2);
-  return use_threads(threads, comm.node_size(comm.node()));
+  return use_threads(choose_threads(comm, threads));
 }
 
 void release_freed_memory() { malloc_trim(0); }
@@ -98,6 +96,18 @@ void export_by_all(const Communicator& comm, std::span<const ExportFile> files, 
     exported->publish();
   });
 }
+
+static int64_t sum_of_sizes(std::span<const ExportFile> files) {
+  int64_t bytes = 0;
+  for (const ExportFile& file : files) bytes += file.size_bytes;
+  return bytes;
+}
+
+int64_t exported_bytes(const std::vector<UnitLayout>& model, Precision precision) {
+  return sum_of_sizes(plan_export(model, file_dtype(precision)).files);
+}
+
+int64_t exported_adapter_bytes(const UnitLayout& unit) { return sum_of_sizes(plan_adapter_export(unit).files); }
 
 void export_model(const Communicator& comm, ShardedModel& model, const std::string& directory, const ExportedText& text,
                   Precision precision) {

@@ -16,12 +16,12 @@
 
 namespace plumb {
 
-/// Sets the number of LibTorch's threads; 0: the cores of the node divided by its ranks. Returns the number that OpenMP
-/// provides, which may be lower (OMP_THREAD_LIMIT).
-int use_threads(int threads, int ranks_of_node);
+/// Sets the number of LibTorch's threads. Returns the number that OpenMP provides, which may be lower
+/// (OMP_THREAD_LIMIT).
+int use_threads(int threads);
 
-/// use_threads() for this rank. Also keeps freed memory mapped, because the page faults of new tensors cost more than
-/// the memory.
+/// Collective: use_threads() with the number of choose_threads(). Also keeps freed memory mapped, because the page
+/// faults of new tensors cost more than the memory.
 int set_up_process(const Communicator& comm, int threads);
 
 /// Returns freed memory, which set_up_process() keeps mapped, to the system. For use after a model is destroyed.
@@ -56,6 +56,10 @@ void load_weights(const Communicator& comm, ShardedModel& model, const HfModel& 
 void export_by_all(const Communicator& comm, std::span<const ExportFile> files, const std::string& directory,
                    ExistingDirectory existing, const std::function<void(const std::string& temporary)>& write,
                    const std::function<void(const std::string& temporary)>& finish);
+
+/// Bytes of the weights that export_model() and export_as_read(), or export_adapter(), write.
+int64_t exported_bytes(const std::vector<UnitLayout>& model, Precision precision);
+int64_t exported_adapter_bytes(const UnitLayout& unit);
 
 /// Collective: writes a Hugging Face directory from the shards, complete or not at all.
 void export_model(const Communicator& comm, ShardedModel& model, const std::string& directory, const ExportedText& text,

@@ -61,6 +61,7 @@ inline constexpr auto kNames<OptionGroup> =
 enum class OnResume {
   kMustMatch,    // it changes the model or what is measured of it
   kMayChange,    // the change is logged
+  kMayGrow,      // a longer run continues from the end of the shorter one
   kNotCompared,  // where files are, whose contents are compared instead, or how a run is started
   kSameBatch,    // may change where a step keeps its rows
 };

@@ -8,7 +8,7 @@ namespace plumb {
 
 BoundOption threads_option(int& threads) {
   return declare("threads", OptionGroup::kMemory, threads,
-                 "threads per rank; 0: the cores of the node divided by its ranks",
+                 "threads per rank; 0: OMP_NUM_THREADS, else as many as a rank may use CPUs",
                  {.range = between(0, 1024), .on_resume = OnResume::kMayChange});
 }
 

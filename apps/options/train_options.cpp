@@ -32,9 +32,10 @@ std::vector<BoundOption> schedule_options(TrainOptions& o) {
       eval_batch_size_option(o.per_device_eval_batch_size),
       declare("gradient_accumulation_steps", G::kSchedule, o.gradient_accumulation_steps,
               "micro-batches per rank and step", {.range = between(1, 1e6), .on_resume = OnResume::kSameBatch}),
-      declare("num_train_epochs", G::kSchedule, o.num_train_epochs, "passes over the data", {.range = at_most(1e6)}),
+      declare("num_train_epochs", G::kSchedule, o.num_train_epochs, "passes over the data",
+              {.range = at_most(1e6), .on_resume = OnResume::kMayGrow}),
       declare("max_steps", G::kSchedule, o.max_steps, "total number of steps; overrides num_train_epochs if above 0",
-              {.range = at_most(kMaxSteps)}),
+              {.range = at_most(kMaxSteps), .on_resume = OnResume::kMayGrow}),
       declare("learning_rate", G::kSchedule, o.learning_rate, "peak learning rate, reached after warmup",
               {.range = at_least(0)}),
       declare("lr_scheduler_type", G::kSchedule, o.lr_scheduler_type, "learning rate after warmup"),
@@ -97,7 +98,9 @@ std::vector<BoundOption> run_options(TrainOptions& o) {
           "counts too",
           {.on_resume = kNotCompared, .value_name = "TIME"}),
       declare("save_steps", G::kCheckpoints, o.save_steps,
-              "steps between checkpoints, from which a stopped run resumes; 0: none",
+              "steps between checkpoints, from which a stopped run resumes; one more is saved before the export; 0: "
+              "none is "
+              "kept",
               {.range = at_least(0), .on_resume = kMayChange}),
       declare("save_total_limit", G::kCheckpoints, o.save_total_limit, "number of checkpoints kept",
               {.range = at_least(1), .on_resume = kMayChange}),

@@ -62,7 +62,10 @@ std::string PipelineState::reason_to_run(size_t stage, const Inputs& inputs) con
   if (status != "done" || !entry.contains("inputs") || !entry["inputs"].is_object())
     return status == "failed" ? "it failed last time" : "it was started and not finished";
   if (!is_regular_file(join_path(model, "config.json"))) return fmt::format("{} is gone", model);
-  return describe_changes(inputs_from_json(entry["inputs"]), inputs);
+  const Inputs before = inputs_from_json(entry["inputs"]);
+  const std::string changes = describe_changes(before, inputs);
+  if (!changes.empty() || compare_length(before, inputs) != LengthChange::kLonger) return changes;
+  return "it is to be longer: " + describe_allowed_changes(before, inputs);
 }
 
 void PipelineState::set(size_t stage, const std::string& status, double seconds, const Inputs& inputs) {

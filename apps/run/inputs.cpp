@@ -23,9 +23,11 @@ constexpr const char* kAccumulation = "gradient_accumulation_steps";
 constexpr const char* kMicroBatches = "micro_batches_per_step";
 constexpr const char* kRowVersion = "version of prepared rows";
 constexpr const char* kTokenizerIds = "ids of the tokenizer";
+constexpr const char* kNumSteps = "num_steps";
 
 /// Whether a change of this input is no change of the run. Of files and directories the contents count.
 bool may_change(const std::string& name) {
+  if (name == kNumSteps) return true;    // follows from the others
   if (name == kRowVersion) return true;  // a run that an earlier version began can be completed; the change is logged
   const OnResume rule = on_resume(name);
   return rule == OnResume::kMayChange || rule == OnResume::kNotCompared;
@@ -123,6 +125,28 @@ void check_ranks_share_steps(const Inputs& before, const TrainOptions& o, int nu
       o.output_dir, micro_batches, num_ranks, possible);
 }
 
+void add_num_steps(Inputs& inputs, int64_t num_steps) {
+  std::erase_if(inputs, [](const auto& input) { return input.first == kNumSteps; });
+  inputs.emplace_back(kNumSteps, std::to_string(num_steps));
+}
+
+int64_t num_steps_of(const Inputs& inputs) { return std::atoll(find(inputs, kNumSteps).value_or("0").c_str()); }
+
+LengthChange compare_length(const Inputs& before, const Inputs& now) {
+  const auto number = [](const Inputs& inputs, const char* name) {
+    return std::atof(find(inputs, name).value_or("0").c_str());
+  };
+  const auto compare = [](double then, double value) {
+    if (value == then) return LengthChange::kNone;
+    return value > then && then > 0 ? LengthChange::kLonger : LengthChange::kOther;
+  };
+  const double steps_before = number(before, "max_steps"), steps_now = number(now, "max_steps");
+  if (steps_now > 0)
+    return compare(steps_before > 0 ? steps_before : static_cast<double>(num_steps_of(before)), steps_now);
+  if (steps_before > 0) return LengthChange::kOther;
+  return compare(number(before, "num_train_epochs"), number(now, "num_train_epochs"));
+}
+
 std::string describe_changes(const Inputs& before, const Inputs& now) {
   std::vector<std::string> names;
   for (const Inputs* inputs : {&now, &before})
@@ -135,9 +159,11 @@ std::string describe_changes(const Inputs& before, const Inputs& now) {
   };
   // on another number of ranks this option changes so that a step keeps its rows
   const bool has_same_batch = is_same(kMicroBatches);
+  const bool has_other_length = compare_length(before, now) == LengthChange::kOther;
   std::string text;
   for (const std::string& name : names) {
     if (is_same(name) || may_change(name) || name == kMicroBatches) continue;
+    if (on_resume(name) == OnResume::kMayGrow && !has_other_length) continue;
     if (name == kAccumulation && has_same_batch) continue;
     std::string shown = name;
     if (name.starts_with(kContents)) {
@@ -154,7 +180,9 @@ std::string describe_allowed_changes(const Inputs& before, const Inputs& now) {
   std::string text;
   for (const auto& [name, value] : now) {
     const OnResume rule = on_resume(name);
-    if (rule != OnResume::kMayChange && rule != OnResume::kSameBatch && name != kRowVersion) continue;
+    const bool may_differ = rule == OnResume::kMayChange || rule == OnResume::kMayGrow ||
+                            rule == OnResume::kSameBatch || name == kRowVersion;
+    if (!may_differ) continue;
     if (find(before, name) != value) text += (text.empty() ? "" : ", ") + describe_change(name, before, now);
   }
   return text;

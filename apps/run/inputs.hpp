@@ -30,6 +30,16 @@ int64_t accumulation_for_resume(const Inputs& before, const TrainOptions& option
 /// micro-batches of a step evenly.
 void check_ranks_share_steps(const Inputs& before, const TrainOptions& options, int num_ranks);
 
+/// Notes the number of steps that the inputs amount to, which is known once the rows are.
+void add_num_steps(Inputs& inputs, int64_t num_steps);
+/// The number noted; 0 if unknown.
+int64_t num_steps_of(const Inputs& inputs);
+
+enum class LengthChange { kNone, kLonger, kOther };
+/// How max_steps and num_train_epochs compare with those before. A run that is to be longer continues; one that is to
+/// be shorter, or of which that is not known, is another run.
+LengthChange compare_length(const Inputs& before, const Inputs& now);
+
 /// The inputs that differ and would change the result, human-readable: "learning_rate: 1e-06, now 5e-07"; "" if there
 /// are none. A path does not matter if the contents are the same, nor does the number of ranks;
 /// gradient_accumulation_steps matters if it changes the rows of a step.

@@ -34,7 +34,10 @@ bool is_requeued_job(const RunRecord& run) {
 StartMode decide_start(const TrainOptions& o, const RunRecord& run, const Inputs& inputs) {
   const std::string changes = run.inputs.empty() ? "" : describe_changes(run.inputs, inputs);
   const bool is_same = !run.inputs.empty() && changes.empty();
-  if (is_same) return run.has_ended && is_exported(o) ? StartMode::kAlreadyDone : StartMode::kResume;
+  if (is_same) {
+    const bool is_done = run.has_ended && is_exported(o) && compare_length(run.inputs, inputs) != LengthChange::kLonger;
+    return is_done ? StartMode::kAlreadyDone : StartMode::kResume;
+  }
   if (o.replaces_changed_run) return StartMode::kFromScratch;
   throw_error<UsageError>(
       "--output_dir {}: holds a run already (run.json){}{}; choose another directory, or --overwrite_output_dir true",
@@ -53,6 +56,15 @@ std::optional<Checkpoint> find_checkpoint(const Communicator& comm, const std::s
                              directory);
   });
   return found;
+}
+
+/// Throws UsageError for a complete run that is to be longer and has no checkpoint from which it could continue.
+void check_can_continue(const TrainOptions& o, const RunRecord& run) {
+  if (!run.has_ended || !is_exported(o) || o.replaces_changed_run) return;
+  throw_error<UsageError>(
+      "--output_dir {}: its run is complete and left no checkpoint (--save_steps 0), so it cannot continue to more "
+      "steps; start from its model in another directory, or --overwrite_output_dir true",
+      o.output_dir);
 }
 
 /// Rank 0 only.
@@ -101,6 +113,9 @@ RunStart claim_run(const Communicator& comm, TrainOptions& o) {
       require_same_run(comm, *start.checkpoint, start.inputs);
     } else if (mode == StartMode::kResume) {
       start.checkpoint = find_checkpoint(comm, o.output_dir, start.inputs);
+      comm.run_on_rank0([&] {
+        if (!start.checkpoint) check_can_continue(o, *run);
+      });
     }
     start.is_done = mode == StartMode::kAlreadyDone && !names_checkpoint;
     if (start.checkpoint) start.saved.emplace(*start.checkpoint);

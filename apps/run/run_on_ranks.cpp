@@ -4,11 +4,14 @@
 #include <optional>
 
 #include "apps/run/control.hpp"
+#include "io/run/process_memory.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/fault.hpp"
 #include "lib/base/log.hpp"
 #include "lib/base/process_state.hpp"
+#include "lib/base/shared_memory_directory.hpp"
 #include "partition/deadline.hpp"
+#include "partition/shared_memory.hpp"
 
 namespace plumb {
 
@@ -35,6 +38,7 @@ int run_on_ranks(const std::function<int(const Communicator&)>& body) {
     rank = comm.rank();
     process_state().rank = rank;
     set_log_rank(comm.rank(), comm.size());
+    claim_memory_of_mpi(comm, mapped_files_in(shared_memory_directory()));
     const int code = body(comm);
     fault_point("end", 0);
     deadline.emplace("the ranks to part");

@@ -15,19 +15,21 @@
 namespace plumb {
 
 Checkpoints::Checkpoints(const CheckpointOptions& options, const Inputs& inputs, const Communicator& comm,
-                         TrainableModel& model, RunControl& control, RunState& state)
+                         TrainableModel& model, RunControl& control, RoomForEnd& room, RunState& state)
     : options_(options),
       inputs_(inputs),
       comm_(comm),
       model_(model),
       control_(control),
+      room_(room),
       state_(state),
       directory_(checkpoint_directory(options.output_dir)) {}
 
 bool Checkpoints::is_due(int64_t step) const { return options_.save_steps > 0 && step % options_.save_steps == 0; }
 
-void Checkpoints::save(int64_t step, const std::optional<EvaluatedStep>& evaluated, const StepLog* log) {
+void Checkpoints::save(int64_t step, const std::optional<EvaluatedStep>& evaluated, StepLog* log) {
   finish();
+  room_.give_back_for_checkpoint();
   saved_ = state_;
   const int64_t num_steps = state_.trainer.history.num_steps;
   if (is_due(step) && state_.trainer.num_consecutive_skips == 0 && num_steps > state_.rollback_num_steps) {
@@ -82,12 +84,14 @@ int64_t Checkpoints::finish() {
     log_info("checkpoint: {}/{} in {:.1f} s{}", directory_, checkpoint_name(save->step()), seconds, stall);
     prune(save->step());
   }
+  room_.take();
   return last_saved_step_;
 }
 
 void Checkpoints::count_failure(int64_t step, const AgreedError& error) {
   if (error.code() != kExitInputOutput) throw error;
   ++num_failed_;
+  room_.take();
   if (comm_.rank() == 0)
     log_warning("saving the checkpoint of step {} failed (failure {}); training continues: {}", step, num_failed_,
                 error.what());

@@ -14,6 +14,7 @@
 #include "apps/run/inputs.hpp"
 #include "apps/run/saved_run.hpp"
 #include "apps/run/state.hpp"
+#include "apps/train/room_for_end.hpp"
 #include "apps/train/step_log.hpp"
 #include "io/checkpoint/checkpoint.hpp"
 #include "partition/communicator.hpp"
@@ -23,7 +24,7 @@ namespace plumb {
 
 struct CheckpointOptions {
   std::string output_dir;
-  int64_t save_steps;        // steps between checkpoints; 0: none but at a stop
+  int64_t save_steps;        // steps between checkpoints; 0: none but at a stop and before the export
   int64_t save_total_limit;  // of checkpoints that are kept, beside those that a rollback or the best model needs
   bool is_async;             // a thread writes while training continues
   bool is_rollback_wanted;
@@ -35,7 +36,7 @@ class Checkpoints {
   /// state: saved with each checkpoint; its rollback and best steps are updated here. All references must outlive this
   /// object.
   Checkpoints(const CheckpointOptions& options, const Inputs& inputs, const Communicator& comm, TrainableModel& model,
-              RunControl& control, RunState& state);
+              RunControl& control, RoomForEnd& room, RunState& state);
 
   /// Whether --save_steps asks for a checkpoint after this step.
   bool is_due(int64_t step) const;
@@ -43,7 +44,7 @@ class Checkpoints {
   /// Collective: saves the run after this step, then removes old checkpoints. With --async_save this returns when a
   /// copy was made, which a thread writes; an earlier save that is still being written is completed first. evaluated:
   /// the last evaluation. log: rank 0's. An input or output error is logged and counted; any other error is thrown.
-  void save(int64_t step, const std::optional<EvaluatedStep>& evaluated, const StepLog* log);
+  void save(int64_t step, const std::optional<EvaluatedStep>& evaluated, StepLog* log);
 
   /// Collective, after every step: publishes the checkpoint in progress if all ranks have written it.
   void poll();
@@ -60,6 +61,7 @@ class Checkpoints {
   const Communicator& comm_;
   TrainableModel& model_;
   RunControl& control_;
+  RoomForEnd& room_;
   RunState& state_;
   RunState saved_;  // in the save in progress
   std::string directory_;

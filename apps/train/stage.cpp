@@ -16,11 +16,13 @@
 #include "apps/run/output_directory.hpp"
 #include "apps/run/progress.hpp"
 #include "apps/run/resume.hpp"
+#include "apps/train/room_for_end.hpp"
 #include "apps/train/stage_data.hpp"
 #include "apps/train/stage_options.hpp"
 #include "apps/train/startup_checks.hpp"
 #include "apps/train/step_log.hpp"
 #include "apps/train/step_loop.hpp"
+#include "io/checkpoint/directory.hpp"
 #include "io/report/report.hpp"
 #include "io/run/lock.hpp"
 #include "io/run/notes.hpp"
@@ -66,12 +68,17 @@ class StageRun {
   LoadedModel load_model() const;
   void check_model(const LoadedModel& model, Objective& objective) const;
   void restore(TrainableModel& model) const;
-  void take_steps(TrainableModel& model, Objective& objective);
+  void train_and_export(const LoadedModel& model, Objective& objective);
+  int64_t bytes_to_export(const LoadedModel& model) const;
+  bool take_steps(TrainableModel& model, Objective& objective, RoomForEnd& room);
   void export_model(const LoadedModel& model) const;
+  void export_with_room(const LoadedModel& model, RoomForEnd& room, bool is_saved) const;
   void export_merged() const;
   void report();
 
+  bool has_steps_left() const { return start_.num_steps_done() < length_.num_steps; }
   void log_mix() const;
+  void log_longer_run() const;
   void write_notes() const;
 
   const double start_seconds_ = steady_seconds();
@@ -108,8 +115,7 @@ void StageRun::run() {
     const LoadedModel model = load_model();
     const std::unique_ptr<Objective> objective = make_objective(options_, config_);
     check_model(model, *objective);
-    take_steps(model.trained(), *objective);
-    export_model(model);
+    train_and_export(model, *objective);
   }
   report();
 }
@@ -171,6 +177,7 @@ void StageRun::open_rows() {
     length_ = run_length(options_, rows_per_epoch(sampler_, train_rows_.dataset->num_rows()), comm_.size());
   });
   if (comm_.rank() == 0) log_mix();
+  if (comm_.rank() == 0) log_longer_run();
 }
 
 /// Logs how many rows of each item of the data an epoch has.
@@ -184,9 +191,21 @@ void StageRun::log_mix() const {
   }
 }
 
+/// Logs what a run that is longer than at its last start does with the learning rate.
+void StageRun::log_longer_run() const {
+  const int64_t before = start_.saved ? num_steps_of(start_.saved->inputs) : 0, done = start_.num_steps_done();
+  if (before == 0 || before == length_.num_steps || !has_steps_left()) return;
+  log_info(
+      "the run of {} steps continues after step {} to step {}: the {} schedule is that of {} steps from here on, with "
+      "a learning rate of {:.3g} at step {}, after {:.3g} at step {}",
+      before, done, length_.num_steps, name_of(options_.lr_scheduler_type), length_.num_steps,
+      schedule_of(options_, length_.num_steps).at(done), done + 1, schedule_of(options_, before).at(done - 1), done);
+}
+
 /// Logs the memory plan, throws if it does not fit, and writes run.json.
 void StageRun::plan() {
   if (start_.inputs.empty()) start_.inputs = describe_inputs(comm_, options_);
+  add_num_steps(start_.inputs, length_.num_steps);
   const PlannedModel model{config_, adapter_ ? std::optional(adapter_->adapter) : std::nullopt,
                            [&](const Parameter& p) { return nf4_format_of(*source_, p); }};
   const PlannedRanks ranks{comm_.size(), comm_.node_size(0), threads_, sum_of_memory(comm_) / comm_.size()};
@@ -211,7 +230,7 @@ void StageRun::plan() {
 }
 
 void StageRun::compute_reference_logps() {
-  if (options_.stage != Stage::kDpo) return;
+  if (options_.stage != Stage::kDpo || !has_steps_left()) return;
   const ModelSource reference = reference_model(options_.dpo.ref_model, model_at_start(options_));
   add_reference_logps(comm_, reference, train_rows_);
   if (eval_rows_) add_reference_logps(comm_, reference, *eval_rows_);
@@ -230,7 +249,7 @@ LoadedModel StageRun::load_model() const {
 }
 
 void StageRun::check_model(const LoadedModel& model, Objective& objective) const {
-  if (!options_.startup_checks) return;
+  if (!options_.startup_checks || !has_steps_left()) return;
   if (model.adapted) model.adapted->set_dropout(0);  // its masks would differ between the two computations of a check
   run_startup_checks(comm_, startup_check_options(options_), model.trained(), objective, train_rows_);
   if (model.adapted) model.adapted->set_dropout(adapter_->adapter.dropout);
@@ -242,18 +261,56 @@ void StageRun::restore(TrainableModel& model) const {
   if (start_.checkpoint) restore_model(comm_, *start_.checkpoint, model);
 }
 
-/// Trains all remaining steps: those after the checkpoint, if there is one.
-void StageRun::take_steps(TrainableModel& model, Objective& objective) {
+/// Holds the disk space for the end of the run meanwhile.
+void StageRun::train_and_export(const LoadedModel& model, Objective& objective) {
+  RoomForEnd room(comm_, options_.output_dir, checkpoint_bytes(comm_, model.trained().trained_shards()),
+                  bytes_to_export(model));
+  const bool is_saved = take_steps(model.trained(), objective, room);
+  export_with_room(model, room, is_saved);
+}
+
+/// Trains all remaining steps: those after the checkpoint, if there is one. Returns whether the last one is saved.
+bool StageRun::take_steps(TrainableModel& model, Objective& objective, RoomForEnd& room) {
   restore(model);
+  if (comm_.rank() == 0 && !has_steps_left())
+    log_info("all {} steps are done: only the export is left", length_.num_steps);
   std::optional<StepLog> log;  // rank 0's
   comm_.run_on_rank0([&] {
     if (start_.saved) log.emplace(options_.output_dir, start_.num_steps_done(), start_.saved->log);
     if (!start_.saved) log.emplace(options_.output_dir);
   });
   const StepLoopOptions loop = step_loop_options(options_, sampler_, length_.num_steps, *control_);
-  StepLoop({loop, comm_, model, objective, train_rows_, eval_rows_ ? &*eval_rows_ : nullptr, length_, start_, *control_,
-            log ? &*log : nullptr})
+  return StepLoop({loop, comm_, model, objective, train_rows_, eval_rows_ ? &*eval_rows_ : nullptr, length_, start_,
+                   *control_, room, log ? &*log : nullptr})
       .run();
+}
+
+/// The bytes that export_model() writes; on other ranks than 0 without the files of the tokenizer.
+int64_t StageRun::bytes_to_export(const LoadedModel& model) const {
+  int64_t bytes = 0, num_directories = 0;
+  if (model.whole || options_.exports_merged) {
+    bytes += exported_bytes(unit_layouts(config_), options_.save_dtype);
+    ++num_directories;
+  }
+  if (model.adapted) {
+    bytes += exported_adapter_bytes(model.adapted->unit().unit());
+    ++num_directories;
+  }
+  return comm_.rank() == 0 ? bytes + num_directories * text_files_bytes(text_.tokenizer) : bytes;
+}
+
+/// Exports into the room that was held for it. is_saved: whether a checkpoint has the last step.
+void StageRun::export_with_room(const LoadedModel& model, RoomForEnd& room, bool is_saved) const {
+  room.give_back();
+  try {
+    export_model(model);
+  } catch (const AgreedError& error) {
+    if (!is_saved) throw;
+    throw AgreedError(fmt::format("{}; the checkpoint of step {} has everything: once that is mended, the same command "
+                                  "exports the model from it",
+                                  error.what(), length_.num_steps),
+                      error.code());
+  }
 }
 
 /// Writes output_dir/model, or output_dir/adapter.
@@ -287,6 +344,7 @@ void StageRun::report() {
   comm_.run_on_rank0([&] {
     write_report(options_.output_dir);
     record_end_of_run(options_.output_dir);
+    if (options_.save_steps == 0) remove_all_checkpoints(checkpoint_directory(options_.output_dir));
   });
   control_->end();
   if (comm_.rank() == 0)

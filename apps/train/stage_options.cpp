@@ -20,10 +20,8 @@ constexpr double kTolerance = 1e-3;
 constexpr double kBfloat16Tolerance = 5e-2;  // a bfloat16 matmul rounds differently with another number of rows
 
 TrainerOptions trainer_options(const TrainOptions& o, int64_t num_steps, const RunControl& control) {
-  const auto warmup = static_cast<int64_t>(
-      o.warmup_steps < 1 ? std::ceil(o.warmup_steps * static_cast<double>(num_steps)) : o.warmup_steps);
   return {{o.adam_beta1, o.adam_beta2, o.adam_epsilon, o.weight_decay},
-          {o.lr_scheduler_type, o.learning_rate, warmup, num_steps},
+          schedule_of(o, num_steps),
           o.max_grad_norm,
           [&control] { return control.wants_stop(); },
           o.spike_threshold,
@@ -99,6 +97,12 @@ StartupCheckOptions startup_check_options(const TrainOptions& o) {
           .accumulation_steps = o.gradient_accumulation_steps,
           .starts_at_reference = o.stage == Stage::kDpo && o.dpo.ref_model.empty(),
           .has_score = o.stage == Stage::kReward};
+}
+
+Schedule schedule_of(const TrainOptions& o, int64_t num_steps) {
+  const auto warmup = static_cast<int64_t>(
+      o.warmup_steps < 1 ? std::ceil(o.warmup_steps * static_cast<double>(num_steps)) : o.warmup_steps);
+  return {o.lr_scheduler_type, o.learning_rate, warmup, num_steps};
 }
 
 RunLength run_length(const TrainOptions& o, int64_t num_rows, int num_ranks) {

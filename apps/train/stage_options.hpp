@@ -27,6 +27,9 @@ RowsOptions rows_options(const TrainOptions& options);
 PairSetting pair_setting(const TrainOptions& options);
 StartupCheckOptions startup_check_options(const TrainOptions& options);
 
+/// The learning rates of a run of this length.
+Schedule schedule_of(const TrainOptions& options, int64_t num_steps);
+
 /// num_rows: of an epoch. Throws UsageError if they do not fill a step and the rest is dropped.
 RunLength run_length(const TrainOptions& options, int64_t num_rows, int num_ranks);
 /// control: asked whether this rank wants to stop; it must outlive the loop.

@@ -18,7 +18,7 @@ class StepLog {
   /// The sums over the steps since the last line, to be saved in a checkpoint.
   nlohmann::ordered_json state() const;
   /// Returns after all lines are fsynced.
-  void sync() const { metrics_.sync(); }
+  void sync() { metrics_.sync(); }
 
   /// Adds a step to the next line.
   void add(const StepStats& stats, double seconds);

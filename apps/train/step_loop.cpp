@@ -28,17 +28,19 @@ StepLoop::StepLoop(const StepLoopInput& input)
     : in_(input),
       state_(in_.start.saved ? in_.start.saved->state : RunState()),
       trainer_(in_.model, in_.comm, in_.objective, in_.options.trainer, state_.trainer),
-      checkpoints_(in_.options.checkpoints, in_.start.inputs, in_.comm, in_.model, in_.control, state_),
+      checkpoints_(in_.options.checkpoints, in_.start.inputs, in_.comm, in_.model, in_.control, in_.room, state_),
       stream_(in_.train_rows.stream(in_.options.sampler, in_.comm, in_.start.num_steps_done())) {}
 
-void StepLoop::run() {
+bool StepLoop::run() {
   find_best_so_far();
   start_seconds_ = steady_seconds();
+  if (!is_last()) in_.room.take();
   while (!is_last()) take_step();
-  checkpoints_.finish();
   progress_.finish_line();
+  const bool is_saved = save_last_step();
   trainer_.verify_memory();  // before the model is exported
   if (in_.options.loads_best_model) load_best();
+  return is_saved;
 }
 
 void StepLoop::take_step() {
@@ -73,6 +75,18 @@ void StepLoop::save() {
   inject_wrong_numbers("save", step(), {}, in_.model);
   trainer_.verify_memory();
   checkpoints_.save(step(), evaluated_, in_.log);
+}
+
+/// Collective: see run().
+bool StepLoop::save_last_step() {
+  const auto is_saved = [&] { return checkpoints_.finish() == step() || in_.start.num_steps_done() == step(); };
+  if (is_saved()) return true;
+  save();
+  while (!is_saved()) {
+    if (!in_.room.wait_for_checkpoint(step(), in_.control)) return false;
+    save();
+  }
+  return true;
 }
 
 void StepLoop::log_step(const std::vector<MicroBatch>& batches, const StepStats& stats, double step_seconds) {

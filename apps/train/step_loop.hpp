@@ -51,6 +51,7 @@ struct StepLoopInput {
   const RunLength& length;
   const RunStart& start;
   RunControl& control;
+  RoomForEnd& room;
   StepLog* log;  // rank 0's
 };
 
@@ -58,13 +59,16 @@ class StepLoop {
  public:
   explicit StepLoop(const StepLoopInput& input);
 
-  /// Collective: all remaining steps. Throws StoppedRun if the run is to stop before the last one.
-  void run();
+  /// Collective: all remaining steps, then a checkpoint of the last one unless there is one, so that the same command
+  /// can export the model if this start cannot. Returns whether there is. Throws StoppedRun if the run is to stop
+  /// before the last step.
+  bool run();
 
  private:
   void take_step();
   std::vector<MicroBatch> next_batches();
   void save();
+  bool save_last_step();
   void log_step(const std::vector<MicroBatch>& batches, const StepStats& stats, double step_seconds);
   void evaluate();
   void stop_or_roll_back(const StepStats& stats);

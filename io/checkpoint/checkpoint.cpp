@@ -181,6 +181,12 @@ class ShardReader {
 
 }  // namespace
 
+int64_t checkpoint_bytes(const Communicator& comm, std::span<const TrainedShard> shards) {
+  int64_t bytes = checkpoint_file_bytes(describe_units(shards), comm.rank());
+  comm.sum({&bytes, 1});
+  return bytes;
+}
+
 CheckpointSave::CheckpointSave(const Communicator& comm, const std::string& directory, int64_t step,
                                nlohmann::ordered_json run, std::span<const TrainedShard> shards,
                                std::vector<std::byte>* buffer)
@@ -188,8 +194,7 @@ CheckpointSave::CheckpointSave(const Communicator& comm, const std::string& dire
   manifest_.step = step;
   manifest_.run = std::move(run);
   manifest_.units = describe_units(shards);
-  int64_t total_bytes = checkpoint_file_bytes(manifest_.units, comm.rank());
-  comm.sum({&total_bytes, 1});
+  const int64_t total_bytes = checkpoint_bytes(comm, shards);
   const std::vector<std::span<const std::byte>> pieces = stored_pieces(manifest_.units, shards, comm.rank());
   temporary_ = comm.from_rank0([&] {
     directory_.emplace(join_path(directory, checkpoint_name(step)), ExistingDirectory::kReplaceAnything);

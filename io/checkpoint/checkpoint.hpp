@@ -27,6 +27,9 @@ struct Checkpoint {
   CheckpointManifest manifest;
 };
 
+/// Collective: the size of the files of a checkpoint, without its manifest.
+int64_t checkpoint_bytes(const Communicator& comm, std::span<const TrainedShard> shards);
+
 /// A checkpoint while it is written.
 class CheckpointSave {
  public:

@@ -126,6 +126,12 @@ void align_eos(json& config, std::optional<int32_t> eos_id) {
   }
 }
 
+int64_t text_files_bytes(const TokenizerSource& source) {
+  int64_t bytes = 0;
+  for (const std::string& path : tokenizer_files(source)) bytes += File::open_for_reading(path).size_bytes();
+  return bytes;
+}
+
 void write_text_files(const ExportedText& text, const ModelConfig& config, const std::string& temporary) {
   for (const char* name : kCopiedFiles) copy_file_of(text.tokenizer, name, temporary);
   write_tokenizer_config(text, temporary);

@@ -29,6 +29,9 @@ std::vector<int32_t> read_generation_ends(const TokenizerSource& source);
 /// Sets eos_token_id of a config.json to this id unless it is there already. A list keeps its other ids.
 void align_eos(nlohmann::json& config, std::optional<int32_t> eos_id);
 
+/// About how much disk space write_text_files() needs.
+int64_t text_files_bytes(const TokenizerSource& source);
+
 /// Rank 0 only: writes all files but config.json. Those that nothing changes are copied. config: of the model. Throws
 /// InputOutputError, and DataError for a file that is no JSON.
 void write_text_files(const ExportedText& text, const ModelConfig& config, const std::string& temporary);

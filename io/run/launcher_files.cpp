@@ -14,14 +14,13 @@
 #include <vector>
 
 #include "io/file/json_tolerant.hpp"
+#include "lib/base/shared_memory_directory.hpp"
 
 namespace plumb {
 
 namespace fs = std::filesystem;
 
 namespace {
-
-constexpr std::string_view kSharedMemory = "/dev/shm";
 
 std::string environment(const char* name) {
   const char* const value = std::getenv(name);
@@ -49,7 +48,8 @@ bool is_segment_of(const std::string& name, int64_t job) {
 void remove_segments(int64_t job) {
   std::vector<fs::path> segments;
   std::error_code error;
-  for (fs::directory_iterator entry(kSharedMemory, error), end; !error && entry != end; entry.increment(error))
+  for (fs::directory_iterator entry(shared_memory_directory(), error), end; !error && entry != end;
+       entry.increment(error))
     if (is_segment_of(entry->path().filename().string(), job)) segments.push_back(entry->path());
   for (const fs::path& path : segments)
     if (is_of_this_user(path)) fs::remove(path, error);

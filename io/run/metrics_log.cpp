@@ -1,8 +1,5 @@
 #include "io/run/metrics_log.hpp"
 
-#include <unistd.h>
-
-#include <cerrno>
 #include <filesystem>
 #include <sstream>
 
@@ -46,21 +43,14 @@ MetricsLog::MetricsLog(const std::string& path, int64_t last_step)
     : MetricsLog(path, (remove_event_files(parent_path(path)), rewind_lines(path, last_step))) {}
 
 MetricsLog::MetricsLog(const std::string& path, const std::vector<nlohmann::ordered_json>& lines)
-    : path_(path), events_(parent_path(path)), file_(std::fopen(path.c_str(), "ae")) {
-  if (!file_) throw_errno(path, "open");
+    : events_(parent_path(path)), file_(path) {
   for (const nlohmann::ordered_json& line : lines) events_.write(line);
 }
 
-void MetricsLog::sync() const {
-  if (::fsync(::fileno(file_)) != 0 && errno != EINVAL) throw_errno(path_, "fsync");
-}
-
-MetricsLog::~MetricsLog() { std::fclose(file_); }
+void MetricsLog::sync() { file_.sync(); }
 
 void MetricsLog::write(const nlohmann::ordered_json& metrics) {
-  const std::string line = metrics.dump() + "\n";
-  if (std::fwrite(line.data(), 1, line.size(), file_) != line.size() || std::fflush(file_) != 0)
-    throw_errno(path_, "write");
+  file_.append(metrics.dump() + "\n");
   events_.write(metrics);
 }
 

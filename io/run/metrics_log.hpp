@@ -3,11 +3,11 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "io/file/appended_file.hpp"
 #include "io/run/tensorboard.hpp"
 
 namespace plumb {
@@ -22,22 +22,18 @@ class MetricsLog {
   /// Resumes after `last_step`: removes lines of later steps and an incomplete last line, and replaces the event files
   /// of the directory with one that contains the remaining lines.
   MetricsLog(const std::string& path, int64_t last_step);
-  ~MetricsLog();
-  MetricsLog(const MetricsLog&) = delete;
-  MetricsLog& operator=(const MetricsLog&) = delete;
 
-  /// Writes one line, readable by others when this returns. Keys keep their order.
+  /// Writes one line, readable by others when this returns unless the disk is full. Keys keep their order.
   void write(const nlohmann::ordered_json& metrics);
 
-  /// Fsyncs all lines.
-  void sync() const;
+  /// Fsyncs all lines. Throws InputOutputError.
+  void sync();
 
  private:
   MetricsLog(const std::string& path, const std::vector<nlohmann::ordered_json>& lines);
 
-  std::string path_;
   EventFile events_;
-  std::FILE* file_;
+  AppendedFile file_;
 };
 
 }  // namespace plumb

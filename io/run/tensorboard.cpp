@@ -111,30 +111,17 @@ std::string scalars_event(double wall_seconds, int64_t step, const nlohmann::ord
   return event;
 }
 
-EventFile::EventFile(const std::string& directory) {
-  const double now = wall_seconds();
-  path_ = join_path(directory,
-                    fmt::format("events.out.tfevents.{}.{}.{}", static_cast<int64_t>(now), host_name(), ::getpid()));
-  file_ = std::fopen(path_.c_str(), "ae");
-  if (!file_) throw_errno(path_, "open");
-  try {
-    append(version_event(now));
-  } catch (...) {
-    std::fclose(file_);
-    throw;
-  }
+static std::string event_file_of(const std::string& directory, double now) {
+  return join_path(directory,
+                   fmt::format("events.out.tfevents.{}.{}.{}", static_cast<int64_t>(now), host_name(), ::getpid()));
 }
 
-EventFile::~EventFile() { std::fclose(file_); }
+EventFile::EventFile(const std::string& directory) : file_(event_file_of(directory, wall_seconds())) {
+  file_.append(tfrecord_frame(version_event(wall_seconds())));
+}
 
 void EventFile::write(const nlohmann::ordered_json& metrics) {
-  append(scalars_event(wall_seconds(), metrics.value("step", int64_t{0}), metrics));
-}
-
-void EventFile::append(const std::string& event) {
-  const std::string frame = tfrecord_frame(event);
-  if (std::fwrite(frame.data(), 1, frame.size(), file_) != frame.size() || std::fflush(file_) != 0)
-    throw_errno(path_, "write");
+  file_.append(tfrecord_frame(scalars_event(wall_seconds(), metrics.value("step", int64_t{0}), metrics)));
 }
 
 }  // namespace plumb

@@ -4,10 +4,11 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+
+#include "io/file/appended_file.hpp"
 
 namespace plumb {
 
@@ -30,20 +31,15 @@ class EventFile {
   /// Creates events.out.tfevents.SECONDS.HOST.PID in `directory`; throws InputOutputError. A resumed run gets another
   /// file, which TensorBoard joins to the first.
   explicit EventFile(const std::string& directory);
-  ~EventFile();
-  EventFile(const EventFile&) = delete;
-  EventFile& operator=(const EventFile&) = delete;
 
-  /// Writes one event, readable by others when this returns. `metrics` is a line of metrics.jsonl, with its "step".
+  /// Writes one event, readable by others when this returns unless the disk is full. `metrics` is a line of
+  /// metrics.jsonl, with its "step".
   void write(const nlohmann::ordered_json& metrics);
 
-  const std::string& path() const { return path_; }
+  const std::string& path() const { return file_.path(); }
 
  private:
-  void append(const std::string& event);
-
-  std::string path_;
-  std::FILE* file_;
+  AppendedFile file_;
 };
 
 }  // namespace plumb

@@ -108,6 +108,38 @@ TEST_F(CheckpointFaults, OtherOptionsOrDataAreRefusedAndNamed) {
   EXPECT_EQ(checkpoints(), std::vector<std::string>{"step-000006"});
 }
 
+TEST_F(CheckpointFaults, AFailedExportIsAllThatTheSameCommandDoesAgain) {
+  fs::create_directories(directory_ / "out/model");
+  directory_.write("out/model/mine", "not a model");
+  const Options options = {{"save_steps", "0"}};
+  expect_refused(start("sft", 1, options), 2,
+                 {"expected a model directory to replace", "the checkpoint of step 6 has everything"});
+  fs::remove(directory_ / "out/model/mine");
+  const RunResult again = start("sft", 2, options);
+  expect_completed(again, 6);
+  EXPECT_EQ(lines_with(again.err, "all 6 steps are done: only the export is left").size(), 1u) << again.err;
+  EXPECT_EQ(lines_with(again.err, "check: ").size(), 0u) << again.err;
+  EXPECT_EQ(outcome(), undisturbed("sft"));
+  EXPECT_EQ(checkpoints(), std::vector<std::string>());
+}
+
+TEST_F(CheckpointFaults, ACompleteRunContinuesToMoreSteps) {
+  Options options = {{"lr_scheduler_type", "constant"}, {"save_steps", "3"}, {"max_steps", "4"}};
+  expect_completed(start("sft", 1, options), 0);
+  EXPECT_EQ(checkpoints(), (std::vector<std::string>{"step-000003", "step-000004"}));
+  options["max_steps"] = "6";
+  const RunResult result = start("sft", 2, options);
+  expect_completed(result, 4);
+  EXPECT_EQ(lines_with(result.err, "the run of 4 steps continues after step 4 to step 6: the constant schedule").size(),
+            1u)
+      << result.err;
+  EXPECT_EQ(outcome(), undisturbed("sft", {{"lr_scheduler_type", "constant"}}));
+  expect_refused(start("sft", 1, {{"lr_scheduler_type", "constant"}, {"max_steps", "5"}}), 2, {"max_steps: 6, now 5"});
+  fs::remove_all(directory_ / "out/checkpoints");
+  options["max_steps"] = "9";
+  expect_refused(start("sft", 1, options), 2, {"left no checkpoint", "cannot continue to more steps"});
+}
+
 TEST_F(CheckpointFaults, ACompleteRunIsNotRunAgain) {
   interrupt();
   expect_completed(start("sft", 2), 4);

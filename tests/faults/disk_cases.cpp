@@ -55,34 +55,34 @@ FaultCase damaged_tokens(const std::string& what,
 }
 
 void add_full_disks(std::vector<FaultCase>& cases) {
-  constexpr int64_t kFreeBytes = 96 << 10;  // too little for a checkpoint
-  cases.push_back({.fault = "disk full",
-                   .phase = "at the save of step 20, free again later",
-                   .attempts = {{.acts =
-                                     [](const Place& place) {
-                                       return std::vector<Act>{
-                                           {"step 12/30 ", 0, [place](pid_t) { fill_disk(place, kFreeBytes); }},
-                                           {"failed (failure 1)", 0, [place](pid_t) { free_disk(place); }}};
-                                     },
-                                 .named = "saving the checkpoint of step 20 failed (failure 1); training continues"}},
-                   .is_smoke = true,
-                   .max_detect_seconds = 0,
-                   .damage = put_on_own_disk,
-                   .needs_mounts = true});
-  cases.push_back(
-      {.fault = "disk full",
-       .phase = "to the last byte, from step 12 on",
-       .attempts = {{.acts =
+  const auto fill_after = [](const std::string& text, int64_t free_bytes, const std::string& free_after = "") {
+    return [=](const Place& place) {
+      std::vector<Act> acts = {{text, 0, [=](pid_t) { fill_disk(place, free_bytes); }}};
+      if (!free_after.empty()) acts.push_back({free_after, 0, [=](pid_t) { free_disk(place); }});
+      return acts;
+    };
+  };
+  const auto on_own_disk = [&](const std::string& phase, Attempt attempt, bool is_smoke) {
+    cases.push_back({.fault = "disk full",
+                     .phase = phase,
+                     .attempts = {std::move(attempt)},
+                     .is_smoke = is_smoke,
+                     .max_detect_seconds = 0,
+                     .damage = put_on_own_disk,
+                     .mend =
                          [](const Place& place) {
-                           return std::vector<Act>{{"step 12/30 ", 0, [place](pid_t) { fill_disk(place, 0); }}};
+                           if (fs::exists(place / "run/filler")) free_disk(place);
                          },
-                     .exit_code = 74,
-                     .named = "No space left on device"}},
-       .max_detect_seconds = 30,
-       .max_steps_lost = kStepsPerStage,
-       .damage = put_on_own_disk,
-       .mend = free_disk,
-       .needs_mounts = true});
+                     .needs_mounts = true});
+  };
+  // the space for one checkpoint and the model is held from the first step on
+  on_own_disk("to the last byte, from step 12 on",
+              {.acts = fill_after("step 12/30 ", 0), .named = "saving the checkpoint of step 30 failed (failure 1)"},
+              true);
+  on_own_disk("before the first step, 256 KiB free, until the run waits for room to export",
+              {.acts = fill_after("plumb: check: ", 256 << 10, "the run waits for it, since only its memory"),
+               .named = "saving the checkpoint of step 10 failed (failure 1); training continues"},
+              false);
   cases.push_back({.fault = "read-only directory",
                    .phase = "at a restart",
                    .start = Start::kInDpo,

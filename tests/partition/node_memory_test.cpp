@@ -4,8 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <cstdlib>
+#include <string>
 
+#include "lib/base/shared_memory_directory.hpp"
 #include "partition/communicator.hpp"
+#include "tests/support/refusal.hpp"
 
 namespace plumb {
 namespace {
@@ -24,6 +28,20 @@ TEST(NodeMemory, IsOneMemoryPerNode) {
           << ranks_per_node << " ranks per node";
     comm.barrier();
   }
+}
+
+TEST(NodeMemory, WithoutRoomIsRefusedOnAllRanksTogether) {
+  const Communicator comm;
+  const std::string message = message_of<AgreedError>([&] { NodeMemory(comm, int64_t{1} << 50); });
+  if (comm.size() > 1)
+    expect_contains(message, {shared_memory_directory(), "expected room for ", "--shm-size", "fewer ranks per node",
+                              "PLUMB_SHM_DIR"});
+  ::setenv("PLUMB_SHM_DIR", "/no/such/directory", 1);
+  const std::string path = refusal_of<AgreedError>([&] { NodeMemory(comm, 8); });
+  ::unsetenv("PLUMB_SHM_DIR");
+  if (comm.size() > 1) expect_contains(path, {"/no/such/directory/plumb-", "cannot be created", "PLUMB_SHM_DIR"});
+  NodeMemory memory(comm, 8);  // nothing of the failures is left
+  EXPECT_EQ(memory.data()[0], std::byte{0});
 }
 
 TEST(NodeMemory, WaitsForTheSlowestRank) {

@@ -193,6 +193,28 @@ TEST(PipelineState, AnotherVersionOfPreparedRowsIsLoggedAndNotRefused) {
   EXPECT_EQ(describe_allowed_changes(now, now), "");
 }
 
+TEST(RunInputs, ARunMayBecomeLongerNotShorter) {
+  const auto inputs = [](const char* max_steps, const char* epochs, int64_t num_steps = 0) {
+    Inputs all = {{"max_steps", max_steps}, {"num_train_epochs", epochs}, {"seed", "1"}};
+    if (num_steps > 0) add_num_steps(all, num_steps);
+    return all;
+  };
+  using enum LengthChange;
+  EXPECT_EQ(compare_length(inputs("-1", "3"), inputs("-1", "3")), kNone);
+  EXPECT_EQ(compare_length(inputs("-1", "1"), inputs("-1", "1.5")), kLonger);
+  EXPECT_EQ(compare_length(inputs("-1", "2"), inputs("-1", "1")), kOther);
+  EXPECT_EQ(compare_length(inputs("10", "3"), inputs("20", "1")), kLonger);  // epochs do not count beside steps
+  EXPECT_EQ(compare_length(inputs("10", "3"), inputs("10", "1")), kNone);
+  EXPECT_EQ(compare_length(inputs("10", "3"), inputs("9", "3")), kOther);
+  EXPECT_EQ(compare_length(inputs("-1", "3", 30), inputs("40", "3")), kLonger);
+  EXPECT_EQ(compare_length(inputs("-1", "3", 30), inputs("30", "3")), kNone);
+  EXPECT_EQ(compare_length(inputs("-1", "3"), inputs("40", "3")), kOther);  // not known how many steps 3 epochs had
+  EXPECT_EQ(compare_length(inputs("10", "3"), inputs("-1", "9")), kOther);
+  EXPECT_EQ(describe_changes(inputs("10", "3", 10), inputs("20", "3")), "");
+  EXPECT_EQ(describe_changes(inputs("20", "3", 20), inputs("10", "3")), "max_steps: 20, now 10");
+  EXPECT_EQ(describe_allowed_changes(inputs("10", "3", 10), inputs("20", "3")), "max_steps: 10, now 20");
+}
+
 TEST(PipelineState, NumberOfRanksMayChangeIfStepsKeepTheirRows) {
   const auto inputs = [](const char* accumulation, const char* micro_batches) {
     return Inputs{{"gradient_accumulation_steps", accumulation}, {"micro_batches_per_step", micro_batches}};
