@@ -53,7 +53,7 @@ bool contains(const std::vector<std::string>& sorted_names, std::string_view nam
   return std::binary_search(sorted_names.begin(), sorted_names.end(), name);
 }
 
-/// What to do with a directory that holds an adapter and no model.
+/// The cure for a directory that holds an adapter and no model.
 std::string adapter_cure(const std::string& directory) {
   std::string base;
   try {
@@ -62,14 +62,6 @@ std::string adapter_cure(const std::string& directory) {
   }
   return fmt::format("; this is an adapter: give its base model{} here and this directory as --adapter",
                      base.empty() ? "" : fmt::format(" ({})", base));
-}
-
-/// Whether there are weights of a model, of any format.
-bool has_weights(const std::vector<std::string>& names) {
-  return std::any_of(names.begin(), names.end(), [](const std::string& name) {
-    const bool is_weights = name.ends_with(".safetensors") || name.ends_with(".bin") || name.ends_with(".index.json");
-    return is_weights && !name.starts_with(kAdapterStem);
-  });
 }
 
 const char* auto_class(HeadKind head) {
@@ -96,17 +88,21 @@ HfModel::HfModel(const std::string& directory, HfModelOptions options) : directo
     log_info("{}: this directory also holds the {} of an adapter; the model is used without it (--adapter adds one)",
              directory, kLoraConfigFile);
   settle_tied_head();
+  if (options_.unties_head && config_.shares_head()) config_.ties_embeddings = false;
+  if (!options_.adapter.empty()) {
+    adapter_ = std::make_shared<const PeftAdapter>(options_.adapter, config_);
+    config_ = adapter_->model();
+  }
   units_ = unit_layouts(config_);
   check_parameters();
-  if (!options_.adapter.empty()) adapter_ = std::make_shared<const PeftAdapter>(options_.adapter, config_);
 }
 
 void HfModel::settle_tied_head() {
   const StoredTensor head = files_->find(kHeadName), embedding = files_->find(kEmbeddingName);
-  if (!config_.shares_head() || head.entry == nullptr) return;
-  if (embedding.entry == nullptr) {
-    is_embedding_named_head_ = true;
-  } else if (!have_same_values(embedding, head)) {
+  if (!config_.shares_head()) return;
+  shared_name_ = head.entry != nullptr && embedding.entry == nullptr ? kHeadName : kEmbeddingName;
+  if (embedding.entry != nullptr && head.entry != nullptr && !have_same_values(embedding, head)) {
+    shared_name_.clear();
     config_.ties_embeddings = false;
     log_info(
         "{}: config.json ties embedding and head, but the files hold a head with other values: they are not tied, as "
@@ -116,18 +112,20 @@ void HfModel::settle_tied_head() {
 }
 
 std::string HfModel::tensor_name_of(const Parameter& parameter) const {
-  const bool is_head = is_embedding_named_head_ && parameter.kind == ParameterKind::kEmbedding;
-  return is_head ? kHeadName : hf_parameter_name(parameter);
+  const bool is_shared = parameter.kind == ParameterKind::kEmbedding || parameter.kind == ParameterKind::kHead;
+  return is_shared && !shared_name_.empty() ? shared_name_ : hf_parameter_name(parameter);
 }
 
 void HfModel::check_parameters() {
   std::vector<std::string> missing, misfit, extra;
   std::unordered_set<std::string> expected;
+  if (!shared_name_.empty()) expected = {kEmbeddingName, kHeadName};
   const FindTensor find = [&](std::string_view name) { return files_->find(hf_tensor_name(name)); };
   for (const UnitLayout& unit : units_) {
     for (const Parameter& parameter : unit.parameters) {
       const std::string name = tensor_name_of(parameter);
       expected.insert(name);
+      if (is_replaced(parameter)) continue;
       if (!files_->has(name)) {
         if (parameter.kind != ParameterKind::kScore) missing.push_back(name);
         continue;
@@ -206,6 +204,11 @@ void HfModel::read_unit_range(const UnitLayout& unit, int64_t begin, int64_t end
     });
 }
 
+bool HfModel::is_replaced(const Parameter& parameter) const {
+  return adapter_ &&
+         (trains_whole(adapter_->adapter(), parameter.kind) || adapter_->replacement(parameter).entry != nullptr);
+}
+
 bool HfModel::has_score() const {
   return files_->has("score.weight") || (adapter_ && trains_whole(adapter_->adapter(), ParameterKind::kScore));
 }
@@ -220,6 +223,13 @@ void HfModel::read_base_range(const UnitLayout& unit, int64_t begin, int64_t end
     if (first >= last) continue;
     const std::string name = tensor_name_of(parameter);
     const auto piece = values.subspan(first - begin, last - first);
+    if (is_replaced(parameter)) {
+      const StoredTensor replacement = adapter_->replacement(parameter);
+      if (replacement.entry == nullptr) continue;  // the adapter's own, which merging reads
+      replacement.file->read(*replacement.entry, first - parameter.offset, piece);
+      replacement.file->check_finite(*replacement.entry, first - parameter.offset, piece);
+      continue;
+    }
     if (parameter.kind == ParameterKind::kScore && !files_->has(name)) {
       UnitLayout score{"score", {parameter}, parameter.num_elements()};
       score.parameters[0].offset = 0;

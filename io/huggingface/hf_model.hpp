@@ -36,6 +36,8 @@ struct HfModelOptions {
   bool quantizes_scales = true;  // when quantizing: the scales as well (double quantization)
   /// A PEFT adapter directory, or "". Its adapter is merged into the weights that are read.
   std::string adapter = {};
+  /// Embedding and head are read as two matrices, also where they are one, for an adapter that changes them apart.
+  bool unties_head = false;
 };
 
 /// Thread-safe: reads may run concurrently on any thread or rank.
@@ -83,6 +85,8 @@ class HfModel {
   /// under either name, is both.
   void settle_tied_head();
   void check_parameters();
+  /// True if the adapter has all values of a parameter, so that the base need not have it.
+  bool is_replaced(const Parameter& parameter) const;
   std::string tensor_name_of(const Parameter& parameter) const;
   const StoredNf4* find_stored_nf4(const Parameter& parameter) const;
 
@@ -90,7 +94,7 @@ class HfModel {
   HfModelOptions options_;
   ModelConfig config_;
   std::vector<UnitLayout> units_;
-  bool is_embedding_named_head_ = false;
+  std::string shared_name_ = {};      // of the tensor that is embedding and head; "": they are two
   std::optional<WeightFiles> files_;  // always set
   std::map<std::string, StoredNf4, std::less<>> stored_nf4_;
   std::shared_ptr<const PeftAdapter> adapter_;                 // null: none

@@ -22,20 +22,29 @@ constexpr size_t kMaxFiles = 1000;
 constexpr const char* kSingleFile = "model.safetensors";
 constexpr const char* kIndexFile = "model.safetensors.index.json";
 
+/// True for weights in pickles, which trainers also write for their own state.
+bool is_pickled_weights(std::string_view name) {
+  for (const char* other : {"training_args", "optimizer", "scheduler", "rng_state", "adapter_model"})
+    if (name.starts_with(other)) return false;
+  return name.ends_with(".bin") || name.ends_with(".pt") || name.ends_with(".pth") || name.ends_with(".bin.index.json");
+}
+
 [[noreturn]] void fail_without_weights(const std::string& directory, const std::vector<std::string>& names,
                                        std::string_view auto_class) {
-  const auto pickled = std::find_if(names.begin(), names.end(), [](const std::string& name) {
-    return name.ends_with(".bin") || name.ends_with(".pt") || name.ends_with(".pth") ||
-           name.ends_with(".bin.index.json");
-  });
+  const auto pickled = std::find_if(names.begin(), names.end(), is_pickled_weights);
   if (pickled != names.end())
     throw_error<DataError>(
         "{}: expected weights in {}, got {}; pickled weights can run code and are never read; if you trust them, "
         "convert them: python3 -c \"from transformers import {} as M; d = '{}'; M.from_pretrained(d, "
         "dtype='auto').save_pretrained(d)\"",
         directory, kSingleFile, *pickled, auto_class, directory);
-  throw_error<InputOutputError>("{}: expected weights in {} or, for several files, {}; got neither", directory,
-                                kSingleFile, kIndexFile);
+  const auto other = std::find_if(names.begin(), names.end(), [](const std::string& name) {
+    return name.ends_with(".gguf") || name.ends_with(".safetensors") || name.ends_with(".h5") ||
+           name.ends_with(".msgpack");
+  });
+  throw_error<InputOutputError>("{}: expected weights in {} or, for several files, {}; got neither{}", directory,
+                                kSingleFile, kIndexFile,
+                                other == names.end() ? "" : fmt::format(", but {}, which is not read", *other));
 }
 
 /// Weight files must be in the model directory itself; a name that leads elsewhere is treated as an attack.
@@ -78,6 +87,12 @@ std::set<std::string> parts_of(const std::map<std::string, std::string>& index, 
 }
 
 }  // namespace
+
+bool has_weights(const std::vector<std::string>& names) {
+  return std::any_of(names.begin(), names.end(), [](const std::string& name) {
+    return name == kSingleFile || name == kIndexFile || is_pickled_weights(name);
+  });
+}
 
 WeightFiles::WeightFiles(const std::string& directory, const std::vector<std::string>& names,
                          std::string_view auto_class) {

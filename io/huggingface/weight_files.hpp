@@ -12,6 +12,9 @@
 
 namespace plumb {
 
+/// True if a directory with these files holds weights of a model, readable or pickled.
+bool has_weights(const std::vector<std::string>& names);
+
 class WeightFiles {
  public:
   /// names: of the directory's files, sorted. auto_class: the class of transformers that loads such a model, for the

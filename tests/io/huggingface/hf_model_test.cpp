@@ -153,6 +153,7 @@ TEST_F(HfModelDirectory, RequiresAConfig) {
   // PEFT may save the config of the base beside an adapter
   directory_.write("config.json", render_model_config(config_, "float32"));
   directory_.write("adapter_model.safetensors", "");
+  directory_.write("training_args.bin", "x");
   std::filesystem::remove(directory_ / "model.safetensors");
   expect_contains(refusal<InputOutputError>(), {"weights, got none; this is an adapter"});
   write();
@@ -361,18 +362,16 @@ TEST_F(HfModelDirectory, NamesMayHaveThePrefixesOfWrappersOrNone) {
 }
 
 TEST_F(HfModelDirectory, FormatsMayBeMixed) {
+  constexpr Dtype kFormats[] = {Dtype::kF64, Dtype::kF16, Dtype::kF64, Dtype::kBf16};
   std::deque<std::vector<double>> doubles;
-  std::deque<std::vector<uint16_t>> halves;
   std::vector<SafetensorsTensor> stored;
+  const std::vector<uint16_t> halves(1000, 0x3c00);  // 1 in F16, 0.0078125 in BF16
   for (const auto& [name, tensor] : tensors_) {
-    if (stored.size() % 2 == 0) {
-      const auto& values = doubles.emplace_back(tensor.values.begin(), tensor.values.end());
-      stored.push_back({{name, Dtype::kF64, tensor.shape}, std::as_bytes(std::span(values))});
-    } else {
-      const auto& values = halves.emplace_back(tensor.values.size(), uint16_t{0x3c00});  // 1 in F16, 0.0078125 in BF16
-      const Dtype dtype = stored.size() % 4 == 1 ? Dtype::kF16 : Dtype::kBf16;
-      stored.push_back({{name, dtype, tensor.shape}, std::as_bytes(std::span(values))});
-    }
+    const auto& values = doubles.emplace_back(tensor.values.begin(), tensor.values.end());
+    const Dtype dtype = kFormats[stored.size() % 4];
+    const auto bytes =
+        dtype == Dtype::kF64 ? std::as_bytes(std::span(values)) : std::as_bytes(std::span(halves).first(values.size()));
+    stored.push_back({{name, dtype, tensor.shape}, bytes});
   }
   write_safetensors_file(directory_ / "model.safetensors", stored, {});
   for (const bool quantizes : {false, true}) {
@@ -381,12 +380,9 @@ TEST_F(HfModelDirectory, FormatsMayBeMixed) {
       const std::vector<float> values = read_whole_unit(model, unit);
       for (const Parameter& parameter : unit.parameters) {
         if (model.is_quantized(parameter)) continue;
-        const std::string name = hf_parameter_name(parameter);
-        const Dtype dtype = model.stored_tensor(parameter).entry->dtype;
-        const float expected = dtype == Dtype::kF64   ? tensors_.at(name).values[0]
-                               : dtype == Dtype::kF16 ? 1.0f
-                                                      : 0.0078125f;
-        EXPECT_EQ(values[parameter.offset], expected) << name;
+        const SafetensorsEntry& entry = *model.stored_tensor(parameter).entry;
+        const float of_halves = entry.dtype == Dtype::kF16 ? 1.0f : 0.0078125f;
+        EXPECT_EQ(values[parameter.offset], entry.dtype == Dtype::kF64 ? tensors_.at(entry.name).values[0] : of_halves);
       }
     }
   }
