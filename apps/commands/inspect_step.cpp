@@ -79,7 +79,8 @@ struct ShownModel {
 };
 
 ShownModel load_frozen(const Communicator& comm, const TrainOptions& o, const ModelSource& source) {
-  const HfModel weights(source.model, {.head = head_of(o.stage), .quantizes = source.is_quantized});
+  const HfModel weights(source.model,
+                        beside_adapter({.head = head_of(o.stage), .quantizes = source.is_quantized}, source.adapter));
   return {load_frozen_model(comm, weights.config(), weights, source.adapter, scalar_type(o.model.dtype)),
           source.adapter.empty() ? source.model : source.adapter};
 }

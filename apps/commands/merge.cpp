@@ -88,6 +88,14 @@ void note_deltas(const UnitLayout& unit, int64_t begin, std::span<const float> b
   }
 }
 
+/// A resized embedding or head has no values in the base to compare with.
+bool is_comparable(const UnitLayout& unit, const MergeModels& models) {
+  if (models.base->config().vocab_size == models.merged->config().vocab_size) return true;
+  return std::none_of(unit.parameters.begin(), unit.parameters.end(), [](const Parameter& parameter) {
+    return parameter.kind == ParameterKind::kEmbedding || parameter.kind == ParameterKind::kHead;
+  });
+}
+
 /// Any rank: its share of every unit.
 void write_share(const Communicator& comm, const MergeModels& models, const ExportPlan& plan,
                  const std::string& temporary, LargestDelta& largest) {
@@ -99,9 +107,11 @@ void write_share(const Communicator& comm, const MergeModels& models, const Expo
       const int64_t end = std::min(begin + kPieceElements, range.end);
       base.resize(end - begin);
       merged.resize(base.size());
-      models.base->read_unit_range(layout.unit(), begin, end, base);
       models.merged->read_unit_range(layout.unit(), begin, end, merged);
-      note_deltas(layout.unit(), begin, base, merged, largest);
+      if (is_comparable(layout.unit(), models)) {
+        models.base->read_unit_range(layout.unit(), begin, end, base);
+        note_deltas(layout.unit(), begin, base, merged, largest);
+      }
       write_unit_range(plan, temporary, unit, begin, end, merged);
     }
   }

@@ -40,7 +40,11 @@ PlannedModel planned_model(const TrainOptions& o) {
   PlannedModel model;
   model.config = parse_model_config(read_text_file(path, 16 << 20), path);
   model.config.head = o.stage == Stage::kReward ? HeadKind::kScore : HeadKind::kLanguageModel;
-  if (o.lora.is_used()) model.adapter = find_adapter(o.lora, model.config, o.model.model).adapter;
+  if (o.lora.is_used()) {
+    const AdapterStart start = find_adapter(o.lora, model.config, o.model.model);
+    model.config = start.base;
+    model.adapter = start.adapter;
+  }
   if (o.lora.quantize == Quantization::kNf4 || model.config.is_quantized) model.nf4_format = nested_nf4;
   return model;
 }

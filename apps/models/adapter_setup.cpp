@@ -61,11 +61,28 @@ std::unique_ptr<AdaptedModel> load(const Communicator& comm, const ModelConfig& 
   return model;
 }
 
+/// Throws UsageError with what to do instead.
+void check_continues(const PeftAdapter& adapter, const ModelConfig& base, const std::string& base_directory) {
+  std::string part = adapter.untrainable_part();
+  if (part.empty() && adapter.model().vocab_size != base.vocab_size) part = "another vocabulary";
+  if (part.empty()) return;
+  throw_error<UsageError>(
+      "--adapter {}: expected an adapter beside the base alone, got one with {}; merge it first (plumb merge --model "
+      "{} "
+      "--adapter {} --output_dir DIR) and train on the result",
+      adapter.directory(), part, base_directory, adapter.directory());
+}
+
 }  // namespace
 
 std::optional<Nf4Format> nf4_format_of(const HfModel& base, const Parameter& parameter) {
   if (base.has_adapter() || !base.is_quantized(parameter)) return std::nullopt;
   return Nf4Format{base.nf4_layout_of(parameter), base.original_dtype_of(parameter)};
+}
+
+HfModelOptions beside_adapter(HfModelOptions options, const std::string& directory) {
+  options.unties_head = !directory.empty() && splits_tied_head(read_lora_config(directory));
+  return options;
 }
 
 AdapterStart find_adapter(const LoraOptions& options, const ModelConfig& base, const std::string& base_directory) {
@@ -86,6 +103,7 @@ AdapterStart find_adapter(const LoraOptions& options, const ModelConfig& base, c
       throw_error<UsageError>("--adapter {}: expected the adapter of a language model, got one that trained a score",
                               options.adapter);
     start.continued.emplace(options.adapter, config);
+    check_continues(*start.continued, base, base_directory);
     start.config = start.continued->config();
     start.config.base_model = base_directory;
     if (has_score && !had_score) {
@@ -93,7 +111,9 @@ AdapterStart find_adapter(const LoraOptions& options, const ModelConfig& base, c
       start.config.task_type = "SEQ_CLS";
     }
   }
-  start.adapter = resolve_options(start.config, base);
+  start.base = adapted_model(start.config, base);
+  start.adapter =
+      start.continued ? resolve_parts(start.config, start.base).adapter : resolve_options(start.config, start.base);
   return start;
 }
 
@@ -110,6 +130,7 @@ std::unique_ptr<AdaptedModel> load_frozen_model(const Communicator& comm, const 
   if (!adapter_directory.empty())
     comm.run_agreed([&] {
       start.continued.emplace(adapter_directory, config);
+      check_continues(*start.continued, config, base.directory());
       start.adapter = start.continued->adapter();
     });
   start.adapter.dropout = 0;

@@ -16,6 +16,7 @@ namespace plumb {
 /// An adapter and the source of its initial values.
 struct AdapterStart {
   LoraConfig config;
+  ModelConfig base;  // as adapted_model() has it
   Adapter adapter;
   std::optional<PeftAdapter> continued;  // nullopt: a new adapter
 };
@@ -24,9 +25,12 @@ struct AdapterStart {
 /// quantized.
 std::optional<Nf4Format> nf4_format_of(const HfModel& base, const Parameter& parameter);
 
+/// The options to open the base beside an adapter in `directory` ("": none), which is not merged into it.
+HfModelOptions beside_adapter(HfModelOptions options, const std::string& directory);
+
 /// The adapter that the options describe. base: the base model's configuration, with the head of the stage. A score
 /// head is always trained and saved in full, even if the continued adapter had none. Throws UsageError and DataError as
-/// resolve_options() and PeftAdapter.
+/// resolve_options() and PeftAdapter, and for an adapter of which training cannot continue a part.
 AdapterStart find_adapter(const LoraOptions& options, const ModelConfig& base, const std::string& base_directory);
 
 /// Collective: loads base and adapter. All ranks throw AgreedError if one fails.

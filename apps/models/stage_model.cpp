@@ -1,5 +1,7 @@
 #include "apps/models/stage_model.hpp"
 
+#include "apps/models/adapter_setup.hpp"
+#include "io/huggingface/peft_targets.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {
@@ -21,8 +23,11 @@ ModelSource trained_model(const std::string& output_dir, const ModelOptions& mod
 }
 
 HfModel open_source(const ModelOptions& model, const LoraOptions& lora, HeadKind head, int64_t seed) {
-  HfModel source(model.model,
-                 {.head = head, .seed = static_cast<uint64_t>(seed), .quantizes = lora.quantize == Quantization::kNf4});
+  HfModelOptions options = {
+      .head = head, .seed = static_cast<uint64_t>(seed), .quantizes = lora.quantize == Quantization::kNf4};
+  options = beside_adapter(options, lora.adapter);
+  if (lora.lora_r > 0) options.unties_head = splits_tied_head(lora_config(lora, "", ""));
+  HfModel source(model.model, options);
   if (source.is_quantized() && !lora.is_used())
     throw_error<UsageError>("{}: a quantized model is frozen; give --lora_r to train an adapter beside it",
                             model.model);

@@ -47,8 +47,9 @@ std::vector<ExampleLogps> compute_reference_logps(const Communicator& comm, cons
   std::optional<HfModel> source;
   std::vector<int64_t> begins;
   comm.run_agreed([&] {
-    source.emplace(reference.model,
-                   HfModelOptions{.head = HeadKind::kLanguageModel, .quantizes = reference.is_quantized});
+    source.emplace(
+        reference.model,
+        beside_adapter({.head = HeadKind::kLanguageModel, .quantizes = reference.is_quantized}, reference.adapter));
     begins = reference_micro_batches(dataset);
   });
   const std::unique_ptr<AdaptedModel> model =

@@ -21,6 +21,10 @@ namespace {
 
 constexpr int64_t kCopyBytes = 1 << 20;
 
+/// How a pointer file begins, and the limit for its size. Source: git-lfs, docs/spec.md.
+constexpr std::string_view kLfsPointer = "version https://git-lfs.github.com/spec/";
+constexpr int64_t kMaxLfsPointerBytes = 1024;
+
 /// Repeats a system call that a signal interrupted.
 template <class Call>
 auto retry_interrupted(Call call) {
@@ -51,7 +55,17 @@ File File::open_regular(const std::string& path, int flags) {
   return file;
 }
 
-File File::open_for_reading(const std::string& path) { return open_regular(path, O_RDONLY); }
+File File::open_for_reading(const std::string& path) {
+  File file = open_regular(path, O_RDONLY);
+  const int64_t size_bytes = file.size_bytes();
+  if (size_bytes < std::ssize(kLfsPointer) || size_bytes > kMaxLfsPointerBytes) return file;
+  std::string start(kLfsPointer.size(), '\0');
+  file.pread_exact(std::as_writable_bytes(std::span(start)), 0);
+  if (start == kLfsPointer)
+    throw_error<DataError>("{}: expected the file itself, got a Git LFS pointer to it; fetch it: git -C {} lfs pull",
+                           path, parent_path(path));
+  return file;
+}
 File File::open_for_writing(const std::string& path) { return open_regular(path, O_WRONLY); }
 File File::create(const std::string& path) { return open_regular(path, O_WRONLY | O_CREAT | O_EXCL); }
 

@@ -14,7 +14,8 @@ namespace plumb {
 /// An open file that closes itself; remembers its path for messages.
 class File {
  public:
-  /// Throws InputOutputError if the file cannot be opened or is not a regular file.
+  /// Throws InputOutputError if the file cannot be opened or is not a regular file; for reading, DataError if it is a
+  /// Git LFS pointer, which a clone without git-lfs leaves in place of a large file.
   static File open_for_reading(const std::string& path);
   static File open_for_writing(const std::string& path);
   /// Throws InputOutputError also if the path exists.

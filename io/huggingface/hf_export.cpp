@@ -34,6 +34,7 @@ std::string adapt_source_config(const std::string& path, const ModelConfig& conf
   for (const char* key : {"id2label", "label2id", "pad_token_id"})
     if (rendered.contains(key)) source[key] = rendered.at(key);
   source["tie_word_embeddings"] = config.ties_embeddings;
+  source["vocab_size"] = config.vocab_size;
   const bool has_eos = !eos_id || std::count(config.eos_token_ids.begin(), config.eos_token_ids.end(), *eos_id) > 0;
   if (!has_eos) align_eos(source, eos_id);
   source.erase("quantization_config");  // exported weights are not quantized

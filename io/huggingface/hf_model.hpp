@@ -6,7 +6,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -19,6 +18,7 @@
 #include "io/huggingface/parameter_names.hpp"
 #include "io/huggingface/quantizing_reader.hpp"
 #include "io/huggingface/safetensors.hpp"
+#include "io/huggingface/weight_files.hpp"
 #include "lib/model/model_config.hpp"
 #include "lib/model/parameters.hpp"
 
@@ -36,6 +36,8 @@ struct HfModelOptions {
   bool quantizes_scales = true;  // when quantizing: the scales as well (double quantization)
   /// A PEFT adapter directory, or "". Its adapter is merged into the weights that are read.
   std::string adapter = {};
+  /// Embedding and head are read as two matrices, also where they are one, for an adapter that changes them apart.
+  bool unties_head = false;
 };
 
 /// Thread-safe: reads may run concurrently on any thread or rank.
@@ -79,25 +81,21 @@ class HfModel {
 
  private:
   void read_base_range(const UnitLayout& unit, int64_t begin, int64_t end, std::span<float> values) const;
-  void open_single_file();
-  void open_indexed_files();
   /// As transformers 5: what config.json ties is not tied if the files hold both matrices with other values; one alone,
   /// under either name, is both.
   void settle_tied_head();
   void check_parameters();
+  /// True if the adapter has all values of a parameter, so that the base need not have it.
+  bool is_replaced(const Parameter& parameter) const;
   std::string tensor_name_of(const Parameter& parameter) const;
-  StoredTensor find_tensor(std::string_view name) const;
   const StoredNf4* find_stored_nf4(const Parameter& parameter) const;
-  bool has_tensor(std::string_view name) const { return files_by_tensor_.contains(name); }
-  const SafetensorsFile& file_of(std::string_view tensor) const;
 
   std::string directory_;
   HfModelOptions options_;
   ModelConfig config_;
   std::vector<UnitLayout> units_;
-  bool is_embedding_named_head_ = false;
-  std::deque<SafetensorsFile> files_;
-  std::map<std::string, const SafetensorsFile*, std::less<>> files_by_tensor_;
+  std::string shared_name_ = {};      // of the tensor that is embedding and head; "": they are two
+  std::optional<WeightFiles> files_;  // always set
   std::map<std::string, StoredNf4, std::less<>> stored_nf4_;
   std::shared_ptr<const PeftAdapter> adapter_;                 // null: none
   std::unique_ptr<const QuantizingReader> quantizing_reader_;  // null: unquantized matrices stay unquantized

@@ -44,6 +44,14 @@ void add_low_rank(std::span<const float> b, std::span<const float> a, int64_t nu
   }
 }
 
+std::vector<float> transposed(const std::vector<float>& values, int64_t num_rows, int64_t num_columns) {
+  std::vector<float> result(values.size());
+  for (int64_t row = 0; row < num_rows; ++row)
+    for (int64_t column = 0; column < num_columns; ++column)
+      result[column * num_rows + row] = values[row * num_columns + column];
+  return result;
+}
+
 /// Scales the row to length `magnitude`. A row of zeros is unchanged.
 void set_length(float magnitude, std::span<float> row) {
   double sum = 0;
@@ -64,18 +72,24 @@ class MatrixMerge {
         b_(adapter.find(target.kind, target.layer, AdapterPart::kLoraB)),
         magnitude_(adapter.find(target.kind, target.layer, AdapterPart::kMagnitude)) {
     check(a_ != nullptr && b_ != nullptr, "a target has its two matrices");
-    a_values_ = read_rows(adapter, *a_, 0, a_->shape[0]);
+    rank_ = target.rank;
+    if (target.kind != ParameterKind::kEmbedding) {
+      a_values_ = read_rows(adapter, *a_, 0, rank_);
+    } else {  // (B A)^T = A^T B^T
+      a_values_ = transposed(read_rows(adapter, *b_, 0, b_->shape[0]), b_->shape[0], rank_);
+      all_of_b_ = transposed(read_rows(adapter, *a_, 0, rank_), rank_, a_->shape[1]);
+    }
   }
 
   void run(int64_t first, int64_t last, std::span<float> piece, const ReadBase& read_base) const {
-    const int64_t columns = matrix_.shape[1], rank = a_->shape[0];
+    const int64_t columns = matrix_.shape[1], rank = rank_;
     const int64_t end_row = (last + columns - 1) / columns;
     std::vector<float> b, magnitudes, whole_row;
     for (int64_t row = first / columns, row_of_b = row; row < end_row; ++row) {
       if (b.empty() || row >= row_of_b + kRowsAtOnce) {
         row_of_b = row;
         const int64_t num_rows = std::min(kRowsAtOnce, end_row - row);
-        b = read_rows(adapter_, *b_, row, num_rows);
+        b = rows_of_b(row, num_rows);
         if (magnitude_ != nullptr) magnitudes = read_rows(adapter_, *magnitude_, row, num_rows);
       }
       const auto index = static_cast<size_t>(row - row_of_b);
@@ -98,18 +112,42 @@ class MatrixMerge {
   }
 
  private:
+  std::vector<float> rows_of_b(int64_t row, int64_t num_rows) const {
+    if (all_of_b_.empty()) return read_rows(adapter_, *b_, row, num_rows);
+    return {all_of_b_.begin() + row * rank_, all_of_b_.begin() + (row + num_rows) * rank_};
+  }
+
   const PeftAdapter& adapter_;
   const Parameter& matrix_;
   float scaling_;
   const Parameter *a_, *b_, *magnitude_;
+  int64_t rank_ = 0;
   std::vector<float> a_values_;
+  std::vector<float> all_of_b_;  // of the embedding only
 };
+
+/// Replaces rows of a matrix with `columns` columns in `piece`, its elements [first, last).
+void merge_rows(const PeftAdapter& adapter, const AdapterRows& rows, int64_t columns, int64_t first, int64_t last,
+                std::span<float> piece) {
+  for (int64_t i = 0; i < std::ssize(rows.tokens); ++i) {
+    const int64_t begin = rows.tokens[i] * columns;
+    const int64_t from = std::max(first, begin), to = std::min(last, begin + columns);
+    if (from < to) adapter.read_row(rows, i, from - begin, piece.subspan(from - first, to - from));
+  }
+}
+
+/// The target of this parameter, or null.
+const LoraTarget* find_target(const PeftParts& parts, const Parameter& parameter) {
+  for (const std::vector<LoraTarget>* targets : {&parts.adapter.targets, &parts.outer_targets})
+    for (const LoraTarget& target : *targets)
+      if (target.kind == parameter.kind && target.layer == parameter.layer) return &target;
+  return nullptr;
+}
 
 }  // namespace
 
 void merge_adapter(const PeftAdapter& adapter, const UnitLayout& unit, int64_t begin, int64_t end,
                    std::span<float> values, const ReadBase& read_base) {
-  const std::vector<LoraTarget>& targets = adapter.adapter().targets;
   for (const Parameter& parameter : unit.parameters) {
     const int64_t first = std::max(begin, parameter.offset);
     const int64_t last = std::min(end, parameter.offset + parameter.num_elements());
@@ -120,10 +158,11 @@ void merge_adapter(const PeftAdapter& adapter, const UnitLayout& unit, int64_t b
       adapter.read_range(first + shift, last + shift, piece);
       continue;
     }
-    const auto target = std::find_if(targets.begin(), targets.end(), [&](const LoraTarget& candidate) {
-      return candidate.kind == parameter.kind && candidate.layer == parameter.layer;
-    });
-    if (target == targets.end()) continue;
+    for (const AdapterRows& rows : adapter.parts().rows)
+      if (rows.kind == parameter.kind)
+        merge_rows(adapter, rows, parameter.shape[1], first - parameter.offset, last - parameter.offset, piece);
+    const LoraTarget* target = find_target(adapter.parts(), parameter);
+    if (target == nullptr) continue;
     MatrixMerge(adapter, *target, parameter).run(first - parameter.offset, last - parameter.offset, piece, read_base);
   }
 }

@@ -99,7 +99,7 @@ Nf4ExportPlan plan_nf4_export(const HfModel& model, int64_t max_file_bytes) {
         ++plan.num_quantized;
       } else {
         const SafetensorsEntry& entry = *model.stored_tensor(parameter).entry;
-        own = {{entry.name, entry.dtype, entry.shape}};
+        own = {{hf_parameter_name(parameter), entry.dtype, entry.shape}};
       }
       Nf4ExportPlan::PlannedParameter& planned = plan.parameters.emplace_back();
       planned.parameter = parameter;

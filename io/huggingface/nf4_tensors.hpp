@@ -23,11 +23,6 @@ inline constexpr size_t kNf4Codes = 16;
 /// The sixteen values, as stored under NAME.quant_map.
 const std::array<float, kNf4Codes>& nf4_code_values();
 
-/// A tensor of a model directory and the file that contains it.
-struct StoredTensor {
-  const SafetensorsFile* file = nullptr;
-  const SafetensorsEntry* entry = nullptr;
-};
 /// Both pointers are null if there is no such tensor.
 using FindTensor = std::function<StoredTensor(std::string_view name)>;
 

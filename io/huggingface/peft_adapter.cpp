@@ -2,100 +2,75 @@
 
 #include <algorithm>
 #include <unordered_set>
-#include <utility>
 #include <vector>
 
 #include "io/file/file.hpp"
-#include "io/huggingface/unit_pieces.hpp"
+#include "io/huggingface/parameter_names.hpp"
 #include "lib/base/check.hpp"
+#include "lib/base/log.hpp"
 #include "lib/base/text_format.hpp"
 
 namespace plumb {
 
 namespace {
 
-/// Opens the weights file, or explains why there is none.
-SafetensorsFile open_weights(const std::string& directory) {
+using enum ParameterKind;
+
+constexpr const char* kPrefix = "base_model.model.";
+constexpr const char* kBaseLayer = ".base_layer";
+
+/// Finds the weights file, or explains why there is none.
+std::string weights_path(const std::string& directory) {
   const std::string path = join_path(directory, kAdapterFile);
   if (!is_regular_file(path) && is_regular_file(join_path(directory, "adapter_model.bin")))
     throw_error<DataError>(
-        "{}: expected weights in {}, got adapter_model.bin; pickled weights can run code and are never read: load and "
-        "save the adapter with PEFT (save_pretrained), which writes safetensors",
-        directory, kAdapterFile);
-  return SafetensorsFile(path);
+        "{}: expected weights in {}, got adapter_model.bin; pickled weights can run code and are never read; if you "
+        "trust them, convert them: python3 -c \"import torch; from safetensors.torch import save_file; d = "
+        "'{}/adapter_model.'; save_file(torch.load(d + 'bin', weights_only=True), d + 'safetensors')\"",
+        directory, kAdapterFile, directory);
+  return path;
 }
 
 /// A module that the adapter's file names and the base lacks is an error in the file (DataError), not in the command
 /// line.
-Adapter resolve_read_adapter(const std::string& directory, const LoraConfig& config, const ModelConfig& base) {
+PeftParts resolve_read_parts(const std::string& directory, const LoraConfig& config, const ModelConfig& model) {
   try {
-    return resolve_adapter(config, base);
+    return resolve_parts(config, model);
   } catch (const UsageError& error) {
     throw_error<DataError>("{}: {}", join_path(directory, kLoraConfigFile), error.what());
   }
 }
 
-}  // namespace
-
-std::string peft_tensor_name(const Parameter& parameter) {
-  const std::string module = "base_model.model." + module_path(parameter);
-  switch (parameter.part) {
-    using enum AdapterPart;
-    case kWhole:
-      return module + ".weight";
-    case kLoraA:
-      return module + ".lora_A.weight";
-    case kLoraB:
-      return module + ".lora_B.weight";
-    case kMagnitude:
-      return module + ".lora_magnitude_vector";
-  }
-  check(false, "every part of an adapter has a name");
-  return {};
+/// The name of a parameter of the base in an adapter's file; `wrapper`: kBaseLayer if its module is adapted.
+std::string name_in_file(const std::string& hf_name, const char* wrapper = "") {
+  const size_t end = hf_name.rfind('.');
+  return kPrefix + hf_name.substr(0, end) + wrapper + hf_name.substr(end);
 }
 
-void check_adapter_tensors(const SafetensorsFile& file, const UnitLayout& unit) {
-  std::vector<std::string> missing, misfit, extra;
-  std::unordered_set<std::string> expected;
-  for (const Parameter& parameter : unit.parameters) {
-    const std::string name = peft_tensor_name(parameter);
-    expected.insert(name);
-    const SafetensorsEntry* entry = file.find(name);
-    if (entry == nullptr) {
-      missing.push_back(name);
-      continue;
-    }
-    const bool is_number = entry->dtype == Dtype::kF32 || entry->dtype == Dtype::kBf16 || entry->dtype == Dtype::kF16;
-    if (entry->shape != parameter.shape || !is_number)
-      misfit.push_back(fmt::format("{} (expected F32, BF16 or F16 of {}, got {} of {})", name,
-                                   quote_shape(parameter.shape), dtype_info(entry->dtype).name,
-                                   quote_shape(entry->shape)));
-  }
-  for (const SafetensorsEntry& entry : file.entries())
-    if (!expected.contains(entry.name)) extra.push_back(entry.name);
-  std::string faults;
-  const auto report = [&](const char* what, const std::vector<std::string>& names) {
-    if (!names.empty()) faults += fmt::format("; {} {}: {}", names.size(), what, list_some(names));
+/// True if the adapter has a part beside the parameter, so that its module is wrapped.
+bool is_wrapped(const PeftParts& parts, const Parameter& parameter) {
+  const auto is_its = [&](const LoraTarget& target) {
+    return target.kind == parameter.kind && target.layer == parameter.layer;
   };
-  report("missing", missing);
-  report("of another shape or dtype", misfit);
-  report("not of this adapter", extra);
-  if (!faults.empty())
-    throw_error<DataError>(
-        "{}: expected the {} tensors that {} describes for this base model{}; is the adapter one of "
-        "another base?",
-        file.path(), unit.parameters.size(), kLoraConfigFile, faults);
+  const auto has_rows = [&](const AdapterRows& rows) { return rows.kind == parameter.kind; };
+  return std::any_of(parts.adapter.targets.begin(), parts.adapter.targets.end(), is_its) ||
+         std::any_of(parts.outer_targets.begin(), parts.outer_targets.end(), is_its) ||
+         std::any_of(parts.rows.begin(), parts.rows.end(), has_rows);
 }
 
-void read_adapter_range(const SafetensorsFile& file, const UnitLayout& unit, int64_t begin, int64_t end,
-                        std::span<float> values) {
-  for_each_piece(unit, begin, end, values,
-                 [&](const Parameter& parameter, int64_t first, int64_t, std::span<float> piece) {
-                   const SafetensorsEntry& entry = file.at(peft_tensor_name(parameter));
-                   file.read(entry, first, piece);
-                   file.check_finite(entry, first, piece);
-                 });
+/// True if b is the transpose of a.
+bool is_transpose(const SafetensorsFile& file, const SafetensorsEntry& a, const SafetensorsEntry& b) {
+  if (a.shape.size() != 2 || b.shape != std::vector<int64_t>{a.shape[1], a.shape[0]}) return false;
+  std::vector<float> of_a(a.num_elements), of_b(b.num_elements);
+  file.read(a, 0, std::span(of_a));
+  file.read(b, 0, std::span(of_b));
+  for (int64_t i = 0; i < a.shape[0]; ++i)
+    for (int64_t j = 0; j < a.shape[1]; ++j)
+      if (of_a[i * a.shape[1] + j] != of_b[j * a.shape[0] + i]) return false;
+  return true;
 }
+
+}  // namespace
 
 LoraConfig read_lora_config(const std::string& directory) {
   const std::string path = join_path(directory, kLoraConfigFile);
@@ -110,10 +85,144 @@ LoraConfig read_lora_config(const std::string& directory) {
 PeftAdapter::PeftAdapter(const std::string& directory, const ModelConfig& base)
     : directory_(directory),
       config_(read_lora_config(directory)),
-      adapter_(resolve_read_adapter(directory, config_, base)),
-      unit_(adapter_layout(base, adapter_)),
-      file_(open_weights(directory)) {
-  check_adapter_tensors(file_, unit_);
+      tensors_(weights_path(directory)),
+      model_(adapted_model(config_, base)) {
+  model_.vocab_size = find_vocab_size(base.vocab_size);
+  parts_ = resolve_read_parts(directory, config_, model_);
+  unit_ = adapter_layout(model_, parts_.adapter);
+  append_outer_targets();
+  find_replacements(base.shares_head());
+  check_tensors();
+  if (const std::vector<std::string> unknown = unknown_modules(config_, model_); !unknown.empty())
+    log_info("{}: it names modules that this base lacks: {}", join_path(directory, kLoraConfigFile),
+             list_some(unknown));
+  if (model_.vocab_size != base.vocab_size)
+    log_info("{}: its vocabulary has {} tokens, that of the base {}", directory, model_.vocab_size, base.vocab_size);
+}
+
+/// That of the embedding or head in the file, as after a resize.
+int64_t PeftAdapter::find_vocab_size(int64_t of_base) const {
+  for (const char* name : {"model.embed_tokens.weight", "lm_head.weight"})
+    for (const char* wrapper : {"", kBaseLayer}) {
+      const SafetensorsEntry* entry = tensors_.find(name_in_file(name, wrapper));
+      if (entry == nullptr || entry->shape.size() != 2 || entry->shape[0] == of_base) continue;
+      if (entry->shape[1] == model_.hidden_size && entry->shape[0] > 0) return entry->shape[0];
+    }
+  return of_base;
+}
+
+void PeftAdapter::append_outer_targets() {
+  const auto append = [&](ParameterKind kind, std::vector<int64_t> shape, AdapterPart part) {
+    unit_.parameters.push_back({kind, -1, std::move(shape), unit_.num_elements, part});
+    unit_.num_elements += unit_.parameters.back().num_elements();
+  };
+  for (const LoraTarget& target : parts_.outer_targets) {
+    int64_t in = model_.hidden_size, out = model_.vocab_size;
+    if (target.kind == kEmbedding) std::swap(in, out);
+    append(target.kind, {target.rank, in}, AdapterPart::kLoraA);
+    append(target.kind, {out, target.rank}, AdapterPart::kLoraB);
+    if (parts_.adapter.has_magnitudes) append(target.kind, {out}, AdapterPart::kMagnitude);
+  }
+}
+
+void PeftAdapter::find_replacements(bool is_base_tied) {
+  std::vector<std::string> names;
+  for (const UnitLayout& unit : unit_layouts(model_))
+    for (const Parameter& parameter : unit.parameters) {
+      const std::string name = hf_parameter_name(parameter);
+      const SafetensorsEntry* entry = tensors_.find(name_in_file(name, kBaseLayer));
+      if (!is_wrapped(parts_, parameter) && entry == nullptr) entry = tensors_.find(name_in_file(name));
+      if (trains_whole(parts_.adapter, parameter.kind)) continue;  // a part of the adapter
+      if (entry == nullptr && saves_parameter(config_, name))
+        throw_error<DataError>("{}: expected a tensor {}, as modules_to_save says, got none", tensors_.file().path(),
+                               name_in_file(name));
+      if (entry == nullptr) continue;
+      if (entry->shape != parameter.shape || !is_float(entry->dtype))
+        throw_error<DataError>("{}: tensor {}: expected {} of {}, got {} of {}; is the adapter one of another base?",
+                               tensors_.file().path(), entry->name, kFloatDtypes, quote_shape(parameter.shape),
+                               dtype_info(entry->dtype).name, quote_shape(entry->shape));
+      replacements_[{parameter.kind, parameter.layer}] = entry;
+      names.push_back(name);
+    }
+  if (is_base_tied && !model_.shares_head()) share_replacement();
+  if (!names.empty())
+    log_info("{}: it also holds {} parameters of the base, which take their place: {}", directory_, names.size(),
+             list_some(names));
+}
+
+/// Embedding and head of the base are one matrix, so that what replaces one of them replaces both.
+void PeftAdapter::share_replacement() {
+  const auto embedding = replacements_.find({kEmbedding, -1}), head = replacements_.find({kHead, -1});
+  if (embedding == replacements_.end() && head == replacements_.end()) return;
+  if (embedding != replacements_.end() && head != replacements_.end()) {
+    const StoredTensor a{&tensors_.file(), embedding->second}, b{&tensors_.file(), head->second};
+    if (!have_same_values(a, b))
+      throw_error<DataError>(
+          "{}: tensors {} and {}: expected the same values, as they are one matrix in the base, got others",
+          tensors_.file().path(), a.entry->name, b.entry->name);
+  } else if (head == replacements_.end()) {
+    if (!trains_whole(parts_.adapter, kHead)) replacements_[{kHead, -1}] = embedding->second;
+  } else if (!trains_whole(parts_.adapter, kEmbedding)) {
+    replacements_[{kEmbedding, -1}] = head->second;
+  }
+}
+
+void PeftAdapter::check_tensors() const {
+  std::unordered_set<std::string> expected;
+  for (const Parameter& parameter : unit_.parameters) expected.insert(peft_tensor_name(parameter));
+  for (const ParameterKind kind : parts_.adapter.whole)  // what a module that is trained in full was before
+    expected.insert(kPrefix + outer_path(kind) + ".original_module.weight");
+  for (const AdapterRows& rows : parts_.rows) {
+    rows_entry(rows);
+    expected.insert(peft_rows_name(outer_path(rows.kind)));
+  }
+  std::unordered_set<const SafetensorsEntry*> used;
+  for (const auto& [key, entry] : replacements_) used.insert(entry);
+  const std::string head = kPrefix + outer_path(kHead) + ".";
+  std::vector<std::string> extra;
+  for (const auto& [name, entry] : tensors_.entries()) {
+    const bool is_copy = model_.shares_head() && name.starts_with(head);  // see check_tied_copies()
+    if (!expected.contains(name) && !used.contains(entry) && !is_copy) extra.push_back(entry->name);
+  }
+  check_peft_tensors(tensors_, unit_, extra);
+  if (model_.shares_head()) check_tied_copies();
+}
+
+/// Where embedding and head remain one matrix, PEFT saves the parts of both.
+void PeftAdapter::check_tied_copies() const {
+  const std::string head = kPrefix + outer_path(kHead), embedding = kPrefix + outer_path(kEmbedding);
+  for (const auto& [name, entry] : tensors_.entries()) {
+    if (!name.starts_with(head + ".")) continue;
+    std::string part = name.substr(head.size());
+    const bool is_low_rank = part == ".lora_A.weight" || part == ".lora_B.weight";
+    if (is_low_rank) part = part == ".lora_A.weight" ? ".lora_embedding_B" : ".lora_embedding_A";
+    const SafetensorsEntry* original = tensors_.find(embedding + part);
+    const bool is_same = original != nullptr &&
+                         (is_low_rank ? is_transpose(tensors_.file(), *original, *entry)
+                                      : have_same_values({&tensors_.file(), original}, {&tensors_.file(), entry}));
+    if (!is_same)
+      throw_error<DataError>(
+          "{}: tensor {}: expected the values of {}{}, as embedding and head are one matrix in this base, got {}",
+          tensors_.file().path(), entry->name, embedding, part, original == nullptr ? "no such tensor" : "others");
+  }
+}
+
+const SafetensorsEntry& PeftAdapter::rows_entry(const AdapterRows& rows) const {
+  const std::string name = peft_rows_name(outer_path(rows.kind));
+  const SafetensorsEntry* entry = tensors_.find(name);
+  const std::vector<int64_t> shape = {std::ssize(rows.tokens), model_.hidden_size};
+  if (entry == nullptr || entry->shape != shape || !is_float(entry->dtype))
+    throw_error<DataError>("{}: tensor {}: expected {} of {}, as trainable_token_indices says, got {}",
+                           tensors_.file().path(), name, kFloatDtypes, quote_shape(shape),
+                           entry == nullptr ? "none" : quote_shape(entry->shape));
+  return *entry;
+}
+
+void PeftAdapter::read_row(const AdapterRows& rows, int64_t index, int64_t begin, std::span<float> values) const {
+  const SafetensorsEntry& entry = rows_entry(rows);
+  const int64_t first = index * model_.hidden_size + begin;
+  tensors_.file().read(entry, first, values);
+  tensors_.file().check_finite(entry, first, values);
 }
 
 const Parameter* PeftAdapter::find(ParameterKind kind, int64_t layer, AdapterPart part) const {
@@ -121,6 +230,19 @@ const Parameter* PeftAdapter::find(ParameterKind kind, int64_t layer, AdapterPar
     return parameter.kind == kind && parameter.layer == layer && parameter.part == part;
   });
   return found == unit_.parameters.end() ? nullptr : &*found;
+}
+
+StoredTensor PeftAdapter::replacement(const Parameter& parameter) const {
+  const auto found = replacements_.find({parameter.kind, parameter.layer});
+  return found == replacements_.end() ? StoredTensor{} : StoredTensor{&tensors_.file(), found->second};
+}
+
+std::string PeftAdapter::untrainable_part() const {
+  if (!replacements_.empty()) return "parameters of the base, such as " + replacements_.begin()->second->name;
+  if (!parts_.rows.empty()) return "trainable_token_indices";
+  if (!parts_.outer_targets.empty()) return "a low-rank adapter of the embedding or the head";
+  if (config_.ensures_tying && !parts_.adapter.whole.empty()) return "ensure_weight_tying";
+  return "";
 }
 
 bool trains_whole(const Adapter& adapter, ParameterKind kind) {

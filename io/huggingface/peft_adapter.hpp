@@ -1,16 +1,19 @@
 // A PEFT adapter directory: adapter_config.json and adapter_model.safetensors. Opening it checks every tensor against
-// the base model's config; weights are then read by ranges of the unit "adapter", as those of a model are.
-// Source: PEFT 0.21, utils/save_and_load.py, tuners/lora/layer.py.
+// the base model's config; weights are then read by ranges of the unit "adapter", as those of a model are. Beside the
+// adapter a file may hold parameters of the base: modules that were trained in full (modules_to_save), and embedding
+// and head of a base that was resized or whose embedding was adapted.
+// Source: PEFT 0.21, utils/save_and_load.py, utils/other.py, tuners/lora/layer.py.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <span>
 #include <string>
+#include <utility>
 
-#include "io/huggingface/parameter_names.hpp"
 #include "io/huggingface/peft_config.hpp"
 #include "io/huggingface/peft_targets.hpp"
-#include "io/huggingface/safetensors.hpp"
+#include "io/huggingface/peft_tensors.hpp"
 #include "lib/model/lora.hpp"
 #include "lib/model/model_config.hpp"
 #include "lib/model/parameters.hpp"
@@ -20,45 +23,59 @@ namespace plumb {
 inline constexpr const char* kAdapterStem = "adapter_model";
 inline constexpr const char* kAdapterFile = "adapter_model.safetensors";
 
-/// "base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight"
-std::string peft_tensor_name(const Parameter& parameter);
-
-/// Throws DataError that lists the tensors of the unit that are missing or have another shape, and the tensors that do
-/// not belong to the unit.
-void check_adapter_tensors(const SafetensorsFile& file, const UnitLayout& unit);
-
-/// Fills `values` with elements [begin, end) of the unit's flat buffer. Alignment gaps and elements past num_elements
-/// are zero. Throws DataError for a weight that is NaN or infinite.
-void read_adapter_range(const SafetensorsFile& file, const UnitLayout& unit, int64_t begin, int64_t end,
-                        std::span<float> values);
-
 /// Thread-safe: reads may run concurrently on any thread or rank.
 class PeftAdapter {
  public:
   /// `base` is the config of the base model, with the head that the adapter is for. Throws InputOutputError if a file
-  /// is missing, UsageError and DataError as parse_lora_config(), resolve_adapter() and check_adapter_tensors(), and
+  /// is missing, UsageError and DataError as parse_lora_config(), resolve_adapter() and check_peft_tensors(), and
   /// DataError for pickled weights.
   PeftAdapter(const std::string& directory, const ModelConfig& base);
 
   const std::string& directory() const { return directory_; }
   const LoraConfig& config() const { return config_; }
-  const Adapter& adapter() const { return adapter_; }
+  /// The base as the adapter has it: embedding and head may be two matrices and have other numbers of rows.
+  const ModelConfig& model() const { return model_; }
+  const PeftParts& parts() const { return parts_; }
+  const Adapter& adapter() const { return parts_.adapter; }
+  /// The adapter's own parameters without rows: adapter_layout() of adapter(), then those of the outer targets.
   const UnitLayout& unit() const { return unit_; }
 
-  /// As read_adapter_range().
+  /// As PeftTensors::read_range().
   void read_range(int64_t begin, int64_t end, std::span<float> values) const {
-    read_adapter_range(file_, unit_, begin, end, values);
+    tensors_.read_range(unit_, begin, end, values);
   }
 
   /// The adapter's part for a parameter of the base, or null.
   const Parameter* find(ParameterKind kind, int64_t layer, AdapterPart part) const;
 
+  /// Fills `values` with row `index` of rows.tokens, from column `begin` on.
+  void read_row(const AdapterRows& rows, int64_t index, int64_t begin, std::span<float> values) const;
+
+  /// The tensor that takes the place of a parameter of the base before the adapter is applied; both pointers are null
+  /// if there is none.
+  StoredTensor replacement(const Parameter& parameter) const;
+
+  /// The part with which training cannot continue, as "trainable_token_indices", or "" if it can.
+  std::string untrainable_part() const;
+
  private:
+  using Key = std::pair<ParameterKind, int64_t>;  // kind and layer
+
+  int64_t find_vocab_size(int64_t of_base) const;
+  void find_replacements(bool is_base_tied);
+  void share_replacement();
+  void append_outer_targets();
+  void check_tensors() const;
+  const SafetensorsEntry& rows_entry(const AdapterRows& rows) const;
+  void check_tied_copies() const;
+
   std::string directory_;
   LoraConfig config_;
-  Adapter adapter_;
+  PeftTensors tensors_;
+  ModelConfig model_;
+  PeftParts parts_;
   UnitLayout unit_;
-  SafetensorsFile file_;
+  std::map<Key, const SafetensorsEntry*> replacements_;
 };
 
 /// True if the adapter replaces a parameter outside the blocks.

@@ -14,18 +14,64 @@ using OrderedJson = nlohmann::ordered_json;
 
 namespace {
 
-constexpr size_t kMaxListed = 1 << 14;
+constexpr size_t kMaxListed = 1 << 14, kMaxTokenRows = 1 << 20;
 constexpr size_t kMaxPatternBytes = 4096;  // limit for a module name or an expression; messages repeat them
 constexpr double kMaxAlpha = 1e9;
 
-/// Keys that change what an adapter computes. They are accepted only while they are off.
-constexpr const char* kUnsupportedKeys[] = {"lora_bias",          "fan_in_fan_out",
-                                            "target_parameters",  "trainable_token_indices",
-                                            "layer_replication",  "use_qalora",
-                                            "use_bdlora",         "arrow_config",
-                                            "kasa_config",        "alora_invocation_tokens",
-                                            "megatron_config",    "monteclora_config",
-                                            "ensure_weight_tying"};
+using enum LoraKeyUse;
+constexpr LoraKey kKeys[] = {
+    {"peft_type", kRead, ""},
+    {"task_type", kRead, ""},
+    {"base_model_name_or_path", kRead, ""},
+    {"r", kRead, ""},
+    {"lora_alpha", kRead, ""},
+    {"lora_dropout", kRead, ""},
+    {"target_modules", kRead, ""},
+    {"exclude_modules", kRead, ""},
+    {"rank_pattern", kRead, ""},
+    {"alpha_pattern", kRead, ""},
+    {"layers_to_transform", kRead, ""},
+    {"layers_pattern", kRead, ""},
+    {"modules_to_save", kRead, ""},
+    {"trainable_token_indices", kRead, ""},
+    {"ensure_weight_tying", kRead, ""},
+    {"use_rslora", kRead, ""},
+    {"use_dora", kRead, ""},
+    {"init_lora_weights", kRead, ""},
+    {"auto_mapping", kHarmless, "names the Python class of the base"},
+    {"bias", kHarmless, "biases that were trained are in the file and take the place of the base's"},
+    {"corda_config", kHarmless, "settings of an initialization, which init_lora_weights names"},
+    {"enable_lora", kHarmless, "names parts of fused matrices, which the models that plumb reads lack"},
+    {"eva_config", kHarmless, "settings of an initialization, which init_lora_weights names"},
+    {"fan_in_fan_out", kHarmless, "PEFT turns it off for layers that are not transposed, and plumb has no others"},
+    {"inference_mode", kHarmless, "decides only what is trained after loading"},
+    {"loftq_config", kHarmless, "settings of an initialization, which init_lora_weights names"},
+    {"lora_dtype", kHarmless, "of training in ms-swift; the file has its own"},
+    {"lora_ga_config", kHarmless, "settings of an initialization, which init_lora_weights names"},
+    {"lorap_emb_lr", kHarmless, "a learning rate of ms-swift"},
+    {"lorap_lr_ratio", kHarmless, "a learning rate of ms-swift"},
+    {"megatron_core", kHarmless, "a Python module, used with megatron_config only"},
+    {"merge_weights", kHarmless, "of PEFT 0.1: when weights are merged, not what they are"},
+    {"peft_version", kHarmless, "the version that wrote the file"},
+    {"qalora_group_size", kHarmless, "used with use_qalora only"},
+    {"revision", kHarmless, "of the base on the Hub"},
+    {"runtime_config", kHarmless, "where weights are held while loading"},
+    {"velora_config", kHarmless, "how inputs are kept for the backward pass"},
+    {"alora_invocation_tokens", kOffOnly, "the adapter acts only after these tokens"},
+    {"arrow_config", kOffOnly, "several adapters are routed"},
+    {"kasa_config", kOffOnly, "the base is truncated"},
+    {"layer_replication", kOffOnly, "layers of the base are repeated"},
+    {"lora_bias", kOffOnly, "B has a bias"},
+    {"megatron_config", kOffOnly, "the layers are those of Megatron"},
+    {"monteclora_config", kOffOnly, "the adapter is a distribution"},
+    {"target_parameters", kOffOnly, "parameters that are no layers, as fused experts, are adapted"},
+    {"use_bdlora", kOffOnly, "A or B are block-diagonal"},
+    {"use_qalora", kOffOnly, "inputs are pooled"},
+};
+
+constexpr const char* kMergeWithPeft =
+    "plumb reads plain LoRA, rsLoRA and DoRA; merge the adapter with PEFT (merge_and_unload, save_pretrained) and give "
+    "the result as --model";
 
 bool is_off(const json& value) {
   return value.is_null() || value == json(false) || (value.is_structured() && value.empty());
@@ -93,24 +139,65 @@ std::vector<int64_t> read_layers(const ConfigReader& reader) {
 }
 
 void refuse_unsupported(const ConfigReader& reader) {
-  const auto refuse = [&](const char* key) {
-    throw_error<DataError>("{}: {}: {}: not supported; plumb reads plain LoRA, rsLoRA and DoRA", reader.where(), key,
-                           quote_json(reader.object().at(key)));
+  const auto refuse = [&](std::string_view key, std::string_view reason, std::string_view cure = kMergeWithPeft) {
+    throw_error<DataError>("{}: {}: {}: not supported{}{}; {}", reader.where(), key,
+                           quote_json(reader.object().at(std::string(key))), reason.empty() ? "" : ": ", reason, cure);
   };
-  if (const std::string type = reader.string("peft_type"); type != "LORA") refuse("peft_type");
-  for (const char* key : kUnsupportedKeys)
-    if (reader.has(key) && !is_off(reader.object().at(key))) refuse(key);
-  if (!reader.is_null_or_absent("bias") && reader.object().at("bias") != "none") refuse("bias");
-  // other initializations replace the base weights, so that the adapter alone does not determine the model
+  if (const std::string type = reader.string("peft_type"); type != "LORA") refuse("peft_type", "");
+  for (const auto& [key, value] : reader.object().items()) {
+    const auto* known =
+        std::find_if(std::begin(kKeys), std::end(kKeys), [&](const LoraKey& k) { return k.name == key; });
+    if (is_off(value) || (known != std::end(kKeys) && known->use != kOffOnly)) continue;
+    if (known != std::end(kKeys)) refuse(key, known->reason);
+    refuse(key, "plumb does not know this key", "if it has no effect on what the adapter computes, remove it");
+  }
   if (!reader.is_null_or_absent("init_lora_weights")) {
     const json& init = reader.object().at("init_lora_weights");
-    if (!init.is_boolean() && init != "gaussian" && init != "eva" && init != "orthogonal") refuse("init_lora_weights");
+    if (!init.is_boolean() && init != "gaussian" && init != "eva" && init != "orthogonal" && init != "mica")
+      refuse("init_lora_weights", "it changed the base, so that the adapter alone does not determine the model",
+             "save the adapter again with PEFT's path_initial_model_for_weight_conversion, or merge it with PEFT");
   }
   if (!reader.is_null_or_absent("layers_pattern")) {
     const json& pattern = reader.object().at("layers_pattern");
     if (pattern != "" && pattern != "layers" && pattern != json::array() && pattern != json::array({"layers"}))
-      refuse("layers_pattern");
+      refuse("layers_pattern", "the blocks of these models are \"layers\"");
   }
+}
+
+std::vector<int64_t> read_tokens(const ConfigReader& reader, const char* key, const json& value) {
+  constexpr int64_t kMaxToken = 1 << 30;
+  constexpr const char* kExpected = "a list of different token ids";
+  if (!value.is_array() || value.empty() || value.size() > kMaxTokenRows) reader.fail(key, kExpected);
+  std::vector<int64_t> tokens;
+  for (const json& token : value) {
+    if (!token.is_number_unsigned() || token.get<uint64_t>() > uint64_t{kMaxToken}) reader.fail(key, kExpected);
+    tokens.push_back(token.get<int64_t>());
+  }
+  std::vector<int64_t> sorted = tokens;
+  std::sort(sorted.begin(), sorted.end());
+  if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end()) reader.fail(key, kExpected);
+  return tokens;
+}
+
+/// A list is of the input embedding.
+std::vector<std::pair<std::string, std::vector<int64_t>>> read_token_rows(const ConfigReader& reader) {
+  constexpr const char* kKey = "trainable_token_indices";
+  if (!reader.has(kKey) || is_off(reader.object().at(kKey))) return {};
+  const json& value = reader.object().at(kKey);
+  if (!value.is_object()) return {{"embed_tokens", read_tokens(reader, kKey, value)}};
+  if (value.size() > 2) reader.fail(kKey, "tokens of the embedding, the head or both");
+  std::vector<std::pair<std::string, std::vector<int64_t>>> rows;
+  for (const auto& [module, tokens] : value.items()) {
+    if (module.empty() || module.size() > kMaxPatternBytes) reader.fail(kKey, "an object from module to tokens");
+    rows.emplace_back(module, read_tokens(reader, kKey, tokens));
+  }
+  return rows;
+}
+
+json token_rows_json(const LoraConfig& config) {
+  json rows = json::object();
+  for (const auto& [module, tokens] : config.token_rows) rows[module] = tokens;
+  return rows;
 }
 
 json selection_json(const ModuleSelection& selection) {
@@ -125,6 +212,8 @@ json selection_json(const ModuleSelection& selection) {
 json number_json(double value) { return value == std::floor(value) ? json(static_cast<int64_t>(value)) : json(value); }
 
 }  // namespace
+
+std::span<const LoraKey> lora_keys() { return kKeys; }
 
 LoraConfig parse_lora_config(std::string_view json_text, std::string_view where) {
   const json object = parse_config_object(json_text, where);
@@ -153,6 +242,9 @@ LoraConfig parse_lora_config(std::string_view json_text, std::string_view where)
   if (!config.layers_to_transform.empty() && !config.target_modules.regex.empty())
     reader.fail("layers_to_transform", "none beside a regular expression in target_modules");
   config.modules_to_save = read_names(reader, "modules_to_save", "a list of module names");
+  config.token_rows = read_token_rows(reader);
+  config.ensures_tying =
+      !reader.is_null_or_absent("ensure_weight_tying") && reader.boolean_or("ensure_weight_tying", false);
   config.uses_rslora = reader.boolean_or("use_rslora", false);
   config.uses_dora = reader.boolean_or("use_dora", false);
   return config;
@@ -186,6 +278,9 @@ std::string render_lora_config(const LoraConfig& config) {
   OrderedJson object = sorted;
   object["rank_pattern"] = std::move(rank_pattern);
   object["alpha_pattern"] = std::move(alpha_pattern);
+  // older versions of PEFT do not know these keys
+  if (!config.token_rows.empty()) object["trainable_token_indices"] = token_rows_json(config);
+  if (config.ensures_tying) object["ensure_weight_tying"] = true;
   return object.dump(2) + "\n";
 }
 

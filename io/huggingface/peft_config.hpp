@@ -1,8 +1,9 @@
-// adapter_config.json of a PEFT adapter of type LoRA. Settings that plumb cannot train or run exactly as PEFT does are
-// refused by name, never ignored; keys without effect are ignored. Source: PEFT 0.21, tuners/lora/config.py.
+// adapter_config.json of a PEFT adapter of type LoRA. Every key is read, known to have no effect on what the adapter
+// computes, or refused by name. Source: PEFT 0.21, config.py, tuners/lora/config.py.
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -36,6 +37,9 @@ struct LoraConfig {
   ModulePatterns<double> alpha_pattern = {};
   std::vector<int64_t> layers_to_transform = {};  // empty: all
   std::vector<std::string> modules_to_save = {};
+  /// trainable_token_indices: from the end of a module path to the rows that are trained.
+  std::vector<std::pair<std::string, std::vector<int64_t>>> token_rows = {};
+  bool ensures_tying = false;  // ensure_weight_tying: what is one matrix in the base remains one
   bool uses_rslora = false;
   bool uses_dora = false;
   bool operator==(const LoraConfig&) const = default;
@@ -44,6 +48,20 @@ struct LoraConfig {
 inline constexpr const char* kLoraConfigFile = "adapter_config.json";
 inline constexpr int64_t kMaxLoraConfigBytes = 16 << 20;
 inline constexpr int64_t kMaxLoraRank = 1 << 20;
+
+/// The use of a key of the file.
+enum class LoraKeyUse {
+  kRead,
+  kHarmless,  // any value: `reason` says why
+  kOffOnly,   // changes what the adapter computes, as `reason` says: accepted while it is null, false or empty
+};
+struct LoraKey {
+  std::string_view name;
+  LoraKeyUse use;
+  std::string_view reason;
+};
+/// All keys that plumb knows. Others are accepted while they are off.
+std::span<const LoraKey> lora_keys();
 
 /// `where` begins messages. Throws DataError for malformed contents and for unsupported settings, naming them.
 LoraConfig parse_lora_config(std::string_view json_text, std::string_view where);

@@ -49,21 +49,21 @@ void finish_adapter_export(const ExportPlan& plan, const std::string& temporary,
   check(checksums.size() == unit.parameters.size() && plan.files.size() == 1,
         "the checksums are of the plan's tensors");
   sync_export_files(plan, temporary);
-  const SafetensorsFile file(join_path(temporary, plan.files[0].name));
-  check_adapter_tensors(file, unit);
+  const PeftTensors tensors(join_path(temporary, plan.files[0].name));
+  check_peft_tensors(tensors, unit, {});
   std::vector<int64_t> found(checksums.size(), 0);
   std::vector<float> values;
   for (int64_t begin = 0; begin < unit.num_elements; begin += kReadElements) {
     const int64_t end = std::min(begin + kReadElements, unit.num_elements);
     values.resize(end - begin);
-    read_adapter_range(file, unit, begin, end, values);
+    tensors.read_range(unit, begin, end, values);
     const std::vector<int64_t> sums = adapter_checksums(unit, begin, end, values);
     for (size_t i = 0; i < sums.size(); ++i) found[i] += sums[i];
   }
   for (size_t i = 0; i < found.size(); ++i)
     if ((static_cast<uint64_t>(found[i] ^ checksums[i]) & kChecksumMask) != 0)
       throw_error<DataError>("{}: tensor {}: expected what the ranks wrote, read something else; was the disk full?",
-                             file.path(), peft_tensor_name(unit.parameters[i]));
+                             tensors.file().path(), peft_tensor_name(unit.parameters[i]));
   write_new_file(join_path(temporary, kLoraConfigFile), render_lora_config(config));
   sync_directory(temporary);
 }

@@ -4,6 +4,10 @@
 
 namespace plumb {
 
+Dtype QuantizingReader::original_dtype_of(const StoredTensor& matrix) {
+  return matrix.entry->dtype == Dtype::kF64 ? Dtype::kF32 : matrix.entry->dtype;
+}
+
 Nf4Layout QuantizingReader::layout_of(const StoredTensor& matrix) const {
   return nf4_layout(matrix.entry->num_elements, has_nested_scales_);
 }
@@ -19,7 +23,7 @@ void QuantizingReader::read(const StoredTensor& matrix, std::span<std::byte> byt
 
 void QuantizingReader::read(const StoredTensor& matrix, int64_t begin, std::span<float> values) const {
   const std::shared_ptr<const Quantized> whole = quantized(matrix);
-  nf4_dequantize({layout_of(matrix), whole->bytes.data(), matrix.entry->dtype}, begin, values);
+  nf4_dequantize({layout_of(matrix), whole->bytes.data(), original_dtype_of(matrix)}, begin, values);
 }
 
 std::shared_ptr<const QuantizingReader::Quantized> QuantizingReader::quantized(const StoredTensor& matrix) const {

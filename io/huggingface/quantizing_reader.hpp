@@ -20,6 +20,8 @@ class QuantizingReader {
   explicit QuantizingReader(bool has_nested_scales) : has_nested_scales_(has_nested_scales) {}
 
   Nf4Layout layout_of(const StoredTensor& matrix) const;
+  /// The dtype to which dequantized values are rounded; F64 is read as F32.
+  static Dtype original_dtype_of(const StoredTensor& matrix);
 
   /// Fills `bytes`, layout_of(matrix).num_bytes of them; the matrix is in memory as float32 meanwhile. Throws DataError
   /// if an element is not finite.

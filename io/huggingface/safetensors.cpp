@@ -27,6 +27,20 @@ uint64_t read_header_length(const File& file, int64_t file_bytes) {
   return length;
 }
 
+/// Reads values of type Stored piece by piece.
+template <class Stored, class Convert>
+void read_converted(const SafetensorsFile& file, const SafetensorsEntry& entry, int64_t begin, std::span<float> values,
+                    Convert convert) {
+  std::vector<Stored> staged(std::min(values.size(), kStagedElements));
+  while (!values.empty()) {
+    const auto piece = std::span(staged).first(std::min(values.size(), staged.size()));
+    file.read(entry, begin, std::as_writable_bytes(piece));
+    std::transform(piece.begin(), piece.end(), values.begin(), convert);
+    values = values.subspan(piece.size());
+    begin += static_cast<int64_t>(piece.size());
+  }
+}
+
 /// False if all exponent bits are set. An integer test, so that no floating-point option of the compiler can remove it.
 bool is_finite(float value) { return (std::bit_cast<uint32_t>(value) & 0x7f800000u) != 0x7f800000u; }
 
@@ -62,18 +76,19 @@ void SafetensorsFile::read(const SafetensorsEntry& entry, int64_t begin, std::sp
 }
 
 void SafetensorsFile::read(const SafetensorsEntry& entry, int64_t begin, std::span<float> values) const {
-  if (entry.dtype == Dtype::kF32) return read(entry, begin, std::as_writable_bytes(values));
-  if (entry.dtype != Dtype::kBf16 && entry.dtype != Dtype::kF16)
-    throw_error<DataError>("{}: tensor {}: expected dtype F32, BF16 or F16, got {}", path(), entry.name,
-                           dtype_info(entry.dtype).name);
-  std::vector<uint16_t> staged(std::min(values.size(), kStagedElements));
-  while (!values.empty()) {
-    const auto bits = std::span(staged).first(std::min(values.size(), staged.size()));
-    read(entry, begin, std::as_writable_bytes(bits));
-    const auto convert = entry.dtype == Dtype::kBf16 ? bf16_to_float : f16_to_float;
-    std::transform(bits.begin(), bits.end(), values.begin(), convert);
-    values = values.subspan(bits.size());
-    begin += static_cast<int64_t>(bits.size());
+  switch (entry.dtype) {
+    case Dtype::kF32:
+      return read(entry, begin, std::as_writable_bytes(values));
+    case Dtype::kBf16:
+      return read_converted<uint16_t>(*this, entry, begin, values, bf16_to_float);
+    case Dtype::kF16:
+      return read_converted<uint16_t>(*this, entry, begin, values, f16_to_float);
+    case Dtype::kF64:
+      return read_converted<double>(*this, entry, begin, values,
+                                    [](double value) { return static_cast<float>(value); });
+    default:
+      throw_error<DataError>("{}: tensor {}: expected dtype {}, got {}", path(), entry.name, kFloatDtypes,
+                             dtype_info(entry.dtype).name);
   }
 }
 
@@ -81,6 +96,24 @@ void SafetensorsFile::check_finite(const SafetensorsEntry& entry, int64_t begin,
   if (const std::optional<int64_t> index = find_non_finite(values))
     throw_error<DataError>("{}: tensor {}: element {}: expected a finite number, got {}; the weights are damaged",
                            path(), entry.name, begin + *index, values[*index]);
+}
+
+bool is_float(Dtype dtype) {
+  return dtype == Dtype::kF32 || dtype == Dtype::kBf16 || dtype == Dtype::kF16 || dtype == Dtype::kF64;
+}
+
+bool have_same_values(const StoredTensor& a, const StoredTensor& b) {
+  if (a.entry->shape != b.entry->shape) return false;
+  const int64_t num_elements = a.entry->num_elements;
+  std::vector<float> values_a(kStagedElements), values_b(kStagedElements);
+  for (int64_t begin = 0; begin < num_elements; begin += std::ssize(values_a)) {
+    const int64_t size = std::min(std::ssize(values_a), num_elements - begin);
+    const std::span piece_a = std::span(values_a).first(size), piece_b = std::span(values_b).first(size);
+    a.file->read(*a.entry, begin, piece_a);
+    b.file->read(*b.entry, begin, piece_b);
+    if (!std::equal(piece_a.begin(), piece_a.end(), piece_b.begin())) return false;
+  }
+  return true;
 }
 
 std::optional<int64_t> find_non_finite(std::span<const float> values) {

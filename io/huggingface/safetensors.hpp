@@ -34,8 +34,8 @@ class SafetensorsFile {
 
   /// Reads the stored bytes of elements [begin, begin + bytes.size() / size of one).
   void read(const SafetensorsEntry& entry, int64_t begin, std::span<std::byte> bytes) const;
-  /// Reads elements [begin, begin + values.size()) of an F32, BF16 or F16 tensor, converted exactly. NaN and infinity
-  /// are accepted: see check_finite(). Throws DataError for another dtype.
+  /// Reads elements [begin, begin + values.size()) of an F32, BF16, F16 or F64 tensor, converted exactly, of F64 to the
+  /// nearest. NaN and infinity are accepted: see check_finite(). Throws DataError for another dtype.
   void read(const SafetensorsEntry& entry, int64_t begin, std::span<float> values) const;
 
   /// Throws DataError with file, tensor and element if one of `values`, read from `begin` on, is NaN or infinite.
@@ -47,6 +47,19 @@ class SafetensorsFile {
   int64_t buffer_offset_bytes_ = 0;
   std::map<std::string, size_t, std::less<>> entry_by_name_;
 };
+
+/// A tensor of a directory and the file that contains it.
+struct StoredTensor {
+  const SafetensorsFile* file = nullptr;
+  const SafetensorsEntry* entry = nullptr;
+};
+
+/// Weights may have any of these formats.
+inline constexpr const char* kFloatDtypes = "F32, BF16, F16 or F64";
+bool is_float(Dtype dtype);
+
+/// True if both tensors have the same shape and values.
+bool have_same_values(const StoredTensor& a, const StoredTensor& b);
 
 /// The index of the first NaN or infinity.
 std::optional<int64_t> find_non_finite(std::span<const float> values);

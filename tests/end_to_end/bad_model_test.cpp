@@ -171,7 +171,7 @@ std::vector<BadModel> bad_weights() {
       {"IntegerDtype",
        [](Model& m) { m.set_entry(kNorm, "dtype", "I32"); },
        65,
-       {"model.norm.weight (expected F32, BF16 or F16 of [32], got I32 of [32])"}},
+       {"model.norm.weight (expected F32, BF16, F16 or F64 of [32], got I32 of [32])"}},
       {"UnknownDtype",
        [](Model& m) { m.set_entry(kNorm, "dtype", "Q4"); },
        65,
@@ -185,7 +185,7 @@ std::vector<BadModel> bad_weights() {
          m.set_entry(kNorm, "shape", {4, 8});
        },
        65,
-       {"model.norm.weight (expected F32, BF16 or F16 of [32], got F32 of [4, 8])"}},
+       {"model.norm.weight (expected F32, BF16, F16 or F64 of [32], got F32 of [4, 8])"}},
       {"MissingTensor",
        [](Model& m) { m.set("num_hidden_layers", 3); },
        65,

@@ -11,10 +11,14 @@ bool accepts(std::string_view input) {
   if (!is_accepted([&] { config = parse_lora_config(input, "adapter_config.json"); })) return false;
   require(parse_lora_config(render_lora_config(config), "again") == config, "a config reads back");
   is_accepted([&] {
-    const Adapter adapter = resolve_adapter(config, test::tiny_config());
-    require(!adapter.targets.empty(), "an adapter adapts a layer");
-    for (const LoraTarget& target : adapter.targets) require(target.rank >= 1 && target.rank <= 52, "a rank fits");
-    check_patterns_name_targets(config, adapter, test::tiny_config());
+    const ModelConfig model = adapted_model(config, test::tiny_config());
+    const PeftParts parts = resolve_parts(config, model);
+    require(!parts.adapter.targets.empty() || !parts.outer_targets.empty(), "an adapter adapts a layer");
+    for (const LoraTarget& target : parts.adapter.targets)
+      require(target.rank >= 1 && target.rank <= kMaxLoraRank, "a rank fits");
+    for (const AdapterRows& rows : parts.rows)
+      for (const int64_t token : rows.tokens) require(token < model.vocab_size, "a row is one of the matrix");
+    check_patterns_name_targets(config, resolve_adapter(config, model), model);
   });
   return true;
 }

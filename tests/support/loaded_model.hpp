@@ -20,8 +20,8 @@ struct LoadedModel {
   std::vector<UnitLayout> layouts;
   std::vector<at::Tensor> units;
 
-  LoadedModel(const std::string& directory, at::ScalarType dtype) {
-    const HfModel source(directory);
+  LoadedModel(const std::string& directory, at::ScalarType dtype, const std::string& adapter = {}) {
+    const HfModel source(directory, {.adapter = adapter});
     config = source.config();
     layouts = source.units();
     for (const UnitLayout& layout : layouts) {

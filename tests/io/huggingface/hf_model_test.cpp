@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <deque>
+#include <functional>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -145,14 +147,25 @@ TEST_F(HfModelDirectory, RequiresAConfig) {
   std::filesystem::remove(directory_ / "config.json");
   expect_contains(refusal<InputOutputError>(), {"config.json", "got none"});
   directory_.write("adapter_config.json", "{}");
-  expect_contains(refusal<InputOutputError>(), {"this is an adapter"});
+  expect_contains(refusal<InputOutputError>(), {"got none; this is an adapter: give its base model here"});
+  directory_.write("adapter_config.json", R"({"peft_type": "LORA", "base_model_name_or_path": "org/base"})");
+  expect_contains(refusal<InputOutputError>(), {"give its base model (org/base) here and", "as --adapter"});
+  // PEFT may save the config of the base beside an adapter
+  directory_.write("config.json", render_model_config(config_, "float32"));
+  directory_.write("adapter_model.safetensors", "");
+  directory_.write("training_args.bin", "x");
+  std::filesystem::remove(directory_ / "model.safetensors");
+  expect_contains(refusal<InputOutputError>(), {"weights, got none; this is an adapter"});
+  write();
+  EXPECT_FALSE(HfModel(directory_.path()).has_adapter());  // a merged model with what was merged into it
 }
 
 TEST_F(HfModelDirectory, RefusesPickledWeights) {
   std::filesystem::remove(directory_ / "model.safetensors");
   expect_contains(refusal<InputOutputError>(), {"model.safetensors", "got neither"});
   directory_.write("pytorch_model.bin", "x");
-  expect_contains(refusal(), {"pytorch_model.bin", "pickled", "convert", "save_pretrained"});
+  expect_contains(refusal(), {"pytorch_model.bin", "pickled", "AutoModelForCausalLM as M;",
+                              "d = '" + directory_.path() + "'", "save_pretrained(d)\""});
 }
 
 TEST_F(HfModelDirectory, ListsMissingExtraAndMisshapenTensors) {
@@ -161,7 +174,7 @@ TEST_F(HfModelDirectory, ListsMissingExtraAndMisshapenTensors) {
   tensors_["model.layers.2.mlp.up_proj.weight"] = tensors_["model.layers.1.mlp.up_proj.weight"];
   write();
   expect_contains(refusal(), {directory_.path().c_str(), "1 missing: model.norm.weight",
-                              "lm_head.weight (expected F32, BF16 or F16 of [11, 12], got F32 of [12, 11])",
+                              "lm_head.weight (expected F32, BF16, F16 or F64 of [11, 12], got F32 of [12, 11])",
                               "1 not in the model: model.layers.2.mlp.up_proj.weight"});
 }
 
@@ -290,13 +303,19 @@ TEST_F(HfModelDirectory, RefusesAnIndexThatContradictsItsFiles) {
   write_index(bad);
   expect_contains(refusal(), {"lm_head.weight", "expected it in"});
   bad = good;
+  bad["model.layers.1.mlp.up_proj.bias"] = kParts[0];  // no one needs it
+  write_index(bad);
+  EXPECT_NO_THROW(HfModel(directory_.path()));
+  bad = good;
   bad.erase("lm_head.weight");
   write_index(bad);
-  expect_contains(refusal(), {"lm_head.weight", "in no file"});
-  bad = good;
-  bad["model.layers.9.mlp.up_proj.weight"] = kParts[0];
+  EXPECT_NO_THROW(HfModel(directory_.path()));  // transformers reads it too
+  tensors_.erase("model.norm.weight");
+  write_parts();
+  bad = index_;
+  bad["model.norm.weight"] = kParts[0];
   write_index(bad);
-  expect_contains(refusal(), {kParts[0], "model.layers.9.mlp.up_proj.weight", "without it"});
+  expect_contains(refusal(), {"1 missing: model.norm.weight"});
   directory_.write("model.safetensors.index.json", "{}");
   expect_contains(refusal(), {"weight_map", "no such key"});
   directory_.write("model.safetensors.index.json",
@@ -304,14 +323,76 @@ TEST_F(HfModelDirectory, RefusesAnIndexThatContradictsItsFiles) {
   expect_contains(refusal(), {"index.json", "\"a\" twice"});
 }
 
-TEST_F(HfModelDirectory, RefusesOneTensorInTwoFiles) {
+TEST_F(HfModelDirectory, TheIndexDecidesAmongFilesWithTheSameTensor) {
+  const HfModel single(directory_.path());
   write_parts();
-  TinyTensors twice;
+  TinyTensors base = tensors_;
+  for (auto& [name, tensor] : base)
+    if (index_.at(name) != kParts[1]) tensor.values.assign(tensor.values.size(), 7.0f);
+  write_tiny_weights(directory_ / kParts[1], base);  // with stale copies of what the first file holds
+  const HfModel overlaid(directory_.path());
+  for (const UnitLayout& unit : single.units())
+    EXPECT_EQ(read_whole_unit(overlaid, unit), read_whole_unit(single, unit));
+  json unlisted = index_;
+  unlisted.erase("lm_head.weight");
+  TinyTensors first;
   for (const auto& [name, tensor] : tensors_)
-    if (index_.at(name) == kParts[0] || name == "lm_head.weight" || name == "model.embed_tokens.weight")
-      twice[name] = tensor;
-  write_tiny_weights(directory_ / kParts[0], twice);
-  expect_contains(refusal(), {kParts[0], "expected it in", kParts[1]});
+    if (index_.at(name) == kParts[0] || name == "lm_head.weight") first[name] = tensor;
+  write_tiny_weights(directory_ / kParts[0], first);
+  write_index(unlisted);
+  expect_contains(refusal(), {"lm_head.weight: expected each tensor once", kParts[0], kParts[1]});
+}
+
+TEST_F(HfModelDirectory, NamesMayHaveThePrefixesOfWrappersOrNone) {
+  const HfModel plain(directory_.path());
+  const TinyTensors tensors = tensors_;
+  const auto renamed = [&](const std::function<std::string(const std::string&)>& rename) {
+    tensors_.clear();
+    for (const auto& [name, tensor] : tensors) tensors_[rename(name)] = tensor;
+    write();
+    const HfModel model(directory_.path());
+    for (const UnitLayout& unit : plain.units()) EXPECT_EQ(read_whole_unit(model, unit), read_whole_unit(plain, unit));
+  };
+  for (const std::string prefix : {"module.", "_orig_mod.", "module._orig_mod.", "language_model."})
+    renamed([&](const std::string& name) { return prefix + name; });
+  renamed([](const std::string& name) { return name.starts_with("model.") ? name.substr(6) : name; });
+  tensors_["model.norm.weight"] = tensors.at("model.norm.weight");
+  write();
+  expect_contains(refusal(), {"expected each tensor once", "norm.weight", "also as"});
+}
+
+TEST_F(HfModelDirectory, FormatsMayBeMixed) {
+  constexpr Dtype kFormats[] = {Dtype::kF64, Dtype::kF16, Dtype::kF64, Dtype::kBf16};
+  std::deque<std::vector<double>> doubles;
+  std::vector<SafetensorsTensor> stored;
+  const std::vector<uint16_t> halves(1000, 0x3c00);  // 1 in F16, 0.0078125 in BF16
+  for (const auto& [name, tensor] : tensors_) {
+    const auto& values = doubles.emplace_back(tensor.values.begin(), tensor.values.end());
+    const Dtype dtype = kFormats[stored.size() % 4];
+    const auto bytes =
+        dtype == Dtype::kF64 ? std::as_bytes(std::span(values)) : std::as_bytes(std::span(halves).first(values.size()));
+    stored.push_back({{name, dtype, tensor.shape}, bytes});
+  }
+  write_safetensors_file(directory_ / "model.safetensors", stored, {});
+  for (const bool quantizes : {false, true}) {
+    const HfModel model(directory_.path(), {.quantizes = quantizes});
+    for (const UnitLayout& unit : model.units()) {
+      const std::vector<float> values = read_whole_unit(model, unit);
+      for (const Parameter& parameter : unit.parameters) {
+        if (model.is_quantized(parameter)) continue;
+        const SafetensorsEntry& entry = *model.stored_tensor(parameter).entry;
+        const float of_halves = entry.dtype == Dtype::kF16 ? 1.0f : 0.0078125f;
+        EXPECT_EQ(values[parameter.offset], entry.dtype == Dtype::kF64 ? tensors_.at(entry.name).values[0] : of_halves);
+      }
+    }
+  }
+}
+
+TEST_F(HfModelDirectory, PointersOfGitLfsAreNamed) {
+  for (const char* name : {"model.safetensors", "config.json"}) {
+    directory_.write(name, "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935\nsize 5242880\n");
+    expect_contains(refusal(), {name, "Git LFS pointer", "git -C " + directory_.path() + " lfs pull"});
+  }
 }
 
 }  // namespace

@@ -1,12 +1,16 @@
-// Adapters written by PEFT itself.
+// Adapters written by PEFT itself, and losses of adapters in PEFT (tests/golden/make_adapters.py).
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "io/file/atomic_directory.hpp"
 #include "io/huggingface/hf_model.hpp"
 #include "io/huggingface/peft_adapter.hpp"
 #include "io/huggingface/peft_export.hpp"
+#include "tests/io/huggingface/tiny_model.hpp"
+#include "tests/support/loaded_model.hpp"
 #include "tests/support/reference.hpp"
 #include "tests/support/temporary_directory.hpp"
 
@@ -63,6 +67,44 @@ TEST_P(PeftReference, RoundTripsExactly) {
 
 INSTANTIATE_TEST_SUITE_P(Adapters, PeftReference, testing::Values("stories260K-lora", "stories260K-lora-all"),
                          [](const auto& tested) { return std::string(tested.param).size() > 16 ? "All" : "Default"; });
+
+/// The values that the record's script gives a tensor.
+TinyTensor sines(const nlohmann::json& shape_and_seed) {
+  TinyTensor tensor{shape_and_seed[0].get<std::vector<int64_t>>(), {}};
+  int64_t count = 1;
+  for (const int64_t size : tensor.shape) count *= size;
+  for (int64_t i = 1; i <= count; ++i)
+    tensor.values.push_back(
+        static_cast<float>(0.3 * std::sin(0.7 * static_cast<double>(i) + shape_and_seed[1].get<double>())));
+  return tensor;
+}
+
+/// Mean over all predicted tokens.
+double loss_of(const LoadedModel& model, const MicroBatch& batch) {
+  TokenLossScratch scratch;
+  const auto result = token_loss(hidden_states(model, batch), find_targets(batch), model.head(),
+                                 model.config.rms_norm_eps, TokenLoss::kNll, 0, {}, scratch);
+  double sum = 0;
+  for (const TokenStats& token : result.stats) sum += token.loss;
+  return sum / static_cast<double>(result.stats.size());
+}
+
+TEST(PeftLosses, AreThoseOfTheMergedModel) {
+  SKIP_WITHOUT_REFERENCE_RECORDS();
+  const auto record = nlohmann::json::parse(std::ifstream(PLUMB_SOURCE_DIR "/tests/golden/adapters.json"));
+  const std::string base = test::reference_file("models/" + record["base"].get<std::string>());
+  const MicroBatch batch = pack(record["texts"].get<std::vector<std::vector<int64_t>>>());
+  for (const auto& [name, adapter] : record["adapters"].items()) {
+    SCOPED_TRACE(name);
+    const TemporaryDirectory directory;
+    TinyTensors tensors;
+    for (const auto& [tensor, form] : adapter["tensors"].items()) tensors[tensor] = sines(form);
+    write_tiny_weights(directory / "adapter_model.safetensors", tensors);
+    directory.write("adapter_config.json", adapter["config"].dump());
+    const LoadedModel model(base, at::kFloat, directory.path());
+    EXPECT_NEAR(loss_of(model, batch), adapter["loss"].get<double>(), 1e-5);
+  }
+}
 
 }  // namespace
 }  // namespace plumb

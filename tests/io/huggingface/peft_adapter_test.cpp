@@ -177,7 +177,7 @@ TEST_F(AdapterFiles, AnotherBaseIsRefused) {
   ModelConfig wider = model_;
   wider.hidden_size = 16;
   expect_contains(message_of<DataError>([&] { PeftAdapter(path_, wider); }),
-                  {"another base", "of another shape", "expected F32, BF16 or F16 of [", "got F32 of ["});
+                  {"another base", "of another shape", "expected F32, BF16, F16 or F64 of [", "got F32 of ["});
   ModelConfig deeper = model_;
   deeper.num_layers = 3;
   deeper.sliding_window.push_back(0);
@@ -196,9 +196,9 @@ TEST_F(AdapterFiles, MissingExtraOrMisshapenTensorsAreRefused) {
 
   write(path_, every_part());
   damaged = tensors();
-  damaged["base_model.model.model.norm.weight"] = {{12}, std::vector<float>(12, 1.0f)};
+  damaged["base_model.model.model.layers.1.self_attn.q_proj.weight"] = {{1}, {1.0f}};
   write_tensors(damaged);
-  expect_contains(refusal(), {"1 not of this adapter", "norm.weight"});
+  expect_contains(refusal(), {"1 not of this adapter", "q_proj.weight"});
 
   write(path_, every_part());
   damaged = tensors();
@@ -223,7 +223,7 @@ TEST_F(AdapterFiles, DamagedWeightsAreRefused) {
 TEST_F(AdapterFiles, MissingOrPickledWeightsAreRefused) {
   write(path_, every_part());
   fs::rename(path_ + "/adapter_model.safetensors", path_ + "/adapter_model.bin");
-  expect_contains(refusal(), {"adapter_model.bin", "pickled", "safetensors"});
+  expect_contains(refusal(), {"adapter_model.bin", "pickled", "d = '" + path_ + "/adapter_model.'", "save_file"});
   fs::remove(path_ + "/adapter_model.bin");
   expect_contains(message_of<InputOutputError>([&] { PeftAdapter(path_, model_); }), {"adapter_model.safetensors"});
   fs::remove(path_ + "/adapter_config.json");
@@ -247,6 +247,62 @@ TEST_F(AdapterFiles, HalfPrecisionIsConverted) {
   for (const auto& [name, tensor] : tensors())
     for (size_t i = 0; i < tensor.values.size(); ++i)
       ASSERT_EQ(tensor.values[i], bf16_to_float(float_to_bf16(full.at(name).values[i])));
+}
+
+TEST(PeftNames, AreThoseOfPeftWithoutAdapterAndWrappers) {
+  const auto expect_name = [](const char* stored, const char* name, const char* adapter) {
+    EXPECT_EQ(parse_peft_name(stored), (PeftName{std::string("base_model.model.") + name, adapter})) << stored;
+  };
+  const char* a = "model.layers.0.self_attn.q_proj.lora_A.weight";
+  expect_name("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight", a, "");
+  expect_name("base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight", a, "default");
+  expect_name("model.layers.0.self_attn.q_proj.lora_A.mine.weight", a, "mine");
+  for (const std::string prefix : {"module.", "_orig_mod.", "module.base_model.model.", "base_model.model.module.",
+                                   "base_model.model.model.language_model.", "base_model.model.language_model.model.",
+                                   "base_model.model._orig_mod.model.", "base_model.model."})
+    expect_name((prefix + "layers.0.self_attn.q_proj.lora_A.weight").c_str(), a, "");
+  expect_name("base_model.model.lm_head.lora_B.default.weight", "lm_head.lora_B.weight", "default");
+  for (const char* rest : {"lora_embedding_A", "lora_embedding_A.default"})
+    expect_name((std::string("base_model.model.model.embed_tokens.") + rest).c_str(),
+                "model.embed_tokens.lora_embedding_A", std::string(rest).size() > 16 ? "default" : "");
+  for (const char* rest : {"", ".weight", ".default", ".default.weight"})
+    expect_name((std::string("base_model.model.lm_head.lora_magnitude_vector") + rest).c_str(),
+                "lm_head.lora_magnitude_vector",
+                std::string(rest).find("default") == std::string::npos ? "" : "default");
+  expect_name("base_model.model.lm_head.modules_to_save.default.weight", "lm_head.weight", "default");
+  expect_name("base_model.model.lm_head.modules_to_save.weight", "lm_head.weight", "");
+  expect_name("base_model.model.model.layers.0.mlp.modules_to_save.default.up_proj.weight",
+              "model.layers.0.mlp.up_proj.weight", "default");
+  expect_name("base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta.default",
+              "model.embed_tokens.token_adapter.trainable_tokens_delta", "default");
+  expect_name("base_model.model.model.embed_tokens.token_adapter.base_layer.weight",
+              "model.embed_tokens.base_layer.weight", "");
+  expect_name("x", "x", "");
+}
+
+TEST_F(AdapterFiles, NamesMayHoldTheAdapterAndWrappers) {
+  write(path_, every_part());
+  const TinyTensors plain = tensors();
+  TinyTensors renamed;
+  for (const auto& [name, tensor] : plain) {
+    std::string other = "module." + name;
+    if (const size_t at = other.find(".lora_A."); at != std::string::npos) other.insert(at + 8, "default.");
+    renamed[other] = tensor;
+  }
+  write_tensors(renamed);
+  for (const auto& [name, tensor] : tensors()) EXPECT_EQ(tensor.values, plain.at(name).values) << name;
+
+  renamed["base_model.model.lm_head.modules_to_save.other.weight"] = plain.at("base_model.model.lm_head.weight");
+  write_tensors(renamed);
+  expect_contains(refusal(), {"expected one adapter", "default", "other"});
+
+  TinyTensors twice = plain;
+  twice["base_model.model.lm_head.modules_to_save.weight"] = plain.at("base_model.model.lm_head.weight");
+  write_tensors(twice);
+  EXPECT_EQ(tensors().size(), plain.size());
+  twice["base_model.model.lm_head.modules_to_save.weight"].values[0] += 1;
+  write_tensors(twice);
+  expect_contains(refusal(), {"which is the same parameter, got others"});
 }
 
 class NewAdapter : public AdapterFiles {

@@ -25,7 +25,7 @@ json written_by_peft(const std::string& key = "r", const json& value = 8) {
     "modules_to_save": null, "peft_type": "LORA", "peft_version": "0.21.2", "qalora_group_size": 16, "r": 8,
     "rank_pattern": {}, "revision": null, "target_modules": ["q_proj", "v_proj"], "target_parameters": null,
     "task_type": "CAUSAL_LM", "trainable_token_indices": null, "use_bdlora": null, "use_dora": false,
-    "use_qalora": false, "use_rslora": false, "a_key_of_the_future": {"x": [1]}})");
+    "use_qalora": false, "use_rslora": false, "a_key_of_the_future": null})");
   object[key] = value;
   return object;
 }
@@ -63,6 +63,8 @@ TEST(LoraConfig, RoundTrips) {
                              .alpha_pattern = {{"x", 0.5}, {"layers.1.*", 3}},  // their order counts
                              .layers_to_transform = {0, 1},
                              .modules_to_save = {"score"},
+                             .token_rows = {{"embed_tokens", {9, 3}}, {"lm_head", {4}}},
+                             .ensures_tying = true,
                              .uses_rslora = true,
                              .uses_dora = true};
   const std::string text = render_lora_config(config);
@@ -88,17 +90,15 @@ TEST(LoraConfig, IsWrittenWithSortedPeftKeys) {
 
 TEST(LoraConfig, RefusesUnsupportedKeysByName) {
   const std::vector<std::pair<std::string, json>> unsupported = {{"peft_type", "IA3"},
-                                                                 {"bias", "all"},
                                                                  {"lora_bias", true},
-                                                                 {"fan_in_fan_out", true},
                                                                  {"target_parameters", {"mlp.experts"}},
-                                                                 {"trainable_token_indices", {1, 2}},
                                                                  {"layer_replication", {{0, 4}, {2, 5}}},
                                                                  {"use_qalora", true},
                                                                  {"use_bdlora", {{"nblocks", 2}}},
                                                                  {"arrow_config", {{"top_k", 3}}},
                                                                  {"alora_invocation_tokens", {5}},
-                                                                 {"ensure_weight_tying", true},
+                                                                 {"kasa_config", {{"beta", 1}}},
+                                                                 {"a_key_of_the_future", {{"x", {1}}}},
                                                                  {"init_lora_weights", "pissa"},
                                                                  {"init_lora_weights", "loftq"},
                                                                  {"layers_pattern", "h"}};
@@ -107,6 +107,43 @@ TEST(LoraConfig, RefusesUnsupportedKeysByName) {
     EXPECT_NE(message.find("adapter_config.json: " + key), std::string::npos) << message;
     EXPECT_NE(message.find("not supported"), std::string::npos) << message;
   }
+}
+
+TEST(LoraConfig, EveryKeyOfPeftIsReadOrHarmlessOrRefused) {
+  // a value with a meaning for each key of PEFT 0.21's LoraConfig; of the harmless ones any
+  const json peft = written_by_peft();
+  const auto keys = lora_keys();
+  for (const auto& [key, value] : peft.items()) {
+    if (key == "a_key_of_the_future") continue;
+    EXPECT_TRUE(std::any_of(keys.begin(), keys.end(), [&key = key](const LoraKey& k) { return k.name == key; })) << key;
+  }
+  const LoraConfig plain = parse(peft);
+  for (const LoraKey& key : keys) {
+    SCOPED_TRACE(key.name);
+    EXPECT_EQ(key.use == LoraKeyUse::kRead, key.reason.empty());
+    if (key.use == LoraKeyUse::kHarmless) {
+      EXPECT_EQ(parse(written_by_peft(std::string(key.name), {{"x", 1}})), plain);
+    }
+    if (key.use != LoraKeyUse::kOffOnly) continue;
+    const std::string message = refusal(std::string(key.name), {{"x", 1}});
+    expect_contains(message, {key.name, key.reason, "merge_and_unload"});
+    for (const json& off : {json(), json(false), json::array(), json::object()})
+      EXPECT_EQ(parse(written_by_peft(std::string(key.name), off)), plain);
+  }
+  expect_contains(refusal("a_key_of_the_future", 0.5),
+                  {"a_key_of_the_future: 0.5", "does not know this key", "remove"});
+  expect_contains(refusal("init_lora_weights", "pissa"), {"path_initial_model_for_weight_conversion"});
+}
+
+TEST(LoraConfig, ReadsTokenRowsInAllForms) {
+  using Rows = std::vector<std::pair<std::string, std::vector<int64_t>>>;
+  const auto rows = [](const json& value) {
+    return parse(written_by_peft("trainable_token_indices", value)).token_rows;
+  };
+  EXPECT_EQ(rows({5, 2}), (Rows{{"embed_tokens", {5, 2}}}));
+  EXPECT_EQ(rows({{"model.embed_tokens", {1}}}), (Rows{{"model.embed_tokens", {1}}}));
+  EXPECT_EQ(rows({{"lm_head", {3}}, {"embed_tokens", {7, 1}}}), (Rows{{"embed_tokens", {7, 1}}, {"lm_head", {3}}}));
+  EXPECT_EQ(rows(json::array()), Rows{});
 }
 
 TEST(LoraConfig, RefusesValuesOfTheWrongKind) {
@@ -124,6 +161,11 @@ TEST(LoraConfig, RefusesValuesOfTheWrongKind) {
                                                            {"alpha_pattern", {{"q_proj", "x"}}},
                                                            {"layers_to_transform", {-1}},
                                                            {"modules_to_save", "lm_head"},
+                                                           {"trainable_token_indices", "embed_tokens"},
+                                                           {"trainable_token_indices", {-1}},
+                                                           {"trainable_token_indices", {1, 1}},
+                                                           {"trainable_token_indices", {{"lm_head", 5}}},
+                                                           {"ensure_weight_tying", 1},
                                                            {"task_type", "TOKEN_CLS"},
                                                            {"use_dora", 1}};
   for (const auto& [key, value] : wrong) EXPECT_NE(refusal(key, value).find(key), std::string::npos);

@@ -144,13 +144,107 @@ TEST(PeftTargets, AreNeverEmbeddingOrHead) {
   EXPECT_EQ(kinds_in(resolve_adapter(saved, model_of()), 0), Kinds{kQ});
 }
 
-TEST(PeftTargets, TooHighRankIsRefusedWithTheShape) {
+TEST(PeftTargets, RankMayBeAboveTheSmallerSide) {
   LoraConfig config = lora({{"q_proj", "k_proj"}, ""});
-  config.rank_pattern = {{"k_proj", 7}};
-  expect_contains(message_of<UsageError>([&] { resolve_adapter(config, model_of()); }),
-                  {"model.layers.0.self_attn.k_proj", "at most 6", "[6, 12]", "got 7"});
-  config.rank_pattern = {{"k_proj", 6}};
-  EXPECT_EQ(resolve_adapter(config, model_of()).targets[1].rank, 6);
+  config.rank_pattern = {{"k_proj", 7}};  // of a matrix of [6, 12]
+  const Adapter adapter = resolve_adapter(config, model_of());
+  EXPECT_EQ(adapter.targets[1].rank, 7);
+}
+
+TEST(PeftParts, LeaveOutWhatTheModelLacks) {
+  LoraConfig config = lora({{"q_proj", "w1", "c_attn"}, ""});
+  config.modules_to_save = {"wte", "lm_head", "norm"};
+  const PeftParts parts = resolve_parts(config, model_of());
+  EXPECT_EQ(kinds_in(parts.adapter, 0), Kinds{kQ});
+  EXPECT_EQ(parts.adapter.whole, std::vector{kHead});
+  EXPECT_EQ(unknown_modules(config, model_of()), (std::vector<std::string>{"w1", "c_attn", "wte"}));
+  message_of<UsageError>([] { resolve_parts(lora({{"w1"}, ""}), model_of()); });
+}
+
+TEST(PeftParts, MayBeOfEmbeddingAndHead) {
+  LoraConfig config = lora({{"q_proj", "embed_tokens", "lm_head"}, ""});
+  config.rank_pattern = {{"lm_head", 3}};
+  PeftParts parts = resolve_parts(config, model_of());
+  EXPECT_EQ(parts.outer_targets, (std::vector<LoraTarget>{{kEmbedding, -1, 2, 3.0}, {kHead, -1, 3, 2.0}}));
+  EXPECT_EQ(kinds_in(parts.adapter, 0), Kinds{kQ});
+  config.layers_to_transform = {0};  // of blocks; "lm_head" is a whole path, "embed_tokens" is not
+  EXPECT_EQ(resolve_parts(config, model_of()).outer_targets, (std::vector<LoraTarget>{{kHead, -1, 3, 2.0}}));
+  config.layers_to_transform = {};
+  config.exclude_modules = {{"lm_head"}, ""};
+  EXPECT_EQ(resolve_parts(config, model_of()).outer_targets.size(), 1u);
+  config = lora({{}, "lm_head|.*q_proj"});
+  EXPECT_EQ(resolve_parts(config, model_of()).outer_targets, (std::vector<LoraTarget>{{kHead, -1, 2, 3.0}}));
+  config.token_rows = {{"embed_tokens", {4, 2}}};
+  EXPECT_EQ(resolve_parts(config, model_of()).rows, (std::vector<AdapterRows>{{kEmbedding, {4, 2}}}));
+}
+
+TEST(PeftParts, AreNotBesideWhatIsTrainedWhole) {
+  LoraConfig config = lora({{}, "all-linear"});
+  config.modules_to_save = {"layers.0.mlp"};
+  const PeftParts parts = resolve_parts(config, model_of());
+  EXPECT_EQ(kinds_in(parts.adapter, 0), (Kinds{kQ, kK, kV, kO}));
+  EXPECT_EQ(kinds_in(parts.adapter, 1), kLinear);
+}
+
+TEST(PeftParts, ThatContradictEachOtherAreRefused) {
+  const auto refusal = [](const LoraConfig& config, bool is_tied = false) {
+    return message_of<UsageError>([&] { resolve_parts(config, adapted_model(config, model_of(is_tied))); });
+  };
+  LoraConfig config = lora({{"q_proj"}, ""});
+  config.token_rows = {{"embed_tokens", {3}}};
+  config.modules_to_save = {"embed_tokens"};
+  expect_contains(refusal(config), {"trainable_token_indices: embed_tokens", "without modules_to_save"});
+  config.modules_to_save = {};
+  config.target_modules.names.push_back("embed_tokens");
+  expect_contains(refusal(config), {"trainable_token_indices: embed_tokens", "without target_modules"});
+  config = lora({{"q_proj"}, ""});
+  config.token_rows = {{"wte", {3}}};
+  expect_contains(refusal(config), {"wte: no such module", "embed_tokens and lm_head"});
+  config.token_rows = {{"embed_tokens", {11}}};
+  expect_contains(refusal(config), {"tokens below 11, got 11", "resized"});
+  config.token_rows = {{"embed_tokens", {1}}, {"lm_head", {2}}};
+  EXPECT_EQ(refusal_of<UsageError>([&] { resolve_parts(config, model_of()); }), kAccepted);
+  config.ensures_tying = true;
+  expect_contains(refusal(config, true), {"to be the same, as they are one matrix"});
+  config = lora({{"q_proj", "embed_tokens"}, ""});
+  config.uses_dora = true;
+  expect_contains(refusal(config), {"use_dora", "embedding", "merge_and_unload"});
+}
+
+/// Whether embedding and head of a tied base stay one matrix.
+bool stays_tied(const LoraConfig& config) { return adapted_model(config, model_of(true)).shares_head(); }
+
+TEST(TiedBase, IsSplitByWhatChangesOneOfTheTwo) {
+  LoraConfig config = lora({{"q_proj"}, ""});
+  EXPECT_TRUE(stays_tied(config));
+  for (const char* name : {"lm_head", "embed_tokens", "model.embed_tokens"}) {
+    config = lora({{"q_proj"}, ""});
+    config.modules_to_save = {name};
+    EXPECT_FALSE(stays_tied(config)) << name;
+    config.ensures_tying = true;
+    EXPECT_TRUE(stays_tied(config)) << name;
+    EXPECT_EQ(resolve_parts(config, model_of(true)).adapter.whole, std::vector{kEmbedding}) << name;
+    config = lora({{"q_proj", name}, ""});
+    EXPECT_FALSE(stays_tied(config)) << name;
+    config.ensures_tying = true;
+    EXPECT_TRUE(stays_tied(config)) << name;
+    EXPECT_EQ(resolve_parts(config, model_of(true)).outer_targets, (std::vector<LoraTarget>{{kEmbedding, -1, 2, 3.0}}));
+  }
+  config = lora({{}, "all-linear"});
+  EXPECT_TRUE(stays_tied(config));
+}
+
+TEST(TiedBase, IsSplitByRowsOfTheHeadThatTheEmbeddingHasNot) {
+  LoraConfig config = lora({{"q_proj"}, ""});
+  config.token_rows = {{"embed_tokens", {9, 3}}};
+  EXPECT_TRUE(stays_tied(config));
+  config.token_rows = {{"embed_tokens", {9, 3}}, {"lm_head", {9, 3}}};
+  EXPECT_TRUE(stays_tied(config));
+  EXPECT_EQ(resolve_parts(config, model_of(true)).rows, (std::vector<AdapterRows>{{kEmbedding, {9, 3}}}));
+  config.token_rows = {{"embed_tokens", {9, 3}}, {"lm_head", {3, 9}}};
+  EXPECT_FALSE(stays_tied(config));
+  config.token_rows = {{"lm_head", {9, 3}}};
+  EXPECT_FALSE(stays_tied(config));
 }
 
 TEST(ModulesToSave, AreEmbeddingHeadAndScore) {
@@ -175,14 +269,6 @@ TEST(ModulesToSave, ClassifierContainsScoreAsInPeft) {
   EXPECT_EQ(resolve_adapter(config, model).whole, std::vector{kScore});
   config.modules_to_save = {"embed_tokens"};  // shared with nothing here
   EXPECT_EQ(resolve_adapter(config, model).whole, (std::vector{kEmbedding, kScore}));
-}
-
-TEST(ModulesToSave, NeverSplitTiedEmbeddings) {
-  LoraConfig config = lora({{"q_proj"}, ""});
-  for (const char* name : {"lm_head", "embed_tokens"}) {
-    config.modules_to_save = {name};
-    expect_contains(message_of<UsageError>([&] { resolve_adapter(config, model_of(true)); }), {name, "one matrix"});
-  }
 }
 
 TEST(HostilePatterns, Terminate) {

@@ -222,7 +222,7 @@ TEST_F(StoredValues, OtherDtypesAreRefusedByName) {
   const SafetensorsFile file = store(Dtype::kI64, std::vector<int64_t>{1, 2});
   std::vector<float> values(2);
   expect_contains(message_of<DataError>([&] { file.read(file.at("t"), 0, std::span<float>(values)); }),
-                  {"tensor t", "F32, BF16 or F16", "I64"});
+                  {"tensor t", "F32, BF16, F16 or F64", "I64"});
   expect_contains(message_of<DataError>([&] { file.at("absent"); }), {"tensor absent", "none of that name"});
   EXPECT_EQ(file.find("absent"), nullptr);
 }
