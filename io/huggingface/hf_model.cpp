@@ -30,6 +30,8 @@ constexpr const char* kHeadName = "lm_head.weight";
 /// head.
 bool is_ignorable(std::string_view name, const ModelConfig& config) {
   if (name.ends_with("rotary_emb.inv_freq")) return true;
+  const bool sees_images = name.starts_with("vision_tower.") || name.starts_with("multi_modal_projector.");
+  if (config.family == Family::kGemma3 && sees_images) return true;  // of a checkpoint whose text part is trained
   const bool is_language_model = config.head == HeadKind::kLanguageModel;
   return name == kHeadName ? config.ties_embeddings || !is_language_model : name == "score.weight" && is_language_model;
 }
@@ -85,8 +87,12 @@ HfModel::HfModel(const std::string& directory, HfModelOptions options) : directo
   if (options_.quantizes) quantizing_reader_ = std::make_unique<QuantizingReader>(options_.quantizes_scales);
   files_.emplace(directory, names, auto_class(config_.head));
   if (has_adapter_config && options_.adapter != directory)
-    log_info("{}: this directory also holds the {} of an adapter; the model is used without it (--adapter adds one)",
-             directory, kLoraConfigFile);
+    log_info_once(fmt::format(
+        "{}: this directory also holds the {} of an adapter; the model is used without it (--adapter adds one)",
+        directory, kLoraConfigFile));
+  if (config_.family == Family::kGemma3 && files_->has("multi_modal_projector.mm_input_projection_weight"))
+    log_info_once(fmt::format("{}: a model of images and texts: its language model is read, its other tensors are not",
+                              directory));
   settle_tied_head();
   if (options_.unties_head && config_.shares_head()) config_.ties_embeddings = false;
   if (!options_.adapter.empty()) {

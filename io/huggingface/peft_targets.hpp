@@ -14,7 +14,7 @@ namespace plumb {
 /// PEFT's path of the module that holds a parameter: "model.layers.3.self_attn.q_proj".
 std::string module_path(const Parameter& parameter);
 std::string module_path(const ModelConfig& model, ParameterKind kind, int64_t layer);
-/// Of a module outside the blocks, whose name no family changes: "lm_head".
+/// The path of a module outside the blocks, whose name no family changes: "lm_head".
 std::string outer_path(ParameterKind kind);
 
 /// The last path component of every matrix that can be adapted ("down_proj", ...), sorted: the meaning of "all-linear".

@@ -28,7 +28,7 @@ TEST(Threads, AreThoseOfTheAffinity) {
   CPU_SET(before.back(), &one);
   ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
   EXPECT_EQ(allowed_cpus(), CpuList{before.back()});
-  EXPECT_EQ(share_of_cpus(std::vector{allowed_cpus()}, 0, 8), 1);
+  EXPECT_EQ(share_of_cpus(std::vector<CpuList>{allowed_cpus()}, 0, 8), 1);
   ASSERT_EQ(sched_setaffinity(0, sizeof whole, &whole), 0);
   EXPECT_EQ(allowed_cpus(), before);
 }
