@@ -83,7 +83,7 @@ TinyTensor sines(const nlohmann::json& shape_and_seed) {
 double loss_of(const LoadedModel& model, const MicroBatch& batch) {
   TokenLossScratch scratch;
   const auto result = token_loss(hidden_states(model, batch), find_targets(batch), model.head(),
-                                 model.config.rms_norm_eps, TokenLoss::kNll, 0, {}, scratch);
+                                 model.config.output(), TokenLoss::kNll, 0, {}, scratch);
   double sum = 0;
   for (const TokenStats& token : result.stats) sum += token.loss;
   return sum / static_cast<double>(result.stats.size());
