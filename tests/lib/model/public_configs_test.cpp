@@ -123,8 +123,9 @@ TEST(PublicConfigs, AnArchitectureThatIsLeftOutIsRefusedWithTheReason) {
                                  "falcon_h1", "nemotron_h", "lfm2", "granitemoehybrid", "gemma", "glm", "phimoe"})
     EXPECT_FALSE(reason_left_out(model_type).empty()) << model_type;
   EXPECT_TRUE(reason_left_out("an_architecture_of_next_year").empty());
-  expect_contains(refusal({{"model_type", "qwen3_next"}}), {"model_type", "llama", "qwen3_next", "delta net"});
-  expect_contains(refusal({{"model_type", "deepseek_v3"}}), {"deepseek_v3", "latent attention"});
+  expect_contains(refusal(json::object({{"model_type", "qwen3_next"}})),
+                  {"model_type", "llama", "qwen3_next", "delta net"});
+  expect_contains(refusal(json::object({{"model_type", "deepseek_v3"}})), {"deepseek_v3", "latent attention"});
   // a reason ends where support begins
   for (const std::string& name : family_names()) EXPECT_TRUE(reason_left_out(name).empty()) << name;
 }
