@@ -18,12 +18,13 @@ struct GgufFamily {
   bool permutes_qk;       // rotates adjacent rows of q and k, where transformers rotates rows half a head apart
   bool has_rope_factors;  // divides the frequencies by a tensor, as the scaling of Llama 3 needs
   bool has_o_bias;
+  bool has_mlp_bias;
 };
 
 constexpr GgufFamily kFamilies[] = {
-    {Family::kLlama, "llama", true, true, true},     {Family::kMistral, "llama", true, true, true},
-    {Family::kMinistral, "llama", true, true, true}, {Family::kQwen2, "qwen2", false, false, false},
-    {Family::kQwen3, "qwen3", false, false, false},
+    {Family::kLlama, "llama", true, true, true, true},     {Family::kMistral, "llama", true, true, true, true},
+    {Family::kMinistral, "llama", true, true, true, true}, {Family::kQwen2, "qwen2", false, false, false, false},
+    {Family::kQwen3, "qwen3", false, false, false, false},
 };
 
 struct GgufName {
@@ -32,15 +33,27 @@ struct GgufName {
 };
 
 constexpr GgufName kNamesOfParameters[] = {
-    {ParameterKind::kEmbedding, "token_embd.weight"},     {ParameterKind::kInputNorm, "blk.{}.attn_norm.weight"},
-    {ParameterKind::kQ, "blk.{}.attn_q.weight"},          {ParameterKind::kK, "blk.{}.attn_k.weight"},
-    {ParameterKind::kV, "blk.{}.attn_v.weight"},          {ParameterKind::kQBias, "blk.{}.attn_q.bias"},
-    {ParameterKind::kKBias, "blk.{}.attn_k.bias"},        {ParameterKind::kVBias, "blk.{}.attn_v.bias"},
-    {ParameterKind::kQNorm, "blk.{}.attn_q_norm.weight"}, {ParameterKind::kKNorm, "blk.{}.attn_k_norm.weight"},
-    {ParameterKind::kO, "blk.{}.attn_output.weight"},     {ParameterKind::kOBias, "blk.{}.attn_output.bias"},
-    {ParameterKind::kPostNorm, "blk.{}.ffn_norm.weight"}, {ParameterKind::kGate, "blk.{}.ffn_gate.weight"},
-    {ParameterKind::kUp, "blk.{}.ffn_up.weight"},         {ParameterKind::kDown, "blk.{}.ffn_down.weight"},
-    {ParameterKind::kFinalNorm, "output_norm.weight"},    {ParameterKind::kHead, "output.weight"},
+    {ParameterKind::kEmbedding, "token_embd.weight"},
+    {ParameterKind::kInputNorm, "blk.{}.attn_norm.weight"},
+    {ParameterKind::kQ, "blk.{}.attn_q.weight"},
+    {ParameterKind::kK, "blk.{}.attn_k.weight"},
+    {ParameterKind::kV, "blk.{}.attn_v.weight"},
+    {ParameterKind::kQBias, "blk.{}.attn_q.bias"},
+    {ParameterKind::kKBias, "blk.{}.attn_k.bias"},
+    {ParameterKind::kVBias, "blk.{}.attn_v.bias"},
+    {ParameterKind::kQNorm, "blk.{}.attn_q_norm.weight"},
+    {ParameterKind::kKNorm, "blk.{}.attn_k_norm.weight"},
+    {ParameterKind::kO, "blk.{}.attn_output.weight"},
+    {ParameterKind::kOBias, "blk.{}.attn_output.bias"},
+    {ParameterKind::kPostNorm, "blk.{}.ffn_norm.weight"},
+    {ParameterKind::kGate, "blk.{}.ffn_gate.weight"},
+    {ParameterKind::kUp, "blk.{}.ffn_up.weight"},
+    {ParameterKind::kDown, "blk.{}.ffn_down.weight"},
+    {ParameterKind::kGateBias, "blk.{}.ffn_gate.bias"},
+    {ParameterKind::kUpBias, "blk.{}.ffn_up.bias"},
+    {ParameterKind::kDownBias, "blk.{}.ffn_down.bias"},
+    {ParameterKind::kFinalNorm, "output_norm.weight"},
+    {ParameterKind::kHead, "output.weight"},
 };
 
 const GgufFamily* find_family(Family family) {
@@ -81,9 +94,10 @@ bool is_float32(const GgufTensorInfo& info, GgufNumber number) {
 
 /// By what llama.cpp divides each frequency.
 GgufTensor rope_factors(const ModelConfig& config) {
-  ModelConfig plain = config;
-  plain.rope.kind = RopeConfig::Kind::kDefault;
-  const std::vector<float> frequencies = rope_frequencies(plain), scaled = rope_frequencies(config);
+  RopeConfig plain = config.rope;
+  plain.kind = RopeConfig::Kind::kDefault;
+  const auto frequencies = rope_frequencies(plain, config, config.max_position_embeddings);
+  const auto scaled = rope_frequencies(config.rope, config, config.max_position_embeddings);
   GgufTensor tensor{.info = {"rope_freqs.weight", {std::ssize(scaled)}}};
   for (size_t i = 0; i < scaled.size(); ++i) tensor.values.push_back(frequencies[i] / scaled[i]);
   return tensor;
@@ -92,18 +106,24 @@ GgufTensor rope_factors(const ModelConfig& config) {
 }  // namespace
 
 void check_gguf_model(const ModelConfig& config, std::string_view where) {
+  using Kind = RopeConfig::Kind;
   const GgufFamily* family = find_family(config.family);
+  const Kind kind = config.rope.kind;
   std::string_view reason;
   if (config.head != HeadKind::kLanguageModel) {
     reason = "a language model, as llama.cpp runs no reward models; got a score head";
   } else if (family == nullptr) {
-    reason =
-        "a model of Llama, Mistral, Ministral, Qwen2 or Qwen3; got another family, which has no row in "
-        "io/gguf/gguf_model.cpp";
-  } else if (config.rope.kind == RopeConfig::Kind::kLlama3 && !family->has_rope_factors) {
+    reason = "a model of Llama, Mistral, Ministral, Qwen2 or Qwen3; got another family, which is not written yet";
+  } else if (kind != Kind::kDefault && kind != Kind::kLinear && kind != Kind::kLlama3) {
+    reason = "no rope scaling, linear or llama3; got another one, which is not written yet";
+  } else if (kind == Kind::kLlama3 && !family->has_rope_factors) {
     reason = "no rope scaling or linear, as llama.cpp has no other for this family; got llama3";
+  } else if (config.rope.partial_rotary_factor != 1) {
+    reason = "rotary embedding of whole heads, as llama.cpp has it for this family; got a partial_rotary_factor";
   } else if (config.has_o_bias && !family->has_o_bias) {
     reason = "no attention_bias, as llama.cpp has none for this family; got true";
+  } else if (config.has_mlp_bias && !family->has_mlp_bias) {
+    reason = "no mlp_bias, as llama.cpp has none for this family; got true";
   }
   if (!reason.empty())
     throw_error<DataError>("{}: GGUF: expected {}; a Hugging Face directory has room for it", where, reason);
@@ -133,7 +153,7 @@ GgufMetadata gguf_model_metadata(const ModelConfig& config, GgufNumber number, s
   add_count("attention.head_count_kv", config.num_kv_heads);
   add_count("attention.key_length", config.head_dim);
   add_count("attention.value_length", config.head_dim);
-  add("attention.layer_norm_rms_epsilon", static_cast<float>(config.rms_norm_eps));
+  add("attention.layer_norm_rms_epsilon", static_cast<float>(config.norm.epsilon));
   add_count("rope.dimension_count", config.head_dim);
   add("rope.freq_base", static_cast<float>(config.rope.theta));
   if (config.rope.kind == RopeConfig::Kind::kLinear) {

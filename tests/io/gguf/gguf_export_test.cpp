@@ -133,7 +133,7 @@ TEST_F(Gguf, HasEveryTensorOfEveryFamilyInEveryFormat) {
 
 TEST_F(Gguf, PermutesBiasesOfLlama) {
   ModelConfig config = config_of(Family::kLlama);
-  config.has_qkv_bias = config.has_o_bias = true;
+  config.has_qkv_bias = config.has_o_bias = config.has_mlp_bias = true;
   expect_tensors(exported(config), config, GgufNumber::kF32);
 }
 
@@ -214,6 +214,11 @@ TEST_F(Gguf, RefusesByNameWhatLlamaCppDoesNotRun) {
   config = config_of(Family::kQwen2);
   config.rope.kind = RopeConfig::Kind::kLlama3;
   EXPECT_NE(refusal(config).find("got llama3"), std::string::npos) << refusal(config);
+  config.rope.kind = RopeConfig::Kind::kYarn;
+  EXPECT_NE(refusal(config).find("not written yet"), std::string::npos) << refusal(config);
+  config = config_of(Family::kLlama);
+  config.rope.partial_rotary_factor = 0.5;
+  EXPECT_NE(refusal(config).find("whole heads"), std::string::npos) << refusal(config);
 }
 
 TEST(GgufNumbers, QuantizeAsGgmlDoes) {
