@@ -48,10 +48,6 @@ class Gguf : public testing::Test {
     for (int64_t i = std::ssize(plan.tensors) - 1; i >= 0; --i) write_gguf_tensor(plan, path, model, i);
     return GgufReader(directory_.read("written"));
   }
-  std::string refusal(const ModelConfig& config) {
-    return message_of<DataError>([&] { exported(config); });
-  }
-
   TemporaryDirectory directory_;
   std::vector<std::string> notes_;
 };
@@ -204,7 +200,10 @@ TEST_F(Gguf, LeavesRowsThatAreNoWholeBlocksInFloat32) {
   EXPECT_EQ(notes_[0], "2 matrices are float32, as their rows are no multiple of 32 elements");
 }
 
-TEST_F(Gguf, RefusesByNameWhatLlamaCppDoesNotRun) {
+TEST(GgufModel, RefusesByNameWhatLlamaCppDoesNotRun) {
+  const auto refusal = [](const ModelConfig& config) {
+    return message_of<DataError>([&] { check_gguf_model(config, "DIR"); });
+  };
   ModelConfig config = config_of(Family::kLlama);
   config.head = HeadKind::kScore;
   EXPECT_NE(refusal(config).find("llama.cpp runs no reward models"), std::string::npos) << refusal(config);
