@@ -23,6 +23,7 @@ Command status_command();
 Command report_command();
 Command merge_command();
 Command quantize_command();
+Command export_command();
 Command init_command();
 // hidden: their output is installed
 Command completion_command();

@@ -92,6 +92,7 @@ def train_and_report(trainer, meter: Meter, options: argparse.Namespace, labels:
         "peak_rss_mb": round(memory_mb("VmHWM"), 1),
         "first_loss": history[0]["loss"],
         "last_loss": history[-1]["loss"],
+        "losses": [entry["loss"] for entry in history],
         "seconds_to_first_step": round(meter.first_step, 2),
     }
     if notes:

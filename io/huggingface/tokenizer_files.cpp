@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "io/file/file.hpp"
+#include "io/huggingface/tokenizer_reading.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/json_fields.hpp"
 #include "lib/base/log_once.hpp"
@@ -138,6 +139,15 @@ Tokenizer load_tokenizer(const TokenizerSource& source) {
 
 Tokenizer load_tokenizer(const std::string& model_directory) {
   return load_tokenizer(TokenizerSource{model_directory});
+}
+
+TokenizerReading load_tokenizer_parts(const TokenizerSource& source) {
+  const std::string directory = parent_path(tokenizer_files(source).front());
+  try {
+    return read_tokenizer(read_texts(source), source.behavior);
+  } catch (const DataError& error) {
+    throw_error<DataError>("{}: {}", directory, error.what());
+  }
 }
 
 void replace_eos_token(Json& config, const std::string& eos_token) {

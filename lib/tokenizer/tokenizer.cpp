@@ -11,6 +11,11 @@
 
 namespace plumb {
 
+std::optional<int32_t> role_id(const TokenizerParts& parts, const TokenizerConfig& config, const char* role) {
+  const AddedToken* token = config.find(role);
+  return token == nullptr ? std::nullopt : std::optional(find_token(parts, token->content));
+}
+
 namespace {
 
 // The older reading: adds tokens with the four roles and the additional tokens, unless the vocabulary file declares
@@ -31,11 +36,6 @@ void add_config_tokens(TokenizerParts& parts, const TokenizerConfig& config) {
     if (const AddedToken* token = config.find(role)) add_role(*token, role);
   for (const AddedToken& token : config.extra_special.value_or(std::vector<AddedToken>()))
     add_role(token, "additional_special_tokens");
-}
-
-std::optional<int32_t> role_id(const TokenizerParts& parts, const TokenizerConfig& config, const char* role) {
-  const AddedToken* token = config.find(role);
-  return token == nullptr ? std::nullopt : std::optional(find_token(parts, token->content));
 }
 
 std::string role_content(const TokenizerConfig& config, const char* role) {
@@ -226,28 +226,33 @@ std::string_view Tokenizer::Model::token_to_decode(int32_t id) const {
   return token != nullptr ? std::string_view(token->content) : bpe.vocabulary().token(id);
 }
 
-Tokenizer Tokenizer::from_texts(const TokenizerTexts& texts, TokenizerBehavior behavior) {
+TokenizerReading read_tokenizer(const TokenizerTexts& texts, TokenizerBehavior behavior) {
   TokenizerParts parts;
   if (!texts.sentencepiece_model) parts = parse_tokenizer_json(texts.tokenizer_json);
   const auto read_as_4 = [&](TokenizerConfig& config) {
     config = parse_tokenizer_config(texts, TokenizerBehavior::kTransformers4);
     return read_older(parts, texts, config);
   };
-  TokenizerConfig config;
+  TokenizerReading reading;
   if (behavior == TokenizerBehavior::kTransformers4) {
-    TokenizerParts older = read_as_4(config);
-    return Tokenizer(std::make_shared<const Model>(std::move(older), std::move(config), ""));
+    reading.parts = read_as_4(reading.config);
+    return reading;
   }
-  config = parse_tokenizer_config(texts, behavior);
-  const std::string tokenizer_class = choose_tokenizer_class(texts, config);
-  TokenizerParts current = read_current(parts, texts, tokenizer_class, config);
-  std::string differences;
+  reading.config = parse_tokenizer_config(texts, behavior);
+  const std::string tokenizer_class = choose_tokenizer_class(texts, reading.config);
+  reading.parts = read_current(parts, texts, tokenizer_class, reading.config);
   try {
     TokenizerConfig older_config;
-    differences = describe_differences(read_as_4(older_config), current, tokenizer_class);
+    reading.differences = describe_differences(read_as_4(older_config), reading.parts, tokenizer_class);
   } catch (const DataError&) {  // there are no older ids
   }
-  return Tokenizer(std::make_shared<const Model>(std::move(current), std::move(config), std::move(differences)));
+  return reading;
+}
+
+Tokenizer Tokenizer::from_texts(const TokenizerTexts& texts, TokenizerBehavior behavior) {
+  TokenizerReading reading = read_tokenizer(texts, behavior);
+  return Tokenizer(std::make_shared<const Model>(std::move(reading.parts), std::move(reading.config),
+                                                 std::move(reading.differences)));
 }
 
 Tokenizer Tokenizer::from_json(std::string_view tokenizer_json, std::string_view tokenizer_config_json) {

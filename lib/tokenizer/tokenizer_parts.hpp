@@ -36,6 +36,19 @@ struct TokenizerParts {
   std::optional<std::string> padding_token;  // of tokenizer.json's `padding`
 };
 
+/// A directory's tokenizer, read by the rule of a behavior.
+struct TokenizerReading {
+  TokenizerParts parts;
+  TokenizerConfig config;
+  std::string differences;  // Tokenizer::differences()
+};
+
+/// Throws as Tokenizer::from_texts().
+TokenizerReading read_tokenizer(const TokenizerTexts& texts, TokenizerBehavior behavior);
+
+/// The id of the token with this role ("bos_token"), if there is one.
+std::optional<int32_t> role_id(const TokenizerParts& parts, const TokenizerConfig& config, const char* role);
+
 /// Throws DataError for malformed or unsupported contents. Ignores `truncation` and `padding`, as transformers does.
 TokenizerParts parse_tokenizer_json(std::string_view text);
 

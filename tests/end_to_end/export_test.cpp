@@ -138,5 +138,38 @@ TEST_F(Export, OfABaseEndsTheTurnsOfTheTemplate) {
     EXPECT_EQ(directory_.read("merged/" + name), directory_.read("lora/adapter/" + name));
 }
 
+TEST_F(Export, WritesTheSameGgufFileFromAnyNumberOfRanks) {
+  const auto to_gguf = [&](int num_ranks, const std::string& file, std::vector<std::string> more = {}) {
+    std::vector<std::string> arguments = {"export", "--model", "model", "--gguf", file, "--gguf_type", "q8_0"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run(num_ranks, arguments);
+  };
+  const RunResult alone = to_gguf(0, "alone.gguf");
+  ASSERT_EQ(alone.exit_code, 0) << alone.err;
+  EXPECT_EQ(lines_with(alone.err, "warning").size(), 0u) << alone.err;
+  directory_.write("on_three.gguf", "another file");
+  expect_refused(to_gguf(3, "on_three.gguf"), 2, {"--gguf on_three.gguf: expected a new file", "--overwrite"});
+  ASSERT_EQ(to_gguf(3, "on_three.gguf", {"--overwrite"}).exit_code, 0);
+  const std::string bytes = directory_.read("alone.gguf");
+  EXPECT_TRUE(bytes.starts_with("GGUF"));
+  EXPECT_TRUE(directory_.read("on_three.gguf") == bytes);
+  EXPECT_EQ(unfinished_files(), std::vector<std::string>());
+  expect_refused(to_gguf(0, "model"), 2, {"--gguf model: expected a file to write, got a directory"});
+  expect_refused(to_gguf(0, "none/model.gguf"), 74, {"none/model.gguf"});
+}
+
+TEST_F(Export, MergesAnAdapterIntoTheGgufFile) {
+  ASSERT_EQ(sft(2, {{"lora_r", "2"}, {"learning_rate", "0.1"}}).exit_code, 0);
+  ASSERT_EQ(run(0, {"merge", "--model", "model", "--adapter", "out/adapter", "--output_dir", "same/model", "--dtype",
+                    "float32"})
+                .exit_code,
+            0);
+  ASSERT_EQ(run(0, {"export", "--model", "model", "--adapter", "out/adapter", "--gguf", "merged.gguf"}).exit_code, 0);
+  ASSERT_EQ(run(0, {"export", "--model", "same/model", "--gguf", "same.gguf"}).exit_code, 0);
+  ASSERT_EQ(run(0, {"export", "--model", "model", "--gguf", "base.gguf"}).exit_code, 0);
+  EXPECT_TRUE(directory_.read("merged.gguf") == directory_.read("same.gguf"));
+  EXPECT_FALSE(directory_.read("merged.gguf") == directory_.read("base.gguf"));
+}
+
 }  // namespace
 }  // namespace plumb::test

@@ -29,7 +29,7 @@ BEGIN {
   floor("lib", "objective")
   floor("io", "file")
   floor("io", "records huggingface run")
-  floor("io", "report checkpoint dataset")
+  floor("io", "report checkpoint dataset gguf")
   floor("apps", "options")
   floor("apps", "models")
   floor("apps", "run")

@@ -1,0 +1,119 @@
+#include "io/gguf/gguf_export.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <span>
+
+#include "io/file/file.hpp"
+#include "io/huggingface/tokenizer_reading.hpp"
+#include "lib/base/check.hpp"
+
+namespace plumb {
+
+namespace {
+
+constexpr int64_t kChunkElements = int64_t{1} << 20;
+
+/// A bias is a column: its rows are permuted like those of its matrix.
+struct Rows {
+  int64_t count, width;
+};
+Rows rows_of(const GgufTensorInfo& info) {
+  return info.shape.size() == 1 ? Rows{info.shape[0], 1} : Rows{info.shape[0], info.shape[1]};
+}
+
+/// Within each block of rows, row i of the first half and row i of the second become rows 2 i and 2 i + 1.
+void permute_rows(std::span<const float> from, int64_t width, int64_t block_rows, std::span<float> to) {
+  const int64_t num_rows = std::ssize(from) / width, half = block_rows / 2;
+  for (int64_t row = 0; row < num_rows; ++row) {
+    const int64_t in_block = row % block_rows;
+    const int64_t target = row - in_block + 2 * (in_block % half) + in_block / half;
+    std::copy_n(from.begin() + row * width, width, to.begin() + target * width);
+  }
+}
+
+void write_encoded(const File& file, GgufNumber number, std::span<const float> values, int64_t offset_bytes) {
+  std::vector<std::byte> bytes(encoded_bytes(number, std::ssize(values)));
+  encode(number, values, bytes);
+  file.pwrite_exact(bytes, offset_bytes);
+}
+
+void write_parameter(const File& file, const GgufTensor& tensor, const HfModel& model, int64_t offset_bytes) {
+  const UnitLayout& unit = model.units()[tensor.unit];
+  const int64_t first = unit.parameters[tensor.parameter].offset;
+  const Rows rows = rows_of(tensor.info);
+  const int64_t step = std::max<int64_t>(tensor.permuted_rows, 1);
+  const int64_t rows_at_once = std::max<int64_t>(kChunkElements / rows.width / step, 1) * step;
+  std::vector<float> values, permuted;
+  for (int64_t row = 0; row < rows.count; row += rows_at_once) {
+    const int64_t begin = row * rows.width, end = std::min(row + rows_at_once, rows.count) * rows.width;
+    values.resize(end - begin);
+    model.read_unit_range(unit, first + begin, first + end, values);
+    if (tensor.permuted_rows > 0) {
+      permuted.resize(values.size());
+      permute_rows(values, rows.width, tensor.permuted_rows, permuted);
+      values.swap(permuted);
+    }
+    write_encoded(file, tensor.info.number, values, offset_bytes + encoded_bytes(tensor.info.number, begin));
+  }
+}
+
+std::string directory_name(const std::string& directory) {
+  return std::filesystem::weakly_canonical(directory).filename().string();
+}
+
+void add_notes(const ModelConfig& config, GgufNumber number, GgufPlan& plan) {
+  if (gguf_context_length(config) < config.max_position_embeddings)
+    plan.notes.push_back(
+        fmt::format("llama.cpp attends to all tokens in this family, not to a sliding window: its "
+                    "results are those of plumb for up to {} tokens, which is the context_length",
+                    gguf_context_length(config)));
+  const int64_t num_plain = std::count_if(plan.tensors.begin(), plan.tensors.end(), [&](const GgufTensor& tensor) {
+    return tensor.info.shape.size() > 1 && tensor.info.number != number;
+  });
+  if (num_plain > 0)
+    plan.notes.push_back(fmt::format("{} matrices are float32, as their rows are no multiple of {} elements", num_plain,
+                                     kQ8BlockElements));
+}
+
+}  // namespace
+
+GgufPlan plan_gguf_export(const HfModel& model, const TokenizerSource& tokenizer, const std::vector<int32_t>& end_ids,
+                          GgufNumber number) {
+  const ModelConfig& config = model.config();
+  check_gguf_model(config, model.directory());
+  GgufTokenizer text = gguf_tokenizer(load_tokenizer_parts(tokenizer), end_ids, config.vocab_size, model.directory());
+  GgufMetadata metadata = gguf_model_metadata(config, number, directory_name(model.directory()));
+  metadata.insert(metadata.end(), text.metadata.begin(), text.metadata.end());
+  GgufPlan plan;
+  plan.tensors = gguf_tensors(config, number, model.directory());
+  plan.notes = std::move(text.notes);
+  add_notes(config, number, plan);
+  std::vector<GgufTensorInfo> infos;
+  for (const GgufTensor& tensor : plan.tensors) infos.push_back(tensor.info);
+  plan.layout = lay_out_gguf(metadata, infos);
+  return plan;
+}
+
+void create_gguf_file(const GgufPlan& plan, const std::string& temporary) {
+  File file = File::create(temporary);
+  file.reserve(plan.layout.size_bytes);
+  file.pwrite_exact(std::as_bytes(std::span(plan.layout.header)), 0);
+  file.close();
+}
+
+void write_gguf_tensor(const GgufPlan& plan, const std::string& temporary, const HfModel& model, int64_t index) {
+  const GgufTensor& tensor = plan.tensors[index];
+  const int64_t offset_bytes = plan.layout.offset_bytes[index];
+  File file = File::open_for_writing(temporary);
+  if (tensor.values.empty()) {
+    write_parameter(file, tensor, model, offset_bytes);
+  } else {
+    write_encoded(file, tensor.info.number, tensor.values, offset_bytes);
+  }
+  file.close();
+}
+
+}  // namespace plumb
