@@ -9,6 +9,7 @@
 #include "lib/model/config_json.hpp"
 #include "lib/model/config_keys.hpp"
 #include "lib/model/families.hpp"
+#include "lib/model/left_out.hpp"
 #include "lib/model/quantization_config.hpp"
 #include "lib/model/rope_config.hpp"
 
@@ -28,8 +29,10 @@ const FamilyTraits& parse_family(const ConfigReader& reader) {
   std::string model_type = reader.string_or("model_type", "");
   if (model_type == "mistral" && reader.has("layer_types")) model_type = "ministral";  // as AutoConfig has it
   const FamilyTraits* traits = find_family(model_type);
-  if (traits == nullptr) reader.fail("model_type", fmt::format("one of {}", fmt::join(family_names(), ", ")));
-  return *traits;
+  if (traits != nullptr) return *traits;
+  const std::string_view reason = reason_left_out(model_type);
+  const std::string note = reason.empty() ? "" : fmt::format(" ({} is not among them: {})", model_type, reason);
+  reader.fail("model_type", fmt::format("one of {}{}", fmt::join(family_names(), ", "), note));
 }
 
 void refuse_unsupported(const ConfigReader& reader, const FamilyTraits& traits) {
