@@ -1,5 +1,5 @@
 // Architectures that people ask for and plumb does not train, with the reason, so that none is run as its nearest
-// relative. A new family removes its row.
+// relative. A family that is added loses its row here.
 #pragma once
 
 #include <string_view>

@@ -11,7 +11,7 @@ namespace plumb::test {
 enum class Source {
   kCopied,    // from a copy in another public repository: presets of mlc-ai/mlc-llm, tests of huggingface/diffusers
               // and others, read on 2026-11-30; what those added is left out
-  kRecalled,  // written from knowledge of the published file: no copy was seen
+  kRecalled,  // written from knowledge of the published file: no full copy was seen
 };
 
 using Kind = RopeConfig::Kind;
@@ -21,7 +21,9 @@ struct PublicFacts {
   int64_t first_window, last_window;  // 0: the layer attends to all tokens
   Kind rope;
   bool ties_embeddings;
-  int64_t num_parameters;  // as published, without an encoder of images; 0: not known to the last digit
+  /// As published, from memory, without an encoder of images; 0: not known to the last digit. Set after counting, so a
+  /// guard against change only: gemma-3 12b and 27b, Olmo-3-7B, GLM-4-32B, starcoder2-15b.
+  int64_t num_parameters;
 };
 
 struct PublicConfig {

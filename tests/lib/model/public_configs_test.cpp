@@ -36,7 +36,7 @@ std::string refusal(const json& config) {
   return refusal_of<DataError>([&] { parse_model_config(config.dump(), "config.json"); });
 }
 
-/// A rendered config is the same model, and renders the same again.
+/// The rendered text must be the same model, and render the same again.
 void expect_same_when_rendered(const ModelConfig& config) {
   const std::string text = render_model_config(config, "bfloat16");
   const ModelConfig again = parse_model_config(text, "rendered");
