@@ -67,9 +67,8 @@ void check_continues(const PeftAdapter& adapter, const ModelConfig& base, const 
   if (part.empty() && adapter.model().vocab_size != base.vocab_size) part = "another vocabulary";
   if (part.empty()) return;
   throw_error<UsageError>(
-      "--adapter {}: expected an adapter beside the base alone, got one with {}; merge it first (plumb merge --model "
-      "{} "
-      "--adapter {} --output_dir DIR) and train on the result",
+      "--adapter {}: expected an adapter beside the base alone, got one with {}; merge it first (plumb merge "
+      "--model {} --adapter {} --output_dir DIR) and train on the result",
       adapter.directory(), part, base_directory, adapter.directory());
 }
 

@@ -26,7 +26,7 @@ HfModel open_source(const ModelOptions& model, const LoraOptions& lora, HeadKind
   HfModelOptions options = {
       .head = head, .seed = static_cast<uint64_t>(seed), .quantizes = lora.quantize == Quantization::kNf4};
   options = beside_adapter(options, lora.adapter);
-  if (lora.lora_r > 0) options.unties_head = splits_tied_head(lora_config(lora, "", ""));
+  if (lora.lora_r > 0) options.unties_head = options_split_tied_head(lora);
   HfModel source(model.model, options);
   if (source.is_quantized() && !lora.is_used())
     throw_error<UsageError>("{}: a quantized model is frozen; give --lora_r to train an adapter beside it",

@@ -61,6 +61,16 @@ ModulePatterns<Value> parse_pattern(const std::string& text, std::string_view op
   return values;
 }
 
+/// Calls body(); an error in the data is one of the options here.
+template <class Body>
+auto with_usage_errors(Body body) {
+  try {
+    return body();
+  } catch (const DataError& error) {
+    throw UsageError(error.what());
+  }
+}
+
 }  // namespace
 
 std::vector<BoundOption> bind_options(LoraOptions& o) {
@@ -130,14 +140,16 @@ LoraConfig lora_config(const LoraOptions& o, const std::string& task_type, const
   return config;
 }
 
+bool options_split_tied_head(const LoraOptions& o) {
+  return with_usage_errors([&] { return splits_tied_head(lora_config(o, "", "")); });
+}
+
 Adapter resolve_options(const LoraConfig& config, const ModelConfig& model) {
-  try {
+  return with_usage_errors([&] {
     Adapter adapter = resolve_adapter(config, model);
     check_patterns_name_targets(config, adapter, model);
     return adapter;
-  } catch (const DataError& error) {
-    throw UsageError(error.what());
-  }
+  });
 }
 
 }  // namespace plumb

@@ -49,6 +49,9 @@ std::string options_without_adapter(const LoraOptions& options);
 /// Throws UsageError for malformed patterns.
 LoraConfig lora_config(const LoraOptions& options, const std::string& task_type, const std::string& base_model);
 
+/// As splits_tied_head(), but throws UsageError.
+bool options_split_tied_head(const LoraOptions& options);
+
 /// As resolve_adapter(), but throws UsageError, also for a pattern that names no module with an adapter.
 Adapter resolve_options(const LoraConfig& config, const ModelConfig& model);
 

@@ -125,7 +125,7 @@ TEST_F(BadAdapter, CorruptFilesAreRefused) {
   expect_refused(sft(0, options), 65, {weights, "16 of another shape", "of [8, 32], got F32 of [4, 32]"});
   directory_.write(config, good_config);
   replace_text(config, "\"q_proj\"", "\"q_prj\"");
-  expect_refused(sft(0, options), 65, {config, "target_modules: q_prj: no such module", "did you mean q_proj?"});
+  expect_refused(sft(0, options), 65, {weights, "4 not of this adapter", "q_proj.lora_A"});
   directory_.write(config, good_config);
   expect_refused(sft(0, {{"adapter", "model"}}), 74, {"model: expected an adapter directory", "give it as --model"});
   expect_refused(sft(0, {{"model", "adapter"}, {"lora_r", "4"}}), 74, {"this is an adapter", "--adapter"});

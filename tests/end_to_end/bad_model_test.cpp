@@ -102,10 +102,10 @@ std::vector<BadModel> bad_configs() {
        {"hidden_act: expected silu", "\"gelu\""}},
       {"UnknownRope",
        [](Model& m) {
-         m.set("rope_scaling", {{"rope_type", "yarn"}, {"factor", 2.0}});
+         m.set("rope_scaling", {{"rope_type", "spiral"}, {"factor", 2.0}});
        },
        65,
-       {"rope_scaling: rope_type: expected one of default, linear, llama3", "got \"yarn\""}},
+       {"rope_scaling: rope_type: expected one of default, linear, llama3", "got \"spiral\""}},
       {"EndTokenOutsideTheVocabulary",
        [](Model& m) { m.set("vocab_size", 100); },
        65,

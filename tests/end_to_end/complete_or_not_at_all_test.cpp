@@ -42,8 +42,14 @@ class CompleteOrNotAtAll : public ProgramTest {
 TEST_F(CompleteOrNotAtAll, AModelThatATrainingRunExports) {
   for (const int num_ranks : {0, 3}) {
     if (!mount_of("1m")) GTEST_SKIP() << "mount is not permitted: " << std::strerror(errno);
-    expect_refused(sft(num_ranks, {{"model", "large"}}), 74, {"out/model", "No space left on device"});
-    EXPECT_EQ(metrics("loss").size(), 2u);  // training succeeded, the export failed
+    // training succeeds, then the run waits for room until its time is over
+    const RunResult result = sft(num_ranks, {{"model", "large"}, {"max_time", "8"}});
+    EXPECT_EQ(result.exit_code, 75) << result.err;
+    EXPECT_EQ(lines_with(result.err, "of free disk space for the model or a checkpoint").size(), 1u) << result.err;
+    EXPECT_EQ(lines_with(result.err, "the run waits for it").size(), 1u) << result.err;
+    EXPECT_EQ(metrics("loss").size(), 2u);
+    EXPECT_FALSE(exists("out/model"));
+    EXPECT_EQ(unfinished_files(), std::vector<std::string>());
     unmount();
   }
 }

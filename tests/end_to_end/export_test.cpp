@@ -91,14 +91,14 @@ TEST_F(Export, InBfloat16IsHalfAsLargeAndReadsBackToTheByte) {
 
 TEST_F(Export, CopiesOtherFilesAndKeysOfTheSource) {
   json config = json::parse(directory_.read("model/config.json"));
-  config["a_key_of_tomorrow"] = "kept";
+  config["_key_of_tomorrow"] = "kept";
   directory_.write("model/config.json", config.dump());
   directory_.write("model/generation_config.json", R"({"temperature": 0.5, "eos_token_id": 256})");
   directory_.write("model/special_tokens_map.json", "{}");
   directory_.write("model/README.md", "of the source alone");
   directory_.write("model/pytorch_model.bin", "old");
   copy_model(0, "model", "out");
-  EXPECT_EQ(json::parse(directory_.read("out/model/config.json"))["a_key_of_tomorrow"], "kept");
+  EXPECT_EQ(json::parse(directory_.read("out/model/config.json"))["_key_of_tomorrow"], "kept");
   for (const char* name :
        {"generation_config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json"})
     EXPECT_EQ(directory_.read("out/model/" + std::string(name)), directory_.read("model/" + std::string(name))) << name;

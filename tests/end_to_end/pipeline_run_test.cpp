@@ -123,7 +123,7 @@ TEST_F(PipelineRun, AutoChoosesStagesFromTheRows) {
   expect_done(both, kAll);
   EXPECT_EQ(lines_with(both.out, "[sft]").size(), 1u) << both.out;
   EXPECT_EQ(both.out, directory_.read("run/pipeline.ini") + "\n");
-  EXPECT_EQ(json::parse(directory_.read("run/sft/run.json"))["options"]["eval_data"], "eval rows.jsonl");
+  EXPECT_EQ(json::parse(directory_.read("run/sft/run.json"))["options"]["eval_data"], "\"eval rows.jsonl\"");
   for (const char* stage : {"reward", "dpo"})
     EXPECT_EQ(json::parse(directory_.read(std::string("run/") + stage + "/run.json"))["options"]["eval_data"],
               "eval_pairs.jsonl");

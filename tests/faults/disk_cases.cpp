@@ -77,8 +77,7 @@ void add_full_disks(std::vector<FaultCase>& cases) {
   };
   // the space for one checkpoint and the model is held from the first step on
   on_own_disk("to the last byte, from step 12 on",
-              {.acts = fill_after("step 12/30 ", 0), .named = "saving the checkpoint of step 30 failed (failure 1)"},
-              true);
+              {.acts = fill_after("step 12/30 ", 0), .named = "failed (failure 1); training continues"}, true);
   on_own_disk("before the first step, 256 KiB free, until the run waits for room to export",
               {.acts = fill_after("plumb: check: ", 256 << 10, "the run waits for it, since only its memory"),
                .named = "saving the checkpoint of step 10 failed (failure 1); training continues"},

@@ -64,7 +64,8 @@ std::vector<std::string> shared_memory_files() {
   std::vector<std::string> names;
   for (const auto& entry : fs::directory_iterator("/dev/shm")) {
     const std::string name = entry.path().filename().string();
-    if (name.starts_with("vader_segment.") || name.starts_with("osc_sm.") || name.starts_with("plumb-")) names.push_back("/dev/shm/" + name);
+    if (name.starts_with("vader_segment.") || name.starts_with("osc_sm.") || name.starts_with("plumb-"))
+      names.push_back("/dev/shm/" + name);
   }
   return names;
 }

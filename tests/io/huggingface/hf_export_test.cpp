@@ -153,6 +153,7 @@ TEST_F(Export, TextOfTheTrainingReplacesThatOfTheSource) {
 }
 
 TEST_F(Export, FurtherTemplatesGoWithTheModel) {
+  fs::create_directories(source_path_ + "/additional_chat_templates");
   add_to_source("additional_chat_templates/rag.jinja", "r");
   add_to_source("additional_chat_templates/notes.txt", "n");
   add_to_source("tokenizer_config.json", R"({"chat_template": [{"name": "default", "template": "d"},

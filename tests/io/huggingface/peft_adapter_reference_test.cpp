@@ -82,8 +82,8 @@ TinyTensor sines(const nlohmann::json& shape_and_seed) {
 /// Mean over all predicted tokens.
 double loss_of(const LoadedModel& model, const MicroBatch& batch) {
   TokenLossScratch scratch;
-  const auto result = token_loss(hidden_states(model, batch), find_targets(batch), model.head(),
-                                 model.config.output(), TokenLoss::kNll, 0, {}, scratch);
+  const auto result = token_loss(hidden_states(model, batch), find_targets(batch), model.head(), model.config.output(),
+                                 TokenLoss::kNll, 0, {}, scratch);
   double sum = 0;
   for (const TokenStats& token : result.stats) sum += token.loss;
   return sum / static_cast<double>(result.stats.size());
