@@ -16,6 +16,7 @@
 #include "lib/base/log_once.hpp"
 #include "lib/base/text_format.hpp"
 #include "lib/model/config_json.hpp"
+#include "lib/model/families.hpp"
 #include "lib/model/initialize.hpp"
 
 namespace plumb {
@@ -84,6 +85,11 @@ HfModel::HfModel(const std::string& directory, HfModelOptions options) : directo
   if (options_.head) config_.head = *options_.head;
   if (!options_.head && !options_.adapter.empty() && read_lora_config(options_.adapter).task_type == "SEQ_CLS")
     config_.head = HeadKind::kScore;
+  const FamilyTraits& traits = traits_of(config_.family);
+  if (config_.head == HeadKind::kScore && traits.classifier_class.empty())
+    throw_error<UsageError>(
+        "{}: expected a family of which transformers has reward models, got {}; train one on a model of another family",
+        directory, traits.model_type);
   if (options_.quantizes) quantizing_reader_ = std::make_unique<QuantizingReader>(options_.quantizes_scales);
   files_.emplace(directory, names, auto_class(config_.head));
   if (has_adapter_config && options_.adapter != directory)

@@ -108,6 +108,21 @@ TEST(WriteRandomModel, OpensWithTheGivenConfigInBothDtypes) {
   }
 }
 
+TEST(WriteRandomModel, IsNoRewardModelWhereTransformersHasNone) {
+  const NewTokenizer tokenizer = make_byte_level_tokenizer("");
+  for (const Family family : {Family::kGranite, Family::kLlama}) {
+    const TemporaryDirectory directory;
+    const ModelConfig config = byte_config(family, tokenizer);
+    write_random_model(directory / "model", config, Dtype::kF32, 7, tokenizer, ExistingDirectory::kRefuse);
+    const auto open = [&] { HfModel(directory / "model", {.head = HeadKind::kScore}); };
+    if (family == Family::kGranite) {
+      EXPECT_THROW(open(), UsageError);
+    } else {
+      EXPECT_NO_THROW(open());
+    }
+  }
+}
+
 TEST(WriteRandomModel, KeepsExistingFiles) {
   const TemporaryDirectory directory;
   const NewTokenizer tokenizer = make_byte_level_tokenizer("");
