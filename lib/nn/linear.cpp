@@ -159,15 +159,15 @@ void linear_backward_a(const LinearInputGradient& backward, const at::Tensor& x_
 
 PerProduct<LoraGroup> lora_groups(const ModelConfig& config, const Adapter& adapter, const UnitLayout& unit,
                                   int64_t layer, const at::Tensor& flat) {
-  using enum ParameterKind;
   const auto view = [&](const Parameter& p) { return flat.narrow(0, p.offset, p.num_elements()).view(p.shape); };
+  const std::vector<ParameterKind> matrices = block_matrices(config);
   PerProduct<LoraGroup> groups;
   for (const LoraTarget& target : adapter.targets) {
     if (target.layer != layer) continue;
     LoraGroup& group = groups[product_of(target.kind)];
     LoraGroup::Module module{0, target_shape(config, target.kind)[0], 0, target.rank, target.scaling, {}, {}};
-    for (const ParameterKind before : {kQ, kK, kV, kGate, kUp}) {  // modules that precede this one in the fused matrix
-      if (before == target.kind || target.kind == kQkv || target.kind == kGateUp) break;
+    for (const ParameterKind before : matrices) {  // modules that precede this one in the fused matrix
+      if (before == target.kind) break;
       if (product_of(before) == product_of(target.kind)) module.first_output += target_shape(config, before)[0];
     }
     if (!group.modules.empty()) module.first_rank = group.modules.back().first_rank + group.modules.back().rank;

@@ -178,5 +178,17 @@ TEST(Linear, WithNf4EqualsItsDequantizedSelf) {
   }
 }
 
+TEST(LoraGroups, BeginWhereTheirMatrixBeginsInItsProduct) {
+  ModelConfig config = test::tiny_config();
+  for (const bool has_gate : {true, false}) {
+    config.feed_forward = has_gate ? FeedForward::kSwiGlu : FeedForward::kGelu;
+    const Adapter adapter = {.targets = {{ParameterKind::kV, 0, 2, 1.0}, {ParameterKind::kUp, 0, 2, 1.0}}, .whole = {}};
+    const UnitLayout unit = adapter_layout(config, adapter);
+    const PerProduct<LoraGroup> groups = lora_groups(config, adapter, unit, 0, at::zeros({unit.num_elements}));
+    EXPECT_EQ(groups[Product::kQkv].modules.front().first_output, 60);  // after q and k
+    EXPECT_EQ(groups[Product::kGateUp].modules.front().first_output, has_gate ? 52 : 0);
+  }
+}
+
 }  // namespace
 }  // namespace plumb
