@@ -29,7 +29,7 @@ namespace plumb {
 
 namespace {
 
-constexpr size_t kRowsAtOnce = 8;
+constexpr size_t kRowsAtOnce = 64;  // until their texts are printed
 
 struct GenerateCommand {
   ModelOptions model;

@@ -14,8 +14,7 @@ namespace {
 
 constexpr int64_t kAlignmentBytes = 64;
 constexpr int64_t kChunkElements = int64_t{1} << 20;  // read at a time
-constexpr int64_t kRowsPerBatch = 8;                  // completions decoded together
-constexpr int64_t kBatchesPerRound = 16;              // per rank, between two exchanges
+constexpr int64_t kRowsPerRound = 128;                // per rank, between two exchanges
 constexpr double kSecondsBetweenReports = 10;
 
 int64_t bytes_of_unit(const UnitLayout& unit, int64_t element_bytes) {
@@ -61,33 +60,26 @@ SharedDecoder::SharedDecoder(const Communicator& comm, const ModelSource& model,
 std::vector<std::vector<Completion>> sample_completions(const Communicator& comm, Decoder& decoder,
                                                         const std::vector<std::vector<int32_t>>& prompts,
                                                         int64_t num_generations, const GenerateOptions& options) {
-  // Row p * num_generations + g is generation g of prompt p; batch b holds rows [b, b + 1) * kRowsPerBatch and is
-  // decoded by rank b % N.
+  // Row p * num_generations + g is generation g of prompt p. Every rank decodes an equal part of each round's rows.
   const int64_t num_rows = std::ssize(prompts) * num_generations;
-  const int64_t num_batches = (num_rows + kRowsPerBatch - 1) / kRowsPerBatch;
   std::vector<std::vector<Completion>> completions(prompts.size());
   double next_report = steady_seconds() + kSecondsBetweenReports;
-  for (int64_t first = 0; first < num_batches; first += kBatchesPerRound * comm.size()) {
-    const int64_t end = std::min(num_batches, first + kBatchesPerRound * comm.size());
+  for (int64_t first = 0; first < num_rows; first += kRowsPerRound * comm.size()) {
+    const int64_t count = std::min(num_rows - first, kRowsPerRound * comm.size());
     std::vector<Completion> mine;
     comm.run_agreed([&] {
-      for (int64_t batch = first + comm.rank(); batch < end; batch += comm.size()) {
-        std::vector<std::vector<int32_t>> rows;
-        for (int64_t row = batch * kRowsPerBatch; row < std::min(num_rows, (batch + 1) * kRowsPerBatch); ++row)
-          rows.push_back(prompts[row / num_generations]);
-        for (Completion& completion : generate(decoder, rows, options, static_cast<uint64_t>(batch * kRowsPerBatch)))
-          mine.push_back(std::move(completion));
-      }
+      const int64_t begin = first + count * comm.rank() / comm.size();
+      const int64_t end = first + count * (comm.rank() + 1) / comm.size();
+      std::vector<std::vector<int32_t>> rows;
+      for (int64_t row = begin; row < end; ++row) rows.push_back(prompts[row / num_generations]);
+      mine = generate(decoder, rows, options, static_cast<uint64_t>(begin));
     });
-    std::vector<std::vector<Completion>> by_rank = comm.all_gather(mine);
-    std::vector<size_t> num_taken(by_rank.size(), 0);
-    for (int64_t row = first * kRowsPerBatch; row < std::min(num_rows, end * kRowsPerBatch); ++row) {
-      const int64_t rank = (row / kRowsPerBatch - first) % comm.size();
-      completions[row / num_generations].push_back(std::move(by_rank[rank].at(num_taken[rank]++)));
-    }
+    int64_t row = first;
+    for (std::vector<Completion>& of_rank : comm.all_gather(mine))
+      for (Completion& completion : of_rank) completions[row++ / num_generations].push_back(std::move(completion));
     if (comm.rank() != 0 || steady_seconds() < next_report) continue;
     next_report = steady_seconds() + kSecondsBetweenReports;
-    log_info("sampling: {} of {} completions", std::min(num_rows, end * kRowsPerBatch), num_rows);
+    log_info("sampling: {} of {} completions", row, num_rows);
   }
   return completions;
 }

@@ -1,5 +1,5 @@
 // Completions computed by all ranks: a language model for decoding whose weights exist once per node, and prompts that
-// are divided among the ranks. Batches depend on row numbers only, so completions do not depend on the number of ranks.
+// are divided among the ranks. The bits of a completion do not depend on those beside it, nor on the number of ranks.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +28,7 @@ class SharedDecoder {
   std::optional<Decoder> decoder_;
 };
 
-/// Token ids of one completion, without the final stop id.
+/// Token ids of one completion, without the final stop id unless GenerateOptions::keeps_end.
 using Completion = std::vector<int32_t>;
 
 /// Collective: num_generations completions of each prompt, [prompt][generation], the same on every rank. `prompts` are

@@ -56,6 +56,22 @@ inline float max_lanes(Floats x) {
   for (int i = 1; i < kLanes; ++i) most = std::max(most, x[i]);
   return most;
 }
+/// Transposes x: each of four rounds rotates the eight bits of (i, j) by one.
+inline void transpose(Floats (&x)[kLanes]) {
+#pragma GCC unroll 4
+  for (int round = 0; round < 4; ++round) {
+    Floats y[kLanes];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) {
+      y[2 * i] = __builtin_shufflevector(x[i], x[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+      y[2 * i + 1] =
+          __builtin_shufflevector(x[i], x[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) x[i] = y[i];
+  }
+}
+
 inline Floats max_of(Floats a, Floats b) { return a > b ? a : b; }
 inline Floats min_of(Floats a, Floats b) { return a < b ? a : b; }
 

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "lib/kernels/kernels.hpp"
-#include "lib/kernels/lanes.hpp"
+#include "lib/kernels/lane_math.hpp"
 
 namespace plumb::PLUMB_ISA {
 
@@ -60,22 +60,6 @@ template <int... kRowsLessOne>
 MultiplyTile tile_of(int64_t num_rows, std::integer_sequence<int, kRowsLessOne...>) {
   static constexpr MultiplyTile kTiles[] = {multiply_tile<kRowsLessOne + 1>...};
   return kTiles[num_rows - 1];
-}
-
-/// Transposes x: each of four rounds rotates the eight bits of (i, j) by one.
-inline void transpose(Floats (&x)[kLanes]) {
-#pragma GCC unroll 4
-  for (int round = 0; round < 4; ++round) {
-    Floats y[kLanes];
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; ++i) {
-      y[2 * i] = __builtin_shufflevector(x[i], x[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-      y[2 * i + 1] =
-          __builtin_shufflevector(x[i], x[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < kLanes; ++i) x[i] = y[i];
-  }
 }
 
 /// Packs the columns of b into panels of kTileColumns, each with its `depth` rows in order; the last panel is padded

@@ -1,11 +1,9 @@
 #include "lib/nn/decode.hpp"
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h>
-#include <ATen/ops/addmm.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/index_select.h>
-#include <ATen/ops/mm.h>
 
 #include <algorithm>
 
@@ -14,26 +12,23 @@
 #include "lib/base/random.hpp"
 #include "lib/nn/logits.hpp"
 #include "lib/nn/tensor_ops.hpp"
-#include "lib/nn/tiled_attention.hpp"
 
 namespace plumb {
 
 namespace {
 
-constexpr int64_t kFirstCapacity = 64;  // tokens; the capacity doubles when exceeded
-
-at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {}) {
-  return bias.defined() ? at::addmm(bias, x, weight.t()) : at::mm(x, weight.t());
-}
+// Texts that generate() continues at a time: enough that reading the weights is shared, few enough for their caches.
+constexpr int64_t kLeastTexts = 8, kMostTexts = 32, kCacheBytes = int64_t{2} << 30;
 
 }  // namespace
 
-Decoder::Decoder(const ModelConfig& config, const std::vector<at::Tensor>& units) : units_(config, units) {
+Decoder::Decoder(const ModelConfig& config, const std::vector<at::Tensor>& units)
+    : units_(config, units), options_(units.front().options()) {
   check(config.head == HeadKind::kLanguageModel, "text comes from a language model");
 }
 
-void Decoder::check_ids(std::span<const int64_t> token_ids) const {
-  for (const int64_t id : token_ids)
+void Decoder::check_ids(std::span<const int32_t> token_ids) const {
+  for (const int32_t id : token_ids)
     if (id < 0 || id >= config().vocab_size)
       throw_error<DataError>("token id {}: expected one below the model's vocab_size {}", id, config().vocab_size);
 }
@@ -41,83 +36,63 @@ void Decoder::check_ids(std::span<const int64_t> token_ids) const {
 at::Tensor Decoder::logits(const at::Tensor& hidden_BD) {
   const HeadTensors head = units_.acquire_head();
   const at::Tensor normed_BD = normalize(hidden_BD, {config().norm, head.norm_D, head.norm_bias_D}).y;
-  const at::Tensor logits_BV = project(normed_BD, head.head_VD).to(at::kFloat);
+  const at::Tensor logits_BV = multiply_rows(normed_BD, head.head_VD).to(at::kFloat);
   if (config().logits.scale != 1) logits_BV.mul_(config().logits.scale);
   cap_logits(logits_BV, config().logits);
   return logits_BV;
 }
 
-void Decoder::append(Sequence& sequence, int64_t layer, const at::Tensor& keys_values) const {
-  Cache& cache = sequence.layers[layer];
-  const int64_t num_needed = sequence.num_tokens + keys_values.size(0);
-  const int64_t capacity = cache.defined() ? cache.size(0) : 0;
-  if (num_needed > capacity) {
-    Cache larger =
-        at::empty({std::max({num_needed, 2 * capacity, kFirstCapacity}), keys_values.size(1)}, keys_values.options());
-    if (capacity > 0) larger.narrow(0, 0, sequence.num_tokens).copy_(cache.narrow(0, 0, sequence.num_tokens));
-    cache = std::move(larger);
-  }
-  cache.narrow(0, sequence.num_tokens, keys_values.size(0)).copy_(keys_values);
+at::Tensor Decoder::empty_page() const {
+  return plumb::empty_page(attention_shape(config(), 0), config().num_layers, options_);
 }
 
-at::Tensor Decoder::start(std::span<const std::vector<int32_t>> prompts) {
-  std::vector<int64_t> token_ids, document_begin{0}, last_tokens;
-  for (const std::vector<int32_t>& prompt : prompts) {
-    if (prompt.empty()) throw DataError("a prompt without tokens; a model needs at least one to continue");
-    token_ids.insert(token_ids.end(), prompt.begin(), prompt.end());
-    document_begin.push_back(std::ssize(token_ids));
-    last_tokens.push_back(std::ssize(token_ids) - 1);
-  }
-  check_ids(token_ids);
-  sequences_.clear();
-  for (const std::vector<int32_t>& prompt : prompts)
-    sequences_.push_back({0, prompt, std::vector<Cache>(config().num_layers)});
+int64_t Decoder::cache_bytes(int64_t num_tokens) const {
+  const int64_t num_pages = (num_tokens + kPageTokens - 1) / kPageTokens;
+  return num_pages * kPageTokens * config().num_layers * 2 * config().num_kv_heads * config().head_dim *
+         static_cast<int64_t>(options_.dtype().itemsize());
+}
+
+/// Computes all of the text by itself and returns the logits after it.
+at::Tensor Decoder::fill_cache(Text& text) {
+  const int64_t num_tokens = std::ssize(text.tokens);
+  const std::vector<int64_t> token_ids(text.tokens.begin(), text.tokens.end()), document_begin = {0, num_tokens};
+  text.cache.pages.clear();
+  while (std::ssize(text.cache.pages) * kPageTokens < num_tokens) text.cache.pages.push_back(empty_page());
   const BlockContext context(config(), units_.rope(), {document_begin, {}});
-  const int64_t query_columns = config().num_heads * config().head_dim;
   const at::Tensor hidden_TD =
       walk_blocks(units_, token_ids, [&](int64_t layer, const BlockParameters& parameters, const at::Tensor& x_TD) {
         BlockActivations activations;
         at::Tensor y_TD = block_forward(context, layer, parameters, x_TD, activations);
-        for (size_t i = 0; i < sequences_.size(); ++i)
-          append(sequences_[i], layer,
-                 activations.qkv_TQ.slice(0, document_begin[i], document_begin[i + 1]).slice(1, query_columns));
+        write_cache(attention_shape(config(), layer), layer, activations.qkv_TQ, text.cache, 0);
         return y_TD;
       });
-  for (Sequence& sequence : sequences_) sequence.num_tokens = std::ssize(sequence.tokens);
-  return logits(at::index_select(hidden_TD, 0, as_tensor(last_tokens)));
+  text.cache.num_tokens = num_tokens;
+  return logits(hidden_TD.narrow(0, num_tokens - 1, 1));
 }
 
-/// Appends each row's keys and values to its sequence's cache, and attends to all of that sequence.
-at::Tensor Decoder::attend(int64_t layer, const at::Tensor& qkv_BQ) {
-  const int64_t h = config().num_heads, g = config().num_kv_heads, k = config().head_dim, q_columns = h * k;
-  const int64_t window = config().sliding_window[layer];
-  const at::Tensor out = at::empty({qkv_BQ.size(0), q_columns}, qkv_BQ.options());
-  for (int64_t row = 0; row < qkv_BQ.size(0); ++row) {
-    Sequence& sequence = sequences_[row];
-    append(sequence, layer, qkv_BQ.narrow(0, row, 1).slice(1, q_columns));
-    const int64_t num_tokens = sequence.num_tokens + 1;
-    const int64_t first = window > 0 ? std::max<int64_t>(0, num_tokens - window) : 0;
-    const Cache& cache = sequence.layers[layer];
-    const auto heads = [&](int64_t begin) {  // [1, G, tokens, K]
-      return cache.as_strided({1, g, num_tokens - first, k}, {0, k, cache.size(1), 1},
-                              cache.storage_offset() + first * cache.size(1) + begin * k);
-    };
-    const at::Tensor query = qkv_BQ.narrow(0, row, 1).slice(1, 0, q_columns);
-    if (const AttentionShape shape = attention_shape(config(), layer); shape.is_tiled()) {
-      const at::Tensor seen = cache.narrow(0, first, num_tokens - first).to(at::kFloat);
-      out[row].copy_(tiled_attention_step(shape, query.to(at::kFloat).contiguous(), seen));
-      continue;
-    }
-    const auto [output, log_sum_exp] =
-        at::_scaled_dot_product_flash_attention_for_cpu(query.view({1, h, 1, k}), heads(0), heads(g), 0.0, false,
-                                                        std::nullopt, attention_shape(config(), layer).scale());
-    out.narrow(0, row, 1).copy_(output.reshape({1, q_columns}));
+at::Tensor Decoder::add(std::span<const int32_t> prompt, int64_t num_copies) {
+  if (prompt.empty()) throw DataError("a prompt without tokens; a model needs at least one to continue");
+  check_ids(prompt);
+  Text text{{prompt.begin(), prompt.end()}, {}};
+  at::Tensor logits_1V = fill_cache(text);
+  const bool has_room = text.cache.num_tokens % kPageTokens > 0;  // in the last page, which each copy will write to
+  for (int64_t copy = 1; copy < num_copies; ++copy) {
+    texts_.push_back(text);
+    if (has_room) texts_.back().cache.pages.back() = text.cache.pages.back().clone();
   }
-  return out;
+  texts_.push_back(std::move(text));
+  return logits_1V;
+}
+
+at::Tensor Decoder::start(std::span<const std::vector<int32_t>> prompts) {
+  texts_.clear();
+  std::vector<at::Tensor> logits;
+  for (const std::vector<int32_t>& prompt : prompts) logits.push_back(add(prompt));
+  return at::cat(logits);
 }
 
 at::Tensor Decoder::step_block(int64_t layer, const BlockParameters& p, const ModelRope::Rotations& rotations,
-                               const at::Tensor& input_BD) {
+                               std::span<const CachedText* const> caches, const at::Tensor& input_BD) {
   const ModelConfig& model = config();
   const TensorOps& ops = ops_of(input_BD);
   const auto has_norm = [&](BlockNorm which) { return p.norms[which].weight_D.defined(); };
@@ -128,7 +103,7 @@ at::Tensor Decoder::step_block(int64_t layer, const BlockParameters& p, const Mo
     return model.residual_multiplier == 1 ? branch : branch * model.residual_multiplier;
   };
   const auto multiply = [&](Product product, const at::Tensor& x) {
-    return project(x, p[product].weight_OI, p[product].bias_O);
+    return multiply_rows(x, p[product].weight_OI, p[product].bias_O);
   };
   const at::Tensor normed_BD = normed(BlockNorm::kBeforeAttention, input_BD);
   const at::Tensor qkv_BQ = multiply(Product::kQkv, normed_BD);
@@ -139,7 +114,10 @@ at::Tensor Decoder::step_block(int64_t layer, const BlockParameters& p, const Mo
   }
   if (const Rotation* rotation = rotations.of_layer(model, layer))
     ops.rope(qkv_BQ, *rotation, model.num_heads + model.num_kv_heads, 1.0f);
-  const at::Tensor attention_out_BD = multiply(Product::kO, attend(layer, qkv_BQ));
+  const AttentionShape shape = attention_shape(model, layer);
+  for (int64_t row = 0; row < std::ssize(caches); ++row)
+    write_cache(shape, layer, qkv_BQ.narrow(0, row, 1), *caches[row], caches[row]->num_tokens - 1);
+  const at::Tensor attention_out_BD = multiply(Product::kO, attend_to_cache(shape, layer, qkv_BQ, caches));
   const at::Tensor middle_BD = scaled(normed(BlockNorm::kAfterAttention, attention_out_BD)) + input_BD;
   const bool is_parallel = model.norm_placement == NormPlacement::kParallel;
   const at::Tensor feed_forward_input_BD = is_parallel ? normed_BD : normed(BlockNorm::kBeforeFeedForward, middle_BD);
@@ -147,79 +125,169 @@ at::Tensor Decoder::step_block(int64_t layer, const BlockParameters& p, const Mo
   return scaled(normed(BlockNorm::kAfterFeedForward, multiply(Product::kDown, hidden_BF))) + middle_BD;
 }
 
-/// The next token of this sequence changes the rotation of the tokens before it.
-bool Decoder::rotates_anew(const Sequence& sequence) const {
+/// The last token of this text changes the rotation of the tokens before it.
+bool Decoder::rotates_anew(const Text& text) const {
+  const int64_t num_tokens = std::ssize(text.tokens);
   const auto changes = [&](const RopeConfig& rope) {
-    if (rope.kind == RopeConfig::Kind::kDynamic) return sequence.num_tokens >= config().max_position_embeddings;
-    return rope.kind == RopeConfig::Kind::kLongRope && sequence.num_tokens == rope.original_max_position_embeddings;
+    if (rope.kind == RopeConfig::Kind::kDynamic) return num_tokens > config().max_position_embeddings;
+    return rope.kind == RopeConfig::Kind::kLongRope && num_tokens == rope.original_max_position_embeddings + 1;
   };
   return changes(config().rope) || (config().sliding_rope && changes(*config().sliding_rope));
 }
 
 at::Tensor Decoder::step(std::span<const int32_t> tokens) {
   note_progress();
-  check(tokens.size() == sequences_.size(), "every sequence gets a token");
-  const std::vector<int64_t> token_ids(tokens.begin(), tokens.end());
-  check_ids(token_ids);
-  for (size_t i = 0; i < sequences_.size(); ++i) sequences_[i].tokens.push_back(tokens[i]);
-  if (std::any_of(sequences_.begin(), sequences_.end(), [&](const Sequence& s) { return rotates_anew(s); })) {
-    std::vector<std::vector<int32_t>> texts;
-    for (Sequence& sequence : sequences_) texts.push_back(std::move(sequence.tokens));
-    return start(texts);
+  check(std::ssize(tokens) == num_texts(), "every text gets a token");
+  check_ids(tokens);
+  std::vector<at::Tensor> logits(texts_.size());  // of texts that are computed anew
+  std::vector<const CachedText*> caches;          // of the others
+  std::vector<int32_t> next;
+  for (size_t i = 0; i < texts_.size(); ++i) {
+    Text& text = texts_[i];
+    text.tokens.push_back(tokens[i]);
+    if (rotates_anew(text)) {
+      logits[i] = fill_cache(text);
+      continue;
+    }
+    if (text.cache.num_tokens % kPageTokens == 0) text.cache.pages.push_back(empty_page());
+    ++text.cache.num_tokens;
+    caches.push_back(&text.cache);
+    next.push_back(tokens[i]);
   }
+  if (caches.empty()) return at::cat(logits);
+  const at::Tensor stepped = step_texts(caches, next);
+  if (caches.size() == texts_.size()) return stepped;
+  int64_t row = 0;
+  for (at::Tensor& of_text : logits)
+    if (!of_text.defined()) of_text = stepped.narrow(0, row++, 1);
+  return at::cat(logits);
+}
+
+at::Tensor Decoder::step_texts(std::span<const CachedText* const> caches, std::span<const int32_t> tokens) {
+  const std::vector<int64_t> token_ids(tokens.begin(), tokens.end());
   std::vector<int64_t> lengths;
-  for (const Sequence& sequence : sequences_) lengths.push_back(sequence.num_tokens + 1);
+  for (const CachedText* cache : caches) lengths.push_back(cache->num_tokens);
   const ModelRope::Rotations rotations = units_.rope().of_last_tokens(lengths);
-  const at::Tensor hidden_BD =
+  return logits(
       walk_blocks(units_, token_ids, [&](int64_t layer, const BlockParameters& parameters, const at::Tensor& x_BD) {
-        return step_block(layer, parameters, rotations, x_BD);
-      });
-  for (Sequence& sequence : sequences_) ++sequence.num_tokens;
-  return logits(hidden_BD);
+        return step_block(layer, parameters, rotations, caches, x_BD);
+      }));
 }
 
 void Decoder::keep(std::span<const int64_t> rows) {
-  std::vector<Sequence> remaining;
-  for (const int64_t row : rows) remaining.push_back(std::move(sequences_[row]));
-  sequences_ = std::move(remaining);
+  std::vector<Text> remaining;
+  for (const int64_t row : rows) remaining.push_back(std::move(texts_[row]));
+  texts_ = std::move(remaining);
 }
+
+namespace {
+
+/// The texts of generate().
+class Continuations {
+ public:
+  Continuations(Decoder& decoder, std::span<const std::vector<int32_t>> prompts, const GenerateOptions& options,
+                uint64_t first_row, const std::function<void(size_t, int32_t)>& on_token)
+      : decoder_(decoder),
+        prompts_(prompts),
+        options_(options),
+        first_row_(first_row),
+        on_token_(on_token),
+        num_choices_(options.num_known_tokens > 0 ? std::min(options.num_known_tokens, decoder.config().vocab_size)
+                                                  : decoder.config().vocab_size),
+        texts_(prompts.size()) {}
+
+  std::vector<std::vector<int32_t>> run() {
+    decoder_.keep({});
+    while (true) {
+      while (next_prompt_ < prompts_.size() && decoder_.num_texts() < most_texts()) begin_texts();
+      if (rows_.empty()) return std::move(texts_);
+      const at::Tensor logits_BV = decoder_.step(tokens_);
+      std::vector<size_t> rows = std::move(rows_);
+      rows_.clear();
+      tokens_.clear();
+      take(rows, logits_BV, 0);
+    }
+  }
+
+ private:
+  /// As many as may be continued together, if all become as long as those that begin next.
+  int64_t most_texts() const {
+    const int64_t num_tokens = std::min(std::ssize(prompts_[next_prompt_]) + options_.max_new_tokens,
+                                        decoder_.config().max_position_embeddings);
+    return std::clamp(kCacheBytes / std::max<int64_t>(1, decoder_.cache_bytes(num_tokens)), kLeastTexts, kMostTexts);
+  }
+
+  void begin_texts() {
+    const std::vector<int32_t>& prompt = prompts_[next_prompt_];
+    std::vector<size_t> rows;
+    const int64_t num_free = most_texts() - decoder_.num_texts(), first_row = decoder_.num_texts();
+    while (next_prompt_ < prompts_.size() && std::ssize(rows) < num_free && prompts_[next_prompt_] == prompt)
+      rows.push_back(next_prompt_++);
+    const at::Tensor logits_1V = decoder_.add(prompt, std::ssize(rows));
+    take(rows, logits_1V.expand({std::ssize(rows), logits_1V.size(1)}), first_row);
+  }
+
+  /// Appends a token to the texts of these prompts, which are the last rows of the batch, from `first_row` on; rows
+  /// that end leave the batch.
+  void take(const std::vector<size_t>& prompts, const at::Tensor& logits_BV, int64_t first_row) {
+    std::vector<int32_t> sampled(prompts.size());
+    at::parallel_for(0, std::ssize(prompts), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) sampled[i] = sample(prompts[i], logits_BV[i]);
+    });
+    std::vector<int64_t> staying;
+    for (int64_t row = 0; row < first_row; ++row) staying.push_back(row);
+    for (size_t i = 0; i < prompts.size(); ++i) {
+      if (!append(prompts[i], sampled[i])) continue;
+      staying.push_back(first_row + static_cast<int64_t>(i));
+      rows_.push_back(prompts[i]);
+      tokens_.push_back(sampled[i]);
+    }
+    if (std::ssize(staying) < decoder_.num_texts()) decoder_.keep(staying);
+  }
+
+  int32_t sample(size_t prompt, const at::Tensor& logits_V) const {
+    const std::span logits(logits_V.data_ptr<float>(), static_cast<size_t>(num_choices_));
+    const double uniform = random_uniform(options_.seed, first_row_ + prompt, position(prompt));
+    if (options_.sampling.repetition_penalty == 1) return sample_token(logits, options_.sampling, uniform);
+    std::vector<float> penalized(logits.begin(), logits.end());
+    std::vector<int32_t> seen = prompts_[prompt];
+    seen.insert(seen.end(), texts_[prompt].begin(), texts_[prompt].end());
+    penalize_repetition(penalized, seen, options_.sampling.repetition_penalty);
+    return sample_token(penalized, options_.sampling, uniform);
+  }
+
+  /// Whether the text goes on.
+  bool append(size_t prompt, int32_t token) {
+    const bool is_end = std::find(options_.stop_ids.begin(), options_.stop_ids.end(), token) != options_.stop_ids.end();
+    if (is_end && !options_.keeps_end) return false;
+    texts_[prompt].push_back(token);
+    if (on_token_) on_token_(prompt, token);
+    const bool is_full = static_cast<int64_t>(position(prompt)) >= decoder_.config().max_position_embeddings;
+    return !is_end && !is_full && std::ssize(texts_[prompt]) < options_.max_new_tokens;
+  }
+
+  size_t position(size_t prompt) const { return prompts_[prompt].size() + texts_[prompt].size(); }
+
+  Decoder& decoder_;
+  std::span<const std::vector<int32_t>> prompts_;
+  const GenerateOptions& options_;
+  uint64_t first_row_;
+  const std::function<void(size_t, int32_t)>& on_token_;
+  int64_t num_choices_;
+  std::vector<std::vector<int32_t>> texts_;
+  size_t next_prompt_ = 0;
+  // by row of the batch: the prompt of its text, and the token that the next step appends
+  std::vector<size_t> rows_;
+  std::vector<int32_t> tokens_;
+};
+
+}  // namespace
 
 std::vector<std::vector<int32_t>> generate(Decoder& decoder, std::span<const std::vector<int32_t>> prompts,
                                            const GenerateOptions& options, uint64_t first_row,
                                            const std::function<void(size_t, int32_t)>& on_token) {
-  const ModelConfig& config = decoder.config();
-  std::vector<std::vector<int32_t>> texts(prompts.size());
-  if (prompts.empty() || options.max_new_tokens == 0) return texts;
-  const int64_t num_choices =
-      options.num_known_tokens > 0 ? std::min(options.num_known_tokens, config.vocab_size) : config.vocab_size;
-  std::vector<size_t> active(prompts.size());  // the prompt of each row of the batch
-  for (size_t i = 0; i < active.size(); ++i) active[i] = i;
-
-  at::Tensor logits_BV = decoder.start(prompts);
-  while (true) {
-    std::vector<int64_t> rows;
-    std::vector<size_t> still_active;
-    std::vector<int32_t> tokens;
-    for (size_t row = 0; row < active.size(); ++row) {
-      const size_t prompt = active[row];
-      const std::span logits(logits_BV.data_ptr<float>() + static_cast<int64_t>(row) * config.vocab_size, num_choices);
-      const size_t position = prompts[prompt].size() + texts[prompt].size();
-      const int32_t token =
-          sample_token(logits, options.sampling, random_uniform(options.seed, first_row + prompt, position));
-      if (std::find(options.stop_ids.begin(), options.stop_ids.end(), token) != options.stop_ids.end()) continue;
-      texts[prompt].push_back(token);
-      if (on_token) on_token(prompt, token);
-      const bool is_full = static_cast<int64_t>(position) + 1 >= config.max_position_embeddings;
-      if (is_full || std::ssize(texts[prompt]) >= options.max_new_tokens) continue;
-      rows.push_back(static_cast<int64_t>(row));
-      still_active.push_back(prompt);
-      tokens.push_back(token);
-    }
-    if (tokens.empty()) return texts;
-    if (rows.size() < active.size()) decoder.keep(rows);
-    active = std::move(still_active);
-    logits_BV = decoder.step(tokens);
-  }
+  if (options.max_new_tokens == 0) return std::vector<std::vector<int32_t>>(prompts.size());
+  return Continuations(decoder, prompts, options, first_row, on_token).run();
 }
 
 }  // namespace plumb

@@ -1,6 +1,7 @@
-// Text generation from a complete model in one process: the prompts of a batch pass through the blocks together, then
-// one token per sequence and step, with the keys and values of all earlier tokens cached. Sequences may differ in
-// length.
+// Text generation from a complete model in one process: each prompt passes through the blocks by itself, then one token
+// of every text per step, with the keys and values of earlier tokens cached in pages. Texts join and leave the batch at
+// any step: the bits of a text do not depend on the others, so neither their order nor their grouping matters.
+// Source: continuous batching is that of Orca (OSDI 2022); shared pages are those of vLLM, arXiv:2309.06180.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -14,11 +15,12 @@
 #include "lib/model/parameters.hpp"
 #include "lib/model/sampling.hpp"
 #include "lib/nn/block.hpp"
+#include "lib/nn/decode_ops.hpp"
 #include "lib/nn/resident_units.hpp"
 
 namespace plumb {
 
-// B = sequences, T = tokens of all prompts, D = hidden_size, Q = columns of query, key and value together, V =
+// B = texts of the batch, T = tokens of a prompt, D = hidden_size, Q = columns of query, key and value together, V =
 // vocabulary.
 
 class Decoder {
@@ -27,37 +29,43 @@ class Decoder {
   /// Throws std::logic_error for a model without a language-model head.
   Decoder(const ModelConfig& config, const std::vector<at::Tensor>& units);
 
-  /// Replaces the batch by these prompts and returns the logits after each, float32 [B, V]. Throws DataError for an
-  /// empty prompt or an id outside the vocabulary.
+  /// Appends num_copies texts to the batch that begin with this prompt and share its cache; returns the logits after
+  /// it, float32 [1, V]. Throws DataError for an empty prompt or an id outside the vocabulary.
+  at::Tensor add(std::span<const int32_t> prompt, int64_t num_copies = 1);
+
+  /// Replaces the batch by these prompts and returns the logits after each, float32 [B, V].
   at::Tensor start(std::span<const std::vector<int32_t>> prompts);
 
-  /// Appends one token to each sequence and returns the logits after it, float32 [B, V]. Throws DataError for an id
-  /// outside the vocabulary.
+  /// Appends one token to each text and returns the logits after it, float32 [B, V]. Throws DataError for an id outside
+  /// the vocabulary.
   at::Tensor step(std::span<const int32_t> tokens);
 
-  /// Drops all sequences except these rows of the batch. rows: ascending.
+  /// Drops all texts except these rows of the batch. rows: ascending.
   void keep(std::span<const int64_t> rows);
+
+  int64_t num_texts() const { return std::ssize(texts_); }
+  /// Of the cache of one text with this many tokens.
+  int64_t cache_bytes(int64_t num_tokens) const;
 
   const ModelConfig& config() const { return units_.config(); }
 
  private:
-  /// Keys and values of one sequence in one layer: [capacity, 2 G K], rotated keys first.
-  using Cache = at::Tensor;
-  struct Sequence {
-    int64_t num_tokens = 0;       // in the caches
-    std::vector<int32_t> tokens;  // one more during a step
-    std::vector<Cache> layers;
+  struct Text {
+    std::vector<int32_t> tokens;
+    CachedText cache;  // of one token less during a step
   };
-  void check_ids(std::span<const int64_t> token_ids) const;
+  void check_ids(std::span<const int32_t> token_ids) const;
   at::Tensor logits(const at::Tensor& hidden_BD);
-  void append(Sequence& sequence, int64_t layer, const at::Tensor& keys_values) const;
-  at::Tensor attend(int64_t layer, const at::Tensor& qkv_BQ);
+  at::Tensor empty_page() const;
+  at::Tensor fill_cache(Text& text);
+  at::Tensor step_texts(std::span<const CachedText* const> caches, std::span<const int32_t> tokens);
   at::Tensor step_block(int64_t layer, const BlockParameters& parameters, const ModelRope::Rotations& rotations,
-                        const at::Tensor& input_BD);
-  bool rotates_anew(const Sequence& sequence) const;
+                        std::span<const CachedText* const> caches, const at::Tensor& input_BD);
+  bool rotates_anew(const Text& text) const;
 
   ResidentUnits units_;
-  std::vector<Sequence> sequences_;
+  at::TensorOptions options_;  // of activations
+  std::vector<Text> texts_;
 };
 
 struct GenerateOptions {
@@ -66,11 +74,13 @@ struct GenerateOptions {
   SamplingOptions sampling = {};
   uint64_t seed = 42;
   int64_t num_known_tokens = 0;  // ids from here on pad the vocabulary and are never sampled; 0: no such ids
+  bool keeps_end = false;        // the stop id that ended a text is its last token; a text without one was cut off
 };
 
-/// Continues each prompt until a stop id (which is not returned), max_new_tokens, or the last position of the model.
+/// Continues each prompt until a stop id, max_new_tokens, or the last position of the model, as many at a time as keep
+/// the cache small; the next prompt takes the place of a text that ended. Equal prompts in a row are computed once.
 /// Random numbers depend on (seed, first_row + index of the prompt, position) only. on_token, if given, is called with
-/// each token as it is sampled.
+/// each token of a text as it is sampled.
 std::vector<std::vector<int32_t>> generate(Decoder& decoder, std::span<const std::vector<int32_t>> prompts,
                                            const GenerateOptions& options, uint64_t first_row = 0,
                                            const std::function<void(size_t prompt, int32_t token)>& on_token = {});

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -66,7 +67,46 @@ TEST(Sampling, EveryRandomNumberSelectsAToken) {
     EXPECT_GE(token, 0);
     EXPECT_LT(token, 4);
   }
-  EXPECT_EQ(sample_token(kLogits, {.temperature = 1}, 0.0), 1);
+  EXPECT_EQ(sample_token(kLogits, {.temperature = 1}, 0.0), 0);
+  EXPECT_EQ(sample_token(kLogits, {.temperature = 1, .top_k = 4}, 0.0), 1);
+}
+
+/// By a sort of all tokens, in float64.
+std::vector<int32_t> tokens_left(const std::vector<float>& logits, const SamplingOptions& o) {
+  std::vector<int32_t> tokens(logits.size());
+  for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i);
+  std::stable_sort(tokens.begin(), tokens.end(), [&](int32_t a, int32_t b) { return logits[a] > logits[b]; });
+  if (o.top_k > 0 && o.top_k < std::ssize(tokens)) tokens.resize(o.top_k);
+  const auto weight = [&](int32_t token) { return std::exp((logits[token] - logits[tokens[0]]) / o.temperature); };
+  double sum = 0, reached = 0;
+  for (const int32_t token : tokens) sum += weight(token);
+  std::vector<int32_t> left;
+  for (const int32_t token : tokens) {
+    if (!left.empty() && (reached >= o.top_p * sum || weight(token) < o.min_p)) break;
+    reached += weight(token);
+    left.push_back(token);
+  }
+  return left;
+}
+
+TEST(Sampling, LeavesTheTokensThatASortOfAllLeaves) {
+  std::vector<float> logits;
+  for (uint64_t i = 0; i < 3000; ++i) logits.push_back(static_cast<float>(6 * random_uniform(3, 1, i)));
+  for (const SamplingOptions& options :
+       {SamplingOptions{.temperature = 0.7, .top_p = 0.5}, SamplingOptions{.temperature = 1, .top_p = 0.97},
+        SamplingOptions{.temperature = 1, .top_k = 40}, SamplingOptions{.temperature = 2, .top_k = 40, .top_p = 0.8},
+        SamplingOptions{.temperature = 1, .min_p = 0.3},
+        SamplingOptions{.temperature = 1, .top_p = 0.9, .min_p = 0.2}}) {
+    const std::vector<int32_t> left = tokens_left(logits, options);
+    EXPECT_EQ(sample_token(logits, options, 0), left.front());
+    EXPECT_EQ(sample_token(logits, options, std::nextafter(1.0, 0.0)), left.back());
+  }
+}
+
+TEST(Sampling, PenalizesEachTokenOnce) {
+  std::vector<float> logits = {2, -2, 3, 1};
+  penalize_repetition(logits, std::vector<int32_t>{0, 1, 0, 9}, 2);
+  EXPECT_EQ(logits, (std::vector<float>{1, -4, 3, 1}));
 }
 
 TEST(Sampling, MinusInfinityIsNeverChosen) {

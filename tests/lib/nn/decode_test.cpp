@@ -1,7 +1,9 @@
 #include "lib/nn/decode.hpp"
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/tanh.h>
@@ -198,6 +200,49 @@ TEST(Decoder, RemainingRowsAreIndependentOfDroppedOnes) {
   EXPECT_LT(largest_difference(logits[1], alone.step(std::vector<int32_t>{8})[0]), 1e-5f);
 }
 
+/// The logits of a text of 61 tokens and then `num_steps`, among `others` that begin before and after it.
+at::Tensor logits_among(Decoder& decoder, int64_t others, int64_t num_steps) {
+  const int64_t vocab = decoder.config().vocab_size;
+  const std::vector<int32_t> text = random_tokens(0, 61 + num_steps, vocab);
+  decoder.keep({});
+  for (int64_t i = 0; i < others; ++i) decoder.add(random_tokens(1, 3 + i, vocab));
+  at::Tensor logits = decoder.add(std::span(text).first(61))[0];
+  for (int64_t i = 0; i < others; ++i) decoder.add(random_tokens(2, 70 + i, vocab), 2);
+  for (int64_t step = 0; step < num_steps; ++step) {
+    std::vector<int32_t> tokens = random_tokens(3 + step, decoder.num_texts(), vocab);
+    tokens[others] = text[61 + step];
+    logits = decoder.step(tokens)[others];
+  }
+  return logits;
+}
+
+TEST(Decoder, TheBitsOfATextDoNotDependOnTheOthersOrOnThreads) {
+  for (const auto& [name, config] : all_configs())
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+      SCOPED_TRACE(name);
+      Decoder decoder(config, random_units(config, dtype));
+      const at::Tensor alone = logits_among(decoder, 0, 6).clone();
+      EXPECT_TRUE(at::equal(alone, logits_among(decoder, 3, 6)));
+      at::set_num_threads(2);
+      EXPECT_TRUE(at::equal(alone, logits_among(decoder, 5, 6)));
+      at::set_num_threads(1);
+    }
+}
+
+TEST(Decoder, CopiesOfAPromptGoTheirOwnWays) {
+  const ModelConfig config = small_config(Family::kLlama);
+  for (const int64_t length : {5, 64, 100}) {  // within, at the end of, and beyond the first page
+    Decoder decoder(config, random_units(config)), alone(config, random_units(config));
+    const std::vector<int32_t> prompt = random_tokens(1, length, config.vocab_size);
+    decoder.add(prompt, 3);
+    for (int32_t step = 0; step < 70; ++step) {
+      const at::Tensor logits = decoder.step(std::vector<int32_t>{step % 50, 7, (3 * step) % 50});
+      if (step == 0) alone.add(prompt);
+      EXPECT_TRUE(at::equal(alone.step(std::vector<int32_t>{(3 * step) % 50})[0], logits[2]));
+    }
+  }
+}
+
 TEST(Decoder, RefusesEmptyPromptsAndUnknownTokens) {
   const ModelConfig config = small_config(Family::kLlama);
   Decoder decoder(config, random_units(config));
@@ -265,6 +310,26 @@ TEST(Generate, SamplesDependOnSeedRowAndPositionOnly) {
   GenerateOptions other = options;
   other.seed = 43;
   EXPECT_NE(generate(decoder, one, other, 6)[0], texts[1]);
+}
+
+TEST(Generate, TheNextPromptTakesThePlaceOfATextThatEnded) {
+  const ModelConfig config = small_config(Family::kLlama);
+  Decoder decoder(config, random_units(config));
+  std::vector<std::vector<int32_t>> prompts;  // more than are continued at a time, some equal
+  for (uint64_t i = 0; i < 90; ++i) prompts.push_back(random_tokens(i / 3, 3 + static_cast<int64_t>(i / 3) % 7, 53));
+  const GenerateOptions options{
+      .max_new_tokens = 12, .stop_ids = {1, 2, 3, 4}, .sampling = {.temperature = 2}, .keeps_end = true};
+  const auto texts = generate(decoder, prompts, options);
+  int64_t num_ended = 0;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    EXPECT_EQ(generate(decoder, std::span(prompts).subspan(i, 1), options, i)[0], texts[i]);
+    const bool has_ended = texts[i].back() >= 1 && texts[i].back() <= 4;
+    num_ended += has_ended ? 1 : 0;
+    EXPECT_TRUE(has_ended || texts[i].size() == 12);
+    for (size_t j = 0; j + 1 < texts[i].size(); ++j) EXPECT_FALSE(texts[i][j] >= 1 && texts[i][j] <= 4);
+  }
+  EXPECT_GT(num_ended, 20);
+  EXPECT_LT(num_ended, 90);
 }
 
 TEST(Generate, CallsOnTokenForEachToken) {
