@@ -4,6 +4,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/index_select.h>
 
 #include <algorithm>
 
@@ -11,6 +12,7 @@
 #include "lib/base/check.hpp"
 #include "lib/base/random.hpp"
 #include "lib/nn/logits.hpp"
+#include "lib/nn/matmul.hpp"
 #include "lib/nn/tensor_ops.hpp"
 
 namespace plumb {
@@ -18,7 +20,15 @@ namespace plumb {
 namespace {
 
 // Texts that generate() continues at a time: enough that reading the weights is shared, few enough for their caches.
-constexpr int64_t kLeastTexts = 8, kMostTexts = 32, kCacheBytes = int64_t{2} << 30;
+constexpr int64_t kLeastTexts = 8, kMostTexts = 64, kCacheBytes = int64_t{2} << 30;
+constexpr int64_t kPromptTokens = 2048;  // of prompts that are computed together
+
+/// Both products give a row the same bits in any batch; one is made for many rows, the other for few.
+at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool has_many_rows) {
+  if (!has_many_rows || x.scalar_type() != at::kFloat) return multiply_rows(x, weight, bias);
+  at::Tensor y = product(x, weight.t());
+  return bias.defined() ? y.add_(bias) : y;
+}
 
 }  // namespace
 
@@ -52,47 +62,8 @@ int64_t Decoder::cache_bytes(int64_t num_tokens) const {
          static_cast<int64_t>(options_.dtype().itemsize());
 }
 
-/// Computes all of the text by itself and returns the logits after it.
-at::Tensor Decoder::fill_cache(Text& text) {
-  const int64_t num_tokens = std::ssize(text.tokens);
-  const std::vector<int64_t> token_ids(text.tokens.begin(), text.tokens.end()), document_begin = {0, num_tokens};
-  text.cache.pages.clear();
-  while (std::ssize(text.cache.pages) * kPageTokens < num_tokens) text.cache.pages.push_back(empty_page());
-  const BlockContext context(config(), units_.rope(), {document_begin, {}});
-  const at::Tensor hidden_TD =
-      walk_blocks(units_, token_ids, [&](int64_t layer, const BlockParameters& parameters, const at::Tensor& x_TD) {
-        BlockActivations activations;
-        at::Tensor y_TD = block_forward(context, layer, parameters, x_TD, activations);
-        write_cache(attention_shape(config(), layer), layer, activations.qkv_TQ, text.cache, 0);
-        return y_TD;
-      });
-  text.cache.num_tokens = num_tokens;
-  return logits(hidden_TD.narrow(0, num_tokens - 1, 1));
-}
-
-at::Tensor Decoder::add(std::span<const int32_t> prompt, int64_t num_copies) {
-  if (prompt.empty()) throw DataError("a prompt without tokens; a model needs at least one to continue");
-  check_ids(prompt);
-  Text text{{prompt.begin(), prompt.end()}, {}};
-  at::Tensor logits_1V = fill_cache(text);
-  const bool has_room = text.cache.num_tokens % kPageTokens > 0;  // in the last page, which each copy will write to
-  for (int64_t copy = 1; copy < num_copies; ++copy) {
-    texts_.push_back(text);
-    if (has_room) texts_.back().cache.pages.back() = text.cache.pages.back().clone();
-  }
-  texts_.push_back(std::move(text));
-  return logits_1V;
-}
-
-at::Tensor Decoder::start(std::span<const std::vector<int32_t>> prompts) {
-  texts_.clear();
-  std::vector<at::Tensor> logits;
-  for (const std::vector<int32_t>& prompt : prompts) logits.push_back(add(prompt));
-  return at::cat(logits);
-}
-
-at::Tensor Decoder::step_block(int64_t layer, const BlockParameters& p, const ModelRope::Rotations& rotations,
-                               std::span<const CachedText* const> caches, const at::Tensor& input_BD) {
+at::Tensor Decoder::compute_block(int64_t layer, const BlockParameters& p, const Rows& rows,
+                                  const at::Tensor& input_BD) {
   const ModelConfig& model = config();
   const TensorOps& ops = ops_of(input_BD);
   const auto has_norm = [&](BlockNorm which) { return p.norms[which].weight_D.defined(); };
@@ -103,7 +74,7 @@ at::Tensor Decoder::step_block(int64_t layer, const BlockParameters& p, const Mo
     return model.residual_multiplier == 1 ? branch : branch * model.residual_multiplier;
   };
   const auto multiply = [&](Product product, const at::Tensor& x) {
-    return multiply_rows(x, p[product].weight_OI, p[product].bias_O);
+    return project(x, p[product].weight_OI, p[product].bias_O, rows.are_prompts);
   };
   const at::Tensor normed_BD = normed(BlockNorm::kBeforeAttention, input_BD);
   const at::Tensor qkv_BQ = multiply(Product::kQkv, normed_BD);
@@ -112,17 +83,79 @@ at::Tensor Decoder::step_block(int64_t layer, const BlockParameters& p, const Mo
     ops.norm_heads(qkv_BQ, norms, qkv_BQ,
                    at::empty({qkv_BQ.size(0), norms.num_queries() + norms.num_keys()}, at::kFloat));
   }
-  if (const Rotation* rotation = rotations.of_layer(model, layer))
+  if (const Rotation* rotation = rows.rotations.of_layer(model, layer))
     ops.rope(qkv_BQ, *rotation, model.num_heads + model.num_kv_heads, 1.0f);
-  const AttentionShape shape = attention_shape(model, layer);
-  for (int64_t row = 0; row < std::ssize(caches); ++row)
-    write_cache(shape, layer, qkv_BQ.narrow(0, row, 1), *caches[row], caches[row]->num_tokens - 1);
-  const at::Tensor attention_out_BD = multiply(Product::kO, attend_to_cache(shape, layer, qkv_BQ, caches));
+  const at::Tensor attention_out_BD = multiply(Product::kO, rows.attend(layer, qkv_BQ));
   const at::Tensor middle_BD = scaled(normed(BlockNorm::kAfterAttention, attention_out_BD)) + input_BD;
   const bool is_parallel = model.norm_placement == NormPlacement::kParallel;
   const at::Tensor feed_forward_input_BD = is_parallel ? normed_BD : normed(BlockNorm::kBeforeFeedForward, middle_BD);
   const at::Tensor hidden_BF = ops.feed_forward(model.feed_forward, multiply(Product::kGateUp, feed_forward_input_BD));
   return scaled(normed(BlockNorm::kAfterFeedForward, multiply(Product::kDown, hidden_BF))) + middle_BD;
+}
+
+at::Tensor Decoder::compute(const Rows& rows) {
+  return walk_blocks(units_, rows.token_ids,
+                     [&](int64_t layer, const BlockParameters& parameters, const at::Tensor& x_BD) {
+                       return compute_block(layer, parameters, rows, x_BD);
+                     });
+}
+
+/// Computes these texts from their first token on and returns the logits after each.
+at::Tensor Decoder::fill_caches(std::span<Text> texts) {
+  Rows rows;
+  std::vector<int64_t> begin{0}, last_tokens;
+  for (Text& text : texts) {
+    rows.token_ids.insert(rows.token_ids.end(), text.tokens.begin(), text.tokens.end());
+    begin.push_back(std::ssize(rows.token_ids));
+    last_tokens.push_back(begin.back() - 1);
+    text.cache.num_tokens = std::ssize(text.tokens);
+    text.cache.pages.clear();
+    while (std::ssize(text.cache.pages) * kPageTokens < text.cache.num_tokens) text.cache.pages.push_back(empty_page());
+  }
+  const Documents documents{begin, {}};
+  rows.are_prompts = true;
+  rows.rotations = units_.rope().of_documents(documents);
+  rows.attend = [&](int64_t layer, const at::Tensor& qkv_TQ) {
+    const AttentionShape shape = attention_shape(config(), layer);
+    for (size_t i = 0; i < texts.size(); ++i)
+      write_cache(shape, layer, qkv_TQ.slice(0, begin[i], begin[i + 1]), texts[i].cache, 0);
+    const at::Tensor out = at::empty({qkv_TQ.size(0), shape.num_heads * shape.head_dim}, qkv_TQ.options());
+    AttentionActivations saved;
+    attention_forward(shape, qkv_TQ, documents, out, saved);
+    return out;
+  };
+  return logits(at::index_select(compute(rows), 0, as_tensor(last_tokens)));
+}
+
+at::Tensor Decoder::add(std::span<const NewTexts> prompts) {
+  std::vector<Text> texts;
+  for (const NewTexts& added : prompts) {
+    if (added.prompt.empty()) throw DataError("a prompt without tokens; a model needs at least one to continue");
+    check_ids(added.prompt);
+    texts.push_back({{added.prompt.begin(), added.prompt.end()}, {}});
+  }
+  at::Tensor logits_BV = fill_caches(texts);
+  for (size_t i = 0; i < texts.size(); ++i) {
+    const bool has_room = texts[i].cache.num_tokens % kPageTokens > 0;  // in the last page, which copies will write to
+    for (int64_t copy = 1; copy < prompts[i].num_copies; ++copy) {
+      Text& text = texts_.emplace_back(texts[i]);
+      if (has_room) text.cache.pages.back() = text.cache.pages.back().clone();
+    }
+    texts_.push_back(std::move(texts[i]));
+  }
+  return logits_BV;
+}
+
+at::Tensor Decoder::add(std::span<const int32_t> prompt, int64_t num_copies) {
+  const NewTexts texts{prompt, num_copies};
+  return add(std::span(&texts, 1));
+}
+
+at::Tensor Decoder::start(std::span<const std::vector<int32_t>> prompts) {
+  texts_.clear();
+  std::vector<NewTexts> texts;
+  for (const std::vector<int32_t>& prompt : prompts) texts.push_back({prompt});
+  return add(texts);
 }
 
 /// The last token of this text changes the rotation of the tokens before it.
@@ -146,7 +179,7 @@ at::Tensor Decoder::step(std::span<const int32_t> tokens) {
     Text& text = texts_[i];
     text.tokens.push_back(tokens[i]);
     if (rotates_anew(text)) {
-      logits[i] = fill_cache(text);
+      logits[i] = fill_caches({&text, 1});
       continue;
     }
     if (text.cache.num_tokens % kPageTokens == 0) text.cache.pages.push_back(empty_page());
@@ -164,14 +197,17 @@ at::Tensor Decoder::step(std::span<const int32_t> tokens) {
 }
 
 at::Tensor Decoder::step_texts(std::span<const CachedText* const> caches, std::span<const int32_t> tokens) {
-  const std::vector<int64_t> token_ids(tokens.begin(), tokens.end());
+  Rows rows{.token_ids = {tokens.begin(), tokens.end()}, .rotations = {}, .are_prompts = false, .attend = {}};
   std::vector<int64_t> lengths;
   for (const CachedText* cache : caches) lengths.push_back(cache->num_tokens);
-  const ModelRope::Rotations rotations = units_.rope().of_last_tokens(lengths);
-  return logits(
-      walk_blocks(units_, token_ids, [&](int64_t layer, const BlockParameters& parameters, const at::Tensor& x_BD) {
-        return step_block(layer, parameters, rotations, caches, x_BD);
-      }));
+  rows.rotations = units_.rope().of_last_tokens(lengths);
+  rows.attend = [&](int64_t layer, const at::Tensor& qkv_BQ) {
+    const AttentionShape shape = attention_shape(config(), layer);
+    for (int64_t row = 0; row < std::ssize(caches); ++row)
+      write_cache(shape, layer, qkv_BQ.narrow(0, row, 1), *caches[row], caches[row]->num_tokens - 1);
+    return attend_to_cache(shape, layer, qkv_BQ, caches);
+  };
+  return logits(compute(rows));
 }
 
 void Decoder::keep(std::span<const int64_t> rows) {
@@ -218,13 +254,24 @@ class Continuations {
   }
 
   void begin_texts() {
-    const std::vector<int32_t>& prompt = prompts_[next_prompt_];
+    const int64_t first_row = decoder_.num_texts(), num_free = most_texts() - first_row;
+    int64_t num_tokens = 0;
+    std::vector<Decoder::NewTexts> added;
     std::vector<size_t> rows;
-    const int64_t num_free = most_texts() - decoder_.num_texts(), first_row = decoder_.num_texts();
-    while (next_prompt_ < prompts_.size() && std::ssize(rows) < num_free && prompts_[next_prompt_] == prompt)
+    std::vector<int64_t> prompt_of_row;
+    while (next_prompt_ < prompts_.size() && std::ssize(rows) < num_free) {
+      const std::vector<int32_t>& prompt = prompts_[next_prompt_];
+      if (!rows.empty() && prompts_[rows.back()] == prompt) {
+        ++added.back().num_copies;
+      } else {
+        num_tokens += std::ssize(prompt);
+        if (!rows.empty() && num_tokens > kPromptTokens) break;
+        added.push_back({prompt});
+      }
       rows.push_back(next_prompt_++);
-    const at::Tensor logits_1V = decoder_.add(prompt, std::ssize(rows));
-    take(rows, logits_1V.expand({std::ssize(rows), logits_1V.size(1)}), first_row);
+      prompt_of_row.push_back(std::ssize(added) - 1);
+    }
+    take(rows, at::index_select(decoder_.add(added), 0, as_tensor(prompt_of_row)), first_row);
   }
 
   /// Appends a token to the texts of these prompts, which are the last rows of the batch, from `first_row` on; rows

@@ -1,5 +1,5 @@
-// Text generation from a complete model in one process: each prompt passes through the blocks by itself, then one token
-// of every text per step, with the keys and values of earlier tokens cached in pages. Texts join and leave the batch at
+// Text generation from a complete model in one process: prompts pass through the blocks, then one token of every text
+// per step, with the keys and values of earlier tokens cached in pages. Texts join and leave the batch at
 // any step: the bits of a text do not depend on the others, so neither their order nor their grouping matters.
 // Source: continuous batching is that of Orca (OSDI 2022); shared pages are those of vLLM, arXiv:2309.06180.
 #pragma once
@@ -29,8 +29,13 @@ class Decoder {
   /// Throws std::logic_error for a model without a language-model head.
   Decoder(const ModelConfig& config, const std::vector<at::Tensor>& units);
 
-  /// Appends num_copies texts to the batch that begin with this prompt and share its cache; returns the logits after
-  /// it, float32 [1, V]. Throws DataError for an empty prompt or an id outside the vocabulary.
+  struct NewTexts {
+    std::span<const int32_t> prompt;
+    int64_t num_copies = 1;  // texts that begin with it and share its cache
+  };
+  /// Appends texts to the batch, copies next to each other; returns the logits after each prompt, float32 [prompts, V].
+  /// Throws DataError for an empty prompt or an id outside the vocabulary.
+  at::Tensor add(std::span<const NewTexts> prompts);
   at::Tensor add(std::span<const int32_t> prompt, int64_t num_copies = 1);
 
   /// Replaces the batch by these prompts and returns the logits after each, float32 [B, V].
@@ -57,10 +62,19 @@ class Decoder {
   void check_ids(std::span<const int32_t> token_ids) const;
   at::Tensor logits(const at::Tensor& hidden_BD);
   at::Tensor empty_page() const;
-  at::Tensor fill_cache(Text& text);
+  /// Tokens of some texts on their way through the blocks.
+  struct Rows {
+    std::vector<int64_t> token_ids;
+    ModelRope::Rotations rotations;
+    bool are_prompts;  // not one token of each text
+    /// From queries, keys and values of a layer, which it also writes to the caches.
+    std::function<at::Tensor(int64_t layer, const at::Tensor& qkv_BQ)> attend;
+  };
+  at::Tensor compute(const Rows& rows);
+  at::Tensor compute_block(int64_t layer, const BlockParameters& parameters, const Rows& rows,
+                           const at::Tensor& input_BD);
+  at::Tensor fill_caches(std::span<Text> texts);
   at::Tensor step_texts(std::span<const CachedText* const> caches, std::span<const int32_t> tokens);
-  at::Tensor step_block(int64_t layer, const BlockParameters& parameters, const ModelRope::Rotations& rotations,
-                        std::span<const CachedText* const> caches, const at::Tensor& input_BD);
   bool rotates_anew(const Text& text) const;
 
   ResidentUnits units_;
