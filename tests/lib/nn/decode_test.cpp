@@ -204,9 +204,10 @@ TEST(Decoder, RemainingRowsAreIndependentOfDroppedOnes) {
 at::Tensor logits_among(Decoder& decoder, int64_t others, int64_t num_steps) {
   const int64_t vocab = decoder.config().vocab_size;
   const std::vector<int32_t> text = random_tokens(0, 61 + num_steps, vocab);
-  decoder.keep({});
-  for (int64_t i = 0; i < others; ++i) decoder.add(random_tokens(1, 3 + i, vocab));
-  at::Tensor logits = decoder.add(std::span(text).first(61))[0];
+  std::vector<std::vector<int32_t>> prompts;
+  for (int64_t i = 0; i < others; ++i) prompts.push_back(random_tokens(1 + i, i % 2 == 0 ? 61 : 3 + i, vocab));
+  prompts.emplace_back(text.begin(), text.begin() + 61);
+  at::Tensor logits = decoder.start(prompts)[others];
   for (int64_t i = 0; i < others; ++i) decoder.add(random_tokens(2, 70 + i, vocab), 2);
   for (int64_t step = 0; step < num_steps; ++step) {
     std::vector<int32_t> tokens = random_tokens(3 + step, decoder.num_texts(), vocab);
