@@ -68,6 +68,11 @@ std::vector<BoundOption> bind_options(GenerateCommand& o) {
                "sample from the likeliest tokens whose probabilities add up to this", {.range = above(0, 1)}),
        declare("top_k", kSampling, o.sampling.top_k, "sample from the k likeliest tokens; 0: from all",
                {.range = at_least(0)}),
+       declare("min_p", kSampling, o.sampling.min_p,
+               "sample from tokens at least this likely, relative to the likeliest", {.range = between(0, 1)}),
+       declare("repetition_penalty", kSampling, o.sampling.repetition_penalty,
+               "divide the logits of tokens that prompt and text have already by this; 1: leave them",
+               {.range = above(0)}),
        declare("seed", kSampling, o.seed, "seed of sampling", {.range = at_least(0)})});
   return options;
 }

@@ -2,7 +2,7 @@
 // step: products that read each weight once, in place, and attention of one new token to its text. The bits of a row
 // depend neither on the other rows of the batch nor on how the work is divided, so that texts may join and leave a
 // batch. Compiled per instruction set like those of kernels.hpp; bfloat16 products also for AVX512-BF16 and for AMX,
-// whose tiles read the weights as they lie in memory and the few rows of x in the layout of the instruction. Source:
+// whose tiles read the weights in place and the few rows of x in the layout of the instruction. Source:
 // Intel's Architecture Instruction Set Extensions Reference, chapter 3 (TDPBF16PS); paged caches are those of vLLM,
 // arXiv:2309.06180.
 #pragma once

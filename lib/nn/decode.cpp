@@ -172,7 +172,7 @@ at::Tensor Decoder::step(std::span<const int32_t> tokens) {
   note_progress();
   check(std::ssize(tokens) == num_texts(), "every text gets a token");
   check_ids(tokens);
-  std::vector<at::Tensor> logits(texts_.size());  // of texts that are computed anew
+  std::vector<at::Tensor> logits(texts_.size());  // of texts that are computed from their first token
   std::vector<const CachedText*> caches;          // of the others
   std::vector<int32_t> next;
   for (size_t i = 0; i < texts_.size(); ++i) {
@@ -303,7 +303,7 @@ class Continuations {
     return sample_token(penalized, options_.sampling, uniform);
   }
 
-  /// Whether the text goes on.
+  /// Returns false if the text has ended.
   bool append(size_t prompt, int32_t token) {
     const bool is_end = std::find(options_.stop_ids.begin(), options_.stop_ids.end(), token) != options_.stop_ids.end();
     if (is_end && !options_.keeps_end) return false;

@@ -49,7 +49,7 @@ class Decoder {
   void keep(std::span<const int64_t> rows);
 
   int64_t num_texts() const { return std::ssize(texts_); }
-  /// Of the cache of one text with this many tokens.
+  /// Memory of the cache of one text with this many tokens.
   int64_t cache_bytes(int64_t num_tokens) const;
 
   const ModelConfig& config() const { return units_.config(); }

@@ -201,21 +201,4 @@ at::Tensor tiled_attention_backward(const AttentionShape& shape, const at::Tenso
   return dqkv_NTQ;
 }
 
-at::Tensor tiled_attention_step(const AttentionShape& shape, const at::Tensor& query, const at::Tensor& keys_values) {
-  const int64_t n = keys_values.size(0), k = shape.head_dim, h = shape.num_heads, g = shape.num_kv_heads;
-  const at::Tensor out = at::empty({h * k}, query.options());
-  std::vector<float> scores(n);
-  for (int64_t head = 0; head < h; ++head) {
-    const int64_t kv_head = head / (h / g);
-    float* const keys = data_of<float>(keys_values) + kv_head * k;
-    const float sink = shape.sinks_H != nullptr ? shape.sinks_H[head] : -std::numeric_limits<float>::infinity();
-    multiply({scores.data(), n}, 1, n, {data_of<float>(query) + head * k, k}, {{keys, keys_values.size(1)}, true}, k,
-             shape.scale(), false);
-    float_kernels().capped_softmax(scores.data(), n, static_cast<float>(shape.score_cap), sink);
-    multiply({data_of<float>(out) + head * k, k}, 1, k, {scores.data(), n}, {{keys + g * k, keys_values.size(1)}}, n, 1,
-             false);
-  }
-  return out;
-}
-
 }  // namespace plumb

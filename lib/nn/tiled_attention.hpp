@@ -25,8 +25,4 @@ TiledOutput tiled_attention_forward(const AttentionShape& shape, const at::Tenso
 at::Tensor tiled_attention_backward(const AttentionShape& shape, const at::Tensor& qkv_NTQ, const TiledOutput& saved,
                                     const at::Tensor& dout_NTO, const at::Tensor& dsinks_H);
 
-/// Attention of one new token to a text's tokens: query [H K]; keys_values [tokens, 2 G K], the new token last, of
-/// which the window is already cut out. Returns [H K].
-at::Tensor tiled_attention_step(const AttentionShape& shape, const at::Tensor& query, const at::Tensor& keys_values);
-
 }  // namespace plumb
