@@ -25,6 +25,7 @@ Command merge_command();
 Command quantize_command();
 Command export_command();
 Command init_command();
+Command resize_command();
 // hidden: their output is installed
 Command completion_command();
 Command man_command();

@@ -1,6 +1,9 @@
 // The exported model is the trained model: reading it back gives the same bytes and the same loss.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstring>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -136,6 +139,72 @@ TEST_F(Export, OfABaseEndsTheTurnsOfTheTemplate) {
   EXPECT_EQ(read("merged/config.json")["eos_token_id"], 258);
   for (const std::string name : {"chat_template.jinja", "generation_config.json", "tokenizer_config.json"})
     EXPECT_EQ(directory_.read("merged/" + name), directory_.read("lora/adapter/" + name));
+}
+
+/// The float32 tensors of a safetensors file, by name.
+std::map<std::string, std::vector<float>> read_tensors(const std::string& bytes) {
+  uint64_t header_bytes = 0;
+  std::memcpy(&header_bytes, bytes.data(), sizeof header_bytes);
+  std::map<std::string, std::vector<float>> tensors;
+  const json header = json::parse(bytes.substr(8, header_bytes));
+  for (const auto& [name, entry] : header.items()) {
+    if (name == "__metadata__") continue;
+    const auto begin = entry.at("data_offsets")[0].get<size_t>(), end = entry.at("data_offsets")[1].get<size_t>();
+    tensors[name].resize((end - begin) / sizeof(float));
+    std::memcpy(tensors[name].data(), bytes.data() + 8 + header_bytes + begin, end - begin);
+  }
+  return tensors;
+}
+
+TEST_F(Export, ResizeAddsTokensAndLeavesTheRest) {
+  ASSERT_EQ(run(0, {"init", "--output_dir", "untied", "--hidden_size", "32", "--num_layers", "1", "--num_heads", "2",
+                    "--vocab_size", "260", "--tie_word_embeddings", "false"})
+                .exit_code,
+            0);
+  const RunResult resized =
+      run(0, {"resize", "--model", "untied", "--output_dir", "more", "--add_tokens", "<|im_start|>", "<|tool|>",
+              "<|end|>", "--resize_embeddings", "264", "--chat_template", "chatml", "--eos_token", "<|end|>"});
+  ASSERT_EQ(resized.exit_code, 0) << resized.err;
+  for (const char* line : {"<|im_start|>: id 257, there already", "<|tool|>: id 260, a new row", "<|end|>: id 261",
+                           "262 tokens, 264 rows of the embedding, 4 of them new"})
+    EXPECT_EQ(lines_with(resized.err, line).size(), 1u) << resized.err;
+  const auto before = read_tensors(directory_.read("untied/model.safetensors"));
+  const auto after = read_tensors(directory_.read("more/model.safetensors"));
+  for (const auto& [name, values] : before) {
+    const std::vector<float>& now = after.at(name);
+    EXPECT_TRUE(std::equal(values.begin(), values.end(), now.begin())) << name;
+    if (name != "model.embed_tokens.weight" && name != "lm_head.weight") {
+      EXPECT_EQ(now.size(), values.size()) << name;
+      continue;
+    }
+    ASSERT_EQ(now.size(), 264u * 32u) << name;
+    for (size_t column = 0; column < 32; ++column) {
+      double mean = 0;
+      for (size_t row = 0; row < 260; ++row) mean += values[row * 32 + column] / 260.0;
+      for (size_t row = 260; row < 264; ++row) EXPECT_NEAR(now[row * 32 + column], mean, 1e-8) << name;
+    }
+  }
+  EXPECT_EQ(json::parse(directory_.read("more/config.json"))["vocab_size"], 264);
+  EXPECT_EQ(json::parse(directory_.read("more/generation_config.json"))["eos_token_id"], json({261, 256, 258}));
+  EXPECT_EQ(json::parse(directory_.read("more/tokenizer_config.json"))["eos_token"], "<|end|>");
+  ASSERT_EQ(sft(2, {{"model", "more"}}).exit_code, 0);
+  EXPECT_EQ(json::parse(directory_.read("out/model/config.json"))["vocab_size"], 264);
+  EXPECT_EQ(directory_.read("out/model/tokenizer.json"), directory_.read("more/tokenizer.json"));
+}
+
+TEST_F(Export, ResizeRefusesWhatItCannotMean) {
+  const auto resize = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"resize", "--model", "model", "--output_dir", "more"});
+    return run(0, more);
+  };
+  expect_refused(resize({}), 2, {"at least one of --add_tokens"});
+  expect_refused(resize({"--add_tokens", "<x>", "<x>"}), 2, {"<x> is given twice"});
+  expect_refused(resize({"--add_tokens", "a"}), 65, {"a is an ordinary token"});
+  expect_refused(resize({"--resize_embeddings", "10"}), 2, {"expected at least 320", "never dropped"});
+  expect_refused(resize({"--add_tokens", "<x>", "--eos_token", "<y>"}), 2, {"<y>"});
+  expect_refused(run(0, {"resize", "--model", "model", "--output_dir", "model", "--add_tokens", "<x>"}), 2,
+                 {"model: expected a new or empty directory"});
+  EXPECT_FALSE(exists("more"));
 }
 
 TEST_F(Export, WritesTheSameGgufFileFromAnyNumberOfRanks) {
