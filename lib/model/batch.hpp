@@ -32,6 +32,15 @@ struct MicroBatch {
   std::vector<double> margins;                 // one per pair; empty if the data has none
   std::vector<SequenceLogps> reference_logps;  // one per document; empty if none were computed
 
+  // For optimization against rewards: every document is a prompt with one completion, whose tokens are trained. A
+  // completion that the loss leaves out, such as a truncated one, has no trained tokens.
+  std::vector<double> advantages;  // one per document; empty outside of it
+  /// The round of rollouts that the documents come from: its completions, and their trained tokens.
+  int64_t round_completions = 0, round_tokens = 0;
+  // Log-probabilities under the policy before the round's first step and under the reference: one per target, in the
+  // order of find_targets(). Empty: the policy's own, so that the ratio is 1; no reference.
+  std::vector<float> old_logps, reference_token_logps;
+
   int64_t number = 0;  // a * ranks + r within its step, or file order within an evaluation
 
   /// A micro-batch for a rank that has no rows left in this step: one dummy token, so that the rank computes while the

@@ -1,5 +1,5 @@
 // The training objective of a stage, computed from the last block's output: a loss with its gradient, and the logged
-// metrics. One class per stage (sft, reward, dpo) behind one interface, so that Trainer::step is the same for all.
+// metrics. One class per loss (sft, reward, dpo, grpo) behind one interface, so that Trainer::step is the same for all.
 // Losses are sums over micro-batches, divided by a weight of the whole global batch that is known before the first
 // backward pass, so they depend neither on gradient accumulation nor on the number of ranks.
 #pragma once
@@ -7,18 +7,18 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <string>
 #include <vector>
 
 #include "lib/base/exact_sum.hpp"
 #include "lib/model/batch.hpp"
+#include "lib/objective/metric.hpp"
 #include "lib/objective/token_loss.hpp"
 
 namespace plumb {
 
 /// The divisors of a step's loss: sums over the global batch.
 struct BatchWeight {
-  int64_t items = 0;          // trained tokens (sft) or pairs (reward, dpo)
+  int64_t items = 0;          // trained tokens (sft), pairs (reward, dpo) or completions (grpo, rloo)
   int64_t chosen_tokens = 0;  // dpo: trained tokens of chosen answers, the divisor of its sft term
 };
 
@@ -29,11 +29,6 @@ struct ObjectiveSums {
   std::vector<ExactSum> sums;
   std::vector<int64_t> counts;
   std::vector<double> maxima;  // -infinity if nothing was added
-};
-
-struct Metric {
-  std::string name;  // as in TRL
-  double value = 0;
 };
 
 class Objective {
