@@ -24,7 +24,7 @@ struct RewardTable {
 };
 
 struct RoundAdvantages {
-  std::vector<double> advantages;  // 0 for a completion without any reward
+  std::vector<double> advantages = {};  // 0 for a completion without any reward
   /// Weighted sums of rewards, without clip and KL; NaN for a completion without any.
   std::vector<double> rewards;
   double frac_reward_zero_std = 0;

@@ -198,7 +198,7 @@ at::Tensor DpoObjective::apply(const at::Tensor& hidden_TD, const MicroBatch& ba
         [&](const std::vector<TokenStats>& stats) {
           find_losses(stats);
           has_losses = true;
-          return gradient_scales(options_, answers, losses, weight);
+          return TargetScales{gradient_scales(options_, answers, losses, weight)};
         },
         *gradients, scratch_);
   } else {

@@ -21,9 +21,9 @@ OutputConfig at_temperature(OutputConfig output, double temperature);
 std::vector<float> token_logps(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters,
                                const OutputConfig& output, TokenLossScratch& scratch);
 
-/// The stages grpo and rloo. The weight is the number of completions. Metrics are means over micro-batches of their
-/// means over tokens, as TRL logs them on one device; they and the loss of bnpo depend on the size of micro-batches,
-/// but not on ranks.
+/// The stages grpo and rloo. The weight is the number of completions. The loss of bnpo and the entropy bonus depend on
+/// the size of micro-batches, nothing on ranks. Metrics are means over the tokens of the step (or completions, where
+/// each has one ratio), and the extremes over its completions; TRL takes the mean of both over its micro-batches.
 class GrpoObjective : public Objective {
  public:
   /// output: that of the model; the temperature is applied here. Throws UsageError as validate(PolicyOptions) does.

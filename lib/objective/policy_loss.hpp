@@ -51,7 +51,7 @@ struct TokenWeightInput {
 double token_weight(const PolicyOptions& options, const TokenWeightInput& input);
 
 /// The value such that a fraction `quantile` of the values are below it, with linear interpolation (as torch.quantile);
-/// minus infinity without values.
+/// NaN values do not count. Minus infinity without values.
 double linear_quantile(std::vector<double> values, double quantile);
 
 }  // namespace plumb

@@ -1,9 +1,12 @@
 #include "lib/objective/token_loss.hpp"
 
 #include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/from_blob.h>
 #include <ATen/ops/index_select.h>
+#include <ATen/ops/log_softmax.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
@@ -34,6 +37,17 @@ at::Tensor reuse(at::Tensor& buffer, int64_t rows, int64_t columns, const at::Te
       buffer.scalar_type() != options.dtype())
     buffer = at::empty({rows, columns}, options);
   return buffer.narrow(0, 0, rows);
+}
+
+/// Adds the gradient through the entropies of the rows, H = -sum p ln p: dH/dz = -p (ln p + H). Three more passes over
+/// the logits; only few runs have a loss of entropies.
+void add_entropy_gradient(const at::Tensor& dlogits, const at::Tensor& logits, std::span<const float> scales) {
+  const int64_t rows = std::ssize(scales);
+  const at::Tensor scale =
+      at::from_blob(const_cast<float*>(scales.data()), {rows, 1}, at::TensorOptions().dtype(at::kFloat));
+  const at::Tensor logps = at::log_softmax(logits.narrow(0, 0, rows).to(at::kFloat), 1), probabilities = logps.exp();
+  const at::Tensor entropy = -(probabilities * logps).sum(1, true);
+  dlogits.narrow(0, 0, rows).sub_(scale * probabilities * (logps + entropy));
 }
 
 /// The loss of the trained rows, through norm and head: forward once or twice, backward at most once.
@@ -67,10 +81,10 @@ class ChunkedLoss {
   }
 
   /// Writes the gradients of norm and head and the rows of dhidden_TD. scales: one per target.
-  void find_gradients(const std::vector<float>& scales, const HeadTensors& gradients, std::vector<TokenStats>& stats,
+  void find_gradients(const TargetScales& scales, const HeadTensors& gradients, std::vector<TokenStats>& stats,
                       at::Tensor& dhidden_TD) {
     const at::Tensor dnormed = at::empty_like(normed_);
-    for_each_chunk(scales.data(), stats, [&](const at::Tensor& dlogits, const at::Tensor& x, int64_t begin) {
+    for_each_chunk(&scales, stats, [&](const at::Tensor& dlogits, const at::Tensor& x, int64_t begin) {
       matmul_into(dnormed.narrow(0, begin, x.size(0)), dlogits, parameters_.head_VD);
       if (gradients.head_VD.defined())
         ops_.add_head_gradient(dlogits, x, begin == 0, gradients.head_VD, scratch_.head_gradient);
@@ -91,7 +105,7 @@ class ChunkedLoss {
  private:
   /// Calls body(logits, rows of normed_, first row) for each chunk; with `scales`, logits hold their gradients.
   template <class Body>
-  void for_each_chunk(const float* scales, std::vector<TokenStats>& stats, Body body) {
+  void for_each_chunk(const TargetScales* scales, std::vector<TokenStats>& stats, Body body) {
     const std::span<const int64_t> labels = targets_.labels;
     for (int64_t begin = 0; begin < num_targets_; begin += chunk_) {
       const int64_t rows = std::min(chunk_, num_targets_ - begin);
@@ -102,9 +116,11 @@ class ChunkedLoss {
         matmul_into(part, x, parameters_.head_VD.t(), logit_config_.scale);
         cap_logits(part, logit_config_);
       }
-      const at::Tensor logits = scales && logit_config_.cap != 0 ? part.clone() : at::Tensor();
-      ops_.cross_entropy(part, labels.subspan(begin, rows), kind_, scales ? scales + begin : nullptr,
+      const bool has_entropy_loss = scales && !scales->entropy.empty();
+      const at::Tensor logits = has_entropy_loss || (scales && logit_config_.cap != 0) ? part.clone() : at::Tensor();
+      ops_.cross_entropy(part, labels.subspan(begin, rows), kind_, scales ? scales->nll.data() + begin : nullptr,
                          stats.data() + begin);
+      if (has_entropy_loss) add_entropy_gradient(part, logits, std::span(scales->entropy).subspan(begin, rows));
       if (scales) logits_backward(part, logits, logit_config_);
       if (scales && padded_rows > rows) part.narrow(0, rows, padded_rows - rows).zero_();
       body(part, x, begin);
@@ -179,7 +195,7 @@ TokenLossResult token_loss(const at::Tensor& hidden_TD, const Targets& targets, 
     return result;
   }
   result.dhidden_TD = at::zeros_like(hidden_TD);
-  const std::vector<float> scales(result.stats.size(), static_cast<float>(gradient_scale));
+  const TargetScales scales{std::vector<float>(result.stats.size(), static_cast<float>(gradient_scale))};
   loss.find_gradients(scales, gradients, result.stats, result.dhidden_TD);
   return result;
 }
@@ -193,8 +209,10 @@ TokenLossResult token_loss_in_two_phases(const at::Tensor& hidden_TD, const Targ
   result.stats.resize(targets.labels.size());
   ChunkedLoss loss(hidden_TD, targets, parameters, output, TokenLoss::kNll, scratch);
   loss.find_stats(result.stats);
-  const std::vector<float> scales = find_scales(result.stats);
-  check(scales.size() == result.stats.size(), "one gradient scale per target");
+  const TargetScales scales = find_scales(result.stats);
+  check(scales.nll.size() == result.stats.size(), "one gradient scale per target");
+  check(scales.entropy.empty() || scales.entropy.size() == result.stats.size(),
+        "one entropy scale per target, or none");
   result.dhidden_TD = at::zeros_like(hidden_TD);
   loss.find_gradients(scales, gradients, result.stats, result.dhidden_TD);
   return result;

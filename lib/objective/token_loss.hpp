@@ -55,9 +55,13 @@ TokenLossResult token_loss(const at::Tensor& hidden_TD, const Targets& targets, 
                            const OutputConfig& output, TokenLoss kind, double gradient_scale,
                            const HeadTensors& gradients, TokenLossScratch& scratch);
 
-/// Computes from the stats of all targets, for each target, the derivative of the step's loss with respect to the
-/// target's negative log-probability.
-using FindScales = std::function<std::vector<float>(const std::vector<TokenStats>&)>;
+/// For each target, the derivatives of the step's loss with respect to its negative log-probability and to its entropy.
+struct TargetScales {
+  std::vector<float> nll;
+  std::vector<float> entropy = {};  // empty: the loss does not depend on entropies
+};
+/// Computes them from the stats of all targets.
+using FindScales = std::function<TargetScales(const std::vector<TokenStats>&)>;
 
 /// Like token_loss(), for losses in which a target's gradient depends on the log-probabilities of others, such as
 /// losses of whole answers: first computes the stats of all targets, then the gradients with a scale per target. Logits
