@@ -23,6 +23,7 @@ enum class RewardFunction {
   kTruncated,
   kLength,
   kCount,
+  kShare,
   kProgram,
 };
 
@@ -44,9 +45,10 @@ inline constexpr auto kNames<RewardFunction> =
                                           {"truncated", RewardFunction::kTruncated},
                                           {"length", RewardFunction::kLength},
                                           {"count", RewardFunction::kCount},
+                                          {"share", RewardFunction::kShare},
                                           {"program", RewardFunction::kProgram}});
 
-/// What a failing answer of the reward program does: the completion has no reward, or the run stops.
+/// After a failure of the reward program the completion has no reward, or the run stops.
 enum class OnRewardError { kSkip, kStop };
 template <>
 inline constexpr auto kNames<OnRewardError> = std::to_array<Named<OnRewardError>>({{"skip", OnRewardError::kSkip},
@@ -72,7 +74,7 @@ struct RewardOptions {
   int64_t overlong_cache = 128;  // --overlong_cache: tokens before the limit where overlong begins
   int64_t repetition_ngram = 3;  // --repetition_ngram
   double truncated_reward = -1;  // --truncated_reward: of a completion that does not end
-  std::string count_text;        // --count_text: of count
+  std::string count_text;        // --count_text: of count and share
   RewardProgramOptions program;
 
   bool has(RewardFunction function) const;
@@ -80,8 +82,8 @@ struct RewardOptions {
   bool needs_answer() const;
 };
 
-/// Throws UsageError: a function twice, a missing or needless option of a function, values outside their range, a
-/// pattern that does not compile, a command that cannot be split.
+/// Throws UsageError, options with the names above: a function twice, a missing or needless option of a function,
+/// values outside their range, a pattern that does not compile, a command that cannot be split.
 void validate(const RewardOptions& options);
 
 /// The words of a command: separated by blanks; quotes and backslashes as in a POSIX shell, without expansion. Throws

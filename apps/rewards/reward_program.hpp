@@ -16,7 +16,8 @@
 namespace plumb {
 
 /// The object that a program gets for one completion: id, prompt, completion, truncated, num_tokens, and the columns of
-/// the row under "row".
+/// the row under "row". It answers with a number, null (the reward does not apply) or {"id": ..., "reward": ...};
+/// without ids, answers are in the order of requests.
 struct RewardRequest {
   std::string prompt;
   std::string completion;
@@ -39,10 +40,10 @@ class RewardProgram {
   RewardProgram(const RewardProgram&) = delete;
   RewardProgram& operator=(const RewardProgram&) = delete;
 
-  /// The rewards of these requests. Starts the program where it does not run, and again after each failure: an answer
-  /// that takes longer than the limit, that is no number, or no answer because the program ended. Throws UsageError if
-  /// the program cannot be started, DataError with the first failure if on_error is kStop or if more than a tenth of
-  /// the requests (and more than one) fail.
+  /// The rewards of these requests. Starts the program where it does not run, and again after each failure: no answer
+  /// within the limit after the one before, an answer that is no number, or the end of the program. The oldest request
+  /// without an answer is the one that failed; after more failures than a tenth, and three, all that are left. Throws
+  /// UsageError if the program cannot be started, DataError if a request fails and on_error is kStop.
   ProgramRewards operator()(std::span<const RewardRequest> requests);
 
  private:

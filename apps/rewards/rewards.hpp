@@ -14,7 +14,7 @@
 
 namespace plumb {
 
-/// What a reward may depend on.
+/// All that a reward may depend on.
 struct RewardInput {
   std::string_view completion;              // without special tokens
   std::span<const int32_t> completion_ids;  // with the token that ended it

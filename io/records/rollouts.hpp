@@ -1,7 +1,7 @@
 // Rollouts as JSON Lines, one completion a line: what --rollouts reads and every run of grpo and rloo writes under
 // rollouts/, so that a run can be replayed, compared and continued. Keys: round, row, prompt_ids, completion_ids,
 // rewards (null: the function does not apply); where known also text, truncated, old_logp and reference_logp (sums over
-// the completion).
+// the completion), and old_logps and reference_logps (of each of its tokens).
 #pragma once
 
 #include <cstdint>
@@ -23,6 +23,8 @@ struct Rollout {
   std::string text = {};                // of the completion; "" where unknown
   std::optional<bool> is_truncated = {};
   std::optional<double> old_logp = {}, reference_logp = {};
+  /// One per token of the completion, where a run needs them to continue inside the round.
+  std::vector<float> old_logps = {}, reference_logps = {};
 };
 
 nlohmann::ordered_json to_json(const Rollout& rollout);

@@ -37,7 +37,7 @@ struct CompletionLoss {
 CompletionLoss completion_loss(const PolicyOptions& options, double advantage, const CompletionLogps& logps,
                                std::span<const uint8_t> has_policy_term = {});
 
-/// What the weight of a token depends on beside its step.
+/// The sizes on which the weight of a token depends, except that of its step.
 struct TokenWeightInput {
   int64_t completion_tokens = 0;  // trained tokens of its completion
   int64_t batch_completions = 0;  // completions of its micro-batch

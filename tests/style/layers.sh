@@ -32,6 +32,7 @@ BEGIN {
   floor("io", "report checkpoint dataset gguf")
   floor("apps", "options")
   floor("apps", "models")
+  floor("apps", "rewards")
   floor("apps", "run")
   floor("apps", "preference")
   floor("apps", "train")

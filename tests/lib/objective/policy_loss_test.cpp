@@ -21,7 +21,7 @@ CompletionLoss loss_of(const PolicyOptions& options, const PlainCompletion& c) {
   return completion_loss(options, c.advantage, {c.policy, c.old, c.reference}, c.has_policy_term);
 }
 
-/// A completion with these log ratios; the reference's log-probabilities lie on both sides of the policy's.
+/// A completion with these log ratios; the reference's log-probabilities are larger and smaller than the policy's.
 PlainCompletion completion(double advantage, const std::vector<double>& log_ratios) {
   PlainCompletion c;
   c.advantage = advantage;

@@ -179,7 +179,7 @@ TEST(TokenLossInTwoPhases, WithOneScaleHasTheBitsOfOnePhase) {
           input.hidden_TD, input.targets, input.head, kOutput,
           [&](const std::vector<TokenStats>& stats) {
             for (size_t i = 0; i < stats.size(); ++i) EXPECT_EQ(stats[i].loss, one.stats[i].loss);
-            return std::vector<float>(stats.size(), static_cast<float>(kScale));
+            return TargetScales{std::vector<float>(stats.size(), static_cast<float>(kScale))};
           },
           of_two.head, scratch);
       EXPECT_EQ(two.stats.size(), one.stats.size());
@@ -204,7 +204,7 @@ TEST(TokenLossInTwoPhases, OfOneTargetIsThatTargetsGradient) {
         [](const std::vector<TokenStats>& stats) {
           std::vector<float> scales(stats.size());
           scales[240] = -0.5f;
-          return scales;
+          return TargetScales{scales};
         },
         gradients.head, scratch);
     const double error = dtype == at::kFloat ? 163 * 0x1p-24 : 5 * 0x1p-8;  // as of one phase
