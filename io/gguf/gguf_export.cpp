@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <filesystem>
 #include <span>
 
@@ -51,6 +52,7 @@ void write_parameter(const File& file, const GgufTensor& tensor, const HfModel& 
     const int64_t begin = row * rows.width, end = std::min(row + rows_at_once, rows.count) * rows.width;
     values.resize(end - begin);
     model.read_unit_range(unit, first + begin, first + end, values);
+    for (float& value : values) value += tensor.addend;
     if (tensor.permuted_rows > 0) {
       permuted.resize(values.size());
       permute_rows(values, rows.width, tensor.permuted_rows, permuted);
@@ -64,12 +66,31 @@ std::string directory_name(const std::string& directory) {
   return std::filesystem::weakly_canonical(directory).filename().string();
 }
 
+/// llama.cpp changes how a model tokenizes whose name is like that of Phi-3, and does not load it where the vocabulary
+/// lacks the tokens of Phi-3.
+bool is_misread_as_phi3(std::string name, const GgufMetadata& metadata) {
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+  if (name.find("phi3") == std::string::npos && name.find("phi-3") == std::string::npos) return false;
+  for (const auto& [key, value] : metadata) {
+    if (key != "tokenizer.ggml.tokens") continue;
+    const auto& tokens = std::get<std::vector<std::string>>(value);
+    for (const char* token : {"<unk>", "<s>", "</s>", "<|endoftext|>"})
+      if (std::find(tokens.begin(), tokens.end(), token) == tokens.end()) return true;
+  }
+  return false;
+}
+
 void add_notes(const ModelConfig& config, GgufNumber number, GgufPlan& plan) {
   if (gguf_context_length(config) < config.max_position_embeddings)
     plan.notes.push_back(
         fmt::format("llama.cpp attends to all tokens in this family, not to a sliding window: its "
                     "results are those of plumb for up to {} tokens, which is the context_length",
                     gguf_context_length(config)));
+  if (config.rope.kind == RopeConfig::Kind::kLongRope)
+    plan.notes.push_back(
+        fmt::format("llama.cpp takes the long factors of LongRoPE where its context is of more than {0} tokens, "
+                    "transformers where the text is: for shorter texts start it with -c {0}",
+                    config.rope.original_max_position_embeddings));
   const int64_t num_plain = std::count_if(plan.tensors.begin(), plan.tensors.end(), [&](const GgufTensor& tensor) {
     return tensor.info.shape.size() > 1 && tensor.info.number != number;
   });
@@ -85,11 +106,19 @@ GgufPlan plan_gguf_export(const HfModel& model, const TokenizerSource& tokenizer
   const ModelConfig& config = model.config();
   check_gguf_model(config, model.directory());
   GgufTokenizer text = gguf_tokenizer(load_tokenizer_parts(tokenizer), end_ids, config.vocab_size, model.directory());
-  GgufMetadata metadata = gguf_model_metadata(config, number, directory_name(model.directory()));
+  std::string name = directory_name(model.directory());
+  const bool is_misread = is_misread_as_phi3(name, text.metadata);
+  if (is_misread) name = "model";
+  GgufMetadata metadata = gguf_model_metadata(config, number, name);
   metadata.insert(metadata.end(), text.metadata.begin(), text.metadata.end());
   GgufPlan plan;
   plan.tensors = gguf_tensors(config, number, model.directory());
   plan.notes = std::move(text.notes);
+  if (is_misread)
+    plan.notes.push_back(
+        fmt::format("general.name is {}, as llama.cpp would read the vocabulary of a model of the "
+                    "name of its directory as that of Phi-3",
+                    name));
   add_notes(config, number, plan);
   std::vector<GgufTensorInfo> infos;
   for (const GgufTensor& tensor : plan.tensors) infos.push_back(tensor.info);

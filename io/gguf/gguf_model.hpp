@@ -21,6 +21,7 @@ struct GgufTensor {
   /// Rows of the parameter are permuted within blocks of this many, so that the two sides of a rotated pair are
   /// adjacent; 0: they stay where they are.
   int64_t permuted_rows = 0;
+  float addend = 0;                // of each value: a norm of Gemma multiplies by 1 + weight
   std::vector<float> values = {};  // of a tensor that is no parameter
 };
 

@@ -182,6 +182,54 @@ TEST_F(Gguf, ScalesRope) {
   }
 }
 
+TEST_F(Gguf, OfGemmaHasNormsThatMultiplyByThemselves) {
+  ModelConfig config = config_of(Family::kGemma3);
+  config.norm.weight_offset = 1;
+  config.norm_placement = NormPlacement::kAround;
+  config.qk_norm = QkNorm::kHead;
+  config.sliding_window = {8, 8};
+  write_tiny_model(directory_, config);
+  const std::vector<GgufTensor> tensors = gguf_tensors(config, GgufNumber::kBf16, "DIR");
+  std::map<std::string, float> addends;
+  for (const GgufTensor& tensor : tensors) addends[tensor.info.name] = tensor.addend;
+  for (const char* norm :
+       {"attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm", "attn_q_norm", "attn_k_norm"})
+    EXPECT_EQ(addends.at("blk.1." + std::string(norm) + ".weight"), 1) << norm;
+  EXPECT_EQ(addends.at("output_norm.weight"), 1);
+  EXPECT_EQ(addends.at("blk.1.ffn_up.weight"), 0);
+  EXPECT_EQ(addends.at("token_embd.weight"), 0);
+  const GgufMetadata metadata = gguf_model_metadata(config, GgufNumber::kBf16, "name");
+  const auto value = [&](const std::string& key) -> GgufValue {
+    for (const auto& [name, of_name] : metadata)
+      if (name == key) return of_name;
+    return {};
+  };
+  EXPECT_EQ(value("general.architecture"), GgufValue(std::string("gemma3")));
+  EXPECT_EQ(value("gemma3.attention.sliding_window"), GgufValue(uint32_t{8}));
+  EXPECT_EQ(value("gemma3.context_length"), GgufValue(uint32_t{32}));
+}
+
+TEST_F(Gguf, ScalesWithYarnAndLongRope) {
+  ModelConfig config = config_of(Family::kQwen3);
+  config.rope = {.kind = RopeConfig::Kind::kYarn, .factor = 4, .original_max_position_embeddings = 8};
+  config.rope.attention_factor = 2 * (1 + 0.1 * std::log(4.0));  // twice what llama.cpp has by itself
+  const GgufReader yarn = exported(config);
+  EXPECT_EQ(yarn.metadata.at("qwen3.rope.scaling.type"), "yarn");
+  EXPECT_EQ(yarn.metadata.at("qwen3.rope.scaling.original_context_length"), 8);
+  EXPECT_NEAR(yarn.metadata.at("qwen3.rope.scaling.attn_factor").get<float>(), 2, 1e-6);
+
+  config = config_of(Family::kPhi3);
+  config.has_fused_qkv = config.has_fused_gate_up = true;
+  config.rope = {.kind = RopeConfig::Kind::kLongRope, .factor = 4, .original_max_position_embeddings = 8};
+  config.rope.short_factor = std::vector<double>(8, 1.5);
+  config.rope.long_factor = std::vector<double>(8, 2.5);
+  const GgufReader longrope = exported(config);
+  EXPECT_EQ(longrope.tensors.at("rope_factors_long.weight").values, std::vector<float>(8, 2.5f));
+  EXPECT_EQ(longrope.tensors.at("rope_factors_short.weight").values, std::vector<float>(8, 1.5f));
+  ASSERT_FALSE(notes_.empty());
+  EXPECT_NE(notes_.back().find("-c 8"), std::string::npos) << notes_.back();
+}
+
 TEST_F(Gguf, EndsWhereLlamaCppHasNoSlidingWindow) {
   ModelConfig config = config_of(Family::kMistral);
   config.sliding_window = {16, 16};
@@ -214,7 +262,21 @@ TEST(GgufModel, RefusesByNameWhatLlamaCppDoesNotRun) {
   config.rope.kind = RopeConfig::Kind::kLlama3;
   EXPECT_NE(refusal(config).find("got llama3"), std::string::npos) << refusal(config);
   config.rope.kind = RopeConfig::Kind::kYarn;
-  EXPECT_NE(refusal(config).find("not written yet"), std::string::npos) << refusal(config);
+  EXPECT_NO_THROW(check_gguf_model(config, "DIR"));
+  config.rope.truncates_ramp = false;
+  EXPECT_NE(refusal(config).find("got truncate false"), std::string::npos) << refusal(config);
+  config.rope.kind = RopeConfig::Kind::kDynamic;
+  EXPECT_NE(refusal(config).find("no dynamic rope scaling"), std::string::npos) << refusal(config);
+  config = config_of(Family::kGemma2);
+  config.sliding_window = {0, 8};
+  EXPECT_NE(refusal(config).find("in the order that llama.cpp has"), std::string::npos) << refusal(config);
+  config.sliding_window = {8, 0};
+  EXPECT_NO_THROW(check_gguf_model(config, "DIR"));
+  config.score_scale = 0.1;
+  EXPECT_NE(refusal(config).find("query_pre_attn_scalar"), std::string::npos) << refusal(config);
+  config = config_of(Family::kSmolLm3);
+  config.is_unrotated = {true, false};
+  EXPECT_NE(refusal(config).find("without rotary embedding"), std::string::npos) << refusal(config);
   config = config_of(Family::kLlama);
   config.rope.partial_rotary_factor = 0.5;
   EXPECT_NE(refusal(config).find("whole heads"), std::string::npos) << refusal(config);
