@@ -152,7 +152,7 @@ bool has_windows(const ModelConfig& config) {
   return std::any_of(config.sliding_window.begin(), config.sliding_window.end(), [](int64_t w) { return w > 0; });
 }
 
-/// What llama.cpp has no place for: "expected ...", or "".
+/// The reason to refuse the rotary embedding: "expected ...", or "".
 std::string_view refused_rope(const ModelConfig& config, const GgufFamily& family) {
   using Kind = RopeConfig::Kind;
   const Kind kind = config.rope.kind;
