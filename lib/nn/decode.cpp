@@ -159,7 +159,7 @@ at::Tensor Decoder::start(std::span<const std::vector<int32_t>> prompts) {
 }
 
 /// The last token of this text changes the rotation of the tokens before it.
-bool Decoder::rotates_anew(const Text& text) const {
+bool Decoder::needs_other_rotation(const Text& text) const {
   const int64_t num_tokens = std::ssize(text.tokens);
   const auto changes = [&](const RopeConfig& rope) {
     if (rope.kind == RopeConfig::Kind::kDynamic) return num_tokens > config().max_position_embeddings;
@@ -178,7 +178,7 @@ at::Tensor Decoder::step(std::span<const int32_t> tokens) {
   for (size_t i = 0; i < texts_.size(); ++i) {
     Text& text = texts_[i];
     text.tokens.push_back(tokens[i]);
-    if (rotates_anew(text)) {
+    if (needs_other_rotation(text)) {
       logits[i] = fill_caches({&text, 1});
       continue;
     }

@@ -75,7 +75,7 @@ class Decoder {
                            const at::Tensor& input_BD);
   at::Tensor fill_caches(std::span<Text> texts);
   at::Tensor step_texts(std::span<const CachedText* const> caches, std::span<const int32_t> tokens);
-  bool rotates_anew(const Text& text) const;
+  bool needs_other_rotation(const Text& text) const;
 
   ResidentUnits units_;
   at::TensorOptions options_;  // of activations
