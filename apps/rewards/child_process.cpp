@@ -270,10 +270,10 @@ ChildProcess::Event ChildProcess::wait(double deadline_seconds) {
   }
 }
 
-bool ChildProcess::has_unread() {
+bool ChildProcess::is_ready() {
   while (!has_ended_ && incoming_.size() <= kMaxLineBytes && read_some()) {
   }
-  return !incoming_.empty();
+  return !has_ended_ && incoming_.empty();
 }
 
 std::string ChildProcess::how_it_ended() {

@@ -36,8 +36,9 @@ class ChildProcess {
   /// output, a line has become too long, or the time, of the steady clock, has come.
   Event wait(double deadline_seconds);
   const std::string& line() const { return line_; }
-  /// Whether anything has arrived that no one waited for. Does not block.
-  bool has_unread();
+  /// Whether it runs, and nothing has arrived that no one waited for. Does not block.
+  bool is_ready();
+  bool has_unread() const { return !incoming_.empty(); }
 
   /// For a message about a program that has ended: "exit code 1", "signal 9".
   std::string how_it_ended();

@@ -105,7 +105,13 @@ class RewardProgram::Process {
     }
   }
 
-  bool has_unread() { return child_.has_unread(); }
+  /// False if it has ended since the last call, or has written what answers nothing, which is reported.
+  bool is_ready() {
+    const bool is_ready = child_.is_ready();
+    if (child_.has_unread())
+      log_warning("--reward_program: wrote lines that answer nothing; it is started again (one line per request)");
+    return is_ready;
+  }
 
  private:
   std::string reason_of(ChildProcess::Event event, double timeout_seconds) {
@@ -126,10 +132,7 @@ RewardProgram::~RewardProgram() = default;
 ProgramRewards RewardProgram::operator()(std::span<const RewardRequest> requests) {
   ProgramRewards result{.rewards = std::vector<double>(requests.size(), kNone),
                         .failures = std::vector<std::string>(requests.size())};
-  if (process_ && process_->has_unread()) {
-    log_warning("--reward_program: wrote lines that answer nothing; it is started again (one line per request)");
-    process_.reset();
-  }
+  if (process_ && !process_->is_ready()) process_.reset();
   std::vector<std::optional<double>> rewards(requests.size());
   for (int64_t num_failed = 0; std::count(rewards.begin(), rewards.end(), std::nullopt) > 0;) {
     if (!process_) process_ = std::make_unique<Process>(child_options(options_, log_path_));

@@ -73,6 +73,16 @@ TEST_F(RewardProgramTest, RunsOnFromCallToCall) {
   expect_rewards(program({}), {});
 }
 
+TEST_F(RewardProgramTest, MayEndBetweenCalls) {
+  RewardProgram program(script("read line; echo 5"), log());
+  for (int call = 0; call < 3; ++call) {
+    const ProgramRewards got = program(requests(1));
+    expect_rewards(got, {5});
+    EXPECT_EQ(got.num_failures(), 0);
+    ::usleep(50'000);
+  }
+}
+
 TEST_F(RewardProgramTest, TakesMoreThanAPipeHolds) {
   std::vector<RewardRequest> many = requests(50);
   for (RewardRequest& request : many) request.completion = std::string(10'000, 'y');

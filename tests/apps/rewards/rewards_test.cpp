@@ -3,11 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 
 #include "apps/rewards/exact_number.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/clock.hpp"
+#include "lib/base/random.hpp"
 #include "lib/text/text_pattern.hpp"
 #include "tests/support/refusal.hpp"
 
@@ -70,6 +72,26 @@ TEST(ExactNumber, IsTheLastOne) {
   EXPECT_FALSE(last_number(""));
   EXPECT_FALSE(last_number("\\boxed{none} though 5"));
   EXPECT_FALSE(last_number(std::string(5000, '7')));
+}
+
+// Any text of such pieces is read without harm, and what is found is equal to itself.
+TEST(ExactNumber, IsFoundInAnyText) {
+  constexpr std::array kPieces = {"0", "12", "999", ".",       ",",        "-", "/",  "$", "e", "E9",
+                                  "{", "}",  " ",   "\\frac{", "\\boxed{", "#", "##", "%", "(", "\xe2\x88\x92"};
+  uint64_t counter = 0;
+  int num_found = 0;
+  for (int i = 0; i < 20'000; ++i) {
+    std::string text;
+    for (uint64_t n = random_bits(1, 1, counter++) % 12; n > 0; --n)
+      text += kPieces[random_bits(1, 2, counter++) % kPieces.size()];
+    for (const auto& number : {last_number(text), marked_number(text)}) {
+      if (!number) continue;
+      ++num_found;
+      EXPECT_TRUE(*number == *number) << text;
+      EXPECT_NE(number->denominator, "0") << text;
+    }
+  }
+  EXPECT_GT(num_found, 1000);
 }
 
 TEST(ExactNumber, MayHaveAMark) {
