@@ -8,42 +8,14 @@
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
-#include <fstream>
 #include <map>
-#include <sstream>
 
-#include "io/file/file.hpp"
+#include "apps/models/cgroups.hpp"
 #include "lib/base/log.hpp"
 
 namespace plumb {
 
 namespace {
-
-constexpr double kNoLimit = std::numeric_limits<double>::infinity();
-
-double ratio(const std::string& quota, double period) {
-  const double microseconds = std::atof(quota.c_str());  // "max" and -1: no limit
-  return microseconds > 0 && period > 0 ? microseconds / period : kNoLimit;
-}
-
-/// The limit of one directory of cgroups, of version 2 or 1.
-double quota_of(const std::string& directory) {
-  std::string quota;
-  double period = 0;
-  if (std::ifstream file(join_path(directory, "cpu.max")); file >> quota >> period) return ratio(quota, period);
-  std::ifstream(join_path(directory, "cpu.cfs_quota_us")) >> quota;
-  std::ifstream(join_path(directory, "cpu.cfs_period_us")) >> period;
-  return ratio(quota, period);
-}
-
-/// The least of a cgroup and those above it. Within a container its own path may not exist; the top is then its own.
-double least_quota(const std::string& top, std::string path) {
-  double least = kNoLimit;
-  for (;; path.resize(path.rfind('/'))) {
-    least = std::min(least, quota_of(top + path));
-    if (path.empty() || path.find('/') == std::string::npos) return least;
-  }
-}
 
 /// How many of the ranks may use each CPU.
 std::map<int, int> users_of(std::span<const CpuList> cpus_by_rank) {
@@ -59,11 +31,7 @@ double fair_share(const CpuList& cpus, const std::map<int, int>& users) {
   return share;
 }
 
-double own_quota() {
-  std::ostringstream text;
-  text << std::ifstream("/proc/self/cgroup").rdbuf();
-  return cpu_quota(text.str());
-}
+double own_quota() { return cpu_quota(own_cgroups()); }
 
 }  // namespace
 
@@ -79,21 +47,6 @@ CpuList allowed_cpus(int process) {
     if (is_known) break;  // otherwise the kernel knows more CPUs
   }
   return cpus;
-}
-
-double cpu_quota(std::string_view cgroups, const std::string& root) {
-  double least = kNoLimit;
-  std::istringstream lines{std::string(cgroups)};
-  for (std::string line; std::getline(lines, line);) {  // NUMBER:CONTROLLERS:PATH
-    const size_t first = line.find(':'), second = line.find(':', first + 1);
-    if (second == std::string::npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1), path = line.substr(second + 1);
-    std::vector<std::string> tops;
-    if (controllers.empty()) tops = {root, root + "/unified"};
-    if (("," + controllers + ",").find(",cpu,") != std::string::npos) tops = {root + "/" + controllers, root + "/cpu"};
-    for (const std::string& top : tops) least = std::min(least, least_quota(top, path == "/" ? "" : path));
-  }
-  return least;
 }
 
 int threads_in_environment(const char* omp_num_threads) {

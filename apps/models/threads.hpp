@@ -1,6 +1,6 @@
 // How many threads a rank computes with: --threads, else OMP_NUM_THREADS, else as many as the process may use CPUs, by
 // its affinity, which launchers set, and by the quota of its cgroups, which containers set. More threads than CPUs wait
-// for each other. Source: sched_setaffinity(2), cgroups(7), OpenMP's OMP_NUM_THREADS.
+// for each other. Source: sched_setaffinity(2), OpenMP's OMP_NUM_THREADS.
 #pragma once
 
 #include <limits>
@@ -18,10 +18,6 @@ using CpuList = std::vector<int>;
 
 /// The CPUs that a process may run on; 0: this one. Empty if the kernel does not say.
 CpuList allowed_cpus(int process = 0);
-
-/// The CPUs, in parts of one, that the limits of a process's cgroups are worth; infinity without any. cgroups: the text
-/// of its /proc/PID/cgroup; root: where the hierarchies are mounted.
-double cpu_quota(std::string_view cgroups, const std::string& root = "/sys/fs/cgroup");
 
 /// The first number of OMP_NUM_THREADS; 0 if it has none that is above 0.
 int threads_in_environment(const char* omp_num_threads);

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "io/file/file.hpp"
+#include "io/file/hdf5_version.hpp"
 #include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
 
@@ -363,6 +364,12 @@ std::string Hdf5File::text_attribute(const std::string& name) const {
 void Hdf5File::close() {
   const Turn turn;
   check_written(handle_.close(), path_, "the file");
+}
+
+std::string hdf5_version() {
+  unsigned major = 0, minor = 0, release = 0;
+  ::H5get_libversion(&major, &minor, &release);
+  return fmt::format("{}.{}.{}", major, minor, release);
 }
 
 }  // namespace plumb

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "apps/models/cgroups.hpp"
 #include "tests/support/refusal.hpp"
 #include "tests/support/temporary_directory.hpp"
 
@@ -74,6 +75,26 @@ TEST(Threads, KnowTheQuotaOfEveryCgroupAbove) {
   write("cpu,cpuacct/job", "cpu.cfs_quota_us", "300000\n");
   EXPECT_EQ(cpu_quota(version1, root.path()), 3);
   EXPECT_GT(cpu_quota("no cgroups\n", root.path()), 1e9);
+}
+
+TEST(Cgroups, HaveMemoryLeft) {
+  const TemporaryDirectory root;
+  const auto write = [&](const std::string& folder, const std::string& name, const std::string& text) {
+    std::filesystem::create_directories(root / folder);
+    root.write(folder + "/" + name, text);
+  };
+  EXPECT_EQ(cgroup_memory_left("0::/a/b\n", root.path()), -1);
+  write("a/b", "memory.max", "max\n");
+  EXPECT_EQ(cgroup_memory_left("0::/a/b\n", root.path()), -1);
+  write("a", "memory.max", "1000000\n");
+  write("a", "memory.current", "900000\n");
+  write("a", "memory.stat", "anon 100\ninactive_file 300000\n");
+  EXPECT_EQ(cgroup_memory_left("0::/a/b\n", root.path()), 400000);
+  write("memory/job", "memory.limit_in_bytes", "9223372036854771712\n");
+  EXPECT_EQ(cgroup_memory_left("4:memory:/job\n", root.path()), -1);
+  write("memory/job", "memory.limit_in_bytes", "5000\n");
+  write("memory/job", "memory.usage_in_bytes", "6000\n");
+  EXPECT_EQ(cgroup_memory_left("4:memory:/job\n3:cpu:/x\n", root.path()), 0);
 }
 
 TEST(Threads, ThatShareACpuAreNamedWithTheOptionThatMendsIt) {
