@@ -15,6 +15,9 @@ struct KeyFigure {
   std::string remark;
 };
 
+/// A whole page with the style sheet of the reports. body: HTML.
+std::string render_page(const std::string& title, const std::string& body);
+
 std::string render_figures(const std::vector<KeyFigure>& figures);
 
 /// Columns whose cells all look like numbers are right-aligned. Shows at most 200 rows and 12 columns.

@@ -11,7 +11,6 @@
 #include "io/file/file.hpp"
 #include "io/report/parts.hpp"
 #include "io/report/stage.hpp"
-#include "io/report/style.hpp"
 #include "io/report/text.hpp"
 
 namespace plumb {
@@ -194,15 +193,8 @@ std::string render_report(const RunSummary& run) {
   const std::string status = run.status();
   const std::string kind = run.stages.size() == 1 ? stage_title(run.stages[0].name) : "Pipeline";
   const std::vector<std::string> warnings = warnings_of(run);
-  // defense in depth: even if markup got through the escaping, the policy lets it load and run nothing
-  std::string page = fmt::format(
-      "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>"
-      "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\"/>"
-      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>"
-      "<title>{} \u2013 plumb</title>\n<style>{}</style></head>\n<body><main>\n",
-      name, kReportStyle);
-  page += fmt::format("<header><p class=\"kicker\">{} \u00b7 <span class=\"{}\">{}</span></p><h1>{}</h1>\n",
-                      escape_html(kind, 80), status, status, name);
+  std::string page = fmt::format("<header><p class=\"kicker\">{} \u00b7 <span class=\"{}\">{}</span></p><h1>{}</h1>\n",
+                                 escape_html(kind, 80), status, status, name);
   page += "<p>" + describe_run(run) + " " + describe_data(run) + "</p>\n";
   page += render_checks_line(run, warnings.size()) + render_figures(headline(run)) + "</header>\n";
   page += render_stage_list(run);
@@ -210,7 +202,7 @@ std::string render_report(const RunSummary& run) {
   for (size_t i = 0; i < run.stages.size(); ++i) page += render_stage(run.stages[i], stage_id(i));
   if (!run.notes.samples.empty()) page += "<section>" + render_samples(run.notes.samples) + "</section>\n";
   page += render_warnings(warnings) + render_options(run) + render_footer(run);
-  return page + "</main></body></html>\n";
+  return render_page(run.name, page);
 }
 
 std::string write_report(const std::string& directory) {
