@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "apps/run/output_directory.hpp"
@@ -40,14 +41,17 @@ void RunControl::add_step(const ProgressState& progress, const std::vector<int64
     s.seconds_left = progress.seconds_left;
     s.memory_bytes = progress.memory_bytes;
     s.step_time = wall_seconds();
+    if (!slow.empty()) s.slow_ranks = fmt::format("step {}: {}", progress.step, slow);
   });
 }
 
 void RunControl::add_save(int64_t step, double seconds) {
   time_.add_save(seconds);
   if (!status_) return;
-  status_->update(
-      [&](RunStatus& s) { s.checkpoint = join_path(checkpoint_directory(output_dir_), checkpoint_name(step)); });
+  status_->update([&](RunStatus& s) {
+    s.checkpoint = join_path(checkpoint_directory(output_dir_), checkpoint_name(step));
+    s.save_seconds = std::max(s.save_seconds, seconds);
+  });
 }
 
 std::string RunControl::reason_to_stop() const {

@@ -31,6 +31,8 @@ nlohmann::ordered_json to_json(const RunStatus& s) {
           {"seconds_left", s.seconds_left},
           {"memory_bytes", s.memory_bytes},
           {"checkpoint", s.checkpoint},
+          {"save_seconds", s.save_seconds},
+          {"slow_ranks", s.slow_ranks},
           {"step_time", s.step_time},
           {"heartbeat", s.heartbeat},
           {"process", to_json(s.process)}};
@@ -55,6 +57,8 @@ std::optional<RunStatus> read_run_status(const std::string& directory) {
                    .seconds_left = number("seconds_left"),
                    .memory_bytes = get_count(json, "memory_bytes"),
                    .checkpoint = get_text(json, "checkpoint"),
+                   .save_seconds = number("save_seconds"),
+                   .slow_ranks = get_text(json, "slow_ranks"),
                    .step_time = number("step_time"),
                    .heartbeat = number("heartbeat"),
                    .process = process_identity_from(get_or_null(json, "process"))};

@@ -28,6 +28,8 @@ struct RunStatus {
   double loss = 0, tokens_per_second = 0, step_seconds = 0, seconds_left = 0;
   int64_t memory_bytes = 0;
   std::string checkpoint = {};  // the last one saved
+  double save_seconds = 0;      // the longest save so far
+  std::string slow_ranks = {};  // the last warning of slow ranks, with its step
   double step_time = 0;         // end of the last step, in seconds since 1970; 0: none yet
   double heartbeat = 0;         // time of this write, in seconds since 1970
   ProcessIdentity process = {};
