@@ -31,24 +31,6 @@ void check_model(const char* option, const std::string& directory) {
     throw_error<InputOutputError>("{} {}: expected a model directory, found no config.json in it", option, directory);
 }
 
-/// Rank 0 only: throws InputOutputError if an input of any stage is missing, before the first stage runs for hours.
-void check_inputs_exist(const std::vector<PlannedStage>& stages) {
-  for (const auto& [o, needs] : stages) {
-    const auto is_made_by = [&, &sources = needs](Stage stage) {
-      return std::find(sources.begin(), sources.end(), stage) != sources.end();
-    };
-    try {
-      if (!is_made_by(Stage::kSft)) check_model("model", o.model.model);
-      if (!o.dpo.reward_model.empty() && !is_made_by(Stage::kReward)) check_model("reward_model", o.dpo.reward_model);
-      if (!o.dpo.ref_model.empty() && !is_made_by(Stage::kSft)) check_model("ref_model", o.dpo.ref_model);
-      for (const std::string& path : o.data.data) File::open_for_reading(path);
-      for (const std::string& path : o.eval_data) File::open_for_reading(path);
-    } catch (const InputOutputError& error) {
-      throw_error<InputOutputError>("[{}]: {}", name_of(o.stage), error.what());
-    }
-  }
-}
-
 /// One limit for the whole job: the longest of the stages; 0, no limit, if a stage has none.
 double watchdog_seconds(const std::vector<PlannedStage>& stages) {
   double seconds = 0;
@@ -101,6 +83,23 @@ void run_stage(const Communicator& comm, PipelineState* state, size_t stage, con
 }
 
 }  // namespace
+
+void check_inputs_exist(const std::vector<PlannedStage>& stages) {
+  for (const auto& [o, needs] : stages) {
+    const auto is_made_by = [&, &sources = needs](Stage stage) {
+      return std::find(sources.begin(), sources.end(), stage) != sources.end();
+    };
+    try {
+      if (!is_made_by(Stage::kSft)) check_model("model", o.model.model);
+      if (!o.dpo.reward_model.empty() && !is_made_by(Stage::kReward)) check_model("reward_model", o.dpo.reward_model);
+      if (!o.dpo.ref_model.empty() && !is_made_by(Stage::kSft)) check_model("ref_model", o.dpo.ref_model);
+      for (const std::string& path : o.data.data) File::open_for_reading(path);
+      for (const std::string& path : o.eval_data) File::open_for_reading(path);
+    } catch (const InputOutputError& error) {
+      throw_error<InputOutputError>("[{}]: {}", name_of(o.stage), error.what());
+    }
+  }
+}
 
 void run_stages(const Communicator& comm, const PipelineFile& file) {
   const std::string directory = pipeline_directory(file);

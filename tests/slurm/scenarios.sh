@@ -3,7 +3,7 @@
 # shellcheck disable=SC2154 # job, name and run are from jobs.sh
 
 # shellcheck disable=SC2034 # for run.sh
-readonly scenarios=(walltime_twice killed_rank stopped_rank killed_slurmd power_cut crash_loop canceled full_disk array chain pipeline readme)
+readonly scenarios=(walltime_twice killed_rank stopped_rank killed_slurmd power_cut crash_loop canceled full_disk array chain pipeline submitted readme)
 
 undisturbed() {
   submit golden -- "${run[@]}" --output_dir golden
@@ -187,17 +187,38 @@ pipeline() {
   row "pipeline: SIGKILL of a rank in stage 2, then a host less" - "$(has_golden_bits pipeline/reward chain_reward)"
 }
 
+# A pipeline as a job per stage, one of which loses a rank, and a sweep over seeds, the first of which is the default.
+submitted() {
+  name=submitted
+  sed 's/^output_dir = .*/output_dir = staged/' align.ini >staged.ini
+  { sed '/^\[/,$d; s/^output_dir = .*/output_dir = sweep/; s/= 3$/= 12/' align.ini && sed -n '/^\[sft\]/,/^$/p' align.ini; } >sweep.ini
+  PLUMB_FAULT_ONCE=step:15:5:kill PLUMB_SITE=$work/site.env "$root/slurm/submit" staged.ini --nodes 3-4 --per_stage --submit >submitted.out ||
+    fail "refused"
+  PLUMB_SITE=$work/site.env "$root/slurm/submit" sweep.ini --nodes 1 --array seed=42,43 --submit >>submitted.out || fail "refused"
+  expect "jobs" "$(grep -c '^submitted job' submitted.out)" 3
+  wait_until 900 are_tasks_over_or_hurried || fail "does not end"
+  expect "same bits of the first stage" "$(has_golden_bits staged/sft)" yes
+  expect "same bits of the first task" "$(has_golden_bits sweep/seed-42/sft)" yes
+  expect "bits of another seed" "$(has_golden_bits sweep/seed-43/sft)" no
+  expect "starts of the first stage" "$(cat staged-sft-*.log | grep -c ': start')" 2
+  "$plumb" compare sweep/seed-42 sweep/seed-43 >submitted.out
+  expect "options that differ" "$(grep -c '^  seed-4[23] .* done' submitted.out) $(grep -c '^  run      seed$' submitted.out)" "2 1"
+  expect "models" "$(cat {staged,sweep/seed-42}/{sft,reward}/model/config.json 2>/dev/null | grep -c architectures)" 3
+  echo "| slurm/submit: a job per stage, SIGKILL of a rank in the first; a sweep of two seeds | - | 1 | - | - | - | $(has_golden_bits staged/sft) |" | tee -a table.md
+}
+
 # The commands of slurm/README.md as written, one after the other, in a directory with the files they name.
 readme() {
   name=readme
-  mkdir -p readme/slurm
-  cp "$root/slurm/train.sbatch" site.env readme/slurm
+  mkdir -p readme/slurm readme/build
+  cp "$root/slurm/train.sbatch" "$root/slurm/submit" site.env readme/slurm
+  ln -s "$plumb" readme/build/plumb
   cp -r base rows.csv pairs.jsonl align.ini readme
   cp -r base readme/DIR
   local commands=() command
   # indented lines are commands; a backslash continues one
   mapfile -t commands < <(sed -n 's/^    //p' "$root/slurm/README.md" | sed -e ':join' -e '/\\$/{N;s/\\\n *//;b join' -e '}')
-  expect "commands" "${#commands[@]}" 5
+  expect "commands" "${#commands[@]}" 8
   pushd readme >/dev/null || return
   for command in "${commands[@]}"; do
     # the first command of the chain writes to the same directory as the first command
@@ -212,7 +233,7 @@ readme() {
   popd >/dev/null || return
   local states
   states=$(scontrol --oneliner show jobs | grep "WorkDir=$PWD/readme " | sed 's/.* JobState=\([A-Z_]*\).*/\1/' | sort | uniq -c | xargs)
-  expect "states" "$states" "7 COMPLETED"
-  echo "| the five commands of slurm/README.md | $states | - | - | - | - | - |" | tee -a table.md
+  expect "states" "$states" "9 COMPLETED"
+  echo "| the eight commands of slurm/README.md | $states | - | - | - | - | - |" | tee -a table.md
 }
 is_queue_empty() { [[ -z $(squeue --noheader) ]]; }

@@ -34,9 +34,10 @@ BEGIN {
   floor("apps", "models")
   floor("apps", "rewards")
   floor("apps", "run")
-  floor("apps", "preference")
+  floor("apps", "doctor preference")
   floor("apps", "train")
   floor("apps", "pipeline")
+  floor("apps", "batch")
   floor("apps", "commands")
 }
 function folder_of(parts, count) { return count > 2 ? parts[1] "/" parts[2] : "" }
