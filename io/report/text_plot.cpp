@@ -11,7 +11,7 @@ namespace plumb {
 
 namespace {
 
-constexpr int kLabelColumns = 9;
+constexpr int kLabelColumns = 10;
 
 /// A grid of dots, two by four to a character of Braille, else one.
 class Dots {
@@ -84,7 +84,9 @@ std::string render_text_plot(const TextPlot& plot) {
   }
   std::string text = fmt::format("{} {}\n", plot.title, render_number(points.back().y));
   for (int row = 0; row < plot.num_rows; ++row) {
-    const std::string label = row == 0 ? render_number(ys.high) : row == plot.num_rows - 1 ? render_number(ys.low) : "";
+    const std::string label = row == 0                   ? fmt::format("{:.3g}", ys.high)
+                              : row == plot.num_rows - 1 ? fmt::format("{:.3g}", ys.low)
+                                                         : "";
     const std::string line = fmt::format("{:>{}} {}", label, kLabelColumns - 1, dots.row(row));
     text += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
   }

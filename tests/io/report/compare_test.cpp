@@ -118,14 +118,14 @@ TEST(Compare, RefusesWhatIsNoRun) {
 }
 
 TEST(TextPlot, DrawsACurveWithinItsRoom) {
-  TextPlot plot{.title = "Loss", .points = {}, .x_end = 40, .num_columns = 30, .num_rows = 4, .has_braille = false};
+  TextPlot plot{.title = "Loss", .points = {}, .x_end = 40, .num_columns = 31, .num_rows = 4, .has_braille = false};
   for (int i = 0; i <= 20; ++i) plot.points.push_back({static_cast<double>(i), 20.0 - i});
   EXPECT_EQ(render_text_plot(plot),
             "Loss 0\n"
-            "      20 ****\n"
-            "            ****\n"
-            "                ***\n"
-            "       0           *\n");
+            "       20 ****\n"
+            "             ****\n"
+            "                 ***\n"
+            "        0           *\n");
   plot.has_braille = true;
   EXPECT_NE(render_text_plot(plot).find("\xe2\xa0"), std::string::npos);
   plot.points.push_back({21, NAN});
