@@ -100,13 +100,20 @@ BlockParameters AdaptedModel::acquire_block(int64_t layer) {
   for (size_t product = 0; product < kNumProducts; ++product) {
     LoraGroup& group = groups[product];
     std::vector<at::Tensor>& norms = squared_norms_[layer][product];
-    if (adapter_.has_magnitudes && !group.modules.empty() && norms.empty()) {
-      const at::Tensor weight = parameters.linear[product].weight();
+    if (group.modules.empty()) continue;
+    Linear& linear = parameters.linear_of(static_cast<Product>(product));
+    if (adapter_.has_magnitudes && norms.empty()) {
+      const at::Tensor weight = linear.weight();
       for (const LoraGroup::Module& module : group.modules)
         norms.push_back(ops_of(weight).squared_row_norms(weight.narrow(0, module.first_output, module.num_outputs)));
     }
     for (size_t i = 0; i < norms.size(); ++i) group.modules[i].squared_norms = norms[i];
-    parameters.linear[product].lora = std::move(group);
+    linear.lora = std::move(group);
+  }
+  std::vector<ExpertLora> loras = expert_lora(config(), adapter_, unit().unit(), layer, adapter_flat_);
+  for (size_t e = 0; e < loras.size(); ++e) {
+    parameters.experts->experts[e].gate_up.lora = std::move(loras[e].gate_up);
+    parameters.experts->experts[e].down.lora = std::move(loras[e].down);
   }
   return parameters;
 }
@@ -125,6 +132,7 @@ HeadTensors AdaptedModel::head_gradients() {
 
 BlockGradients AdaptedModel::block_gradients(int64_t layer) {
   return {lora_groups(config(), adapter_, unit().unit(), layer, gradient_flat_),
+          expert_lora(config(), adapter_, unit().unit(), layer, gradient_flat_),
           trains_embedding() || layer > lowest_layer_};
 }
 

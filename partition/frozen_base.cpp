@@ -4,6 +4,9 @@
 #include <ATen/ops/from_blob.h>
 
 #include <algorithm>
+#include <map>
+#include <set>
+#include <utility>
 
 #include "lib/base/check.hpp"
 #include "lib/nn/resident_units.hpp"
@@ -46,14 +49,17 @@ BufferPlan plan_gathers(const std::vector<int>& order, const std::vector<ShardLa
   return plan;
 }
 
+/// The product that a matrix is a part of: one of each expert.
+using MatrixKey = std::pair<Product, int64_t>;
+MatrixKey key_of(const Parameter& p) { return {product_of(p.kind), p.expert}; }
+
 /// Elements of the largest quantized product.
 int64_t scratch_elements(const std::vector<FrozenUnit>& units) {
   int64_t most = 0;
   for (const FrozenUnit& unit : units) {
-    PerProduct<int64_t> elements{};
+    std::map<MatrixKey, int64_t> elements;
     for (const FrozenUnit::Quantized& matrix : unit.quantized)
-      elements[product_of(matrix.parameter.kind)] += matrix.parameter.num_elements();
-    most = std::max(most, *std::max_element(elements.begin(), elements.end()));
+      most = std::max(most, elements[key_of(matrix.parameter)] += matrix.parameter.num_elements());
   }
   return most;
 }
@@ -103,16 +109,15 @@ std::vector<FrozenUnit> frozen_units(const ModelConfig& config, const Adapter& a
   for (const UnitLayout& layout : unit_layouts(config)) {
     FrozenUnit& unit = units.emplace_back();
     unit.plain.name = layout.name;
-    PerProduct<bool> is_quantized;  // a product is in NF4 if all its parameters are
-    is_quantized.fill(true);
+    std::set<MatrixKey> is_plain;  // a product is in NF4 if all its parameters are
     for (const Parameter& p : layout.parameters)
-      if (is_block_matrix(p.kind) && !nf4_format(p)) is_quantized[product_of(p.kind)] = false;
+      if (is_block_matrix(p.kind) && !nf4_format(p)) is_plain.insert(key_of(p));
     int64_t end_in_model = 0;  // end of the parameter before: parameters without a gap between them are one matrix
     for (const Parameter& p : layout.parameters) {
       const bool is_fused = p.offset == end_in_model;
       end_in_model = p.offset + p.num_elements();
       if (is_trained_whole(adapter, p)) continue;
-      if (is_block_matrix(p.kind) && is_quantized[product_of(p.kind)]) {
+      if (is_block_matrix(p.kind) && !is_plain.contains(key_of(p))) {
         unit.quantized.push_back({p, *nf4_format(p), 0});
         continue;
       }
@@ -132,7 +137,7 @@ std::vector<FrozenUnit> frozen_units(const ModelConfig& config, const Adapter& a
 }
 
 std::optional<Nf4Format> nested_nf4(const Parameter& parameter) {
-  if (parameter.layer < 0 || parameter.shape.size() < 2) return std::nullopt;
+  if (!is_block_matrix(parameter.kind)) return std::nullopt;
   return Nf4Format{nf4_layout(parameter.num_elements(), true)};
 }
 
@@ -214,7 +219,8 @@ BlockParameters FrozenBase::block(int unit, const at::Tensor& bytes) const {
   const FrozenUnit& frozen = units_[unit];
   BlockParameters parameters(block_tensors(frozen.plain, plain(unit, bytes)));
   for (const FrozenUnit::Quantized& matrix : frozen.quantized) {
-    QuantizedRows& rows = parameters.linear[product_of(matrix.parameter.kind)].quantized;
+    const auto [product, expert] = key_of(matrix.parameter);
+    QuantizedRows& rows = parameters.linear_of(product, expert).quantized;
     rows.layers.push_back({matrix.format.layout, static_cast<const std::byte*>(bytes.data_ptr()) + matrix.offset_bytes,
                            matrix.format.original_dtype});
     rows.num_rows += matrix.parameter.shape[0];

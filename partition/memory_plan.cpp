@@ -23,42 +23,57 @@ struct BlockBytes {
   int64_t working;
 };
 
-BlockBytes block_bytes(const ModelConfig& config, int64_t element) {
+/// The same of a layer's experts in place of a feed-forward network. Working memory is that of all experts' outputs or
+/// input gradients, and of the rows of one expert, which has at most twice an equal share in a model that is trained.
+BlockBytes expert_bytes(const MixtureConfig& mixture, int64_t d, int64_t element) {
+  const int64_t c = mixture.num_chosen, size = mixture.expert_size;
+  const double share = std::min(1.0, 2.0 * static_cast<double>(c) / static_cast<double>(mixture.num_experts));
+  const auto of_one = static_cast<int64_t>(share * static_cast<double>(2 * d + 4 * size));
+  const int64_t routing = mixture.num_experts * (element + 4) + c * 20;
+  return {(2 * c * size + 2 * mixture.shared_expert_size) * element + routing,
+          (c * d + of_one + 3 * mixture.shared_expert_size + 4 * d) * element};
+}
+
+BlockBytes block_bytes(const ModelConfig& config, int64_t layer, int64_t element) {
   const int64_t d = config.hidden_size, f = config.intermediate_size;
   const int64_t o = config.num_heads * config.head_dim, q = o + 2 * config.num_kv_heads * config.head_dim;
   // attention computes in float32: its saved output, and in the backward pass its converted inputs and outputs
   const bool has_outer_norms =
       config.norm_placement == NormPlacement::kAfter || config.norm_placement == NormPlacement::kAround;
   const int64_t gate_up = config.has_gate() ? 2 * f : f;
+  const BlockBytes feed_forward = config.is_mixture(layer) ? expert_bytes(config.mixture, d, element)
+                                                           : BlockBytes{gate_up * element, (2 * f + 3 * d) * element};
   const int64_t saved =
-      (2 * d + q + o + gate_up + (config.qk_norm != QkNorm::kNone ? q : 0) + (has_outer_norms ? 2 * d : 0)) * element +
-      4 * o + 4 * config.num_heads + 8;
+      (2 * d + q + o + (config.qk_norm != QkNorm::kNone ? q : 0) + (has_outer_norms ? 2 * d : 0)) * element + 4 * o +
+      4 * config.num_heads + 8 + feed_forward.saved;
   const int64_t converted = element == 4 ? 0 : 4 * (q + o);
   // feed-forward: dhidden and hidden; attention: dqkv, the operator's own copy of it, dout and dattended
-  return {saved, std::max((2 * f + 3 * d) * element, (q + o + 4 * d) * element + 4 * q + converted)};
+  return {saved, std::max(feed_forward.working, (q + o + 4 * d) * element + 4 * q + converted)};
 }
 
-/// The same for the adapters of the block with the largest adapters. Saved: x A^T, and with DoRA the directions.
+/// The same for the adapters of a block. Saved: x A^T, and with DoRA the directions.
 /// Temporary: the gradient of x A^T of the largest product, its input after dropout, and with DoRA copies of its
 /// outputs.
-BlockBytes adapter_block_bytes(const ModelConfig& config, const Adapter& adapter, int64_t element) {
-  BlockBytes most{};
-  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    int64_t saved = 0;
-    PerProduct<int64_t> working{};
-    for (const LoraTarget& target : adapter.targets) {
-      if (target.layer != layer) continue;
-      const std::vector<int64_t> shape = target_shape(config, target.kind);
-      const int64_t outputs = adapter.has_magnitudes ? shape[0] : 0;
-      saved += target.rank + outputs;
-      int64_t& product_bytes = working[product_of(target.kind)];
-      if (product_bytes == 0 && adapter.dropout > 0) product_bytes += shape[1];
-      product_bytes += target.rank + 2 * outputs;
-    }
-    most.saved = std::max(most.saved, saved * element);
-    most.working = std::max(most.working, *std::max_element(working.begin(), working.end()) * element);
+BlockBytes adapter_block_bytes(const ModelConfig& config, const Adapter& adapter, int64_t layer, int64_t element) {
+  int64_t saved = 0;
+  PerProduct<int64_t> working{};
+  for (const LoraTarget& target : adapter.targets) {
+    if (target.layer != layer) continue;
+    const std::vector<int64_t> shape = target_shape(config, target.kind);
+    const int64_t outputs = adapter.has_magnitudes ? shape[0] : 0;
+    // a token uses the ranks of the experts that it chose
+    const int64_t rank =
+        is_of_experts(target) ? target.rank / config.mixture.num_experts * config.mixture.num_chosen : target.rank;
+    saved += rank + outputs;
+    int64_t& product_bytes = working[product_of(target.kind)];
+    if (product_bytes == 0 && adapter.dropout > 0) product_bytes += shape[1];
+    product_bytes += rank + 2 * outputs;
   }
-  return most;
+  return {saved * element, *std::max_element(working.begin(), working.end()) * element};
+}
+
+bool adapts_experts(const Adapter& adapter) {
+  return std::any_of(adapter.targets.begin(), adapter.targets.end(), is_of_experts);
 }
 
 /// Adds the bytes per rank of one trained unit.
@@ -121,18 +136,25 @@ void plan_adapted_model(const PlanInput& input, MemoryPlan& plan) {
 }
 
 int64_t activation_bytes(const PlanInput& input) {
-  int64_t layers = input.config.num_layers;  // blocks with a backward pass
-  BlockBytes block = block_bytes(input.config, input.element_bytes);
-  if (input.adapter) {
-    layers -= lowest_trained_layer(input.config, *input.adapter);
-    const BlockBytes more = adapter_block_bytes(input.config, *input.adapter, input.element_bytes);
-    block.saved += more.saved;
-    block.working += more.working;
+  const ModelConfig& config = input.config;
+  // of blocks with a backward pass; a pass forward alone needs as much as one block
+  const int64_t lowest =
+      std::min(input.adapter ? lowest_trained_layer(config, *input.adapter) : 0, config.num_layers - 1);
+  const bool has_backward = !input.adapter || lowest_trained_layer(config, *input.adapter) < config.num_layers;
+  int64_t all_saved = 0;
+  BlockBytes most{};
+  for (int64_t layer = lowest; layer < config.num_layers; ++layer) {
+    BlockBytes block = block_bytes(config, layer, input.element_bytes);
+    if (input.adapter) {
+      const BlockBytes more = adapter_block_bytes(config, *input.adapter, layer, input.element_bytes);
+      block = {block.saved + more.saved, block.working + more.working};
+    }
+    all_saved += block.saved;
+    most = {std::max(most.saved, block.saved), std::max(most.working, block.working)};
   }
-  const int64_t row_bytes = input.config.hidden_size * input.element_bytes;
+  const int64_t row_bytes = has_backward ? (config.num_layers - lowest) * config.hidden_size * input.element_bytes : 0;
   return input.micro_batch_tokens *
-         (block.working + (input.has_gradient_checkpointing ? block.saved + layers * row_bytes
-                                                            : std::max<int64_t>(1, layers) * block.saved));
+         (most.working + (input.has_gradient_checkpointing ? most.saved + row_bytes : all_saved));
 }
 
 }  // namespace
@@ -179,6 +201,11 @@ std::string render_plan(const PlanInput& input, const MemoryPlan& plan) {
                                               static_cast<double>(plan.num_trained_parameters) / 1e6)
                                 : "",
                   input.num_ranks, input.num_ranks == 1 ? "" : "s", input.ranks_per_node, input.micro_batch_tokens);
+  if (const MixtureConfig& mixture = input.config.mixture; mixture.num_experts > 0)
+    text += fmt::format("  experts: {} a layer, {} a token, {}\n", mixture.num_experts, mixture.num_chosen,
+                        !input.adapter                   ? "trained"
+                        : adapts_experts(*input.adapter) ? "adapted"
+                                                         : "frozen");
   const auto line = [&](const char* name, int64_t bytes) {
     text += fmt::format("  {:<34} {:>10}\n", name, render_bytes(bytes));
   };

@@ -25,16 +25,20 @@ struct EngineOptions {
   bool has_gradient_checkpointing = true;
   int64_t accumulation_steps = 1;
   Reduction reduction = Reduction::kCanonical;
-  bool has_8bit_moments = false;  // except for small units: see lib/optim/adamw_state.hpp
-  bool is_trained = true;         // false: evaluation only, without gradients and moments
+  bool has_8bit_moments = false;       // except for small units: see lib/optim/adamw_state.hpp
+  bool is_trained = true;              // false: evaluation only, without gradients and moments
+  double router_loss_coefficient = 0;  // of the routers' loss of a mixture of experts, in training
 };
 
 class TrainableModel : public TrainedUnits {
  public:
   /// Collective: runs embedding and blocks, and acquires the head. The pass ends with backward() or finish().
   ForwardPass forward(const MicroBatch& batch, const ReadRows& read_rows, const Pass& pass) {
-    return ForwardPass(*this, batch, read_rows, pass, options_.has_gradient_checkpointing);
+    // the routers' loss needs those of all tokens, in the last block too
+    const bool reads_all = options_.router_loss_coefficient > 0 && pass.has_dropout;
+    return ForwardPass(*this, batch, reads_all ? ReadRows() : read_rows, pass, options_.has_gradient_checkpointing);
   }
+  double router_loss_coefficient() const { return options_.router_loss_coefficient; }
 
   /// Collective: Euclidean norm of the gradient of a complete step, with the same bits on any number of ranks.
   double gradient_norm() const;

@@ -92,11 +92,11 @@ ShownModel load_checkpoint(const Communicator& comm, TrainOptions o, const Check
   if (o.lora.is_used()) {
     std::unique_ptr<AdaptedModel> adapted =
         load_adapted_model(comm, source.config(), source, find_adapter(o.lora, source.config(), source.directory()),
-                           engine_options(o), static_cast<uint64_t>(o.seed));
+                           engine_options(o, source.config()), static_cast<uint64_t>(o.seed));
     adapted->set_dropout(0);
     model = std::move(adapted);
   } else {
-    model = std::make_unique<ShardedModel>(source.config(), comm, engine_options(o));
+    model = std::make_unique<ShardedModel>(source.config(), comm, engine_options(o, source.config()));
   }
   restore_model(comm, checkpoint, *model);
   return {std::move(model), checkpoint.path};

@@ -83,6 +83,8 @@ std::vector<BoundOption> bind_options(LoraOptions& o) {
               {.range = from_to_below(0, 1)}),
       declare("lora_target_modules", kLora, o.lora_target_modules,
               "layers with an adapter: names, all-linear, or one regular expression for whole module paths"),
+      declare("lora_target_parameters", kLora, o.lora_target_parameters,
+              "experts with an adapter: mlp.experts.gate_up_proj mlp.experts.down_proj"),
       declare("lora_rank_pattern", kLora, o.lora_rank_pattern, "module=rank,...: ranks other than lora_r"),
       declare("lora_alpha_pattern", kLora, o.lora_alpha_pattern, "module=alpha,...: alphas other than lora_alpha"),
       declare("lora_modules_to_save", kLora, o.lora_modules_to_save,
@@ -114,6 +116,7 @@ std::string options_without_adapter(const LoraOptions& o) {
   add_if(o.lora_alpha != defaults.lora_alpha, "lora_alpha");
   add_if(o.lora_dropout != defaults.lora_dropout, "lora_dropout");
   add_if(o.lora_target_modules != defaults.lora_target_modules, "lora_target_modules");
+  add_if(!o.lora_target_parameters.empty(), "lora_target_parameters");
   add_if(!o.lora_rank_pattern.empty(), "lora_rank_pattern");
   add_if(!o.lora_alpha_pattern.empty(), "lora_alpha_pattern");
   add_if(!o.lora_modules_to_save.empty(), "lora_modules_to_save");
@@ -130,6 +133,7 @@ LoraConfig lora_config(const LoraOptions& o, const std::string& task_type, const
   config.lora_alpha = o.lora_alpha;
   config.lora_dropout = o.lora_dropout;
   config.target_modules = parse_targets(o.lora_target_modules);
+  config.target_parameters = sorted_names(o.lora_target_parameters);
   config.rank_pattern = parse_pattern<int64_t>(o.lora_rank_pattern, "lora_rank_pattern");
   config.alpha_pattern = parse_pattern<double>(o.lora_alpha_pattern, "lora_alpha_pattern");
   std::vector<std::string> saved = o.lora_modules_to_save;

@@ -25,8 +25,9 @@ struct LoraOptions {
   double lora_dropout = 0;
   /// Names; "all-linear"; or one regular expression over whole module paths.
   std::vector<std::string> lora_target_modules = {"q_proj", "k_proj", "v_proj", "o_proj"};
-  std::string lora_rank_pattern;   // "down_proj=4,q_proj=16"
-  std::string lora_alpha_pattern;  // "q_proj=64"
+  std::vector<std::string> lora_target_parameters;  // fused experts
+  std::string lora_rank_pattern;                    // "down_proj=4,q_proj=16"
+  std::string lora_alpha_pattern;                   // "q_proj=64"
   std::vector<std::string> lora_modules_to_save;
   bool use_rslora = false;
   bool use_dora = false;

@@ -16,6 +16,7 @@ using G = OptionGroup;
 constexpr StageSet kSftOnly = {.sft = true};
 constexpr StageSet kRewardOnly = {.reward = true};
 constexpr StageSet kDpoOnly = {.dpo = true};
+constexpr StageSet kSftAndDpo = {.sft = true, .dpo = true};
 constexpr double kMaxSteps = 1e9;
 
 std::vector<BoundOption> schedule_options(TrainOptions& o) {
@@ -211,7 +212,11 @@ std::vector<BoundOption> bind_all(TrainOptions& o) {
                            "negative log-likelihood, or dynamic fine-tuning (dft)", {.stages = kSftOnly}),
                    declare("center_rewards_coefficient", G::kObjective, o.reward.center_rewards_coefficient,
                            "strength of the pull of rewards toward a mean of zero; 0: none",
-                           {.range = at_least(0), .stages = kRewardOnly})});
+                           {.range = at_least(0), .stages = kRewardOnly}),
+                   declare("router_aux_loss_coef", G::kObjective, o.router_aux_loss_coef,
+                           "mixtures of experts: weight of the loss that asks routers for equal loads, 0 for none; by "
+                           "default router_aux_loss_coef of config.json",
+                           {.range = at_least(0), .stages = kSftAndDpo})});
   append(options, dpo_loss_options(o.dpo));
   append(options, pair_source_options(o.dpo));
   return options;

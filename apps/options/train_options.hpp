@@ -126,6 +126,7 @@ struct TrainOptions {
   Reduction reduction = Reduction::kCanonical;
   Precision save_dtype = Precision::kFloat32;  // of the exported model
   bool startup_checks = true;
+  std::optional<double> router_aux_loss_coef;  // default: that of config.json
   OnBadSteps on_bad_steps = OnBadSteps::kStop;
   double spike_threshold = 0;         // 0: no step is a spike
   double watchdog_seconds = 600;      // 0: none

@@ -239,10 +239,10 @@ void StageRun::compute_reference_logps() {
 LoadedModel StageRun::load_model() const {
   LoadedModel model;
   if (adapter_) {
-    model.adapted = load_adapted_model(comm_, config_, *source_, *adapter_, engine_options(options_),
+    model.adapted = load_adapted_model(comm_, config_, *source_, *adapter_, engine_options(options_, config_),
                                        static_cast<uint64_t>(options_.seed));
   } else {
-    model.whole = std::make_unique<ShardedModel>(config_, comm_, engine_options(options_));
+    model.whole = std::make_unique<ShardedModel>(config_, comm_, engine_options(options_, config_));
     load_weights(comm_, *model.whole, *source_);
   }
   return model;

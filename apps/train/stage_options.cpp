@@ -42,9 +42,23 @@ CheckpointOptions checkpoint_options(const TrainOptions& o) {
 
 }  // namespace
 
-EngineOptions engine_options(const TrainOptions& o) {
-  return {scalar_type(o.model.dtype), o.gradient_checkpointing, o.gradient_accumulation_steps, o.reduction,
-          o.optim == Optimizer::kAdamw8bit};
+/// TRL has this loss in its trainers of sft and dpo.
+static double router_loss_coefficient(const TrainOptions& o, const ModelConfig& config) {
+  if (o.stage == Stage::kReward) return 0;
+  const bool has_experts = config.mixture.num_experts > 0;
+  if (!has_experts && o.router_aux_loss_coef.value_or(0) > 0)
+    throw_error<UsageError>("--router_aux_loss_coef: expected a mixture of experts, got {}, a dense model",
+                            o.model.model);
+  return has_experts ? o.router_aux_loss_coef.value_or(config.mixture.loss_coefficient) : 0;
+}
+
+EngineOptions engine_options(const TrainOptions& o, const ModelConfig& config) {
+  return {.dtype = scalar_type(o.model.dtype),
+          .has_gradient_checkpointing = o.gradient_checkpointing,
+          .accumulation_steps = o.gradient_accumulation_steps,
+          .reduction = o.reduction,
+          .has_8bit_moments = o.optim == Optimizer::kAdamw8bit,
+          .router_loss_coefficient = router_loss_coefficient(o, config)};
 }
 
 std::unique_ptr<Objective> make_objective(const TrainOptions& o, const ModelConfig& config) {

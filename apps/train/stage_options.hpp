@@ -15,7 +15,7 @@
 
 namespace plumb {
 
-EngineOptions engine_options(const TrainOptions& options);
+EngineOptions engine_options(const TrainOptions& options, const ModelConfig& config);
 
 /// config: of the model; with pad_token_id if it has a score head.
 std::unique_ptr<Objective> make_objective(const TrainOptions& options, const ModelConfig& config);

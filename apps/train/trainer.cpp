@@ -72,6 +72,17 @@ BatchWeight weigh_global_batch(const Communicator& comm, const Objective& object
   return {sums[0], sums[1]};
 }
 
+/// Counts the tokens of the experts in all micro-batches but the first, forward only: the gradient of the routers' loss
+/// needs those of all before the first backward pass.
+void count_ahead(TrainableModel& model, Objective& objective, const std::vector<MicroBatch>& micro_batches,
+                 RouterBalance& routers) {
+  for (size_t i = 1; i < micro_batches.size(); ++i) {
+    ForwardPass pass = model.forward(micro_batches[i], objective.read_rows(micro_batches[i]), Pass::rehearsal());
+    routers.count(pass.router_loads());
+    pass.finish();
+  }
+}
+
 /// The factor for the gradients, as in torch.nn.utils.clip_grad_norm_.
 double clip_scale(double norm, double max_norm) {
   return max_norm == 0 ? 1.0 : std::min(1.0, max_norm / (norm + 1e-6));
@@ -97,20 +108,27 @@ BatchGradient accumulate_global_batch(TrainableModel& model, const Communicator&
   if (objective.needs_global_statistics())
     gather_global_statistics(model, comm, objective, 1, [&] { return micro_batches; });
 
+  RouterBalance routers(model.router_loss_coefficient());
+  if (routers.has_loss()) count_ahead(model, objective, micro_batches, routers);
   gradient.sums = objective.empty_sums();
   for (int64_t i = 0; i < std::ssize(micro_batches); ++i) {
     const MicroBatch& batch = micro_batches[i];
     Phase phase("forward", step);
     ForwardPass forward = model.forward(batch, objective.read_rows(batch), Pass::training(i));
+    if (i == 0 || !routers.has_loss()) routers.count(forward.router_loads());
+    if (i == 0 && routers.has_loss()) routers.sum_counts(comm);
+    routers.add_loss(forward.router_loads());
     phase.next("loss");
     at::Tensor loss_gradient_TD = objective.apply(forward.hidden_TD(), batch, forward.head(), forward.head_gradients(),
                                                   gradient.weight, gradient.sums);
     phase.next("backward");
-    forward.backward(std::move(loss_gradient_TD));
+    forward.backward(std::move(loss_gradient_TD), routers.gradient_E());
   }
   const Phase phase("reduce", step);
   const int64_t compute_ns = steady_now_ns() - collective_wait_ns() - start_ns;
   gradient.reports = sum_step(comm, gradient.sums, compute_ns, report ? report() : RankReport());
+  if (!routers.has_loss()) routers.sum_counts(comm);
+  gradient.routers = routers.finish(comm);
   gradient.norm = model.gradient_norm();
   return gradient;
 }
@@ -149,6 +167,8 @@ StepStats Trainer::step(const std::vector<MicroBatch>& micro_batches) {
   StepStats stats;
   stats.reports = gradient.reports;
   stats.metrics = objective_.metrics(gradient.sums, /*is_evaluation=*/false);
+  stats.metrics.front().value += gradient.routers.weighted_loss;
+  stats.metrics.insert(stats.metrics.end(), gradient.routers.metrics.begin(), gradient.routers.metrics.end());
   stats.num_tokens = gradient.sums.num_tokens;
   stats.grad_norm = gradient.norm;
   stats.learning_rate = options_.schedule.at(state_.num_steps_done);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "apps/run/state.hpp"
+#include "apps/train/router_balance.hpp"
 #include "lib/objective/objective.hpp"
 #include "lib/optim/adamw.hpp"
 #include "lib/optim/schedule.hpp"
@@ -42,7 +43,7 @@ struct StepStats {
   double grad_norm = 0;  // before clipping
   double learning_rate = 0;
   int64_t num_tokens = 0;
-  std::vector<Metric> metrics;  // of the objective; the loss is the first
+  std::vector<Metric> metrics;  // of the objective and of routers; the loss is the first, with that of routers
   RankReports reports;
   std::string skip_reason;  // empty, or why nothing was updated
 
@@ -96,6 +97,7 @@ struct BatchGradient {
   BatchWeight weight;
   ObjectiveSums sums;  // over all ranks
   double norm = 0;
+  RouterBalance::Result routers;
   RankReports reports;
 };
 /// The report of one rank, exchanged with the sums of a step.

@@ -90,6 +90,11 @@ HfModel::HfModel(const std::string& directory, HfModelOptions options) : directo
     throw_error<UsageError>(
         "{}: expected a family of which transformers has reward models, got {}; train one on a model of another family",
         directory, traits.model_type);
+  if (options_.quantizes && config_.mixture.is_gpt_oss)
+    throw_error<UsageError>(
+        "{}: expected a model whose matrices can be quantized to NF4, got {}, whose experts are fused; leave out "
+        "--quantize",
+        directory, traits.model_type);
   if (options_.quantizes) quantizing_reader_ = std::make_unique<QuantizingReader>(options_.quantizes_scales);
   files_.emplace(directory, names, auto_class(config_.head));
   if (has_adapter_config && options_.adapter != directory)
@@ -99,6 +104,7 @@ HfModel::HfModel(const std::string& directory, HfModelOptions options) : directo
   if (config_.family == Family::kGemma3 && files_->has("multi_modal_projector.mm_input_projection_weight"))
     log_info_once(fmt::format("{}: a model of images and texts: its language model is read, its other tensors are not",
                               directory));
+  files_->split_experts(config_);
   settle_tied_head();
   if (options_.unties_head && config_.shares_head()) config_.ties_embeddings = false;
   if (!options_.adapter.empty()) {
@@ -139,6 +145,14 @@ void HfModel::check_parameters() {
       expected.insert(name);
       if (is_replaced(parameter)) continue;
       if (!files_->has(name)) {
+        const bool is_of_experts =
+            parameter.kind == ParameterKind::kExpertsGateUp || parameter.kind == ParameterKind::kExpertsDown;
+        if (const auto found = is_of_experts ? find_mxfp4(name, parameter.shape, find) : std::nullopt) {
+          stored_mxfp4_[name] = *found;
+          for (const StoredTensor& part : {found->blocks, found->scales})
+            expected.insert(hf_tensor_name(part.entry->name));
+          continue;
+        }
         if (parameter.kind != ParameterKind::kScore) missing.push_back(name);
         continue;
       }
@@ -254,6 +268,10 @@ void HfModel::read_base_range(const UnitLayout& unit, int64_t begin, int64_t end
     }
     if (is_quantized(parameter)) {
       quantizing_reader_->read(stored_tensor(parameter), first - parameter.offset, piece);
+      continue;
+    }
+    if (const auto mxfp4 = stored_mxfp4_.find(name); mxfp4 != stored_mxfp4_.end()) {
+      mxfp4_reader_->read(mxfp4->second, parameter.shape, first - parameter.offset, piece);
       continue;
     }
     const StoredTensor tensor = stored_tensor(parameter);

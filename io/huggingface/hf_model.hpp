@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "io/huggingface/expert_tensors.hpp"
 #include "io/huggingface/nf4_tensors.hpp"
 #include "io/huggingface/parameter_names.hpp"
 #include "io/huggingface/quantizing_reader.hpp"
@@ -97,6 +98,8 @@ class HfModel {
   std::string shared_name_ = {};      // of the tensor that is embedding and head; "": they are two
   std::optional<WeightFiles> files_;  // always set
   std::map<std::string, StoredNf4, std::less<>> stored_nf4_;
+  std::map<std::string, StoredMxfp4, std::less<>> stored_mxfp4_;
+  std::unique_ptr<const Mxfp4Reader> mxfp4_reader_ = std::make_unique<Mxfp4Reader>();
   std::shared_ptr<const PeftAdapter> adapter_;                 // null: none
   std::unique_ptr<const QuantizingReader> quantizing_reader_;  // null: unquantized matrices stay unquantized
 };

@@ -126,6 +126,49 @@ class MatrixMerge {
   std::vector<float> all_of_b_;  // of the embedding only
 };
 
+/// Merges the adapters of a layer's experts into `piece`, elements [first, last) of `matrix`: that of one expert, or of
+/// all of them, [experts, in, out].
+void merge_experts(const PeftAdapter& adapter, const LoraTarget& target, int64_t num_experts, const Parameter& matrix,
+                   int64_t first, int64_t last, std::span<float> piece) {
+  const Parameter& a = *adapter.find(target.kind, target.layer, AdapterPart::kLoraA);
+  const Parameter& b = *adapter.find(target.kind, target.layer, AdapterPart::kLoraB);
+  const int64_t rank = target.rank / num_experts, columns = matrix.shape.back(), outputs = b.shape[0];
+  const bool is_transposed = matrix.expert < 0;
+  const int64_t rows_of_expert = is_transposed ? matrix.shape[1] : matrix.shape[0];
+  const int64_t first_output = matrix.kind == ParameterKind::kExpertUp ? outputs / 2 : 0;
+  const std::vector<float> all_of_b = read_rows(adapter, b, first_output, is_transposed ? outputs : rows_of_expert);
+  std::vector<float> a_values, b_values;  // of one expert: [rank, in], and by row of `matrix` what its A or B has there
+  int64_t expert = -1;
+  for (int64_t row = first / columns; row * columns < last; ++row) {
+    const int64_t its_expert = is_transposed ? row / rows_of_expert : matrix.expert;
+    if (its_expert != expert) {
+      expert = its_expert;
+      a_values = read_rows(adapter, a, expert * rank, rank);
+      b_values.resize(all_of_b.size() / num_experts);  // [out, rank]
+      for (size_t i = 0; i < b_values.size(); ++i) b_values[i] = all_of_b[i * num_experts + expert];
+      if (is_transposed) {  // (B A)^T = A^T B^T
+        a_values.swap(b_values);
+        a_values = transposed(a_values, outputs, rank);
+        b_values = transposed(b_values, rank, rows_of_expert);
+      }
+    }
+    const int64_t from = std::max(first, row * columns), to = std::min(last, (row + 1) * columns);
+    add_low_rank(std::span(b_values).subspan(row % rows_of_expert * rank, rank), a_values, columns,
+                 static_cast<float>(target.scaling), from - row * columns, piece.subspan(from - first, to - from));
+  }
+}
+
+/// The target that is beside the experts' matrix, or null.
+const LoraTarget* find_expert_target(const PeftParts& parts, const Parameter& parameter) {
+  using enum ParameterKind;
+  const bool is_gate_up =
+      parameter.kind == kExpertGate || parameter.kind == kExpertUp || parameter.kind == kExpertsGateUp;
+  if (!is_gate_up && parameter.kind != kExpertDown && parameter.kind != kExpertsDown) return nullptr;
+  for (const LoraTarget& target : parts.adapter.targets)
+    if (target.kind == (is_gate_up ? kExpertsGateUp : kExpertsDown) && target.layer == parameter.layer) return &target;
+  return nullptr;
+}
+
 /// Replaces rows of a matrix with `columns` columns in `piece`, its elements [first, last).
 void merge_rows(const PeftAdapter& adapter, const AdapterRows& rows, int64_t columns, int64_t first, int64_t last,
                 std::span<float> piece) {
@@ -161,6 +204,11 @@ void merge_adapter(const PeftAdapter& adapter, const UnitLayout& unit, int64_t b
     for (const AdapterRows& rows : adapter.parts().rows)
       if (rows.kind == parameter.kind)
         merge_rows(adapter, rows, parameter.shape[1], first - parameter.offset, last - parameter.offset, piece);
+    if (const LoraTarget* experts = find_expert_target(adapter.parts(), parameter)) {
+      merge_experts(adapter, *experts, adapter.model().mixture.num_experts, parameter, first - parameter.offset,
+                    last - parameter.offset, piece);
+      continue;
+    }
     const LoraTarget* target = find_target(adapter.parts(), parameter);
     if (target == nullptr) continue;
     MatrixMerge(adapter, *target, parameter).run(first - parameter.offset, last - parameter.offset, piece, read_base);

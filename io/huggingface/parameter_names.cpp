@@ -10,9 +10,11 @@ namespace plumb {
 
 namespace {
 
-/// The name after "model.layers.{}." of a parameter of a block. Norms have other names in each kind of placement.
+/// The name after "model.layers.{}.", and that of its expert, of a parameter of a block. Norms have other names in each
+/// kind of placement.
 std::string_view block_name(ParameterKind kind, Naming naming) {
   const bool is_glm = naming == Naming::kGlm, is_star = naming == Naming::kStarCoder;
+  const bool is_mixtral = naming == Naming::kMixtral;
   switch (kind) {
     using enum ParameterKind;
     case kInputNorm:
@@ -63,10 +65,44 @@ std::string_view block_name(ParameterKind kind, Naming naming) {
       return is_star ? "mlp.c_proj.weight" : "mlp.down_proj.weight";
     case kDownBias:
       return is_star ? "mlp.c_proj.bias" : "mlp.down_proj.bias";
+    case kSinks:
+      return "self_attn.sinks";
+    case kExpertsGateUp:
+      return "mlp.experts.gate_up_proj";
+    case kExpertsGateUpBias:
+      return "mlp.experts.gate_up_proj_bias";
+    case kExpertsDown:
+      return "mlp.experts.down_proj";
+    case kExpertsDownBias:
+      return "mlp.experts.down_proj_bias";
+    case kSharedGate:
+      return "mlp.shared_expert.gate_proj.weight";
+    case kSharedUp:
+      return "mlp.shared_expert.up_proj.weight";
+    case kSharedDown:
+      return "mlp.shared_expert.down_proj.weight";
+    case kSharedRouter:
+      return "mlp.shared_expert_gate.weight";
+    case kRouterBias:
+      return "mlp.router.bias";
+    case kRouter:
+      if (naming == Naming::kGptOss) return "mlp.router.weight";
+      return is_mixtral ? "block_sparse_moe.gate.weight" : "mlp.gate.weight";
+    case kExpertGate:
+      return is_mixtral ? "w1.weight" : "gate_proj.weight";
+    case kExpertUp:
+      return is_mixtral ? "w3.weight" : "up_proj.weight";
+    case kExpertDown:
+      return is_mixtral ? "w2.weight" : "down_proj.weight";
     default:
       check(false, "every parameter has a name");
   }
   return {};
+}
+
+std::string expert_prefix(const Parameter& p) {
+  if (p.expert < 0) return "";
+  return fmt::format("{}.experts.{}.", p.naming == Naming::kMixtral ? "block_sparse_moe" : "mlp", p.expert);
 }
 
 }  // namespace
@@ -85,7 +121,8 @@ std::string hf_parameter_name(const Parameter& parameter) {
     case kScore:
       return "score.weight";
     default:
-      return fmt::format("model.layers.{}.{}", parameter.layer, block_name(parameter.kind, parameter.naming));
+      return fmt::format("model.layers.{}.{}{}", parameter.layer, expert_prefix(parameter),
+                         block_name(parameter.kind, parameter.naming));
   }
 }
 

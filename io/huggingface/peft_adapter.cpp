@@ -58,6 +58,23 @@ bool is_wrapped(const PeftParts& parts, const Parameter& parameter) {
          std::any_of(parts.rows.begin(), parts.rows.end(), has_rows);
 }
 
+/// extra: tensors that are not of this adapter.
+void refuse_parts_of_experts(const ModelConfig& model, const std::vector<std::string>& extra, const std::string& path) {
+  if (model.mixture.num_experts == 0) return;
+  for (const std::string& name : extra)
+    if (name.find(".experts.") != std::string::npos)
+      throw_error<DataError>(
+          "{}: tensor {}: expected one adapter for all experts of a layer (target_parameters), got one for each, as "
+          "PEFT made it under transformers 4; merge it with PEFT (merge_and_unload, save_pretrained) and give the "
+          "result as --model",
+          path, name);
+    else if (name.find("gate.lora_") != std::string::npos || name.find(".router.lora_") != std::string::npos)
+      throw_error<DataError>(
+          "{}: tensor {}: an adapter of a router is not supported; merge it with PEFT (merge_and_unload, "
+          "save_pretrained) and give the result as --model",
+          path, name);
+}
+
 /// True if b is the transpose of a.
 bool is_transpose(const SafetensorsFile& file, const SafetensorsEntry& a, const SafetensorsEntry& b) {
   if (a.shape.size() != 2 || b.shape != std::vector<int64_t>{a.shape[1], a.shape[0]}) return false;
@@ -141,7 +158,7 @@ void PeftAdapter::find_replacements(bool is_base_tied) {
         throw_error<DataError>("{}: tensor {}: expected {} of {}, got {} of {}; is the adapter one of another base?",
                                tensors_.file().path(), entry->name, kFloatDtypes, quote_shape(parameter.shape),
                                dtype_info(entry->dtype).name, quote_shape(entry->shape));
-      replacements_[{parameter.kind, parameter.layer}] = entry;
+      replacements_[{parameter.kind, parameter.layer, parameter.expert}] = entry;
       names.push_back(name);
     }
   if (is_base_tied && !model_.shares_head()) share_replacement();
@@ -152,7 +169,7 @@ void PeftAdapter::find_replacements(bool is_base_tied) {
 
 /// Embedding and head of the base are one matrix, so that what replaces one of them replaces both.
 void PeftAdapter::share_replacement() {
-  const auto embedding = replacements_.find({kEmbedding, -1}), head = replacements_.find({kHead, -1});
+  const auto embedding = replacements_.find({kEmbedding, -1, -1}), head = replacements_.find({kHead, -1, -1});
   if (embedding == replacements_.end() && head == replacements_.end()) return;
   if (embedding != replacements_.end() && head != replacements_.end()) {
     const StoredTensor a{&tensors_.file(), embedding->second}, b{&tensors_.file(), head->second};
@@ -161,9 +178,9 @@ void PeftAdapter::share_replacement() {
           "{}: tensors {} and {}: expected the same values, as they are one matrix in the base, got others",
           tensors_.file().path(), a.entry->name, b.entry->name);
   } else if (head == replacements_.end()) {
-    if (!trains_whole(parts_.adapter, kHead)) replacements_[{kHead, -1}] = embedding->second;
+    if (!trains_whole(parts_.adapter, kHead)) replacements_[{kHead, -1, -1}] = embedding->second;
   } else if (!trains_whole(parts_.adapter, kEmbedding)) {
-    replacements_[{kEmbedding, -1}] = head->second;
+    replacements_[{kEmbedding, -1, -1}] = head->second;
   }
 }
 
@@ -184,6 +201,7 @@ void PeftAdapter::check_tensors() const {
     const bool is_copy = model_.shares_head() && name.starts_with(head);  // see check_tied_copies()
     if (!expected.contains(name) && !used.contains(entry) && !is_copy) extra.push_back(entry->name);
   }
+  refuse_parts_of_experts(model_, extra, tensors_.file().path());
   check_peft_tensors(tensors_, unit_, extra);
   if (model_.shares_head()) check_tied_copies();
 }
@@ -233,7 +251,7 @@ const Parameter* PeftAdapter::find(ParameterKind kind, int64_t layer, AdapterPar
 }
 
 StoredTensor PeftAdapter::replacement(const Parameter& parameter) const {
-  const auto found = replacements_.find({parameter.kind, parameter.layer});
+  const auto found = replacements_.find({parameter.kind, parameter.layer, parameter.expert});
   return found == replacements_.end() ? StoredTensor{} : StoredTensor{&tensors_.file(), found->second};
 }
 

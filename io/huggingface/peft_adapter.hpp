@@ -9,6 +9,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "io/huggingface/peft_config.hpp"
@@ -59,7 +60,7 @@ class PeftAdapter {
   std::string untrainable_part() const;
 
  private:
-  using Key = std::pair<ParameterKind, int64_t>;  // kind and layer
+  using Key = std::tuple<ParameterKind, int64_t, int64_t>;  // kind, layer, expert
 
   int64_t find_vocab_size(int64_t of_base) const;
   void find_replacements(bool is_base_tied);

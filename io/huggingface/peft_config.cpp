@@ -27,6 +27,7 @@ constexpr LoraKey kKeys[] = {
     {"lora_alpha", kRead, ""},
     {"lora_dropout", kRead, ""},
     {"target_modules", kRead, ""},
+    {"target_parameters", kRead, ""},
     {"exclude_modules", kRead, ""},
     {"rank_pattern", kRead, ""},
     {"alpha_pattern", kRead, ""},
@@ -64,7 +65,6 @@ constexpr LoraKey kKeys[] = {
     {"lora_bias", kOffOnly, "B has a bias"},
     {"megatron_config", kOffOnly, "the layers are those of Megatron"},
     {"monteclora_config", kOffOnly, "the adapter is a distribution"},
-    {"target_parameters", kOffOnly, "parameters that are no layers, as fused experts, are adapted"},
     {"use_bdlora", kOffOnly, "A or B are block-diagonal"},
     {"use_qalora", kOffOnly, "inputs are pooled"},
 };
@@ -230,7 +230,9 @@ LoraConfig parse_lora_config(std::string_view json_text, std::string_view where)
   config.lora_alpha = reader.number_or("lora_alpha", 0, kMaxAlpha, config.lora_alpha);
   config.lora_dropout = reader.number_or("lora_dropout", 0, 1, config.lora_dropout);
   config.target_modules = read_selection(reader, "target_modules");
-  if (reader.is_null_or_absent("target_modules")) config.target_modules.names = {"q_proj", "v_proj"};
+  config.target_parameters = read_names(reader, "target_parameters", "a list of parameter names");
+  if (reader.is_null_or_absent("target_modules") && config.target_parameters.empty())
+    config.target_modules.names = {"q_proj", "v_proj"};
   config.exclude_modules = read_selection(reader, "exclude_modules");
   config.rank_pattern = read_pattern<int64_t>(
       reader, ordered, "rank_pattern",
@@ -280,6 +282,10 @@ std::string render_lora_config(const LoraConfig& config) {
   object["alpha_pattern"] = std::move(alpha_pattern);
   // older versions of PEFT do not know these keys
   if (!config.token_rows.empty()) object["trainable_token_indices"] = token_rows_json(config);
+  if (!config.target_parameters.empty()) {
+    object["target_parameters"] = config.target_parameters;
+    if (config.target_modules.is_empty()) object["target_modules"] = json::array();
+  }
   if (config.ensures_tying) object["ensure_weight_tying"] = true;
   return object.dump(2) + "\n";
 }

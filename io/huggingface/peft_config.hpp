@@ -33,6 +33,7 @@ struct LoraConfig {
   double lora_dropout = 0;
   ModuleSelection target_modules = {};
   ModuleSelection exclude_modules = {};
+  std::vector<std::string> target_parameters = {};  // parameters that are no layers: fused experts
   ModulePatterns<int64_t> rank_pattern = {};
   ModulePatterns<double> alpha_pattern = {};
   std::vector<int64_t> layers_to_transform = {};  // empty: all

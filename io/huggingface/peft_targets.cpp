@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "io/huggingface/module_pattern.hpp"
+#include "io/huggingface/module_selection.hpp"
 #include "io/huggingface/parameter_names.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/text_format.hpp"
@@ -18,25 +18,7 @@ using enum ParameterKind;
 
 constexpr std::string_view kAllLinear = "all-linear";
 
-/// The step limit for all regular expressions on all modules together, and the bounds for one match.
-constexpr int64_t kTotalSteps = 1'000'000'000;
-constexpr int64_t kMinSteps = 500, kMaxSteps = 1'000'000;
-
 std::string last_name(const std::string& path) { return path.substr(path.rfind('.') + 1); }
-
-/// A name in a list matches the module of this path, and every module whose path ends in it.
-bool names_module(const std::string& name, const std::string& path) {
-  return path.ends_with(name) && (path.size() == name.size() || path[path.size() - name.size() - 1] == '.');
-}
-
-uint32_t steps_of_a_match(size_t num_patterns, size_t num_modules, std::string_view key) {
-  const int64_t num_matches = std::max<int64_t>(1, static_cast<int64_t>(num_patterns * num_modules));
-  const int64_t steps = std::min(kMaxSteps, kTotalSteps / num_matches);
-  if (steps < kMinSteps)
-    throw_error<DataError>("{}: expected at most {} patterns for {} modules, got {}", key,
-                           kTotalSteps / kMinSteps / static_cast<int64_t>(num_modules), num_modules, num_patterns);
-  return static_cast<uint32_t>(steps);
-}
 
 bool is_all_linear(const ModuleSelection& selection) {
   std::string lower = selection.regex;
@@ -44,49 +26,15 @@ bool is_all_linear(const ModuleSelection& selection) {
   return lower == kAllLinear;
 }
 
-/// For each of `paths`, whether it is selected.
-std::vector<bool> select(const ModuleSelection& selection, const std::vector<std::string>& paths,
-                         std::string_view key) {
-  std::vector<bool> is_selected(paths.size(), false);
-  if (!selection.regex.empty()) {
-    const ModulePattern pattern(selection.regex, key, steps_of_a_match(1, paths.size(), key));
-    for (size_t i = 0; i < paths.size(); ++i) is_selected[i] = pattern.matches(paths[i]);
-    return is_selected;
-  }
-  for (size_t i = 0; i < paths.size(); ++i)
-    is_selected[i] = std::any_of(selection.names.begin(), selection.names.end(),
-                                 [&](const std::string& name) { return names_module(name, paths[i]); });
-  return is_selected;
-}
-
-/// A key of rank_pattern or alpha_pattern, which matches the end of a path.
-ModulePattern end_pattern(const std::string& expression, std::string_view key, uint32_t steps) {
-  return ModulePattern(fmt::format("(.*\\.)?({})", expression), key, steps);
-}
-
-/// For each path, the value of the first pattern that matches its end, or the fallback.
-template <class Value>
-std::vector<Value> apply_pattern(const ModulePatterns<Value>& values, const std::vector<std::string>& paths,
-                                 Value fallback, std::string_view key) {
-  std::vector<Value> result(paths.size(), fallback);
-  const uint32_t steps = steps_of_a_match(values.size(), paths.size(), key);
-  std::vector<std::pair<ModulePattern, Value>> patterns;
-  for (const auto& [expression, value] : values) patterns.emplace_back(end_pattern(expression, key, steps), value);
-  for (size_t i = 0; i < paths.size(); ++i) {
-    const auto first = std::find_if(patterns.begin(), patterns.end(),
-                                    [&](const auto& pattern) { return pattern.first.matches(paths[i]); });
-    if (first != patterns.end()) result[i] = first->second;
-  }
-  return result;
-}
-
 /// The names of the matrices of a block that are chosen.
 template <class Chosen>
 std::vector<std::string> sorted_names(const ModelConfig& model, Chosen is_chosen) {
   std::vector<std::string> names;
-  for (const ParameterKind kind : block_matrices(model))
-    if (is_chosen(kind)) names.push_back(last_name(module_path(model, kind, 0)));
+  for (int64_t layer = 0; layer < model.num_layers; ++layer)
+    for (const ParameterKind kind : block_matrices(model, layer))
+      if (is_chosen(kind)) names.push_back(last_name(module_path(model, kind, layer)));
   std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
   return names;
 }
 
@@ -95,7 +43,8 @@ std::vector<ParameterKind> outer_kinds(const ModelConfig& model) {
   return {kEmbedding, model.head == HeadKind::kScore ? kScore : kHead};
 }
 
-/// The modules that may be adapted: embedding and head or score, then the matrices of the blocks.
+/// The modules that may be adapted: embedding and head or score, then the matrices of the blocks; those of experts are
+/// parameters and no modules.
 struct Candidates {
   std::vector<LoraTarget> targets;
   std::vector<std::string> paths;
@@ -105,11 +54,16 @@ Candidates find_candidates(const ModelConfig& model) {
   Candidates candidates;
   const auto add = [&](ParameterKind kind, int64_t layer) {
     candidates.targets.push_back({kind, layer, 0, 0});
-    candidates.paths.push_back(module_path(model, kind, layer));
+    const Parameter parameter{kind, layer, {}, 0, AdapterPart::kWhole, naming_of(model)};
+    candidates.paths.push_back(is_of_experts(candidates.targets.back()) ? hf_parameter_name(parameter)
+                                                                        : module_path(parameter));
   };
   for (const ParameterKind kind : outer_kinds(model)) add(kind, -1);
-  for (int64_t layer = 0; layer < model.num_layers; ++layer)
-    for (const ParameterKind kind : block_matrices(model)) add(kind, layer);
+  for (int64_t layer = 0; layer < model.num_layers; ++layer) {
+    for (const ParameterKind kind : block_matrices(model, layer)) add(kind, layer);
+    if (!model.is_mixture(layer)) continue;
+    for (const ParameterKind kind : {kExpertsGateUp, kExpertsDown}) add(kind, layer);
+  }
   return candidates;
 }
 
@@ -141,11 +95,16 @@ std::vector<bool> find_targets(const LoraConfig& config, const Candidates& candi
   if (is_all_linear(selection)) {
     for (size_t i = 0; i < paths.size(); ++i) is_target[i] = candidates.targets[i].layer >= 0;
   } else {
-    is_target = select(selection, paths, "target_modules");
+    is_target = select_modules(selection, paths, "target_modules");
   }
-  const std::vector<bool> is_excluded = select(config.exclude_modules, paths, "exclude_modules");
+  const std::vector<bool> is_excluded = select_modules(config.exclude_modules, paths, "exclude_modules");
   const std::vector<int64_t>& layers = config.layers_to_transform;
   for (size_t i = 0; i < paths.size(); ++i) {
+    if (is_of_experts(candidates.targets[i])) {  // in PEFT neither layers nor exclusions concern parameters
+      is_target[i] = std::any_of(config.target_parameters.begin(), config.target_parameters.end(),
+                                 [&](const std::string& name) { return names_module(name, paths[i]); });
+      continue;
+    }
     // in PEFT a whole path in the list, as lm_head is one, does not depend on the layers
     const bool has_layer = layers.empty() ||
                            std::count(layers.begin(), layers.end(), candidates.targets[i].layer) > 0 ||
@@ -163,6 +122,19 @@ std::vector<std::string> unknown_targets(const LoraConfig& config, const std::ve
   return unknown;
 }
 
+void check_parameters(const LoraConfig& config, const Candidates& candidates) {
+  for (const std::string& name : config.target_parameters) {
+    bool is_known = false;
+    for (size_t i = 0; i < candidates.paths.size(); ++i)
+      is_known = is_known || (is_of_experts(candidates.targets[i]) && names_module(name, candidates.paths[i]));
+    if (!is_known)
+      throw_error<UsageError>(
+          "target_parameters: {}: expected mlp.experts.gate_up_proj and mlp.experts.down_proj of a mixture of experts; "
+          "name layers in target_modules",
+          name);
+  }
+}
+
 [[noreturn]] void refuse_unknown(const std::string& name, const ModelConfig& model) {
   const std::vector<std::string> known = linear_module_names(model);
   throw_error<UsageError>("target_modules: {}: no such module; the model has {} (all-linear: all of them){}", name,
@@ -176,9 +148,22 @@ std::vector<std::string> unknown_targets(const LoraConfig& config, const std::ve
       last_name(path), last_name(path));
 }
 
+void check_experts(const LoraConfig& config, const std::vector<LoraTarget>& targets) {
+  const auto count = [&](ParameterKind kind) {
+    return std::count_if(targets.begin(), targets.end(), [&](const LoraTarget& target) { return target.kind == kind; });
+  };
+  const auto num_gate_up = count(kExpertsGateUp), num_down = count(kExpertsDown);
+  if (num_gate_up != num_down)
+    throw_error<UsageError>(
+        "target_parameters: expected both mlp.experts.gate_up_proj and mlp.experts.down_proj, got one of them alone");
+  if (num_down > 0 && (config.lora_dropout > 0 || config.uses_dora))
+    throw_error<UsageError>("target_parameters: expected lora_dropout 0 and no DoRA beside it, as in PEFT");
+}
+
 /// All targets, those outside the blocks first.
 std::vector<LoraTarget> resolve_targets(const LoraConfig& config, const ModelConfig& model) {
   const Candidates candidates = find_candidates(model);
+  check_parameters(config, candidates);
   const std::vector<std::string>& paths = candidates.paths;
   const std::vector<bool> is_target = find_targets(config, candidates);
   const auto ranks = apply_pattern(config.rank_pattern, paths, config.r, "rank_pattern");
@@ -191,11 +176,12 @@ std::vector<LoraTarget> resolve_targets(const LoraConfig& config, const ModelCon
     // one adapter is beside both uses of a matrix that remains tied
     if (target.kind == kHead && model.shares_head()) target.kind = kEmbedding;
     if (!chosen.empty() && chosen.back().kind == target.kind && chosen.back().layer == target.layer) continue;
-    target.rank = ranks[i];
-    const auto rank = static_cast<double>(target.rank);
+    target.rank = ranks[i] * (is_of_experts(target) ? model.mixture.num_experts : 1);
+    const auto rank = static_cast<double>(ranks[i]);
     target.scaling = alphas[i] / (config.uses_rslora ? std::sqrt(rank) : rank);
     chosen.push_back(target);
   }
+  check_experts(config, chosen);
   if (chosen.empty())
     throw_error<UsageError>(
         "target_modules: expected a layer to adapt, got none that matches; the model has {} in {} "
@@ -383,7 +369,10 @@ PeftParts resolve_parts(const LoraConfig& config, const ModelConfig& model) {
 
 void check_patterns_name_targets(const LoraConfig& config, const Adapter& adapter, const ModelConfig& model) {
   std::vector<std::string> paths;
-  for (const LoraTarget& target : adapter.targets) paths.push_back(module_path(model, target.kind, target.layer));
+  for (const LoraTarget& target : adapter.targets)
+    paths.push_back(is_of_experts(target)
+                        ? hf_parameter_name({target.kind, target.layer, {}, 0, AdapterPart::kWhole, naming_of(model)})
+                        : module_path(model, target.kind, target.layer));
   const auto check_pattern = [&](const std::string& expression, std::string_view key, size_t num_patterns) {
     const ModulePattern pattern = end_pattern(expression, key, steps_of_a_match(num_patterns, paths.size(), key));
     if (std::none_of(paths.begin(), paths.end(), [&](const std::string& path) { return pattern.matches(path); }))

@@ -64,7 +64,9 @@ std::string take_adapter_name(std::vector<std::string_view>& parts, size_t marke
 std::string peft_tensor_name(const Parameter& parameter) {
   std::string name = hf_parameter_name(parameter);
   if (parameter.part == AdapterPart::kWhole) return std::string(kPrefix) + name;
-  const std::string module = std::string(kPrefix) + name.substr(0, name.rfind('.'));
+  std::string module = std::string(kPrefix) + name.substr(0, name.rfind('.'));
+  // two parameters of one module: its wrapper is wrapped again
+  if (parameter.kind == ParameterKind::kExpertsGateUp) module += ".base_layer";
   const bool is_embedding = parameter.kind == ParameterKind::kEmbedding;
   switch (parameter.part) {
     using enum AdapterPart;

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "io/file/file.hpp"
+#include "io/huggingface/expert_tensors.hpp"
 #include "io/huggingface/tensor_names.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
@@ -115,6 +116,16 @@ void WeightFiles::add(const SafetensorsFile& file, const SafetensorsEntry& entry
   if (!is_new)
     throw_error<DataError>("{}: tensor {}: expected each tensor once, got it also as {} in {}", file.path(), entry.name,
                            place->second.entry->name, place->second.file->path());
+}
+
+void WeightFiles::split_experts(const ModelConfig& config) {
+  const std::map<std::string, StoredTensor, std::less<>> before = tensors_;
+  for (const auto& [name, tensor] : before) {
+    const std::vector<SafetensorsEntry> parts = plumb::split_experts(*tensor.entry, name, config);
+    if (parts.empty()) continue;
+    tensors_.erase(name);
+    for (const SafetensorsEntry& part : parts) add(*tensor.file, parts_.emplace_back(part));
+  }
 }
 
 void WeightFiles::open_single_file(const std::string& path) {

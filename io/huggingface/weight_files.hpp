@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "io/huggingface/safetensors.hpp"
+#include "lib/model/model_config.hpp"
 
 namespace plumb {
 
@@ -28,12 +29,16 @@ class WeightFiles {
   StoredTensor find(std::string_view name) const;
   bool has(std::string_view name) const { return tensors_.contains(name); }
 
+  /// Divides the tensors that hold all experts of a layer into those of each (expert_tensors.hpp).
+  void split_experts(const ModelConfig& config);
+
  private:
   void open_single_file(const std::string& path);
   void open_indexed_files(const std::string& directory);
   void add(const SafetensorsFile& file, const SafetensorsEntry& entry);
 
   std::deque<SafetensorsFile> files_;
+  std::deque<SafetensorsEntry> parts_;  // of tensors that were divided
   std::map<std::string, StoredTensor, std::less<>> tensors_;
 };
 

@@ -1,11 +1,15 @@
 #include "lib/kernels/kernels.hpp"
 
+#include "lib/kernels/expert_kernels.hpp"
+
 namespace plumb {
 
 #define PLUMB_DECLARE(isa)                                             \
   namespace isa {                                                      \
   extern const ActivationKernels<float> kFloatActivationKernels;       \
   extern const ActivationKernels<BFloat16> kBFloat16ActivationKernels; \
+  extern const ExpertKernels<float> kFloatExpertKernels;               \
+  extern const ExpertKernels<BFloat16> kBFloat16ExpertKernels;         \
   extern const FloatKernels kFloatKernels;                             \
   extern const Nf4Kernels kNf4Kernels;                                 \
   }
@@ -22,14 +26,17 @@ namespace {
 struct Tables {
   const ActivationKernels<float>* of_float;
   const ActivationKernels<BFloat16>* of_bfloat16;
+  const ExpertKernels<float>* experts_of_float;
+  const ExpertKernels<BFloat16>* experts_of_bfloat16;
   const FloatKernels* plain;
   const Nf4Kernels* nf4;
   const char* name;
 };
 
-#define PLUMB_TABLES(isa)                                                                                         \
-  Tables {                                                                                                        \
-    &isa::kFloatActivationKernels, &isa::kBFloat16ActivationKernels, &isa::kFloatKernels, &isa::kNf4Kernels, #isa \
+#define PLUMB_TABLES(isa)                                                                       \
+  Tables {                                                                                      \
+    &isa::kFloatActivationKernels, &isa::kBFloat16ActivationKernels, &isa::kFloatExpertKernels, \
+        &isa::kBFloat16ExpertKernels, &isa::kFloatKernels, &isa::kNf4Kernels, #isa              \
   }
 
 Tables choose_tables() {
@@ -55,6 +62,14 @@ const ActivationKernels<float>& activation_kernels<float>() {
 template <>
 const ActivationKernels<BFloat16>& activation_kernels<BFloat16>() {
   return *tables().of_bfloat16;
+}
+template <>
+const ExpertKernels<float>& expert_kernels<float>() {
+  return *tables().experts_of_float;
+}
+template <>
+const ExpertKernels<BFloat16>& expert_kernels<BFloat16>() {
+  return *tables().experts_of_bfloat16;
 }
 const FloatKernels& float_kernels() { return *tables().plain; }
 const Nf4Kernels& nf4_kernels() { return *tables().nf4; }

@@ -40,9 +40,9 @@ const std::vector<HarmlessKeys>& harmless_keys() {
         "task_specific_params",
         "finetuning_task"}},
       {"what a forward pass returns, or how it runs",
-       {"output_attentions", "output_hidden_states", "return_dict", "use_cache", "use_flash_attn",
-        "attn_implementation", "pretraining_tp", "is_decoder", "gradient_checkpointing", "use_return_dict",
-        "keys_to_ignore_at_inference", "return_dict_in_generate"}},
+       {"output_attentions", "output_hidden_states", "output_router_logits", "return_dict", "use_cache",
+        "use_flash_attn", "attn_implementation", "pretraining_tp", "is_decoder", "gradient_checkpointing",
+        "use_return_dict", "keys_to_ignore_at_inference", "return_dict_in_generate"}},
       {"of text generation, which options and generation_config.json decide",
        {"bad_words_ids",
         "begin_suppress_tokens",
@@ -83,6 +83,8 @@ const std::vector<HarmlessKeys>& harmless_keys() {
       {"of another family, which this one does not read",
        {"max_window_layers", "mlp_bias", "attention_bias", "use_sliding_window", "sliding_window", "layer_types",
         "head_dim", "original_max_position_embeddings", "attn_logit_softcapping", "hidden_act"}},
+      {"of gpt-oss, said elsewhere: the length before YaRN, which transformers takes from its RoPE numbers",
+       {"initial_context_length"}},
   };
   return keys;
 }

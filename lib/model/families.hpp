@@ -19,6 +19,8 @@ enum class WindowRule {
   kNone,       // no layer has one
   kAll,        // all layers, if sliding_window is a number
   kQwen,       // the layers from max_window_layers on, with use_sliding_window
+  kQwen2Moe,   // the even layers below max_window_layers, with use_sliding_window
+  kQwen3Moe,   // all layers, with use_sliding_window
   kPattern,    // all but every n-th layer
   kUnrotated,  // the layers without rotary embedding, with use_sliding_window (SmolLM3)
 };
@@ -28,8 +30,21 @@ enum class BiasRule {
   kNone,
   kQkv,               // q, k and v, always
   kAttentionBias,     // attention_bias: q, k, v and o
+  kAttentionBiasOn,   // the same, true by default
   kAttentionBiasQkv,  // attention_bias: q, k and v
+  kQkvBias,           // qkv_bias: q, k and v, true by default
   kUseBias,           // use_bias: everything
+};
+
+/// Which keys describe the experts.
+enum class MixtureRule { kNone, kMixtral, kQwen2, kQwen3, kGptOss };
+
+/// Defaults for absent keys of a mixture of experts.
+struct MixtureTraits {
+  MixtureRule rule = MixtureRule::kNone;
+  int64_t num_experts = 0, num_chosen = 0;
+  int64_t expert_size = 0, shared_expert_size = 0;
+  double loss_coefficient = 0.001;
 };
 
 struct FamilyTraits {
@@ -68,6 +83,7 @@ struct FamilyTraits {
   NormPlacement norm_placement = NormPlacement::kBefore;
   QkNorm qk_norm = QkNorm::kNone;
   FeedForward feed_forward = FeedForward::kSwiGlu;
+  MixtureTraits mixture = {};
 };
 
 const FamilyTraits& traits_of(Family family);

@@ -11,7 +11,8 @@ namespace {
 
 /// The random stream of a parameter; no two parameters share one.
 uint64_t stream_of(const Parameter& parameter) {
-  return static_cast<uint64_t>(parameter.layer + 1) << 8 | static_cast<uint64_t>(parameter.kind);
+  return static_cast<uint64_t>(parameter.expert + 1) << 40 | static_cast<uint64_t>(parameter.layer + 1) << 8 |
+         static_cast<uint64_t>(parameter.kind);
 }
 
 }  // namespace

@@ -19,10 +19,6 @@ constexpr std::string_view kImages = "a model of images and texts, of which plum
 constexpr std::string_view kNotYet = "a dense decoder that plumb does not train yet";
 
 constexpr std::pair<std::string_view, std::string_view> kLeftOut[] = {
-    {"mixtral", kExperts},
-    {"qwen2_moe", kExperts},
-    {"qwen3_moe", kExperts},
-    {"gpt_oss", kExperts},
     {"olmoe", kExperts},
     {"granitemoe", kExperts},
     {"granitemoeshared", kExperts},

@@ -41,6 +41,15 @@ std::vector<int64_t> target_shape(const ModelConfig& config, ParameterKind kind)
       return {2 * ffn, d};
     case kDown:
       return {d, ffn};
+    case kExpertsGateUp:
+      return {2 * config.mixture.expert_size, d};
+    case kExpertsDown:
+      return {d, config.mixture.expert_size};
+    case kSharedGate:
+    case kSharedUp:
+      return {config.mixture.shared_expert_size, d};
+    case kSharedDown:
+      return {d, config.mixture.shared_expert_size};
     default:
       check(false, "only the matrices of a block are adapted");
   }
@@ -60,10 +69,22 @@ Product product_of(ParameterKind kind) {
     case kGate:
     case kUp:
     case kGateUp:
+    case kExpertGate:
+    case kExpertUp:
+    case kExpertsGateUp:
       return Product::kGateUp;
+    case kSharedGate:
+    case kSharedUp:
+      return Product::kSharedGateUp;
+    case kSharedDown:
+      return Product::kSharedDown;
     default:
       return Product::kDown;
   }
+}
+
+bool is_of_experts(const LoraTarget& target) {
+  return target.kind == ParameterKind::kExpertsGateUp || target.kind == ParameterKind::kExpertsDown;
 }
 
 UnitLayout adapter_layout(const ModelConfig& config, const Adapter& adapter) {

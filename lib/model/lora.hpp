@@ -15,11 +15,12 @@
 
 namespace plumb {
 
-/// One adapted layer: kQ, kK, kV, kO, kGate, kUp or kDown of a block.
+/// One adapted layer: a matrix of a block; or all experts of a layer, whose A are the rows of one matrix, and whose B
+/// are the columns of one, by rank and then by expert, as in PEFT (target_parameters).
 struct LoraTarget {
   ParameterKind kind;
   int64_t layer;
-  int64_t rank;
+  int64_t rank;    // of experts: the sum of theirs
   double scaling;  // alpha / rank, or alpha / sqrt(rank) with rsLoRA
   bool operator==(const LoraTarget&) const = default;
 };
@@ -43,8 +44,8 @@ UnitLayout adapter_layout(const ModelConfig& config, const Adapter& adapter);
 int64_t lowest_trained_layer(const ModelConfig& config, const Adapter& adapter);
 
 /// The matrix products of a block, in order. Layers with the same input share one.
-enum class Product { kQkv, kO, kGateUp, kDown };
-inline constexpr int kNumProducts = 4;
+enum class Product { kQkv, kO, kGateUp, kDown, kSharedGateUp, kSharedDown };
+inline constexpr int kNumProducts = 6;
 /// One value per product.
 template <class T>
 struct PerProduct : std::array<T, kNumProducts> {
@@ -55,5 +56,8 @@ struct PerProduct : std::array<T, kNumProducts> {
   const T& operator[](size_t product) const { return Base::operator[](product); }
 };
 Product product_of(ParameterKind kind);
+
+/// True for the adapters of all experts of a layer.
+bool is_of_experts(const LoraTarget& target);
 
 }  // namespace plumb

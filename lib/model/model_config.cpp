@@ -10,6 +10,7 @@
 #include "lib/model/config_keys.hpp"
 #include "lib/model/families.hpp"
 #include "lib/model/left_out.hpp"
+#include "lib/model/mixture_config.hpp"
 #include "lib/model/quantization_config.hpp"
 #include "lib/model/rope_config.hpp"
 
@@ -104,8 +105,9 @@ std::vector<bool> parse_unrotated(const ConfigReader& reader, const FamilyTraits
 /// Whether each layer has a sliding window, if layer_types does not say.
 std::vector<bool> default_sliding_layers(const ConfigReader& reader, const FamilyTraits& traits,
                                          const ModelConfig& config) {
-  std::vector<bool> slides(config.num_layers, traits.window == WindowRule::kAll);
-  const int64_t first = traits.window == WindowRule::kQwen
+  const bool is_all = traits.window == WindowRule::kAll || traits.window == WindowRule::kQwen3Moe;
+  std::vector<bool> slides(config.num_layers, is_all);
+  const int64_t first = traits.window == WindowRule::kQwen || traits.window == WindowRule::kQwen2Moe
                             ? reader.integer_or("max_window_layers", 0, kMaxPositions, kDefaultMaxWindowLayers)
                             : 0;
   int64_t pattern = traits.window_pattern;
@@ -114,6 +116,7 @@ std::vector<bool> default_sliding_layers(const ConfigReader& reader, const Famil
       pattern = reader.integer(key, 1, kMaxLayers);
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     if (traits.window == WindowRule::kQwen) slides[layer] = layer >= first;
+    if (traits.window == WindowRule::kQwen2Moe) slides[layer] = layer % 2 == 0 && layer < first;
     if (traits.window == WindowRule::kPattern) slides[layer] = (layer + 1) % pattern != 0;
     if (traits.window == WindowRule::kUnrotated) slides[layer] = config.rope_of(layer) == nullptr;
   }
@@ -125,7 +128,8 @@ std::vector<int64_t> parse_sliding_window(const ConfigReader& reader, const Fami
   const int64_t num_layers = config.num_layers;
   std::vector<int64_t> windows(num_layers, 0);
   if (traits.window == WindowRule::kNone) return windows;
-  const bool has_switch = traits.window == WindowRule::kQwen || traits.window == WindowRule::kUnrotated;
+  const bool has_switch = traits.window == WindowRule::kQwen || traits.window == WindowRule::kUnrotated ||
+                          traits.window == WindowRule::kQwen2Moe || traits.window == WindowRule::kQwen3Moe;
   int64_t window = 0;
   if (!has_switch || reader.boolean_or("use_sliding_window", false)) {
     window = traits.sliding_window;
@@ -134,8 +138,9 @@ std::vector<int64_t> parse_sliding_window(const ConfigReader& reader, const Fami
   }
   const std::vector<bool> slides = default_sliding_layers(reader, traits, config);
   // only models whose layers are alike in transformers ignore the types of their layers
-  const bool has_types = (traits.window != WindowRule::kAll || traits.family == Family::kMinistral) &&
-                         !reader.is_null_or_absent("layer_types");
+  const bool are_alike = traits.window == WindowRule::kAll || traits.window == WindowRule::kQwen3Moe;
+  const bool has_types =
+      (!are_alike || traits.family == Family::kMinistral) && !reader.is_null_or_absent("layer_types");
   if (!has_types) {
     for (int64_t layer = 0; layer < num_layers; ++layer) windows[layer] = slides[layer] ? window : 0;
     if (traits.window == WindowRule::kPattern && window == 0)
@@ -165,6 +170,12 @@ void parse_biases(const ConfigReader& reader, const FamilyTraits& traits, ModelC
       break;
     case BiasRule::kAttentionBias:
       config.has_qkv_bias = config.has_o_bias = reader.boolean_or("attention_bias", false);
+      break;
+    case BiasRule::kAttentionBiasOn:
+      config.has_qkv_bias = config.has_o_bias = reader.boolean_or("attention_bias", true);
+      break;
+    case BiasRule::kQkvBias:
+      config.has_qkv_bias = reader.boolean_or("qkv_bias", true);
       break;
     case BiasRule::kAttentionBiasQkv:
       config.has_qkv_bias = reader.boolean_or("attention_bias", true);
@@ -257,7 +268,10 @@ void parse_special_tokens(const ConfigReader& reader, const FamilyTraits& traits
 void check_total_size(const ConfigReader& reader, const ModelConfig& config) {
   const double d = static_cast<double>(config.hidden_size);
   const double heads = static_cast<double>(2 * (config.num_heads + config.num_kv_heads) * config.head_dim);
-  const double per_layer = d * (heads + 3.0 * static_cast<double>(config.intermediate_size));
+  const MixtureConfig& mixture = config.mixture;
+  const double experts = static_cast<double>(mixture.num_experts) * static_cast<double>(mixture.expert_size) +
+                         static_cast<double>(mixture.shared_expert_size);
+  const double per_layer = d * (heads + 3.0 * std::max(experts, static_cast<double>(config.intermediate_size)));
   const double total =
       per_layer * static_cast<double>(config.num_layers) + 2 * d * static_cast<double>(config.vocab_size);
   if (total > kMaxParameters)
@@ -278,6 +292,7 @@ void parse_sizes(const ConfigReader& reader, const FamilyTraits& traits, ModelCo
   config.head_dim = parse_head_dim(reader, traits, config.hidden_size, config.num_heads);
   config.max_position_embeddings =
       reader.integer_or("max_position_embeddings", 1, kMaxPositions, traits.max_position_embeddings);
+  parse_mixture(reader, traits, config);
   check_total_size(reader, config);
 }
 
@@ -296,7 +311,7 @@ ModelConfig parse_decoder(const ConfigReader& reader, const FamilyTraits& traits
   refuse_unsupported(reader, traits);
   ModelConfig config;
   take_traits(traits, config);
-  config.is_quantized = parse_quantization_config(reader);
+  config.is_quantized = parse_quantization_config(reader, traits.family == Family::kGptOss);
   parse_sizes(reader, traits, config);
   config.norm.epsilon = reader.number_or(std::string(traits.epsilon_key).c_str(), 1e-30, 1.0, traits.norm_epsilon);
   const bool unrotated_first = traits.window == WindowRule::kUnrotated;

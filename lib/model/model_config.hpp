@@ -28,6 +28,10 @@ enum class Family {
   kCohere2,
   kGlm4,
   kStarCoder2,
+  kMixtral,
+  kQwen2Moe,
+  kQwen3Moe,
+  kGptOss,
 };
 
 /// The layer after the last block: logits over the vocabulary (*ForCausalLM), or one score per text
@@ -86,6 +90,24 @@ enum class QkNorm { kNone, kHead, kAllHeads };
 /// The feed-forward network: down(act(gate) * up), or down(act(up)) for kGelu. GELU is the tanh approximation.
 enum class FeedForward { kSwiGlu, kGeGlu, kGelu };
 
+/// A mixture of experts, in place of the feed-forward network of some layers: a router sends each token to a few of
+/// many gated networks. See lib/nn/experts.hpp.
+struct MixtureConfig {
+  int64_t num_experts = 0;         // 0: none
+  int64_t num_chosen = 0;          // experts of a token
+  int64_t expert_size = 0;         // intermediate size of an expert
+  int64_t shared_expert_size = 0;  // of the one that serves all tokens (Qwen2-MoE); 0: none
+  bool renormalizes = true;        // the weights of the chosen experts add up to 1
+  bool rounds_weights = true;      // to the dtype of the activations
+  /// gpt-oss: router and experts have biases, the files hold all experts of a layer in one transposed tensor, and
+  /// SwiGLU is clamped at swiglu_limit.
+  bool is_gpt_oss = false;
+  double swiglu_limit = 7, swiglu_alpha = 1.702;
+  double loss_coefficient = 0;  // of the router's loss, as config.json has it
+  std::vector<bool> is_dense;   // layers with a plain feed-forward network; empty: none
+  bool operator==(const MixtureConfig&) const = default;
+};
+
 /// From the product of head and hidden state to logits: cap * tanh(scale * z / cap); a cap of 0 is none.
 struct LogitConfig {
   double scale = 1;
@@ -113,6 +135,7 @@ struct ModelConfig {
   NormPlacement norm_placement = NormPlacement::kBefore;
   QkNorm qk_norm = QkNorm::kNone;
   FeedForward feed_forward = FeedForward::kSwiGlu;
+  MixtureConfig mixture;
   RopeConfig rope;
   std::optional<RopeConfig> sliding_rope;  // of layers with a window, where it differs (Gemma 3, OLMo 3)
   std::vector<bool> is_unrotated;          // layers without rotary embedding (NoPE); empty: all rotate
@@ -128,6 +151,7 @@ struct ModelConfig {
   bool has_qkv_bias = false;
   bool has_o_bias = false;
   bool has_mlp_bias = false;
+  bool has_sinks = false;          // one more logit per query head in the softmax, without a value (gpt-oss)
   bool has_fused_qkv = false;      // q, k and v are one matrix of the checkpoint (Phi-3)
   bool has_fused_gate_up = false;  // gate and up are one matrix of the checkpoint (Phi-3, GLM-4)
   double initializer_range = 0.02;
@@ -142,6 +166,10 @@ struct ModelConfig {
 
   /// Embedding and head are one matrix and therefore one unit. A score head is never tied.
   bool shares_head() const { return ties_embeddings && head == HeadKind::kLanguageModel; }
+  /// Whether a layer is a mixture of experts.
+  bool is_mixture(int64_t layer) const {
+    return mixture.num_experts > 0 && (mixture.is_dense.empty() || !mixture.is_dense[layer]);
+  }
   bool has_gate() const { return feed_forward != FeedForward::kGelu; }
   OutputConfig output() const { return {norm, logits}; }
   /// The rotary embedding of a layer; null: none.

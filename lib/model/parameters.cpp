@@ -13,11 +13,13 @@ struct UnitBuilder {
   struct Entry {
     ParameterKind kind;
     std::vector<int64_t> shape;
+    int64_t expert = -1;
   };
   void fused(const std::vector<Entry>& entries) {
     unit.num_elements = (unit.num_elements + kParameterAlignment - 1) / kParameterAlignment * kParameterAlignment;
     for (const Entry& entry : entries) {
-      unit.parameters.push_back({entry.kind, layer, entry.shape, unit.num_elements, AdapterPart::kWhole, naming});
+      unit.parameters.push_back(
+          {entry.kind, layer, entry.shape, unit.num_elements, AdapterPart::kWhole, naming, entry.expert});
       unit.num_elements += unit.parameters.back().num_elements();
     }
   }
@@ -40,6 +42,7 @@ void append_attention(const ModelConfig& config, UnitBuilder& block) {
   }
   block.fused({{kO, {d, q}}});
   if (config.has_o_bias) block.fused({{kOBias, {d}}});
+  if (config.has_sinks) block.fused({{kSinks, {config.num_heads}}});
 }
 
 void append_feed_forward(const ModelConfig& config, UnitBuilder& block) {
@@ -61,6 +64,34 @@ void append_feed_forward(const ModelConfig& config, UnitBuilder& block) {
   if (config.has_mlp_bias) block.fused({{kDownBias, {d}}});
 }
 
+void append_experts(const ModelConfig& config, UnitBuilder& block) {
+  using enum ParameterKind;
+  const MixtureConfig& mixture = config.mixture;
+  const int64_t d = config.hidden_size, size = mixture.expert_size, count = mixture.num_experts;
+  block.fused({{kRouter, {count, d}}});
+  if (mixture.is_gpt_oss) {
+    block.fused({{kRouterBias, {count}}});
+    block.fused({{kExpertsGateUp, {count, d, 2 * size}}});
+    block.fused({{kExpertsGateUpBias, {count, 2 * size}}});
+    block.fused({{kExpertsDown, {count, size, d}}});
+    block.fused({{kExpertsDownBias, {count, d}}});
+    return;
+  }
+  std::vector<UnitBuilder::Entry> gate_up, down;
+  for (int64_t e = 0; e < count; ++e) {
+    gate_up.push_back({kExpertGate, {size, d}, e});
+    gate_up.push_back({kExpertUp, {size, d}, e});
+    down.push_back({kExpertDown, {d, size}, e});
+  }
+  block.fused(gate_up);
+  block.fused(down);
+  if (const int64_t shared = mixture.shared_expert_size; shared > 0) {
+    block.fused({{kSharedGate, {shared, d}}, {kSharedUp, {shared, d}}});
+    block.fused({{kSharedDown, {d, shared}}});
+    block.fused({{kSharedRouter, {1, d}}});
+  }
+}
+
 UnitLayout block_layout(const ModelConfig& config, int64_t layer) {
   using enum ParameterKind;
   const std::vector<int64_t> width = {config.hidden_size};
@@ -76,7 +107,11 @@ UnitLayout block_layout(const ModelConfig& config, int64_t layer) {
     block.fused({{kPostNorm, width}});
     if (config.norm.has_bias) block.fused({{kPostNormBias, width}});
   }
-  append_feed_forward(config, block);
+  if (config.is_mixture(layer)) {
+    append_experts(config, block);
+  } else {
+    append_feed_forward(config, block);
+  }
   if (has_outer) block.fused({{kFeedForwardOutNorm, width}});
   return block.unit;
 }
@@ -92,6 +127,10 @@ Naming naming_of(const ModelConfig& config) {
       return Naming::kGlm;
     case Family::kStarCoder2:
       return Naming::kStarCoder;
+    case Family::kMixtral:
+      return Naming::kMixtral;
+    case Family::kGptOss:
+      return Naming::kGptOss;
     default:
       return Naming::kLlama;
   }
@@ -106,13 +145,25 @@ bool is_norm_weight(ParameterKind kind) {
 bool is_block_matrix(ParameterKind kind) {
   using enum ParameterKind;
   return kind == kQ || kind == kK || kind == kV || kind == kQkv || kind == kO || kind == kGate || kind == kUp ||
-         kind == kGateUp || kind == kDown;
+         kind == kGateUp || kind == kDown || is_expert_matrix(kind) || kind == kSharedGate || kind == kSharedUp ||
+         kind == kSharedDown;
 }
 
-std::vector<ParameterKind> block_matrices(const ModelConfig& config) {
+bool is_expert_matrix(ParameterKind kind) {
+  using enum ParameterKind;
+  return kind == kExpertGate || kind == kExpertUp || kind == kExpertDown;
+}
+
+bool Parameter::is_decayed() const {
+  using enum ParameterKind;
+  if (part == AdapterPart::kMagnitude || kind == kSinks) return true;
+  return shape.size() > 1 && kind != kExpertsGateUpBias && kind != kExpertsDownBias;
+}
+
+std::vector<ParameterKind> block_matrices(const ModelConfig& config, int64_t layer) {
   std::vector<ParameterKind> kinds;
-  for (const Parameter& parameter : block_layout(config, 0).parameters)
-    if (is_block_matrix(parameter.kind)) kinds.push_back(parameter.kind);
+  for (const Parameter& parameter : block_layout(config, layer).parameters)
+    if (is_block_matrix(parameter.kind) && parameter.expert < 0) kinds.push_back(parameter.kind);
   return kinds;
 }
 

@@ -45,12 +45,29 @@ enum class ParameterKind {
   kGateBias,
   kUpBias,
   kDownBias,
+  kSinks,
+  kRouter,
+  kRouterBias,
+  kExpertGate,  // of one expert: Parameter::expert
+  kExpertUp,
+  kExpertDown,
+  kExpertsGateUp,  // of all experts of a layer, [experts, in, out], gate and up alternating (gpt-oss)
+  kExpertsGateUpBias,
+  kExpertsDown,
+  kExpertsDownBias,
+  kSharedGate,
+  kSharedUp,
+  kSharedDown,
+  kSharedRouter,
 };
 
 bool is_norm_weight(ParameterKind kind);
 
-/// True for the matrices of a decoder block, which adapters adapt and NF4 quantizes.
+/// True for the matrices of a decoder block, which adapters adapt and NF4 quantizes; routers are none.
 bool is_block_matrix(ParameterKind kind);
+
+/// True for a matrix of one of many experts.
+bool is_expert_matrix(ParameterKind kind);
 
 /// The parts of an adapter for one parameter (lora.hpp).
 enum class AdapterPart {
@@ -61,7 +78,7 @@ enum class AdapterPart {
 };
 
 /// The spelling of tensor names, where families name the same parameter differently (io/huggingface/parameter_names).
-enum class Naming { kLlama, kGemma, kGlm, kStarCoder };
+enum class Naming { kLlama, kGemma, kGlm, kStarCoder, kMixtral, kGptOss };
 Naming naming_of(const ModelConfig& config);
 
 struct Parameter {
@@ -71,13 +88,14 @@ struct Parameter {
   int64_t offset;              // first element, within the unit
   AdapterPart part = AdapterPart::kWhole;
   Naming naming = Naming::kLlama;
+  int64_t expert = -1;  // -1: not of one expert
   int64_t num_elements() const {
     int64_t n = 1;
     for (int64_t size : shape) n *= size;
     return n;
   }
   /// Weight decay does not apply to norms and biases, as in transformers.
-  bool is_decayed() const { return shape.size() > 1 || part == AdapterPart::kMagnitude; }
+  bool is_decayed() const;
 };
 
 struct UnitLayout {
@@ -89,8 +107,8 @@ struct UnitLayout {
 /// The units in forward order: embedding, blocks, head; or, if tied, embedding+head, blocks.
 std::vector<UnitLayout> unit_layouts(const ModelConfig& config);
 
-/// The matrices of one block, in the order of the unit: what adapters adapt and NF4 quantizes.
-std::vector<ParameterKind> block_matrices(const ModelConfig& config);
+/// The matrices of one block, in the order of the unit, without those of experts.
+std::vector<ParameterKind> block_matrices(const ModelConfig& config, int64_t layer);
 
 /// The number of parameters of the model, without gaps.
 int64_t num_parameters(const std::vector<UnitLayout>& units);

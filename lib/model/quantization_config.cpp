@@ -13,7 +13,7 @@ constexpr const char* kSupported = "of bitsandbytes in 4 bits of type nf4, the o
 
 }  // namespace
 
-bool parse_quantization_config(const ConfigReader& config) {
+bool parse_quantization_config(const ConfigReader& config, bool may_be_mxfp4) {
   if (config.is_null_or_absent(kKey)) return false;
   const json& object = config.object().at(kKey);
   if (!object.is_object()) config.fail(kKey, "an object or null");
@@ -21,6 +21,7 @@ bool parse_quantization_config(const ConfigReader& config) {
   const auto require = [&](bool holds, const char* key, const char* value) {
     if (!holds) reader.fail(key, fmt::format("{}, weights {}", value, kSupported));
   };
+  if (may_be_mxfp4 && reader.string_or("quant_method", "") == "mxfp4") return false;
   require(reader.string_or("quant_method", "") == "bitsandbytes", "quant_method", "\"bitsandbytes\"");
   require(!reader.boolean_or("load_in_8bit", false), "load_in_8bit", "false");
   require(reader.boolean_or("load_in_4bit", false), "load_in_4bit", "true");

@@ -1,5 +1,5 @@
-// The key quantization_config of a config.json. One kind is supported, NF4 of bitsandbytes: block matrices in 4 bits,
-// everything else unquantized.
+// The key quantization_config of a config.json. NF4 of bitsandbytes is supported: block matrices in 4 bits, everything
+// else unquantized. MXFP4, in which gpt-oss is published, is dequantized when it is read.
 // Source: transformers, BitsAndBytesConfig.
 #pragma once
 
@@ -11,8 +11,8 @@
 namespace plumb {
 
 /// True if `config`, a whole config.json, describes a model with NF4 matrices. Throws DataError, listing what is
-/// supported, for weights quantized in any other way.
-bool parse_quantization_config(const ConfigReader& config);
+/// supported, for weights quantized in any other way; may_be_mxfp4: except MXFP4.
+bool parse_quantization_config(const ConfigReader& config, bool may_be_mxfp4);
 
 /// The value of quantization_config with all keys that transformers writes. compute_dtype: "bfloat16", "float16" or
 /// "float32", the dtype in which bitsandbytes multiplies.

@@ -5,6 +5,7 @@
 
 #include "lib/base/check.hpp"
 #include "lib/model/families.hpp"
+#include "lib/model/mixture_config.hpp"
 #include "lib/model/model_config.hpp"
 #include "lib/model/rope_config.hpp"
 
@@ -26,19 +27,23 @@ void render_sliding_window(const ModelConfig& config, const FamilyTraits& traits
   if (traits.window == WindowRule::kNone) return;
   object["sliding_window"] = window > 0 ? json(window) : json();
   if (window == 0 && traits.window == WindowRule::kPattern) object["sliding_window"] = traits.sliding_window;
-  if (traits.window == WindowRule::kAll && config.family != Family::kMinistral) {
+  if (traits.window == WindowRule::kQwen3Moe) object["use_sliding_window"] = window > 0;
+  const bool are_alike = traits.window == WindowRule::kAll || traits.window == WindowRule::kQwen3Moe;
+  if (are_alike && config.family != Family::kMinistral) {
     check(std::count(config.sliding_window.begin(), config.sliding_window.end(), window) == config.num_layers,
           "all layers of this family slide, or none");
     return;
   }
   object["layer_types"] = std::move(types);
-  if (traits.window == WindowRule::kQwen || traits.window == WindowRule::kUnrotated)
-    object["use_sliding_window"] = window > 0;
-  if (traits.window == WindowRule::kQwen) object["max_window_layers"] = config.num_layers;  // layer_types overrides it
+  const bool is_qwen = traits.window == WindowRule::kQwen || traits.window == WindowRule::kQwen2Moe;
+  if (is_qwen || traits.window == WindowRule::kUnrotated) object["use_sliding_window"] = window > 0;
+  if (is_qwen) object["max_window_layers"] = config.num_layers;  // layer_types overrides it
 }
 
 void render_biases(const ModelConfig& config, const FamilyTraits& traits, json& object) {
-  if (traits.bias == BiasRule::kAttentionBias) object["attention_bias"] = config.has_o_bias;
+  if (traits.bias == BiasRule::kAttentionBias || traits.bias == BiasRule::kAttentionBiasOn)
+    object["attention_bias"] = config.has_o_bias;
+  if (traits.bias == BiasRule::kQkvBias) object["qkv_bias"] = config.has_qkv_bias;
   if (traits.bias == BiasRule::kAttentionBiasQkv) object["attention_bias"] = config.has_qkv_bias;
   if (traits.bias == BiasRule::kUseBias) object["use_bias"] = config.has_qkv_bias;
   if (traits.has_mlp_bias_key) object["mlp_bias"] = config.has_mlp_bias;
@@ -123,6 +128,7 @@ std::string render_model_config(const ModelConfig& config, std::string_view dtyp
   render_rope(config, traits, object);
   render_biases(config, traits, object);
   render_multipliers(config, object);
+  render_mixture(config, traits, object);
   render_unrotated(config, object);
   render_sliding_window(config, traits, object);
   return object.dump(2) + "\n";

@@ -215,6 +215,8 @@ void parse_rope(const ConfigReader& reader, const FamilyTraits& traits, ModelCon
   }
   for (const auto& [key, value] : object.items())
     if (value.is_object()) reader.fail(source, "one set of numbers for all layers");
+  if (object.empty() && traits.family == Family::kGptOss)  // the default of its class
+    object = {{"rope_type", "yarn"}, {"factor", 32.0}, {kOriginal, 4096}, {"truncate", false}};
   const ConfigReader rope_reader(object, fmt::format("{}: {}", reader.where(), source));
   const double outer_theta = reader.number_or("rope_theta", kMinTheta, kMaxTheta, traits.rope_theta);
   config.rope = parse_set(rope_reader, reader, traits, config, outer_theta);

@@ -42,11 +42,13 @@ void rotate(const BlockContext& context, int64_t layer, const at::Tensor& qkv, f
   ops_of(qkv).rope(qkv, *rotation, context.config.num_heads + context.config.num_kv_heads, direction);
 }
 
+constexpr int64_t kStreamsOfLayer = 4;  // kQkv to kDown; those of experts derive theirs from that of kGateUp
+
 /// The dropout of one product of one layer: every product has a mask of its own.
 Dropout dropout_of(const BlockContext& context, int64_t layer, Product product) {
   Dropout dropout = context.dropout;
   dropout.stream = random_bits(dropout.seed, dropout.stream,
-                               static_cast<uint64_t>(layer * kNumProducts + static_cast<int64_t>(product)));
+                               static_cast<uint64_t>(layer * kStreamsOfLayer + static_cast<int64_t>(product)));
   return dropout;
 }
 
@@ -55,14 +57,22 @@ at::Tensor computed_rows(const BlockContext& context, int64_t layer) {
   return layer + 1 == context.config.num_layers ? context.read_rows : at::Tensor();
 }
 
+/// The input of a layer's experts: the rows that the block computes after attention.
+ExpertInput expert_input(const BlockContext& context, int64_t layer, const at::Tensor& x_RD) {
+  const at::Tensor rows = computed_rows(context, layer);
+  ExpertInput input{x_RD, rows.defined() ? std::min(context.num_tokens, rows.size(0)) : context.num_tokens};
+  input.dropout = dropout_of(context, layer, Product::kGateUp);
+  return input;
+}
+
 /// The steps of the forward pass, which save what the backward pass needs.
 class BlockForward {
  public:
   BlockForward(const BlockContext& context, int64_t layer, const BlockParameters& parameters, BlockActivations& saved)
       : context_(context), config_(context.config), layer_(layer), p_(parameters), saved_(saved) {}
 
-  /// The block up to the input of its last product.
-  void to_gate_up(const at::Tensor& input_TD) {
+  /// The block up to the input of its feed-forward network or experts, which is returned.
+  at::Tensor to_feed_forward(const at::Tensor& input_TD) {
     saved_.input_TD = input_TD;
     const at::Tensor rows = computed_rows(context_, layer_);
     at::Tensor normed_TD = normed(BlockNorm::kBeforeAttention, input_TD);
@@ -87,11 +97,15 @@ class BlockForward {
       saved_.middle_RD = residual_RD + branch_RD;
       if (!is_parallel) feed_forward_input_RD = saved_.middle_RD;
     }
-    saved_.gate_up_RE = project(Product::kGateUp, feed_forward_input_RD);
+    return feed_forward_input_RD;
   }
 
-  /// Down product and residual: the block's output rows.
-  at::Tensor output() {
+  /// Feed-forward network or experts, and residual: the block's output rows.
+  at::Tensor output(const at::Tensor& x_RD) {
+    if (p_.experts)
+      return experts_forward(expert_config(config_.mixture), *p_.experts, expert_input(context_, layer_, x_RD),
+                             saved_.middle_RD, saved_.experts);
+    saved_.gate_up_RE = project(Product::kGateUp, x_RD);
     const at::Tensor hidden_RF = feed_forward_hidden();
     const bool has_out_norm = has_norm(p_, BlockNorm::kAfterFeedForward);
     if (!has_out_norm && config_.residual_multiplier == 1) return project(Product::kDown, hidden_RF, saved_.middle_RD);
@@ -103,11 +117,26 @@ class BlockForward {
     return scaled(out_RD) + saved_.middle_RD;
   }
 
+  /// Fills what backward needs of the feed-forward network or experts.
+  void recompute(const at::Tensor& x_RD) {
+    if (p_.experts)
+      return experts_recompute(expert_config(config_.mixture), *p_.experts, expert_input(context_, layer_, x_RD),
+                               saved_.experts);
+    if (has_norm(p_, BlockNorm::kAfterFeedForward)) {
+      output(x_RD);
+      return;
+    }
+    saved_.gate_up_RE = project(Product::kGateUp, x_RD);
+    if (!p_[Product::kDown].lora.modules.empty())
+      linear_recompute(p_[Product::kDown], feed_forward_hidden(), dropout_of(context_, layer_, Product::kDown),
+                       saved_.linear[Product::kDown]);
+  }
+
+ private:
   at::Tensor feed_forward_hidden() const {
     return ops_of(saved_.gate_up_RE).feed_forward(config_.feed_forward, saved_.gate_up_RE);
   }
 
- private:
   /// x itself if the family has no such norm.
   at::Tensor normed(BlockNorm which, const at::Tensor& x) {
     if (!has_norm(p_, which)) return x;
@@ -140,7 +169,7 @@ class BlockForward {
     }
     rotate(context_, layer_, saved_.qkv_TQ, 1.0f);
     const at::Tensor attended_TO = at::empty({num_rows, config_.num_heads * config_.head_dim}, options);
-    attention_forward(attention_shape(config_, layer_), saved_.qkv_TQ, context_.documents, attended_TO,
+    attention_forward(attention_shape(config_, layer_, p_.sinks_H), saved_.qkv_TQ, context_.documents, attended_TO,
                       saved_.attention);
     saved_.attended_RO = gather_rows(attended_TO, rows);
     return project(Product::kO, saved_.attended_RO);
@@ -168,6 +197,7 @@ class BlockBackward {
   /// Returns the gradient of the residual stream between attention and feed-forward, [R, D], from that of the output
   /// rows.
   at::Tensor feed_forward(const at::Tensor& dout_RD, const at::Tensor& rows) {
+    if (p_.experts) return experts(dout_RD);
     const at::Tensor dbranch_RD = branch_gradient(BlockNorm::kAfterFeedForward, saved_.feed_forward_out_RD, dout_RD);
     LinearInputGradient down = input_gradient(Product::kDown, dbranch_RD, true);
     // overwrites gate and up with their gradients, and recomputes what follows them, the input of `down`
@@ -198,8 +228,10 @@ class BlockBackward {
     const bool adapts_qkv = !p_[Product::kQkv].lora.modules.empty();
     if (!gradients_.has_base && !gradients_.needs_input && !adapts_qkv) return {};
     const at::Tensor dqkv = at::empty_like(saved_.qkv_TQ);
-    attention_backward(attention_shape(config_, layer_), saved_.qkv_TQ, context_.documents, saved_.attention,
-                       scatter_rows(o.dx_TI, rows, num_rows), dqkv);
+    const at::Tensor dsinks_H = config_.has_sinks ? at::zeros_like(p_.sinks_H) : at::Tensor();
+    attention_backward(attention_shape(config_, layer_, p_.sinks_H), saved_.qkv_TQ, context_.documents,
+                       saved_.attention, scatter_rows(o.dx_TI, rows, num_rows), dqkv, dsinks_H);
+    write_gradient(base.sinks_H, dsinks_H, gradients_.adds_base);
     rotate(context_, layer_, dqkv, -1.0f);
     if (config_.qk_norm != QkNorm::kNone) head_norms_backward(dqkv);
     const LinearInputGradient qkv = input_gradient(Product::kQkv, dqkv, gradients_.needs_input);
@@ -213,6 +245,23 @@ class BlockBackward {
   }
 
  private:
+  /// As feed_forward(), of a mixture of experts.
+  at::Tensor experts(const at::Tensor& dout_RD) {
+    const at::Tensor x_RD = recomputed(BlockNorm::kBeforeFeedForward, saved_.middle_RD);
+    ExpertGradients gradients(p_.experts->experts.size());
+    if (gradients_.has_base) gradients = ExpertGradients(gradients_.base.experts, gradients_.adds_base);
+    for (size_t e = 0; e < gradients_.expert_lora.size(); ++e) {
+      gradients.experts[e].gate_up.lora = gradients_.expert_lora[e].gate_up;
+      gradients.experts[e].down.lora = gradients_.expert_lora[e].down;
+    }
+    gradients.shared.gate_up.lora = gradients_.lora[Product::kSharedGateUp];
+    gradients.shared.down.lora = gradients_.lora[Product::kSharedDown];
+    const at::Tensor dx_RD =
+        experts_backward(expert_config(config_.mixture), *p_.experts, expert_input(context_, layer_, x_RD),
+                         saved_.experts, dout_RD, gradients, context_.router_gradient_E);
+    return norm_backward(BlockNorm::kBeforeFeedForward, dx_RD, saved_.middle_RD, dout_RD);
+  }
+
   LinearInputGradient input_gradient(Product product, const at::Tensor& dy, bool needs_dx) const {
     return linear_backward_input(p_[product], dy, saved_.linear[product], dropout_of(context_, layer_, product),
                                  needs_dx, &gradients_.lora[product]);
@@ -292,89 +341,17 @@ class BlockBackward {
 
 }  // namespace
 
-AttentionShape attention_shape(const ModelConfig& config, int64_t layer) {
-  return {.num_heads = config.num_heads,
-          .num_kv_heads = config.num_kv_heads,
-          .head_dim = config.head_dim,
-          .sliding_window = config.sliding_window[layer],
-          .score_scale = config.score_scale,
-          .score_cap = config.score_cap};
-}
-
-HeadNorms head_norms(const ModelConfig& config, const BlockParameters& p) {
-  return {p.q_norm_K, p.k_norm_K, config.num_heads, config.num_kv_heads, config.head_dim, config.norm};
-}
-
-BlockContext::BlockContext(const ModelConfig& model_config, ModelRope& rope, const Documents& batch_documents,
-                           at::Tensor rows_read)
-    : config(model_config),
-      documents(batch_documents),
-      rotations(rope.of_documents(batch_documents)),
-      read_rows(std::move(rows_read)) {
-  const auto& prefixes = batch_documents.prefix_length;
-  const bool has_shared = std::any_of(prefixes.begin(), prefixes.end(), [](int64_t prefix) { return prefix > 0; });
-  check(!has_shared || !config.rope_depends_on_length(),
-        "documents share no prefix where its rotation depends on their lengths");
-}
-
-BlockParameters::BlockParameters(const BlockTensors& t) : norms(t.norms), q_norm_K(t.q_norm_K), k_norm_K(t.k_norm_K) {
-  linear = {Linear{t.qkv_QD, t.qkv_bias_Q, {}, {}}, Linear{t.o_DO, t.o_bias_D, {}, {}},
-            Linear{t.gate_up_ED, t.gate_up_bias_E, {}, {}}, Linear{t.down_DF, t.down_bias_D, {}, {}}};
-}
-
-BlockTensors block_tensors(const UnitLayout& unit, const at::Tensor& flat) {
-  using enum ParameterKind;
-  // the parameters of these kinds that the unit has; several are adjacent and form one tensor
-  const auto view = [&](std::initializer_list<ParameterKind> kinds) {
-    std::vector<int64_t> shape;
-    int64_t offset = 0, num_elements = 0;
-    for (const Parameter& p : unit.parameters) {
-      if (std::find(kinds.begin(), kinds.end(), p.kind) == kinds.end()) continue;
-      if (shape.empty()) {
-        offset = p.offset;
-        shape = p.shape;
-      } else {
-        shape[0] += p.shape[0];
-      }
-      num_elements += p.num_elements();
-    }
-    return shape.empty() ? at::Tensor() : flat.narrow(0, offset, num_elements).view(shape);
-  };
-  BlockTensors t;
-  t.norms[BlockNorm::kBeforeAttention] = {view({kInputNorm}), view({kInputNormBias})};
-  t.norms[BlockNorm::kAfterAttention] = {view({kAttentionOutNorm}), {}};
-  t.norms[BlockNorm::kBeforeFeedForward] = {view({kPostNorm}), view({kPostNormBias})};
-  t.norms[BlockNorm::kAfterFeedForward] = {view({kFeedForwardOutNorm}), {}};
-  t.qkv_QD = view({kQ, kK, kV, kQkv});
-  t.qkv_bias_Q = view({kQBias, kKBias, kVBias});
-  t.q_norm_K = view({kQNorm});
-  t.k_norm_K = view({kKNorm});
-  t.o_DO = view({kO});
-  t.o_bias_D = view({kOBias});
-  t.gate_up_ED = view({kGate, kUp, kGateUp});
-  t.gate_up_bias_E = view({kGateBias, kUpBias});
-  t.down_DF = view({kDown});
-  t.down_bias_D = view({kDownBias});
-  return t;
-}
-
 at::Tensor block_forward(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
                          const at::Tensor& input_TD, BlockActivations& saved) {
   BlockForward forward(context, layer, parameters, saved);
-  forward.to_gate_up(input_TD);
-  return scatter_rows(forward.output(), computed_rows(context, layer), input_TD.size(0));
+  const at::Tensor x_RD = forward.to_feed_forward(input_TD);
+  return scatter_rows(forward.output(x_RD), computed_rows(context, layer), input_TD.size(0));
 }
 
 void block_recompute(const BlockContext& context, int64_t layer, const BlockParameters& parameters,
                      const at::Tensor& input_TD, BlockActivations& saved) {
   BlockForward forward(context, layer, parameters, saved);
-  forward.to_gate_up(input_TD);
-  if (has_norm(parameters, BlockNorm::kAfterFeedForward)) {
-    forward.output();
-  } else if (!parameters[Product::kDown].lora.modules.empty()) {
-    linear_recompute(parameters[Product::kDown], forward.feed_forward_hidden(),
-                     dropout_of(context, layer, Product::kDown), saved.linear[Product::kDown]);
-  }
+  forward.recompute(forward.to_feed_forward(input_TD));
 }
 
 at::Tensor block_backward(const BlockContext& context, int64_t layer, const BlockParameters& parameters,

@@ -11,11 +11,14 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "lib/model/model_config.hpp"
 #include "lib/model/parameters.hpp"
 #include "lib/nn/attention.hpp"
+#include "lib/nn/experts.hpp"
 #include "lib/nn/linear.hpp"
 #include "lib/nn/rope.hpp"
 
@@ -48,10 +51,12 @@ struct BlockTensors {
   at::Tensor k_norm_K;  // or G K
   at::Tensor o_DO;      // O = H K
   at::Tensor o_bias_D;
+  at::Tensor sinks_H;
   at::Tensor gate_up_ED;  // E = 2 F, gate first; or F, without a gate
   at::Tensor gate_up_bias_E;
   at::Tensor down_DF;
   at::Tensor down_bias_D;
+  ExpertTensors experts;  // of a mixture of experts, which has no gate_up and down
 };
 
 /// The views of a block's unit. flat: one-dimensional, at least unit.num_elements long; the views share its memory.
@@ -62,11 +67,15 @@ BlockTensors block_tensors(const UnitLayout& unit, const at::Tensor& flat);
 struct BlockParameters {
   PerNorm<NormTensors> norms;
   at::Tensor q_norm_K, k_norm_K;
+  at::Tensor sinks_H;  // float32
   PerProduct<Linear> linear;
+  std::optional<ExpertParameters> experts;  // in place of kGateUp and kDown
 
   /// Implicit conversion: plain matrices without adapters.
   BlockParameters(const BlockTensors& tensors);
   const Linear& operator[](Product product) const { return linear[product]; }
+  /// The matrices of a product, for a parameter of an expert of its own.
+  Linear& linear_of(Product product, int64_t expert = -1);
 };
 
 /// Destinations of a block's gradients.
@@ -75,13 +84,17 @@ struct BlockGradients {
   BlockTensors base;
   bool adds_base = false;  // true: adds to the base's gradients instead of overwriting them
   PerProduct<LoraGroup> lora;
-  bool needs_input = true;  // false: nothing below this block is trained
+  std::vector<ExpertLora> expert_lora;  // empty: experts are not adapted
+  bool needs_input = true;              // false: nothing below this block is trained
 
   /// Implicit conversion: all gradients of the base.
   BlockGradients(const BlockTensors& tensors, bool adds = false) : base(tensors), adds_base(adds) {}
   /// Gradients of the adapters only.
-  BlockGradients(PerProduct<LoraGroup> adapters, bool needs_input_gradient)
-      : has_base(false), lora(std::move(adapters)), needs_input(needs_input_gradient) {}
+  BlockGradients(PerProduct<LoraGroup> adapters, std::vector<ExpertLora> of_experts, bool needs_input_gradient)
+      : has_base(false),
+        lora(std::move(adapters)),
+        expert_lora(std::move(of_experts)),
+        needs_input(needs_input_gradient) {}
 };
 
 /// Inputs common to all blocks of a micro-batch.
@@ -93,6 +106,9 @@ struct BlockContext {
   /// The rows of the last block's output that the head reads, sorted; undefined means all. After attention the last
   /// block computes only these. Its other output rows are zero, and their gradient is ignored.
   at::Tensor read_rows;
+  /// The first rows are tokens; the others are padding, which no router sends to an expert.
+  int64_t num_tokens;
+  std::vector<double> router_gradient_E = {};  // router_loss_gradient(), for the backward pass; empty: none
 
   /// documents: those of a MicroBatch, whose vectors must outlive this object. rope: the tables of the model, extended
   /// to the positions of these documents.
@@ -100,7 +116,9 @@ struct BlockContext {
                at::Tensor rows_read = {});
 };
 
-AttentionShape attention_shape(const ModelConfig& config, int64_t layer);
+/// sinks_H: undefined if the family has none; must outlive the shape.
+AttentionShape attention_shape(const ModelConfig& config, int64_t layer, const at::Tensor& sinks_H);
+ExpertConfig expert_config(const MixtureConfig& mixture);
 HeadNorms head_norms(const ModelConfig& config, const BlockParameters& parameters);
 
 /// Saved activations of one block. R = rows after attention: T or, in the last block, the rows that are read and
@@ -117,6 +135,7 @@ struct BlockActivations {
   at::Tensor middle_RD;         // the residual stream after attention
   at::Tensor gate_up_RE;
   at::Tensor feed_forward_out_RD;  // before the norm after the feed-forward network
+  ExpertActivations experts;
   PerProduct<LinearActivations> linear;
 };
 

@@ -14,6 +14,7 @@
 #include <limits>
 
 #include "lib/kernels/reference.hpp"
+#include "lib/nn/experts_reference.hpp"
 #include "lib/nn/rope.hpp"
 
 namespace plumb::reference {
@@ -107,10 +108,16 @@ at::Tensor attend(const ModelConfig& config, int64_t layer, const BlockTensors& 
     keys = rotate_documents(config, *rope_config, keys, document_begin);
   }
   const at::Tensor rotated = at::cat({q, keys, values.reshape({tokens, g, k})}, 1).view({tokens, -1});
-  return project(attention(attention_shape(config, layer), rotated, document_begin), p.o_DO, p.o_bias_D);
+  const at::Tensor attended = attention(attention_shape(config, layer, {}), rotated, document_begin, p.sinks_H);
+  return project(attended, p.o_DO, p.o_bias_D);
 }
 
 at::Tensor feed_forward(const ModelConfig& config, const BlockTensors& p, const at::Tensor& x_TD) {
+  if (p.experts.router_ED.defined()) {
+    const ExpertConfig experts = expert_config(config.mixture);
+    const auto chosen = choose_experts(experts.router, router_logits(p.experts, x_TD), x_TD.size(0));
+    return reference::experts(experts, p.experts, x_TD, chosen);
+  }
   const at::Tensor gate_up = project(x_TD, p.gate_up_ED, p.gate_up_bias_E);
   return project(plumb::reference::feed_forward(config.feed_forward, gate_up), p.down_DF, p.down_bias_D);
 }

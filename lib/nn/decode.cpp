@@ -53,7 +53,7 @@ at::Tensor Decoder::logits(const at::Tensor& hidden_BD) {
 }
 
 at::Tensor Decoder::empty_page() const {
-  return plumb::empty_page(attention_shape(config(), 0), config().num_layers, options_);
+  return plumb::empty_page(attention_shape(config(), 0, {}), config().num_layers, options_);
 }
 
 int64_t Decoder::cache_bytes(int64_t num_tokens) const {
@@ -85,10 +85,16 @@ at::Tensor Decoder::compute_block(int64_t layer, const BlockParameters& p, const
   }
   if (const Rotation* rotation = rows.rotations.of_layer(model, layer))
     ops.rope(qkv_BQ, *rotation, model.num_heads + model.num_kv_heads, 1.0f);
-  const at::Tensor attention_out_BD = multiply(Product::kO, rows.attend(layer, qkv_BQ));
+  const at::Tensor attention_out_BD = multiply(Product::kO, rows.attend(layer, p.sinks_H, qkv_BQ));
   const at::Tensor middle_BD = scaled(normed(BlockNorm::kAfterAttention, attention_out_BD)) + input_BD;
   const bool is_parallel = model.norm_placement == NormPlacement::kParallel;
   const at::Tensor feed_forward_input_BD = is_parallel ? normed_BD : normed(BlockNorm::kBeforeFeedForward, middle_BD);
+  if (p.experts)
+    return experts_output(
+        expert_config(model.mixture), *p.experts, feed_forward_input_BD, middle_BD,
+        [&](const at::Tensor& x, const Linear& linear) {  // contiguous: those of gpt-oss are transposed
+          return project(x, linear.weight_OI.contiguous(), linear.bias_O, rows.are_prompts);
+        });
   const at::Tensor hidden_BF = ops.feed_forward(model.feed_forward, multiply(Product::kGateUp, feed_forward_input_BD));
   return scaled(normed(BlockNorm::kAfterFeedForward, multiply(Product::kDown, hidden_BF))) + middle_BD;
 }
@@ -115,8 +121,8 @@ at::Tensor Decoder::fill_caches(std::span<Text> texts) {
   const Documents documents{begin, {}};
   rows.are_prompts = true;
   rows.rotations = units_.rope().of_documents(documents);
-  rows.attend = [&](int64_t layer, const at::Tensor& qkv_TQ) {
-    const AttentionShape shape = attention_shape(config(), layer);
+  rows.attend = [&](int64_t layer, const at::Tensor& sinks_H, const at::Tensor& qkv_TQ) {
+    const AttentionShape shape = attention_shape(config(), layer, sinks_H);
     for (size_t i = 0; i < texts.size(); ++i)
       write_cache(shape, layer, qkv_TQ.slice(0, begin[i], begin[i + 1]), texts[i].cache, 0);
     const at::Tensor out = at::empty({qkv_TQ.size(0), shape.num_heads * shape.head_dim}, qkv_TQ.options());
@@ -201,8 +207,8 @@ at::Tensor Decoder::step_texts(std::span<const CachedText* const> caches, std::s
   std::vector<int64_t> lengths;
   for (const CachedText* cache : caches) lengths.push_back(cache->num_tokens);
   rows.rotations = units_.rope().of_last_tokens(lengths);
-  rows.attend = [&](int64_t layer, const at::Tensor& qkv_BQ) {
-    const AttentionShape shape = attention_shape(config(), layer);
+  rows.attend = [&](int64_t layer, const at::Tensor& sinks_H, const at::Tensor& qkv_BQ) {
+    const AttentionShape shape = attention_shape(config(), layer, sinks_H);
     for (int64_t row = 0; row < std::ssize(caches); ++row)
       write_cache(shape, layer, qkv_BQ.narrow(0, row, 1), *caches[row], caches[row]->num_tokens - 1);
     return attend_to_cache(shape, layer, qkv_BQ, caches);

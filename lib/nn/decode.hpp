@@ -68,7 +68,7 @@ class Decoder {
     ModelRope::Rotations rotations;
     bool are_prompts;  // not one token of each text
     /// From queries, keys and values of a layer, which it also writes to the caches.
-    std::function<at::Tensor(int64_t layer, const at::Tensor& qkv_BQ)> attend;
+    std::function<at::Tensor(int64_t layer, const at::Tensor& sinks_H, const at::Tensor& qkv_BQ)> attend;
   };
   at::Tensor compute(const Rows& rows);
   at::Tensor compute_block(int64_t layer, const BlockParameters& parameters, const Rows& rows,

@@ -17,7 +17,8 @@ ForwardPass::ForwardPass(TrainedUnits& units, const MicroBatch& batch, const Rea
       has_gradient_checkpointing_(has_gradient_checkpointing) {
   pass_.batch_number = batch.number;
   units_.begin_pass(pass_);
-  if (pass_.is_training) context_.dropout = units_.dropout();
+  context_.num_tokens = batch.is_empty() ? 0 : num_tokens_;  // the token of an empty batch is none of the data
+  if (pass_.has_dropout) context_.dropout = units_.dropout();
   const int64_t lowest_layer = pass_.is_training ? units_.lowest_trained_layer() : units_.config().num_layers;
   const at::Tensor hidden_TD =
       walk_blocks(units_, rows_.token_ids, [&](int64_t layer, const BlockParameters& parameters, const at::Tensor& x) {
@@ -25,6 +26,7 @@ ForwardPass::ForwardPass(TrainedUnits& units, const MicroBatch& batch, const Rea
         const bool is_trained = layer >= lowest_layer;
         if (is_trained && has_gradient_checkpointing_) inputs_.push_back(x);
         at::Tensor y = block_forward(context_, layer, parameters, x, activations);
+        if (parameters.experts) router_loads_.push_back(router_load(activations.experts.routing));
         if (is_trained && !has_gradient_checkpointing_) activations_.push_back(std::move(activations));
         return y;
       });
@@ -33,8 +35,9 @@ ForwardPass::ForwardPass(TrainedUnits& units, const MicroBatch& batch, const Rea
   if (pass_.is_training) head_gradients_ = units_.head_gradients();
 }
 
-void ForwardPass::backward(at::Tensor gradient_TD) {
+void ForwardPass::backward(at::Tensor gradient_TD, std::span<const double> router_gradient_E) {
   check(pass_.is_training, "an evaluation has no backward pass");
+  context_.router_gradient_E.assign(router_gradient_E.begin(), router_gradient_E.end());
   gradient_TD = pad_gradient(gradient_TD, std::ssize(rows_.token_ids));
   hidden_TD_.reset();
   head_ = head_gradients_ = {};

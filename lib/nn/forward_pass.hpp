@@ -6,12 +6,14 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "lib/model/batch.hpp"
 #include "lib/nn/block.hpp"
 #include "lib/nn/model_units.hpp"
 #include "lib/nn/padded_rows.hpp"
+#include "lib/nn/router_loss.hpp"
 
 namespace plumb {
 
@@ -34,8 +36,12 @@ class ForwardPass {
   /// float32, to be overwritten by the loss; null in an evaluation.
   const HeadTensors* head_gradients() const { return pass_.is_training ? &head_gradients_ : nullptr; }
 
-  /// Collective, once: ends a training pass. gradient_TD: the gradient of hidden_TD().
-  void backward(at::Tensor gradient_TD);
+  /// How the tokens were divided among the experts of each mixture, from the first layer on; padding does not count.
+  const std::vector<RouterLoad>& router_loads() const { return router_loads_; }
+
+  /// Collective, once: ends a training pass. gradient_TD: the gradient of hidden_TD(). router_gradient_E: of the
+  /// routers' loss (router_loss_gradient), or empty.
+  void backward(at::Tensor gradient_TD, std::span<const double> router_gradient_E = {});
   /// Collective, once: ends an evaluation.
   void finish();
 
@@ -51,6 +57,7 @@ class ForwardPass {
   // For blocks from lowest_trained_layer(), which are the ones with a backward pass.
   std::vector<at::Tensor> inputs_;             // with gradient checkpointing
   std::vector<BlockActivations> activations_;  // without
+  std::vector<RouterLoad> router_loads_;
   at::Tensor hidden_TD_;
   HeadTensors head_, head_gradients_;
 };

@@ -160,10 +160,10 @@ void linear_backward_a(const LinearInputGradient& backward, const at::Tensor& x_
 PerProduct<LoraGroup> lora_groups(const ModelConfig& config, const Adapter& adapter, const UnitLayout& unit,
                                   int64_t layer, const at::Tensor& flat) {
   const auto view = [&](const Parameter& p) { return flat.narrow(0, p.offset, p.num_elements()).view(p.shape); };
-  const std::vector<ParameterKind> matrices = block_matrices(config);
+  const std::vector<ParameterKind> matrices = block_matrices(config, layer);
   PerProduct<LoraGroup> groups;
   for (const LoraTarget& target : adapter.targets) {
-    if (target.layer != layer) continue;
+    if (target.layer != layer || is_of_experts(target)) continue;
     LoraGroup& group = groups[product_of(target.kind)];
     LoraGroup::Module module{0, target_shape(config, target.kind)[0], 0, target.rank, target.scaling, {}, {}};
     for (const ParameterKind before : matrices) {  // modules that precede this one in the fused matrix

@@ -80,7 +80,8 @@ LinearInputGradient linear_backward_input(const Linear& linear, const at::Tensor
 void linear_backward_a(const LinearInputGradient& backward, const at::Tensor& x_TI, const Dropout& dropout,
                        const LoraGroup& gradients);
 
-/// Views of one layer's adapters in the flat adapter unit or in its gradient, by product. squared_norms stay undefined.
+/// Views of one layer's adapters in the flat adapter unit or in its gradient, by product, without those of experts
+/// (expert_lora). squared_norms stay undefined.
 PerProduct<LoraGroup> lora_groups(const ModelConfig& config, const Adapter& adapter, const UnitLayout& unit,
                                   int64_t layer, const at::Tensor& flat);
 

@@ -66,9 +66,14 @@ struct Pass {
   bool is_training = false;
   int64_t accumulation = 0;  // training: index of the micro-batch within the step on this rank
   int64_t batch_number = 0;  // MicroBatch::number
+  bool has_dropout = false;  // of the adapters' inputs
 
   static Pass evaluation() { return {}; }
-  static Pass training(int64_t accumulation) { return {.is_training = true, .accumulation = accumulation}; }
+  static Pass training(int64_t accumulation) {
+    return {.is_training = true, .accumulation = accumulation, .has_dropout = true};
+  }
+  /// Forward only, with the activations of a training pass.
+  static Pass rehearsal() { return {.has_dropout = true}; }
 };
 
 /// Source of the parameters of a training pass, and destination of its gradients. After the head, blocks are acquired

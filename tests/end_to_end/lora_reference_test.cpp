@@ -26,6 +26,8 @@ TEST_P(LoraReference, EveryStepAgreesWithTrlAndPeft) {
   directory_.write("rows.jsonl", reference_rows(golden["data"], args["rows"]));
   Options options = {{"adapter", reference_file("models/" + golden["adapter"].get<std::string>())}};
   if (args["nf4"] == 1) options["quantize"] = "nf4";
+  if (const auto& coefficient = args["router_aux_loss_coef"]; coefficient.is_number())
+    options["router_aux_loss_coef"] = coefficient.dump();
   for (const int num_ranks : {1, 4}) {
     SCOPED_TRACE(std::to_string(num_ranks) + " ranks");
     replay("sft", num_ranks, args, golden["steps"], options, GetParam().tolerance);
@@ -36,6 +38,7 @@ TEST_P(LoraReference, EveryStepAgreesWithTrlAndPeft) {
 // ones by 5e-4, and norms by 3e-3.
 INSTANTIATE_TEST_SUITE_P(Records, LoraReference,
                          testing::Values(Record{"sft_lora"}, Record{"sft_lora_all"}, Record{"sft_phi3_lora"},
+                                         Record{"sft_qwen3_moe_lora"},
                                          Record{"sft_qlora", {.first_loss = 2e-4, .loss = 1e-3, .other = 5e-3}}),
                          [](const auto& record) { return std::string(record.param.name); });
 

@@ -81,7 +81,12 @@ TEST_P(GoldenSft, EveryStepAgreesWithTrl) {
   const nlohmann::json& args = golden["args"];
   const HfModel source(test::reference_file("models/" + golden["model"].get<std::string>()));
   const int64_t accumulation = accumulation_steps(comm);
-  ShardedModel model(source.config(), comm, {.accumulation_steps = accumulation});
+  const auto coefficient = args.find("router_aux_loss_coef");
+  const bool has_own = coefficient != args.end() && coefficient->is_number();
+  ShardedModel model(
+      source.config(), comm,
+      {.accumulation_steps = accumulation,
+       .router_loss_coefficient = has_own ? coefficient->get<double>() : source.config().mixture.loss_coefficient});
   load(model, source);
   const auto text = [&](const char* key) { return args[key].get<std::string>(); };
   SftObjective objective(source.config().output(), text("loss_type") == "dft" ? TokenLoss::kDft : TokenLoss::kNll);
@@ -112,6 +117,7 @@ TEST_P(GoldenSft, EveryStepAgreesWithTrl) {
       near("entropy", stats.metric("entropy"), 1e-3);
       near("mean_token_accuracy", stats.metric("mean_token_accuracy"), 1e-3);
     }
+    if (expected.contains("aux_loss")) near("aux_loss", stats.metric("aux_loss"), step == 1 ? 1e-5 : 2e-4);
     EXPECT_EQ(stats.learning_rate, value("learning_rate"));
     EXPECT_EQ(static_cast<double>(num_tokens), value("num_tokens"));
   }
@@ -140,7 +146,8 @@ INSTANTIATE_TEST_SUITE_P(Records, GoldenSft,
                                          "sft_ministral", "sft_qwen2", "sft_qwen3", "sft_gemma2", "sft_gemma3_text",
                                          "sft_phi3", "sft_olmo2", "sft_olmo3", "sft_smollm3", "sft_granite",
                                          "sft_cohere2", "sft_glm4", "sft_starcoder2", "sft_llama-bias",
-                                         "sft_yarn-qwen2", "sft_dynamic-llama"),
+                                         "sft_yarn-qwen2", "sft_dynamic-llama", "sft_mixtral", "sft_qwen2_moe",
+                                         "sft_qwen3_moe", "sft_qwen3_moe_aux", "sft_gpt_oss"),
                          [](const auto& record) {
                            std::string name = record.param;
                            std::replace(name.begin(), name.end(), '-', '_');

@@ -69,7 +69,14 @@ TEST_P(ReferenceModels, HaveTheParameterCountsOfTheirConfig) {
   }
 }
 
-TEST_P(ReferenceModels, ReadTheSameForAnySplit) {
+/// Also with experts, which files hold one by one or, of gpt-oss, fused.
+class WrittenModels : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override { SKIP_WITHOUT_REFERENCE_RECORDS(); }
+  const std::string path_ = test::reference_file(std::string("models/") + GetParam());
+};
+
+TEST_P(WrittenModels, ReadTheSameForAnySplit) {
   const HfModel model(path_);
   for (const UnitLayout& unit : model.units()) {
     const std::vector<float> whole = read_whole_unit(model, unit);
@@ -84,7 +91,7 @@ TEST_P(ReferenceModels, ReadTheSameForAnySplit) {
   }
 }
 
-TEST_P(ReferenceModels, ExportToTheSameBytes) {
+TEST_P(WrittenModels, ExportToTheSameBytes) {
   const HfModel model(path_);
   const TemporaryDirectory directory;
   const std::string target = directory / "model";
@@ -127,6 +134,25 @@ INSTANTIATE_TEST_SUITE_P(All, ReferenceModels, testing::ValuesIn(kModels), [](co
   std::replace(name.begin(), name.end(), '-', '_');
   return name;
 });
+INSTANTIATE_TEST_SUITE_P(All, WrittenModels,
+                         testing::Values("stories260K", "stories260K-rm", "tiny-llama3", "tiny-mistral", "tiny-qwen2",
+                                         "tiny-qwen3", "tiny-mixtral", "tiny-qwen2_moe", "tiny-qwen3_moe",
+                                         "tiny-gpt_oss"));
+
+TEST(ExpertFiles, OfEverySpellingHoldTheSameModel) {
+  SKIP_WITHOUT_REFERENCE_RECORDS();
+  const std::pair<const char*, const char*> pairs[] = {{"tiny-mixtral", "tiny-mixtral-hub"},
+                                                       {"tiny-mixtral", "tiny-mixtral-fused"},
+                                                       {"tiny-gpt_oss", "tiny-gpt_oss-hub"}};
+  for (const auto& [name, other_name] : pairs) {
+    SCOPED_TRACE(other_name);
+    const HfModel model(test::reference_file(std::string("models/") + name));
+    const HfModel other(test::reference_file(std::string("models/") + other_name));
+    EXPECT_EQ(render_model_config(other.config(), "float32"), render_model_config(model.config(), "float32"));
+    for (const UnitLayout& unit : model.units())
+      EXPECT_EQ(read_whole_unit(other, unit), read_whole_unit(model, unit)) << unit.name;
+  }
+}
 
 }  // namespace
 }  // namespace plumb

@@ -88,10 +88,17 @@ TEST(LoraConfig, IsWrittenWithSortedPeftKeys) {
   EXPECT_TRUE(written.at("modules_to_save").is_null());
 }
 
+TEST(LoraConfig, ExpertsAloneAreNoReasonForTheDefaultTargets) {
+  const LoraConfig config = parse_lora_config(
+      R"({"peft_type": "LORA", "target_modules": null, "target_parameters": ["experts.down_proj"]})", "a");
+  EXPECT_TRUE(config.target_modules.is_empty());
+  EXPECT_EQ(config.target_parameters, std::vector<std::string>{"experts.down_proj"});
+  EXPECT_EQ(parse_lora_config(render_lora_config(config), "b"), config);
+}
+
 TEST(LoraConfig, RefusesUnsupportedKeysByName) {
   const std::vector<std::pair<std::string, json>> unsupported = {{"peft_type", "IA3"},
                                                                  {"lora_bias", true},
-                                                                 {"target_parameters", {"mlp.experts"}},
                                                                  {"layer_replication", {{0, 4}, {2, 5}}},
                                                                  {"use_qalora", true},
                                                                  {"use_bdlora", {{"nblocks", 2}}},

@@ -118,6 +118,52 @@ TEST(PeftTargets, KeepDoraAndDropout) {
   EXPECT_EQ(adapter.dropout, 0.25);
 }
 
+ModelConfig mixture_model() {
+  ModelConfig config = model_of();
+  config.family = Family::kQwen2Moe;
+  config.mixture.num_experts = 3, config.mixture.num_chosen = 2;
+  config.mixture.expert_size = 5, config.mixture.shared_expert_size = 7;
+  config.mixture.is_dense = {true, false};
+  return config;
+}
+
+TEST(PeftTargets, ExpertsAreParametersWithARankForEach) {
+  LoraConfig config = lora({{"q_proj"}, ""});
+  config.target_parameters = {"mlp.experts.down_proj", "mlp.experts.gate_up_proj"};
+  const Adapter adapter = resolve_adapter(config, mixture_model());
+  EXPECT_EQ(adapter.targets,
+            (std::vector<LoraTarget>{
+                {kQ, 0, 2, 3.0}, {kQ, 1, 2, 3.0}, {kExpertsGateUp, 1, 6, 3.0}, {kExpertsDown, 1, 6, 3.0}}));
+  config.target_modules = {};
+  EXPECT_EQ(resolve_adapter(config, mixture_model()).targets.size(), 2u);
+  config.rank_pattern = {{"experts.down_proj", 4}};
+  EXPECT_EQ(resolve_adapter(config, mixture_model()).targets.back(), (LoraTarget{kExpertsDown, 1, 12, 1.5}));
+}
+
+TEST(PeftTargets, ExpertsAreNotAdaptedByHalvesOrWithWhatPeftRefuses) {
+  const auto refusal = [](LoraConfig config, const ModelConfig& model) {
+    return refusal_of<UsageError>([&] { resolve_adapter(config, model); });
+  };
+  LoraConfig config = lora({{"q_proj"}, ""});
+  config.target_parameters = {"gate_up_proj"};
+  expect_contains(refusal(config, mixture_model()), {"target_parameters", "both"});
+  expect_contains(refusal(config, model_of()), {"target_parameters", "gate_up_proj", "target_modules"});
+  config.target_parameters = {"gate_up_proj", "down_proj"};
+  EXPECT_EQ(refusal(config, mixture_model()), "accepted");
+  config.lora_dropout = 0.1;
+  expect_contains(refusal(config, mixture_model()), {"lora_dropout"});
+  config.lora_dropout = 0;
+  config.uses_dora = true;
+  expect_contains(refusal(config, mixture_model()), {"DoRA"});
+}
+
+TEST(PeftTargets, OfAMixtureAreAttentionDenseLayersAndTheSharedExpert) {
+  EXPECT_EQ(linear_module_names(mixture_model()), linear_module_names(model_of()));
+  const Adapter adapter = resolve_adapter(lora({{}, "all-linear"}), mixture_model());
+  EXPECT_EQ(kinds_in(adapter, 0), kLinear);
+  EXPECT_EQ(kinds_in(adapter, 1), (Kinds{kQ, kK, kV, kO, kSharedGate, kSharedUp, kSharedDown}));
+}
+
 TEST(PeftTargets, UnknownNameListsTheExistingOnes) {
   expect_contains(message_of<UsageError>([] {
                     resolve_adapter(lora({{"q_proj", "query"}, ""}), model_of());

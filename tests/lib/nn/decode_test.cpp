@@ -89,6 +89,19 @@ std::vector<std::pair<std::string, ModelConfig>> all_configs() {
     c.rope.short_factor = {1, 1.1, 1.3, 1.5};
     c.rope.long_factor = {1, 2, 3, 4};
   });
+  add("experts, some layers dense, shared expert", [](ModelConfig& c) {
+    c.mixture.num_experts = 5, c.mixture.num_chosen = 2, c.mixture.expert_size = 12;
+    c.mixture.shared_expert_size = 10;
+    c.mixture.renormalizes = false;
+    c.mixture.is_dense = {false, true, false};
+  });
+  add("experts of gpt-oss, sinks", [](ModelConfig& c) {
+    c.mixture.num_experts = 4, c.mixture.num_chosen = 2, c.mixture.expert_size = 12;
+    c.mixture.is_gpt_oss = true;
+    c.mixture.swiglu_limit = 0.5;
+    c.has_sinks = c.has_qkv_bias = c.has_o_bias = true;
+    c.sliding_window = {7, 0, 7};
+  });
   add("dynamic", [](ModelConfig& c) {
     c.max_position_embeddings = 70;
     c.rope = {.kind = RopeConfig::Kind::kDynamic, .factor = 4};

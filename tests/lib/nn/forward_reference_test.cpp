@@ -45,7 +45,9 @@ INSTANTIATE_TEST_SUITE_P(Families, ForwardReference,
                                          "tiny-gemma3_text", "tiny-phi3", "tiny-olmo2", "tiny-olmo3", "tiny-smollm3",
                                          "tiny-granite", "tiny-ministral", "tiny-cohere2", "tiny-glm4",
                                          "tiny-starcoder2", "tiny-llama-bias", "tiny-yarn-qwen2", "tiny-dynamic-llama",
-                                         "tiny-gemma3_text-hub", "tiny-phi3-hub", "tiny-gemma3-hub"));
+                                         "tiny-gemma3_text-hub", "tiny-phi3-hub", "tiny-gemma3-hub", "tiny-mixtral",
+                                         "tiny-mixtral-hub", "tiny-mixtral-fused", "tiny-qwen2_moe", "tiny-qwen3_moe",
+                                         "tiny-gpt_oss", "tiny-gpt_oss-hub"));
 
 struct Golden {
   nlohmann::json record;
@@ -96,7 +98,9 @@ double bfloat16_bound(int64_t num_layers) {
 TEST_P(ForwardReference, InBFloat16IsNearThatInFloat32) {
   SKIP_WITHOUT_REFERENCE_RECORDS();
   const std::string name = std::string("models/") + GetParam();
-  EXPECT_LE(bfloat16_cost(test::reference_file(name), Golden(name).batch), bfloat16_bound(3));
+  const Golden golden(name);
+  const double flips = golden.record.contains("router") ? 2 : 1;  // a rounded logit may choose another expert
+  EXPECT_LE(bfloat16_cost(test::reference_file(name), golden.batch), flips * bfloat16_bound(3));
 }
 
 struct Story {
