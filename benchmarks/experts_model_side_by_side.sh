@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A mixture of experts with 100 M active parameters (Mixtral: 4 layers of 8 experts, top 2), one process and one thread:
-# a whole step of plumb sft, AdamW included, beside transformers' forward and backward alone, on a row of 1024 tokens, in
-# turn; processor time, of plumb the difference of runs of 7 and of 2 steps. PYTHON has transformers.
+# forward and backward of a row of 1024 tokens beside transformers, in turn; processor time, of plumb the difference of
+# steps that accumulate 7 and 2 rows. PYTHON has transformers.
 #     PYTHON=python3 benchmarks/experts_model_side_by_side.sh [PAIRS]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,7 +20,8 @@ seconds_of_run() {
   rm -rf "$work/run"
   local TIMEFORMAT='%U %S'
   { time taskset -c "$core" "$program" sft --model "$work/model" --data "$work/rows.jsonl" --output_dir "$work/run" \
-    --max_length 1024 --per_device_train_batch_size 1 --max_steps "$2" --save_steps 0 --dtype "$1" \
+    --max_length 1024 --per_device_train_batch_size 1 --max_steps 2 --gradient_accumulation_steps "$2" \
+    --router_aux_loss_coef 0 --reduction fast --save_steps 0 --dtype "$1" \
     --gradient_checkpointing false --startup_checks false --threads 1 >"$work/log" 2>&1; } 2>"$work/time" || {
     cat "$work/log" >&2
     exit 1
@@ -32,7 +33,7 @@ for dtype in float32 bfloat16; do
   : >"$work/$dtype.plumb"
   for ((pair = 0; pair < pairs; pair++)); do
     short=$(seconds_of_run "$dtype" 2) long=$(seconds_of_run "$dtype" 7)
-    awk -v a="$long" -v b="$short" 'BEGIN { print (a - b) / 5 }' >>"$work/$dtype.plumb"
+    awk -v a="$long" -v b="$short" 'BEGIN { print (a - b) / 10 }' >>"$work/$dtype.plumb"
     for kind in eager grouped_mm; do
       taskset -c "$core" "${PYTHON:-/tmp/peers/bin/python}" benchmarks/peers/experts_model.py "$work/model" "$dtype" "$kind" \
         >>"$work/$dtype.$kind"

@@ -14,6 +14,16 @@ int64_t check_matmul_bytes(const TrainOptions& o) {
   return o.lora.is_used() ? kCheckMatmulBytesWithAdapter : kCheckMatmulBytes;
 }
 
+/// Memory that oneDNN caches for the bfloat16 matmuls of experts, which have many numbers of rows (padded_rows() in
+/// lib/nn/experts.cpp: eight up to 128, then four in each octave). Measured.
+int64_t expert_matmul_bytes(const TrainOptions& o, const ModelConfig& config, int64_t micro_batch_tokens) {
+  constexpr int64_t kBytes = int64_t{4} << 20;
+  if (config.mixture.num_experts == 0 || o.model.dtype != Precision::kBfloat16) return 0;
+  int64_t num_sizes = 8;
+  for (int64_t rows = 128; rows < micro_batch_tokens; rows *= 2) num_sizes += 4;
+  return num_sizes * kBytes;
+}
+
 }  // namespace
 
 PlanInput plan_input(const TrainOptions& o, const PlannedModel& model, const PlannedRanks& ranks,
@@ -31,7 +41,8 @@ PlanInput plan_input(const TrainOptions& o, const PlannedModel& model, const Pla
           .has_async_save = o.async_save && o.save_steps > 0,
           .adapter = model.adapter,
           .nf4_format = model.nf4_format,
-          .program_bytes = ranks.program_bytes + check_matmul_bytes(o)};
+          .program_bytes = ranks.program_bytes + check_matmul_bytes(o) +
+                           expert_matmul_bytes(o, model.config, o.per_device_train_batch_size * max_row_tokens)};
 }
 
 int64_t max_row_tokens(const TrainOptions& o) { return o.data.max_length * (o.stage == Stage::kSft ? 1 : 2); }

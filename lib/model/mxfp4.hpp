@@ -17,7 +17,5 @@ inline constexpr int64_t kMxfp4BlockBytes = 16;  // two elements per byte, the e
 /// codes: 16 bytes per scale; out: 32 elements per scale. A scale of 255 is NaN, and the largest codes at 254 are
 /// infinite; otherwise every value is exact, in bfloat16 too.
 void mxfp4_dequantize(std::span<const std::byte> codes, std::span<const std::byte> scales, std::span<float> out);
-void mxfp4_dequantize_bf16(std::span<const std::byte> codes, std::span<const std::byte> scales,
-                           std::span<uint16_t> out);
 
 }  // namespace plumb

