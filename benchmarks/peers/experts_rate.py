@@ -54,7 +54,7 @@ def main():
     print(f"transformers {__version__}, torch {torch.__version__}; {EXPERTS} experts, top {CHOSEN}, {active:.1f} M active "
           f"parameters, {tokens} tokens")
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        steps = {kind: make_step(kind, dtype, tokens, hidden, size) for kind in ("eager", "grouped_mm", "batched_mm")}
+        steps = {kind: make_step(kind, dtype, tokens, hidden, size) for kind in ("eager", "grouped_mm")}
         own, peers = [], {kind: [] for kind in steps}
         for _ in range(pairs):
             command = [program, name, tokens, hidden, size, EXPERTS, CHOSEN, REPEATS]
