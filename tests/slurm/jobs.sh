@@ -43,7 +43,7 @@ export PLUMB_PROGRAM=$plumb
 export OMPI_MCA_btl_tcp_if_include=10.77.0.0/24 OMPI_MCA_oob_tcp_if_include=10.77.0.0/24
 export OMPI_MCA_mpi_yield_when_idle=1 # eight ranks, few cores
 if ((\${SLURM_RESTART_COUNT:-0} > 0)); then unset PLUMB_FAULT_ONCE; fi
-if [[ -n \${PLUMB_FAULT_ONCE:-} ]]; then export PLUMB_FAULT=\$PLUMB_FAULT_ONCE; fi
+if [[ -n \${PLUMB_FAULT_ONCE:-} && -n \${SLURM_JOB_ID:-} ]]; then export PLUMB_FAULT=\$PLUMB_FAULT_ONCE; fi
 END
 }
 
