@@ -1,7 +1,7 @@
 // A micro-batch: what one rank computes between two gathers of the same unit. It holds whole documents, concatenated
-// without padding. Documents do not see each other: attention, positions and labels restart with each. The two texts of
-// a pair begin with the same prompt, which is stored and computed once: the second document contains only the tokens
-// after it.
+// without padding. Documents do not see each other: attention, positions and labels restart with each. Texts that begin
+// with the same prompt, such as those of a pair or the completions of a group, may store and compute it once: the
+// documents after the first of them contain only the tokens after it.
 #pragma once
 
 #include <cstdint>
@@ -24,8 +24,8 @@ struct MicroBatch {
   std::vector<uint8_t> loss_mask;       // [T], 1: the token is trained
   std::vector<int64_t> row_ids;         // the source row of each document
 
-  /// For each document, the number of leading tokens that it shares with the start of the document before it and does
-  /// not store; empty: every document is stored whole. A document with a shared prefix is never the source of another.
+  /// For each document, the number of leading tokens that it shares with the start of its source and does not store;
+  /// empty: every document is stored whole. The source is the nearest document before it that is stored whole.
   std::vector<int64_t> prefix_length;
 
   // For pairs: documents 2i and 2i + 1 are the chosen and the rejected text of pair i.
@@ -58,10 +58,16 @@ struct MicroBatch {
   int64_t num_tokens() const { return static_cast<int64_t>(token_ids.size()); }
   int64_t num_documents() const { return static_cast<int64_t>(document_begin.size()) - 1; }
   int64_t prefix_of(int64_t document) const { return prefix_length.empty() ? 0 : prefix_length[document]; }
+  /// The document that stores the prefix of this one: itself without a prefix.
+  int64_t source_of(int64_t document) const {
+    while (prefix_of(document) > 0) --document;
+    return document;
+  }
   /// The index in the micro-batch of the token at `position` of a document.
   int64_t token_at(int64_t document, int64_t position) const {
     const int64_t prefix = prefix_of(document);
-    return position < prefix ? document_begin[document - 1] + position : document_begin[document] + position - prefix;
+    return position < prefix ? document_begin[source_of(document)] + position
+                             : document_begin[document] + position - prefix;
   }
   int64_t document_tokens(int64_t document) const {
     const auto index = static_cast<size_t>(document);

@@ -29,11 +29,13 @@ struct Group {
 /// Consecutive documents of equal length share a call.
 std::vector<Group> group_documents(const Documents& documents) {
   std::vector<Group> groups;
+  int64_t source_begin = 0;  // of the nearest document without a shared prefix
   for (size_t i = 0; i + 1 < documents.begin.size(); ++i) {
     const int64_t length = documents.begin[i + 1] - documents.begin[i];
     const int64_t prefix = documents.prefix_length.empty() ? 0 : documents.prefix_length[i];
+    if (prefix == 0) source_begin = documents.begin[i];
     if (prefix > 0) {
-      groups.push_back({documents.begin[i], 1, prefix + length, prefix, documents.begin[i - 1]});
+      groups.push_back({documents.begin[i], 1, prefix + length, prefix, source_begin});
     } else if (!groups.empty() && groups.back().prefix == 0 && groups.back().length == length) {
       ++groups.back().count;
     } else {
@@ -140,14 +142,14 @@ void attention_backward(const AttentionShape& shape, const at::Tensor& qkv, cons
   for (const Group& group : group_documents(documents)) {
     const auto [rows, within] = contiguous_rows(qkv_float, group);
     auto [dout_rows, dout_within] = contiguous_rows(dout_float, group);
-    if (group.prefix > 0) dout_rows.narrow(0, 0, group.prefix).zero_();  // its output belongs to the document before
+    if (group.prefix > 0) dout_rows.narrow(0, 0, group.prefix).zero_();  // its output belongs to the source
     const auto [dq, dk, dv] = backward_of(shape, rows, within, {saved.outputs[call], saved.log_sum_exps[call]},
                                           dout_rows, dout_within, dsinks_H);
     const Group own{group.begin, group.count, group.length - group.prefix};
     heads(dqkv, own, 0, h, k).copy_(dq.narrow(2, group.prefix, own.length));
     heads(dqkv, own, h, g, k).copy_(dk.narrow(2, group.prefix, own.length));
     heads(dqkv, own, h + g, g, k).copy_(dv.narrow(2, group.prefix, own.length));
-    if (group.prefix > 0) {  // both documents use its keys and values; only the document before uses its queries
+    if (group.prefix > 0) {  // every document uses its keys and values, the source alone its queries
       const Group prefix{group.prefix_begin, 1, group.prefix};
       heads(dqkv, prefix, h, g, k).add_(dk.narrow(2, 0, group.prefix));
       heads(dqkv, prefix, h + g, g, k).add_(dv.narrow(2, 0, group.prefix));

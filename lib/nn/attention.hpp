@@ -1,5 +1,5 @@
 // Causal self-attention over packed documents: LibTorch's flash attention for the CPU, called per document on views, so
-// that no [tokens, tokens] mask exists and no document attends to another. If a document shares its prefix with the one
+// that no [tokens, tokens] mask exists and no document attends to another. If a document shares its prefix with one
 // before, prefix and rest are concatenated for the call. Query heads may share keys and values (GQA).
 // Bfloat16 runs also compute attention in float32: the operator's bfloat16 products convert internally, which is slower
 // than converting all rows once.
@@ -19,7 +19,7 @@ namespace plumb {
 /// The rows of each document, as in MicroBatch.
 struct Documents {
   std::span<const int64_t> begin;          // first row of each document, then T
-  std::span<const int64_t> prefix_length;  // tokens shared with the document before; empty if none
+  std::span<const int64_t> prefix_length;  // tokens shared with the nearest whole document before
 };
 
 // T = tokens of all documents, H = query heads, G = key/value heads, K = head_dim.

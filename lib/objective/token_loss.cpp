@@ -95,10 +95,10 @@ class ChunkedLoss {
     const at::Tensor dselected =
         ops_.norm_backward(dnormed.narrow(0, 0, num_targets_), {selected_, stats_}, norm_, {}, dnorm, dbias);
     for (const Targets::SharedPosition& shared :
-         targets_.shared_positions)  // index_copy_ writes this row twice, so both copies must hold the sum
-      dselected.select(0, shared.second).add_(dselected.select(0, shared.first));
+         targets_.shared_positions)  // index_copy_ writes this row several times, so all copies must hold the sum
+      dselected.select(0, shared.first).add_(dselected.select(0, shared.second));
     for (const Targets::SharedPosition& shared : targets_.shared_positions)
-      dselected.select(0, shared.first).copy_(dselected.select(0, shared.second));
+      dselected.select(0, shared.second).copy_(dselected.select(0, shared.first));
     dhidden_TD.index_copy_(0, positions_, dselected);
   }
 
@@ -162,13 +162,13 @@ Targets find_targets(const MicroBatch& batch) {
       targets.labels.push_back(batch.token_ids[token]);
     }
     targets.document_begin.push_back(targets.labels.size());
-    // the document before has a target at the same position if it trains the token after the prefix
+    // a document of the same source has a target at the same position if it trains the token after the prefix
     const size_t first = targets.document_begin[document];
     if (prefix == 0 || first == targets.labels.size()) continue;
     const auto begin = targets.positions.begin();
     const auto end = begin + static_cast<std::ptrdiff_t>(first);
-    const auto match = std::find(begin + static_cast<std::ptrdiff_t>(targets.document_begin[document - 1]), end,
-                                 targets.positions[first]);
+    const size_t first_of_source = targets.document_begin[batch.source_of(document)];
+    const auto match = std::find(begin + static_cast<std::ptrdiff_t>(first_of_source), end, targets.positions[first]);
     if (match != end) targets.shared_positions.push_back({match - begin, static_cast<int64_t>(first)});
   }
   return targets;

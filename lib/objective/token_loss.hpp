@@ -20,7 +20,8 @@ struct Targets {
   std::vector<int64_t> positions;  // indices of tokens in the micro-batch
   std::vector<int64_t> labels;
   std::vector<size_t> document_begin = {0};  // the first target of each document, then the number of targets
-  /// Two targets with the same position: the last token of a shared prompt predicts the first token of both answers.
+  /// A target and the first one with the same position: the last token of a shared prompt predicts the first token of
+  /// each answer.
   struct SharedPosition {
     int64_t first, second;
   };

@@ -1,10 +1,10 @@
-// A prompt that both texts of a pair share gives the loss, metrics and gradients of two complete texts.
+// A prompt that the texts of a pair or a group share gives the loss, metrics and gradients of complete texts.
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
-#include "apps/train/trainer.hpp"
 #include "lib/base/random.hpp"
 #include "lib/objective/dpo.hpp"
+#include "lib/objective/grpo.hpp"
 #include "lib/objective/reward.hpp"
 #include "partition/sharded_model.hpp"
 #include "tests/support/tiny_config.hpp"
@@ -55,6 +55,32 @@ MicroBatch make_batch(const std::vector<Pair>& pairs, bool shares_prompts) {
   return batch;
 }
 
+/// Groups of up to five completions. Of the second prompt the first completion has no trained token, and two begin
+/// alike.
+MicroBatch make_groups(const std::vector<Pair>& pairs, bool shares_prompts) {
+  MicroBatch batch;
+  batch.document_begin = {0};
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    const auto add = [&](const std::vector<int64_t>& ids, uint8_t mask) {
+      batch.token_ids.insert(batch.token_ids.end(), ids.begin(), ids.end());
+      batch.loss_mask.insert(batch.loss_mask.end(), ids.size(), mask);
+    };
+    for (size_t k = 0; k <= i; ++k) {
+      const std::vector<int64_t>& prompt = pairs[i].prompt;
+      const bool borrows = shares_prompts && k > 0;
+      if (!borrows) add(prompt, 0);
+      add(k % 2 == 0 ? pairs[(i + k) % pairs.size()].chosen : pairs[i].rejected, i == 3 && k == 0 ? 0 : 1);
+      batch.document_begin.push_back(batch.num_tokens());
+      batch.row_ids.push_back(static_cast<int64_t>(i));
+      batch.advantages.push_back(static_cast<double>(k) - 0.7);
+      if (shares_prompts) batch.prefix_length.push_back(borrows ? std::ssize(prompt) : 0);
+    }
+  }
+  batch.round_completions = batch.num_documents();
+  batch.round_tokens = 50;
+  return batch;
+}
+
 struct Outcome {
   std::vector<Metric> metrics;
   int64_t num_tokens;
@@ -72,13 +98,32 @@ Outcome train(const Communicator& comm, const ModelConfig& config, at::ScalarTyp
         out[i - range.begin] = static_cast<float>(p.shape.size() > 1 ? value : 1.0 + value);
       }
   });
-  const BatchGradient gradient = accumulate_global_batch(model, comm, objective, {batch});
-  Outcome outcome{objective.metrics(gradient.sums, false), gradient.sums.num_tokens, gradient.norm, {}};
+  ObjectiveSums sums = objective.empty_sums();
+  ForwardPass pass = model.forward(batch, objective.read_rows(batch), Pass::training(0));
+  pass.backward(
+      objective.apply(pass.hidden_TD(), batch, pass.head(), pass.head_gradients(), objective.weigh(batch), sums));
+  Outcome outcome{objective.metrics(sums, false), sums.num_tokens, model.gradient_norm(), {}};
   for (int unit = 0; unit < static_cast<int>(model.units().size()); ++unit) {
     const auto shard = model.gradient_shard(unit);
     outcome.gradients.insert(outcome.gradients.end(), shard.begin(), shard.end());
   }
   return outcome;
+}
+
+void expect_same(const Outcome& shared, const Outcome& whole, double tolerance) {
+  EXPECT_EQ(shared.num_tokens, whole.num_tokens);
+  EXPECT_NEAR(shared.norm, whole.norm, tolerance * whole.norm);
+  for (size_t i = 0; i < whole.metrics.size(); ++i)
+    EXPECT_NEAR(shared.metrics[i].value, whole.metrics[i].value,
+                tolerance * std::max(1.0, std::abs(whole.metrics[i].value)))
+        << whole.metrics[i].name;
+  ASSERT_EQ(shared.gradients.size(), whole.gradients.size());
+  double squares = 0;
+  for (size_t i = 0; i < whole.gradients.size(); ++i) {
+    const double difference = static_cast<double>(shared.gradients[i]) - static_cast<double>(whole.gradients[i]);
+    squares += difference * difference;
+  }
+  EXPECT_LE(std::sqrt(squares), tolerance * whole.norm);
 }
 
 struct Case {
@@ -115,19 +160,22 @@ TEST_P(SharedPrompt, GivesTheNumbersOfWholeTexts) {
   };
   const Outcome whole = outcome_of(false), shared = outcome_of(true);
   EXPECT_LT(make_batch(pairs, true).num_tokens(), make_batch(pairs, false).num_tokens());
-  EXPECT_EQ(shared.num_tokens, whole.num_tokens);
-  EXPECT_NEAR(shared.norm, whole.norm, given.tolerance * whole.norm);
-  for (size_t i = 0; i < whole.metrics.size(); ++i)
-    EXPECT_NEAR(shared.metrics[i].value, whole.metrics[i].value,
-                given.tolerance * std::max(1.0, std::abs(whole.metrics[i].value)))
-        << whole.metrics[i].name;
-  ASSERT_EQ(shared.gradients.size(), whole.gradients.size());
-  double squares = 0;
-  for (size_t i = 0; i < whole.gradients.size(); ++i) {
-    const double difference = static_cast<double>(shared.gradients[i]) - static_cast<double>(whole.gradients[i]);
-    squares += difference * difference;
+  expect_same(shared, whole, given.tolerance);
+}
+
+TEST(SharedPromptOfAGroup, GivesTheNumbersOfWholeTexts) {
+  at::set_num_threads(1);
+  const Communicator comm(0, MPI_COMM_SELF);
+  for (const int64_t window : {0, 4}) {
+    ModelConfig config = test::tiny_config(false);
+    std::fill(config.sliding_window.begin(), config.sliding_window.end(), window);
+    const std::vector<Pair> pairs = make_pairs(config.vocab_size);
+    GrpoObjective objective(PolicyOptions{}, config.output());
+    const MicroBatch whole = make_groups(pairs, false), shared = make_groups(pairs, true);
+    EXPECT_LT(shared.num_tokens(), whole.num_tokens());
+    expect_same(train(comm, config, at::kFloat, objective, shared), train(comm, config, at::kFloat, objective, whole),
+                1e-5);
   }
-  EXPECT_LE(std::sqrt(squares), given.tolerance * whole.norm);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, SharedPrompt,
