@@ -46,6 +46,11 @@ void AdaptedModel::load_adapter(const std::function<void(ElementRange, std::span
   fill(unit().shard(comm().rank()), TrainableModel::parameter_shard(0));
 }
 
+void AdaptedModel::use_adapter(bool is_used) {
+  check(is_used || adapter_.whole.empty(), "the base has every parameter");
+  is_adapter_used_ = is_used;
+}
+
 bool AdaptedModel::trains_embedding() const { return contains(adapter_.whole, ParameterKind::kEmbedding); }
 
 at::Tensor AdaptedModel::whole(ParameterKind kind, const at::Tensor& flat) const {
@@ -96,6 +101,7 @@ at::Tensor AdaptedModel::acquire_embedding() {
 
 BlockParameters AdaptedModel::acquire_block(int64_t layer) {
   BlockParameters parameters = base_.block(static_cast<int>(layer) + 1, acquire());
+  if (!is_adapter_used_) return parameters;
   PerProduct<LoraGroup> groups = lora_groups(config(), adapter_, unit().unit(), layer, adapter_flat_);
   for (size_t product = 0; product < kNumProducts; ++product) {
     LoraGroup& group = groups[product];

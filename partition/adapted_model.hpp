@@ -36,6 +36,10 @@ class AdaptedModel : public TrainableModel {
   /// Local: replaces the dropout rate of the adapters' inputs.
   void set_dropout(double rate) { adapter_.dropout = rate; }
 
+  /// Local: whether passes that begin now have the adapter; without it the model is its base. False only for
+  /// evaluation, and for an adapter without parameters that are trained in full.
+  void use_adapter(bool is_used);
+
   void begin_pass(const Pass& pass) override;
   void end_pass() override;
   at::Tensor acquire_embedding() override;
@@ -67,6 +71,7 @@ class AdaptedModel : public TrainableModel {
   bool trains_embedding() const;
 
   Adapter adapter_;
+  bool is_adapter_used_ = true;
   uint64_t dropout_seed_;
   int64_t num_updates_ = 0;
   int64_t lowest_layer_;  // the backward pass stops after this block; num_layers: it enters no block

@@ -7,6 +7,7 @@
 
 #include "lib/base/check.hpp"
 #include "lib/base/text_format.hpp"
+#include "lib/nn/decode.hpp"
 #include "lib/objective/token_loss.hpp"
 #include "lib/optim/adamw_state.hpp"
 #include "partition/sharded_model.hpp"
@@ -135,6 +136,29 @@ void plan_adapted_model(const PlanInput& input, MemoryPlan& plan) {
   plan.reduce_bytes_per_step = plan.gradient_buffer_bytes * input.accumulation_steps;
 }
 
+/// Adds the bytes of making completions and of comparing them with a reference.
+void plan_rollouts(const PlanInput& input, const std::vector<ShardLayout>& units, MemoryPlan& plan) {
+  const PlannedRollouts& rollouts = *input.rollouts;
+  const ModelConfig& config = input.config;
+  int64_t num_elements = 0, shard_elements = 0;
+  for (const ShardLayout& unit : units) {
+    num_elements += unit.padded_elements();
+    shard_elements += unit.shard_elements();
+  }
+  if (rollouts.decoded_rows > 0) plan.decoder_bytes = num_elements * input.element_bytes;
+  const int64_t text_bytes = text_cache_bytes(config, rollouts.row_tokens, input.element_bytes);
+  plan.cache_bytes = std::min(rollouts.decoded_rows, texts_at_once(text_bytes)) * text_bytes;
+  plan.reward_model_bytes = rollouts.reward_model_bytes;
+  if (!rollouts.has_reference) return;
+  if (input.adapter && !rollouts.has_frozen_reference) return;
+  if (input.adapter) {
+    plan.reference_bytes = plan.base_bytes > 0 ? plan.base_bytes : plan.base_shard_bytes * input.ranks_per_node;
+  } else {
+    plan.reference_shard_bytes = shard_elements * 4;
+    plan.reference_bytes = plan.gather_buffer_bytes;
+  }
+}
+
 int64_t activation_bytes(const PlanInput& input) {
   const ModelConfig& config = input.config;
   // of blocks with a backward pass; a pass forward alone needs as much as one block
@@ -170,6 +194,7 @@ MemoryPlan plan_memory(const PlanInput& input) {
     plan_adapted_model(input, plan);
   else
     plan_whole_model(input, units, plan);
+  if (input.rollouts) plan_rollouts(input, units, plan);
   plan.activation_bytes = activation_bytes(input);
   const int64_t tokens = input.micro_batch_tokens;
   plan.head_bytes = input.config.head == HeadKind::kScore
@@ -181,7 +206,8 @@ MemoryPlan plan_memory(const PlanInput& input) {
 
 int64_t MemoryPlan::rank_bytes() const {
   return program_bytes + parameter_bytes + base_shard_bytes + scratch_bytes + moment_bytes + save_bytes +
-         gradient_bytes + gradient_buffer_bytes + activation_bytes + head_bytes + exchange_bytes;
+         gradient_bytes + gradient_buffer_bytes + activation_bytes + head_bytes + exchange_bytes +
+         reference_shard_bytes + cache_bytes;
 }
 
 int64_t MemoryPlan::shared_bytes(int ranks_per_node) const {
@@ -220,9 +246,14 @@ std::string render_plan(const PlanInput& input, const MemoryPlan& plan) {
   line("activations", plan.activation_bytes);
   line("logits", plan.head_bytes);
   if (plan.exchange_bytes > 0) line("sums between nodes", plan.exchange_bytes);
+  if (plan.reference_shard_bytes > 0) line("reference model", plan.reference_shard_bytes);
+  if (plan.cache_bytes > 0) line("keys and values of completions", plan.cache_bytes);
   line("sum per rank", plan.rank_bytes());
   line("gather buffers, per node", plan.gather_buffer_bytes);
   if (plan.base_bytes > 0) line("frozen base, per node", plan.base_bytes);
+  if (plan.decoder_bytes > 0) line("weights to decode with, per node", plan.decoder_bytes);
+  if (plan.reference_bytes > 0) line("reference model, per node", plan.reference_bytes);
+  if (plan.reward_model_bytes > 0) line("reward models, per node", plan.reward_model_bytes);
   if (input.ranks_per_node > 1) line("of it in /dev/shm, per node", plan.shared_bytes(input.ranks_per_node));
   line("all ranks and nodes", plan.total_bytes(input.num_ranks, input.ranks_per_node));
   text += fmt::format("  per step: {} gathers ({}), {} reduce-scatters ({})", plan.gathers_per_step,

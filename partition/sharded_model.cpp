@@ -39,6 +39,15 @@ void ShardedModel::load(const std::function<void(int, ElementRange, std::span<fl
   exchange_->forget_converted();
 }
 
+void ShardedModel::gather_units(const std::function<void(int, const at::Tensor&)>& use) {
+  begin_pass(Pass::evaluation());
+  for (int gather = 0; gather < exchange_->plan().num_forward_gathers; ++gather) {
+    use(exchange_->plan().gathers[gather].unit, acquire());
+    release();
+  }
+  end_pass();
+}
+
 void ShardedModel::begin_pass(const Pass& pass) {
   pass_ = pass;
   next_gather_ = next_reduce_ = 0;

@@ -24,6 +24,10 @@ class ShardedModel : public TrainableModel {
   /// be set to zero.
   void load(const std::function<void(int unit, ElementRange range, std::span<float> out)>& fill);
 
+  /// Collective: calls use(unit, flat) for the units in forward order, a shared head again at the end. flat: the whole
+  /// unit in the compute dtype, valid during the call.
+  void gather_units(const std::function<void(int unit, const at::Tensor& flat)>& use);
+
   void begin_pass(const Pass& pass) override;
   void end_pass() override;
   at::Tensor acquire_embedding() override;

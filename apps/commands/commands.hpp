@@ -10,6 +10,8 @@ namespace plumb {
 Command sft_command();
 Command reward_command();
 Command dpo_command();
+Command grpo_command();
+Command rloo_command();
 Command pipeline_command();
 Command auto_command();
 Command evaluate_command();

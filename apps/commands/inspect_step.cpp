@@ -142,6 +142,9 @@ void inspect_step(const Communicator& comm, const std::string& run_directory, in
   DescribedRun run = read_run(run_directory);
   run.options = with_files(comm, std::move(run.options));
   const TrainOptions& o = run.options;
+  if (makes_rollouts(o.stage))
+    throw_error<UsageError>("--step: {} has no steps of data rows; the completions of each round are in {}/rollouts",
+                            run_directory, run_directory);
   if (step < 1 || step > run.num_steps)
     throw_error<UsageError>("--step: expected 1 to {}, the steps of {}, got {}", run.num_steps, run_directory, step);
   set_up_process(comm, o.model.threads);

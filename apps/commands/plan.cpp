@@ -62,7 +62,8 @@ int run_plan(const Settings& settings) {
   const int num_ranks = plan_options.num_ranks;
   const int ranks_per_node = plan_options.ranks_per_node > 0 ? plan_options.ranks_per_node : num_ranks;
   const PlannedRanks ranks{num_ranks, ranks_per_node, std::max(1, o.model.threads), expected_set_bytes(ranks_per_node)};
-  const PlanInput input = plan_input(o, planned_model(o), ranks, max_row_tokens(o));
+  const PlannedModel model = planned_model(o);
+  const PlanInput input = plan_input(o, model, ranks, max_row_tokens(o, model.config));
   const MemoryPlan plan = plan_memory(input);
   fmt::print("{}\n", render_plan(input, plan));
   check_fits(input, plan, static_cast<int64_t>(plan_options.node_memory_gib * (1 << 30)));
@@ -77,7 +78,7 @@ Command plan_command() {
   for (const Option& option : options_of(bind_options(defaults))) options.push_back(option);
   return {{.name = "plan",
            .summary = "memory per rank of a run, without running it",
-           .usage = "--model DIR --num_ranks N [--stage sft|reward|dpo] [training options]",
+           .usage = "--model DIR --num_ranks N [--stage sft|reward|dpo|grpo|rloo] [training options]",
            .example = "plumb plan --model MODEL_DIR --num_ranks 8 --dtype bfloat16 --max_length 2048",
            .required = {"model"}},
           options,

@@ -43,7 +43,8 @@ RunFile read_run_file(const SubmitOptions& o) {
   std::vector<IniSection> sections = parse_ini(text, o.file);
   if (sections.size() == 1) {
     if (!o.stage)
-      throw_error<UsageError>("{}: has no sections: name its command with --stage sft, reward or dpo", o.file);
+      throw_error<UsageError>("{}: has no sections: name its command with --stage sft, reward, dpo, grpo or rloo",
+                              o.file);
     return {{o.file, sections[0].settings, {}}, o.stage};
   }
   if (o.stage) throw_error<UsageError>("--stage {}: {} has sections, which are its stages", name_of(*o.stage), o.file);

@@ -1,5 +1,8 @@
 #include "apps/models/plan_input.hpp"
 
+#include <algorithm>
+#include <filesystem>
+
 namespace plumb {
 
 namespace {
@@ -24,6 +27,26 @@ int64_t expert_matmul_bytes(const TrainOptions& o, const ModelConfig& config, in
   return num_sizes * kBytes;
 }
 
+/// None for a stage that trains on rows of data.
+std::optional<PlannedRollouts> planned_rollouts(const TrainOptions& o, int64_t row_tokens) {
+  if (!makes_rollouts(o.stage)) return std::nullopt;
+  PlannedRollouts rollouts{.row_tokens = row_tokens,
+                           .has_reference = o.rl.beta != 0,
+                           .has_frozen_reference = !o.lora.adapter.empty() || !o.lora.lora_modules_to_save.empty()};
+  if (!o.rl.rollouts.empty()) return rollouts;
+  rollouts.decoded_rows =
+      o.per_device_train_batch_size * o.rl.steps_per_generation.value_or(o.gradient_accumulation_steps);
+  for (const std::string& directory : o.rl.reward_model) {
+    std::error_code error;
+    for (std::filesystem::directory_iterator file(directory, error), end; !error && file != end; file.increment(error))
+      if (file->path().extension() == ".safetensors") {
+        const auto size = static_cast<int64_t>(file->file_size(error));
+        rollouts.reward_model_bytes += error ? 0 : size;
+      }
+  }
+  return rollouts;
+}
+
 }  // namespace
 
 PlanInput plan_input(const TrainOptions& o, const PlannedModel& model, const PlannedRanks& ranks,
@@ -41,10 +64,19 @@ PlanInput plan_input(const TrainOptions& o, const PlannedModel& model, const Pla
           .has_async_save = o.async_save && o.save_steps > 0,
           .adapter = model.adapter,
           .nf4_format = model.nf4_format,
+          .rollouts = planned_rollouts(o, std::min(max_row_tokens, model.config.max_position_embeddings)),
           .program_bytes = ranks.program_bytes + check_matmul_bytes(o) +
                            expert_matmul_bytes(o, model.config, o.per_device_train_batch_size * max_row_tokens)};
 }
 
 int64_t max_row_tokens(const TrainOptions& o) { return o.data.max_length * (o.stage == Stage::kSft ? 1 : 2); }
+
+int64_t max_row_tokens(const TrainOptions& o, const ModelConfig& config) {
+  if (makes_rollouts(o.stage))
+    return o.data.max_length == 0
+               ? config.max_position_embeddings
+               : std::min(o.data.max_length + o.rl.max_completion_length, config.max_position_embeddings);
+  return max_row_tokens(o);
+}
 
 }  // namespace plumb

@@ -30,7 +30,9 @@ struct PlannedRanks {
 PlanInput plan_input(const TrainOptions& options, const PlannedModel& model, const PlannedRanks& ranks,
                      int64_t max_row_tokens);
 
-/// Upper limit for the tokens of one row by --max_length; a pair has two texts.
+/// Upper limit for the tokens of one row of data by --max_length; a pair has two texts.
 int64_t max_row_tokens(const TrainOptions& options);
+/// The same for any stage; a prompt is completed.
+int64_t max_row_tokens(const TrainOptions& options, const ModelConfig& config);
 
 }  // namespace plumb

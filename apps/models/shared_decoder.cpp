@@ -21,40 +21,61 @@ int64_t bytes_of_unit(const UnitLayout& unit, int64_t element_bytes) {
   return (unit.num_elements * element_bytes + kAlignmentBytes - 1) / kAlignmentBytes * kAlignmentBytes;
 }
 
-/// Reads this rank's part of a unit into the node's copy.
-void read_part(const HfModel& source, const UnitLayout& unit, const at::Tensor& flat, int64_t part, int64_t num_parts) {
-  const int64_t size = (unit.num_elements + num_parts - 1) / num_parts;
-  const int64_t begin = std::min(part * size, unit.num_elements), end = std::min(begin + size, unit.num_elements);
-  std::vector<float> chunk;
-  for (int64_t first = begin; first < end; first += kChunkElements) {
-    const int64_t last = std::min(first + kChunkElements, end);
-    chunk.resize(last - first);
-    source.read_unit_range(unit, first, last, chunk);
-    flat.narrow(0, first, last - first).copy_(at::from_blob(chunk.data(), {last - first}, at::kFloat));
-  }
-}
-
 }  // namespace
 
-SharedDecoder::SharedDecoder(const Communicator& comm, const ModelSource& model, at::ScalarType dtype) {
+SharedDecoder::SharedDecoder(const Communicator& comm, const ModelConfig& config, at::ScalarType dtype)
+    : comm_(comm), dtype_(dtype) {
+  allocate(config);
+}
+
+SharedDecoder::SharedDecoder(const Communicator& comm, const ModelSource& model, at::ScalarType dtype)
+    : comm_(comm), dtype_(dtype) {
   std::optional<HfModel> source;
+  comm.run_agreed([&] { source.emplace(model.model, model.options(HeadKind::kLanguageModel)); });
+  allocate(source->config());
+  read(*source);
+}
+
+void SharedDecoder::allocate(const ModelConfig& config) {
+  const auto element_bytes = static_cast<int64_t>(at::elementSize(dtype_));
+  layouts_ = unit_layouts(config);
   int64_t num_bytes = 0;
-  const auto element_bytes = static_cast<int64_t>(at::elementSize(dtype));
-  comm.run_agreed([&] {
-    source.emplace(model.model, model.options(HeadKind::kLanguageModel));
-    for (const UnitLayout& unit : source->units()) num_bytes += bytes_of_unit(unit, element_bytes);
-  });
-  memory_.emplace(comm, num_bytes);
-  std::vector<at::Tensor> units;
-  comm.run_agreed([&] {
-    std::byte* begin = memory_->data();
-    for (const UnitLayout& unit : source->units()) {
-      units.push_back(at::from_blob(begin, {unit.num_elements}, at::TensorOptions().dtype(dtype)));
-      read_part(*source, unit, units.back(), comm.local_index(comm.rank()), comm.node_size(comm.node()));
-      begin += bytes_of_unit(unit, element_bytes);
+  for (const UnitLayout& unit : layouts_) num_bytes += bytes_of_unit(unit, element_bytes);
+  memory_.emplace(comm_, num_bytes);
+  std::byte* begin = memory_->data();
+  for (const UnitLayout& unit : layouts_) {
+    units_.push_back(at::from_blob(begin, {unit.num_elements}, at::TensorOptions().dtype(dtype_)));
+    begin += bytes_of_unit(unit, element_bytes);
+  }
+  comm_.run_agreed([&] { decoder_.emplace(config, units_); });
+}
+
+ElementRange SharedDecoder::part_of(const UnitLayout& unit) const {
+  const int64_t num_parts = comm_.node_size(comm_.node()), part = comm_.local_index(comm_.rank());
+  const int64_t size = (unit.num_elements + num_parts - 1) / num_parts;
+  const int64_t begin = std::min(part * size, unit.num_elements);
+  return {begin, std::min(begin + size, unit.num_elements)};
+}
+
+void SharedDecoder::read(const ModelSource& model) {
+  std::optional<HfModel> source;
+  comm_.run_agreed([&] { source.emplace(model.model, model.options(HeadKind::kLanguageModel)); });
+  read(*source);
+}
+
+void SharedDecoder::read(const HfModel& source) {
+  comm_.run_agreed([&] {
+    std::vector<float> chunk;
+    for (size_t i = 0; i < units_.size(); ++i) {
+      const auto [begin, end] = part_of(layouts_[i]);
+      for (int64_t first = begin; first < end; first += kChunkElements) {
+        const int64_t last = std::min(first + kChunkElements, end);
+        chunk.resize(last - first);
+        source.read_unit_range(layouts_[i], first, last, chunk);
+        units_[i].narrow(0, first, last - first).copy_(at::from_blob(chunk.data(), {last - first}, at::kFloat));
+      }
     }
   });  // no rank decodes before all parts have been read
-  decoder_.emplace(source->config(), units);
 }
 
 std::vector<std::vector<Completion>> sample_completions(const Communicator& comm, Decoder& decoder,

@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "apps/models/model_setup.hpp"
+#include "apps/models/trained_model.hpp"
+#include "io/huggingface/hf_model.hpp"
 #include "lib/nn/decode.hpp"
 #include "partition/communicator.hpp"
 #include "partition/node_memory.hpp"
@@ -17,13 +19,32 @@ namespace plumb {
 /// A decoder whose weights the ranks of a node share; each rank decodes its own batches.
 class SharedDecoder {
  public:
-  /// Collective: reads the weights, each rank of a node its part. Throws AgreedError.
+  /// Collective: room for the weights of a language model, which are zero at first.
+  SharedDecoder(const Communicator& comm, const ModelConfig& config, at::ScalarType dtype);
+  /// Collective: with the weights of a model in files. Throws AgreedError.
   SharedDecoder(const Communicator& comm, const ModelSource& source, at::ScalarType dtype);
+
+  /// Collective: replaces the weights by those in files, of which each rank of a node reads its part. Throws
+  /// AgreedError.
+  void read(const ModelSource& source);
+  /// Collective: replaces the weights by those of a model that is trained.
+  void copy(const TrainedModel& model);
 
   Decoder& decoder() { return *decoder_; }
   const ModelConfig& config() const { return decoder_->config(); }
 
  private:
+  void allocate(const ModelConfig& config);
+  void read(const HfModel& source);
+  void copy(ShardedModel& model);
+  void copy(AdaptedModel& model);
+  /// This rank's part of a unit of the node's copy.
+  ElementRange part_of(const UnitLayout& unit) const;
+
+  const Communicator& comm_;
+  at::ScalarType dtype_;
+  std::vector<UnitLayout> layouts_;
+  std::vector<at::Tensor> units_;
   std::optional<NodeMemory> memory_;
   std::optional<Decoder> decoder_;
 };

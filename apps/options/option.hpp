@@ -35,6 +35,7 @@ enum class OptionGroup {
   kLora,
   kObjective,
   kPairs,
+  kRewards,
   kSampling,
   kPlan,
   kGeneral,
@@ -53,6 +54,7 @@ inline constexpr auto kNames<OptionGroup> =
                                        {"LoRA", OptionGroup::kLora},
                                        {"Objective", OptionGroup::kObjective},
                                        {"Preference pairs", OptionGroup::kPairs},
+                                       {"Rewards", OptionGroup::kRewards},
                                        {"Sampling", OptionGroup::kSampling},
                                        {"Plan", OptionGroup::kPlan},
                                        {"General", OptionGroup::kGeneral}});

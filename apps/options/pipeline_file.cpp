@@ -28,7 +28,7 @@ Stage parse_section(std::string_view line) {
   std::erase_if(name, [](char c) { return c == ' ' || c == '\t'; });
   for (const Stage stage : kStages)
     if (line.ends_with(']') && name == name_of(stage)) return stage;
-  throw_error<UsageError>("section {}: expected one of [sft], [reward], [dpo]{}", line,
+  throw_error<UsageError>("section {}: expected one of [{}]{}", line, fmt::join(names_of<Stage>(), "], ["),
                           did_you_mean(name, names_of<Stage>(), "[", "]"));
 }
 
@@ -77,14 +77,22 @@ PlannedStage plan_stage(const PipelineFile& file, const PipelineFile::Section& s
     o.dpo.reward_model = fmt::format("{}/reward/model", directory);
     planned.needs.push_back(Stage::kReward);
   }
+  if (makes_rollouts(section.stage) && find_section(file, Stage::kReward) && o.rl.rollouts.empty() &&
+      !has_setting(section.settings, "reward_model")) {
+    o.rl.reward_model = {fmt::format("{}/reward/model", directory)};
+    planned.needs.push_back(Stage::kReward);
+  }
   o.output_dir = fmt::format("{}/{}", directory, name_of(section.stage));
   o.exports_merged = o.lora.is_used();
   if (o.model.model.empty()) throw UsageError("model: expected a model directory, here or above the sections");
-  if (o.data.data.empty()) throw UsageError("data: expected a file of rows; several take a line each");
+  if (o.data.data.empty() && o.rl.rollouts.empty())
+    throw UsageError("data: expected a file of rows; several take a line each");
   validate(o);
   for (auto& [name, value] : o.texts) {
     if (name == "model") value = redact_secrets(o.model.model);
-    if (name == "reward_model") value = redact_secrets(o.dpo.reward_model);
+    if (name == "reward_model")
+      value = redact_secrets(makes_rollouts(section.stage) ? fmt::format("{}", fmt::join(o.rl.reward_model, " "))
+                                                           : o.dpo.reward_model);
     if (name == "output_dir") value = redact_secrets(o.output_dir);
   }
   return planned;
@@ -124,8 +132,8 @@ PipelineFile parse_pipeline_file(std::string_view text, const std::string& path)
     }
   }
   if (file.sections.empty())
-    throw_error<UsageError>("{}: expected a section for each stage to run: [sft], [reward] or [dpo], with its data",
-                            path);
+    throw_error<UsageError>("{}: expected a section for each stage to run, with its data: [{}]", path,
+                            fmt::join(names_of<Stage>(), "], ["));
   std::sort(file.sections.begin(), file.sections.end(), [](const auto& a, const auto& b) { return a.stage < b.stage; });
   return file;
 }

@@ -25,9 +25,9 @@ std::vector<BoundOption> schedule_options(TrainOptions& o) {
               {.range = at_least(0)}),
       declare("shuffle", G::kSchedule, o.shuffle, "false: rows in file order"),
       declare("packing", G::kSchedule, o.packing,
-              "concatenate texts into rows of max_length, or pairs into rows of twice that"),
+              "concatenate texts into rows of max_length, or pairs into rows of twice that", {.stages = kRowStages}),
       declare("dataloader_drop_last", G::kSchedule, o.dataloader_drop_last,
-              "drop the last batch of an epoch if it is smaller"),
+              "drop the last batch of an epoch if it is smaller", {.stages = kRowStages}),
       declare("per_device_train_batch_size", G::kSchedule, o.per_device_train_batch_size,
               "rows per micro-batch and rank", {.range = between(1, 1e6)}),
       eval_batch_size_option(o.per_device_eval_batch_size),
@@ -193,17 +193,18 @@ std::vector<BoundOption> pair_source_options(DpoStageOptions& o) {
 std::vector<BoundOption> bind_all(TrainOptions& o) {
   std::vector<BoundOption> options = bind_options(o.model);
   append(options, bind_options(o.data));
-  append(options,
-         {declare("eval_data", G::kEvaluation, o.eval_data, "files of rows to evaluate on",
-                  {.on_resume = OnResume::kNotCompared, .value_name = "FILE"}),
-          declare("data_weights", G::kData, o.data_weights,
-                  "a weight for each item of data: their shares of the rows of every epoch", {.range = above(0)}),
-          declare("stopping_strategy", G::kData, o.stopping_strategy,
-                  "with data_weights, how long an epoch is: until the rows of one item are used up, or those "
-                  "of all, in which smaller ones repeat"),
-          declare("output_dir", G::kOutput, o.output_dir, "directory of the run",
-                  {.on_resume = OnResume::kNotCompared, .value_name = "DIR"}),
-          overwrite_option(o.overwrite_output_dir, "replace a run that is already there")});
+  append(options, {declare("eval_data", G::kEvaluation, o.eval_data, "files of rows to evaluate on",
+                           {.on_resume = OnResume::kNotCompared, .value_name = "FILE"}),
+                   declare("data_weights", G::kData, o.data_weights,
+                           "a weight for each item of data: their shares of the rows of every epoch",
+                           {.range = above(0), .stages = kRowStages}),
+                   declare("stopping_strategy", G::kData, o.stopping_strategy,
+                           "with data_weights, how long an epoch is: until the rows of one item are used up, or those "
+                           "of all, in which smaller ones repeat",
+                           {.stages = kRowStages}),
+                   declare("output_dir", G::kOutput, o.output_dir, "directory of the run",
+                           {.on_resume = OnResume::kNotCompared, .value_name = "DIR"}),
+                   overwrite_option(o.overwrite_output_dir, "replace a run that is already there")});
   append(options, schedule_options(o));
   append(options, optimizer_options(o));
   append(options, run_options(o));
@@ -219,6 +220,7 @@ std::vector<BoundOption> bind_all(TrainOptions& o) {
                            {.range = at_least(0), .stages = kSftAndDpo})});
   append(options, dpo_loss_options(o.dpo));
   append(options, pair_source_options(o.dpo));
+  append(options, bind_options(o.rl));
   return options;
 }
 
@@ -258,6 +260,10 @@ void validate_weights(const TrainOptions& o) {
 TrainOptions default_options(Stage stage) {
   TrainOptions options;
   options.stage = stage;
+  if (makes_rollouts(stage)) {
+    options.rl = default_rollout_options(stage);
+    options.data.max_length = 0;  // prompts are never truncated
+  }
   options.learning_rate = stage == Stage::kSft ? 2e-5 : stage == Stage::kReward ? 1e-4 : 1e-6;
   return options;
 }
@@ -320,6 +326,13 @@ void validate(const TrainOptions& o) {
   if (o.on_bad_steps == OnBadSteps::kRollback && o.save_steps == 0)
     throw UsageError("--on_bad_steps rollback: restores checkpoints; give --save_steps");
   validate(o.lora);
+  if (makes_rollouts(o.stage)) {
+    validate(o.stage, o.rl, o.lora.is_used());
+    if (o.data.data.empty() && o.rl.rollouts.empty())
+      throw UsageError("expected --data, with prompts, or --rollouts, with recorded completions");
+    if (!o.rl.rollouts.empty() && o.num_train_epochs != TrainOptions().num_train_epochs)
+      throw UsageError("--num_train_epochs: recorded --rollouts are trained once, round by round; leave it out");
+  }
   if (o.stage != Stage::kDpo) return;
   validate(dpo_options(o.dpo));
   validate(SamplingOptions{o.dpo.temperature, o.dpo.top_k, o.dpo.top_p});

@@ -8,6 +8,7 @@
 
 #include "apps/options/lora_options.hpp"
 #include "apps/options/options.hpp"
+#include "apps/options/rollout_options.hpp"
 #include "io/dataset/sampler.hpp"
 #include "lib/kernels/kernels.hpp"
 #include "lib/objective/preference_loss.hpp"
@@ -147,7 +148,8 @@ struct TrainOptions {
   SftStageOptions sft;
   RewardStageOptions reward;
   DpoStageOptions dpo;
-  OptionTexts texts;  // every option with its value, for run.json
+  RolloutStageOptions rl;  // grpo, rloo
+  OptionTexts texts;       // every option with its value, for run.json
 };
 
 /// TRL's defaults for the stage.

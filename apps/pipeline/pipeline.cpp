@@ -93,6 +93,9 @@ void check_inputs_exist(const std::vector<PlannedStage>& stages) {
       if (!is_made_by(Stage::kSft)) check_model("model", o.model.model);
       if (!o.dpo.reward_model.empty() && !is_made_by(Stage::kReward)) check_model("reward_model", o.dpo.reward_model);
       if (!o.dpo.ref_model.empty() && !is_made_by(Stage::kSft)) check_model("ref_model", o.dpo.ref_model);
+      if (!is_made_by(Stage::kReward))
+        for (const std::string& directory : o.rl.reward_model) check_model("reward_model", directory);
+      for (const std::string& path : o.rl.rollouts) File::open_for_reading(path);
       for (const std::string& path : o.data.data) File::open_for_reading(path);
       for (const std::string& path : o.eval_data) File::open_for_reading(path);
     } catch (const InputOutputError& error) {

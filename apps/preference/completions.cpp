@@ -15,13 +15,12 @@ namespace plumb {
 
 namespace {
 
-constexpr int64_t kTextsPerMicroBatch = 8;  // not an option: rewards must not depend on options
-
 constexpr size_t kContextTokens = 8;
 
-/// The text of a completion. It is decoded after the last tokens of the prompt, because a tokenizer may drop a space at
-/// the start of a text. Control tokens are left out; bytes that are not valid UTF-8 become U+FFFD.
-std::string decode(const Tokenizer& tokenizer, std::span<const int32_t> prompt, const Completion& completion) {
+}  // namespace
+
+std::string completion_text(const Tokenizer& tokenizer, std::span<const int32_t> prompt,
+                            std::span<const int32_t> completion) {
   const auto context = prompt.last(std::min(prompt.size(), kContextTokens));
   std::vector<int32_t> ids(context.begin(), context.end());
   const std::string before = tokenizer.decode(ids, /*skips_special_tokens=*/true);
@@ -31,37 +30,34 @@ std::string decode(const Tokenizer& tokenizer, std::span<const int32_t> prompt, 
   return replace_invalid_utf8(all.starts_with(before) ? all.substr(before.size()) : tokenizer.decode(completion, true));
 }
 
-/// Token ids of whole texts, each a prompt and an answer.
-class TextEncoder {
- public:
-  TextEncoder(const std::string& model_directory, PromptForm form, const DataOptions& data)
-      : tokenizer_(load_tokenizer({model_directory, "", "", data.tokenizer_behavior})),
-        format_(pair_format(form)),
-        template_(form == PromptForm::kText
-                      ? choose_template(format_, tokenizer_)
-                      : choose_template(format_, tokenizer_, data.chat_template, data.chat_template_kwargs)) {
-    options_.max_length = 0;
-    options_.parses_special_tokens = data.parse_special_tokens;
-  }
+AnswerEncoder::AnswerEncoder(const std::string& model_directory, PromptForm form, const DataOptions& data)
+    : tokenizer_(load_tokenizer({model_directory, "", "", data.tokenizer_behavior})),
+      format_(pair_format(form)),
+      template_(form == PromptForm::kText
+                    ? choose_template(format_, tokenizer_)
+                    : choose_template(format_, tokenizer_, data.chat_template, data.chat_template_kwargs)) {
+  options_.max_length = 0;
+  options_.parses_special_tokens = data.parse_special_tokens;
+}
 
-  std::vector<int32_t> encode(const RowPrompt& prompt, const std::string& answer) const {
-    const nlohmann::ordered_json cell = prompt.answer_cell(answer);
+std::vector<int32_t> AnswerEncoder::encode(const RowPrompt& prompt, const std::string& answer, bool has_end) const {
+  const auto encode_pair = [&](const std::string& chosen, const std::string& rejected) {
     nlohmann::ordered_json row = prompt.columns;
-    row["chosen"] = row["rejected"] = cell;
+    row["chosen"] = prompt.answer_cell(chosen);
+    row["rejected"] = prompt.answer_cell(rejected);
     const std::string where = fmt::format("an answer to row {}", prompt.source_row);
     const PairText pair = render_pair(row, format_, template_ ? &*template_ : nullptr, options_, where);
-    return tokenize_pair(pair, tokenizer_, options_)
-        .chosen;  // not truncated, even though both texts of the pair are equal
-  }
-
- private:
-  Tokenizer tokenizer_;
-  RowFormat format_;
-  std::optional<RowTemplate> template_;
-  PairOptions options_;
-};
-
-}  // namespace
+    return tokenize_pair(pair, tokenizer_, options_);  // not truncated
+  };
+  std::vector<int32_t> ids = encode_pair(answer, answer).chosen;
+  if (has_end) return ids;
+  // what the texts of two answers without a common letter end with comes after an answer
+  const auto pair = encode_pair("a", "b");
+  const auto [a, b] =
+      std::mismatch(pair.chosen.rbegin(), pair.chosen.rend(), pair.rejected.rbegin(), pair.rejected.rend());
+  for (auto end = pair.chosen.rbegin(); end != a && ids.size() > 1 && ids.back() == *end; ++end) ids.pop_back();
+  return ids;
+}
 
 Answers answer_prompts(const Communicator& comm, const ModelSource& model, const RowPrompts& prompts,
                        const AnswerOptions& o) {
@@ -77,7 +73,7 @@ Answers answer_prompts(const Communicator& comm, const ModelSource& model, const
   for (size_t i = 0; i < ids.size(); ++i) {
     std::vector<std::string>& texts = answers.texts.emplace_back();
     for (const Completion& completion : completions[i]) {
-      texts.push_back(decode(*tokenizer, ids[i], completion));
+      texts.push_back(completion_text(*tokenizer, ids[i], completion));
       answers.num_cut_off += std::ssize(completion) >= o.max_new_tokens ? 1 : 0;
     }
   }
@@ -94,7 +90,7 @@ std::vector<std::vector<double>> score_answers(const Communicator& comm, RewardM
   std::vector<Place> places;
   for (size_t prompt = 0; prompt < answers.size(); ++prompt)
     for (size_t answer = 0; answer < answers[prompt].size(); ++answer) places.push_back({prompt, answer});
-  std::optional<TextEncoder> encoder;
+  std::optional<AnswerEncoder> encoder;
   if (!places.empty())
     comm.run_agreed([&] { encoder.emplace(reward_model.directory(), prompts.prompts[0].form, data); });
   const int64_t vocab_size = reward_model.config().vocab_size;

@@ -167,7 +167,7 @@ std::vector<std::vector<int32_t>> RowPrompts::token_ids() const {
 }
 
 RowPrompts read_row_prompts(const std::vector<std::string>& files, const DataOptions& data, const Tokenizer& tokenizer,
-                            const ModelConfig& config, int64_t max_rows) {
+                            const ModelConfig& config, int64_t max_rows, bool keeps_rows) {
   const std::map<std::string, std::string> columns = parse_columns_option(data.columns);
   const int64_t max_tokens =
       data.max_length > 0 ? std::min(data.max_length, config.max_position_embeddings) : config.max_position_embeddings;
@@ -180,10 +180,11 @@ RowPrompts read_row_prompts(const std::vector<std::string>& files, const DataOpt
     std::optional<PromptColumns> columns_of_file;
     for (auto record = reader.next(); record && result.num_rows != max_rows; record = reader.next()) {
       const std::string where = reader.where(*record);
+      const json row = keeps_rows ? record->object : json();
       add_missing_answer(record->object, columns);
       if (!columns_of_file) columns_of_file.emplace(record->object, columns, data, tokenizer, where);
       RowPrompt prompt{
-          result.num_rows++, columns_of_file->form(), columns_of_file->columns_of(record->object, where), {}};
+          result.num_rows++, columns_of_file->form(), columns_of_file->columns_of(record->object, where), {}, row};
       if (is_empty(prompt)) {
         ++result.num_empty;
         continue;

@@ -28,8 +28,9 @@ RowFormat pair_format(PromptForm form);
 struct RowPrompt {
   int64_t source_row = 0;  // number among the rows of all files
   PromptForm form = PromptForm::kText;
-  nlohmann::ordered_json columns;  // of a pair without its answers: prompt, or instruction and input; tools, ...
-  std::vector<int32_t> token_ids;  // including the header of the answer's turn
+  nlohmann::ordered_json columns;   // of a pair without its answers: prompt, or instruction and input; tools, ...
+  std::vector<int32_t> token_ids;   // including the header of the answer's turn
+  nlohmann::ordered_json row = {};  // as read, where it is kept
 
   /// An answer as a cell of a row of preference pairs.
   nlohmann::ordered_json answer_cell(const std::string& text) const;
@@ -48,8 +49,9 @@ struct RowPrompts {
 
 /// The prompts of the first max_rows rows of the files (-1: all), rendered for the model of this tokenizer. For pairs
 /// without a prompt, the common beginning of both texts; for a conversation, the turns before the assistant's last one.
-/// Rows need no answer. Throws DataError that names the row, also if rows have different forms; UsageError.
+/// Rows need no answer. keeps_rows: for rewards that read other columns. Throws DataError that names the row, also if
+/// rows have different forms; UsageError.
 RowPrompts read_row_prompts(const std::vector<std::string>& files, const DataOptions& data, const Tokenizer& tokenizer,
-                            const ModelConfig& config, int64_t max_rows);
+                            const ModelConfig& config, int64_t max_rows, bool keeps_rows = false);
 
 }  // namespace plumb

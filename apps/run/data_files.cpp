@@ -27,6 +27,7 @@ DataOptions with_files(const Communicator& comm, DataOptions o) {
 TrainOptions with_files(const Communicator& comm, TrainOptions o) {
   o.eval_data = find_files(comm, o.eval_data).paths;
   o.data = with_files(comm, std::move(o.data));
+  o.rl.rollouts = find_files(comm, o.rl.rollouts).paths;
   return o;
 }
 

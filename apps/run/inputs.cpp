@@ -20,6 +20,7 @@ namespace {
 
 constexpr std::string_view kContents = "contents of ";
 constexpr const char* kAccumulation = "gradient_accumulation_steps";
+constexpr const char* kStepsPerGeneration = "steps_per_generation";
 constexpr const char* kMicroBatches = "micro_batches_per_step";
 constexpr const char* kRowVersion = "version of prepared rows";
 constexpr const char* kTokenizerIds = "ids of the tokenizer";
@@ -59,6 +60,15 @@ std::string tokenizer_hash(const Communicator& comm, const TokenizerSource& sour
   });
 }
 
+/// Whether a round has as many steps, where both count its micro-batches per rank.
+bool has_same_rounds(const Inputs& before, const Inputs& now) {
+  const auto number = [](const Inputs& inputs, const char* name) {
+    return std::atoll(find(inputs, name).value_or("0").c_str());
+  };
+  return number(before, kStepsPerGeneration) * number(now, kAccumulation) ==
+         number(now, kStepsPerGeneration) * number(before, kAccumulation);
+}
+
 std::string describe_change(const std::string& name, const Inputs& before, const Inputs& now) {
   return fmt::format("{}: {}, now {}", name, text_or_none(find(before, name)), text_or_none(find(now, name)));
 }
@@ -80,11 +90,15 @@ Inputs describe_inputs(const Communicator& comm, const TrainOptions& o) {
   // the order of rows depends on which files share a weight
   const std::string groups =
       o.data_weights.empty() ? "" : fmt::format(" in groups of {}", fmt::join(o.data.files_per_item, ", "));
-  add_contents("data", hash_of_files(comm, o.data.data) + groups);
+  if (!o.data.data.empty()) add_contents("data", hash_of_files(comm, o.data.data) + groups);
   inputs.emplace_back(kRowVersion, std::to_string(kPrepareVersion));
   if (!o.eval_data.empty()) add_contents("eval_data", hash_of_files(comm, o.eval_data));
   if (!o.dpo.ref_model.empty()) add_contents("ref_model", model_hash(comm, o.dpo.ref_model));
   if (!o.dpo.reward_model.empty()) add_contents("reward_model", model_hash(comm, o.dpo.reward_model));
+  if (!o.rl.rollouts.empty()) add_contents("rollouts", hash_of_files(comm, o.rl.rollouts));
+  std::vector<std::string> reward_models;
+  for (const std::string& directory : o.rl.reward_model) reward_models.push_back(model_hash(comm, directory));
+  if (!reward_models.empty()) add_contents("reward_model", fmt::format("{}", fmt::join(reward_models, " ")));
   return inputs;
 }
 
@@ -165,6 +179,7 @@ std::string describe_changes(const Inputs& before, const Inputs& now) {
     if (is_same(name) || may_change(name) || name == kMicroBatches) continue;
     if (on_resume(name) == OnResume::kMayGrow && !has_other_length) continue;
     if (name == kAccumulation && has_same_batch) continue;
+    if (name == kStepsPerGeneration && has_same_batch && has_same_rounds(before, now)) continue;
     std::string shown = name;
     if (name.starts_with(kContents)) {
       const std::string option = name.substr(kContents.size());

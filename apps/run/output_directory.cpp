@@ -83,6 +83,7 @@ void discard_run(const std::string& directory) {
   // The model stays until a new one replaces it: it may be the one that training starts from. run.json goes last, so
   // that a process that is killed here leaves a run that the next start discards.
   std::error_code error;
+  for (const char* name : {"rollouts", "reference"}) fs::remove_all(fs::path(directory) / name, error);
   for (const char* name : {"metrics.jsonl", "checks.json", "notes.json", "report.html", "run.json"})
     fs::remove(fs::path(directory) / name, error);
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace plumb {
@@ -16,7 +17,8 @@ struct ProgressState {
   double learning_rate = 0;
   double tokens_per_second = 0;
   double seconds_left = 0;
-  int64_t memory_bytes = 0;  // proportional set of all ranks
+  int64_t memory_bytes = 0;           // proportional set of all ranks
+  std::optional<double> reward = {};  // of the last round, for a stage that has rounds
 };
 
 class Progress {

@@ -15,8 +15,7 @@ SavedRun::SavedRun(const Checkpoint& checkpoint) {
   state = run_state_from_json(get_or_null(run, "state"), checkpoint.manifest.step);
   log = get_or_null(run, "log");
   if (inputs.empty() || !get_or_null(log, "sums").is_object())
-    throw_error<DataError>("{}: expected a checkpoint of plumb sft, reward or dpo, got something else",
-                           checkpoint.path);
+    throw_error<DataError>("{}: expected a checkpoint of a stage of training, got something else", checkpoint.path);
 }
 
 void require_same_run(const Communicator& comm, const Checkpoint& checkpoint, const Inputs& inputs) {

@@ -22,6 +22,7 @@ nlohmann::ordered_json to_json(const RunState& state) {
           {"rollback_num_steps", state.rollback_num_steps},
           {"num_rollbacks", state.num_rollbacks},
           {"best", best},
+          {"source", state.source},
           {"history",
            {{"num_steps", history.num_steps},
             {"loss_mean", history.loss_mean},
@@ -41,6 +42,7 @@ RunState run_state_from_json(const nlohmann::ordered_json& json, int64_t num_ste
   const nlohmann::ordered_json& best = get_or_null(json, "best");
   if (const std::optional<double> metric = get_number(best, "metric"))
     state.best = EvaluatedStep{get_count(best, "step"), *metric};
+  state.source = get_or_null(json, "source");
   const nlohmann::ordered_json& saved = get_or_null(json, "history");
   StepHistory history;
   history.num_steps = get_count(saved, "num_steps");

@@ -31,6 +31,7 @@ struct RunState {
   int64_t rollback_num_steps = 0;     // in the history of that checkpoint
   int64_t num_rollbacks = 0;          // to that checkpoint
   std::optional<EvaluatedStep> best;  // among the steps with a checkpoint
+  nlohmann::ordered_json source;      // of what the steps train on (StepSource::state())
 };
 
 /// Whether `model` is better than `than`. Any model is better than nullopt, and NaN is never better.

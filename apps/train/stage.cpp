@@ -10,12 +10,15 @@
 #include "apps/models/model_text.hpp"
 #include "apps/models/plan_input.hpp"
 #include "apps/models/stage_model.hpp"
+#include "apps/models/trained_model.hpp"
 #include "apps/preference/pairs.hpp"
 #include "apps/preference/win_rate.hpp"
 #include "apps/run/control.hpp"
 #include "apps/run/output_directory.hpp"
 #include "apps/run/progress.hpp"
 #include "apps/run/resume.hpp"
+#include "apps/train/policy_data.hpp"
+#include "apps/train/policy_steps.hpp"
 #include "apps/train/room_for_end.hpp"
 #include "apps/train/stage_data.hpp"
 #include "apps/train/stage_options.hpp"
@@ -40,17 +43,6 @@ namespace plumb {
 
 namespace {
 
-/// The trained model in memory: the whole model, or an adapter on a frozen one. Exactly one of the two is set.
-struct LoadedModel {
-  std::unique_ptr<ShardedModel> whole;
-  std::unique_ptr<AdaptedModel> adapted;
-
-  TrainableModel& trained() const {
-    if (whole) return *whole;
-    return *adapted;
-  }
-};
-
 /// One run of a stage. All functions are collective; run() calls the others in order.
 class StageRun {
  public:
@@ -63,16 +55,18 @@ class StageRun {
   void claim();
   void open_model();
   void open_rows();
+  void open_rollouts();
   void plan();
   void compute_reference_logps();
-  LoadedModel load_model() const;
-  void check_model(const LoadedModel& model, Objective& objective) const;
+  TrainedModel load_model() const;
+  void check_model(const TrainedModel& model, Objective& objective) const;
   void restore(TrainableModel& model) const;
-  void train_and_export(const LoadedModel& model, Objective& objective);
-  int64_t bytes_to_export(const LoadedModel& model) const;
-  bool take_steps(TrainableModel& model, Objective& objective, RoomForEnd& room);
-  void export_model(const LoadedModel& model) const;
-  void export_with_room(const LoadedModel& model, RoomForEnd& room, bool is_saved) const;
+  void train_and_export(const TrainedModel& model, Objective& objective);
+  int64_t bytes_to_export(const TrainedModel& model) const;
+  bool take_steps(const TrainedModel& model, Objective& objective, RoomForEnd& room);
+  std::unique_ptr<StepSource> make_source(const TrainedModel& model, Objective& objective) const;
+  void export_model(const TrainedModel& model) const;
+  void export_with_room(const TrainedModel& model, RoomForEnd& room, bool is_saved) const;
   void export_merged() const;
   void report();
 
@@ -94,8 +88,10 @@ class StageRun {
   StageRows train_rows_;
   ExportedText text_;  // goes with the export: rank 0's
   std::optional<StageRows> eval_rows_;
-  std::optional<WinRate> win_rate_;  // dpo
-  SamplerOptions sampler_;           // of the training rows
+  std::optional<WinRate> win_rate_;     // dpo
+  SamplerOptions sampler_;              // of the training rows
+  std::optional<PolicyData> rollouts_;  // grpo, rloo
+  int64_t max_row_tokens_ = 0;
   RunLength length_{};
 };
 
@@ -107,12 +103,12 @@ void StageRun::run() {
   }
   control_.emplace(comm_, name_of(options_.stage), options_.output_dir, options_.max_seconds);
   open_model();
-  open_rows();
+  makes_rollouts(options_.stage) ? open_rollouts() : open_rows();
   plan();
   compute_reference_logps();
   control_->stop_before_steps(comm_);
   {  // frees the model before the report loads one
-    const LoadedModel model = load_model();
+    const TrainedModel model = load_model();
     const std::unique_ptr<Objective> objective = make_objective(options_, config_);
     check_model(model, *objective);
     train_and_export(model, *objective);
@@ -176,7 +172,24 @@ void StageRun::open_rows() {
     sampler_ = sampler_options(options_, train_rows_);
     length_ = run_length(options_, rows_per_epoch(sampler_, train_rows_.dataset->num_rows()), comm_.size());
   });
+  max_row_tokens_ = train_rows_.dataset->max_row_tokens();
   if (comm_.rank() == 0) log_mix();
+  if (comm_.rank() == 0) log_longer_run();
+}
+
+/// As open_rows(), for a stage that trains on completions.
+void StageRun::open_rollouts() {
+  const Phase phase("prepare", 0);
+  rollouts_ = open_policy_data(comm_, options_, config_);
+  length_ = rollouts_->length;
+  max_row_tokens_ = rollouts_->max_row_tokens;
+  comm_.run_on_rank0([&] {
+    const TokenizerSource source = model_at_start(options_).tokenizer();
+    const Tokenizer tokenizer = load_tokenizer(source);
+    log_adapter_tokenizer(source);
+    if (rollouts_->template_name) log_turn_end(source, tokenizer, config_, *rollouts_->template_name);
+    text_ = exported_text(source, tokenizer, rollouts_->template_name);
+  });
   if (comm_.rank() == 0) log_longer_run();
 }
 
@@ -209,7 +222,7 @@ void StageRun::plan() {
   const PlannedModel model{config_, adapter_ ? std::optional(adapter_->adapter) : std::nullopt,
                            [&](const Parameter& p) { return nf4_format_of(*source_, p); }};
   const PlannedRanks ranks{comm_.size(), comm_.node_size(0), threads_, sum_of_memory(comm_) / comm_.size()};
-  const PlanInput input = plan_input(options_, model, ranks, train_rows_.dataset->max_row_tokens());
+  const PlanInput input = plan_input(options_, model, ranks, max_row_tokens_);
   const MemoryPlan plan = plan_memory(input);
   comm_.run_on_rank0([&] {
     log_info("{}", render_plan(input, plan));
@@ -236,8 +249,8 @@ void StageRun::compute_reference_logps() {
   if (eval_rows_) add_reference_logps(comm_, reference, *eval_rows_);
 }
 
-LoadedModel StageRun::load_model() const {
-  LoadedModel model;
+TrainedModel StageRun::load_model() const {
+  TrainedModel model;
   if (adapter_) {
     model.adapted = load_adapted_model(comm_, config_, *source_, *adapter_, engine_options(options_, config_),
                                        static_cast<uint64_t>(options_.seed));
@@ -248,8 +261,8 @@ LoadedModel StageRun::load_model() const {
   return model;
 }
 
-void StageRun::check_model(const LoadedModel& model, Objective& objective) const {
-  if (!options_.startup_checks || !has_steps_left()) return;
+void StageRun::check_model(const TrainedModel& model, Objective& objective) const {
+  if (!options_.startup_checks || !has_steps_left() || makes_rollouts(options_.stage)) return;
   if (model.adapted) model.adapted->set_dropout(0);  // its masks would differ between the two computations of a check
   run_startup_checks(comm_, startup_check_options(options_), model.trained(), objective, train_rows_);
   if (model.adapted) model.adapted->set_dropout(adapter_->adapter.dropout);
@@ -262,16 +275,16 @@ void StageRun::restore(TrainableModel& model) const {
 }
 
 /// Holds the disk space for the end of the run meanwhile.
-void StageRun::train_and_export(const LoadedModel& model, Objective& objective) {
+void StageRun::train_and_export(const TrainedModel& model, Objective& objective) {
   RoomForEnd room(comm_, options_.output_dir, checkpoint_bytes(comm_, model.trained().trained_shards()),
                   bytes_to_export(model));
-  const bool is_saved = take_steps(model.trained(), objective, room);
+  const bool is_saved = take_steps(model, objective, room);
   export_with_room(model, room, is_saved);
 }
 
 /// Trains all remaining steps: those after the checkpoint, if there is one. Returns whether the last one is saved.
-bool StageRun::take_steps(TrainableModel& model, Objective& objective, RoomForEnd& room) {
-  restore(model);
+bool StageRun::take_steps(const TrainedModel& model, Objective& objective, RoomForEnd& room) {
+  restore(model.trained());
   if (comm_.rank() == 0 && !has_steps_left())
     log_info("all {} steps are done: only the export is left", length_.num_steps);
   std::optional<StepLog> log;  // rank 0's
@@ -279,14 +292,29 @@ bool StageRun::take_steps(TrainableModel& model, Objective& objective, RoomForEn
     if (start_.saved) log.emplace(options_.output_dir, start_.num_steps_done(), start_.saved->log);
     if (!start_.saved) log.emplace(options_.output_dir);
   });
-  const StepLoopOptions loop = step_loop_options(options_, sampler_, length_.num_steps, *control_);
-  return StepLoop({loop, comm_, model, objective, train_rows_, eval_rows_ ? &*eval_rows_ : nullptr, length_, start_,
-                   *control_, room, log ? &*log : nullptr})
-      .run();
+  const std::unique_ptr<StepSource> source = make_source(model, objective);
+  const StepLoopOptions loop = step_loop_options(options_, length_.num_steps, *control_);
+  const bool is_saved = StepLoop({loop, comm_, model.trained(), objective, *source, length_, start_, *control_, room,
+                                  log ? &*log : nullptr})
+                            .run();
+  source->add_samples(notes_);
+  return is_saved;
+}
+
+std::unique_ptr<StepSource> StageRun::make_source(const TrainedModel& model, Objective& objective) const {
+  if (rollouts_)
+    return std::make_unique<PolicySteps>(
+        PolicySteps::Input{options_, comm_, model, dynamic_cast<GrpoObjective&>(objective), *rollouts_, *source_,
+                           config_, adapter_ ? &*adapter_ : nullptr},
+        start_.num_steps_done(), start_.saved ? start_.saved->state.source : nlohmann::ordered_json());
+  return std::make_unique<RowSteps>(
+      RowSteps::Input{model.trained(), comm_, objective, sampler_, train_rows_, eval_rows_ ? &*eval_rows_ : nullptr,
+                      options_.per_device_eval_batch_size},
+      start_.num_steps_done());
 }
 
 /// The bytes that export_model() writes; on other ranks than 0 without the files of the tokenizer.
-int64_t StageRun::bytes_to_export(const LoadedModel& model) const {
+int64_t StageRun::bytes_to_export(const TrainedModel& model) const {
   int64_t bytes = 0, num_directories = 0;
   if (model.whole || options_.exports_merged) {
     bytes += exported_bytes(unit_layouts(config_), options_.save_dtype);
@@ -300,7 +328,7 @@ int64_t StageRun::bytes_to_export(const LoadedModel& model) const {
 }
 
 /// Exports into the room that was held for it. is_saved: whether a checkpoint has the last step.
-void StageRun::export_with_room(const LoadedModel& model, RoomForEnd& room, bool is_saved) const {
+void StageRun::export_with_room(const TrainedModel& model, RoomForEnd& room, bool is_saved) const {
   room.give_back();
   try {
     export_model(model);
@@ -314,7 +342,7 @@ void StageRun::export_with_room(const LoadedModel& model, RoomForEnd& room, bool
 }
 
 /// Writes output_dir/model, or output_dir/adapter.
-void StageRun::export_model(const LoadedModel& model) const {
+void StageRun::export_model(const TrainedModel& model) const {
   const std::string directory = options_.output_dir + (adapter_ ? "/adapter" : "/model");
   if (model.whole) plumb::export_model(comm_, *model.whole, directory, text_, options_.save_dtype);
   if (model.adapted)

@@ -130,6 +130,13 @@ EvaluationStats evaluate_rows(TrainableModel& model, const Communicator& comm, O
   return evaluate_model(model, comm, objective, rounds, start);
 }
 
+std::vector<std::string> RowSteps::evaluated_metrics() const {
+  std::vector<std::string> names;
+  for (const Metric& metric : in_.objective.metrics(in_.objective.empty_sums(), /*is_evaluation=*/true))
+    names.push_back(metric.name);
+  return names;
+}
+
 void add_reference_logps(const Communicator& comm, const ModelSource& reference, StageRows& rows) {
   std::string model = model_hash(comm, reference.model);
   if (!reference.adapter.empty()) model += fmt::format("-{}", adapter_hash(comm, reference.adapter));

@@ -10,6 +10,7 @@
 
 #include "apps/models/model_setup.hpp"
 #include "apps/options/options.hpp"
+#include "apps/train/step_source.hpp"
 #include "apps/train/trainer.hpp"
 #include "io/dataset/batch_stream.hpp"
 #include "io/dataset/dataset.hpp"
@@ -54,5 +55,33 @@ void add_reference_logps(const Communicator& comm, const ModelSource& reference,
 EvaluationStats evaluate_rows(TrainableModel& model, const Communicator& comm, Objective& objective,
                               const StageRows& rows, int64_t rows_per_micro_batch,
                               const std::function<void(int64_t num_rows)>& report = nullptr);
+
+/// The rows of a stage as the source of its steps. All references must outlive it.
+class RowSteps : public StepSource {
+ public:
+  struct Input {
+    TrainableModel& model;
+    const Communicator& comm;
+    Objective& objective;
+    const SamplerOptions& sampler;
+    const StageRows& train_rows;
+    const StageRows* eval_rows;  // or nullptr
+    int64_t eval_rows_per_micro_batch;
+  };
+  /// first_step: the number of steps that are done.
+  RowSteps(const Input& input, int64_t first_step)
+      : in_(input), stream_(in_.train_rows.stream(in_.sampler, in_.comm, first_step)) {}
+
+  std::vector<MicroBatch> batches_of(int64_t) override { return stream_->next(); }
+  bool has_evaluation() const override { return in_.eval_rows != nullptr; }
+  EvaluationStats evaluate(int64_t) override {
+    return evaluate_rows(in_.model, in_.comm, in_.objective, *in_.eval_rows, in_.eval_rows_per_micro_batch);
+  }
+  std::vector<std::string> evaluated_metrics() const override;
+
+ private:
+  const Input in_;
+  std::unique_ptr<BatchStream> stream_;
+};
 
 }  // namespace plumb

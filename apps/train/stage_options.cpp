@@ -9,6 +9,7 @@
 #include "apps/models/stage_model.hpp"
 #include "lib/base/check.hpp"
 #include "lib/objective/dpo.hpp"
+#include "lib/objective/grpo.hpp"
 #include "lib/objective/reward.hpp"
 #include "lib/objective/sft.hpp"
 
@@ -70,6 +71,9 @@ std::unique_ptr<Objective> make_objective(const TrainOptions& o, const ModelConf
       return std::make_unique<RewardObjective>(config.output(), center > 0 ? std::optional(center) : std::nullopt,
                                                config.pad_token_id);
     }
+    case Stage::kGrpo:
+    case Stage::kRloo:
+      return std::make_unique<GrpoObjective>(policy_options(o.stage, o.rl), config.output());
     case Stage::kDpo:
       break;
   }
@@ -134,15 +138,12 @@ RunLength run_length(const TrainOptions& o, int64_t num_rows, int num_ranks) {
   return {steps_per_epoch, num_steps};
 }
 
-StepLoopOptions step_loop_options(const TrainOptions& o, SamplerOptions sampler, int64_t num_steps,
-                                  const RunControl& control) {
-  return {.sampler = std::move(sampler),
-          .trainer = trainer_options(o, num_steps, control),
+StepLoopOptions step_loop_options(const TrainOptions& o, int64_t num_steps, const RunControl& control) {
+  return {.trainer = trainer_options(o, num_steps, control),
           .checkpoints = checkpoint_options(o),
           .on_bad_steps = o.on_bad_steps,
           .logging_steps = o.logging_steps,
           .eval_steps = o.eval_steps,
-          .eval_rows_per_micro_batch = o.per_device_eval_batch_size,
           .loads_best_model = o.load_best_model_at_end};
 }
 

@@ -33,7 +33,6 @@ Schedule schedule_of(const TrainOptions& options, int64_t num_steps);
 /// num_rows: of an epoch. Throws UsageError if they do not fill a step and the rest is dropped.
 RunLength run_length(const TrainOptions& options, int64_t num_rows, int num_ranks);
 /// control: asked whether this rank wants to stop; it must outlive the loop.
-StepLoopOptions step_loop_options(const TrainOptions& options, SamplerOptions sampler, int64_t num_steps,
-                                  const RunControl& control);
+StepLoopOptions step_loop_options(const TrainOptions& options, int64_t num_steps, const RunControl& control);
 
 }  // namespace plumb

@@ -23,8 +23,8 @@ class StepLog {
   /// Adds a step to the next line.
   void add(const StepStats& stats, double seconds);
 
-  /// Writes one line, as TRL does: means over the steps since the last line; norm, learning rate and number of tokens
-  /// of the last step.
+  /// Writes one line, as TRL does: means over those steps since the last line that have the metric; norm, learning rate
+  /// and number of tokens of the last step.
   void write(const StepStats& last, int64_t step, double epoch, int64_t total_tokens, int64_t memory_bytes);
 
   /// Writes a line for a skipped step: its rows, and why it was skipped.
@@ -39,7 +39,12 @@ class StepLog {
   MetricsLog metrics_;
   int64_t num_steps_ = 0, num_tokens_ = 0;
   double seconds_ = 0;
-  std::vector<Metric> sums_;
+  struct Sum {
+    std::string name;
+    double value;
+    int64_t count;
+  };
+  std::vector<Sum> sums_;  // the loss is the first
 };
 
 /// Such as "loss 0.6931  accuracy 0.8125".

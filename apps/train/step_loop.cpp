@@ -28,8 +28,7 @@ StepLoop::StepLoop(const StepLoopInput& input)
     : in_(input),
       state_(in_.start.saved ? in_.start.saved->state : RunState()),
       trainer_(in_.model, in_.comm, in_.objective, in_.options.trainer, state_.trainer),
-      checkpoints_(in_.options.checkpoints, in_.start.inputs, in_.comm, in_.model, in_.control, in_.room, state_),
-      stream_(in_.train_rows.stream(in_.options.sampler, in_.comm, in_.start.num_steps_done())) {}
+      checkpoints_(in_.options.checkpoints, in_.start.inputs, in_.comm, in_.model, in_.control, in_.room, state_) {}
 
 bool StepLoop::run() {
   find_best_so_far();
@@ -46,8 +45,9 @@ bool StepLoop::run() {
 void StepLoop::take_step() {
   const double step_start = steady_seconds();
   const std::vector<MicroBatch> batches = next_batches();
-  const StepStats stats = trainer_.step(batches);
-  state_.total_tokens += stats.num_tokens;
+  StepStats stats = trainer_.step(batches);
+  in_.source.finish_step(step(), stats);
+  state_.total_tokens += stats.num_new_tokens.value_or(stats.num_tokens);
   log_step(batches, stats, steady_seconds() - step_start);
   if (stats.is_skipped()) stop_or_roll_back(stats);
 
@@ -62,7 +62,7 @@ void StepLoop::take_step() {
 /// The micro-batches of this rank for the next step.
 std::vector<MicroBatch> StepLoop::next_batches() {
   const Phase phase("data", step() + 1);
-  std::vector<MicroBatch> batches = stream_->next();
+  std::vector<MicroBatch> batches = in_.source.batches_of(step() + 1);
   inject_wrong_numbers("data", step() + 1, batches, in_.model);
   return batches;
 }
@@ -72,8 +72,10 @@ void StepLoop::save() {
   const Phase phase("save", step());
   progress_.finish_line();
   state_.trainer = trainer_.state();
+  state_.source = in_.source.state();
   inject_wrong_numbers("save", step(), {}, in_.model);
   trainer_.verify_memory();
+  in_.source.save(step());
   checkpoints_.save(step(), evaluated_, in_.log);
 }
 
@@ -92,6 +94,8 @@ bool StepLoop::save_last_step() {
 void StepLoop::log_step(const std::vector<MicroBatch>& batches, const StepStats& stats, double step_seconds) {
   const bool is_logged = step() % in_.options.logging_steps == 0 || step() == 1 || is_last();
   if (is_logged) memory_bytes_ = sum_of_memory(in_.comm);
+  for (const Metric& metric : stats.metrics)
+    if (metric.name == "reward") reward_ = metric.value;
   const double seconds = steady_seconds() - start_seconds_;
   const ProgressState progress{step(),
                                in_.length.num_steps,
@@ -102,7 +106,8 @@ void StepLoop::log_step(const std::vector<MicroBatch>& batches, const StepStats&
                                static_cast<double>(stats.num_tokens) / step_seconds,
                                seconds / static_cast<double>(step() - in_.start.num_steps_done()) *
                                    static_cast<double>(in_.length.num_steps - step()),
-                               memory_bytes_};
+                               memory_bytes_,
+                               reward_};
   in_.control.add_step(progress, stats.reports.picoseconds_per_token, step_seconds);
   if (stats.is_skipped()) {
     progress_.finish_line();
@@ -118,14 +123,13 @@ void StepLoop::log_step(const std::vector<MicroBatch>& batches, const StepStats&
 
 bool StepLoop::is_evaluation_due() const {
   const int64_t every = in_.options.eval_steps > 0 ? in_.options.eval_steps : in_.length.steps_per_epoch;
-  return in_.eval_rows && (step() % every == 0 || is_last());
+  return in_.source.has_evaluation() && (step() % every == 0 || is_last());
 }
 
 /// Collective: logs the stage's metrics on the evaluation rows and writes them to metrics.jsonl.
 void StepLoop::evaluate() {
   const Phase phase("evaluation", step());
-  const EvaluationStats stats =
-      evaluate_rows(in_.model, in_.comm, in_.objective, *in_.eval_rows, in_.options.eval_rows_per_micro_batch);
+  const EvaluationStats stats = in_.source.evaluate(step());
   if (const std::optional<BestMetric>& best = in_.options.checkpoints.best_metric)
     evaluated_ = EvaluatedStep{step(), stats.metric(best->name)};
   if (!in_.log) return;
@@ -172,9 +176,7 @@ void StepLoop::find_best_so_far() {
   const std::optional<BestMetric>& best = in_.options.checkpoints.best_metric;
   if (!best) return;
   const bool is_missing = in_.comm.from_rank0([&] {
-    std::vector<std::string> names;
-    for (const Metric& metric : in_.objective.metrics(in_.objective.empty_sums(), /*is_evaluation=*/true))
-      names.push_back(metric.name);
+    const std::vector<std::string> names = in_.source.evaluated_metrics();
     if (std::find(names.begin(), names.end(), best->name) == names.end())
       throw_not_one_of("metric_for_best_model", best->name, names);
     if (!state_.best || is_directory(checkpoint_path(state_.best->step))) return false;

@@ -13,10 +13,9 @@
 #include "apps/run/resume.hpp"
 #include "apps/run/state.hpp"
 #include "apps/train/checkpoints.hpp"
-#include "apps/train/stage_data.hpp"
 #include "apps/train/step_log.hpp"
+#include "apps/train/step_source.hpp"
 #include "apps/train/trainer.hpp"
-#include "io/dataset/batch_stream.hpp"
 
 namespace plumb {
 
@@ -30,13 +29,11 @@ struct RunLength {
 int64_t sum_of_memory(const Communicator& comm);
 
 struct StepLoopOptions {
-  SamplerOptions sampler;  // of the training rows
   TrainerOptions trainer;
   CheckpointOptions checkpoints;
   OnBadSteps on_bad_steps;
   int64_t logging_steps;
-  int64_t eval_steps;  // 0: at the end of each epoch
-  int64_t eval_rows_per_micro_batch;
+  int64_t eval_steps;     // 0: at the end of each epoch
   bool loads_best_model;  // after the last step
 };
 
@@ -46,8 +43,7 @@ struct StepLoopInput {
   const Communicator& comm;
   TrainableModel& model;  // as it was after the steps of `start`
   Objective& objective;
-  const StageRows& train_rows;
-  const StageRows* eval_rows;  // or nullptr
+  StepSource& source;
   const RunLength& length;
   const RunStart& start;
   RunControl& control;
@@ -86,9 +82,9 @@ class StepLoop {
   RunState state_;  // its `trainer` is updated only before a save
   Trainer trainer_;
   Checkpoints checkpoints_;
-  std::unique_ptr<BatchStream> stream_;
   Progress progress_;
   std::optional<EvaluatedStep> evaluated_;  // the last evaluation, if the best model is wanted
+  std::optional<double> reward_;            // of the last round
   int64_t memory_bytes_ = 0;
   double start_seconds_ = 0;
 };

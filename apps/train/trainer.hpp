@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -43,6 +44,7 @@ struct StepStats {
   double grad_norm = 0;  // before clipping
   double learning_rate = 0;
   int64_t num_tokens = 0;
+  std::optional<int64_t> num_new_tokens = {};  // of these, those that no step before had; none: all
   std::vector<Metric> metrics;  // of the objective and of routers; the loss is the first, with that of routers
   RankReports reports;
   std::string skip_reason;  // empty, or why nothing was updated

@@ -41,6 +41,14 @@ std::vector<PlotRecipe> main_plots(const std::string& stage) {
     recipes.push_back(
         {"Log-probabilities of completions", {{"logps/chosen", "chosen"}, {"logps/rejected", "rejected"}}});
     recipes.push_back({"Token accuracy", {{"mean_token_accuracy", "training"}}, true});
+  } else if (stage == "grpo" || stage == "rloo") {
+    recipes.insert(recipes.begin(), {"Reward", {{"reward", "training"}}});
+    recipes.push_back({"KL divergence from the reference", {{"kl", "training"}}});
+    recipes.push_back({"Entropy", {{"entropy", "training"}}});
+    recipes.push_back({"Tokens of completions",
+                       {{"completions/mean_length", "all"}, {"completions/mean_terminated_length", "with an end"}}});
+    recipes.push_back({"Completions without an end", {{"completions/clipped_ratio", "training"}}, true});
+    recipes.push_back({"Groups without a difference in rewards", {{"frac_reward_zero_std", "training"}}, true});
   }
   return recipes;
 }
@@ -237,6 +245,8 @@ std::string stage_title(const std::string& stage_name) {
   if (stage_name == "sft") return "Supervised fine-tuning";
   if (stage_name == "reward") return "Reward model";
   if (stage_name == "dpo") return "Direct preference optimization";
+  if (stage_name == "grpo") return "Group relative policy optimization";
+  if (stage_name == "rloo") return "Reinforcement, leaving one out";
   return stage_name.empty() ? "Run" : readable_name(stage_name);
 }
 
@@ -261,6 +271,10 @@ std::vector<KeyFigure> key_figures(const StageSummary& stage) {
     add("DPO accuracy", "rewards/accuracies", true);
     add("DPO margin", "rewards/margins", false);
     add("DPO loss", "loss", false);
+  } else if (stage.name == "grpo" || stage.name == "rloo") {
+    add("Reward", "reward", false);
+    add("KL divergence", "kl", false);
+    add("Tokens of a completion", "completions/mean_length", false);
   } else {
     add("Loss", "loss", false);
     add("Exact match", "exact_match", true);

@@ -19,8 +19,7 @@ namespace plumb {
 
 namespace {
 
-// Texts that generate() continues at a time: enough that reading the weights is shared, few enough for their caches.
-constexpr int64_t kLeastTexts = 8, kMostTexts = 64, kCacheBytes = int64_t{2} << 30;
+constexpr int64_t kLeastTexts = 8, kMostTexts = 64, kMostCacheBytes = int64_t{2} << 30;
 constexpr int64_t kPromptTokens = 2048;  // of prompts that are computed together
 
 /// Both products give a row the same bits in any batch; one is made for many rows, the other for few.
@@ -56,10 +55,17 @@ at::Tensor Decoder::empty_page() const {
   return plumb::empty_page(attention_shape(config(), 0, {}), config().num_layers, options_);
 }
 
-int64_t Decoder::cache_bytes(int64_t num_tokens) const {
+int64_t text_cache_bytes(const ModelConfig& config, int64_t num_tokens, int64_t element_bytes) {
   const int64_t num_pages = (num_tokens + kPageTokens - 1) / kPageTokens;
-  return num_pages * kPageTokens * config().num_layers * 2 * config().num_kv_heads * config().head_dim *
-         static_cast<int64_t>(options_.dtype().itemsize());
+  return num_pages * kPageTokens * config.num_layers * 2 * config.num_kv_heads * config.head_dim * element_bytes;
+}
+
+int64_t texts_at_once(int64_t bytes_of_text) {
+  return std::clamp(kMostCacheBytes / std::max<int64_t>(1, bytes_of_text), kLeastTexts, kMostTexts);
+}
+
+int64_t Decoder::cache_bytes(int64_t num_tokens) const {
+  return text_cache_bytes(config(), num_tokens, static_cast<int64_t>(options_.dtype().itemsize()));
 }
 
 at::Tensor Decoder::compute_block(int64_t layer, const BlockParameters& p, const Rows& rows,
@@ -256,7 +262,7 @@ class Continuations {
   int64_t most_texts() const {
     const int64_t num_tokens = std::min(std::ssize(prompts_[next_prompt_]) + options_.max_new_tokens,
                                         decoder_.config().max_position_embeddings);
-    return std::clamp(kCacheBytes / std::max<int64_t>(1, decoder_.cache_bytes(num_tokens)), kLeastTexts, kMostTexts);
+    return texts_at_once(decoder_.cache_bytes(num_tokens));
   }
 
   void begin_texts() {

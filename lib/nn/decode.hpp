@@ -91,6 +91,11 @@ struct GenerateOptions {
   bool keeps_end = false;        // the stop id that ended a text is its last token; a text without one was cut off
 };
 
+/// Memory of the cache of a text of this many tokens, and how many texts generate() continues at a time if each needs
+/// this much: enough that reading the weights is shared, few enough for their caches.
+int64_t text_cache_bytes(const ModelConfig& config, int64_t num_tokens, int64_t element_bytes);
+int64_t texts_at_once(int64_t bytes_of_text);
+
 /// Continues each prompt until a stop id, max_new_tokens, or the last position of the model, as many at a time as keep
 /// the cache small; the next prompt takes the place of a text that ended. Equal prompts in a row are computed once.
 /// Random numbers depend on (seed, first_row + index of the prompt, position) only. on_token, if given, is called with

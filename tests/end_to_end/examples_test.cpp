@@ -78,7 +78,7 @@ TEST_F(Examples, EachRunsByTheCommandsInItsComments) {
     run_example(name);
     ++num_examples;
   }
-  EXPECT_EQ(num_examples, 7);
+  EXPECT_EQ(num_examples, 8);
   for (const char* made :
        {"sft/model/model.safetensors", "lora/adapter/adapter_model.safetensors", "lora/merged/model.safetensors",
         "qlora/adapter/adapter_model.safetensors", "reward/model/model.safetensors", "dpo/model/model.safetensors",

@@ -35,6 +35,7 @@ BEGIN {
   floor("apps", "rewards")
   floor("apps", "run")
   floor("apps", "doctor preference")
+  floor("apps", "rollout")
   floor("apps", "train")
   floor("apps", "pipeline")
   floor("apps", "batch")

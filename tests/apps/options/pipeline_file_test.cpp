@@ -55,6 +55,16 @@ TEST(PipelineFile, DefaultsAreThoseOfTheStage) {
   EXPECT_EQ(stages[2].options.learning_rate, 1e-6);
 }
 
+TEST(PipelineFile, GrpoTakesTheModelsOfTheStagesBeforeIt) {
+  const auto stages = plan(kCommon + "[sft]\ndata = rows\n[reward]\ndata = pairs\n[grpo]\ndata = prompts\n");
+  ASSERT_EQ(stages.size(), 3u);
+  EXPECT_EQ(stages[2].options.model.model, "run/sft/model");
+  EXPECT_EQ(stages[2].options.rl.reward_model, std::vector<std::string>{"run/reward/model"});
+  EXPECT_EQ(value_of(stages[2].options.texts, "reward_model"), "run/reward/model");
+  EXPECT_EQ(stages[2].needs, (std::vector<Stage>{Stage::kSft, Stage::kReward}));
+  expect_refused([] { plan(kCommon + "[grpo]\ndata = prompts\n"); }, {"[grpo]", "--reward_model", "--reward_funcs"});
+}
+
 TEST(PipelineFile, ListsTakeALineForEachItemAndSectionsReplaceThem) {
   const auto stages = plan(kCommon + "data = a b.jsonl\ndata = c\n[sft]\n[dpo]\ndata = d\n");
   ASSERT_EQ(stages.size(), 2u);
@@ -114,8 +124,8 @@ TEST(PipelineFile, RefusesInvalidFilesWithTheLine) {
     parts.emplace_back("align.ini: ");
     expect_refused([&] { plan(text); }, parts);
   };
-  refused(kCommon, {"[sft], [reward] or [dpo]"});
-  refused("", {"[sft], [reward] or [dpo]"});
+  refused(kCommon, {"[sft], [reward], [dpo], [grpo], [rloo]"});
+  refused("", {"[sft], [reward], [dpo], [grpo], [rloo]"});
   refused(kCommon + "[stf]\n", {"line 3", "[stf]", "did you mean [sft]?"});
   refused(kCommon + "[sft\n", {"line 3", "[sft"});
   refused(kCommon + "[sft]\ndata = r\n[sft]\n", {"line 5", "got twice"});
