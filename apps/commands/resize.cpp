@@ -11,8 +11,8 @@
 #include "apps/models/model_text.hpp"
 #include "apps/run/run_on_ranks.hpp"
 #include "io/file/file.hpp"
-#include "io/huggingface/new_tokens.hpp"
 #include "io/huggingface/hf_export.hpp"
+#include "io/huggingface/new_tokens.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
 
