@@ -193,7 +193,7 @@ std::vector<BoundOption> bind_options(SubmitOptions& o) {
       declare("cpus_per_task", kGroup, job.cpus_per_task, "threads of a rank; 0: one", {.range = between(0, 1024)}),
       declare("mail_type", kGroup, job.mail_type,
               "when Slurm writes a mail: BEGIN, END, FAIL, REQUEUE, TIME_LIMIT, ALL"),
-      declare("mail_user", kGroup, job.mail_user, "to whom"),
+      declare("mail_user", kGroup, job.mail_user, "address for the mail"),
       declare("partition", kGroup, job.partition, "passed to sbatch"),
       declare("account", kGroup, job.account, "passed to sbatch"),
       declare("qos", kGroup, job.qos, "passed to sbatch"),
