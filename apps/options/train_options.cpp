@@ -16,7 +16,7 @@ using G = OptionGroup;
 constexpr StageSet kSftOnly = {.sft = true};
 constexpr StageSet kRewardOnly = {.reward = true};
 constexpr StageSet kDpoOnly = {.dpo = true};
-constexpr StageSet kSftAndDpo = {.sft = true, .dpo = true};
+constexpr StageSet kAllButReward = {.sft = true, .dpo = true, .grpo = true, .rloo = true};
 constexpr double kMaxSteps = 1e9;
 
 std::vector<BoundOption> schedule_options(TrainOptions& o) {
@@ -217,7 +217,7 @@ std::vector<BoundOption> bind_all(TrainOptions& o) {
                    declare("router_aux_loss_coef", G::kObjective, o.router_aux_loss_coef,
                            "mixtures of experts: weight of the loss that asks routers for equal loads, 0 for none; by "
                            "default router_aux_loss_coef of config.json",
-                           {.range = at_least(0), .stages = kSftAndDpo})});
+                           {.range = at_least(0), .stages = kAllButReward})});
   append(options, dpo_loss_options(o.dpo));
   append(options, pair_source_options(o.dpo));
   append(options, bind_options(o.rl));

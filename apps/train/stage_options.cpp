@@ -43,7 +43,7 @@ CheckpointOptions checkpoint_options(const TrainOptions& o) {
 
 }  // namespace
 
-/// TRL has this loss in its trainers of sft and dpo.
+/// TRL has this loss in all trainers but that of reward models.
 static double router_loss_coefficient(const TrainOptions& o, const ModelConfig& config) {
   if (o.stage == Stage::kReward) return 0;
   const bool has_experts = config.mixture.num_experts > 0;
