@@ -7,6 +7,7 @@
 
 #include "apps/commands/commands.hpp"
 #include "apps/commands/scratch_directory.hpp"
+#include "apps/commands/single_rank.hpp"
 #include "apps/models/model_setup.hpp"
 #include "apps/models/model_text.hpp"
 #include "apps/run/run_on_ranks.hpp"
@@ -144,8 +145,8 @@ std::vector<BoundOption> bind_options(ResizeCommand& o) {
 int run_resize(const ResizeCommand& o) {
   if (o.add_tokens.empty() && o.resize_embeddings == 0 && o.chat_template.empty() && o.eos_token.empty())
     throw UsageError("expected at least one of --add_tokens, --resize_embeddings, --chat_template and --eos_token");
+  require_single_rank("resize");
   return run_on_ranks([&](const Communicator& comm) {
-    if (comm.size() > 1) throw UsageError("resize: expected one rank; start it without mpirun");
     const ScratchDirectory scratch(comm);
     comm.run_agreed([&] { resize(o, scratch.path()); });
     return kExitDone;

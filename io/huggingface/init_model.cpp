@@ -8,6 +8,7 @@
 
 #include "io/file/file.hpp"
 #include "io/huggingface/hf_export.hpp"
+#include "io/huggingface/new_tokens.hpp"
 #include "io/huggingface/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 #include "lib/model/initialize.hpp"
@@ -32,11 +33,6 @@ constexpr const char* kTurnEnd = "<|im_end|>";
 constexpr const char* kPad = "<|pad|>";
 constexpr std::array kControlTokens = {kEndOfText, "<|im_start|>", kTurnEnd, kPad};
 constexpr int kFirstControlId = 256;
-
-json control_token(const char* content) {
-  return {{"content", content}, {"lstrip", false},      {"normalized", false},
-          {"rstrip", false},    {"single_word", false}, {"special", true}};
-}
 
 std::string render_byte_level_json() {
   ordered_json vocabulary = ordered_json::object();

@@ -16,11 +16,6 @@ using nlohmann::ordered_json;
 
 constexpr int64_t kMaxTokenizerBytes = 256 << 20;
 
-ordered_json control_token(const std::string& text) {
-  return {{"content", text}, {"single_word", false}, {"lstrip", false},
-          {"rstrip", false}, {"normalized", false},  {"special", true}};
-}
-
 ordered_json parse_object(const std::string& path) {
   ordered_json parsed = ordered_json::parse(read_text_file(path, kMaxTokenizerBytes), nullptr, false);
   if (!parsed.is_object()) throw_error<DataError>("{}: expected a JSON object", path);
@@ -51,6 +46,11 @@ bool is_ordinary(const ordered_json& tokenizer, const std::string& text) {
 
 }  // namespace
 
+nlohmann::json control_token(const std::string& text) {
+  return {{"content", text}, {"lstrip", false},      {"normalized", false},
+          {"rstrip", false}, {"single_word", false}, {"special", true}};
+}
+
 std::vector<NewToken> add_tokens(const std::string& directory, std::span<const std::string> texts) {
   const std::string path = join_path(directory, "tokenizer.json");
   if (!is_regular_file(path))
@@ -75,7 +75,7 @@ std::vector<NewToken> add_tokens(const std::string& directory, std::span<const s
     if (is_ordinary(tokenizer, text))
       throw_error<DataError>("{}: {} is an ordinary token of the vocabulary; choose another text", path, text);
     ordered_json token = {{"id", next}};
-    token.update(control_token(text));
+    token.update(ordered_json(control_token(text)));
     list.push_back(token);
     added.push_back({text, next++});
   }

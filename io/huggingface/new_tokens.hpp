@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <vector>
@@ -15,6 +16,9 @@ struct NewToken {
   int64_t id = 0;
   bool was_there = false;  // the tokenizer had it already
 };
+
+/// A control token as tokenizer.json and tokenizer_config.json describe it, but for its id.
+nlohmann::json control_token(const std::string& text);
 
 /// Rank 0 only: adds these to tokenizer.json and, where it lists added tokens, tokenizer_config.json of `directory`,
 /// with the ids after the largest one. Throws UsageError for an empty text or one given twice; DataError for a
