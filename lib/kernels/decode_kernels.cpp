@@ -1,6 +1,7 @@
+// Which bfloat16 kernels of text generation this processor can execute: beside the instruction sets of kernels.cpp, two
+// extensions of the highest. Those of float are in its tables.
 #include "lib/kernels/decode_kernels.hpp"
 
-#include <string_view>
 #include <vector>
 
 // as kernels.cpp has it
@@ -15,8 +16,6 @@ namespace plumb {
 
 #define PLUMB_DECLARE(isa)                                     \
   namespace isa {                                              \
-  extern const SamplingKernels kSamplingKernels;               \
-  extern const DecodeKernels<float> kFloatDecodeKernels;       \
   extern const DecodeKernels<BFloat16> kBFloat16DecodeKernels; \
   }
 PLUMB_DECLARE(generic)
@@ -75,23 +74,6 @@ const std::vector<const DecodeKernels<BFloat16>*>& all_bfloat16_decode_kernels()
 template <>
 const DecodeKernels<BFloat16>& decode_kernels<BFloat16>() {
   return *all_bfloat16_decode_kernels().back();
-}
-
-template <>
-const DecodeKernels<float>& decode_kernels<float>() {
-#ifdef PLUMB_HAS_LEVELS
-  if (kernel_instruction_set() == std::string_view("x86_64_v4")) return x86_64_v4::kFloatDecodeKernels;
-  if (kernel_instruction_set() == std::string_view("x86_64_v3")) return x86_64_v3::kFloatDecodeKernels;
-#endif
-  return generic::kFloatDecodeKernels;
-}
-
-const SamplingKernels& sampling_kernels() {
-#ifdef PLUMB_HAS_LEVELS
-  if (kernel_instruction_set() == std::string_view("x86_64_v4")) return x86_64_v4::kSamplingKernels;
-  if (kernel_instruction_set() == std::string_view("x86_64_v3")) return x86_64_v3::kSamplingKernels;
-#endif
-  return generic::kSamplingKernels;
 }
 
 }  // namespace plumb

@@ -1,5 +1,6 @@
 #include "lib/kernels/kernels.hpp"
 
+#include "lib/kernels/decode_kernels.hpp"
 #include "lib/kernels/expert_kernels.hpp"
 
 namespace plumb {
@@ -10,6 +11,8 @@ namespace plumb {
   extern const ActivationKernels<BFloat16> kBFloat16ActivationKernels; \
   extern const ExpertKernels<float> kFloatExpertKernels;               \
   extern const ExpertKernels<BFloat16> kBFloat16ExpertKernels;         \
+  extern const DecodeKernels<float> kFloatDecodeKernels;               \
+  extern const SamplingKernels kSamplingKernels;                       \
   extern const FloatKernels kFloatKernels;                             \
   extern const Nf4Kernels kNf4Kernels;                                 \
   }
@@ -28,15 +31,18 @@ struct Tables {
   const ActivationKernels<BFloat16>* of_bfloat16;
   const ExpertKernels<float>* experts_of_float;
   const ExpertKernels<BFloat16>* experts_of_bfloat16;
+  const DecodeKernels<float>* decoding_of_float;
+  const SamplingKernels* sampling;
   const FloatKernels* plain;
   const Nf4Kernels* nf4;
   const char* name;
 };
 
-#define PLUMB_TABLES(isa)                                                                       \
-  Tables {                                                                                      \
-    &isa::kFloatActivationKernels, &isa::kBFloat16ActivationKernels, &isa::kFloatExpertKernels, \
-        &isa::kBFloat16ExpertKernels, &isa::kFloatKernels, &isa::kNf4Kernels, #isa              \
+#define PLUMB_TABLES(isa)                                                                                     \
+  Tables {                                                                                                    \
+    &isa::kFloatActivationKernels, &isa::kBFloat16ActivationKernels, &isa::kFloatExpertKernels,               \
+        &isa::kBFloat16ExpertKernels, &isa::kFloatDecodeKernels, &isa::kSamplingKernels, &isa::kFloatKernels, \
+        &isa::kNf4Kernels, #isa                                                                               \
   }
 
 Tables choose_tables() {
@@ -71,6 +77,11 @@ template <>
 const ExpertKernels<BFloat16>& expert_kernels<BFloat16>() {
   return *tables().experts_of_bfloat16;
 }
+template <>
+const DecodeKernels<float>& decode_kernels<float>() {
+  return *tables().decoding_of_float;
+}
+const SamplingKernels& sampling_kernels() { return *tables().sampling; }
 const FloatKernels& float_kernels() { return *tables().plain; }
 const Nf4Kernels& nf4_kernels() { return *tables().nf4; }
 const char* kernel_instruction_set() { return tables().name; }

@@ -163,13 +163,6 @@ at::Tensor Decoder::add(std::span<const int32_t> prompt, int64_t num_copies) {
   return add(std::span(&texts, 1));
 }
 
-at::Tensor Decoder::start(std::span<const std::vector<int32_t>> prompts) {
-  texts_.clear();
-  std::vector<NewTexts> texts;
-  for (const std::vector<int32_t>& prompt : prompts) texts.push_back({prompt});
-  return add(texts);
-}
-
 /// The last token of this text changes the rotation of the tokens before it.
 bool Decoder::needs_other_rotation(const Text& text) const {
   const int64_t num_tokens = std::ssize(text.tokens);

@@ -38,9 +38,6 @@ class Decoder {
   at::Tensor add(std::span<const NewTexts> prompts);
   at::Tensor add(std::span<const int32_t> prompt, int64_t num_copies = 1);
 
-  /// Replaces the batch by these prompts and returns the logits after each, float32 [B, V].
-  at::Tensor start(std::span<const std::vector<int32_t>> prompts);
-
   /// Appends one token to each text and returns the logits after it, float32 [B, V]. Throws DataError for an id outside
   /// the vocabulary.
   at::Tensor step(std::span<const int32_t> tokens);

@@ -48,8 +48,7 @@ TEST_P(DecoderReference, IncrementalLogitsEqualTransformers) {
   const auto ids = golden["input_ids"][0].get<std::vector<int32_t>>();
   const nlohmann::json& expected = golden["logits_last8_seq0"];
   Decoder decoder = load_decoder(test::reference_file(name));
-  const std::vector<std::vector<int32_t>> prompts = {{ids.begin(), ids.end() - std::ssize(expected) + 1}};
-  at::Tensor logits = decoder.start(prompts);
+  at::Tensor logits = decoder.add(std::span(ids).first(ids.size() - expected.size() + 1));
   for (size_t i = 0;; ++i) {
     const at::Tensor row = at::tensor(expected[i].get<std::vector<float>>());
     EXPECT_LT((logits[0] - row).abs().max().item<float>(), 1e-4f) << GetParam() << " row " << i;

@@ -157,6 +157,14 @@ std::vector<int32_t> random_tokens(uint64_t stream, int64_t count, int64_t vocab
 
 float largest_difference(const at::Tensor& a, const at::Tensor& b) { return (a - b).abs().max().item<float>(); }
 
+/// Replaces the batch by these prompts and returns the logits after each.
+at::Tensor start(Decoder& decoder, const std::vector<std::vector<int32_t>>& prompts) {
+  decoder.keep({});
+  std::vector<Decoder::NewTexts> texts;
+  for (const std::vector<int32_t>& prompt : prompts) texts.push_back({prompt});
+  return decoder.add(texts);
+}
+
 /// Feeds sequences of different lengths token by token; returns the largest difference to the full forward.
 float incremental_error(const ModelConfig& config, at::ScalarType dtype) {
   const std::vector<at::Tensor> units = random_units(config, dtype);
@@ -170,7 +178,7 @@ float incremental_error(const ModelConfig& config, at::ScalarType dtype) {
     expected.push_back(full_forward(config, units, texts[i]));
   }
   Decoder decoder(config, units);
-  at::Tensor logits = decoder.start(prompts);
+  at::Tensor logits = start(decoder, prompts);
   float error = 0;
   for (int64_t step = 0;; ++step) {
     std::vector<int32_t> next;
@@ -204,12 +212,12 @@ TEST(Decoder, RemainingRowsAreIndependentOfDroppedOnes) {
   std::vector<std::vector<int32_t>> prompts;
   for (uint64_t i = 0; i < 3; ++i) prompts.push_back(random_tokens(i, 3 + static_cast<int64_t>(i), config.vocab_size));
   Decoder decoder(config, units);
-  decoder.start(prompts);
+  start(decoder, prompts);
   decoder.keep(std::vector<int64_t>{0, 2});
   const at::Tensor logits = decoder.step(std::vector<int32_t>{7, 8});
 
   Decoder alone(config, units);
-  alone.start(std::vector<std::vector<int32_t>>{prompts[2]});
+  start(alone, std::vector<std::vector<int32_t>>{prompts[2]});
   EXPECT_LT(largest_difference(logits[1], alone.step(std::vector<int32_t>{8})[0]), 1e-5f);
 }
 
@@ -220,7 +228,7 @@ at::Tensor logits_among(Decoder& decoder, int64_t others, int64_t num_steps) {
   std::vector<std::vector<int32_t>> prompts;
   for (int64_t i = 0; i < others; ++i) prompts.push_back(random_tokens(1 + i, i % 2 == 0 ? 61 : 3 + i, vocab));
   prompts.emplace_back(text.begin(), text.begin() + 61);
-  at::Tensor logits = decoder.start(prompts)[others];
+  at::Tensor logits = start(decoder, prompts)[others];
   for (int64_t i = 0; i < others; ++i) decoder.add(random_tokens(2, 70 + i, vocab), 2);
   for (int64_t step = 0; step < num_steps; ++step) {
     std::vector<int32_t> tokens = random_tokens(3 + step, decoder.num_texts(), vocab);
@@ -260,9 +268,9 @@ TEST(Decoder, CopiesOfAPromptGoTheirOwnWays) {
 TEST(Decoder, RefusesEmptyPromptsAndUnknownTokens) {
   const ModelConfig config = small_config(Family::kLlama);
   Decoder decoder(config, random_units(config));
-  EXPECT_THROW(decoder.start(std::vector<std::vector<int32_t>>{{}}), DataError);
-  EXPECT_THROW(decoder.start(std::vector<std::vector<int32_t>>{{1, 53}}), DataError);
-  EXPECT_THROW(decoder.start(std::vector<std::vector<int32_t>>{{-1}}), DataError);
+  EXPECT_THROW(start(decoder, std::vector<std::vector<int32_t>>{{}}), DataError);
+  EXPECT_THROW(start(decoder, std::vector<std::vector<int32_t>>{{1, 53}}), DataError);
+  EXPECT_THROW(start(decoder, std::vector<std::vector<int32_t>>{{-1}}), DataError);
 }
 
 TEST(Generate, GreedyTakesTheLikeliestOfTheFullForward) {
