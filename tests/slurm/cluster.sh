@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A Slurm cluster of four hosts on one machine, sourced by run.sh inside its namespaces. A host has its own network, name,
+# A Slurm cluster of four hosts, and a fifth of another size, on one machine, sourced by run.sh inside its namespaces. A host has its own network, name,
 # process ids, temporary files and shared memory, so ranks on two hosts communicate by TCP only. Killing its first process
 # simulates a power cut. Nothing outside the namespaces is touched; they end with run.sh, together with all processes in
 # them.
@@ -22,7 +22,7 @@ build_network() {
   echo "127.0.0.1 localhost" >$cluster/hosts
   echo "$controller control" >>$cluster/hosts
   local i
-  for i in 1 2 3 4; do echo "10.77.0.$i n$i" >>$cluster/hosts; done
+  for i in 1 2 3 4 5; do echo "10.77.0.$i n$i" >>$cluster/hosts; done
   mount --bind $cluster/hosts /etc/hosts
 }
 
@@ -100,8 +100,13 @@ KillWait=5
 MinJobAge=3600
 SlurmdTimeout=20
 SlurmdParameters=config_overrides
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 NodeName=n[1-4] CPUs=2 RealMemory=2000 State=UNKNOWN
-PartitionName=debug Nodes=ALL Default=YES MaxTime=24:00:00 State=UP
+NodeName=n5 CPUs=1 RealMemory=2000 State=UNKNOWN
+PartitionName=debug Nodes=n[1-4] Default=YES MaxTime=24:00:00 State=UP PriorityTier=1 GraceTime=60
+PartitionName=urgent Nodes=n[1-4] MaxTime=24:00:00 State=UP PriorityTier=2 PreemptMode=OFF
+PartitionName=mixed Nodes=n[4-5] MaxTime=24:00:00 State=UP
 END
 }
 
@@ -119,7 +124,7 @@ start_cluster() {
   wait_until 30 all_idle
 }
 
-all_idle() { [[ $(sinfo --noheader --states idle --format %D) == 4 ]]; }
+all_idle() { [[ $(sinfo --noheader --partition debug --states idle --format %D) == 4 ]]; }
 
 # set_rate MBIT: limits the sending rate of each host; 0 means no limit
 set_rate() {

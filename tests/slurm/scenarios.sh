@@ -3,7 +3,7 @@
 # shellcheck disable=SC2154 # job, name and run are from jobs.sh
 
 # shellcheck disable=SC2034 # for run.sh
-readonly scenarios=(walltime_twice killed_rank stopped_rank killed_slurmd power_cut crash_loop canceled full_disk array chain pipeline submitted readme)
+readonly scenarios=(walltime_twice killed_rank stopped_rank killed_slurmd power_cut preempted mixed_nodes crash_loop canceled full_disk array chain pipeline submitted submitted_once readme)
 
 undisturbed() {
   submit golden -- "${run[@]}" --output_dir golden
@@ -16,21 +16,26 @@ undisturbed() {
 walltime_twice() {
   submit walltime --time 30 --signal B:USR1@120 -- "${run[@]}" --output_dir walltime
   set_rate 20
-  local hit
-  for hit in 0 1; do
-    wait_for_restart $hit
-    wait_for_log "^step $((3 + 10 * hit))/"
-    scontrol update JobId="$job" TimeLimit=$((($(elapsed) + 59) / 60 + 1))
-    wait_until 120 has_ended_with 85 $((hit + 1)) || fail "time limit $((hit + 1)) did not end it with 85"
-    wait_until 60 is_pending
-    scontrol update JobId="$job" TimeLimit=30
-  done
+  hit_walltime 0 "^step 3/"
+  hit_walltime 1 "^step 13/"
   set_rate 0
   wait_for_end
   expect "exit codes" "$(exit_codes)" "85 85 0"
   expect "steps lost" "$(steps_lost)" "0 0"
   expect "same bits" "$(has_golden_bits)" yes
   row "time limit, twice" - "$(has_golden_bits)"
+}
+
+# hit_walltime RESTARTS PATTERN: the job's limit ends its start after so many restarts, once that is logged.
+hit_walltime() {
+  wait_for_restart "$1"
+  wait_for_log "$2"
+  local stops
+  stops=$(grep -cs "exit code 85;" "$name.log" || true)
+  scontrol update JobId="$job" TimeLimit=$((($(elapsed) + 59) / 60 + 1))
+  wait_until 120 has_ended_with 85 $((stops + 1)) || fail "the time limit after $1 restarts did not end it with 85"
+  wait_until 60 is_pending
+  scontrol update JobId="$job" TimeLimit=30
 }
 
 elapsed() { squeue --noheader --jobs "$job" --format %M | awk -F: '{ for (i = 1; i <= NF; ++i) s = s * 60 + $i; print s }'; }
@@ -94,6 +99,34 @@ power_cut() {
   row "power cut of the first host" $detected "$(has_golden_bits)"
   boot n1
 }
+
+# A job of a higher priority takes the hosts for five seconds; Slurm lets the other one end within the grace time.
+preempted() {
+  submit preempted -- "${run[@]}" --output_dir preempted
+  set_rate 10
+  wait_for_log "^step 5/"
+  sbatch --partition urgent --nodes 4 --exclusive --output urgent.log --wrap "sleep 5" >/dev/null
+  wait_for_restart 1
+  set_rate 0
+  wait_for_end
+  expect "exit codes" "$(exit_codes)" "85 0"
+  expect "steps lost" "$(steps_lost)" 0
+  expect "same bits" "$(has_golden_bits)" yes
+  row "preempted by another job (PreemptMode=REQUEUE)" - "$(has_golden_bits)"
+}
+
+# A host with two CPUs and one with one: three ranks, with as many micro-batches a step as eight have.
+mixed_nodes() {
+  boot n5
+  wait_until 30 is_idle n5
+  submit mixed_nodes --partition mixed --nodes 2 -- "${run[@]/#3/8}" --output_dir mixed_nodes
+  wait_for_end
+  expect "exit codes" "$(exit_codes)" 0
+  expect "ranks" "$(ranks)" 3
+  expect "same bits" "$(has_golden_bits)" yes
+  row "hosts of two CPUs and of one" - "$(has_golden_bits)"
+}
+is_idle() { [[ $(sinfo --noheader --nodes "$1" --format %t) == idle ]]; }
 
 crash_loop() {
   PLUMB_FAULT=step:15:5:kill submit crash_loop -- "${run[@]}" --output_dir crash_loop
@@ -205,6 +238,31 @@ submitted() {
   expect "options that differ" "$(grep -c '^  seed-4[23] .* done' submitted.out) $(grep -c '^  run      seed$' submitted.out)" "2 1"
   expect "models" "$(cat {staged,sweep/seed-42}/{sft,reward}/model/config.json 2>/dev/null | grep -c architectures)" 3
   echo "| slurm/submit: a job per stage, SIGKILL of a rank in the first; a sweep of two seeds | - | 1 | - | - | - | $(has_golden_bits staged/sft) |" | tee -a table.md
+}
+
+# One job for a pipeline, which its time limit stops in both stages and which loses a slurmd between.
+submitted_once() {
+  sed 's/^output_dir = .*/output_dir = once/' align.ini >once.ini
+  job=$(PLUMB_SITE=$work/site.env "$root/slurm/submit" once.ini --nodes 3-4 --time 00:30:00 --submit |
+    sed -n 's/^submitted job //p')
+  name=once-$job
+  set_rate 10
+  hit_walltime 0 "^step 3/60 "
+  wait_for_restart 1
+  wait_for_log "^step 8/60 "
+  kill_slurmd n3
+  wait_for_restart 2
+  set_rate 0
+  wait_for_log "^step 60/60 "
+  set_rate 10
+  hit_walltime 2 "^step 5/20 "
+  start_slurmd n3
+  set_rate 0
+  wait_for_end
+  expect "exit codes" "$(exit_codes)" "85 (-|85) 85 0"
+  expect "same bits of sft" "$(has_golden_bits once/sft)" yes
+  expect "same bits of reward" "$(has_golden_bits once/reward chain_reward)" yes
+  row "slurm/submit: a pipeline, time limit in both stages, SIGKILL of a slurmd" - "$(has_golden_bits once/reward chain_reward)"
 }
 
 # The commands of slurm/README.md as written, one after the other, in a directory with the files they name.
