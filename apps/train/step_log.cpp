@@ -7,10 +7,11 @@
 
 namespace plumb {
 
-StepLog::StepLog(const std::string& directory) : metrics_(directory + "/metrics.jsonl") {}
+StepLog::StepLog(const std::string& directory) : metrics_(directory + "/metrics.jsonl"), report_(directory) {}
 
 StepLog::StepLog(const std::string& directory, int64_t last_step, const nlohmann::ordered_json& state)
     : metrics_(directory + "/metrics.jsonl", last_step),
+      report_(directory),
       num_steps_(state.at("num_steps").get<int64_t>()),
       num_tokens_(state.at("num_tokens").get<int64_t>()),
       seconds_(state.at("seconds").get<double>()) {
@@ -67,6 +68,7 @@ void StepLog::write(const StepStats& last, int64_t step, double epoch, int64_t t
   num_steps_ = num_tokens_ = 0;
   seconds_ = 0;
   sums_.clear();
+  report_.refresh();
 }
 
 void StepLog::write_skipped(int64_t step, double epoch, const std::vector<int64_t>& rows, const std::string& reason) {

@@ -1,9 +1,11 @@
-// The machine-readable log of the steps: metrics.jsonl, with TRL's keys, and TensorBoard event files. Rank 0 only.
+// The log of the steps, for readers during a run: metrics.jsonl, with TRL's keys, TensorBoard event files,
+// and the report of what they hold. Rank 0 only.
 #pragma once
 
 #include <string>
 
 #include "apps/train/trainer.hpp"
+#include "io/report/live_report.hpp"
 #include "io/run/metrics_log.hpp"
 
 namespace plumb {
@@ -37,6 +39,7 @@ class StepLog {
 
  private:
   MetricsLog metrics_;
+  LiveReport report_;
   int64_t num_steps_ = 0, num_tokens_ = 0;
   double seconds_ = 0;
   struct Sum {

@@ -159,14 +159,15 @@ std::string render_other_numbers(const DatasetSummary& dataset) {
 
 }  // namespace
 
-std::string render_page(const std::string& title, const std::string& body) {
+std::string render_page(const std::string& title, const std::string& body, bool is_unfinished) {
   // defense in depth: even if markup got through the escaping, the policy lets it load and run nothing
   return fmt::format(
       "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>"
       "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\"/>"
-      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>"
+      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>{}"
       "<title>{} \u2013 plumb</title>\n<style>{}</style></head>\n<body><main>\n{}</main></body></html>\n",
-      escape_html(title, 200), kReportStyle, body);
+      is_unfinished ? "<meta http-equiv=\"refresh\" content=\"30\"/>" : "", escape_html(title, 200), kReportStyle,
+      body);
 }
 
 std::string render_figures(const std::vector<KeyFigure>& figures) {

@@ -15,8 +15,8 @@ struct KeyFigure {
   std::string remark;
 };
 
-/// A whole page with the style sheet of the reports. body: HTML.
-std::string render_page(const std::string& title, const std::string& body);
+/// A whole page with the style sheet of the reports. body: HTML. An unfinished page is loaded again every half minute.
+std::string render_page(const std::string& title, const std::string& body, bool is_unfinished = false);
 
 std::string render_figures(const std::vector<KeyFigure>& figures);
 

@@ -202,7 +202,7 @@ std::string render_report(const RunSummary& run) {
   for (size_t i = 0; i < run.stages.size(); ++i) page += render_stage(run.stages[i], stage_id(i));
   if (!run.notes.samples.empty()) page += "<section>" + render_samples(run.notes.samples) + "</section>\n";
   page += render_warnings(warnings) + render_options(run) + render_footer(run);
-  return render_page(run.name, page);
+  return render_page(run.name, page, /*is_unfinished=*/status == "running");
 }
 
 std::string write_report(const std::string& directory) {

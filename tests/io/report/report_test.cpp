@@ -8,6 +8,7 @@
 
 #include "io/dataset/dataset_index.hpp"
 #include "io/file/file.hpp"
+#include "io/report/live_report.hpp"
 #include "io/report/run_summary.hpp"
 #include "lib/base/check.hpp"
 #include "tests/io/report/markup.hpp"
@@ -283,6 +284,26 @@ TEST(Report, ItsSizeDoesNotGrowWithTheRun) {
   }
   directory.write("notes.json", notes.dump());
   EXPECT_LT(render_report(read_run(directory.path())).size(), 1u << 20);
+}
+
+TEST(Report, FollowsARunThatGoesOn) {
+  const TemporaryDirectory directory;
+  write_stage(directory, "1_sft/", "sft", 20, 5);
+  const std::string refresh = "http-equiv=\"refresh\"";
+  LiveReport later(directory / "1_sft");
+  later.refresh();
+  EXPECT_FALSE(std::filesystem::exists(directory / "1_sft/report.html")) << "it is not due yet";
+  LiveReport stage(directory / "1_sft", {});
+  stage.refresh();
+  EXPECT_TRUE(contains(directory.read("1_sft/report.html"), refresh));
+  write_stage(directory, "1_sft/", "sft", 20, 20);
+  write_report(directory / "1_sft");
+  EXPECT_FALSE(contains(directory.read("1_sft/report.html"), refresh)) << "it is done";
+
+  directory.write("pipeline.json", R"({"stages": [{"name": "sft", "directory": "1_sft", "status": "running"}]})");
+  LiveReport(directory / "1_sft", {}).refresh();
+  EXPECT_TRUE(contains(directory.read("report.html"), refresh));
+  EXPECT_NO_THROW(LiveReport(directory / "gone", {}).refresh());
 }
 
 TEST(Report, IsReplacedAtomically) {
