@@ -98,10 +98,20 @@ std::vector<BoundOption> run_options(TrainOptions& o) {
           "time limit, after which the run stops with a checkpoint: seconds, MM:SS or HH:MM:SS; SLURM_JOB_END_TIME "
           "counts too",
           {.on_resume = kNotCompared, .value_name = "TIME"}),
+      declare("memory_check_steps", G::kRobustness, o.memory_check_steps,
+              "steps between checks, by checksum, that parameters and moments in memory have not changed since their "
+              "update; each checkpoint is preceded by one; a failed check ends the run with exit code 75 and names the "
+              "rank; 0: only before checkpoints",
+              {.range = at_least(0), .on_resume = kNotCompared}),
+  };
+}
+
+std::vector<BoundOption> checkpoint_options(TrainOptions& o) {
+  constexpr OnResume kMayChange = OnResume::kMayChange, kNotCompared = OnResume::kNotCompared;
+  return {
       declare("save_steps", G::kCheckpoints, o.save_steps,
               "steps between checkpoints, from which a stopped run resumes; one more is saved before the export; 0: "
-              "none is "
-              "kept",
+              "none is kept",
               {.range = at_least(0), .on_resume = kMayChange}),
       declare("save_total_limit", G::kCheckpoints, o.save_total_limit, "number of checkpoints kept",
               {.range = at_least(1), .on_resume = kMayChange}),
@@ -112,11 +122,6 @@ std::vector<BoundOption> run_options(TrainOptions& o) {
               "ones; by default the loss, with load_best_model_at_end"),
       declare("greater_is_better", G::kCheckpoints, o.greater_is_better,
               "direction of metric_for_best_model; by default true unless its name ends in loss"),
-      declare("memory_check_steps", G::kRobustness, o.memory_check_steps,
-              "steps between checks, by checksum, that parameters and moments in memory have not changed since their "
-              "update; each checkpoint is preceded by one; a failed check ends the run with exit code 75 and names the "
-              "rank; 0: only before checkpoints",
-              {.range = at_least(0), .on_resume = kNotCompared}),
       declare("async_save", G::kCheckpoints, o.async_save,
               "write checkpoints from a copy in memory while training continues; needs as much memory again as "
               "parameters and moments",
@@ -208,6 +213,7 @@ std::vector<BoundOption> bind_all(TrainOptions& o) {
   append(options, schedule_options(o));
   append(options, optimizer_options(o));
   append(options, run_options(o));
+  append(options, checkpoint_options(o));
   append(options, bind_options(o.lora));
   append(options, {declare("loss_type", G::kObjective, o.sft.loss_type,
                            "negative log-likelihood, or dynamic fine-tuning (dft)", {.stages = kSftOnly}),

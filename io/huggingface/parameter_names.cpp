@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <iterator>
 #include <string_view>
 
 #include "lib/base/check.hpp"
@@ -10,94 +12,79 @@ namespace plumb {
 
 namespace {
 
-/// The name after "model.layers.{}.", and that of its expert, of a parameter of a block. Norms have other names in each
-/// kind of placement.
+struct BlockName {
+  ParameterKind kind;
+  std::string_view name;
+};
+
+/// Names after "model.layers.{}.", and those after the name of an expert.
+constexpr BlockName kBlockNames[] = {
+    {ParameterKind::kInputNorm, "input_layernorm.weight"},
+    {ParameterKind::kInputNormBias, "input_layernorm.bias"},
+    {ParameterKind::kAttentionOutNorm, "post_attention_layernorm.weight"},
+    {ParameterKind::kPostNorm, "post_attention_layernorm.weight"},
+    {ParameterKind::kPostNormBias, "post_attention_layernorm.bias"},
+    {ParameterKind::kFeedForwardOutNorm, "post_feedforward_layernorm.weight"},
+    {ParameterKind::kQ, "self_attn.q_proj.weight"},
+    {ParameterKind::kK, "self_attn.k_proj.weight"},
+    {ParameterKind::kV, "self_attn.v_proj.weight"},
+    {ParameterKind::kQkv, "self_attn.qkv_proj.weight"},
+    {ParameterKind::kQBias, "self_attn.q_proj.bias"},
+    {ParameterKind::kKBias, "self_attn.k_proj.bias"},
+    {ParameterKind::kVBias, "self_attn.v_proj.bias"},
+    {ParameterKind::kQNorm, "self_attn.q_norm.weight"},
+    {ParameterKind::kKNorm, "self_attn.k_norm.weight"},
+    {ParameterKind::kO, "self_attn.o_proj.weight"},
+    {ParameterKind::kOBias, "self_attn.o_proj.bias"},
+    {ParameterKind::kGate, "mlp.gate_proj.weight"},
+    {ParameterKind::kGateBias, "mlp.gate_proj.bias"},
+    {ParameterKind::kUp, "mlp.up_proj.weight"},
+    {ParameterKind::kUpBias, "mlp.up_proj.bias"},
+    {ParameterKind::kGateUp, "mlp.gate_up_proj.weight"},
+    {ParameterKind::kDown, "mlp.down_proj.weight"},
+    {ParameterKind::kDownBias, "mlp.down_proj.bias"},
+    {ParameterKind::kSinks, "self_attn.sinks"},
+    {ParameterKind::kExpertsGateUp, "mlp.experts.gate_up_proj"},
+    {ParameterKind::kExpertsGateUpBias, "mlp.experts.gate_up_proj_bias"},
+    {ParameterKind::kExpertsDown, "mlp.experts.down_proj"},
+    {ParameterKind::kExpertsDownBias, "mlp.experts.down_proj_bias"},
+    {ParameterKind::kSharedGate, "mlp.shared_expert.gate_proj.weight"},
+    {ParameterKind::kSharedUp, "mlp.shared_expert.up_proj.weight"},
+    {ParameterKind::kSharedDown, "mlp.shared_expert.down_proj.weight"},
+    {ParameterKind::kSharedRouter, "mlp.shared_expert_gate.weight"},
+    {ParameterKind::kRouterBias, "mlp.router.bias"},
+    {ParameterKind::kRouter, "mlp.gate.weight"},
+    {ParameterKind::kExpertGate, "gate_proj.weight"},
+    {ParameterKind::kExpertUp, "up_proj.weight"},
+    {ParameterKind::kExpertDown, "down_proj.weight"},
+};
+
+/// The names in which a naming differs. Norms have other names in each kind of placement.
+constexpr struct {
+  Naming naming;
+  BlockName of;
+} kOtherNames[] = {
+    {Naming::kGemma, {ParameterKind::kPostNorm, "pre_feedforward_layernorm.weight"}},
+    {Naming::kGlm, {ParameterKind::kAttentionOutNorm, "post_self_attn_layernorm.weight"}},
+    {Naming::kGlm, {ParameterKind::kFeedForwardOutNorm, "post_mlp_layernorm.weight"}},
+    {Naming::kGptOss, {ParameterKind::kRouter, "mlp.router.weight"}},
+    {Naming::kMixtral, {ParameterKind::kExpertDown, "w2.weight"}},
+    {Naming::kMixtral, {ParameterKind::kExpertGate, "w1.weight"}},
+    {Naming::kMixtral, {ParameterKind::kExpertUp, "w3.weight"}},
+    {Naming::kMixtral, {ParameterKind::kRouter, "block_sparse_moe.gate.weight"}},
+    {Naming::kStarCoder, {ParameterKind::kDown, "mlp.c_proj.weight"}},
+    {Naming::kStarCoder, {ParameterKind::kDownBias, "mlp.c_proj.bias"}},
+    {Naming::kStarCoder, {ParameterKind::kUp, "mlp.c_fc.weight"}},
+    {Naming::kStarCoder, {ParameterKind::kUpBias, "mlp.c_fc.bias"}},
+};
+
 std::string_view block_name(ParameterKind kind, Naming naming) {
-  const bool is_glm = naming == Naming::kGlm, is_star = naming == Naming::kStarCoder;
-  const bool is_mixtral = naming == Naming::kMixtral;
-  switch (kind) {
-    using enum ParameterKind;
-    case kInputNorm:
-      return "input_layernorm.weight";
-    case kInputNormBias:
-      return "input_layernorm.bias";
-    case kAttentionOutNorm:
-      return is_glm ? "post_self_attn_layernorm.weight" : "post_attention_layernorm.weight";
-    case kPostNorm:
-      return naming == Naming::kGemma ? "pre_feedforward_layernorm.weight" : "post_attention_layernorm.weight";
-    case kPostNormBias:
-      return "post_attention_layernorm.bias";
-    case kFeedForwardOutNorm:
-      return is_glm ? "post_mlp_layernorm.weight" : "post_feedforward_layernorm.weight";
-    case kQ:
-      return "self_attn.q_proj.weight";
-    case kK:
-      return "self_attn.k_proj.weight";
-    case kV:
-      return "self_attn.v_proj.weight";
-    case kQkv:
-      return "self_attn.qkv_proj.weight";
-    case kQBias:
-      return "self_attn.q_proj.bias";
-    case kKBias:
-      return "self_attn.k_proj.bias";
-    case kVBias:
-      return "self_attn.v_proj.bias";
-    case kQNorm:
-      return "self_attn.q_norm.weight";
-    case kKNorm:
-      return "self_attn.k_norm.weight";
-    case kO:
-      return "self_attn.o_proj.weight";
-    case kOBias:
-      return "self_attn.o_proj.bias";
-    case kGate:
-      return "mlp.gate_proj.weight";
-    case kGateBias:
-      return "mlp.gate_proj.bias";
-    case kUp:
-      return is_star ? "mlp.c_fc.weight" : "mlp.up_proj.weight";
-    case kUpBias:
-      return is_star ? "mlp.c_fc.bias" : "mlp.up_proj.bias";
-    case kGateUp:
-      return "mlp.gate_up_proj.weight";
-    case kDown:
-      return is_star ? "mlp.c_proj.weight" : "mlp.down_proj.weight";
-    case kDownBias:
-      return is_star ? "mlp.c_proj.bias" : "mlp.down_proj.bias";
-    case kSinks:
-      return "self_attn.sinks";
-    case kExpertsGateUp:
-      return "mlp.experts.gate_up_proj";
-    case kExpertsGateUpBias:
-      return "mlp.experts.gate_up_proj_bias";
-    case kExpertsDown:
-      return "mlp.experts.down_proj";
-    case kExpertsDownBias:
-      return "mlp.experts.down_proj_bias";
-    case kSharedGate:
-      return "mlp.shared_expert.gate_proj.weight";
-    case kSharedUp:
-      return "mlp.shared_expert.up_proj.weight";
-    case kSharedDown:
-      return "mlp.shared_expert.down_proj.weight";
-    case kSharedRouter:
-      return "mlp.shared_expert_gate.weight";
-    case kRouterBias:
-      return "mlp.router.bias";
-    case kRouter:
-      if (naming == Naming::kGptOss) return "mlp.router.weight";
-      return is_mixtral ? "block_sparse_moe.gate.weight" : "mlp.gate.weight";
-    case kExpertGate:
-      return is_mixtral ? "w1.weight" : "gate_proj.weight";
-    case kExpertUp:
-      return is_mixtral ? "w3.weight" : "up_proj.weight";
-    case kExpertDown:
-      return is_mixtral ? "w2.weight" : "down_proj.weight";
-    default:
-      check(false, "every parameter has a name");
-  }
-  return {};
+  for (const auto& other : kOtherNames)
+    if (other.naming == naming && other.of.kind == kind) return other.of.name;
+  const auto found = std::find_if(std::begin(kBlockNames), std::end(kBlockNames),
+                                  [&](const BlockName& known) { return known.kind == kind; });
+  check(found != std::end(kBlockNames), "every parameter has a name");
+  return found->name;
 }
 
 std::string expert_prefix(const Parameter& p) {
