@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "lib/base/check.hpp"
+#include "lib/base/utf8.hpp"
 
 namespace plumb {
 

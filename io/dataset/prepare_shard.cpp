@@ -97,7 +97,7 @@ void log_format(const SourceFile& file, const RowFormat& format) {
 void log_unread_variables(const std::vector<FileRenderer>& renderers) {
   for (const FileRenderer& renderer : renderers) {
     const std::vector<std::string> names =
-        renderer.row_template ? renderer.row_template->chat.unread_variables() : std::vector<std::string>();
+        renderer.row_template ? renderer.row_template->unread_variables() : std::vector<std::string>();
     if (names.empty()) continue;
     log_warning("prepare: --chat_template_kwargs: the chat template does not read {}", fmt::join(names, ", "));
     return;

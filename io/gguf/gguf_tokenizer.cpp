@@ -248,6 +248,10 @@ GgufTokenizer gguf_tokenizer(const TokenizerReading& reading, const std::vector<
   metadata.emplace_back("tokenizer.ggml.add_space_prefix", words.puts_space_first);
   if (!reading.config.chat_template.empty())
     metadata.emplace_back("tokenizer.chat_template", reading.config.chat_template);
+  if (!reading.config.tool_template.empty()) {
+    metadata.emplace_back("tokenizer.chat_templates", std::vector<std::string>{"tool_use"});
+    metadata.emplace_back("tokenizer.chat_template.tool_use", reading.config.tool_template);
+  }
   add_notes(parts, words, vocab_size, result.notes);
   return result;
 }

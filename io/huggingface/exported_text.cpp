@@ -66,7 +66,9 @@ void write_tokenizer_config(const ExportedText& text, const std::string& tempora
   const std::string& eos = text.tokenizer.eos_token;
   const bool has_template = !text.chat_template.empty();
   write_changed(text.tokenizer, kConfig, temporary, [&](json& config) {
-    write_further_templates(text.tokenizer, has_template ? config : json::object(), temporary);
+    FurtherTemplates further = read_further_templates(text.tokenizer, has_template ? config : json::object());
+    if (has_template) drop_tool_template(further);
+    write_further_templates(further, temporary);
     if (!eos.empty()) replace_eos_token(config, eos);
     if (has_template) config.erase("chat_template");
   });

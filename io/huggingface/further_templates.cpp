@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <map>
 
 #include "io/file/file.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/json_fields.hpp"
+#include "lib/base/log.hpp"
 #include "lib/model/config_json.hpp"
 
 namespace plumb {
@@ -29,10 +29,7 @@ std::string find_folder(const TokenizerSource& source) {
   return is_directory(folder) ? folder : "";
 }
 
-/// Contents by file name.
-using Files = std::map<std::string, std::string>;
-
-void add_listed(const nlohmann::json& tokenizer_config, Files& files) {
+void add_listed(const nlohmann::json& tokenizer_config, FurtherTemplates& files) {
   constexpr std::string_view kNameCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
   const auto list = tokenizer_config.find("chat_template");
   if (list == tokenizer_config.end() || !list->is_array()) return;
@@ -46,7 +43,7 @@ void add_listed(const nlohmann::json& tokenizer_config, Files& files) {
   }
 }
 
-void add_files(const std::string& folder, Files& files) {
+void add_files(const std::string& folder, FurtherTemplates& files) {
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(folder, error))
     if (entry.path().extension() == ".jinja" && is_regular_file(entry.path()))
@@ -56,17 +53,31 @@ void add_files(const std::string& folder, Files& files) {
 
 }  // namespace
 
-void write_further_templates(const TokenizerSource& source, const nlohmann::json& tokenizer_config,
-                             const std::string& directory) {
-  Files files;
-  add_listed(tokenizer_config, files);
-  if (const std::string folder = find_folder(source); !folder.empty()) add_files(folder, files);
-  if (files.empty()) return;
+std::optional<std::string> find_further_template(const TokenizerSource& source, const std::string& name) {
+  const std::string folder = find_folder(source), path = join_path(folder, name + ".jinja");
+  return !folder.empty() && is_regular_file(path) ? std::optional(path) : std::nullopt;
+}
+
+FurtherTemplates read_further_templates(const TokenizerSource& source, const nlohmann::json& tokenizer_config) {
+  FurtherTemplates templates;
+  add_listed(tokenizer_config, templates);
+  if (const std::string folder = find_folder(source); !folder.empty()) add_files(folder, templates);
+  return templates;
+}
+
+void drop_tool_template(FurtherTemplates& templates) {
+  if (templates.erase("tool_use.jinja") != 0)
+    log_warning(
+        "the model's own template for tools (tool_use) is not exported: the named chat template renders them, too");
+}
+
+void write_further_templates(const FurtherTemplates& templates, const std::string& directory) {
+  if (templates.empty()) return;
   const std::string folder = join_path(directory, kFolder);
   std::error_code error;
   fs::create_directory(folder, error);
   if (error) throw_error<InputOutputError>("{}: cannot create: {}", folder, error.message());
-  for (const auto& [name, contents] : files) write_new_file(join_path(folder, name), contents);
+  for (const auto& [name, contents] : templates) write_new_file(join_path(folder, name), contents);
   sync_directory(folder);
 }
 

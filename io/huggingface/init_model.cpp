@@ -129,11 +129,15 @@ NewTokenizer copy_tokenizer(const std::string& model_directory, std::string_view
       files.push_back({name, std::move(content)});
     }
   }
+  FurtherTemplates further = read_further_templates({model_directory}, config);
   if (!template_name.empty()) {
+    drop_tool_template(further);
     config["chat_template"] = own_template(template_name, tokenizer).source;
     files.push_back({"tokenizer_config.json", config.dump(2) + "\n"});
   }
-  return describe(std::move(files), tokenizer);
+  NewTokenizer copy = describe(std::move(files), tokenizer);
+  copy.further_templates = std::move(further);
+  return copy;
 }
 
 void write_random_model(const std::string& directory, const ModelConfig& config, Dtype dtype, uint64_t seed,
@@ -145,6 +149,7 @@ void write_random_model(const std::string& directory, const ModelConfig& config,
   create_export_files(plan, temporary);
   write_weights(plan, temporary, units, config, seed);
   for (const TextFile& file : tokenizer.files) write_new_file(join_path(temporary, file.name), file.content);
+  write_further_templates(tokenizer.further_templates, temporary);
   finish_export(plan, temporary, config, {});
   model.publish();
 }

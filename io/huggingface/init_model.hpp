@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "io/file/atomic_directory.hpp"
+#include "io/huggingface/further_templates.hpp"
 #include "lib/base/dtype.hpp"
 #include "lib/model/model_config.hpp"
 
@@ -24,6 +25,7 @@ struct NewTokenizer {
   int64_t vocab_size = 0;
   int32_t bos_token_id = -1;  // -1: none
   int32_t eos_token_id = -1;
+  FurtherTemplates further_templates = {};
 };
 
 /// template_name: one of template_names(), which becomes the model's own chat template, or "". Throws UsageError for a

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "io/file/file.hpp"
+#include "io/huggingface/further_templates.hpp"
 #include "io/huggingface/tokenizer_reading.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/json_fields.hpp"
@@ -22,6 +23,7 @@ constexpr const char* kConfig = "tokenizer_config.json";
 constexpr const char* kSpecialTokens = "special_tokens_map.json";
 constexpr const char* kAddedTokens = "added_tokens.json";
 constexpr const char* kChatTemplate = "chat_template.jinja";
+constexpr const char* kToolTemplate = "tool_use";
 constexpr const char* kModelConfig = "config.json";
 constexpr const char* kGenerationConfig = "generation_config.json";
 
@@ -62,6 +64,8 @@ TokenizerTexts read_texts(const TokenizerSource& source) {
   texts.special_tokens_map = read_or_empty(source, kSpecialTokens, kMaxConfigBytes);
   texts.added_tokens = read_or_empty(source, kAddedTokens, kMaxConfigBytes);
   texts.chat_template = read_or_empty(source, kChatTemplate, kMaxConfigBytes);
+  if (const auto path = find_further_template(source, kToolTemplate))
+    texts.tool_template = read_text_file(*path, kMaxConfigBytes);
   // an adapter's tokenizer was trained with the model, whose type may decide how it is read
   const std::string model_config = join_path(source.model, kModelConfig);
   if (is_regular_file(model_config)) texts.model_config = read_text_file(model_config, kMaxConfigBytes);

@@ -20,14 +20,15 @@ struct TokenizerSource {
 };
 
 /// Loads tokenizer.json, else tokenizer.model, together with tokenizer_config.json, special_tokens_map.json,
-/// added_tokens.json, chat_template.jinja and config.json, as lib/tokenizer/tokenizer_class.hpp describes. Logs once
-/// where transformers 4 and 5 read the directory differently. Throws InputOutputError if there is no tokenizer;
-/// DataError names the directory; UsageError for an eos_token that is in no vocabulary.
+/// added_tokens.json, chat_template.jinja, additional_chat_templates/tool_use.jinja and config.json, as
+/// lib/tokenizer/tokenizer_class.hpp describes. Logs once where transformers 4 and 5 read the directory differently.
+/// Throws InputOutputError if there is no tokenizer; DataError names the directory; UsageError for an eos_token that is
+/// in no vocabulary.
 Tokenizer load_tokenizer(const TokenizerSource& source);
 Tokenizer load_tokenizer(const std::string& model_directory);
 
-/// The paths of the tokenizer's files: those that load_tokenizer() reads, without config.json. Throws InputOutputError
-/// if there is no tokenizer.
+/// The paths of the tokenizer's files: those that load_tokenizer() reads, without config.json and
+/// additional_chat_templates/. Throws InputOutputError if there is no tokenizer.
 std::vector<std::string> tokenizer_files(const TokenizerSource& source);
 std::vector<std::string> tokenizer_files(const std::string& model_directory);
 

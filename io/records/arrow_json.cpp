@@ -14,7 +14,7 @@
 #include "io/records/record_scanner.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/strict_json.hpp"
-#include "lib/tokenizer/tokenizer.hpp"
+#include "lib/base/utf8.hpp"
 
 namespace plumb {
 namespace {

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "lib/base/check.hpp"
-#include "lib/tokenizer/tokenizer.hpp"
+#include "lib/base/utf8.hpp"
 
 namespace plumb {
 namespace {

@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "lib/base/check.hpp"
+
 namespace plumb {
 
 namespace {
@@ -88,6 +90,14 @@ size_t find_invalid_utf8(std::string_view text) {
     at += sequence.size_bytes;
   }
   return std::string_view::npos;
+}
+
+void check_utf8(std::string_view text, std::string_view where) {
+  const size_t at = find_invalid_utf8(text);
+  if (at != std::string_view::npos) {
+    throw_error<DataError>("{}: byte {}: expected UTF-8, got the byte 0x{:02X}; is the file in another encoding?",
+                           where, at, static_cast<unsigned char>(text[at]));
+  }
 }
 
 std::string replace_invalid_utf8(std::string_view text) {

@@ -24,6 +24,9 @@ void append_code_point(std::string& text, char32_t value);
 /// Offset of the first byte that is no valid UTF-8, or npos.
 size_t find_invalid_utf8(std::string_view text);
 
+/// Throws DataError with `where` and the byte offset of the first byte of invalid UTF-8.
+void check_utf8(std::string_view text, std::string_view where);
+
 /// Every maximal ill-formed part becomes U+FFFD.
 std::string replace_invalid_utf8(std::string_view text);
 

@@ -53,15 +53,16 @@ PairText text_pair(const json& row, const RowFormat& format, const PairOptions& 
 
 PairText conversation_pair(const json& row, const RowFormat& format, const RowTemplate* row_template,
                            const PairOptions& options, std::string_view where) {
-  const ChatTemplate& chat = required_template(row_template == nullptr ? nullptr : &row_template->chat, where);
-  const PairTurns turns = pair_turns(row, format, row_template->has_input_turn, where);
+  const TemplateInputs inputs = template_inputs(row, format, where);
+  const RowTemplate& given = required_template(row_template, inputs, where);
+  const PairTurns turns = pair_turns(row, format, given.has_input_turn, where);
   if (turns.num_prompt == 0 && !options.drops_long_pairs) {
     throw_error<DataError>(
         "{}: expected chosen and rejected to begin with the same turns, got others; they answer one prompt", where);
   }
-  const TemplateInputs inputs = template_inputs(row, format, where);
   const auto render = [&](std::span<const Message> messages, bool adds_generation_prompt) {
-    return render_messages(chat, messages, adds_generation_prompt, inputs, options.parses_special_tokens, where).text;
+    return render_messages(given.chat, messages, adds_generation_prompt, inputs, options.parses_special_tokens, where)
+        .text;
   };
   const std::span<const Message> chosen(turns.chosen), rejected(turns.rejected);
   PairText pair;
@@ -70,8 +71,8 @@ PairText conversation_pair(const json& row, const RowFormat& format, const RowTe
   if (turns.num_prompt > 0) pair.prompt = render(chosen.first(turns.num_prompt), true);
   pair.chosen = render(chosen, false);
   pair.rejected = render(rejected, false);
-  pair.adds_special_tokens = !chat.renders_special_tokens();
-  pair.turn_end = row_template->turn_end;
+  pair.adds_special_tokens = !given.chat.renders_special_tokens();
+  pair.turn_end = given.turn_end;
   return pair;
 }
 

@@ -5,25 +5,15 @@
 #include <utility>
 
 #include "lib/base/check.hpp"
-#include "lib/base/strict_json.hpp"
 #include "lib/text/assistant_turns.hpp"
 #include "lib/text/conversation.hpp"
-#include "lib/text/own_template.hpp"
 #include "lib/text/row_cells.hpp"
 #include "lib/text/text_end.hpp"
-#include "lib/text/turn_end.hpp"
 
 namespace plumb {
 namespace {
 
 using json = nlohmann::ordered_json;
-
-/// Instructions and questions, pairs of answers to them too, have one.
-std::string_view default_template_name(const RowFormat& format) {
-  if (format.columns.contains("instruction")) return "alpaca";
-  if (format.columns.contains("question")) return "instructgpt";
-  return "";
-}
 
 /// Null for conversations whose answers are among their messages.
 const char* answer_role(RowShape shape) {
@@ -54,8 +44,8 @@ bool omits_message(std::span<const Message> messages, const RenderedChat& render
 /// A `num_prompt` of 0 means that there is no prompt.
 SftText conversation_sft(std::span<const Message> messages, size_t num_prompt, const RowTemplate* row_template,
                          const TemplateInputs& inputs, const SftOptions& options, std::string_view where) {
-  const ChatTemplate& given = required_template(row_template == nullptr ? nullptr : &row_template->chat, where);
-  const ChatTemplate chat = options.assistant_only_loss ? given.for_training() : given;
+  const RowTemplate& given = required_template(row_template, inputs, where);
+  const ChatTemplate chat = options.assistant_only_loss ? given.chat.for_training() : given.chat;
   const bool parses = options.parses_special_tokens;
   RenderedChat rendered = render_messages(chat, messages, false, inputs, parses, where);
   SftText sft;
@@ -75,54 +65,11 @@ SftText conversation_sft(std::span<const Message> messages, size_t num_prompt, c
   sft.asks_nothing = asks_nothing(messages.first(num_prompt));
   sft.full = std::move(rendered.text);
   sft.adds_special_tokens = !chat.renders_special_tokens();
-  sft.turn_end = row_template->turn_end;
+  sft.turn_end = given.turn_end;
   return sft;
 }
 
 }  // namespace
-
-json parse_template_variables(std::string_view text) {
-  if (text.empty()) return json::object();
-  const auto fail = [&](std::string_view got) {
-    throw_error<UsageError>(
-        "--chat_template_kwargs: expected a JSON object such as {{\"enable_thinking\": false}}, got {}", got);
-  };
-  const json variables = parse_strict_json<json>(
-      text, [&](std::optional<size_t>, const std::string& reason) { fail(fmt::format("{:.80}: {}", text, reason)); });
-  if (!variables.is_object()) fail(text.substr(0, 80));
-  for (const char* name : kTemplateVariables) {
-    if (variables.contains(name))
-      throw_error<UsageError>(
-          "--chat_template_kwargs: expected options of the template, got \"{}\", which rows give it", name);
-  }
-  return variables;
-}
-
-std::string_view name_of_template(const RowFormat& format, const Tokenizer& tokenizer, std::string_view template_name) {
-  if (!format.is_conversation) return "";
-  if (!template_name.empty()) return template_name;
-  return tokenizer.chat_template().empty() ? default_template_name(format) : "";
-}
-
-std::optional<RowTemplate> choose_template(const RowFormat& format, const Tokenizer& tokenizer,
-                                           std::string_view template_name, std::string_view template_variables) {
-  const json variables = parse_template_variables(template_variables);
-  if (!format.is_conversation) {
-    if (!template_variables.empty())
-      throw_error<UsageError>("--chat_template_kwargs: rows of {} are plain text, which no template renders",
-                              name_of(format.shape));
-    if (template_name.empty()) return std::nullopt;
-    throw_error<UsageError>("template {}: rows of {} are plain text, which no template renders", template_name,
-                            name_of(format.shape));
-  }
-  const std::string_view name = name_of_template(format, tokenizer, template_name);
-  std::optional<ChatTemplate> chat = ChatTemplate::find(tokenizer, name);
-  if (!chat) return std::nullopt;
-  const bool has_input_turn = name == "alpaca" || (name.empty() && is_own_form_of("alpaca", tokenizer.chat_template()));
-  *chat = chat->with_variables(variables);
-  const TurnEnd end = find_turn_end(*chat, tokenizer);
-  return RowTemplate{std::move(*chat), has_input_turn, end.id};
-}
 
 SftText render_sft(const json& row, const RowFormat& format, const RowTemplate* row_template, const SftOptions& options,
                    std::string_view where) {
@@ -155,10 +102,10 @@ PromptText render_prompt(const json& row, const RowFormat& format, const RowTemp
     return {plain_text(text_cell(row, format, role, where), parses)};
   }
   const bool has_input_turn = row_template != nullptr && row_template->has_input_turn;
-  const ChatTemplate& chat = required_template(row_template == nullptr ? nullptr : &row_template->chat, where);
+  const TemplateInputs inputs = template_inputs(row, format, where);
+  const ChatTemplate& chat = required_template(row_template, inputs, where).chat;
   const std::vector<Message> messages = question_turns(row, format, has_input_turn, where);
-  return {render_messages(chat, messages, true, template_inputs(row, format, where), parses, where).text,
-          !chat.renders_special_tokens()};
+  return {render_messages(chat, messages, true, inputs, parses, where).text, !chat.renders_special_tokens()};
 }
 
 }  // namespace plumb

@@ -7,8 +7,8 @@
 #include <string_view>
 #include <vector>
 
-#include "lib/text/chat_template.hpp"
 #include "lib/text/row_format.hpp"
+#include "lib/text/row_template.hpp"
 #include "lib/tokenizer/tokenizer.hpp"
 
 namespace plumb {
@@ -19,26 +19,6 @@ struct SftOptions {
   bool assistant_only_loss = false;
   bool parses_special_tokens = false;  // control tokens spelled out in the data become control tokens, as in TRL
 };
-
-struct RowTemplate {
-  ChatTemplate chat;
-  bool has_input_turn = false;  // alpaca: an instruction's input is a turn of role "input", not part of the user turn
-  std::optional<int32_t> turn_end = std::nullopt;  // the control token that ends the assistant's turns, if there is one
-};
-
-/// A JSON object of options of a template, as --chat_template_kwargs has it; "" is an empty one. Throws UsageError.
-nlohmann::ordered_json parse_template_variables(std::string_view text);
-
-/// The name of the template for these rows: the given one, else the default of their shape; "" where the tokenizer's
-/// own renders them or none does.
-std::string_view name_of_template(const RowFormat& format, const Tokenizer& tokenizer, std::string_view template_name);
-
-/// The template for these rows: the named one, else the model's own, else alpaca for instruction rows and instructgpt
-/// for question rows. None for rows of plain text; throws UsageError if a template is named for them.
-/// `template_variables`, as parse_template_variables() reads them, are what it sees in each row that has no others.
-std::optional<RowTemplate> choose_template(const RowFormat& format, const Tokenizer& tokenizer,
-                                           std::string_view template_name = {},
-                                           std::string_view template_variables = {});
 
 struct SftText {
   std::optional<MarkedText> prompt;  // what is asked, in rows that have a prompt; mostly the beginning of `full`

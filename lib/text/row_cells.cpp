@@ -129,10 +129,4 @@ RenderedChat render_messages(const ChatTemplate& chat, std::span<const Message> 
   }
 }
 
-const ChatTemplate& required_template(const ChatTemplate* chat, std::string_view where) {
-  if (chat != nullptr) return *chat;
-  throw_error<UsageError>("{}: the rows are conversations and the model has no chat template; name one of {}", where,
-                          fmt::join(template_names(), ", "));
-}
-
 }  // namespace plumb

@@ -44,7 +44,4 @@ MarkedText plain_text(std::string text, bool parses_special_tokens);
 RenderedChat render_messages(const ChatTemplate& chat, std::span<const Message> messages, bool adds_generation_prompt,
                              const TemplateInputs& inputs, bool parses_special_tokens, std::string_view where);
 
-/// Throws UsageError that lists templates if `chat` is null.
-const ChatTemplate& required_template(const ChatTemplate* chat, std::string_view where);
-
 }  // namespace plumb

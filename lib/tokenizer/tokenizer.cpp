@@ -128,7 +128,7 @@ struct Tokenizer::Model {
   AddedTokenMatcher raw_matcher, normalized_matcher;
   std::map<int32_t, std::string> normalized_contents;  // of tokens that are or were normalized
   std::optional<int32_t> bos_id, eos_id, pad_id;
-  std::string bos_token, eos_token, chat_template, differences;
+  std::string bos_token, eos_token, chat_template, tool_template, differences;
   std::map<std::string, std::string> special_tokens;
   Bpe bpe;
 
@@ -148,6 +148,7 @@ Tokenizer::Model::Model(TokenizerParts parts, TokenizerConfig config, std::strin
       bos_token(role_content(config, "bos_token")),
       eos_token(role_content(config, "eos_token")),
       chat_template(std::move(config.chat_template)),
+      tool_template(std::move(config.tool_template)),
       differences(std::move(differences_from_older)),
       bpe(std::move(parts.vocabulary), parts.merges, std::move(parts.bpe)) {
   for (const NamedToken& named : config.named)
@@ -342,13 +343,6 @@ const std::string& Tokenizer::eos_token() const { return model_->eos_token; }
 const std::string& Tokenizer::differences() const { return model_->differences; }
 const std::map<std::string, std::string>& Tokenizer::special_tokens() const { return model_->special_tokens; }
 const std::string& Tokenizer::chat_template() const { return model_->chat_template; }
-
-void check_utf8(std::string_view text, std::string_view where) {
-  const size_t at = find_invalid_utf8(text);
-  if (at != std::string_view::npos) {
-    throw_error<DataError>("{}: byte {}: expected UTF-8, got the byte 0x{:02X}; is the file in another encoding?",
-                           where, at, static_cast<unsigned char>(text[at]));
-  }
-}
+const std::string& Tokenizer::tool_template() const { return model_->tool_template; }
 
 }  // namespace plumb

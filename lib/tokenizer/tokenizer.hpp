@@ -69,14 +69,13 @@ class Tokenizer {
   const std::map<std::string, std::string>& special_tokens() const;
   /// The Jinja source of the model's own chat template; "" if there is none.
   const std::string& chat_template() const;
+  /// The one that renders conversations with tools in its place, which transformers calls tool_use; "": none does.
+  const std::string& tool_template() const;
 
  private:
   struct Model;
   explicit Tokenizer(std::shared_ptr<const Model> model) : model_(std::move(model)) {}
   std::shared_ptr<const Model> model_;  // immutable; shared by copies and threads
 };
-
-/// Throws DataError with `where` and the byte offset of the first byte of invalid UTF-8.
-void check_utf8(std::string_view text, std::string_view where);
 
 }  // namespace plumb

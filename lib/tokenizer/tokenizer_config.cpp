@@ -6,7 +6,7 @@
 
 #include "lib/base/check.hpp"
 #include "lib/base/json_fields.hpp"
-#include "lib/tokenizer/tokenizer.hpp"
+#include "lib/base/utf8.hpp"
 
 namespace plumb {
 
@@ -122,15 +122,16 @@ std::vector<AddedTokenWithId> parse_listed(std::string_view text, const Tokenize
   return added;
 }
 
-std::string parse_template(const Json& config) {
+/// The template of this name; a string is the default one.
+std::string parse_template(const Json& config, std::string_view wanted) {
   const Json& value = field_or_null(config, "chat_template", kFile);
   if (value.is_null()) return {};
-  if (value.is_string()) return value.get<std::string>();
+  if (value.is_string()) return wanted == "default" ? value.get<std::string>() : "";
   const std::string where = fmt::format("{}: chat_template", kFile);
   if (!value.is_array()) throw_error<DataError>("{}: expected a string or a list, got {}", where, value.type_name());
   for (const Json& entry : value) {
     std::string source = string_field(entry, "template", where);
-    if (string_field(entry, "name", where) == "default") return source;
+    if (string_field(entry, "name", where) == wanted) return source;
   }
   return {};
 }
@@ -219,10 +220,16 @@ TokenizerConfig parse_tokenizer_config(const TokenizerTexts& texts, TokenizerBeh
   config.tokenizer_class = optional_string_field(json, "tokenizer_class", kFile).value_or("");
   const Json& code = field_or_null(json, "auto_map", kFile);
   config.has_own_code = code.is_array() || (code.is_object() && code.contains("AutoTokenizer"));
-  config.chat_template = parse_template(json);
+  config.chat_template = parse_template(json, "default");
+  config.tool_template = parse_template(json, "tool_use");
   if (!texts.chat_template.empty()) {
     check_utf8(texts.chat_template, "chat_template.jinja");
     config.chat_template = texts.chat_template;
+    config.tool_template = "";  // files are read in place of the list
+  }
+  if (!texts.tool_template.empty()) {
+    check_utf8(texts.tool_template, "additional_chat_templates/tool_use.jinja");
+    config.tool_template = texts.tool_template;
   }
   return config;
 }

@@ -20,7 +20,8 @@ struct TokenizerTexts {
   std::string tokenizer_config = {};
   std::string special_tokens_map = {};
   std::string added_tokens = {};   // added_tokens.json
-  std::string chat_template = {};  // chat_template.jinja; precedes the template in tokenizer_config.json
+  std::string chat_template = {};  // chat_template.jinja; precedes the templates in tokenizer_config.json
+  std::string tool_template = {};  // additional_chat_templates/tool_use.jinja
   std::string model_config = {};   // config.json
 };
 
@@ -47,6 +48,7 @@ struct TokenizerConfig {
   std::string tokenizer_class;
   bool has_own_code = false;  // names Python code of its own, which only some readers run
   std::string chat_template;
+  std::string tool_template;  // renders conversations with tools; "": the chat template does
 
   /// Null if the files name none, or null, or "".
   const AddedToken* find(std::string_view name) const;

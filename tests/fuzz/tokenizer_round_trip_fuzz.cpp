@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "lib/base/utf8.hpp"
 #include "lib/tokenizer/tokenizer.hpp"
 #include "tests/fuzz/fuzz_target.hpp"
 #include "tests/lib/tokenizer/tokenizer_fixture.hpp"

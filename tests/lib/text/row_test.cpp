@@ -259,6 +259,20 @@ TEST(SftText, TemplatesSeeToolsOptionsAndEveryKeyOfATurn) {
           .omits_message);
 }
 
+TEST(SftText, ToolsTakeTheTemplateForTools) {
+  RowTemplate chat = turns("{% for m in messages %}[{{ m.content }}]{% endfor %}");
+  RowTemplate tools = turns("{{ tools | length }}{% for m in messages %}({{ m.content }}){% endfor %}");
+  tools.turn_end = 5;
+  chat.with_tools = std::make_shared<const RowTemplate>(tools);
+  const std::string messages = R"({"messages": [{"role": "user", "content": "q"},
+                                                {"role": "assistant", "content": "a"}], "tools": )";
+  const SftText with = render_row((messages + R"([{"name": "f"}]})").c_str(), &chat);
+  EXPECT_EQ(with.full.text, "1(q)(a)");
+  EXPECT_EQ(with.turn_end, 5);
+  EXPECT_EQ(render_row((messages + "[]}").c_str(), &chat).full.text, "[q][a]");
+  EXPECT_EQ(chat.unread_variables(), std::vector<std::string>());
+}
+
 TEST(SftText, ShareGptCallsFunctions) {
   const RowTemplate chat = turns(
       "{% for m in messages %}[{{ m.role }}:{{ m.content }}{{ m.tool_calls | tojson if m.tool_calls }}]{% endfor %}");

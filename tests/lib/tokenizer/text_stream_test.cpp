@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "lib/base/utf8.hpp"
+
 namespace plumb {
 namespace {
 

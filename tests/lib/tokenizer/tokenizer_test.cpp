@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "lib/base/check.hpp"
+#include "lib/base/utf8.hpp"
 #include "tests/lib/tokenizer/tokenizer_fixture.hpp"
 #include "tests/support/refusal.hpp"
 
@@ -175,9 +176,11 @@ TEST(Tokenizer, ReadsRolesAndTemplateFromTheConfig) {
   EXPECT_EQ(make(json).bos_token(), "");
   EXPECT_EQ(make(llama_fixture(), {{"bos_token", "<s>"}, {"add_bos_token", true}}).encode(""), Ids{1})
       << "the post-processor wins";
-  const Json named = {
-      {"chat_template", {{{"name", "rag"}, {"template", "r"}}, {{"name", "default"}, {"template", "d"}}}}};
+  Json named = {{"chat_template", {{{"name", "rag"}, {"template", "r"}}, {{"name", "default"}, {"template", "d"}}}}};
   EXPECT_EQ(make(json, named).chat_template(), "d");
+  EXPECT_EQ(make(json, named).tool_template(), "");
+  named["chat_template"].push_back({{"name", "tool_use"}, {"template", "t"}});
+  EXPECT_EQ(make(json, named).tool_template(), "t");
 }
 
 TEST(Tokenizer, RefusesConfigsOfOtherModels) {
