@@ -64,8 +64,8 @@ TokenizerTexts read_texts(const TokenizerSource& source) {
   texts.special_tokens_map = read_or_empty(source, kSpecialTokens, kMaxConfigBytes);
   texts.added_tokens = read_or_empty(source, kAddedTokens, kMaxConfigBytes);
   texts.chat_template = read_or_empty(source, kChatTemplate, kMaxConfigBytes);
-  if (const auto path = find_further_template(source, kToolTemplate))
-    texts.tool_template = read_text_file(*path, kMaxConfigBytes);
+  if (const auto tools = find_further_template(source, kToolTemplate))
+    texts.tool_template = read_text_file(*tools, kMaxConfigBytes);
   // an adapter's tokenizer was trained with the model, whose type may decide how it is read
   const std::string model_config = join_path(source.model, kModelConfig);
   if (is_regular_file(model_config)) texts.model_config = read_text_file(model_config, kMaxConfigBytes);

@@ -1,5 +1,5 @@
-// Rewrites report.html during a run, so that an open page, which reloads itself, follows it. Takes at most a hundredth of
-// the time of the run.
+// Rewrites report.html during a run, so that an open page, which reloads itself, follows it. Takes at most a hundredth
+// of the time of the run.
 #pragma once
 
 #include <chrono>
