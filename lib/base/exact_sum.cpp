@@ -1,29 +1,16 @@
 #include "lib/base/exact_sum.hpp"
 
-#include <bit>
 #include <cmath>
 #include <limits>
 
+#include "lib/base/exact_digits.hpp"
+
 namespace plumb {
 
-__extension__ using Wide = unsigned __int128;
-
 void ExactSum::add(double value) {
-  const auto bits = std::bit_cast<uint64_t>(value);
-  const int exponent = static_cast<int>(bits >> 52 & 0x7ff);
-  if (exponent == 0x7ff) {
-    ++bins_[kNonFinite];
-    return;
-  }
-  const uint64_t fraction = bits & ((uint64_t{1} << 52) - 1);
-  const uint64_t mantissa = exponent == 0 ? fraction : fraction | uint64_t{1} << 52;
-  const int position = exponent == 0 ? 0 : exponent - 1;  // the mantissa's lowest bit weighs 2^(position - 1074)
-  const auto shifted = static_cast<Wide>(mantissa) << (position & 31);
-  const int64_t sign = bits >> 63 ? -1 : 1;
-  const size_t bin = static_cast<size_t>(position) >> 5;
-  bins_[bin] += sign * static_cast<int64_t>(static_cast<uint32_t>(shifted));
-  bins_[bin + 1] += sign * static_cast<int64_t>(static_cast<uint32_t>(shifted >> 32));
-  bins_[bin + 2] += sign * static_cast<int64_t>(static_cast<uint32_t>(shifted >> 64));
+  static_assert(kNumBins == kExactBins && kNonFinite == kNonFiniteBin);
+  const ExactDigits digits = exact_digits(value);
+  for (int k = 0; k < ExactDigits::kCount; ++k) bins_[digits.bin + k] += digits.digit[k];
   if (++num_since_carry_ == int64_t{1} << 29) carry();
 }
 

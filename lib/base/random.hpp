@@ -10,8 +10,9 @@
 
 namespace plumb {
 
-/// Four independent 32-bit words for a counter of 128 bits and a key of 64 bits.
-inline std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, uint64_t key) {
+/// Four independent 32-bit words for a counter of 128 bits and a key of 64 bits. constexpr, so that GPU code can call
+/// it.
+constexpr std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, uint64_t key) {
   auto k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
   for (int round = 0; round < 10; ++round) {
     const uint64_t a = uint64_t{0xD2511F53} * counter[0];
