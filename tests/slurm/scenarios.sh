@@ -227,6 +227,7 @@ submitted() {
   { sed '/^\[/,$d; s/^output_dir = .*/output_dir = sweep/; s/= 3$/= 12/' align.ini && sed -n '/^\[sft\]/,/^$/p' align.ini; } >sweep.ini
   PLUMB_FAULT_ONCE=step:15:5:kill PLUMB_SITE=$work/site.env "$root/slurm/submit" staged.ini --nodes 3-4 --per_stage --submit >submitted.out ||
     fail "refused"
+  wait_until 60 is_running # on four hosts: the sweep needs only one
   PLUMB_SITE=$work/site.env "$root/slurm/submit" sweep.ini --nodes 1 --array seed=42,43 --submit >>submitted.out || fail "refused"
   expect "jobs" "$(grep -c '^submitted job' submitted.out)" 3
   wait_until 900 are_tasks_over_or_hurried || fail "does not end"
@@ -239,6 +240,8 @@ submitted() {
   expect "models" "$(cat {staged,sweep/seed-42}/{sft,reward}/model/config.json 2>/dev/null | grep -c architectures)" 3
   echo "| slurm/submit: a job per stage, SIGKILL of a rank in the first; a sweep of two seeds | - | 1 | - | - | - | $(has_golden_bits staged/sft) |" | tee -a table.md
 }
+
+is_running() { [[ -n $(squeue --noheader --states running) ]]; }
 
 # One job for a pipeline, which its time limit stops in both stages and which loses a slurmd between.
 submitted_once() {
