@@ -1,6 +1,6 @@
-# Finds the CPU part of a LibTorch: LibTorch::LibTorch links only libtorch_cpu.so and libc10.so. Searches
-# PLUMB_LIBTORCH, CMAKE_PREFIX_PATH and the folder that `./dev` fills. LibTorch's own TorchConfig.cmake is not used,
-# because that of a CUDA wheel requires a CUDA toolkit.
+# Finds the CPU part of a LibTorch: LibTorch::LibTorch links only libtorch_cpu.so and libc10.so; with PLUMB_GPU also
+# libtorch_cuda.so and libc10_cuda.so. Searches PLUMB_LIBTORCH, CMAKE_PREFIX_PATH and the folder that `./dev` fills.
+# LibTorch's own TorchConfig.cmake is not used, because that of a CUDA wheel requires a CUDA toolkit.
 set(_plumb_cache "$ENV{PLUMB_CACHE}")
 if(NOT _plumb_cache)
   set(_plumb_cache "$ENV{HOME}/.cache/plumb")
@@ -9,8 +9,14 @@ set(_hints ${PLUMB_LIBTORCH} ${CMAKE_PREFIX_PATH} ${_plumb_cache}/torch-2.15.0/t
 find_path(LibTorch_INCLUDE_DIR ATen/core/Tensor.h HINTS ${_hints} PATH_SUFFIXES include torch/include ../../../include)
 find_library(LibTorch_CPU torch_cpu HINTS ${_hints} PATH_SUFFIXES lib torch/lib ../../../lib)
 find_library(LibTorch_C10 c10 HINTS ${_hints} PATH_SUFFIXES lib torch/lib ../../../lib)
+set(_required LibTorch_CPU LibTorch_C10 LibTorch_INCLUDE_DIR)
+if(PLUMB_GPU)
+  find_library(LibTorch_CUDA torch_cuda HINTS ${_hints} PATH_SUFFIXES lib torch/lib ../../../lib)
+  find_library(LibTorch_C10_CUDA c10_cuda HINTS ${_hints} PATH_SUFFIXES lib torch/lib ../../../lib)
+  list(APPEND _required LibTorch_CUDA LibTorch_C10_CUDA)
+endif()
 include(FindPackageHandleStandardArgs)
-find_package_handle_standard_args(LibTorch REQUIRED_VARS LibTorch_CPU LibTorch_C10 LibTorch_INCLUDE_DIR
+find_package_handle_standard_args(LibTorch REQUIRED_VARS ${_required}
   REASON_FAILURE_MESSAGE "run ./dev setup, or point -DPLUMB_LIBTORCH at a LibTorch")
 if(LibTorch_FOUND AND NOT TARGET LibTorch::LibTorch)
   # Only LibTorch's own headers: its include directory also contains headers of libraries that plumb takes from the
@@ -27,4 +33,8 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::LibTorch)
   # the wheel's libraries depend on two CUDA libraries beside it, which the linker need not resolve
   target_link_libraries(LibTorch::LibTorch INTERFACE ${LibTorch_CPU} ${LibTorch_C10}
     -Wl,--unresolved-symbols=ignore-in-shared-libs)
+  if(PLUMB_GPU)  # nothing refers to its operators, which it registers when it is loaded
+    target_link_libraries(LibTorch::LibTorch INTERFACE
+      -Wl,--push-state,--no-as-needed ${LibTorch_CUDA} ${LibTorch_C10_CUDA} -Wl,--pop-state)
+  endif()
 endif()

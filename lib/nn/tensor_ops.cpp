@@ -6,14 +6,11 @@
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/zeros.h>
 
-#include "lib/base/check.hpp"
+#include "lib/nn/tensor_ops_cuda.hpp"
 
 namespace plumb {
 
-const TensorOps& ops_of(at::Device device) {
-  check(device.is_cpu(), "this build has CPU kernels only");
-  return cpu_ops();
-}
+const TensorOps& ops_of(at::Device device) { return device.is_cpu() ? cpu_ops() : cuda_ops(); }
 
 at::Tensor empty_norm_stats(const at::Tensor& x_RC, const NormConfig& config) {
   const at::TensorOptions options = x_RC.options().dtype(at::kFloat);

@@ -1,0 +1,180 @@
+// The table of CUDA's TensorOps beside that of the CPU: pointers, strides, scratch and what is copied from the host.
+// The kernels themselves are held to the reference by tests/cuda_on_cpu. Compiled for their executor, where both tables
+// work on CPU tensors, or, with PLUMB_ON_GPU, for a GPU: then it is skipped without a device.
+#include "lib/nn/tensor_ops_cuda.hpp"
+
+#include <ATen/Context.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/rand.h>
+#include <ATen/ops/randint.h>
+#include <gtest/gtest.h>
+
+#include "lib/kernels/reference.hpp"
+#include "lib/nn/compute_stream.hpp"
+#include "tests/lib/kernels/kernel_copies.hpp"
+
+namespace plumb {
+
+#ifndef PLUMB_ON_GPU
+cudaStream_t compute_stream() { return nullptr; }
+#endif
+
+namespace {
+
+template <class T>
+class CudaTensorOps : public Kernels<T> {
+ protected:
+  // of two results of a few roundings each
+  static constexpr double kError = 16 * kFloatRoundoff + 2 * Kernels<T>::kStored;
+
+  void SetUp() override {
+    Kernels<T>::SetUp();
+#ifdef PLUMB_ON_GPU
+    if (!at::hasCUDA()) GTEST_SKIP() << "no CUDA device";
+    device_ = at::kCUDA;
+#endif
+  }
+
+  /// run(ops, device) returns tensors that must be alike.
+  template <class Run>
+  void compare(Run run, double error = kError) {
+    const std::vector<at::Tensor> expected = run(cpu_ops(), at::Device(at::kCPU));
+    std::vector<at::Tensor> got = run(cuda_ops(), device_);
+    for (at::Tensor& x : got) x = x.cpu();
+    for (size_t i = 0; i < expected.size(); ++i) {
+      ASSERT_EQ(got[i].sizes(), expected[i].sizes()) << i;
+      if (error == 0)
+        EXPECT_TRUE(same_bits(got[i], expected[i])) << i;
+      else
+        EXPECT_LE(reference::relative_distance(got[i], expected[i]), error) << i;
+    }
+  }
+
+ private:
+  at::Device device_ = at::kCPU;
+};
+TYPED_TEST_SUITE(CudaTensorOps, ElementTypes);
+
+/// A copy, so that what a function writes is its own.
+at::Tensor copy(const at::Tensor& x, at::Device device) { return x.to(device, x.scalar_type(), false, true); }
+
+TYPED_TEST(CudaTensorOps, Norms) {
+  constexpr int64_t kRows = 5, kColumns = 72;
+  const auto x_on_cpu = this->randn({kRows, kColumns}), residual_on_cpu = this->randn({kRows, kColumns}),
+             dy_on_cpu = this->randn({kRows, kColumns}), weight = this->randn({kColumns}),
+             bias = this->randn({kColumns});
+  for (const NormKind kind : {NormKind::kRms, NormKind::kLayer})
+    this->compare([&](const TensorOps& ops, at::Device device) {
+      Norm norm = {};
+      norm.config.kind = kind;
+      norm.config.epsilon = 1e-5;
+      norm.weight_C = copy(weight, device);
+      if (kind == NormKind::kLayer) norm.bias_C = copy(bias, device);
+      const at::Tensor x = copy(x_on_cpu, device), residual = copy(residual_on_cpu, device),
+                       dy = copy(dy_on_cpu, device);
+      const at::Tensor y = at::empty_like(x), sum = at::empty_like(x), of_sum = at::empty_like(x);
+      const at::Tensor stats = empty_norm_stats(x, norm.config), stats_of_sum = empty_norm_stats(x, norm.config);
+      const at::Tensor dweight = floats({kColumns}).to(device), dbias = floats({kColumns}).to(device);
+      ops.normalize(x, norm, y, stats);
+      ops.add_normalize(x, residual, sum, norm, of_sum, stats_of_sum);
+      const at::Tensor again = ops.recompute_norm({sum, stats_of_sum}, norm);
+      EXPECT_TRUE(same_bits(again.cpu(), of_sum.cpu()));
+      const at::Tensor dx = ops.norm_backward(dy, {x, stats}, norm, residual, dweight, dbias);
+      const at::Tensor alone = ops.norm_backward(dy, {x, stats}, norm, {}, dweight, dbias);
+      return std::vector{y, sum, of_sum, stats, stats_of_sum, dx, alone, dweight, dbias + 1};
+    });
+}
+
+/// Norms of each head, and of all heads together, whose queries and keys have different sizes.
+TYPED_TEST(CudaTensorOps, NormsOfHeadsAndRope) {
+  constexpr int64_t kRows = 3, kHeads = 4, kKeyHeads = 2, kDim = 16, kColumns = (kHeads + 2 * kKeyHeads) * kDim;
+  const auto x_on_cpu = this->randn({kRows, kColumns}), dy = this->randn({kRows, kColumns});
+  const at::Tensor angles = at::rand({9, kDim / 2}) * 6, positions = at::randint(9, {kRows}).to(at::kInt);
+  for (const bool is_of_head : {true, false}) {
+    const auto q_on_cpu = this->randn({is_of_head ? kDim : kHeads * kDim}),
+               k_on_cpu = this->randn({is_of_head ? kDim : kKeyHeads * kDim});
+    this->compare([&](const TensorOps& ops, at::Device device) {
+      NormConfig config;
+      config.epsilon = 1e-6;
+      const at::Tensor q = copy(q_on_cpu, device), k = copy(k_on_cpu, device), x = copy(x_on_cpu, device);
+      const HeadNorms norms = {q, k, kHeads, kKeyHeads, kDim, config};
+      const Rotation rotation = {angles.cos().to(device), angles.sin().to(device), positions.to(device), kDim, false};
+      const at::Tensor y = copy(x, device), dx = copy(dy, device), turned = copy(x, device);
+      const at::Tensor rstd = floats({kRows, norms.num_queries() + norms.num_keys()}).to(device);
+      const at::Tensor dq = floats({q.size(0)}).to(device), dk = floats({k.size(0)}).to(device);
+      ops.norm_heads(x, norms, y, rstd);
+      ops.norm_heads_backward(x, norms, rstd, dx, dq, dk);
+      ops.rope(turned, rotation, kHeads + kKeyHeads, 1.0f);
+      return std::vector{y, rstd, dx, dq, dk, turned};
+    });
+  }
+}
+
+TYPED_TEST(CudaTensorOps, FeedForward) {
+  const auto x = this->randn({3, 40}), dy = this->randn({3, 20}), wide_dy = this->randn({3, 40});
+  for (const FeedForward kind : {FeedForward::kSwiGlu, FeedForward::kGeGlu, FeedForward::kGelu})
+    this->compare([&](const TensorOps& ops, at::Device device) {
+      const at::Tensor dx = copy(x, device);
+      const at::Tensor d = copy(kind == FeedForward::kGelu ? wide_dy : dy, device);
+      const at::Tensor y = ops.feed_forward(kind, dx), again = ops.feed_forward_backward(kind, d, dx);
+      return std::vector{y, again, dx};
+    });
+}
+
+TYPED_TEST(CudaTensorOps, LossAndHead) {
+  constexpr int64_t kRows = 4, kVocabulary = 300, kColumns = 24;
+  const auto logits = this->randn({kRows + 2, kVocabulary}), x = this->randn({kRows + 2, kColumns});
+  const std::vector<int64_t> labels = {3, 299, 0, 3};
+  const std::vector<float> scales = {0.5f, 0, 1, 2};
+  this->compare([&](const TensorOps& ops, at::Device device) {
+    const at::Tensor gradient_of_logits = copy(logits, device), losses = floats({2, kRows});
+    std::vector<TokenStats> stats(kRows);
+    ops.cross_entropy(gradient_of_logits, labels, TokenLoss::kNll, nullptr, stats.data());
+    EXPECT_TRUE(same_bits(gradient_of_logits.cpu(), logits));
+    for (size_t row = 0; row < stats.size(); ++row) data_of<float>(losses)[row] = stats[row].loss;
+    ops.cross_entropy(gradient_of_logits, labels, TokenLoss::kDft, scales.data(), stats.data());
+    for (size_t row = 0; row < stats.size(); ++row) data_of<float>(losses)[kRows + row] = stats[row].loss;
+    return std::vector{losses, gradient_of_logits};
+  });
+  this->compare([&](const TensorOps& ops, at::Device device) {
+    const at::Tensor gradient = floats({kVocabulary, kColumns}).to(device);
+    at::Tensor scratch;
+    for (const bool is_first : {true, false})
+      ops.add_head_gradient(copy(logits, device), copy(x, device), is_first, gradient, scratch);
+    return std::vector{gradient};
+  });
+}
+
+TYPED_TEST(CudaTensorOps, ExactOnes) {
+  const auto x_on_cpu = this->randn({6, 21});
+  const at::Tensor start = at::randn({9, 21});
+  const std::vector<int64_t> tokens = {4, 8, 2, 4, 8, 4}, frozen_only = {8, 8};
+  this->compare(
+      [&](const TensorOps& ops, at::Device device) {
+        const at::Tensor x = copy(x_on_cpu, device), gradient = copy(start, device);
+        ops.add_rows_by_token(x, tokens, 8, gradient);
+        ops.add_rows_by_token(x, frozen_only, 8, gradient);
+        ops.add_rows_by_token(x, tokens, -1, gradient);
+        return std::vector{gradient, ops.drop_out(x, {0.25, 5, 6}), ops.drop_out(x, {}), ops.squared_row_norms(x)};
+      },
+      0);
+  std::vector<float> values(200);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = data_of<float>(start)[i % 189];
+  for (const bool is_nested : {false, true}) {
+    const Nf4Layout layout = nf4_layout(200, is_nested);
+    std::vector<std::byte> bytes(layout.num_bytes);
+    nf4_quantize(values, layout, bytes);
+    this->compare(
+        [&](const TensorOps& ops, at::Device device) {
+          const at::Tensor out = at::empty({150}, this->kDtype).to(device);
+          const at::Tensor matrix = copy(at::from_blob(bytes.data(), {layout.num_bytes}, at::kByte), device);
+          ops.nf4_dequantize({layout, data_of<std::byte>(matrix), Dtype::kBf16}, 41, out);
+          return std::vector{out};
+        },
+        0);
+  }
+  EXPECT_EQ(cuda_ops().round_up_rows(129, 2), 256);
+}
+
+}  // namespace
+}  // namespace plumb
