@@ -1,6 +1,8 @@
 // Kernels of mixtures of experts beside ExpertOps of the CPU.
+#include <ATen/ops/full.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/softmax.h>
+#include <ATen/ops/zeros_like.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
