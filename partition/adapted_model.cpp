@@ -5,7 +5,6 @@
 #include "lib/base/check.hpp"
 #include "lib/base/random.hpp"
 #include "lib/nn/tensor_ops.hpp"
-#include "partition/node_exchange.hpp"
 
 namespace plumb {
 
@@ -29,15 +28,16 @@ BufferPlan plan_adapter_buffers(const ShardLayout& unit, const EngineOptions& op
 }  // namespace
 
 AdaptedModel::AdaptedModel(const ModelConfig& config, const Adapter& adapter, std::vector<FrozenUnit> base,
-                           const Communicator& comm, const EngineOptions& options, uint64_t dropout_seed)
+                           const Communicator& comm, const EngineOptions& options, uint64_t dropout_seed,
+                           const MakeExchange& make_exchange)
     : TrainableModel(config, comm, options, {ShardLayout(adapter_layout(config, adapter), comm.size())}),
       adapter_(adapter),
       dropout_seed_(dropout_seed),
       lowest_layer_(plumb::lowest_trained_layer(config, adapter)),
       base_(config, comm, options.dtype, std::move(base), lowest_layer_),
-      exchange_(std::make_unique<NodeExchange>(
-          comm, units(), plan_adapter_buffers(unit(), options),
-          ExchangeOptions{options.dtype, options.accumulation_steps, options.reduction, /*keeps_converted=*/false})),
+      exchange_(
+          make_exchange(comm, units(), plan_adapter_buffers(unit(), options),
+                        {options.dtype, options.accumulation_steps, options.reduction, /*keeps_converted=*/false})),
       squared_norms_(config.num_layers) {
   check(!options.is_trained || unit().unit().num_elements > 0, "an adapter has something to train");
 }
@@ -82,8 +82,8 @@ void AdaptedModel::begin_pass(const Pass& pass) {
 void AdaptedModel::end_pass() {
   exchange_->release_gather();
   if (!pass_.is_training) return;
-  exchange_->start_reduce(0);
-  exchange_->finish_reduce(0, pass_.accumulation, shard(0).levels());
+  exchange_->start_reduce(0, pass_.accumulation, shard(0).levels());
+  exchange_->finish_reduce(0);
 }
 
 /// Returns the unit of the base whose gather is in progress, and starts the next gather if the pass needs one.

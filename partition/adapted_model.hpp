@@ -25,7 +25,8 @@ class AdaptedModel : public TrainableModel {
   /// Collective: all parameters are zero until load_base() and load_adapter(). base: frozen_units(config, adapter,
   /// ...). The adapter must have parameters if options.is_trained.
   AdaptedModel(const ModelConfig& config, const Adapter& adapter, std::vector<FrozenUnit> base,
-               const Communicator& comm, const EngineOptions& options, uint64_t dropout_seed);
+               const Communicator& comm, const EngineOptions& options, uint64_t dropout_seed,
+               const MakeExchange& make_exchange = make_node_exchange);
 
   /// Local: reads this rank's part of the base. A barrier must follow before the first pass.
   void load_base(const FrozenSource& source) { base_.load(source); }

@@ -1,5 +1,6 @@
 // Gather and reduce-scatter of whole units, each split into start and finish, so that one unit is exchanged while
-// another computes. NodeExchange implements them with shared memory and MPI.
+// another computes. NodeExchange implements them with shared memory and MPI; for GPUs, NcclExchange with streams and
+// NCCL, and HostExchange with copies around a NodeExchange.
 // Source: ZeRO stage 3, arXiv:1910.02054.
 #pragma once
 
@@ -8,11 +9,23 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
+#include <utility>
+#include <vector>
 
 #include "partition/buffer_plan.hpp"
 
 namespace plumb {
+
+class Communicator;
+
+struct ExchangeOptions {
+  at::ScalarType dtype = at::kFloat;  // gather buffers and gradients of blocks
+  int64_t accumulation_steps = 1;
+  Reduction reduction = Reduction::kCanonical;
+  bool keeps_converted = false;  // converted parameters are reused until forget_converted()
+};
 
 /// A started operation, as passed to an observer.
 struct CollectiveRecord {
@@ -47,11 +60,11 @@ class Exchange {
   /// The flat padded buffer for a unit's gradient, with gaps already zero. float32 for vocabulary units, else the dtype
   /// of the activations. Waits until the node's ranks have read what the buffer held before.
   virtual at::Tensor gradient_buffer(int reduce) = 0;
-  /// Collective: this rank's gradient is complete.
-  virtual void start_reduce(int reduce) = 0;
-  /// Collective: adds the gradients of all ranks for this rank's shard to `levels`, as the leaves of this accumulation
-  /// step.
-  virtual void finish_reduce(int reduce, int64_t accumulation, std::span<float* const> levels) = 0;
+  /// Collective: this rank's gradient is complete. The gradients of all ranks for this rank's shard are added to
+  /// `levels`, as the leaves of this accumulation step. `levels` must stay valid until finish_reduce().
+  virtual void start_reduce(int reduce, int64_t accumulation, std::span<float* const> levels) = 0;
+  /// Collective: after that of the plan's last reduce, all sums of this accumulation step may be read.
+  virtual void finish_reduce(int reduce) = 0;
 
   const BufferPlan& plan() const { return plan_; }
   /// True if there is no gradient buffer: the gradient is added directly to the accumulator before start_reduce().
@@ -69,5 +82,12 @@ class Exchange {
   BufferPlan plan_;
   std::function<void(const CollectiveRecord&)> observer_;
 };
+
+/// Collective: makes the exchange of a model. comm and units must outlive it.
+using MakeExchange = std::function<std::unique_ptr<Exchange>(
+    const Communicator& comm, const std::vector<ShardLayout>& units, BufferPlan plan, const ExchangeOptions& options)>;
+/// The exchange of CPUs, a NodeExchange.
+std::unique_ptr<Exchange> make_node_exchange(const Communicator& comm, const std::vector<ShardLayout>& units,
+                                             BufferPlan plan, const ExchangeOptions& options);
 
 }  // namespace plumb

@@ -3,6 +3,7 @@
 #include <ATen/ops/from_blob.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
@@ -26,6 +27,11 @@ std::span<float> first_of(std::vector<float>& buffer, int64_t elements) {
 }
 
 }  // namespace
+
+std::unique_ptr<Exchange> make_node_exchange(const Communicator& comm, const std::vector<ShardLayout>& units,
+                                             BufferPlan plan, const ExchangeOptions& options) {
+  return std::make_unique<NodeExchange>(comm, units, std::move(plan), options);
+}
 
 NodeExchange::NodeExchange(const Communicator& comm, const std::vector<ShardLayout>& units, BufferPlan plan,
                            const ExchangeOptions& options)
@@ -141,7 +147,8 @@ at::Tensor NodeExchange::gradient_buffer(int reduce) {
   return flat;
 }
 
-void NodeExchange::start_reduce(int reduce) {
+void NodeExchange::start_reduce(int reduce, int64_t accumulation, std::span<float* const> levels) {
+  started_reduces_.push_back({accumulation, levels});
   notify(CollectiveRecord::Kind::kReduceScatter, plan().reduces[reduce]);
   memory_.mine().reduces_posted.fetch_add(1, std::memory_order_release);
 }
@@ -206,8 +213,10 @@ std::vector<Summand> NodeExchange::summands_of_mine(const UnitOperation& operati
   return summands;
 }
 
-void NodeExchange::finish_reduce(int reduce, int64_t accumulation, std::span<float* const> levels) {
+void NodeExchange::finish_reduce(int reduce) {
   const UnitOperation& operation = plan().reduces[reduce];
+  const auto [accumulation, levels] = started_reduces_.front();
+  started_reduces_.pop_front();
   if (!operation.is_in_place) {
     {
       const UnitWait wait("reduce-scatter", operation);

@@ -17,13 +17,6 @@
 
 namespace plumb {
 
-struct ExchangeOptions {
-  at::ScalarType dtype = at::kFloat;  // gather buffers and gradients of blocks
-  int64_t accumulation_steps = 1;
-  Reduction reduction = Reduction::kCanonical;
-  bool keeps_converted = false;  // converted parameters are reused until forget_converted()
-};
-
 class NodeExchange : public Exchange {
  public:
   /// Collective. comm and units must outlive this object.
@@ -37,10 +30,14 @@ class NodeExchange : public Exchange {
   void forget_converted() override { is_converted_.assign(units_.size(), false); }
 
   at::Tensor gradient_buffer(int reduce) override;
-  void start_reduce(int reduce) override;
-  void finish_reduce(int reduce, int64_t accumulation, std::span<float* const> levels) override;
+  void start_reduce(int reduce, int64_t accumulation, std::span<float* const> levels) override;
+  void finish_reduce(int reduce) override;
 
  private:
+  struct StartedReduce {
+    int64_t accumulation;
+    std::span<float* const> levels;
+  };
   struct LeafGroup {  // an aligned subtree of leaves of one node
     int64_t num_leaves;
     int first_local;
@@ -65,9 +62,10 @@ class NodeExchange : public Exchange {
   const std::vector<ShardLayout>& units_;
   ExchangeOptions options_;
   NodeMemory memory_;
-  std::deque<MessageBatch> gather_messages_;  // started, not yet finished
-  std::vector<std::vector<float>> outgoing_;  // by rank: partial sums for the shard of a remote one
-  std::vector<std::vector<float>> incoming_;  // by node: its partial sums for this rank's shard
+  std::deque<MessageBatch> gather_messages_;   // started, not yet finished
+  std::deque<StartedReduce> started_reduces_;  // not yet finished
+  std::vector<std::vector<float>> outgoing_;   // by rank: partial sums for the shard of a remote one
+  std::vector<std::vector<float>> incoming_;   // by node: its partial sums for this rank's shard
   // By unit: address of the master shard, and whether the gather buffer holds its converted values.
   std::vector<const float*> masters_;
   std::vector<bool> is_converted_;

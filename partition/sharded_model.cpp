@@ -5,20 +5,15 @@
 #include <utility>
 
 #include "lib/nn/resident_units.hpp"
-#include "partition/node_exchange.hpp"
 
 namespace plumb {
 
 namespace {
 
-std::unique_ptr<Exchange> make_exchange(const ModelConfig& config, const Communicator& comm,
-                                        const EngineOptions& options, const std::vector<ShardLayout>& units) {
-  const InPlace in_place = plumb::in_place(comm.size(), options.accumulation_steps, options.reduction);
-  return std::make_unique<NodeExchange>(
-      comm, units,
-      plan_buffers(units, config.shares_head(), static_cast<int64_t>(at::elementSize(options.dtype)), in_place),
-      ExchangeOptions{options.dtype, options.accumulation_steps, options.reduction,
-                      /*keeps_converted=*/comm.size() == 1});
+BufferPlan plan_model_buffers(const ModelConfig& config, const Communicator& comm, const EngineOptions& options,
+                              const std::vector<ShardLayout>& units) {
+  return plan_buffers(units, config.shares_head(), static_cast<int64_t>(at::elementSize(options.dtype)),
+                      in_place(comm.size(), options.accumulation_steps, options.reduction));
 }
 
 }  // namespace
@@ -29,9 +24,12 @@ std::vector<ShardLayout> shard_layouts(const ModelConfig& config, int num_ranks)
   return layouts;
 }
 
-ShardedModel::ShardedModel(const ModelConfig& config, const Communicator& comm, const EngineOptions& options)
+ShardedModel::ShardedModel(const ModelConfig& config, const Communicator& comm, const EngineOptions& options,
+                           const MakeExchange& make_exchange)
     : TrainableModel(config, comm, options, shard_layouts(config, comm.size())),
-      exchange_(make_exchange(config, comm, options, units())) {}
+      exchange_(make_exchange(comm, units(), plan_model_buffers(config, comm, options, units()),
+                              {options.dtype, options.accumulation_steps, options.reduction,
+                               /*keeps_converted=*/comm.size() == 1})) {}
 
 void ShardedModel::load(const std::function<void(int, ElementRange, std::span<float>)>& fill) {
   for (int unit = 0; unit < std::ssize(units()); ++unit)
@@ -55,7 +53,7 @@ void ShardedModel::begin_pass(const Pass& pass) {
 }
 
 void ShardedModel::end_pass() {
-  if (next_reduce_ > 0) finish_reduce(next_reduce_ - 1);
+  if (next_reduce_ > 0) exchange_->finish_reduce(next_reduce_ - 1);
   tied_gradient_.reset();
 }
 
@@ -110,13 +108,10 @@ at::Tensor ShardedModel::embedding_gradient() {
 
 void ShardedModel::reduce() {
   if (std::exchange(head_waits_for_embedding_, false)) return;
-  exchange_->start_reduce(next_reduce_);
-  if (next_reduce_ > 0) finish_reduce(next_reduce_ - 1);
+  const std::span<float* const> levels = shard(exchange_->plan().reduces[next_reduce_].unit).levels();
+  exchange_->start_reduce(next_reduce_, pass_.accumulation, levels);
+  if (next_reduce_ > 0) exchange_->finish_reduce(next_reduce_ - 1);
   ++next_reduce_;
-}
-
-void ShardedModel::finish_reduce(int reduce) {
-  exchange_->finish_reduce(reduce, pass_.accumulation, shard(exchange_->plan().reduces[reduce].unit).levels());
 }
 
 }  // namespace plumb

@@ -18,7 +18,8 @@ namespace plumb {
 class ShardedModel : public TrainableModel {
  public:
   /// Collective: parameters are zero until load().
-  ShardedModel(const ModelConfig& config, const Communicator& comm, const EngineOptions& options);
+  ShardedModel(const ModelConfig& config, const Communicator& comm, const EngineOptions& options,
+               const MakeExchange& make_exchange = make_node_exchange);
 
   /// Local: calls fill(unit, range, out) once per unit with this rank's range. Ranges may include padding, which must
   /// be set to zero.
@@ -49,7 +50,6 @@ class ShardedModel : public TrainableModel {
   bool adds_in_place() const { return exchange_->is_reduced_in_place(next_reduce_) && pass_.accumulation > 0; }
   int unit_of_block(int64_t layer) const { return static_cast<int>(layer) + 1; }
   const UnitLayout& head_unit() const { return (config().shares_head() ? units().front() : units().back()).unit(); }
-  void finish_reduce(int reduce);
 
   std::unique_ptr<Exchange> exchange_;
   // State of the current pass; next_gather_ and next_reduce_ are indices into the exchange's plan.

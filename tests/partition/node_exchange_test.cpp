@@ -77,9 +77,9 @@ TEST_P(ExchangeOnNodes, ReduceScatterSumsRanksAndMicroBatches) {
           for (int64_t i = gap.begin; i < gap.end; ++i) ASSERT_EQ(gradient.data_ptr<float>()[i], 0.0f) << "a gap";
         for (int64_t i = 0; i < gradient.numel(); ++i)
           gradient.data_ptr<float>()[i] = value_of(comm.rank(), unit, i) * static_cast<float>(a + 1);
-        exchange.start_reduce(reduce);
+        exchange.start_reduce(reduce, a, levels[reduce]);
       }
-      if (reduce > 0) exchange.finish_reduce(reduce - 1, a, levels[reduce - 1]);
+      if (reduce > 0) exchange.finish_reduce(reduce - 1);
     }
 
   for (int reduce = 0; reduce < num_reduces; ++reduce) {
