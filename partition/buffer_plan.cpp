@@ -87,4 +87,9 @@ BufferPlan plan_buffers(const std::vector<ShardLayout>& units, bool is_tied, int
   return plan;
 }
 
+int64_t piece_elements(int64_t shard_elements, int64_t element_bytes, int num_ranks, int64_t max_receive_bytes) {
+  const int64_t fitting = max_receive_bytes / (num_ranks * element_bytes) / kShardAlignment * kShardAlignment;
+  return std::min(shard_elements, std::max(fitting, kShardAlignment));
+}
+
 }  // namespace plumb

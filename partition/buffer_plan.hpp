@@ -48,6 +48,14 @@ struct BufferPlan {
 BufferPlan plan_buffers(const std::vector<ShardLayout>& units, bool is_tied, int64_t element_bytes,
                         const InPlace& in_place = {});
 
+/// Where gradients are sent in slices to the ranks that add them: the most that is on the wire at a time, and the
+/// size of the buffer that receives it.
+inline constexpr int64_t kMaxReceiveBytes = int64_t{256} << 20;
+/// Elements of a shard that are exchanged at a time, a multiple of kShardAlignment, so that the slices from all ranks
+/// fit into max_receive_bytes.
+int64_t piece_elements(int64_t shard_elements, int64_t element_bytes, int num_ranks,
+                       int64_t max_receive_bytes = kMaxReceiveBytes);
+
 /// A buffer that is in use during operations [first, last], both inclusive.
 struct TimedBuffer {
   int64_t bytes;

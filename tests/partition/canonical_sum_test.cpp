@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <numeric>
 
 #include "lib/base/random.hpp"
+#include "partition/subtree_sums.hpp"
 
 namespace plumb {
 namespace {
@@ -90,6 +92,49 @@ TEST(CanonicalSum, SubtreesAreAlignedAndCoverTheirRange) {
   EXPECT_EQ(max_open_subtrees(8, 1, Reduction::kCanonical), 1);
   EXPECT_EQ(max_open_subtrees(8, 4, Reduction::kCanonical), 2);   // after 24 leaves: 16 and 8
   EXPECT_EQ(max_open_subtrees(1, 24, Reduction::kCanonical), 4);  // after 15 or 23 leaves
+}
+
+/// The steps of subtree_steps() as a device would do them.
+float total_by_steps(const std::vector<float>& leaves, int64_t per_round, Reduction reduction, int64_t max_leaves) {
+  const int64_t rounds = std::ssize(leaves) / per_round;
+  std::vector<float> levels(num_step_levels(per_round, rounds, reduction, max_leaves), NAN);
+  for (int64_t round = 0; round < rounds; ++round)
+    for (const SubtreeStep& step :
+         subtree_steps(round * per_round, per_round, round + 1 == rounds, reduction, max_leaves)) {
+      EXPECT_LE(step.num_leaves, max_leaves);
+      std::vector<float> tree(leaves.begin() + round * per_round + step.first_leaf,
+                              leaves.begin() + round * per_round + step.first_leaf + step.num_leaves);
+      for (; tree.size() > 1; tree.resize(tree.size() / 2))
+        for (size_t i = 0; i < tree.size() / 2; ++i) tree[i] = tree[2 * i] + tree[2 * i + 1];
+      for (const int open : step.open) tree[0] = levels[open] + tree[0];
+      levels[step.out] = tree[0];
+    }
+  return levels[0];
+}
+
+TEST(SubtreeSteps, GiveTheBitsOfPushedSummands) {
+  for (const int64_t per_round : {1, 2, 3, 5, 6, 7, 8, 16, 24, 33, 64})
+    for (const int64_t rounds : {1, 2, 3, 4, 7})
+      for (const int64_t max_leaves : {1, 2, 16}) {
+        std::vector<float> leaves, memory(8);
+        for (int64_t i = 0; i < per_round * rounds; ++i)
+          leaves.push_back(static_cast<float>(random_normal(3, 0, static_cast<uint64_t>(i))));
+        std::vector<float*> levels;
+        for (float& level : memory) levels.push_back(&level);
+        for (int64_t round = 0; round < rounds; ++round) {
+          std::vector<Summand> summands;
+          for (int64_t i = 0; i < per_round; ++i) summands.push_back({1, &leaves[round * per_round + i], false});
+          push_summands(levels, round * per_round, summands, 1, round + 1 == rounds, Reduction::kCanonical);
+        }
+        EXPECT_EQ(total_by_steps(leaves, per_round, Reduction::kCanonical, max_leaves), memory[0])
+            << per_round << " x " << rounds << ", at most " << max_leaves;
+      }
+}
+
+TEST(SubtreeSteps, OfFastReductionAddToOneLevel) {
+  EXPECT_EQ(num_step_levels(1, 5, Reduction::kFast, 16), 1);
+  const std::vector<float> leaves = {1, 2, 4, 8, 16};
+  EXPECT_EQ(total_by_steps(leaves, 1, Reduction::kFast, 16), 31);
 }
 
 }  // namespace

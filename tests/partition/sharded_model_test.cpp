@@ -4,66 +4,16 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
-#include "lib/base/random.hpp"
-#include "lib/objective/sft.hpp"
-#include "tests/support/random_batch.hpp"
 #include "tests/support/rank_work.hpp"
 #include "tests/support/tiny_config.hpp"
+#include "tests/support/tiny_training.hpp"
 
 namespace plumb {
 namespace {
 
-constexpr int64_t kMicroBatches = 24;  // per step
-
-struct Outcome {
-  std::vector<double> norms;
-  std::vector<double> losses;
-  std::vector<std::vector<float>> parameters;  // whole units, without padding
-  std::vector<CollectiveRecord> records;       // of the first step
-};
-
-/// Three steps of the same training on the ranks of `comm`. Collective over comm.
-Outcome train(const Communicator& comm, const ModelConfig& config, EngineOptions options) {
-  options.accumulation_steps = kMicroBatches / comm.size();
-  ShardedModel model(config, comm, options);
-  model.load([&](int unit, ElementRange range, std::span<float> out) {
-    const UnitLayout& layout = model.units()[unit].unit();
-    for (const Parameter& p : layout.parameters)
-      for (int64_t i = std::max(range.begin, p.offset); i < std::min(range.end, p.offset + p.num_elements()); ++i) {
-        const double value = random_normal(9, static_cast<uint64_t>(unit), static_cast<uint64_t>(i)) * 0.2;
-        out[i - range.begin] = static_cast<float>(p.shape.size() > 1 ? value : 1.0 + value);
-      }
-  });
-  Outcome outcome;
-  model.exchange().observe([&](const CollectiveRecord& record) { outcome.records.push_back(record); });
-  SftObjective objective(OutputConfig{}, TokenLoss::kNll);
-  for (uint64_t step = 0; step < 3; ++step) {
-    ObjectiveSums sums = objective.empty_sums();
-    for (int64_t a = 0; a < options.accumulation_steps; ++a) {
-      const MicroBatch batch =
-          test::random_batch(step, static_cast<uint64_t>(a * comm.size() + comm.rank()), config.vocab_size);
-      ForwardPass pass = model.forward(batch, objective.read_rows(batch), Pass::training(a));
-      pass.backward(objective.apply(pass.hidden_TD(), batch, pass.head(), pass.head_gradients(), {.items = 300}, sums));
-    }
-    if (step == 0) model.exchange().observe({});
-    comm.sum(sums.sums[0]);
-    outcome.losses.push_back(sums.sums[0].value());
-    outcome.norms.push_back(model.gradient_norm());
-    model.update({.weight_decay = 0.1}, 1e-2, static_cast<int64_t>(step) + 1, 0.5);
-  }
-  for (size_t unit = 0; unit < model.units().size(); ++unit) {
-    const ShardLayout& layout = model.units()[unit];
-    std::vector<float> whole(layout.padded_elements());
-    const std::span<float> mine = model.parameter_shard(static_cast<int>(unit));
-    MPI_Allgather(mine.data(), static_cast<int>(mine.size()), MPI_FLOAT, whole.data(), static_cast<int>(mine.size()),
-                  MPI_FLOAT, comm.mpi());
-    for (size_t i = static_cast<size_t>(layout.unit().num_elements); i < whole.size(); ++i)
-      EXPECT_EQ(whole[i], 0.0f) << "padding of unit " << unit;
-    whole.resize(layout.unit().num_elements);
-    outcome.parameters.push_back(std::move(whole));
-  }
-  return outcome;
-}
+using test::kMicroBatches;
+using test::Outcome;
+using test::train;
 
 struct Case {
   const char* name;

@@ -23,7 +23,7 @@ function floor(layer, folders,    names, count, i) {
 BEGIN {
   rank["lib"] = 1; rank["partition"] = 2; rank["io"] = 3; rank["apps"] = 4
   floor("lib", "base cmake")
-  floor("lib", "kernels jinja tokenizer")
+  floor("lib", "device kernels jinja tokenizer")
   floor("lib", "optim model text")
   floor("lib", "nn")
   floor("lib", "objective")
