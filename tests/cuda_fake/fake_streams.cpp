@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <chrono>
@@ -9,6 +8,7 @@
 #include <map>
 #include <random>
 #include <stdexcept>
+#include <thread>
 #include <utility>
 
 #include "tests/cuda_fake/fake.hpp"
@@ -19,6 +19,7 @@ namespace plumb::fake {
 namespace {
 
 constexpr std::chrono::seconds kTimeLimit{60};
+constexpr std::chrono::microseconds kPause{50};  // while other processes are behind
 constexpr size_t kAlignment = 4096;
 
 struct State {
@@ -174,7 +175,7 @@ void run_until(const std::function<bool()>& condition, const std::string& what) 
   const auto limit = std::chrono::steady_clock::now() + kTimeLimit;
   while (!condition()) {
     if (run_one()) continue;
-    ::sched_yield();
+    std::this_thread::sleep_for(kPause);
     if (std::chrono::steady_clock::now() > limit)
       throw std::runtime_error(fmt::format("{} never ends{}", what, describe_queues()));
   }

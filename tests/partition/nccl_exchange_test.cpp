@@ -110,7 +110,7 @@ void train_in_jobs(const std::vector<int>& sizes, uint64_t num_schedules) {
     const Communicator comm(0, mine);
     ASSERT_EQ(comm.size(), sizes[job]);
     for (size_t i = 0; i < kCases.size(); ++i) {
-      if (num_schedules == 1 && (i + sizes.size()) % 2 != 0) continue;  // by hand all
+      if (num_schedules == 1 && i % 3 != sizes.size() / 2) continue;  // by hand all, on all numbers of ranks
       const Case& given = kCases[i];
       SCOPED_TRACE(testing::Message() << given.name << " on " << comm.size() << " ranks");
       const uint64_t num_steps = 2;
@@ -269,7 +269,7 @@ std::vector<std::string> unnoticed(const Communicator& pair, int pair_number, in
                                    int64_t count) {
   std::vector<std::string> mine;
   // all of them by hand
-  const int64_t stride = num_schedules() > 1 ? 4 : 20;
+  const int64_t stride = num_schedules() > 1 ? 4 : 40;
   for (int64_t i = pair_number * (stride / 4); i < count; i += stride) {
     fake::Faults faults;
     faults.*forgotten = i;
