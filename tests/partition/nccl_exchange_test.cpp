@@ -348,7 +348,7 @@ TEST_F(NcclExchangeTest, EndsOnAllRanksWhereOneCannotStart) {
 // Run by ctest as partition.nccl_exchange_hang, since it ends the job.
 TEST_F(NcclExchangeTest, DISABLED_WatchdogNamesTheOperationThatARankNeverEnters) {
   const Communicator comm;
-  const Watchdog watchdog(comm, 1);
+  const Watchdog watchdog(comm, 2);
   fake::Faults faults;
   if (comm.rank() == 1) faults.missing_operation = 5;
   error_of_passes(comm, faults);
