@@ -87,6 +87,7 @@ __global__ void __launch_bounds__(kThreads) adamw_8bit_kernel(Adamw8Bit a, int64
     Pack p = load_pack(a.parameter, i, n);
     Pack m = widened(maps[0], load_codes(a.codes1, i, n), a.scales1[block]);
     Pack v = widened(maps[1], load_codes(a.codes2, i, n), a.scales2[block]);
+    __syncwarp();  // all lanes have read the scales, which the first lane overwrites
     const unsigned decayed = decayed_elements(a, begin, i, n);
     update(p, load_pack(a.gradient, i, n), m, v, step,
            [&](int k) { return (decayed >> k & 1u) != 0 ? step.weight_decay : 0.0f; });
