@@ -33,7 +33,7 @@ void mark_truncated(Round& round, std::span<const int32_t> end_ids, bool masks_t
   }
 }
 
-MicroBatch micro_batch_of(const Round& round, RowRange rows, int64_t number) {
+MicroBatch micro_batch_of(const Round& round, RowRange rows, int64_t number, bool shares_prompts) {
   MicroBatch batch;
   if (rows.size() == 0) {
     batch = MicroBatch::empty();
@@ -45,7 +45,11 @@ MicroBatch micro_batch_of(const Round& round, RowRange rows, int64_t number) {
   batch.round_tokens = round.num_trained_tokens();
   for (int64_t row = rows.begin; row < rows.end; ++row) {
     const Rollout& rollout = round.rollouts[row];
-    batch.token_ids.insert(batch.token_ids.end(), rollout.prompt_ids.begin(), rollout.prompt_ids.end());
+    const bool is_shared =
+        shares_prompts && row > rows.begin && rollout.prompt_ids == round.rollouts[row - 1].prompt_ids;
+    if (shares_prompts) batch.prefix_length.push_back(is_shared ? std::ssize(rollout.prompt_ids) : 0);
+    if (!is_shared)
+      batch.token_ids.insert(batch.token_ids.end(), rollout.prompt_ids.begin(), rollout.prompt_ids.end());
     batch.loss_mask.resize(batch.token_ids.size(), 0);
     batch.token_ids.insert(batch.token_ids.end(), rollout.completion_ids.begin(), rollout.completion_ids.end());
     batch.loss_mask.resize(batch.token_ids.size(), round.is_trained[row]);

@@ -34,8 +34,9 @@ struct Round {
 void mark_truncated(Round& round, std::span<const int32_t> end_ids, bool masks_truncated);
 
 /// The completions as documents; without rows, the empty micro-batch. number: within the step. Log-probabilities are
-/// those of the rollouts, where they have any.
-MicroBatch micro_batch_of(const Round& round, RowRange rows, int64_t number);
+/// those of the rollouts, where they have any. shares_prompts: a completion of the prompt of the one before it is stored
+/// without it.
+MicroBatch micro_batch_of(const Round& round, RowRange rows, int64_t number, bool shares_prompts);
 
 /// Sets the advantages and returns the round's metrics but those that are not numbers. reward_names: one per reward.
 std::vector<Metric> finish_round(const TrainOptions& options, std::span<const std::string> reward_names, Round& round);

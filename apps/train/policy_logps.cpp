@@ -20,6 +20,10 @@
 
 namespace plumb {
 
+bool shares_prompts(const TrainableModel& model) {
+  return !model.config().rope_depends_on_length() && model.router_loss_coefficient() == 0;
+}
+
 std::vector<std::vector<float>> round_logps(const Communicator& comm, TrainableModel& model, double temperature,
                                             const RoundLayout& layout, const Round& round) {
   const OutputConfig output = at_temperature(model.config().output(), temperature);
@@ -30,7 +34,7 @@ std::vector<std::vector<float>> round_logps(const Communicator& comm, TrainableM
     const auto rows_of = [&](int64_t number) {
       return layout.rows_of(number / layout.micro_batches_per_step, number % layout.micro_batches_per_step);
     };
-    const MicroBatch batch = micro_batch_of(round, rows_of(first + comm.rank()), first + comm.rank());
+    const MicroBatch batch = micro_batch_of(round, rows_of(first + comm.rank()), first + comm.rank(), shares_prompts(model));
     ForwardPass pass = model.forward(batch, predicting_rows(batch), Pass::evaluation());
     const std::vector<float> mine = token_logps(pass.hidden_TD(), batch, pass.head(), output, scratch);
     pass.finish();

@@ -16,6 +16,10 @@
 
 namespace plumb {
 
+/// Whether micro-batches of this model compute a prompt once for all its completions. Not where rotations depend on the
+/// length of a text, and not where the routers' loss counts the prompt for each of them.
+bool shares_prompts(const TrainableModel& model);
+
 /// Collective: the log-probabilities of the trained tokens of each completion at this temperature, on every rank. The
 /// micro-batches are those of the steps, so that a step whose weights are these computes the same bits.
 std::vector<std::vector<float>> round_logps(const Communicator& comm, TrainableModel& model, double temperature,

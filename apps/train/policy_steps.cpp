@@ -89,9 +89,10 @@ std::vector<MicroBatch> PolicySteps::batches_of(int64_t step) {
     else
       continue_round(number, step);
   }
+  const bool shares = shares_prompts(in_.model.trained());
   std::vector<MicroBatch> batches;
   for (int64_t m = in_.comm.rank(); m < layout.micro_batches_per_step; m += in_.comm.size())
-    batches.push_back(micro_batch_of(round_, layout.rows_of(layout.window_of(step), m), m));
+    batches.push_back(micro_batch_of(round_, layout.rows_of(layout.window_of(step), m), m, shares));
   return batches;
 }
 

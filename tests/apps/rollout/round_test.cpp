@@ -81,7 +81,7 @@ TEST(Round, LeavesTruncatedCompletionsOutOfTheLoss) {
   }
   const std::vector<int32_t> ends = {2};
   mark_truncated(round, ends, /*masks_truncated=*/true);
-  const MicroBatch batch = micro_batch_of(round, {0, 2}, 4);
+  const MicroBatch batch = micro_batch_of(round, {0, 2}, 4, /*shares_prompts=*/false);
   EXPECT_EQ(batch.token_ids, (std::vector<int64_t>{5, 6, 7, 8, 9, 5, 6, 7, 2}));
   EXPECT_EQ(batch.loss_mask, (std::vector<uint8_t>{0, 0, 0, 0, 0, 0, 0, 1, 1}));
   EXPECT_EQ(batch.document_begin, (std::vector<int64_t>{0, 5, 9}));
@@ -92,7 +92,11 @@ TEST(Round, LeavesTruncatedCompletionsOutOfTheLoss) {
   EXPECT_EQ(batch.round_tokens, 2);
   EXPECT_EQ(batch.number, 4);
   EXPECT_EQ(divergences(Round{1, round.rollouts, {1, 1}, {}}), (std::vector<double>{3, 2}));
-  EXPECT_TRUE(micro_batch_of(round, {2, 2}, 0).is_empty());
+  EXPECT_TRUE(micro_batch_of(round, {2, 2}, 0, true).is_empty());
+  const MicroBatch shared = micro_batch_of(round, {0, 2}, 4, /*shares_prompts=*/true);
+  EXPECT_EQ(shared.token_ids, (std::vector<int64_t>{5, 6, 7, 8, 9, 7, 2}));
+  EXPECT_EQ(shared.loss_mask, (std::vector<uint8_t>{0, 0, 0, 0, 0, 1, 1}));
+  EXPECT_EQ(shared.prefix_length, (std::vector<int64_t>{0, 2}));
 }
 
 class Recorded : public testing::Test {
