@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -169,14 +170,43 @@ ssize_t write_without_signal(int descriptor, const char* bytes, size_t count) {
 
 }  // namespace
 
+namespace {
+
+constexpr const char *kDirectoryPrefix = "plumb-reward-", *kNewDirectoryPrefix = "plumb-reward-new-";
+
+/// Removes the directories of processes that were killed: those that nobody holds a lock on.
+void remove_stale_directories(const fs::path& parent) {
+  std::error_code ignored;
+  for (const fs::directory_entry& entry : fs::directory_iterator(parent, ignored)) {
+    const std::string name = entry.path().filename();
+    if (!name.starts_with(kDirectoryPrefix) || name.starts_with(kNewDirectoryPrefix)) continue;
+    const Descriptor directory(::open(entry.path().c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (directory.get() >= 0 && ::flock(directory.get(), LOCK_EX | LOCK_NB) == 0) fs::remove_all(entry.path(), ignored);
+  }
+}
+
+/// Makes a directory and locks it, in which order no other process takes it for a stale one.
+std::string make_locked_directory(const fs::path& parent, int& lock) {
+  std::string made = parent / (std::string(kNewDirectoryPrefix) + "XXXXXX");
+  if (::mkdtemp(made.data()) == nullptr) throw_system(made);
+  Descriptor descriptor(::open(made.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (descriptor.get() < 0) throw_system(made);
+  ::flock(descriptor.get(), LOCK_EX | LOCK_NB);  // where it fails, it fails for those who look for stale ones, too
+  const std::string named = parent / (kDirectoryPrefix + made.substr(made.rfind('-') + 1));
+  if (::rename(made.c_str(), named.c_str()) != 0) throw_system(named);
+  lock = descriptor.release();
+  return named;
+}
+
+}  // namespace
+
 ChildProcess::ChildProcess(const ChildOptions& options) {
-  directory_ = fs::temp_directory_path() / "plumb-reward-XXXXXX";
-  if (::mkdtemp(directory_.data()) == nullptr) throw_system(directory_);
+  remove_stale_directories(fs::temp_directory_path());
+  directory_ = make_locked_directory(fs::temp_directory_path(), lock_);
   try {
     start(options);
   } catch (...) {
-    std::error_code ignored;
-    fs::remove_all(directory_, ignored);
+    remove_directory();
     throw;
   }
 }
@@ -225,8 +255,13 @@ ChildProcess::~ChildProcess() {
   ::kill(-process_, SIGKILL);  // its children too
   if (!status_) ::waitpid(process_, nullptr, 0);
   if (from_child_ >= 0) ::close(from_child_);
+  remove_directory();
+}
+
+void ChildProcess::remove_directory() {
   std::error_code ignored;
   fs::remove_all(directory_, ignored);
+  ::close(lock_);
 }
 
 void ChildProcess::send(const std::string& line) { outgoing_ += line + "\n"; }

@@ -50,10 +50,12 @@ class ChildProcess {
   bool take_line();
   bool read_some();
   void write_some();
+  void remove_directory();
 
   pid_t process_ = -1;
   int to_child_ = -1, from_child_ = -1;
-  std::string directory_;  // of its own, removed at the end
+  std::string directory_;  // of its own, removed at the end, or after a kill by the next of these
+  int lock_ = -1;          // on it
   std::string outgoing_, incoming_, line_;
   bool has_ended_ = false;  // its output
   std::optional<int> status_;
