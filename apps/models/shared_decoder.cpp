@@ -7,6 +7,7 @@
 #include "io/huggingface/hf_model.hpp"
 #include "lib/base/clock.hpp"
 #include "lib/base/log.hpp"
+#include "partition/shared_queue.hpp"
 
 namespace plumb {
 
@@ -14,7 +15,6 @@ namespace {
 
 constexpr int64_t kAlignmentBytes = 64;
 constexpr int64_t kChunkElements = int64_t{1} << 20;  // read at a time
-constexpr int64_t kRowsPerRound = 128;                // per rank, between two exchanges
 constexpr double kSecondsBetweenReports = 10;
 
 int64_t bytes_of_unit(const UnitLayout& unit, int64_t element_bytes) {
@@ -81,27 +81,35 @@ void SharedDecoder::read(const HfModel& source) {
 std::vector<std::vector<Completion>> sample_completions(const Communicator& comm, Decoder& decoder,
                                                         const std::vector<std::vector<int32_t>>& prompts,
                                                         int64_t num_generations, const GenerateOptions& options) {
-  // Row p * num_generations + g is generation g of prompt p. Every rank decodes an equal part of each round's rows.
-  const int64_t num_rows = std::ssize(prompts) * num_generations;
-  std::vector<std::vector<Completion>> completions(prompts.size());
+  // Text p * num_generations + g is generation g of prompt p.
+  const int64_t num_texts = std::ssize(prompts) * num_generations;
+  std::vector<std::vector<Completion>> completions(prompts.size(), std::vector<Completion>(num_generations));
+  if (options.max_new_tokens == 0 || num_texts == 0) return completions;
+  const int64_t at_once = texts_at_once(decoder, prompts, options.max_new_tokens);
+  SharedQueue queue(comm, num_texts, at_once);
+  int64_t num_tokens = 0;
   double next_report = steady_seconds() + kSecondsBetweenReports;
-  for (int64_t first = 0; first < num_rows; first += kRowsPerRound * comm.size()) {
-    const int64_t count = std::min(num_rows - first, kRowsPerRound * comm.size());
-    std::vector<Completion> mine;
-    comm.run_agreed([&] {
-      const int64_t begin = first + count * comm.rank() / comm.size();
-      const int64_t end = first + count * (comm.rank() + 1) / comm.size();
-      std::vector<std::vector<int32_t>> rows;
-      for (int64_t row = begin; row < end; ++row) rows.push_back(prompts[row / num_generations]);
-      mine = generate(decoder, rows, options, static_cast<uint64_t>(begin));
-    });
-    int64_t row = first;
-    for (std::vector<Completion>& of_rank : comm.all_gather(mine))
-      for (Completion& completion : of_rank) completions[row++ / num_generations].push_back(std::move(completion));
-    if (comm.rank() != 0 || steady_seconds() < next_report) continue;
+  const auto report = [&](int64_t, int32_t) {
+    ++num_tokens;
+    if (comm.rank() != 0 || steady_seconds() < next_report) return;
     next_report = steady_seconds() + kSecondsBetweenReports;
-    log_info("sampling: {} of {} completions", row, num_rows);
-  }
+    log_info("sampling {} completions: rank 0 made {} tokens so far", num_texts, num_tokens);
+  };
+  std::vector<int64_t> numbers;
+  std::vector<Completion> mine;
+  comm.run_agreed([&] {
+    const TextQueue texts{prompts, num_generations, 0, [&] { return queue.next(); }};
+    for (NumberedText& text : generate(decoder, texts, at_once, options, report)) {
+      numbers.push_back(text.number);
+      mine.push_back(std::move(text.tokens));
+    }
+  });
+  const std::vector<std::vector<int64_t>> all_numbers = comm.all_gather(numbers);
+  std::vector<std::vector<Completion>> all = comm.all_gather(mine);
+  for (size_t rank = 0; rank < all.size(); ++rank)
+    for (size_t i = 0; i < all[rank].size(); ++i)
+      completions[all_numbers[rank][i] / num_generations][all_numbers[rank][i] % num_generations] =
+          std::move(all[rank][i]);
   return completions;
 }
 

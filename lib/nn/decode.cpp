@@ -226,21 +226,20 @@ namespace {
 /// The texts of generate().
 class Continuations {
  public:
-  Continuations(Decoder& decoder, std::span<const std::vector<int32_t>> prompts, const GenerateOptions& options,
-                uint64_t first_row, const std::function<void(size_t, int32_t)>& on_token)
+  Continuations(Decoder& decoder, const TextQueue& queue, int64_t at_once, const GenerateOptions& options,
+                const std::function<void(int64_t, int32_t)>& on_token)
       : decoder_(decoder),
-        prompts_(prompts),
+        queue_(queue),
+        at_once_(at_once),
         options_(options),
-        first_row_(first_row),
         on_token_(on_token),
         num_choices_(options.num_known_tokens > 0 ? std::min(options.num_known_tokens, decoder.config().vocab_size)
-                                                  : decoder.config().vocab_size),
-        texts_(prompts.size()) {}
+                                                  : decoder.config().vocab_size) {}
 
-  std::vector<std::vector<int32_t>> run() {
+  std::vector<NumberedText> run() {
     decoder_.keep({});
     while (true) {
-      while (next_prompt_ < prompts_.size() && decoder_.num_texts() < most_texts()) begin_texts();
+      while (decoder_.num_texts() < at_once_ && begin_texts()) continue;
       if (rows_.empty()) return std::move(texts_);
       const at::Tensor logits_BV = decoder_.step(tokens_);
       std::vector<size_t> rows = std::move(rows_);
@@ -251,95 +250,121 @@ class Continuations {
   }
 
  private:
-  /// As many as may be continued together, if all become as long as those that begin next.
-  int64_t most_texts() const {
-    const int64_t num_tokens = std::min(std::ssize(prompts_[next_prompt_]) + options_.max_new_tokens,
-                                        decoder_.config().max_position_embeddings);
-    return texts_at_once(decoder_.cache_bytes(num_tokens));
+  const std::vector<int32_t>& prompt_of(const NumberedText& text) const {
+    return queue_.prompts[(text.number - queue_.first_number) / queue_.num_copies];
   }
 
-  void begin_texts() {
-    const int64_t first_row = decoder_.num_texts(), num_free = most_texts() - first_row;
+  /// Returns false if there are no more texts.
+  bool begin_texts() {
+    const int64_t first_row = decoder_.num_texts();
     int64_t num_tokens = 0;
     std::vector<Decoder::NewTexts> added;
     std::vector<size_t> rows;
     std::vector<int64_t> prompt_of_row;
-    while (next_prompt_ < prompts_.size() && std::ssize(rows) < num_free) {
-      const std::vector<int32_t>& prompt = prompts_[next_prompt_];
-      if (!rows.empty() && prompts_[rows.back()] == prompt) {
+    while (first_row + std::ssize(rows) < at_once_ && num_tokens < kPromptTokens) {
+      const std::optional<int64_t> number = queue_.next();
+      if (!number) break;
+      texts_.push_back({*number});
+      const std::vector<int32_t>& prompt = prompt_of(texts_.back());
+      if (!rows.empty() && prompt_of(texts_[rows.back()]) == prompt) {
         ++added.back().num_copies;
       } else {
         num_tokens += std::ssize(prompt);
-        if (!rows.empty() && num_tokens > kPromptTokens) break;
         added.push_back({prompt});
       }
-      rows.push_back(next_prompt_++);
+      rows.push_back(texts_.size() - 1);
       prompt_of_row.push_back(std::ssize(added) - 1);
     }
+    if (rows.empty()) return false;
     take(rows, at::index_select(decoder_.add(added), 0, as_tensor(prompt_of_row)), first_row);
+    return true;
   }
 
-  /// Appends a token to the texts of these prompts, which are the last rows of the batch, from `first_row` on; rows
-  /// that end leave the batch.
-  void take(const std::vector<size_t>& prompts, const at::Tensor& logits_BV, int64_t first_row) {
-    std::vector<int32_t> sampled(prompts.size());
-    at::parallel_for(0, std::ssize(prompts), 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) sampled[i] = sample(prompts[i], logits_BV[i]);
+  /// Appends a token to these texts, which are the last rows of the batch, from `first_row` on; rows that end leave the
+  /// batch.
+  void take(const std::vector<size_t>& texts, const at::Tensor& logits_BV, int64_t first_row) {
+    std::vector<int32_t> sampled(texts.size());
+    at::parallel_for(0, std::ssize(texts), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) sampled[i] = sample(texts_[texts[i]], logits_BV[i]);
     });
     std::vector<int64_t> staying;
     for (int64_t row = 0; row < first_row; ++row) staying.push_back(row);
-    for (size_t i = 0; i < prompts.size(); ++i) {
-      if (!append(prompts[i], sampled[i])) continue;
+    for (size_t i = 0; i < texts.size(); ++i) {
+      if (!append(texts_[texts[i]], sampled[i])) continue;
       staying.push_back(first_row + static_cast<int64_t>(i));
-      rows_.push_back(prompts[i]);
+      rows_.push_back(texts[i]);
       tokens_.push_back(sampled[i]);
     }
     if (std::ssize(staying) < decoder_.num_texts()) decoder_.keep(staying);
   }
 
-  int32_t sample(size_t prompt, const at::Tensor& logits_V) const {
+  int32_t sample(const NumberedText& text, const at::Tensor& logits_V) const {
     const std::span logits(logits_V.data_ptr<float>(), static_cast<size_t>(num_choices_));
-    const double uniform = random_uniform(options_.seed, first_row_ + prompt, position(prompt));
+    const double uniform = random_uniform(options_.seed, static_cast<uint64_t>(text.number), position(text));
     if (options_.sampling.repetition_penalty == 1) return sample_token(logits, options_.sampling, uniform);
     std::vector<float> penalized(logits.begin(), logits.end());
-    std::vector<int32_t> seen = prompts_[prompt];
-    seen.insert(seen.end(), texts_[prompt].begin(), texts_[prompt].end());
+    std::vector<int32_t> seen = prompt_of(text);
+    seen.insert(seen.end(), text.tokens.begin(), text.tokens.end());
     penalize_repetition(penalized, seen, options_.sampling.repetition_penalty);
     return sample_token(penalized, options_.sampling, uniform);
   }
 
   /// Returns false if the text has ended.
-  bool append(size_t prompt, int32_t token) {
+  bool append(NumberedText& text, int32_t token) {
     const bool is_end = std::find(options_.stop_ids.begin(), options_.stop_ids.end(), token) != options_.stop_ids.end();
     if (is_end && !options_.keeps_end) return false;
-    texts_[prompt].push_back(token);
-    if (on_token_) on_token_(prompt, token);
-    const bool is_full = static_cast<int64_t>(position(prompt)) >= decoder_.config().max_position_embeddings;
-    return !is_end && !is_full && std::ssize(texts_[prompt]) < options_.max_new_tokens;
+    text.tokens.push_back(token);
+    if (on_token_) on_token_(text.number, token);
+    const bool is_full = static_cast<int64_t>(position(text)) >= decoder_.config().max_position_embeddings;
+    return !is_end && !is_full && std::ssize(text.tokens) < options_.max_new_tokens;
   }
 
-  size_t position(size_t prompt) const { return prompts_[prompt].size() + texts_[prompt].size(); }
+  size_t position(const NumberedText& text) const { return prompt_of(text).size() + text.tokens.size(); }
 
   Decoder& decoder_;
-  std::span<const std::vector<int32_t>> prompts_;
+  const TextQueue& queue_;
+  int64_t at_once_;
   const GenerateOptions& options_;
-  uint64_t first_row_;
-  const std::function<void(size_t, int32_t)>& on_token_;
+  const std::function<void(int64_t, int32_t)>& on_token_;
   int64_t num_choices_;
-  std::vector<std::vector<int32_t>> texts_;
-  size_t next_prompt_ = 0;
-  // by row of the batch: the prompt of its text, and the token that the next step appends
+  std::vector<NumberedText> texts_;
+  // by row of the batch: its text, and the token that the next step appends
   std::vector<size_t> rows_;
   std::vector<int32_t> tokens_;
 };
 
 }  // namespace
 
+int64_t texts_at_once(const Decoder& decoder, std::span<const std::vector<int32_t>> prompts, int64_t max_new_tokens) {
+  int64_t longest = 0;
+  for (const std::vector<int32_t>& prompt : prompts) longest = std::max(longest, std::ssize(prompt));
+  return texts_at_once(
+      decoder.cache_bytes(std::min(longest + max_new_tokens, decoder.config().max_position_embeddings)));
+}
+
+std::vector<NumberedText> generate(Decoder& decoder, const TextQueue& queue, int64_t at_once,
+                                   const GenerateOptions& options,
+                                   const std::function<void(int64_t, int32_t)>& on_token) {
+  return Continuations(decoder, queue, at_once, options, on_token).run();
+}
+
 std::vector<std::vector<int32_t>> generate(Decoder& decoder, std::span<const std::vector<int32_t>> prompts,
                                            const GenerateOptions& options, uint64_t first_row,
                                            const std::function<void(size_t, int32_t)>& on_token) {
-  if (options.max_new_tokens == 0) return std::vector<std::vector<int32_t>>(prompts.size());
-  return Continuations(decoder, prompts, options, first_row, on_token).run();
+  std::vector<std::vector<int32_t>> texts(prompts.size());
+  if (options.max_new_tokens == 0) return texts;
+  const auto first = static_cast<int64_t>(first_row);
+  int64_t num_taken = 0;
+  const TextQueue queue{prompts, 1, first, [&]() -> std::optional<int64_t> {
+                          if (num_taken == std::ssize(prompts)) return {};
+                          return first + num_taken++;
+                        }};
+  std::function<void(int64_t, int32_t)> with_number;
+  if (on_token) with_number = [&](int64_t number, int32_t token) { on_token(number - first, token); };
+  const int64_t at_once = texts_at_once(decoder, prompts, options.max_new_tokens);
+  for (NumberedText& text : generate(decoder, queue, at_once, options, with_number))
+    texts[text.number - first] = std::move(text.tokens);
+  return texts;
 }
 
 }  // namespace plumb

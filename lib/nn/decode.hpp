@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -93,10 +94,30 @@ struct GenerateOptions {
 int64_t text_cache_bytes(const ModelConfig& config, int64_t num_tokens, int64_t element_bytes);
 int64_t texts_at_once(int64_t bytes_of_text);
 
-/// Continues each prompt until a stop id, max_new_tokens, or the last position of the model, as many at a time as keep
-/// the cache small; the next prompt takes the place of a text that ended. Equal prompts in a row are computed once.
-/// Random numbers depend on (seed, first_row + index of the prompt, position) only. on_token, if given, is called with
-/// each token of a text as it is sampled.
+/// That number for texts with these prompts.
+int64_t texts_at_once(const Decoder& decoder, std::span<const std::vector<int32_t>> prompts, int64_t max_new_tokens);
+
+/// Texts by number: text n continues prompt (n - first_number) / num_copies.
+struct TextQueue {
+  std::span<const std::vector<int32_t>> prompts;
+  int64_t num_copies = 1;
+  int64_t first_number = 0;
+  std::function<std::optional<int64_t>()> next;  // the number of the next text; none at the end
+};
+struct NumberedText {
+  int64_t number = 0;
+  std::vector<int32_t> tokens = {};
+};
+
+/// Continues each text of the queue until a stop id, max_new_tokens, or the last position of the model, at_once at a
+/// time: the next one takes the place of one that ended. Equal prompts in a row are computed once. Random numbers
+/// depend on (seed, number, position) only. on_token, if given, is called with each token of a text as it is sampled.
+std::vector<NumberedText> generate(Decoder& decoder, const TextQueue& queue, int64_t at_once,
+                                   const GenerateOptions& options,
+                                   const std::function<void(int64_t number, int32_t token)>& on_token = {});
+
+/// The same for these prompts, as many at a time as keep the cache small. The number of a text is first_row + the index
+/// of its prompt.
 std::vector<std::vector<int32_t>> generate(Decoder& decoder, std::span<const std::vector<int32_t>> prompts,
                                            const GenerateOptions& options, uint64_t first_row = 0,
                                            const std::function<void(size_t prompt, int32_t token)>& on_token = {});

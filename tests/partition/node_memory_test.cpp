@@ -1,14 +1,19 @@
-// The shared window of a node: one page-aligned memory for all its ranks, and counters that order their accesses.
+// The shared window of a node: one page-aligned memory for all its ranks, counters that order their accesses, and
+// numbers that they share out.
 #include "partition/node_memory.hpp"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "lib/base/shared_memory_directory.hpp"
 #include "partition/communicator.hpp"
+#include "partition/shared_queue.hpp"
 #include "tests/support/refusal.hpp"
 
 namespace plumb {
@@ -42,6 +47,25 @@ TEST(NodeMemory, WithoutRoomIsRefusedOnAllRanksTogether) {
   if (comm.size() > 1) expect_contains(path, {"/no/such/directory/plumb-", "cannot be created", "PLUMB_SHM_DIR"});
   NodeMemory memory(comm, 8);  // nothing of the failures is left
   EXPECT_EQ(memory.data()[0], std::byte{0});
+}
+
+TEST(SharedQueue, HandsOutEveryNumberOnce) {
+  for (const int ranks_per_node : {0, 1, 2})
+    for (const int64_t count : {0, 1, 7, 100}) {
+      const Communicator comm(ranks_per_node);
+      constexpr int64_t kAtOnce = 4;
+      SharedQueue queue(comm, count, kAtOnce);
+      std::vector<int64_t> mine;
+      for (std::optional<int64_t> number = queue.next(); number; number = queue.next()) mine.push_back(*number);
+      EXPECT_EQ(queue.next(), std::nullopt);
+      for (int64_t i = 1; i < std::min<int64_t>(kAtOnce, std::ssize(mine)); ++i) EXPECT_EQ(mine[i], mine[0] + i);
+      std::vector<int64_t> all;
+      for (const std::vector<int64_t>& of_rank : comm.all_gather(mine))
+        all.insert(all.end(), of_rank.begin(), of_rank.end());
+      std::sort(all.begin(), all.end());
+      ASSERT_EQ(std::ssize(all), count);
+      for (int64_t i = 0; i < count; ++i) EXPECT_EQ(all[i], i);
+    }
 }
 
 TEST(NodeMemory, WaitsForTheSlowestRank) {

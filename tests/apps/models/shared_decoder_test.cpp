@@ -37,6 +37,7 @@ class Sampling : public testing::Test {
 };
 
 TEST_F(Sampling, CompletionsEqualThoseOfOneProcess) {
+  constexpr int kGenerations = 6;  // more texts than up to three ranks continue at once
   const HfModel model(directory_.path());
   std::vector<at::Tensor> units;
   for (const UnitLayout& unit : model.units()) {
@@ -46,17 +47,17 @@ TEST_F(Sampling, CompletionsEqualThoseOfOneProcess) {
   }
   Decoder whole(model.config(), units);
   std::vector<std::vector<int32_t>> rows;
-  for (const auto& prompt : prompts_) rows.insert(rows.end(), 3, prompt);
+  for (const auto& prompt : prompts_) rows.insert(rows.end(), kGenerations, prompt);
   std::vector<std::vector<Completion>> expected(prompts_.size());
   for (size_t begin = 0; begin < rows.size(); begin += 8) {
     const auto batch = std::span(rows).subspan(begin, std::min<size_t>(8, rows.size() - begin));
     const auto texts = generate(whole, batch, options_, begin);
-    for (size_t i = 0; i < texts.size(); ++i) expected[(begin + i) / 3].push_back(texts[i]);
+    for (size_t i = 0; i < texts.size(); ++i) expected[(begin + i) / kGenerations].push_back(texts[i]);
   }
   ASSERT_NE(expected[0][0], expected[0][1]);  // one prompt's generations differ
 
   SharedDecoder decoder(comm_, {directory_.path()}, at::kFloat);
-  EXPECT_EQ(sample_completions(comm_, decoder.decoder(), prompts_, 3, options_), expected);
+  EXPECT_EQ(sample_completions(comm_, decoder.decoder(), prompts_, kGenerations, options_), expected);
 }
 
 TEST_F(Sampling, GreedyCompletionsOfOnePromptAreAlike) {
