@@ -15,7 +15,8 @@ namespace plumb::test {
 enum class Start {
   kEmpty,
   kSftDone,
-  kInDpo,  // killed after step 25 of dpo, with checkpoints of steps 10 and 20
+  kInDpo,       // killed after step 25 of dpo, with checkpoints of steps 10 and 20
+  kBeforeGrpo,  // of the pipeline whose second stage is grpo, with sft done
 };
 
 /// Processes to kill after the fault has been logged.
@@ -24,6 +25,7 @@ enum class Kill { kNothing, kAllRanks, kLauncher };
 /// The directory of a row, which contains the model, the rows, align.ini and run/.
 struct Place {
   std::string directory;
+  std::string second_stage = "dpo";  // of align.ini
   std::string operator/(const std::string& name) const { return directory + "/" + name; }
 };
 

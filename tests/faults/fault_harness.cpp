@@ -38,17 +38,25 @@ FaultHarness::FaultHarness(const std::string& directory, const Length& length)
   write_file(directory + "/inputs/pairs.jsonl", pairs(kRows));
   require_exit(make_tiny_model(directory + "/inputs"), 0, "plumb init");
   fs::remove_all(directory + "/inputs/tmp");
-  const Place place = make_place("golden", Start::kEmpty);
-  const RunResult result = start(place, {.num_ranks = length.num_ranks}, false);
+  golden("dpo");
+}
+
+const std::map<std::string, Outcome>& FaultHarness::golden(const std::string& second_stage) {
+  std::map<std::string, Outcome>& outcomes = golden_[second_stage];
+  if (!outcomes.empty()) return outcomes;
+  Place place = make_place("golden", Start::kEmpty);
+  place.second_stage = second_stage;
+  const RunResult result = start(place, {.num_ranks = length_.num_ranks}, false);
   require_exit(result, 0, "the undisturbed run");
-  golden_seconds_ = result.seconds;
-  golden_ = read_outcomes(place / "run");
-  if (golden_.size() != 2) throw std::runtime_error("the undisturbed run did not export two models");
+  if (second_stage == "dpo") golden_seconds_ = result.seconds;
+  outcomes = read_outcomes(place / "run");
+  if (outcomes.size() != 2) throw std::runtime_error("the undisturbed run did not export two models");
   clear(place);
+  return outcomes;
 }
 
 Place FaultHarness::make_place(const std::string& name, Start start) {
-  Place place{directory_ + "/" + name};
+  Place place{directory_ + "/" + name, start == Start::kBeforeGrpo ? "grpo" : "dpo"};
   fs::remove_all(place.directory);
   fs::copy(directory_ + "/inputs", place.directory, fs::copy_options::recursive);
   if (start != Start::kEmpty) fs::copy(state_of(start), place / "run", fs::copy_options::recursive);
@@ -61,11 +69,11 @@ void FaultHarness::clear(const Place& place) const {
 }
 
 std::string FaultHarness::state_of(Start start) {
-  const bool is_in_dpo = start == Start::kInDpo;
-  std::string saved = directory_ + (is_in_dpo ? "/in_dpo" : "/sft_done");
+  const bool is_in_dpo = start == Start::kInDpo, is_grpo = start == Start::kBeforeGrpo;
+  std::string saved = directory_ + (is_in_dpo ? "/in_dpo" : is_grpo ? "/before_grpo" : "/sft_done");
   if (fs::exists(saved)) return saved;
-  const Place place =
-      make_place(is_in_dpo ? "until_in_dpo" : "until_sft_done", is_in_dpo ? Start::kSftDone : Start::kEmpty);
+  Place place = make_place("until" + saved.substr(saved.rfind('/') + 1), is_in_dpo ? Start::kSftDone : Start::kEmpty);
+  if (is_grpo) place.second_stage = "grpo";
   const Attempt attempt{.num_ranks = length_.num_ranks,
                         .points = is_in_dpo ? "step:25:1:kill" : "stage-recorded:1:0:kill"};
   require_exit(this->start(place, attempt, false), 137, "the start of a row");
@@ -78,12 +86,19 @@ void FaultHarness::write_ini(const Place& place, int num_ranks, bool is_async) c
   const auto line = [](const char* name, auto value) {
     return std::string(name) + " = " + std::to_string(value) + "\n";
   };
+  const std::map<std::string, std::string> second = {
+      {"dpo", "data = pairs.jsonl\n"},
+      {"grpo",
+       "data = rows.jsonl\nreward_funcs = count length\ncount_text = e\nnum_generations = 4\nbeta = 0.04\n"
+       "max_completion_length = 12\n" +
+           line("steps_per_generation", 2 * kMicroBatches / num_ranks)}};
   write_file(place / "align.ini",
              "model = model\noutput_dir = run\nthreads = 1\nlearning_rate = 0.001\nper_device_train_batch_size = 1\n" +
                  line("gradient_accumulation_steps", kMicroBatches / num_ranks) +
                  line("logging_steps", length_.logging_steps) + line("save_steps", length_.save_steps) +
                  line("watchdog_seconds", kWatchdogSeconds) + line("max_steps", length_.steps_per_stage) +
-                 (is_async ? "async_save = true\n" : "") + "[sft]\ndata = rows.jsonl\n[dpo]\ndata = pairs.jsonl\n");
+                 (is_async ? "async_save = true\n" : "") + "[sft]\ndata = rows.jsonl\n[" + place.second_stage + "]\n" +
+                 second.at(place.second_stage));
 }
 
 RunResult FaultHarness::start(const Place& place, const Attempt& attempt, bool is_async) const {

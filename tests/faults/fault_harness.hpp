@@ -1,5 +1,5 @@
-// The environment of the fault table: a directory with a model, rows and a pipeline of two stages; the outcome of an
-// undisturbed run; and run directories in the states in which faults are injected.
+// The environment of the fault table: a directory with a model, rows and a pipeline of two stages, sft and dpo or grpo;
+// the outcome of an undisturbed run; and run directories in the states in which faults are injected.
 #pragma once
 
 #include <map>
@@ -25,11 +25,13 @@ class FaultHarness {
     int num_ranks = 8;  // of the undisturbed run, and of the runs that reach the states in which faults are injected
   };
 
-  /// Creates the model and runs the pipeline once, undisturbed. Throws std::runtime_error if that fails.
+  /// Creates the model and runs the pipeline with dpo once, undisturbed. Throws std::runtime_error if that fails.
   FaultHarness(const std::string& directory, const Length& length);
 
-  /// The outcome of the undisturbed run, by stage.
-  const std::map<std::string, Outcome>& golden() const { return golden_; }
+  /// The outcome of the undisturbed run of the pipeline with this second stage, by stage; made when it is first needed.
+  /// Throws as the constructor.
+  const std::map<std::string, Outcome>& golden(const std::string& second_stage = "dpo");
+  /// Of the one with dpo.
   double golden_seconds() const { return golden_seconds_; }
 
   /// Creates the directory of a row; clear() removes it.
@@ -49,7 +51,7 @@ class FaultHarness {
 
   std::string directory_;
   Length length_;
-  std::map<std::string, Outcome> golden_;
+  std::map<std::string, std::map<std::string, Outcome>> golden_;  // by second stage
   double golden_seconds_ = 0;
 };
 

@@ -29,6 +29,15 @@ constexpr Phase kPhases[] = {
     {"all done, before MPI ends", "end:0", Start::kInDpo},
 };
 
+/// Of a round of grpo, which two steps share.
+constexpr Phase kRoundPhases[] = {
+    {"generating completions, grpo step 15", "generate:15", Start::kBeforeGrpo},
+    {"scoring them, grpo step 15", "score:15", Start::kBeforeGrpo},
+    {"their log-probabilities, grpo step 15", "logps:15", Start::kBeforeGrpo},
+    {"their advantages, grpo step 15", "advantages:15", Start::kBeforeGrpo},
+    {"inside the round, grpo step 16", "backward:16", Start::kBeforeGrpo},
+};
+
 std::string at(const Phase& phase, int rank, const char* action) {
   return std::string(phase.point) + ":" + std::to_string(rank) + ":" + action;
 }
@@ -86,6 +95,11 @@ std::vector<FaultCase> kill_cases() {
   for (const Phase* phase : {&batch, &backward})
     add("exit(0) in one rank", *phase, {.points = at(*phase, 3, "exit"), .exit_code = 70, .named = "[rank 3] error: "},
         5, phase == &backward);
+  for (const Phase& phase : kRoundPhases) {
+    add("SIGKILL of one rank", phase, {.points = at(phase, 3, "kill"), .exit_code = 137, .named = "process rank 3"});
+    add("SIGSTOP of one rank", phase, {.points = at(phase, 3, "stop"), .exit_code = 76, .named = "rank 3 (process "},
+        kWatchdogSeconds + 2);
+  }
   return cases;
 }
 

@@ -50,7 +50,7 @@ class CaseRun {
     require(last.exit_code == 0,
             fmt::format("the next start ended with {}:\n{}{}", last.exit_code, last.err, last.launcher));
     count_lost(last);
-    const std::string differs = difference(read_outcomes(place_ / "run"), harness_.golden());
+    const std::string differs = difference(read_outcomes(place_ / "run"), harness_.golden(place_.second_stage));
     observed_.has_same_bits = differs.empty();
     require(observed_.has_same_bits, differs);
     require(observed_.steps_lost <= given_.max_steps_lost, fmt::format("{} steps were lost", observed_.steps_lost));

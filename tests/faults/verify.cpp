@@ -86,7 +86,7 @@ std::vector<std::string> damaged_checkpoints(const std::string& run) {
   return in_child([&] {
            const Communicator comm;
            std::vector<std::string> problems;
-           for (const std::string stage : {"sft", "dpo"})
+           for (const std::string stage : {"sft", "dpo", "grpo"})
              for (const CheckpointPlace& place : list_checkpoints(run + "/" + stage + "/checkpoints"))
                if (const std::string problem = problem_of(comm, place.path); !problem.empty())
                  problems.push_back(problem);
