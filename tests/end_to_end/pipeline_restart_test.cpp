@@ -96,6 +96,34 @@ TEST_F(SurvivesAnyKillOfAPipeline, BeforeLaterStagesOnOtherRanks) {
   EXPECT_EQ(outcomes(), expected);
 }
 
+TEST_F(SurvivesAnyKillOfAPipeline, InsideARoundOfItsPolicy) {
+  const auto write_for_policy = [this](int num_ranks) {
+    const std::string accumulation = std::to_string(6 / num_ranks), both = std::to_string(12 / num_ranks);
+    directory_.write("align.ini",
+                     "model = model\noutput_dir = run\nthreads = 1\nlogging_steps = 1\nlearning_rate = 0.001\n"
+                     "per_device_train_batch_size = 2\nstartup_checks = false\nsave_steps = 1\n"
+                     "gradient_accumulation_steps = " +
+                         accumulation +
+                         "\n[sft]\ndata = rows.jsonl\nmax_steps = 2\n[grpo]\ndata = rows.jsonl\nmax_steps = 5\n"
+                         "num_generations = 4\nmax_completion_length = 8\nsteps_per_generation = " +
+                         both +
+                         "\nreward_funcs = count program\ncount_text = e\n"
+                         "reward_program = sed -u 's/.*\"num_tokens\":\\([0-9]*\\).*/\\1/'\n");
+  };
+  write_for_policy(1);
+  expect_done(pipeline(1), {"sft", "grpo"});
+  const auto expected = outcomes();
+  const std::string round = directory_.read("run/grpo/rollouts/round-000001.jsonl");
+  const auto first = nlohmann::json::parse(round.substr(0, round.find('\n')));
+  EXPECT_EQ(first["rewards"][1], first["completion_ids"].size());  // as the program answers
+  fs::remove_all(directory_ / "run");
+  write_for_policy(3);
+  killed(3, "backward:4:1");
+  write_for_policy(2);
+  expect_done(pipeline(2), {"grpo"});
+  EXPECT_EQ(outcomes(), expected);
+}
+
 TEST_F(SurvivesAnyKillOfAPipeline, WithBadStepsABitFlipAndTheBestModel) {
   const auto write_with_faults = [this](int num_ranks) {
     write_ini(
