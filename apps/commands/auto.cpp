@@ -1,5 +1,6 @@
 // plumb auto: only a model and data are given. The shapes of the rows decide which stages run: instructions and texts
-// make an [sft], preference pairs a [reward] and a [dpo]. Prints that pipeline file, then runs it.
+// make an [sft], preference pairs a [reward] and a [dpo]; with reward functions a [grpo] completes the prompts of the
+// rows instead. Prints that pipeline file, then runs it.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -90,7 +91,12 @@ PipelineFile plan_by_rows(const AutoSettings& options, const FilesByShape& files
     for (const Stage stage : stages) file.sections.push_back({stage, settings});
   };
   add(files.sft, {Stage::kSft}, "rows for SFT");
-  add(files.pairs, {Stage::kReward, Stage::kDpo}, "preference pairs");
+  if (!has_setting(options.common, "reward_funcs")) {
+    add(files.pairs, {Stage::kReward, Stage::kDpo}, "preference pairs");
+    return file;
+  }
+  add(files.pairs, {Stage::kReward}, "preference pairs");
+  add(files.sft.empty() ? files.pairs : files.sft, {Stage::kGrpo}, "prompts");
   return file;
 }
 
@@ -116,7 +122,8 @@ int run_auto(const Settings& settings) {
 
 constexpr const char* kNotes =
     "Rows of instructions, messages or text make a stage sft, preference pairs the stages reward and\n"
-    "dpo. The other options go to all stages that have them. The pipeline file that results is printed,\n"
+    "dpo. With --reward_funcs a stage grpo takes the place of dpo: it completes the prompts of the rows,\n"
+    "or of the pairs without rows. The other options go to all stages that have them. The pipeline file that results is printed,\n"
     "kept as output_dir/pipeline.ini (plumb-auto without --output_dir), and run.";
 
 }  // namespace

@@ -1,6 +1,7 @@
 // plumb evaluate: metrics of a model on rows. For a language model these are loss, perplexity, token accuracy and exact
 // match of rows for SFT, and the metrics of DPO of preference pairs, relative to a reference model. For a reward model
-// they are how often it prefers the chosen text, overall and by length.
+// they are how often it prefers the chosen text, overall and by length. With rewards, rows are prompts, and the metrics
+// are those of completions by the language model.
 #include <fmt/format.h>
 
 #include <cmath>
@@ -8,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/commands/commands.hpp"
+#include "apps/commands/evaluate_completions.hpp"
 #include "apps/commands/scratch_directory.hpp"
 #include "apps/models/adapter_setup.hpp"
 #include "apps/models/model_setup.hpp"
@@ -39,6 +41,7 @@ struct EvaluateOptions {
   std::string ref_model;
   double beta = 0.1;
   int64_t batch_size = 8;
+  CompletionOptions completions;
 };
 
 /// Loss and metrics of a language model.
@@ -88,6 +91,18 @@ int evaluate(const Communicator& comm, const EvaluateOptions& o) {
   const bool is_reward_model = source->config().head == HeadKind::kScore;
   const TokenizerSource tokenizer = {o.model.model, o.adapter};
   if (comm.rank() == 0) log_adapter_tokenizer(tokenizer);
+  if (measures_completions(o.completions)) {
+    comm.run_agreed([&] {
+      if (is_reward_model)
+        throw_error<UsageError>(
+            "{}: a reward model completes nothing; --reward_funcs and --reward_model measure a "
+            "language model",
+            o.model.model);
+    });
+    const ordered_json line = evaluate_completions(comm, o.completions, o.model, o.adapter, with_files(comm, o.data));
+    if (comm.rank() == 0) fmt::print("{}\n", line.dump());
+    return kExitDone;
+  }
   const ScratchDirectory scratch(comm);
   const RowUse use = is_reward_model ? RowUse::kPreference : RowUse::kAny;
   const DatasetIndex index =
@@ -120,6 +135,7 @@ std::vector<BoundOption> bind_options(EvaluateOptions& o) {
                    declare("beta", OptionGroup::kObjective, o.beta, "scale of the rewards of preference pairs",
                            {.range = above(0)}),
                    eval_batch_size_option(o.batch_size)});
+  append(options, bind_options(o.completions));
   return options;
 }
 
@@ -130,13 +146,20 @@ int run_evaluate(const EvaluateOptions& o) {
 }  // namespace
 
 Command evaluate_command() {
-  return make_command<EvaluateOptions>(
+  Command command = make_command<EvaluateOptions>(
       {.name = "evaluate",
-       .summary = "loss, perplexity and accuracy of a model on rows",
+       .summary = "loss, perplexity, accuracy, or pass@k of a model on rows",
        .usage = "--model DIR --data FILE... [--option value ...]",
        .example = "mpirun -n 4 plumb evaluate --model run/model --data test.jsonl --dtype bfloat16",
        .required = {"model", "data"}},
       bind_options, run_evaluate);
+  command.run = [run = command.run](const Settings& settings) {
+    EvaluateOptions options;
+    parse(bind_options(options), settings);
+    validate(options.completions, settings);
+    return run(settings);
+  };
+  return command;
 }
 
 }  // namespace plumb

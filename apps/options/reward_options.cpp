@@ -42,6 +42,21 @@ bool RewardOptions::needs_answer() const {
   return has(RewardFunction::kMatch) || has(RewardFunction::kNumber) || has(RewardFunction::kCosine);
 }
 
+bool is_verdict(RewardFunction function) {
+  switch (function) {
+    case RewardFunction::kMatch:
+    case RewardFunction::kNumber:
+    case RewardFunction::kRegex:
+    case RewardFunction::kFormat:
+    case RewardFunction::kThink:
+    case RewardFunction::kTags:
+    case RewardFunction::kProgram:
+      return true;
+    default:
+      return false;
+  }
+}
+
 void validate(const RewardOptions& options) {
   std::set<RewardFunction> seen;
   for (const RewardFunction function : options.functions)

@@ -48,6 +48,9 @@ inline constexpr auto kNames<RewardFunction> =
                                           {"share", RewardFunction::kShare},
                                           {"program", RewardFunction::kProgram}});
 
+/// Whether the reward says that a completion is right (1 or more) or not.
+bool is_verdict(RewardFunction function);
+
 /// After a failure of the reward program the completion has no reward, or the run stops.
 enum class OnRewardError { kSkip, kStop };
 template <>

@@ -1,5 +1,7 @@
 #include "apps/options/rollout_options.hpp"
 
+#include <algorithm>
+
 #include "apps/options/options.hpp"
 #include "lib/base/check.hpp"
 
@@ -32,10 +34,15 @@ std::vector<BoundOption> round_options(RolloutStageOptions& o) {
       declare("num_generations_eval", G::kEvaluation, o.num_generations_eval,
               "completions per prompt of eval_data; by default num_generations",
               {.range = between(1, 1024), .stages = kBoth}),
-      declare("max_completion_length", G::kSampling, o.max_completion_length, "tokens of a completion",
-              {.range = between(1, 1e6), .stages = kBoth}),
       declare("temperature", G::kSampling, o.temperature, "temperature of sampling and of the loss",
               {.range = above(0), .stages = kBoth}),
+  };
+}
+
+std::vector<BoundOption> sampling_options(RolloutStageOptions& o) {
+  return {
+      declare("max_completion_length", G::kSampling, o.max_completion_length, "tokens of a completion",
+              {.range = between(1, 1e6), .stages = kBoth}),
       declare("top_p", G::kSampling, o.top_p, "sample from the likeliest tokens whose probabilities add up to this",
               {.range = above(0, 1), .stages = kBoth}),
       declare("top_k", G::kSampling, o.top_k, "sample from the k likeliest tokens; 0: from all",
@@ -87,6 +94,11 @@ std::vector<BoundOption> reward_source_options(RolloutStageOptions& o) {
       declare("on_reward_error", G::kRewards, r.program.on_error,
               "what a failing answer of reward_program does: skip leaves the completion without that reward",
               {.on_resume = OnResume::kMayChange, .stages = kBoth}),
+  };
+}
+
+std::vector<BoundOption> reward_use_options(RolloutStageOptions& o) {
+  return {
       declare("mask_truncated_completions", G::kRewards, o.mask_truncated_completions,
               "completions without an end are not trained", {.stages = kBoth}),
       declare("scale_rewards", G::kRewards, o.scale_rewards,
@@ -150,6 +162,9 @@ std::vector<BoundOption> policy_loss_options(RolloutStageOptions& o) {
               {.stages = kGrpoOnly}),
       declare("entropy_target", G::kObjective, p.entropy_target, "entropy above which the bonus does not apply",
               {.stages = kGrpoOnly}),
+      declare("max_kl", G::kObjective, o.max_kl,
+              "KL divergence per token from the reference model above which the run stops, with a checkpoint",
+              {.range = above(0), .on_resume = OnResume::kMayChange, .stages = kBoth}),
       declare("sync_ref_model", G::kObjective, o.sync_ref_model,
               "move the reference model toward the trained one from time to time", {.stages = kBoth}),
       declare("ref_model_mixup_alpha", G::kObjective, o.ref_model_mixup_alpha,
@@ -182,8 +197,21 @@ RolloutStageOptions default_rollout_options(Stage stage) {
 
 std::vector<BoundOption> bind_options(RolloutStageOptions& o) {
   std::vector<BoundOption> options = round_options(o);
+  append(options, sampling_options(o));
   append(options, reward_source_options(o));
+  append(options, reward_use_options(o));
   append(options, policy_loss_options(o));
+  return options;
+}
+
+std::vector<BoundOption> bind_evaluation_options(RolloutStageOptions& o) {
+  std::vector<BoundOption> options = {
+      declare("num_generations", G::kSampling, o.num_generations, "completions per prompt, at least k of pass@k",
+              {.range = between(1, 1024)}),
+      declare("temperature", G::kSampling, o.temperature, "temperature of sampling; 0: always the likeliest token",
+              {.range = at_least(0)})};
+  append(options, sampling_options(o));
+  append(options, reward_source_options(o));
   return options;
 }
 
@@ -214,6 +242,19 @@ RlooAdvantageOptions rloo_advantage_options(const RolloutStageOptions& o) {
   return options;
 }
 
+void validate_evaluation(const RolloutStageOptions& o) {
+  validate(o.sampling());
+  if (o.temperature == 0 && o.num_generations > 1)
+    throw_error<UsageError>("--num_generations {}: with --temperature 0 all completions of a prompt are equal; make 1",
+                            o.num_generations);
+  RewardOptions rewards = o.rewards;
+  rewards.max_completion_length = o.max_completion_length;
+  validate(rewards);
+  AdvantageOptions advantages = advantage_options(o);
+  advantages.num_generations = std::max<int64_t>(advantages.num_generations, 2);  // one is enough where nothing learns
+  validate(advantages, o.num_rewards());
+}
+
 void validate(Stage stage, const RolloutStageOptions& o, bool trains_adapter) {
   validate(policy_options(stage, o));
   validate(o.sampling());
@@ -232,6 +273,7 @@ void validate(Stage stage, const RolloutStageOptions& o, bool trains_adapter) {
     if (stage == Stage::kGrpo) validate(advantage_options(o), o.num_rewards());
     if (stage == Stage::kRloo) validate(rloo_advantage_options(o), o.num_rewards());
   }
+  if (o.max_kl && o.beta == 0) throw UsageError("--max_kl: there is no reference model with --beta 0");
   if (!o.sync_ref_model) return;
   if (o.beta == 0) throw UsageError("--sync_ref_model: there is no reference model with --beta 0");
   if (trains_adapter)

@@ -46,6 +46,7 @@ struct RolloutStageOptions {
   bool sync_ref_model = false;
   double ref_model_mixup_alpha = 0.6;
   int64_t ref_model_sync_steps = 512;
+  std::optional<double> max_kl;  // KL divergence from the reference above which the run stops
 
   SamplingOptions sampling() const;
   /// Reward models, then functions.
@@ -57,11 +58,15 @@ RolloutStageOptions default_rollout_options(Stage stage);
 
 /// The options of both stages.
 std::vector<BoundOption> bind_options(RolloutStageOptions& options);
+/// Those of completions and their rewards, for `plumb evaluate`.
+std::vector<BoundOption> bind_evaluation_options(RolloutStageOptions& options);
 
 PolicyOptions policy_options(Stage stage, const RolloutStageOptions& options);
 AdvantageOptions advantage_options(const RolloutStageOptions& options);
 RlooAdvantageOptions rloo_advantage_options(const RolloutStageOptions& options);
 
+/// Throws UsageError for values of bind_evaluation_options() that contradict each other.
+void validate_evaluation(const RolloutStageOptions& options);
 /// Throws UsageError for values that contradict each other. trains_adapter: beside a frozen base.
 void validate(Stage stage, const RolloutStageOptions& options, bool trains_adapter);
 

@@ -12,36 +12,71 @@
 
 namespace plumb {
 
-RolloutMaker::RolloutMaker(const Communicator& comm, const TrainOptions& options, const ModelConfig& config,
-                           std::span<const int32_t> end_ids)
-    : comm_(comm),
-      options_(options),
-      end_ids_(end_ids.begin(), end_ids.end()),
-      decoder_(comm, config, scalar_type(options.model.dtype)) {
-  for (const std::string& directory : options.rl.reward_model)
-    reward_models_.push_back(std::make_unique<RewardModel>(comm, directory, scalar_type(options.model.dtype)));
-  RewardOptions rewards = options.rl.rewards;
-  rewards.max_completion_length = options.rl.max_completion_length;
-  comm.run_agreed([&] {
-    tokenizer_.emplace(load_tokenizer(model_at_start(options).tokenizer()));
+namespace {
+
+RewardOptions rewards_of(const RolloutStageOptions& options) {
+  RewardOptions rewards = options.rewards;
+  rewards.max_completion_length = options.max_completion_length;
+  return rewards;
+}
+
+/// Names the first few. The answers are those to rows first_row, first_row + stride, ...
+void log_failures(const ProgramRewards& answers, int64_t first_row, int64_t stride) {
+  constexpr int64_t kMostNamed = 3;
+  int64_t num_named = 0;
+  for (int64_t i = 0; i < std::ssize(answers.failures) && num_named < kMostNamed; ++i) {
+    if (answers.failures[i].empty()) continue;
+    ++num_named;
+    log_warning("reward_program: row {}: {}", first_row + i * stride + 1, answers.failures[i]);
+  }
+  if (answers.num_failures() > num_named)
+    log_warning("reward_program: and {} more rows without an answer", answers.num_failures() - num_named);
+}
+
+}  // namespace
+
+std::vector<std::string> reward_names(const RolloutStageOptions& options) {
+  std::vector<std::string> names;
+  for (std::string directory : options.reward_model) {
+    while (directory.size() > 1 && directory.ends_with('/')) directory.pop_back();
+    names.push_back(directory.substr(directory.find_last_of('/') + 1));
+  }
+  for (const RewardFunction function : options.rewards.functions) names.emplace_back(name_of(function));
+  return names;
+}
+
+void check_rows(const RolloutStageOptions& options, const RowPrompts& prompts) {
+  if (options.rewards.functions.empty()) return;
+  const RewardFunctions functions(rewards_of(options));
+  for (const RowPrompt& prompt : prompts.prompts)
+    functions.check_row(prompt.row, fmt::format("row {}", prompt.source_row));
+}
+
+RolloutMaker::RolloutMaker(const Input& input)
+    : in_(input), decoder_(input.comm, input.config, scalar_type(input.dtype)) {
+  for (const std::string& directory : in_.options.reward_model)
+    reward_models_.push_back(std::make_unique<RewardModel>(in_.comm, directory, scalar_type(in_.dtype)));
+  const RewardOptions rewards = rewards_of(in_.options);
+  in_.comm.run_agreed([&] {
+    tokenizer_.emplace(load_tokenizer(in_.tokenizer));
     if (!rewards.functions.empty()) functions_.emplace(rewards);
-    if (rewards.has(RewardFunction::kProgram)) program_.emplace(rewards.program, options.output_dir + "/rewards.log");
+    if (rewards.has(RewardFunction::kProgram)) program_.emplace(rewards.program, in_.program_log);
   });
 }
 
 std::vector<Rollout> RolloutMaker::generate(const RowPrompts& prompts, std::span<const int64_t> chosen,
                                             int64_t num_generations, uint64_t seed, int64_t round) {
   GenerateOptions options;
-  options.max_new_tokens = options_.rl.max_completion_length;
-  options.stop_ids = end_ids_;
-  options.sampling = options_.rl.sampling();
+  options.max_new_tokens = in_.options.max_completion_length;
+  options.stop_ids = in_.end_ids;
+  options.sampling = in_.options.sampling();
   options.seed = seed;
   options.num_known_tokens = tokenizer_->vocab_size();
   options.keeps_end = true;
   std::vector<std::vector<int32_t>> ids;
   for (const int64_t prompt : chosen) ids.push_back(prompts.prompts[prompt].token_ids);
   std::vector<std::vector<Completion>> completions =
-      sample_completions(comm_, decoder_.decoder(), ids, num_generations, options);
+      sample_completions(in_.comm, decoder_.decoder(), ids, num_generations, options);
   std::vector<Rollout> rollouts;
   for (size_t i = 0; i < ids.size(); ++i)
     for (Completion& completion : completions[i]) {
@@ -50,7 +85,7 @@ std::vector<Rollout> RolloutMaker::generate(const RowPrompts& prompts, std::span
       rollout.row = prompts.prompts[chosen[i]].source_row;
       rollout.prompt_ids = ids[i];
       rollout.text = completion_text(*tokenizer_, ids[i], completion);
-      rollout.is_truncated = std::find(end_ids_.begin(), end_ids_.end(), completion.back()) == end_ids_.end();
+      rollout.is_truncated = std::find(in_.end_ids.begin(), in_.end_ids.end(), completion.back()) == in_.end_ids.end();
       rollout.completion_ids = std::move(completion);
       rollouts.push_back(std::move(rollout));
     }
@@ -66,10 +101,9 @@ void RolloutMaker::score(const RowPrompts& prompts, std::span<const int64_t> cho
 void RolloutMaker::score_by_models(const RowPrompts& prompts, std::span<const int64_t> chosen,
                                    std::vector<Rollout>& rollouts) {
   const int64_t num_generations = std::ssize(rollouts) / std::ssize(chosen);
-  comm_.run_agreed([&] {
+  in_.comm.run_agreed([&] {
     while (encoders_.size() < reward_models_.size())
-      encoders_.emplace_back(reward_models_[encoders_.size()]->directory(), prompts.prompts[chosen[0]].form,
-                             options_.data);
+      encoders_.emplace_back(reward_models_[encoders_.size()]->directory(), prompts.prompts[chosen[0]].form, in_.data);
   });
   for (size_t model = 0; model < reward_models_.size(); ++model) {
     const int64_t vocab_size = reward_models_[model]->config().vocab_size;
@@ -91,12 +125,12 @@ void RolloutMaker::score_by_models(const RowPrompts& prompts, std::span<const in
 void RolloutMaker::score_by_functions(const RowPrompts& prompts, std::span<const int64_t> chosen,
                                       std::vector<Rollout>& rollouts) {
   const int64_t num_generations = std::ssize(rollouts) / std::ssize(chosen), num_rows = std::ssize(rollouts);
-  const size_t num_functions = options_.rl.rewards.functions.size();
+  const size_t num_functions = in_.options.rewards.functions.size();
   std::vector<double> mine;  // of rows rank, rank + size, ...
   int64_t num_failures = 0;  // of the program
-  comm_.run_agreed([&] {
+  in_.comm.run_agreed([&] {
     std::vector<RewardRequest> requests;
-    for (int64_t i = comm_.rank(); i < num_rows; i += comm_.size()) {
+    for (int64_t i = in_.comm.rank(); i < num_rows; i += in_.comm.size()) {
       const Rollout& rollout = rollouts[i];
       const RowPrompt& prompt = prompts.prompts[chosen[i / num_generations]];
       const RewardInput input{rollout.text, rollout.completion_ids, *rollout.is_truncated, prompt.row};
@@ -107,25 +141,22 @@ void RolloutMaker::score_by_functions(const RowPrompts& prompts, std::span<const
             {prompt.text(), rollout.text, *rollout.is_truncated, std::ssize(rollout.completion_ids), prompt.row});
     }
     if (!program_) return;
-    const std::vector<RewardFunction>& names = options_.rl.rewards.functions;
+    const std::vector<RewardFunction>& names = in_.options.rewards.functions;
     const auto place = std::find(names.begin(), names.end(), RewardFunction::kProgram) - names.begin();
     const ProgramRewards answers = (*program_)(requests);
     for (size_t i = 0; i < requests.size(); ++i) mine[i * num_functions + place] = answers.rewards[i];
     num_failures = answers.num_failures();
-    for (size_t i = 0; i < requests.size(); ++i)
-      if (!answers.failures[i].empty())
-        log_warning("reward_program: row {}: {}", comm_.rank() + static_cast<int64_t>(i) * comm_.size() + 1,
-                    answers.failures[i]);
+    log_failures(answers, in_.comm.rank(), in_.comm.size());
   });
-  comm_.sum({&num_failures, 1});
+  in_.comm.sum({&num_failures, 1});
   if (num_failures > 1 && num_failures * 10 > num_rows)
     throw AgreedError(fmt::format("--reward_program: expected answers to at least nine tenths of the {} completions of "
-                                  "a round, got {} failures; {}/rewards.log has what it wrote",
-                                  num_rows, num_failures, options_.output_dir),
+                                  "a round, got {} failures; {} has what it wrote",
+                                  num_rows, num_failures, in_.program_log),
                       kExitData);
-  const std::vector<std::vector<double>> by_rank = comm_.all_gather(mine);
+  const std::vector<std::vector<double>> by_rank = in_.comm.all_gather(mine);
   for (int64_t i = 0; i < num_rows; ++i) {
-    const auto first = by_rank[i % comm_.size()].begin() + i / comm_.size() * static_cast<int64_t>(num_functions);
+    const auto first = by_rank[i % in_.comm.size()].begin() + i / in_.comm.size() * static_cast<int64_t>(num_functions);
     rollouts[i].rewards.insert(rollouts[i].rewards.end(), first, first + static_cast<int64_t>(num_functions));
   }
 }

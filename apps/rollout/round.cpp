@@ -33,7 +33,29 @@ void mark_truncated(Round& round, std::span<const int32_t> end_ids, bool masks_t
   }
 }
 
-MicroBatch micro_batch_of(const Round& round, RowRange rows, int64_t number, bool shares_prompts) {
+bool has_signal(const Round& round, RowRange rows) {
+  for (int64_t row = rows.begin; row < rows.end; ++row)
+    if (round.is_trained[row] && round.advantages[row] != 0) return true;
+  return false;
+}
+
+namespace {
+
+void append_document(const Rollout& rollout, bool is_trained, bool stores_prompt, MicroBatch& batch) {
+  if (stores_prompt)
+    batch.token_ids.insert(batch.token_ids.end(), rollout.prompt_ids.begin(), rollout.prompt_ids.end());
+  batch.loss_mask.resize(batch.token_ids.size(), 0);
+  batch.token_ids.insert(batch.token_ids.end(), rollout.completion_ids.begin(), rollout.completion_ids.end());
+  batch.loss_mask.resize(batch.token_ids.size(), is_trained ? 1 : 0);
+  if (!is_trained) return;
+  batch.old_logps.insert(batch.old_logps.end(), rollout.old_logps.begin(), rollout.old_logps.end());
+  batch.reference_token_logps.insert(batch.reference_token_logps.end(), rollout.reference_logps.begin(),
+                                     rollout.reference_logps.end());
+}
+
+}  // namespace
+
+MicroBatch micro_batch_of(const Round& round, RowRange rows, int64_t number, const DocumentForm& form) {
   MicroBatch batch;
   if (rows.size() == 0) {
     batch = MicroBatch::empty();
@@ -43,23 +65,21 @@ MicroBatch micro_batch_of(const Round& round, RowRange rows, int64_t number, boo
   batch.number = number;
   batch.round_completions = round.num_rows();
   batch.round_tokens = round.num_trained_tokens();
+  const bool is_skipped = form.skips_zero_signal && !has_signal(round, rows);
   for (int64_t row = rows.begin; row < rows.end; ++row) {
     const Rollout& rollout = round.rollouts[row];
-    const bool is_shared =
-        shares_prompts && row > rows.begin && rollout.prompt_ids == round.rollouts[row - 1].prompt_ids;
-    if (shares_prompts) batch.prefix_length.push_back(is_shared ? std::ssize(rollout.prompt_ids) : 0);
-    if (!is_shared)
-      batch.token_ids.insert(batch.token_ids.end(), rollout.prompt_ids.begin(), rollout.prompt_ids.end());
-    batch.loss_mask.resize(batch.token_ids.size(), 0);
-    batch.token_ids.insert(batch.token_ids.end(), rollout.completion_ids.begin(), rollout.completion_ids.end());
-    batch.loss_mask.resize(batch.token_ids.size(), round.is_trained[row]);
+    if (is_skipped) {
+      batch.token_ids.push_back(rollout.completion_ids.front());
+      batch.loss_mask.push_back(0);
+    } else {
+      const bool is_shared =
+          form.shares_prompts && row > rows.begin && rollout.prompt_ids == round.rollouts[row - 1].prompt_ids;
+      append_document(rollout, round.is_trained[row] != 0, !is_shared, batch);
+      if (form.shares_prompts) batch.prefix_length.push_back(is_shared ? std::ssize(rollout.prompt_ids) : 0);
+    }
     batch.document_begin.push_back(batch.num_tokens());
     batch.row_ids.push_back(rollout.row);
     if (!round.advantages.empty()) batch.advantages.push_back(round.advantages[row]);
-    if (!round.is_trained[row]) continue;
-    batch.old_logps.insert(batch.old_logps.end(), rollout.old_logps.begin(), rollout.old_logps.end());
-    batch.reference_token_logps.insert(batch.reference_token_logps.end(), rollout.reference_logps.begin(),
-                                       rollout.reference_logps.end());
   }
   return batch;
 }
@@ -121,16 +141,38 @@ std::vector<Metric> finish_round(const TrainOptions& o, std::span<const std::str
   return metrics;
 }
 
-std::vector<Metric> describe_round(const TrainOptions& o, std::span<const std::string> reward_names,
+std::vector<Metric> describe_round(std::span<const double> reward_weights, std::span<const std::string> reward_names,
                                    const Round& round) {
   const RewardTable table = table_of(reward_names, round);
   RoundAdvantages rewards;
-  rewards.rewards = weighted_rewards(table, o.rl.reward_weights);
+  rewards.rewards = weighted_rewards(table, reward_weights);
   std::vector<Metric> metrics;
   append(metrics, reward_metrics(reward_names, table, rewards));
   std::erase_if(metrics, [](const Metric& metric) { return metric.name == "frac_reward_zero_std"; });
   append(metrics, length_metrics(round));
   return metrics;
+}
+
+double pass_at(int64_t k, const Round& round, int64_t num_generations, size_t reward) {
+  double sum = 0;
+  int64_t num_prompts = 0;
+  for (int64_t first = 0; first < round.num_rows(); first += num_generations) {
+    int64_t num_passed = 0;
+    bool has_reward = false;
+    for (int64_t row = first; row < first + num_generations; ++row) {
+      const double value = round.rollouts[row].rewards[reward];
+      has_reward = has_reward || !std::isnan(value);
+      if (value >= 1) ++num_passed;
+    }
+    if (!has_reward) continue;
+    ++num_prompts;
+    double all_fail = 1;  // C(n - c, k) / C(n, k), factor by factor
+    for (int64_t i = 0; i < k; ++i)
+      all_fail *= static_cast<double>(std::max<int64_t>(0, num_generations - num_passed - i)) /
+                  static_cast<double>(num_generations - i);
+    sum += 1 - all_fail;
+  }
+  return sum / static_cast<double>(num_prompts);
 }
 
 }  // namespace plumb

@@ -33,18 +33,31 @@ struct Round {
 /// Marks which completions have no end, and which are trained. end_ids: tokens that end a completion.
 void mark_truncated(Round& round, std::span<const int32_t> end_ids, bool masks_truncated);
 
+/// Whether a policy term of one of these completions has a gradient: it is trained, with an advantage other than 0.
+bool has_signal(const Round& round, RowRange rows);
+
+/// How completions become documents.
+struct DocumentForm {
+  bool shares_prompts = false;     // one of the same prompt as the one before it is stored without the prompt
+  bool skips_zero_signal = false;  // without has_signal(), each is one token that is not trained
+};
 /// The completions as documents; without rows, the empty micro-batch. number: within the step. Log-probabilities are
-/// those of the rollouts, where they have any. shares_prompts: a completion of the prompt of the one before it is stored
-/// without it.
-MicroBatch micro_batch_of(const Round& round, RowRange rows, int64_t number, bool shares_prompts);
+/// those of the rollouts, where they have any.
+MicroBatch micro_batch_of(const Round& round, RowRange rows, int64_t number, const DocumentForm& form);
 
 /// Sets the advantages and returns the round's metrics but those that are not numbers. reward_names: one per reward.
 std::vector<Metric> finish_round(const TrainOptions& options, std::span<const std::string> reward_names, Round& round);
 
 /// The metrics of rewards and lengths of held-out completions, which have no advantages. Those that are not numbers are
 /// left out.
-std::vector<Metric> describe_round(const TrainOptions& options, std::span<const std::string> reward_names,
+std::vector<Metric> describe_round(std::span<const double> reward_weights, std::span<const std::string> reward_names,
                                    const Round& round);
+
+/// The chance that at least one of k completions of a prompt passes, which is that its reward of this number is at
+/// least 1: the mean over prompts of 1 - C(n - c, k) / C(n, k), if c of n completions pass. Prompts of which no
+/// completion has that reward are left out; NaN if that leaves none. Source: the unbiased estimator of
+/// arXiv:2107.03374.
+double pass_at(int64_t k, const Round& round, int64_t num_generations, size_t reward);
 
 /// For each completion, the sum over its trained tokens of the log-probability under the old policy minus that under
 /// the reference, which all rollouts have.

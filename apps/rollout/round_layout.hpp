@@ -37,6 +37,7 @@ struct RoundLayout {
   int64_t round_of(int64_t step) const { return (step - 1) / steps_per_round() + 1; }
   bool begins_round(int64_t step) const { return (step - 1) % steps_per_round() == 0; }
   int64_t window_of(int64_t step) const { return (step - 1) % steps_per_round() % windows_per_round; }
+  RowRange rows_of_window(int64_t window) const { return {window * rows_per_step(), (window + 1) * rows_per_step()}; }
   /// Empty past the window's last completion.
   RowRange rows_of(int64_t window, int64_t micro_batch) const;
 };

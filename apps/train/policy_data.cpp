@@ -8,7 +8,7 @@
 
 #include "apps/models/model_text.hpp"
 #include "apps/models/stage_model.hpp"
-#include "apps/rewards/rewards.hpp"
+#include "apps/rollout/rollout_maker.hpp"
 #include "io/huggingface/tokenizer_files.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/log.hpp"
@@ -20,16 +20,6 @@ namespace {
 
 RoundSize round_size(const TrainOptions& o, int64_t windows, int num_ranks) {
   return {o.per_device_train_batch_size, num_ranks * o.gradient_accumulation_steps, windows};
-}
-
-std::vector<std::string> reward_names(const TrainOptions& o) {
-  std::vector<std::string> names;
-  for (std::string directory : o.rl.reward_model) {
-    while (directory.size() > 1 && directory.ends_with('/')) directory.pop_back();
-    names.push_back(directory.substr(directory.find_last_of('/') + 1));
-  }
-  for (const RewardFunction function : o.rl.rewards.functions) names.emplace_back(name_of(function));
-  return names;
 }
 
 /// Sizes of the run, and names of its rewards, from recorded rollouts.
@@ -52,16 +42,6 @@ void measure(const TrainOptions& o, const RoundSize& size, const ModelConfig& co
                             data.reward_names.size(), recorded.num_rewards);
   if (o.stage == Stage::kGrpo) validate(advantage_options(o.rl), data.reward_names.size());
   if (o.stage == Stage::kRloo) validate(rloo_advantage_options(o.rl), data.reward_names.size());
-}
-
-/// Throws DataError for a row without the columns that a reward reads.
-void check_rows(const TrainOptions& o, const RowPrompts& prompts) {
-  if (o.rl.rewards.functions.empty()) return;
-  RewardOptions rewards = o.rl.rewards;
-  rewards.max_completion_length = o.rl.max_completion_length;
-  const RewardFunctions functions(rewards);
-  for (const RowPrompt& prompt : prompts.prompts)
-    functions.check_row(prompt.row, fmt::format("row {}", prompt.source_row));
 }
 
 void log_left_out(const RowPrompts& prompts, std::string_view option) {
@@ -133,7 +113,7 @@ PolicyData open_policy_data(const Communicator& comm, const TrainOptions& o, con
     const TokenizerSource source = model_at_start(o).tokenizer();
     const Tokenizer tokenizer = load_tokenizer(source);
     const RoundSize size = round_size(o, windows_per_round(o, comm.size()), comm.size());
-    data.reward_names = reward_names(o);
+    data.reward_names = reward_names(o.rl);
     data.end_ids = end_ids(source, config, tokenizer, o.data.chat_template);
     if (!o.rl.rollouts.empty()) {
       measure(o, size, config, data);
@@ -143,8 +123,8 @@ PolicyData open_policy_data(const Communicator& comm, const TrainOptions& o, con
     data.prompts = read_row_prompts(o.data.data, o.data, tokenizer, config, /*max_rows=*/-1, keeps_rows);
     if (!o.eval_data.empty())
       data.eval_prompts = read_row_prompts(o.eval_data, o.data, tokenizer, config, -1, keeps_rows);
-    check_rows(o, data.prompts);
-    check_rows(o, data.eval_prompts);
+    check_rows(o.rl, data.prompts);
+    check_rows(o.rl, data.eval_prompts);
     measure_prompts(o, size, config, data);
     const PromptForm form = data.prompts.prompts[0].form;
     if (form != PromptForm::kText) data.template_name = o.data.chat_template;

@@ -34,7 +34,8 @@ std::vector<std::vector<float>> round_logps(const Communicator& comm, TrainableM
     const auto rows_of = [&](int64_t number) {
       return layout.rows_of(number / layout.micro_batches_per_step, number % layout.micro_batches_per_step);
     };
-    const MicroBatch batch = micro_batch_of(round, rows_of(first + comm.rank()), first + comm.rank(), shares_prompts(model));
+    const MicroBatch batch = micro_batch_of(round, rows_of(first + comm.rank()), first + comm.rank(),
+                                            {.shares_prompts = shares_prompts(model)});
     ForwardPass pass = model.forward(batch, predicting_rows(batch), Pass::evaluation());
     const std::vector<float> mine = token_logps(pass.hidden_TD(), batch, pass.head(), output, scratch);
     pass.finish();

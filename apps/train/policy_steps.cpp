@@ -6,6 +6,7 @@
 #include <cmath>
 #include <utility>
 
+#include "apps/models/stage_model.hpp"
 #include "io/file/file.hpp"
 #include "io/file/json_tolerant.hpp"
 #include "lib/base/activity.hpp"
@@ -40,7 +41,9 @@ PolicySteps::PolicySteps(const Input& input, int64_t num_steps_done, const nlohm
   if (!options_.rollouts.empty()) {
     recorded_.emplace(options_.rollouts, in_.config.vocab_size, options_.num_generations);
   } else {
-    maker_.emplace(in_.comm, in_.options, in_.config, in_.data.end_ids);
+    maker_.emplace(RolloutMaker::Input{in_.comm, options_, in_.options.data, in_.config, in_.options.model.dtype,
+                                       model_at_start(in_.options).tokenizer(), in_.data.end_ids,
+                                       in_.options.output_dir + "/rewards.log"});
   }
   if (needs_reference()) reference_.emplace(in_.comm, in_.options, in_.model, in_.config, in_.source, in_.adapter);
   if (options_.sync_ref_model && num_steps_done > 0)
@@ -80,6 +83,13 @@ bool PolicySteps::needs_old_logps() const {
   return in_.data.layout.has_old_policy() || (in_.options.stage == Stage::kRloo && needs_reference());
 }
 
+/// Whether nothing but the policy terms of a completion has a gradient or a part in other gradients.
+bool PolicySteps::skips_zero_signal() const {
+  const PolicyOptions policy = policy_options(in_.options.stage, options_);
+  return !policy.needs_reference() && !policy.has_entropy_bonus() && !policy.has_entropy_mask() &&
+         in_.model.trained().router_loss_coefficient() == 0;
+}
+
 std::vector<MicroBatch> PolicySteps::batches_of(int64_t step) {
   const RoundLayout& layout = in_.data.layout;
   const int64_t number = layout.round_of(step);
@@ -89,10 +99,10 @@ std::vector<MicroBatch> PolicySteps::batches_of(int64_t step) {
     else
       continue_round(number, step);
   }
-  const bool shares = shares_prompts(in_.model.trained());
+  const DocumentForm form = {shares_prompts(in_.model.trained()), skips_zero_signal()};
   std::vector<MicroBatch> batches;
   for (int64_t m = in_.comm.rank(); m < layout.micro_batches_per_step; m += in_.comm.size())
-    batches.push_back(micro_batch_of(round_, layout.rows_of(layout.window_of(step), m), m, shares));
+    batches.push_back(micro_batch_of(round_, layout.rows_of(layout.window_of(step), m), m, form));
   return batches;
 }
 
@@ -242,10 +252,16 @@ void PolicySteps::continue_round(int64_t number, int64_t step) {
 
 void PolicySteps::finish_step(int64_t step, StepStats& stats) {
   stats.num_new_tokens = step == first_step_ ? num_tokens_ : 0;
+  const RowRange window = in_.data.layout.rows_of_window(in_.data.layout.window_of(step));
+  if (skips_zero_signal() && !has_signal(round_, window))
+    std::erase_if(stats.metrics, [](const Metric& metric) { return metric.name == "entropy"; });  // of no token
   if (!is_logged_ && !stats.is_skipped()) {
     stats.metrics.insert(stats.metrics.end(), metrics_.begin(), metrics_.end());
     is_logged_ = true;
   }
+  for (const Metric& metric : stats.metrics)
+    if (metric.name == "kl" && options_.max_kl && metric.value > *options_.max_kl)
+      stop_reason_ = fmt::format("kl {:.4g} is above --max_kl {:.4g}", metric.value, *options_.max_kl);
   if (options_.policy.uses_adaptive_entropy && !stats.is_skipped())
     in_.objective.set_entropy_control(next_entropy_control(policy_options(in_.options.stage, options_),
                                                            in_.objective.entropy_control(),
@@ -269,7 +285,7 @@ EvaluationStats PolicySteps::evaluate(int64_t step) {
   phase.next("score");
   maker_->score(in_.data.eval_prompts, prompts, round.rollouts);
   mark_truncated(round, in_.data.end_ids, false);
-  return {round.num_rows(), round.num_tokens(), describe_round(in_.options, in_.data.reward_names, round)};
+  return {round.num_rows(), round.num_tokens(), describe_round(options_.reward_weights, in_.data.reward_names, round)};
 }
 
 std::vector<std::string> PolicySteps::evaluated_metrics() const {

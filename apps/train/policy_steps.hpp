@@ -41,6 +41,7 @@ class PolicySteps : public StepSource {
 
   std::vector<MicroBatch> batches_of(int64_t step) override;
   void finish_step(int64_t step, StepStats& stats) override;
+  std::string stop_reason() const override { return stop_reason_; }
   void add_samples(StageNotes& notes) const override;
   void save(int64_t step) override;
   nlohmann::ordered_json state() const override;
@@ -57,6 +58,7 @@ class PolicySteps : public StepSource {
   void finish(int64_t step);
   bool needs_reference() const { return in_.options.rl.beta != 0; }
   bool needs_old_logps() const;
+  bool skips_zero_signal() const;
 
   const Input in_;
   const RolloutStageOptions& options_;
@@ -69,6 +71,7 @@ class PolicySteps : public StepSource {
   bool is_logged_ = true;
   bool is_checked_ = false;  // the start-up check was made, or was not asked for
   RoundGuard guard_;
+  std::string stop_reason_;
   int64_t num_tokens_ = 0;  // of the round
   int64_t first_step_ = 0;  // of the round; 0: of an earlier start
 };

@@ -53,6 +53,7 @@ void StepLoop::take_step() {
 
   if (is_evaluation_due()) evaluate();
   checkpoints_.poll();
+  stop_at_limit();
   const bool is_to_stop = stats.reports.is_stop_wanted && !is_last();
   if (checkpoints_.is_due(step()) || is_to_stop) save();
   fault_point("step", step());
@@ -136,6 +137,18 @@ void StepLoop::evaluate() {
   progress_.finish_line();
   log_info("evaluation: {}", render_metrics(stats.metrics));
   in_.log->write(stats, step(), epoch());
+}
+
+/// Collective: throws NumericError where the source ends the run before the last step.
+void StepLoop::stop_at_limit() {
+  const std::string reason = in_.source.stop_reason();
+  if (reason.empty() || is_last()) return;
+  save();
+  checkpoints_.finish();
+  throw_error<NumericError>(
+      "step {}: {}, so the run ends after a checkpoint; with a higher limit the same command continues from there, a "
+      "lower --learning_rate or a higher --beta starts anew",
+      step(), reason);
 }
 
 /// Collective, after a skipped step: continues, rolls back, or throws NumericError.

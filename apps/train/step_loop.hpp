@@ -67,6 +67,7 @@ class StepLoop {
   bool save_last_step();
   void log_step(const std::vector<MicroBatch>& batches, const StepStats& stats, double step_seconds);
   void evaluate();
+  void stop_at_limit();
   void stop_or_roll_back(const StepStats& stats);
   void roll_back();
   void find_best_so_far();

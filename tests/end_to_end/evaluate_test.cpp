@@ -1,5 +1,5 @@
-// plumb evaluate on preference pairs: for a reward model, against numbers computed here from the output of plumb score;
-// for a policy and its reference, against the log of a dpo run.
+// plumb evaluate: on preference pairs for a reward model, against numbers computed here from the output of plumb score;
+// for a policy and its reference, against the log of a dpo run; of completions, on several ranks.
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -113,6 +113,21 @@ TEST_F(Evaluate, OfAPolicyAndReferenceEqualsTheLogOfItsRun) {
   }
   const json itself = evaluate(0, {{"model", "model"}, {"ref_model", "model"}});
   EXPECT_NEAR(itself["loss"].get<double>(), std::log(2.0), 1e-6);
+}
+
+TEST_F(Evaluate, OfCompletionsIsTheSameOnAnyNumberOfRanks) {
+  const Options options = {{"model", "model"},          {"data", "rows.jsonl"},    {"reward_funcs", "length regex"},
+                           {"reward_pattern", "e"},     {"num_generations", "3"},  {"max_completion_length", "8"},
+                           {"reward_weights", "0.5 2"}};
+  const json line = evaluate(0, options);
+  EXPECT_EQ(evaluate(3, options), line);
+  EXPECT_EQ(line["completions"], 3 * line["prompts"].get<int64_t>());
+  const auto number = [&](const char* key) { return line[key].get<double>(); };
+  EXPECT_NEAR(number("pass@1"), number("rewards/regex/mean"), 1e-12);
+  EXPECT_GT(number("pass@2"), number("pass@1"));
+  EXPECT_GT(number("pass@3"), number("pass@2"));
+  EXPECT_NEAR(number("reward"), 0.5 * number("rewards/length/mean") + 2 * number("rewards/regex/mean"), 1e-9);
+  EXPECT_EQ(line["rewards/length/mean"], line["completions/mean_length"]);
 }
 
 TEST_F(Evaluate, OfPairsUnderAPolicyNeedsAReference) {

@@ -132,6 +132,8 @@ TEST_F(PipelineRun, AutoChoosesStagesFromTheRows) {
 
   EXPECT_EQ(stages_run(make("only_pairs", {"pairs.jsonl"})), (std::vector<std::string>{"reward", "dpo"}));
   EXPECT_EQ(stages_run(make("only_rows", {"rows.jsonl"})), (std::vector<std::string>{"sft"}));
+  const RunResult policy = make("policy", {"rows.jsonl", "--reward_funcs", "length", "--max_completion_length", "8"});
+  EXPECT_EQ(stages_run(policy), (std::vector<std::string>{"sft", "grpo"})) << policy.err;
 }
 
 TEST_F(PipelineRun, AutoRefusesInvalidInputBeforeAnyStage) {

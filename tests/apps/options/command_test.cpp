@@ -97,6 +97,16 @@ TEST(Commands, EveryItemOfTheDataHasAWeightOrNone) {
   expect_contains(refusal(sft_command(), {"--stopping_strategy", "first_exausted"}), {"did you mean first_exhausted?"});
 }
 
+TEST(Commands, EvaluateKeepsCompletionsAndRowsApart) {
+  const Command evaluate = evaluate_command();
+  expect_contains(refusal(evaluate, {"--num_generations", "4"}), {"--num_generations", "--reward_funcs"});
+  expect_contains(refusal(evaluate, {"--reward_funcs", "think", "--beta", "0.2"}), {"--beta"});
+  expect_contains(refusal(evaluate, {"--reward_funcs", "think", "--temperature", "0"}), {"--temperature 0", "make 1"});
+  expect_contains(refusal(evaluate, {"--reward_funcs", "regex"}), {"--reward_pattern"});
+  expect_contains(refusal(evaluate, {"--reward_funcs", "think", "--reward_weights", "1,2"}), {"--reward_weights", "2"});
+  expect_contains(refusal(evaluate, {"--reward_funcs", "numbre"}), {"did you mean number?"});
+}
+
 /// The words that bash offers for the last of `words`.
 std::string completions(const std::string& script, const std::string& words) {
   const test::RunResult result = test::run_program(

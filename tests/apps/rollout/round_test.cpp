@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "apps/rollout/recorded_rounds.hpp"
@@ -81,7 +82,7 @@ TEST(Round, LeavesTruncatedCompletionsOutOfTheLoss) {
   }
   const std::vector<int32_t> ends = {2};
   mark_truncated(round, ends, /*masks_truncated=*/true);
-  const MicroBatch batch = micro_batch_of(round, {0, 2}, 4, /*shares_prompts=*/false);
+  const MicroBatch batch = micro_batch_of(round, {0, 2}, 4, {});
   EXPECT_EQ(batch.token_ids, (std::vector<int64_t>{5, 6, 7, 8, 9, 5, 6, 7, 2}));
   EXPECT_EQ(batch.loss_mask, (std::vector<uint8_t>{0, 0, 0, 0, 0, 0, 0, 1, 1}));
   EXPECT_EQ(batch.document_begin, (std::vector<int64_t>{0, 5, 9}));
@@ -92,11 +93,35 @@ TEST(Round, LeavesTruncatedCompletionsOutOfTheLoss) {
   EXPECT_EQ(batch.round_tokens, 2);
   EXPECT_EQ(batch.number, 4);
   EXPECT_EQ(divergences(Round{1, round.rollouts, {1, 1}, {}}), (std::vector<double>{3, 2}));
-  EXPECT_TRUE(micro_batch_of(round, {2, 2}, 0, true).is_empty());
-  const MicroBatch shared = micro_batch_of(round, {0, 2}, 4, /*shares_prompts=*/true);
+  EXPECT_TRUE(micro_batch_of(round, {2, 2}, 0, {true, true}).is_empty());
+  const MicroBatch shared = micro_batch_of(round, {0, 2}, 4, {.shares_prompts = true, .skips_zero_signal = true});
   EXPECT_EQ(shared.token_ids, (std::vector<int64_t>{5, 6, 7, 8, 9, 7, 2}));
   EXPECT_EQ(shared.loss_mask, (std::vector<uint8_t>{0, 0, 0, 0, 0, 1, 1}));
   EXPECT_EQ(shared.prefix_length, (std::vector<int64_t>{0, 2}));
+  round.advantages[1] = 0;  // the other has a signal, but is not trained
+  const MicroBatch skipped = micro_batch_of(round, {0, 2}, 4, {.shares_prompts = true, .skips_zero_signal = true});
+  EXPECT_EQ(skipped.token_ids, (std::vector<int64_t>{7, 7}));
+  EXPECT_EQ(skipped.loss_mask, (std::vector<uint8_t>{0, 0}));
+  EXPECT_EQ(skipped.document_begin, (std::vector<int64_t>{0, 1, 2}));
+  EXPECT_EQ(skipped.advantages, (std::vector<double>{1, 0}));
+  EXPECT_EQ(skipped.round_tokens, 2);
+}
+
+TEST(Round, EstimatesTheChanceThatOneOfSeveralPasses) {
+  constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+  Round round;
+  for (const double reward : {1.0, 0.0, 1.5, kNone,  // two of four
+                              0.0, 0.9, 0.0, 0.0,    // none
+                              kNone, kNone, kNone, kNone}) {
+    round.rollouts.push_back(rollout(1, std::ssize(round.rollouts) / 4, {7}));
+    round.rollouts.back().rewards = {5.0, reward};
+  }
+  EXPECT_DOUBLE_EQ(pass_at(1, round, 4, 1), (0.5 + 0) / 2);
+  EXPECT_DOUBLE_EQ(pass_at(2, round, 4, 1), (1 - 1.0 / 6) / 2);
+  EXPECT_DOUBLE_EQ(pass_at(4, round, 4, 1), 0.5);
+  EXPECT_DOUBLE_EQ(pass_at(3, round, 4, 0), 1);
+  round.rollouts.erase(round.rollouts.begin(), round.rollouts.begin() + 8);
+  EXPECT_TRUE(std::isnan(pass_at(1, round, 4, 1)));
 }
 
 class Recorded : public testing::Test {

@@ -178,6 +178,23 @@ TEST(SharedPromptOfAGroup, GivesTheNumbersOfWholeTexts) {
   }
 }
 
+/// So that completions without a signal need not be computed.
+TEST(AGroupWithoutAdvantage, HasAGradientOfExactlyZero) {
+  at::set_num_threads(1);
+  const Communicator comm(0, MPI_COMM_SELF);
+  const ModelConfig config = test::tiny_config(false);
+  MicroBatch batch = make_groups(make_pairs(config.vocab_size), true);
+  std::fill(batch.advantages.begin(), batch.advantages.end(), 0.0);
+  for (const auto& [name, loss] : kNames<PolicyLoss>) {
+    PolicyOptions options;
+    options.loss = loss;
+    GrpoObjective objective(options, config.output());
+    const Outcome outcome = train(comm, config, at::kFloat, objective, batch);
+    EXPECT_EQ(outcome.norm, 0) << name;
+    EXPECT_EQ(outcome.metrics[0].value, 0) << name;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(All, SharedPrompt,
                          testing::Values(Case{"reward", HeadKind::kScore, false, 0, at::kFloat, 1e-5},
                                          Case{"dpo", HeadKind::kLanguageModel, false, 0, at::kFloat, 1e-5},
