@@ -31,7 +31,7 @@ class FaultHarness {
   /// The outcome of the undisturbed run of the pipeline with this second stage, by stage; made when it is first needed.
   /// Throws as the constructor.
   const std::map<std::string, Outcome>& golden(const std::string& second_stage = "dpo");
-  /// Of the one with dpo.
+  /// How long the one with dpo took.
   double golden_seconds() const { return golden_seconds_; }
 
   /// Creates the directory of a row; clear() removes it.

@@ -29,7 +29,7 @@ constexpr Phase kPhases[] = {
     {"all done, before MPI ends", "end:0", Start::kInDpo},
 };
 
-/// Of a round of grpo, which two steps share.
+/// The phases of a round of grpo, which two steps share.
 constexpr Phase kRoundPhases[] = {
     {"generating completions, grpo step 15", "generate:15", Start::kBeforeGrpo},
     {"scoring them, grpo step 15", "score:15", Start::kBeforeGrpo},
