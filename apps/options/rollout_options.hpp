@@ -58,7 +58,7 @@ RolloutStageOptions default_rollout_options(Stage stage);
 
 /// The options of both stages.
 std::vector<BoundOption> bind_options(RolloutStageOptions& options);
-/// Those of completions and their rewards, for `plumb evaluate`.
+/// The options of completions and their rewards, for `plumb evaluate`.
 std::vector<BoundOption> bind_evaluation_options(RolloutStageOptions& options);
 
 PolicyOptions policy_options(Stage stage, const RolloutStageOptions& options);

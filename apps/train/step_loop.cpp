@@ -146,8 +146,8 @@ void StepLoop::stop_at_limit() {
   save();
   checkpoints_.finish();
   throw_error<NumericError>(
-      "step {}: {}, so the run ends after a checkpoint; with a higher limit the same command continues from there, a "
-      "lower --learning_rate or a higher --beta starts anew",
+      "step {}: {}, so the run ends after a checkpoint; with a higher limit the same command continues from there, "
+      "with a lower --learning_rate or a higher --beta and --overwrite_output_dir it begins again",
       step(), reason);
 }
 

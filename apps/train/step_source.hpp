@@ -24,8 +24,8 @@ class StepSource {
   /// Collective, after a step that was taken: adds to its results what the objective does not know.
   virtual void finish_step(int64_t /*step*/, StepStats& /*stats*/) {}
 
-  /// Local, after finish_step(): why the run is to end with a checkpoint of this step; "": it goes on. The same on every
-  /// rank.
+  /// Local, after finish_step(): why the run is to end with a checkpoint of this step; "": it does not. The same on
+  /// every rank.
   virtual std::string stop_reason() const { return {}; }
 
   /// Local, after the last step: adds samples to the notes of the stage.
