@@ -12,8 +12,7 @@ namespace plumb {
 class SharedQueue {
  public:
   /// Collective: divides the numbers [0, count) among the nodes in proportion to their ranks. Each rank begins with an
-  /// equal share of its node's, at most `at_once`, one after the other; ranks that are done take those that
-  /// are left.
+  /// equal share of its node's, at most `at_once`, one after the other; ranks that are done take those left.
   SharedQueue(const Communicator& comm, int64_t count, int64_t at_once);
 
   /// Local: a number that no other rank gets; none at the end.
