@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "lib/objective/token_loss.hpp"
 #include "tests/support/loaded_model.hpp"
 #include "tests/support/reference.hpp"
+#include "tests/support/temporary_directory.hpp"
 
 namespace plumb {
 namespace {
@@ -76,6 +78,44 @@ TEST_P(ForwardReference, IsThatOfTransformers) {
               1e-6 * count);
   // transformers makes and rounds its mean in float32, whose last place at 6 is 2^-21
   EXPECT_NEAR(mean_loss(model, golden.batch, hidden), golden.record["loss"].get<double>(), 8 * 0x1p-21);
+}
+
+/// As the records are made: a null in the patch stays one, except in rope_parameters, where it removes the key.
+void apply_patch(nlohmann::json& value, const nlohmann::json& patch, bool is_rope) {
+  for (const auto& [key, change] : patch.items()) {
+    if (change.is_object())
+      apply_patch(value[key], change, is_rope || key == "rope_parameters");
+    else if (change.is_null() && is_rope)
+      value.erase(key);
+    else
+      value[key] = change;
+  }
+}
+
+TEST_P(ForwardReference, IsThatOfTransformersForOtherKeys) {
+  SKIP_WITHOUT_REFERENCE_RECORDS();
+  const std::string name = std::string("models/") + GetParam();
+  const Golden golden(name);
+  if (!golden.record.contains("variants")) return;
+  const TemporaryDirectory directory;
+  for (const auto& file : std::filesystem::directory_iterator(test::reference_file(name)))
+    if (file.path().filename() != "config.json")
+      std::filesystem::create_symlink(file.path(), directory / file.path().filename().string());
+  for (const nlohmann::json& variant : golden.record["variants"]) {
+    SCOPED_TRACE(variant["config"].dump());
+    nlohmann::json config = test::reference_json(name + "/config.json");
+    apply_patch(config, variant["config"], false);
+    directory.write("config.json", config.dump());
+    auto ids = golden.record["input_ids"].get<std::vector<std::vector<int64_t>>>();
+    for (std::vector<int64_t>& document : ids) document.resize(variant["tokens"].get<size_t>());
+    const MicroBatch batch = pack(ids);
+    const LoadedModel model(directory.path(), at::kFloat);
+    const at::Tensor hidden = hidden_states(model, batch), logits = logits_of(model, hidden);
+    const at::Tensor expected = at::tensor(variant["logits_last_seq0_first16"].get<std::vector<double>>());
+    const at::Tensor got = logits[batch.document_begin[1] - 1].narrow(0, 0, 16);
+    EXPECT_LE((got - expected).abs().max().item<double>(), 1e-5);
+    EXPECT_NEAR(mean_loss(model, batch, hidden), variant["loss"].get<double>(), 8 * 0x1p-21);
+  }
 }
 
 /// Error of bfloat16: mean difference of the logits divided by their standard deviation.
