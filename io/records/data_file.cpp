@@ -1,15 +1,14 @@
 #include "io/records/data_file.hpp"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <utility>
 
+#include "io/file/file.hpp"
 #include "lib/base/check.hpp"
 
 namespace plumb {
@@ -22,27 +21,17 @@ constexpr size_t kSkipBytes = size_t{256} << 10;
 constexpr int64_t kMaxRatio = 5'000;
 constexpr int64_t kAnyRatioBytes = int64_t{1} << 30;
 
-[[noreturn]] void throw_system_error(const std::string& path, const char* verb, int error) {
-  throw_error<InputOutputError>("{}: cannot {}: {}", path, verb, std::strerror(error));
-}
-
 }  // namespace
 
 DataFile::Descriptor::~Descriptor() {
   if (value_ >= 0) ::close(value_);
 }
 
-// Non-blocking: opening a named pipe must not wait for its writer.
 DataFile::DataFile(std::string path)
-    : path_(std::move(path)), descriptor_(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
-  if (descriptor_.value() < 0) throw_system_error(path_, "open", errno);
-  struct stat status {};
-  if (::fstat(descriptor_.value(), &status) != 0) throw_system_error(path_, "read", errno);
-  if (S_ISDIR(status.st_mode)) throw_system_error(path_, "read", EISDIR);
-  if (!S_ISREG(status.st_mode)) {
-    throw_error<InputOutputError>("{}: cannot read: expected a regular file, got a pipe or device", path_);
-  }
-  size_bytes_ = status.st_size;
+    : path_(std::move(path)),
+      size_bytes_(File::open_for_reading(path_).size_bytes()),  // which refuses what holds no rows
+      descriptor_(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
+  if (descriptor_.value() < 0) throw_errno(path_, "open");
   std::array<char, 4> head{};
   compression_ = find_compression({head.data(), read_bytes(0, head)});
   if (compression_ != Compression::kNone) rewind();
@@ -63,7 +52,7 @@ size_t DataFile::read_bytes(int64_t offset, std::span<char> out) const {
   for (;;) {
     const ssize_t num_read = ::pread(descriptor_.value(), out.data(), out.size(), static_cast<off_t>(offset));
     if (num_read >= 0) return static_cast<size_t>(num_read);
-    if (errno != EINTR) throw_system_error(path_, "read", errno);
+    if (errno != EINTR) throw_errno(path_, "read");
   }
 }
 

@@ -18,7 +18,7 @@ namespace plumb {
 
 class DataFile {
  public:
-  /// Throws InputOutputError, also if the path is not a regular file. The first bytes say whether it is compressed.
+  /// Throws as File::open_for_reading(). The first bytes say whether it is compressed.
   explicit DataFile(std::string path);
 
   const std::string& path() const { return path_; }
@@ -52,8 +52,8 @@ class DataFile {
   };
 
   std::string path_;
+  int64_t size_bytes_;
   Descriptor descriptor_;
-  int64_t size_bytes_ = 0;
   Compression compression_ = Compression::kNone;
   std::unique_ptr<Decompressor> decompressor_;
   std::vector<char> input_;  // bytes of the file

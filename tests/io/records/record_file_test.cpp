@@ -320,6 +320,12 @@ TEST(RecordFile, UnreadablePathsAreInputOutputErrors) {
   }
 }
 
+TEST(RecordFile, AGitLfsPointerIsNamed) {
+  for (const char* name : {"a.jsonl", "a.csv", "a.parquet", "a.jsonl.gz"})
+    expect_refused(name, "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935\nsize 5242880\n",
+                   ": expected the file itself, got a Git LFS pointer to it; fetch it: git -C ");
+}
+
 TEST(DataFiles, PatternsMatchInOrderAndOthersAreRefused) {
   const TemporaryDirectory directory;
   for (const char* name : {"b-10.jsonl", "b-2.jsonl", "a.csv", "b[1].jsonl"}) directory.write(name, "{}\n");
