@@ -22,7 +22,7 @@ struct Rows {
   int64_t count, width;
 };
 Rows rows_of(const GgufTensorInfo& info) {
-  return info.shape.size() == 1 ? Rows{info.shape[0], 1} : Rows{info.shape[0], info.shape[1]};
+  return info.shape.size() == 1 ? Rows{info.shape[0], 1} : Rows{info.num_rows(), info.row_elements()};
 }
 
 /// Within each block of rows, row i of the first half and row i of the second become rows 2 i and 2 i + 1.
@@ -41,10 +41,30 @@ void write_encoded(const File& file, GgufNumber number, std::span<const float> v
   file.pwrite_exact(bytes, offset_bytes);
 }
 
-void write_parameter(const File& file, const GgufTensor& tensor, const HfModel& model, int64_t offset_bytes) {
+/// Writes the part of a parameter for all experts, one expert at a time.
+void write_outputs(const File& file, const GgufTensor& tensor, const HfModel& model, int64_t offset_bytes) {
   const UnitLayout& unit = model.units()[tensor.unit];
-  const int64_t first = unit.parameters[tensor.parameter].offset;
-  const Rows rows = rows_of(tensor.info);
+  const Parameter& parameter = unit.parameters[tensor.parameters.front()];
+  const int64_t num_experts = parameter.shape.front(), out = parameter.shape.back();
+  const int64_t size = parameter.num_elements() / num_experts, in = size / out;
+  std::vector<float> values(size), taken;
+  for (int64_t expert = 0; expert < num_experts; ++expert) {
+    const int64_t begin = parameter.offset + expert * size;
+    model.read_unit_range(unit, begin, begin + size, values);
+    taken.clear();
+    for (int64_t o = tensor.outputs.first; o < out; o += tensor.outputs.step)
+      for (int64_t i = 0; i < in; ++i) taken.push_back(values[i * out + o]);
+    write_encoded(file, tensor.info.number, taken, offset_bytes);
+    offset_bytes += encoded_bytes(tensor.info.number, std::ssize(taken));
+  }
+}
+
+void write_parameter(const File& file, const GgufTensor& tensor, const HfModel& model, size_t index,
+                     int64_t offset_bytes) {
+  const UnitLayout& unit = model.units()[tensor.unit];
+  const int64_t first = unit.parameters[index].offset;
+  Rows rows = rows_of(tensor.info);
+  rows.count /= std::ssize(tensor.parameters);
   const int64_t step = std::max<int64_t>(tensor.permuted_rows, 1);
   const int64_t rows_at_once = std::max<int64_t>(kChunkElements / rows.width / step, 1) * step;
   std::vector<float> values, permuted;
@@ -91,8 +111,13 @@ void add_notes(const ModelConfig& config, GgufNumber number, GgufPlan& plan) {
         fmt::format("llama.cpp takes the long factors of LongRoPE where its context is of more than {0} tokens, "
                     "transformers where the text is: for shorter texts start it with -c {0}",
                     config.rope.original_max_position_embeddings));
+  if (config.rope.kind == RopeConfig::Kind::kYarn && !config.rope.truncates_ramp)
+    plan.notes.push_back(
+        "llama.cpp rounds the ends of YaRN's ramp to whole dimensions, which this model does not (truncate false): its "
+        "results differ slightly, as with every GGUF file of gpt-oss");
   const int64_t num_plain = std::count_if(plan.tensors.begin(), plan.tensors.end(), [&](const GgufTensor& tensor) {
-    return tensor.info.shape.size() > 1 && tensor.info.number != number;
+    return number == GgufNumber::kQ8_0 && tensor.info.row_elements() % kQ8BlockElements != 0 &&
+           tensor.info.shape.size() > 1 && tensor.info.name.ends_with(".weight");
   });
   if (num_plain > 0)
     plan.notes.push_back(fmt::format("{} matrices are float32, as their rows are no multiple of {} elements", num_plain,
@@ -137,8 +162,12 @@ void write_gguf_tensor(const GgufPlan& plan, const std::string& temporary, const
   const GgufTensor& tensor = plan.tensors[index];
   const int64_t offset_bytes = plan.layout.offset_bytes[index];
   File file = File::open_for_writing(temporary);
-  if (tensor.values.empty()) {
-    write_parameter(file, tensor, model, offset_bytes);
+  if (tensor.outputs.step > 0) {
+    write_outputs(file, tensor, model, offset_bytes);
+  } else if (tensor.values.empty()) {
+    const int64_t bytes = tensor.info.num_bytes() / std::ssize(tensor.parameters);
+    for (size_t i = 0; i < tensor.parameters.size(); ++i)
+      write_parameter(file, tensor, model, tensor.parameters[i], offset_bytes + static_cast<int64_t>(i) * bytes);
   } else {
     write_encoded(file, tensor.info.number, tensor.values, offset_bytes);
   }

@@ -18,11 +18,15 @@ using GgufMetadata = std::vector<std::pair<std::string, GgufValue>>;  // in the 
 
 struct GgufTensorInfo {
   std::string name;
-  std::vector<int64_t> shape;  // [out, in] or [n]; the file has the last dimension first
+  std::vector<int64_t> shape;  // [out, in], [n] or [experts, out, in]; the file has the last dimension first
   GgufNumber number = GgufNumber::kF32;
 
   int64_t row_elements() const { return shape.back(); }
-  int64_t num_rows() const { return shape.size() == 1 ? 1 : shape.front(); }
+  int64_t num_rows() const {
+    int64_t rows = 1;
+    for (size_t i = 0; i + 1 < shape.size(); ++i) rows *= shape[i];
+    return rows;
+  }
   int64_t num_bytes() const { return num_rows() * encoded_bytes(number, row_elements()); }
 };
 

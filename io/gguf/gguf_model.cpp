@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "io/gguf/gguf_experts.hpp"
 #include "lib/base/check.hpp"
 #include "lib/nn/rope.hpp"
 
@@ -22,7 +23,8 @@ struct GgufFamily {
   bool has_mlp_bias = false;
   int64_t window_pattern = 0;    // every n-th layer attends to all tokens, the others to a window; 0: has no windows
   int64_t unrotated_layers = 0;  // every n-th layer is not rotated; 0: all are
-  int64_t large_num_layers = 0;  // of the size whose scores are scaled by hidden_size / num_heads; 0: none
+  bool has_post_attention_norm = false;  // the name of the norm before the feed-forward network
+  int64_t large_num_layers = 0;          // of the size whose scores are scaled by hidden_size / num_heads; 0: none
 };
 
 constexpr GgufFamily kFamilies[] = {
@@ -56,6 +58,14 @@ constexpr GgufFamily kFamilies[] = {
     {.family = Family::kCohere2, .architecture = "cohere2", .window_pattern = 4, .unrotated_layers = 4},
     {.family = Family::kGlm4, .architecture = "glm4"},
     {.family = Family::kStarCoder2, .architecture = "starcoder2", .has_o_bias = true, .has_mlp_bias = true},
+    {.family = Family::kMixtral, .architecture = "llama", .permutes_qk = true, .has_rope_factors = true},
+    {.family = Family::kQwen2Moe, .architecture = "qwen2moe"},
+    {.family = Family::kQwen3Moe, .architecture = "qwen3moe"},
+    {.family = Family::kGptOss,
+     .architecture = "gpt-oss",
+     .has_o_bias = true,
+     .window_pattern = 2,
+     .has_post_attention_norm = true},
 };
 
 struct GgufName {
@@ -92,6 +102,13 @@ constexpr GgufName kNamesOfParameters[] = {
     {ParameterKind::kFinalNormBias, "output_norm.bias"},
     {ParameterKind::kFinalNorm, "output_norm.weight"},
     {ParameterKind::kHead, "output.weight"},
+    {ParameterKind::kSinks, "blk.{}.attn_sinks.weight"},
+    {ParameterKind::kRouter, "blk.{}.ffn_gate_inp.weight"},
+    {ParameterKind::kRouterBias, "blk.{}.ffn_gate_inp.bias"},
+    {ParameterKind::kSharedGate, "blk.{}.ffn_gate_shexp.weight"},
+    {ParameterKind::kSharedUp, "blk.{}.ffn_up_shexp.weight"},
+    {ParameterKind::kSharedDown, "blk.{}.ffn_down_shexp.weight"},
+    {ParameterKind::kSharedRouter, "blk.{}.ffn_gate_inp_shexp.weight"},
 };
 
 const GgufFamily* find_family(Family family) {
@@ -106,7 +123,9 @@ const GgufFamily& family_of(const ModelConfig& config) {
   return *family;
 }
 
-std::string tensor_name(const Parameter& parameter, std::string_view where) {
+std::string tensor_name(const GgufFamily& family, const Parameter& parameter, std::string_view where) {
+  if (parameter.kind == ParameterKind::kPostNorm && family.has_post_attention_norm)
+    return fmt::format("blk.{}.post_attention_norm.weight", parameter.layer);
   for (const auto& [kind, name] : kNamesOfParameters)
     if (kind == parameter.kind) return fmt::format(fmt::runtime(name), parameter.layer);
   throw_error<DataError>(
@@ -129,8 +148,9 @@ bool is_rotated(ParameterKind kind) {
 /// Every n-th of the layers, of which a pattern speaks.
 bool is_nth(int64_t layer, int64_t n) { return layer % n == n - 1; }
 
-bool is_float32(const GgufTensorInfo& info, GgufNumber number) {
-  return info.shape.size() == 1 || (number == GgufNumber::kQ8_0 && info.row_elements() % kQ8BlockElements != 0);
+bool is_float32(const Parameter& parameter, const GgufTensorInfo& info, GgufNumber number) {
+  return parameter.kind == ParameterKind::kRouter || info.shape.size() == 1 ||
+         (number == GgufNumber::kQ8_0 && info.row_elements() % kQ8BlockElements != 0);
 }
 
 /// By what llama.cpp divides each frequency.
@@ -161,7 +181,7 @@ std::string_view refused_rope(const ModelConfig& config, const GgufFamily& famil
     return "no longrope scaling, which llama.cpp has for Phi-3 only; got it";
   if (kind == Kind::kLlama3 && !family.has_rope_factors)
     return "no rope scaling or linear, as llama.cpp has no other for this family; got llama3";
-  if (kind == Kind::kYarn && !config.rope.truncates_ramp)
+  if (kind == Kind::kYarn && !config.rope.truncates_ramp && config.family != Family::kGptOss)
     return "YaRN with whole dimensions at the ends of its ramp, as llama.cpp has it; got truncate false";
   if (config.rope.partial_rotary_factor != 1 && config.family != Family::kPhi3 && config.family != Family::kGlm4)
     return "rotary embedding of whole heads, as llama.cpp has it for this family; got a partial_rotary_factor";
@@ -198,7 +218,7 @@ void check_gguf_model(const ModelConfig& config, std::string_view where) {
   if (config.head != HeadKind::kLanguageModel) {
     reason = "a language model, as llama.cpp runs no reward models; got a score head";
   } else if (family == nullptr) {
-    reason = "a dense model; got a mixture of experts, which is not written yet";
+    reason = "a family that llama.cpp runs; got another one";
   } else if (config.has_o_bias && !family->has_o_bias) {
     reason = "no attention_bias, as llama.cpp has none for this family; got true";
   } else if (config.has_mlp_bias && !family->has_mlp_bias) {
@@ -206,6 +226,7 @@ void check_gguf_model(const ModelConfig& config, std::string_view where) {
   } else {
     for (const auto refuses : {refused_rope, refused_layers, refused_scale})
       if (reason.empty()) reason = refuses(config, *family);
+    if (reason.empty()) reason = refused_experts(config);
   }
   if (!reason.empty())
     throw_error<DataError>("{}: GGUF: expected {}; a Hugging Face directory has room for it", where, reason);
@@ -284,6 +305,7 @@ GgufMetadata gguf_model_metadata(const ModelConfig& config, GgufNumber number, s
   if (family_of(config).window_pattern > 0 && has_windows(config))
     add_count("attention.sliding_window",
               *std::max_element(config.sliding_window.begin(), config.sliding_window.end()));
+  for (const auto& [key, count] : expert_counts(config)) add_count(key, count);
   for (const auto& [key, value] : rope_metadata(config)) add(key, value);
   for (const auto& [key, value] : scales(config)) add(key, value);
   add_count("vocab_size", config.vocab_size);
@@ -295,15 +317,25 @@ GgufMetadata gguf_model_metadata(const ModelConfig& config, GgufNumber number, s
 std::vector<GgufTensor> gguf_tensors(const ModelConfig& config, GgufNumber number, std::string_view where) {
   std::vector<GgufTensor> tensors;
   const std::vector<UnitLayout> units = unit_layouts(config);
-  for (size_t unit = 0; unit < units.size(); ++unit)
+  const GgufFamily& family = family_of(config);
+  for (size_t unit = 0; unit < units.size(); ++unit) {
     for (size_t i = 0; i < units[unit].parameters.size(); ++i) {
       const Parameter& parameter = units[unit].parameters[i];
-      GgufTensor tensor{.info = {tensor_name(parameter, where), parameter.shape}, .unit = unit, .parameter = i};
-      if (!is_float32(tensor.info, number)) tensor.info.number = number;
-      if (family_of(config).permutes_qk && is_rotated(parameter.kind)) tensor.permuted_rows = config.head_dim;
+      if (is_of_experts(parameter)) continue;
+      GgufTensor tensor{
+          .info = {tensor_name(family, parameter, where), parameter.shape}, .unit = unit, .parameters = {i}};
+      if (parameter.kind == ParameterKind::kSharedRouter) tensor.info.shape = {config.hidden_size};
+      if (!is_float32(parameter, tensor.info, number)) tensor.info.number = number;
+      if (family.permutes_qk && is_rotated(parameter.kind)) tensor.permuted_rows = config.head_dim;
       if (is_norm_weight(parameter.kind)) tensor.addend = static_cast<float>(config.norm.weight_offset);
       tensors.push_back(std::move(tensor));
     }
+    for (GgufTensor& tensor : expert_tensors(config, units[unit], unit, number)) {
+      if (tensor.info.number == GgufNumber::kQ8_0 && tensor.info.row_elements() % kQ8BlockElements != 0)
+        tensor.info.number = GgufNumber::kF32;
+      tensors.push_back(std::move(tensor));
+    }
+  }
   if (config.rope.kind == RopeConfig::Kind::kLlama3)
     tensors.push_back(factors("rope_freqs.weight", llama3_factors(config)));
   if (config.rope.kind == RopeConfig::Kind::kLongRope) {

@@ -17,10 +17,17 @@ namespace plumb {
 /// A tensor of the file and where its values come from.
 struct GgufTensor {
   GgufTensorInfo info;
-  size_t unit = 0, parameter = 0;  // of unit_layouts()
+  size_t unit = 0;                      // of unit_layouts()
+  std::vector<size_t> parameters = {};  // of the unit, one after the other: one, or that of each expert
   /// Rows of the parameter are permuted within blocks of this many, so that the two sides of a rotated pair are
   /// adjacent; 0: they stay where they are.
   int64_t permuted_rows = 0;
+  /// Columns first, first + step, ... of every expert's [in, out] in a parameter of all experts, which become the rows
+  /// of [out, in]. step 0: the parameter as it is.
+  struct Outputs {
+    int64_t first = 0, step = 0;
+  };
+  Outputs outputs = {};
   float addend = 0;                // of each value: a norm of Gemma multiplies by 1 + weight
   std::vector<float> values = {};  // of a tensor that is no parameter
 };

@@ -133,6 +133,66 @@ TEST_F(Gguf, PermutesBiasesOfLlama) {
   expect_tensors(exported(config), config, GgufNumber::kF32);
 }
 
+ModelConfig mixture_of(Family family) {
+  ModelConfig config = config_of(family);
+  config.qk_norm = family == Family::kQwen3Moe ? QkNorm::kHead : QkNorm::kNone;
+  config.has_qkv_bias = family == Family::kQwen2Moe;
+  config.mixture = {.num_experts = 3, .num_chosen = 2, .expert_size = 64};
+  if (family == Family::kQwen2Moe) config.mixture.shared_expert_size = 96;
+  config.mixture.renormalizes = family != Family::kQwen2Moe;
+  if (family != Family::kGptOss) return config;
+  config.mixture.is_gpt_oss = config.has_sinks = config.has_qkv_bias = config.has_o_bias = true;
+  config.sliding_window = {8, 0};
+  return config;
+}
+
+/// The values of a parameter in order of experts; of gpt-oss's, outputs first, first + step, ... of each.
+std::vector<float> experts_of(const ModelConfig& config, ParameterKind kind, int64_t layer, GgufTensor::Outputs part) {
+  const TinyTensors tensors = tiny_tensors(config);
+  std::vector<float> values;
+  for (const UnitLayout& unit : unit_layouts(config))
+    for (const Parameter& p : unit.parameters) {
+      if (p.kind != kind || p.layer != layer) continue;
+      const std::vector<float>& all = tensors.at(hf_parameter_name(p)).values;
+      if (part.step == 0) values.insert(values.end(), all.begin(), all.end());
+      if (part.step == 0) continue;
+      const int64_t out = p.shape.back(), in = p.shape.size() == 3 ? p.shape[1] : 1;
+      for (int64_t e = 0; e < p.shape[0]; ++e)
+        for (int64_t o = part.first; o < out; o += part.step)
+          for (int64_t i = 0; i < in; ++i) values.push_back(all[(e * in + i) * out + o]);
+    }
+  return values;
+}
+
+TEST_F(Gguf, HasTheExpertsOfALayerInOneTensor) {
+  using enum ParameterKind;
+  for (const Family family : {Family::kMixtral, Family::kQwen2Moe, Family::kQwen3Moe}) {
+    const ModelConfig config = mixture_of(family);
+    const GgufReader file = exported(config);
+    const std::string architecture = file.metadata.at("general.architecture");
+    EXPECT_EQ(file.metadata.at(architecture + ".expert_count"), 3);
+    EXPECT_EQ(file.metadata.at(architecture + ".expert_used_count"), 2);
+    EXPECT_EQ(file.metadata.at(architecture + ".expert_feed_forward_length"), 64);
+    const ReadTensor& down = file.tensors.at("blk.1.ffn_down_exps.weight");
+    EXPECT_EQ(down.shape, (std::vector<int64_t>{64, 32, 3}));
+    EXPECT_EQ(down.values, experts_of(config, kExpertDown, 1, {}));
+    EXPECT_EQ(file.tensors.at("blk.0.ffn_gate_exps.weight").values, experts_of(config, kExpertGate, 0, {}));
+    EXPECT_EQ(file.tensors.at("blk.1.ffn_up_exps.weight").values, experts_of(config, kExpertUp, 1, {}));
+    EXPECT_EQ(file.tensors.contains("blk.0.ffn_gate_inp_shexp.weight"), family == Family::kQwen2Moe);
+    const GgufReader rounded = exported(config, GgufNumber::kQ8_0);
+    EXPECT_EQ(rounded.tensors.at("blk.0.ffn_up_exps.weight").type, 8u);
+    EXPECT_EQ(rounded.tensors.at("blk.0.ffn_gate_inp.weight").type, 0u) << "the router";
+  }
+  const ModelConfig config = mixture_of(Family::kGptOss);
+  const GgufReader file = exported(config, GgufNumber::kF32);
+  EXPECT_EQ(file.tensors.at("blk.1.ffn_up_exps.weight").shape, (std::vector<int64_t>{32, 64, 3}));
+  EXPECT_EQ(file.tensors.at("blk.1.ffn_up_exps.weight").values, experts_of(config, kExpertsGateUp, 1, {1, 2}));
+  EXPECT_EQ(file.tensors.at("blk.0.ffn_gate_exps.bias").values, experts_of(config, kExpertsGateUpBias, 0, {0, 2}));
+  EXPECT_EQ(file.tensors.at("blk.0.ffn_down_exps.weight").values, experts_of(config, kExpertsDown, 0, {0, 1}));
+  EXPECT_TRUE(file.tensors.contains("blk.0.attn_sinks.weight") &&
+              file.tensors.contains("blk.0.post_attention_norm.weight"));
+}
+
 TEST_F(Gguf, DescribesTheModel) {
   const GgufReader file = exported(config_of(Family::kQwen3), GgufNumber::kQ8_0);
   const std::map<std::string, json> expected = {{"general.architecture", "qwen3"},
@@ -277,6 +337,12 @@ TEST(GgufModel, RefusesByNameWhatLlamaCppDoesNotRun) {
   config = config_of(Family::kSmolLm3);
   config.is_unrotated = {true, false};
   EXPECT_NE(refusal(config).find("without rotary embedding"), std::string::npos) << refusal(config);
+  config = mixture_of(Family::kQwen3Moe);
+  config.mixture.renormalizes = false;
+  EXPECT_NE(refusal(config).find("expected norm_topk_prob true"), std::string::npos) << refusal(config);
+  config = mixture_of(Family::kGptOss);
+  config.mixture.swiglu_limit = 5;
+  EXPECT_NE(refusal(config).find("swiglu_limit of 7"), std::string::npos) << refusal(config);
   config = config_of(Family::kLlama);
   config.rope.partial_rotary_factor = 0.5;
   EXPECT_NE(refusal(config).find("whole heads"), std::string::npos) << refusal(config);
