@@ -1,7 +1,5 @@
 #include "partition/adapted_model.hpp"
 
-#include <algorithm>
-
 #include "lib/base/check.hpp"
 #include "lib/base/random.hpp"
 #include "lib/nn/tensor_ops.hpp"
@@ -10,9 +8,8 @@ namespace plumb {
 
 namespace {
 
-bool contains(const std::vector<ParameterKind>& kinds, ParameterKind kind) {
-  return std::find(kinds.begin(), kinds.end(), kind) != kinds.end();
-}
+/// The random stream of the head's dropout, beyond those of the products of every layer.
+constexpr uint64_t kHeadStream = uint64_t{1} << 48;
 
 /// One gather and one reduce-scatter per micro-batch. Gradients are float32.
 BufferPlan plan_adapter_buffers(const ShardLayout& unit, const EngineOptions& options) {
@@ -51,8 +48,6 @@ void AdaptedModel::use_adapter(bool is_used) {
   is_adapter_used_ = is_used;
 }
 
-bool AdaptedModel::trains_embedding() const { return contains(adapter_.whole, ParameterKind::kEmbedding); }
-
 at::Tensor AdaptedModel::whole(ParameterKind kind, const at::Tensor& flat) const {
   for (const Parameter& p : unit().unit().parameters)
     if (p.part == AdapterPart::kWhole && p.kind == kind)
@@ -60,10 +55,9 @@ at::Tensor AdaptedModel::whole(ParameterKind kind, const at::Tensor& flat) const
   return {};
 }
 
-at::Tensor AdaptedModel::whole_head(const at::Tensor& flat) const {
-  for (const ParameterKind kind : {ParameterKind::kHead, ParameterKind::kScore})
-    if (contains(adapter_.whole, kind)) return whole(kind, flat);
-  return {};
+ParameterKind AdaptedModel::head_kind() const {
+  if (config().head == HeadKind::kScore) return ParameterKind::kScore;
+  return config().shares_head() ? ParameterKind::kEmbedding : ParameterKind::kHead;
 }
 
 Dropout AdaptedModel::dropout() const {
@@ -96,7 +90,13 @@ at::Tensor AdaptedModel::acquire() {
 
 at::Tensor AdaptedModel::acquire_embedding() {
   const at::Tensor bytes = acquire();
-  return trains_embedding() ? whole(ParameterKind::kEmbedding, adapter_flat_) : base_.embedding_VD(bytes);
+  const at::Tensor trained = whole(ParameterKind::kEmbedding, adapter_flat_);
+  return trained.defined() ? trained : base_.embedding_VD(bytes);
+}
+
+VocabularyAdapter AdaptedModel::embedding_adapter() {
+  if (!is_adapter_used_) return {};
+  return vocabulary_adapter(adapter_, unit().unit(), ParameterKind::kEmbedding, adapter_flat_);
 }
 
 BlockParameters AdaptedModel::acquire_block(int64_t layer) {
@@ -127,24 +127,40 @@ BlockParameters AdaptedModel::acquire_block(int64_t layer) {
 HeadTensors AdaptedModel::acquire_head() {
   const at::Tensor bytes = acquire();
   HeadTensors head = base_.head(config().shares_head() ? 0 : static_cast<int>(config().num_layers) + 1, bytes);
-  if (const at::Tensor trained = whole_head(adapter_flat_); trained.defined()) head.head_VD = trained;
+  if (const at::Tensor trained = whole(head_kind(), adapter_flat_); trained.defined()) head.head_VD = trained;
+  if (!is_adapter_used_) return head;
+  head.adapter = vocabulary_adapter(adapter_, unit().unit(), head_kind(), adapter_flat_);
+  if (pass_.has_dropout) {
+    head.adapter.dropout = dropout();
+    head.adapter.dropout.stream = random_bits(dropout_seed_, head.adapter.dropout.stream, kHeadStream);
+  }
   return head;
 }
 
 HeadTensors AdaptedModel::head_gradients() {
   gradient_flat_ = exchange_->gradient_buffer(0);
-  return {{}, whole_head(gradient_flat_)};
+  return {{},
+          whole(head_kind(), gradient_flat_),
+          {},
+          vocabulary_adapter(adapter_, unit().unit(), head_kind(), gradient_flat_)};
 }
 
 BlockGradients AdaptedModel::block_gradients(int64_t layer) {
   return {lora_groups(config(), adapter_, unit().unit(), layer, gradient_flat_),
           expert_lora(config(), adapter_, unit().unit(), layer, gradient_flat_),
-          trains_embedding() || layer > lowest_layer_};
+          trains_embedding(adapter_) || layer > lowest_layer_};
 }
 
 at::Tensor AdaptedModel::embedding_gradient() {
-  if (!trains_embedding()) return {};
-  return whole(ParameterKind::kEmbedding, gradient_flat_).zero_();
+  at::Tensor gradient = whole(ParameterKind::kEmbedding, gradient_flat_);
+  if (gradient.defined() && !config().shares_head()) gradient.zero_();  // else the head's is there
+  return gradient;
+}
+
+VocabularyAdapter AdaptedModel::embedding_adapter_gradients() {
+  VocabularyAdapter gradients = vocabulary_adapter(adapter_, unit().unit(), ParameterKind::kEmbedding, gradient_flat_);
+  if (!config().shares_head()) zero(gradients);
+  return gradients;
 }
 
 }  // namespace plumb

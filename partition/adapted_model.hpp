@@ -44,6 +44,7 @@ class AdaptedModel : public TrainableModel {
   void begin_pass(const Pass& pass) override;
   void end_pass() override;
   at::Tensor acquire_embedding() override;
+  VocabularyAdapter embedding_adapter() override;
   BlockParameters acquire_block(int64_t layer) override;
   HeadTensors acquire_head() override;
   void release() override { base_.release(); }
@@ -52,6 +53,7 @@ class AdaptedModel : public TrainableModel {
   HeadTensors head_gradients() override;
   BlockGradients block_gradients(int64_t layer) override;
   at::Tensor embedding_gradient() override;
+  VocabularyAdapter embedding_adapter_gradients() override;
   void reduce() override {}  // one gradient for all blocks: end_pass() reduces it
   void on_parameters_changed(int64_t num_steps_done) override { num_updates_ = num_steps_done; }
 
@@ -65,11 +67,10 @@ class AdaptedModel : public TrainableModel {
  private:
   at::Tensor acquire();
   /// The view of a parameter that is trained in full (modules_to_save), in the adapter's flat parameters or flat
-  /// gradient.
+  /// gradient; undefined if it is not.
   at::Tensor whole(ParameterKind kind, const at::Tensor& flat) const;
-  /// As whole(), for the head or the score; undefined if neither is trained.
-  at::Tensor whole_head(const at::Tensor& flat) const;
-  bool trains_embedding() const;
+  /// The kind of the matrix that is the head: kEmbedding where they are one.
+  ParameterKind head_kind() const;
 
   Adapter adapter_;
   bool is_adapter_used_ = true;

@@ -112,7 +112,7 @@ AdapterStart find_adapter(const LoraOptions& options, const ModelConfig& base, c
   }
   start.base = adapted_model(start.config, base);
   start.adapter =
-      start.continued ? resolve_parts(start.config, start.base).adapter : resolve_options(start.config, start.base);
+      start.continued ? resolve_finished(start.config, start.base) : resolve_options(start.config, start.base);
   return start;
 }
 

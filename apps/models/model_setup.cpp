@@ -107,7 +107,9 @@ int64_t exported_bytes(const std::vector<UnitLayout>& model, Precision precision
   return sum_of_sizes(plan_export(model, file_dtype(precision)).files);
 }
 
-int64_t exported_adapter_bytes(const UnitLayout& unit) { return sum_of_sizes(plan_adapter_export(unit).files); }
+int64_t exported_adapter_bytes(const UnitLayout& unit, const ModelConfig& base) {
+  return sum_of_sizes(plan_adapter_export(unit, base.shares_head()).files);
+}
 
 void export_model(const Communicator& comm, ShardedModel& model, const std::string& directory, const ExportedText& text,
                   Precision precision) {
@@ -160,7 +162,7 @@ Nf4ExportPlan export_quantized(const Communicator& comm, const HfModel& model, c
 void export_adapter(const Communicator& comm, const ShardLayout& unit, std::span<const float> shard,
                     const std::string& directory, const LoraConfig& config, const ModelConfig& base,
                     const ExportedText& text) {
-  const ExportPlan plan = plan_adapter_export(unit.unit());
+  const ExportPlan plan = plan_adapter_export(unit.unit(), base.shares_head());
   const ElementRange range = unit.shard(comm.rank());
   std::vector<int64_t> checksums = adapter_checksums(unit.unit(), range.begin, range.end, shard);
   comm.sum(checksums);

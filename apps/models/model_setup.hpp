@@ -59,7 +59,7 @@ void export_by_all(const Communicator& comm, std::span<const ExportFile> files, 
 
 /// Bytes of the weights that export_model() and export_as_read(), or export_adapter(), write.
 int64_t exported_bytes(const std::vector<UnitLayout>& model, Precision precision);
-int64_t exported_adapter_bytes(const UnitLayout& unit);
+int64_t exported_adapter_bytes(const UnitLayout& unit, const ModelConfig& base);
 
 /// Collective: writes a Hugging Face directory from the shards, complete or not at all.
 void export_model(const Communicator& comm, ShardedModel& model, const std::string& directory, const ExportedText& text,

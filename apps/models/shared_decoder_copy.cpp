@@ -4,6 +4,8 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/mm.h>
 
+#include <algorithm>
+
 #include "lib/base/check.hpp"
 #include "lib/nn/resident_units.hpp"
 #include "lib/nn/tensor_ops.hpp"
@@ -29,15 +31,25 @@ at::Tensor merged(const Linear& linear) {
   return weight;
 }
 
+/// Writes embedding or head with the adapter merged, some rows at a time.
+void copy_merged(const at::Tensor& to_VD, const at::Tensor& from_VD, const VocabularyAdapter& adapter) {
+  constexpr int64_t kElementsAtOnce = int64_t{1} << 22;
+  const int64_t rows_at_once = std::max<int64_t>(1, kElementsAtOnce / from_VD.size(1));
+  for (int64_t first = 0; first < from_VD.size(0); first += rows_at_once) {
+    const int64_t num_rows = std::min(rows_at_once, from_VD.size(0) - first);
+    to_VD.narrow(0, first, num_rows).copy_(merged_rows(adapter, from_VD, first, num_rows));
+  }
+}
+
 /// Copies tensors and counts their elements, so that none is forgotten.
 class Copy {
  public:
   explicit Copy(const UnitLayout& unit) {
     for (const Parameter& p : unit.parameters) num_left_ += p.num_elements();
   }
-  void operator()(const at::Tensor& to, const at::Tensor& from) {
+  void operator()(const at::Tensor& to, const at::Tensor& from, const VocabularyAdapter& adapter = {}) {
     if (!to.defined()) return;
-    to.copy_(from);
+    adapter.is_empty() ? void(to.copy_(from)) : copy_merged(to, from, adapter);
     num_left_ -= to.numel();
   }
   void finish() const { check(num_left_ == 0, "every parameter of a unit is copied"); }
@@ -87,7 +99,9 @@ void SharedDecoder::copy(AdaptedModel& model) {
   Copy copy_first(layouts_.front());
   model.begin_pass(Pass::evaluation());
   const at::Tensor embedding = model.acquire_embedding();
-  if (is_mine(0)) copy_first(view_of(layouts_.front(), units_.front(), ParameterKind::kEmbedding), embedding);
+  if (is_mine(0))
+    copy_first(view_of(layouts_.front(), units_.front(), ParameterKind::kEmbedding), embedding,
+               model.embedding_adapter());
   model.release();
   for (int64_t layer = 0; layer < config().num_layers; ++layer) {
     const BlockParameters parameters = model.acquire_block(layer);
@@ -106,7 +120,7 @@ void SharedDecoder::copy(AdaptedModel& model) {
     const HeadTensors to = head_tensors(layouts_[unit], units_[unit]);
     (shares_head ? copy_first : copy_last)(to.norm_D, head.norm_D);
     (shares_head ? copy_first : copy_last)(to.norm_bias_D, head.norm_bias_D);
-    if (!shares_head) copy_last(to.head_VD, head.head_VD);
+    if (!shares_head) copy_last(to.head_VD, head.head_VD, head.adapter);
     if (!shares_head) copy_last.finish();
   }
   if (is_mine(0)) copy_first.finish();

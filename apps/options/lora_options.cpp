@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <sstream>
+#include <utility>
 
 #include "io/huggingface/peft_targets.hpp"
 #include "lib/base/check.hpp"
@@ -61,6 +62,31 @@ ModulePatterns<Value> parse_pattern(const std::string& text, std::string_view op
   return values;
 }
 
+/// A number without a module before it is a row of the embedding, as in PEFT.
+std::vector<std::pair<std::string, std::vector<int64_t>>> parse_token_rows(const std::vector<std::string>& words) {
+  constexpr int64_t kMaxToken = 1 << 30;
+  std::vector<std::pair<std::string, std::vector<int64_t>>> rows;
+  for (const std::string& item : split_items(words)) {
+    const size_t equals = item.find('=');
+    const std::string number = equals == std::string::npos ? item : item.substr(equals + 1);
+    if (rows.empty() || equals != std::string::npos) rows.emplace_back("embed_tokens", std::vector<int64_t>());
+    if (equals != std::string::npos) rows.back().first = item.substr(0, equals);
+    int64_t token = -1;
+    const char *begin = number.data(), *end = begin + number.size();
+    const auto read = std::from_chars(begin, end, token);
+    if (read.ec != std::errc() || read.ptr != end || token < 0 || token > kMaxToken || rows.back().first.empty())
+      throw_error<UsageError>(
+          "--lora_trainable_token_indices: expected token ids, as in 513 514 or in "
+          "embed_tokens=513,514 lm_head=513,514, got '{}'",
+          item);
+    std::vector<int64_t>& tokens = rows.back().second;
+    if (std::find(tokens.begin(), tokens.end(), token) != tokens.end())
+      throw_error<UsageError>("--lora_trainable_token_indices: {} twice", token);
+    tokens.push_back(token);
+  }
+  return rows;
+}
+
 /// Calls body(); an error in the data is one of the options here.
 template <class Body>
 auto with_usage_errors(Body body) {
@@ -89,6 +115,10 @@ std::vector<BoundOption> bind_options(LoraOptions& o) {
       declare("lora_alpha_pattern", kLora, o.lora_alpha_pattern, "module=alpha,...: alphas other than lora_alpha"),
       declare("lora_modules_to_save", kLora, o.lora_modules_to_save,
               "any of embed_tokens, lm_head and score: trained in full and saved with the adapter"),
+      declare("lora_trainable_token_indices", kLora, o.lora_trainable_token_indices,
+              "token ids, or embed_tokens=ID,... lm_head=ID,...: rows that are trained beside the adapter"),
+      declare("lora_ensure_weight_tying", kLora, o.lora_ensure_weight_tying,
+              "embedding and head remain one matrix where the model ties them"),
       declare("use_rslora", kLora, o.use_rslora, "scale the adapter by alpha / sqrt(rank)"),
       declare("use_dora", kLora, o.use_dora, "also train the magnitudes of the rows (DoRA)"),
       declare("adapter", kLora, o.adapter, "PEFT adapter directory whose training continues; by default a new adapter",
@@ -120,6 +150,8 @@ std::string options_without_adapter(const LoraOptions& o) {
   add_if(!o.lora_rank_pattern.empty(), "lora_rank_pattern");
   add_if(!o.lora_alpha_pattern.empty(), "lora_alpha_pattern");
   add_if(!o.lora_modules_to_save.empty(), "lora_modules_to_save");
+  add_if(!o.lora_trainable_token_indices.empty(), "lora_trainable_token_indices");
+  add_if(o.lora_ensure_weight_tying, "lora_ensure_weight_tying");
   add_if(o.use_rslora, "use_rslora");
   add_if(o.use_dora, "use_dora");
   return fmt::format("{}", fmt::join(given, ", "));
@@ -139,6 +171,8 @@ LoraConfig lora_config(const LoraOptions& o, const std::string& task_type, const
   std::vector<std::string> saved = o.lora_modules_to_save;
   if (task_type == "SEQ_CLS") saved.push_back("score");
   config.modules_to_save = sorted_names(saved);
+  config.token_rows = parse_token_rows(o.lora_trainable_token_indices);
+  config.ensures_tying = o.lora_ensure_weight_tying;
   config.uses_rslora = o.use_rslora;
   config.uses_dora = o.use_dora;
   return config;

@@ -29,6 +29,8 @@ struct LoraOptions {
   std::string lora_rank_pattern;                    // "down_proj=4,q_proj=16"
   std::string lora_alpha_pattern;                   // "q_proj=64"
   std::vector<std::string> lora_modules_to_save;
+  std::vector<std::string> lora_trainable_token_indices;  // "513 514" or "embed_tokens=513,514 lm_head=513"
+  bool lora_ensure_weight_tying = false;
   bool use_rslora = false;
   bool use_dora = false;
   std::string adapter;  // PEFT directory of an adapter whose training continues

@@ -321,7 +321,7 @@ int64_t StageRun::bytes_to_export(const TrainedModel& model) const {
     ++num_directories;
   }
   if (model.adapted) {
-    bytes += exported_adapter_bytes(model.adapted->unit().unit());
+    bytes += exported_adapter_bytes(model.adapted->unit().unit(), config_);
     ++num_directories;
   }
   return comm_.rank() == 0 ? bytes + num_directories * text_files_bytes(text_.tokenizer) : bytes;

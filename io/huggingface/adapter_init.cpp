@@ -37,6 +37,36 @@ void fill_uniform(const Parameter& a, uint64_t seed, int64_t first, std::span<fl
   }
 }
 
+/// Training starts from the base itself: one of the two matrices is zero. As in PEFT that is B, but for the embedding
+/// A, whose gradient touches the tokens of the texts only.
+void fill_low_rank(const Parameter& parameter, uint64_t seed, int64_t first, std::span<float> values) {
+  const bool is_a = parameter.part == AdapterPart::kLoraA;
+  if (parameter.kind != ParameterKind::kEmbedding) {
+    if (is_a) fill_uniform(parameter, seed, first, values);
+    return;
+  }
+  for (size_t i = 0; !is_a && i < values.size(); ++i)
+    values[i] = static_cast<float>(random_normal(seed, stream_of(parameter), static_cast<uint64_t>(first) + i));
+}
+
+/// The values of the base for a parameter, or rows of one, that is trained from them.
+void fill_from_base(const HfModel& base, const Adapter& adapter, const Parameter& parameter, int64_t first,
+                    std::span<float> values) {
+  const auto [unit, whole] = find_base(base, parameter);
+  const auto read = [&, unit = unit, whole = whole](int64_t begin, std::span<float> out) {
+    base.read_unit_range(*unit, whole->offset + begin, whole->offset + begin + std::ssize(out), out);
+  };
+  if (parameter.part == AdapterPart::kWhole) return read(first, values);
+  const int64_t columns = parameter.shape[1], last = first + std::ssize(values);
+  for (const AdapterRows& rows : adapter.rows) {
+    if (rows.kind != parameter.kind) continue;
+    for (int64_t row = first / columns; row * columns < last; ++row) {
+      const int64_t from = std::max(first, row * columns), to = std::min(last, (row + 1) * columns);
+      read(rows.tokens[row] * columns + from - row * columns, values.subspan(from - first, to - from));
+    }
+  }
+}
+
 /// The norms of rows first, first + 1, ... of the base matrix, summed in double from left to right.
 void fill_row_norms(const HfModel& base, const Parameter& magnitude, int64_t first, std::span<float> norms) {
   const auto [unit, matrix] = find_base(base, magnitude);
@@ -63,18 +93,16 @@ void initial_adapter_range(const HfModel& base, const Adapter& adapter, const Un
                            int64_t begin, std::span<float> values) {
   check(unit.num_elements == adapter_layout(base.config(), adapter).num_elements, "the unit is the adapter's");
   for_each_piece(unit, begin, begin + std::ssize(values), values,
-                 [&](const Parameter& parameter, int64_t first, int64_t last, std::span<float> piece) {
+                 [&](const Parameter& parameter, int64_t first, int64_t, std::span<float> piece) {
                    switch (parameter.part) {
                      case AdapterPart::kLoraA:
-                       return fill_uniform(parameter, seed, first, piece);
                      case AdapterPart::kLoraB:
-                       return;  // zero: training starts from the base model itself
+                       return fill_low_rank(parameter, seed, first, piece);
                      case AdapterPart::kMagnitude:
                        return fill_row_norms(base, parameter, first, piece);
-                     case AdapterPart::kWhole: {
-                       const auto [base_unit, whole] = find_base(base, parameter);
-                       return base.read_unit_range(*base_unit, whole->offset + first, whole->offset + last, piece);
-                     }
+                     case AdapterPart::kWhole:
+                     case AdapterPart::kRows:
+                       return fill_from_base(base, adapter, parameter, first, piece);
                    }
                  });
 }

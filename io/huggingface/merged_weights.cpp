@@ -159,12 +159,12 @@ void merge_experts(const PeftAdapter& adapter, const LoraTarget& target, int64_t
 }
 
 /// The target that is beside the experts' matrix, or null.
-const LoraTarget* find_expert_target(const PeftParts& parts, const Parameter& parameter) {
+const LoraTarget* find_expert_target(const Adapter& adapter, const Parameter& parameter) {
   using enum ParameterKind;
   const bool is_gate_up =
       parameter.kind == kExpertGate || parameter.kind == kExpertUp || parameter.kind == kExpertsGateUp;
   if (!is_gate_up && parameter.kind != kExpertDown && parameter.kind != kExpertsDown) return nullptr;
-  for (const LoraTarget& target : parts.adapter.targets)
+  for (const LoraTarget& target : adapter.targets)
     if (target.kind == (is_gate_up ? kExpertsGateUp : kExpertsDown) && target.layer == parameter.layer) return &target;
   return nullptr;
 }
@@ -172,16 +172,19 @@ const LoraTarget* find_expert_target(const PeftParts& parts, const Parameter& pa
 /// Replaces rows of a matrix with `columns` columns in `piece`, its elements [first, last).
 void merge_rows(const PeftAdapter& adapter, const AdapterRows& rows, int64_t columns, int64_t first, int64_t last,
                 std::span<float> piece) {
+  const Parameter& trained = *adapter.find(rows.kind, -1, AdapterPart::kRows);
   for (int64_t i = 0; i < std::ssize(rows.tokens); ++i) {
-    const int64_t begin = rows.tokens[i] * columns;
+    const int64_t begin = rows.tokens[i] * columns, begin_of_trained = trained.offset + i * columns;
     const int64_t from = std::max(first, begin), to = std::min(last, begin + columns);
-    if (from < to) adapter.read_row(rows, i, from - begin, piece.subspan(from - first, to - from));
+    if (from < to)
+      adapter.read_range(begin_of_trained + from - begin, begin_of_trained + to - begin,
+                         piece.subspan(from - first, to - from));
   }
 }
 
 /// The target of this parameter, or null.
-const LoraTarget* find_target(const PeftParts& parts, const Parameter& parameter) {
-  for (const std::vector<LoraTarget>* targets : {&parts.adapter.targets, &parts.outer_targets})
+const LoraTarget* find_target(const Adapter& adapter, const Parameter& parameter) {
+  for (const std::vector<LoraTarget>* targets : {&adapter.targets, &adapter.outer_targets})
     for (const LoraTarget& target : *targets)
       if (target.kind == parameter.kind && target.layer == parameter.layer) return &target;
   return nullptr;
@@ -201,15 +204,15 @@ void merge_adapter(const PeftAdapter& adapter, const UnitLayout& unit, int64_t b
       adapter.read_range(first + shift, last + shift, piece);
       continue;
     }
-    for (const AdapterRows& rows : adapter.parts().rows)
+    for (const AdapterRows& rows : adapter.adapter().rows)
       if (rows.kind == parameter.kind)
         merge_rows(adapter, rows, parameter.shape[1], first - parameter.offset, last - parameter.offset, piece);
-    if (const LoraTarget* experts = find_expert_target(adapter.parts(), parameter)) {
+    if (const LoraTarget* experts = find_expert_target(adapter.adapter(), parameter)) {
       merge_experts(adapter, *experts, adapter.model().mixture.num_experts, parameter, first - parameter.offset,
                     last - parameter.offset, piece);
       continue;
     }
-    const LoraTarget* target = find_target(adapter.parts(), parameter);
+    const LoraTarget* target = find_target(adapter.adapter(), parameter);
     if (target == nullptr) continue;
     MatrixMerge(adapter, *target, parameter).run(first - parameter.offset, last - parameter.offset, piece, read_base);
   }

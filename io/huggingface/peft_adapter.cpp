@@ -33,9 +33,9 @@ std::string weights_path(const std::string& directory) {
 
 /// A module that the adapter's file names and the base lacks is an error in the file (DataError), not in the command
 /// line.
-PeftParts resolve_read_parts(const std::string& directory, const LoraConfig& config, const ModelConfig& model) {
+Adapter resolve_read(const std::string& directory, const LoraConfig& config, const ModelConfig& model) {
   try {
-    return resolve_parts(config, model);
+    return resolve_finished(config, model);
   } catch (const UsageError& error) {
     throw_error<DataError>("{}: {}", join_path(directory, kLoraConfigFile), error.what());
   }
@@ -48,14 +48,14 @@ std::string name_in_file(const std::string& hf_name, const char* wrapper = "") {
 }
 
 /// True if the adapter has a part beside the parameter, so that its module is wrapped.
-bool is_wrapped(const PeftParts& parts, const Parameter& parameter) {
+bool is_wrapped(const Adapter& adapter, const Parameter& parameter) {
   const auto is_its = [&](const LoraTarget& target) {
     return target.kind == parameter.kind && target.layer == parameter.layer;
   };
   const auto has_rows = [&](const AdapterRows& rows) { return rows.kind == parameter.kind; };
-  return std::any_of(parts.adapter.targets.begin(), parts.adapter.targets.end(), is_its) ||
-         std::any_of(parts.outer_targets.begin(), parts.outer_targets.end(), is_its) ||
-         std::any_of(parts.rows.begin(), parts.rows.end(), has_rows);
+  return std::any_of(adapter.targets.begin(), adapter.targets.end(), is_its) ||
+         std::any_of(adapter.outer_targets.begin(), adapter.outer_targets.end(), is_its) ||
+         std::any_of(adapter.rows.begin(), adapter.rows.end(), has_rows);
 }
 
 /// extra: tensors that are not of this adapter.
@@ -105,9 +105,8 @@ PeftAdapter::PeftAdapter(const std::string& directory, const ModelConfig& base)
       tensors_(weights_path(directory)),
       model_(adapted_model(config_, base)) {
   model_.vocab_size = find_vocab_size(base.vocab_size);
-  parts_ = resolve_read_parts(directory, config_, model_);
-  unit_ = adapter_layout(model_, parts_.adapter);
-  append_outer_targets();
+  adapter_ = resolve_read(directory, config_, model_);
+  unit_ = adapter_layout(model_, adapter_);
   find_replacements(base.shares_head());
   check_tensors();
   if (const std::vector<std::string> unknown = unknown_modules(config_, model_); !unknown.empty())
@@ -128,28 +127,14 @@ int64_t PeftAdapter::find_vocab_size(int64_t of_base) const {
   return of_base;
 }
 
-void PeftAdapter::append_outer_targets() {
-  const auto append = [&](ParameterKind kind, std::vector<int64_t> shape, AdapterPart part) {
-    unit_.parameters.push_back({kind, -1, std::move(shape), unit_.num_elements, part});
-    unit_.num_elements += unit_.parameters.back().num_elements();
-  };
-  for (const LoraTarget& target : parts_.outer_targets) {
-    int64_t in = model_.hidden_size, out = model_.vocab_size;
-    if (target.kind == kEmbedding) std::swap(in, out);
-    append(target.kind, {target.rank, in}, AdapterPart::kLoraA);
-    append(target.kind, {out, target.rank}, AdapterPart::kLoraB);
-    if (parts_.adapter.has_magnitudes) append(target.kind, {out}, AdapterPart::kMagnitude);
-  }
-}
-
 void PeftAdapter::find_replacements(bool is_base_tied) {
   std::vector<std::string> names;
   for (const UnitLayout& unit : unit_layouts(model_))
     for (const Parameter& parameter : unit.parameters) {
       const std::string name = hf_parameter_name(parameter);
       const SafetensorsEntry* entry = tensors_.find(name_in_file(name, kBaseLayer));
-      if (!is_wrapped(parts_, parameter) && entry == nullptr) entry = tensors_.find(name_in_file(name));
-      if (trains_whole(parts_.adapter, parameter.kind)) continue;  // a part of the adapter
+      if (!is_wrapped(adapter_, parameter) && entry == nullptr) entry = tensors_.find(name_in_file(name));
+      if (trains_whole(adapter_, parameter.kind)) continue;  // a part of the adapter
       if (entry == nullptr && saves_parameter(config_, name))
         throw_error<DataError>("{}: expected a tensor {}, as modules_to_save says, got none", tensors_.file().path(),
                                name_in_file(name));
@@ -178,8 +163,8 @@ void PeftAdapter::share_replacement() {
           "{}: tensors {} and {}: expected the same values, as they are one matrix in the base, got others",
           tensors_.file().path(), a.entry->name, b.entry->name);
   } else if (head == replacements_.end()) {
-    if (!trains_whole(parts_.adapter, kHead)) replacements_[{kHead, -1, -1}] = embedding->second;
-  } else if (!trains_whole(parts_.adapter, kEmbedding)) {
+    if (!trains_whole(adapter_, kHead)) replacements_[{kHead, -1, -1}] = embedding->second;
+  } else if (!trains_whole(adapter_, kEmbedding)) {
     replacements_[{kEmbedding, -1, -1}] = head->second;
   }
 }
@@ -187,12 +172,8 @@ void PeftAdapter::share_replacement() {
 void PeftAdapter::check_tensors() const {
   std::unordered_set<std::string> expected;
   for (const Parameter& parameter : unit_.parameters) expected.insert(peft_tensor_name(parameter));
-  for (const ParameterKind kind : parts_.adapter.whole)  // what a module that is trained in full was before
+  for (const ParameterKind kind : adapter_.whole)  // what a module that is trained in full was before
     expected.insert(kPrefix + outer_path(kind) + ".original_module.weight");
-  for (const AdapterRows& rows : parts_.rows) {
-    rows_entry(rows);
-    expected.insert(peft_rows_name(outer_path(rows.kind)));
-  }
   std::unordered_set<const SafetensorsEntry*> used;
   for (const auto& [key, entry] : replacements_) used.insert(entry);
   const std::string head = kPrefix + outer_path(kHead) + ".";
@@ -225,24 +206,6 @@ void PeftAdapter::check_tied_copies() const {
   }
 }
 
-const SafetensorsEntry& PeftAdapter::rows_entry(const AdapterRows& rows) const {
-  const std::string name = peft_rows_name(outer_path(rows.kind));
-  const SafetensorsEntry* entry = tensors_.find(name);
-  const std::vector<int64_t> shape = {std::ssize(rows.tokens), model_.hidden_size};
-  if (entry == nullptr || entry->shape != shape || !is_float(entry->dtype))
-    throw_error<DataError>("{}: tensor {}: expected {} of {}, as trainable_token_indices says, got {}",
-                           tensors_.file().path(), name, kFloatDtypes, quote_shape(shape),
-                           entry == nullptr ? "none" : quote_shape(entry->shape));
-  return *entry;
-}
-
-void PeftAdapter::read_row(const AdapterRows& rows, int64_t index, int64_t begin, std::span<float> values) const {
-  const SafetensorsEntry& entry = rows_entry(rows);
-  const int64_t first = index * model_.hidden_size + begin;
-  tensors_.file().read(entry, first, values);
-  tensors_.file().check_finite(entry, first, values);
-}
-
 const Parameter* PeftAdapter::find(ParameterKind kind, int64_t layer, AdapterPart part) const {
   const auto found = std::find_if(unit_.parameters.begin(), unit_.parameters.end(), [&](const Parameter& parameter) {
     return parameter.kind == kind && parameter.layer == layer && parameter.part == part;
@@ -257,9 +220,7 @@ StoredTensor PeftAdapter::replacement(const Parameter& parameter) const {
 
 std::string PeftAdapter::untrainable_part() const {
   if (!replacements_.empty()) return "parameters of the base, such as " + replacements_.begin()->second->name;
-  if (!parts_.rows.empty()) return "trainable_token_indices";
-  if (!parts_.outer_targets.empty()) return "a low-rank adapter of the embedding or the head";
-  if (config_.ensures_tying && !parts_.adapter.whole.empty()) return "ensure_weight_tying";
+  if (adapter_.has_magnitudes && !adapter_.outer_targets.empty()) return "magnitudes (DoRA) of the head";
   return "";
 }
 

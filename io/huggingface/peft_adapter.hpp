@@ -36,9 +36,8 @@ class PeftAdapter {
   const LoraConfig& config() const { return config_; }
   /// The base as the adapter has it: embedding and head may be two matrices and have other numbers of rows.
   const ModelConfig& model() const { return model_; }
-  const PeftParts& parts() const { return parts_; }
-  const Adapter& adapter() const { return parts_.adapter; }
-  /// The adapter's own parameters without rows: adapter_layout() of adapter(), then those of the outer targets.
+  const Adapter& adapter() const { return adapter_; }
+  /// adapter_layout() of adapter().
   const UnitLayout& unit() const { return unit_; }
 
   /// As PeftTensors::read_range().
@@ -49,14 +48,11 @@ class PeftAdapter {
   /// The adapter's part for a parameter of the base, or null.
   const Parameter* find(ParameterKind kind, int64_t layer, AdapterPart part) const;
 
-  /// Fills `values` with row `index` of rows.tokens, from column `begin` on.
-  void read_row(const AdapterRows& rows, int64_t index, int64_t begin, std::span<float> values) const;
-
   /// The tensor that takes the place of a parameter of the base before the adapter is applied; both pointers are null
   /// if there is none.
   StoredTensor replacement(const Parameter& parameter) const;
 
-  /// The part with which training cannot continue, as "trainable_token_indices", or "" if it can.
+  /// The part with which training cannot continue, as "magnitudes (DoRA) of the head", or "" if it can.
   std::string untrainable_part() const;
 
  private:
@@ -65,16 +61,14 @@ class PeftAdapter {
   int64_t find_vocab_size(int64_t of_base) const;
   void find_replacements(bool is_base_tied);
   void share_replacement();
-  void append_outer_targets();
   void check_tensors() const;
-  const SafetensorsEntry& rows_entry(const AdapterRows& rows) const;
   void check_tied_copies() const;
 
   std::string directory_;
   LoraConfig config_;
   PeftTensors tensors_;
   ModelConfig model_;
-  PeftParts parts_;
+  Adapter adapter_;
   UnitLayout unit_;
   std::map<Key, const SafetensorsEntry*> replacements_;
 };

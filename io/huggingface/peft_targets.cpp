@@ -141,11 +141,11 @@ void check_parameters(const LoraConfig& config, const Candidates& candidates) {
                           fmt::join(known, ", "), did_you_mean(name, known));
 }
 
-[[noreturn]] void refuse_outer_target(const std::string& path) {
+[[noreturn]] void refuse_score_target(const std::string& path) {
   throw_error<UsageError>(
-      "target_modules: {}: new low-rank adapters of the embedding and the head are not supported; train it whole with "
-      "lora_modules_to_save {}",
-      last_name(path), last_name(path));
+      "target_modules: {}: expected no low-rank adapter of it, since a score is trained whole with every adapter; "
+      "leave it out",
+      last_name(path));
 }
 
 void check_experts(const LoraConfig& config, const std::vector<LoraTarget>& targets) {
@@ -172,7 +172,7 @@ std::vector<LoraTarget> resolve_targets(const LoraConfig& config, const ModelCon
   for (size_t i = 0; i < paths.size(); ++i) {
     if (!is_target[i]) continue;
     LoraTarget target = candidates.targets[i];
-    if (target.kind == kScore) refuse_outer_target(paths[i]);
+    if (target.kind == kScore) refuse_score_target(paths[i]);
     // one adapter is beside both uses of a matrix that remains tied
     if (target.kind == kHead && model.shares_head()) target.kind = kEmbedding;
     if (!chosen.empty() && chosen.back().kind == target.kind && chosen.back().layer == target.layer) continue;
@@ -251,20 +251,20 @@ std::vector<AdapterRows> resolve_rows(const LoraConfig& config, const ModelConfi
 }
 
 /// A matrix is trained in one way.
-void check_one_way(const PeftParts& parts) {
-  const std::vector<ParameterKind>& whole = parts.adapter.whole;
+void check_one_way(const Adapter& adapter) {
+  const std::vector<ParameterKind>& whole = adapter.whole;
   const auto check_kind = [&](ParameterKind kind, const char* key, bool is_other_way, const char* other) {
     if (is_other_way)
       throw_error<UsageError>("{}: {}: expected it without {}, got both", key, last_name(outer_path(kind)), other);
   };
-  for (const LoraTarget& target : parts.outer_targets)
+  for (const LoraTarget& target : adapter.outer_targets)
     check_kind(target.kind, "target_modules", std::count(whole.begin(), whole.end(), target.kind) > 0,
                "modules_to_save");
-  for (const AdapterRows& rows : parts.rows) {
+  for (const AdapterRows& rows : adapter.rows) {
     constexpr const char* kKey = "trainable_token_indices";
     check_kind(rows.kind, kKey, std::count(whole.begin(), whole.end(), rows.kind) > 0, "modules_to_save");
     check_kind(rows.kind, kKey,
-               std::any_of(parts.outer_targets.begin(), parts.outer_targets.end(),
+               std::any_of(adapter.outer_targets.begin(), adapter.outer_targets.end(),
                            [&](const LoraTarget& target) { return target.kind == rows.kind; }),
                "target_modules");
   }
@@ -335,44 +335,46 @@ std::vector<std::string> unknown_modules(const LoraConfig& config, const ModelCo
 }
 
 Adapter resolve_adapter(const LoraConfig& config, const ModelConfig& model) {
-  check(!model.shares_head() || !splits_tied_head(config), "the model is the one under the adapter");
   if (!is_all_linear(config.target_modules))
     for (const std::string& name : unknown_targets(config, find_candidates(model).paths)) refuse_unknown(name, model);
-  Adapter adapter;
-  adapter.targets = resolve_targets(config, model);
-  if (const LoraTarget& first = adapter.targets.front(); first.layer < 0) refuse_outer_target(outer_path(first.kind));
   std::vector<std::string> unknown;
-  adapter.whole = resolve_whole(config, model, unknown);
+  resolve_whole(config, model, unknown);
   if (!unknown.empty()) refuse_saved(unknown.front(), outer_kinds(model));
-  adapter.has_magnitudes = config.uses_dora;
-  adapter.dropout = config.lora_dropout;
+  Adapter adapter = resolve_finished(config, model);
+  if (adapter.has_magnitudes && !adapter.outer_targets.empty())
+    throw_error<UsageError>(
+        "use_dora: expected no {} in target_modules beside it, as its magnitudes are not trained; leave one of them "
+        "out, or train it whole with lora_modules_to_save {}",
+        last_name(outer_path(adapter.outer_targets.front().kind)),
+        last_name(outer_path(adapter.outer_targets.front().kind)));
   return adapter;
 }
 
-PeftParts resolve_parts(const LoraConfig& config, const ModelConfig& model) {
+Adapter resolve_finished(const LoraConfig& config, const ModelConfig& model) {
   check(!model.shares_head() || !splits_tied_head(config), "the model is the one under the adapter");
-  PeftParts parts;
+  Adapter adapter;
   for (const LoraTarget& target : resolve_targets(config, model))
-    (target.layer < 0 ? parts.outer_targets : parts.adapter.targets).push_back(target);
-  if (config.uses_dora && !parts.outer_targets.empty() && parts.outer_targets.front().kind == kEmbedding)
+    (target.layer < 0 ? adapter.outer_targets : adapter.targets).push_back(target);
+  if (config.uses_dora && !adapter.outer_targets.empty() && adapter.outer_targets.front().kind == kEmbedding)
     throw_error<UsageError>(
         "use_dora: embed_tokens: not supported for the embedding; merge the adapter with PEFT (merge_and_unload, "
         "save_pretrained) and give the result as --model");
   std::vector<std::string> unknown;  // unknown_modules()
-  parts.adapter.whole = resolve_whole(config, model, unknown);
-  parts.adapter.has_magnitudes = config.uses_dora;
-  parts.adapter.dropout = config.lora_dropout;
-  parts.rows = resolve_rows(config, model);
-  check_one_way(parts);
-  return parts;
+  adapter.whole = resolve_whole(config, model, unknown);
+  adapter.has_magnitudes = config.uses_dora;
+  adapter.dropout = config.lora_dropout;
+  adapter.rows = resolve_rows(config, model);
+  check_one_way(adapter);
+  return adapter;
 }
 
 void check_patterns_name_targets(const LoraConfig& config, const Adapter& adapter, const ModelConfig& model) {
   std::vector<std::string> paths;
-  for (const LoraTarget& target : adapter.targets)
-    paths.push_back(is_of_experts(target)
-                        ? hf_parameter_name({target.kind, target.layer, {}, 0, AdapterPart::kWhole, naming_of(model)})
-                        : module_path(model, target.kind, target.layer));
+  for (const std::vector<LoraTarget>* targets : {&adapter.targets, &adapter.outer_targets})
+    for (const LoraTarget& target : *targets)
+      paths.push_back(is_of_experts(target)
+                          ? hf_parameter_name({target.kind, target.layer, {}, 0, AdapterPart::kWhole, naming_of(model)})
+                          : module_path(model, target.kind, target.layer));
   const auto check_pattern = [&](const std::string& expression, std::string_view key, size_t num_patterns) {
     const ModulePattern pattern = end_pattern(expression, key, steps_of_a_match(num_patterns, paths.size(), key));
     if (std::none_of(paths.begin(), paths.end(), [&](const std::string& path) { return pattern.matches(path); }))

@@ -26,22 +26,6 @@ std::vector<std::string> attention_module_names(const ModelConfig& model);
 /// "all-linear" written out as the names of the model's modules, which every reader of an adapter understands.
 void name_all_linear(LoraConfig& config, const ModelConfig& model);
 
-/// Rows of the embedding or of the head that an adapter replaces (trainable_token_indices).
-struct AdapterRows {
-  ParameterKind kind;
-  std::vector<int64_t> tokens;
-  bool operator==(const AdapterRows&) const = default;
-};
-
-/// An adapter that exists: what can be trained, and what can only be merged.
-struct PeftParts {
-  Adapter adapter;
-  /// kEmbedding and kHead, with layer -1. The embedding W becomes W + scaling (B A)^T with A [rank, vocabulary] and
-  /// B [hidden, rank].
-  std::vector<LoraTarget> outer_targets;
-  std::vector<AdapterRows> rows;  // each kind once
-};
-
 /// True if the adapter changes embedding and head of a base that ties them apart.
 /// Source: PEFT 0.21, _check_tied_modules, set_additional_trainable_modules.
 bool splits_tied_head(const LoraConfig& config);
@@ -56,7 +40,7 @@ Adapter resolve_adapter(const LoraConfig& config, const ModelConfig& model);
 
 /// An adapter that exists. As resolve_adapter(), except that modules that the model lacks are left out, as in PEFT: the
 /// lists of a config may be made for several families, and the tensors tell what is adapted.
-PeftParts resolve_parts(const LoraConfig& config, const ModelConfig& model);
+Adapter resolve_finished(const LoraConfig& config, const ModelConfig& model);
 
 /// True if the parameter is of a module that modules_to_save names, or of a part of one. hf_name: in transformers.
 bool saves_parameter(const LoraConfig& config, const std::string& hf_name);

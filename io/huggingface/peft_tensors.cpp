@@ -76,15 +76,13 @@ std::string peft_tensor_name(const Parameter& parameter) {
       return module + (is_embedding ? ".lora_embedding_B" : ".lora_B.weight");
     case kMagnitude:
       return module + ".lora_magnitude_vector";
+    case kRows:
+      return module + ".token_adapter.trainable_tokens_delta";
     case kWhole:
       break;
   }
   check(false, "every part of an adapter has a name");
   return {};
-}
-
-std::string peft_rows_name(std::string_view module_path) {
-  return std::string(kPrefix) + std::string(module_path) + ".token_adapter.trainable_tokens_delta";
 }
 
 PeftName parse_peft_name(std::string_view stored) {

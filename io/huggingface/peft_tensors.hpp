@@ -17,9 +17,6 @@ namespace plumb {
 /// "base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight"
 std::string peft_tensor_name(const Parameter& parameter);
 
-/// The rows of an embedding or a head that trainable_token_indices replaces, beside the module of this path.
-std::string peft_rows_name(std::string_view module_path);
-
 /// A name as PEFT writes it, and the name of the adapter that was within ("default"), or "".
 struct PeftName {
   std::string name;

@@ -1,5 +1,7 @@
 #include "lib/model/lora.hpp"
 
+#include <algorithm>
+
 #include "lib/base/check.hpp"
 
 namespace plumb {
@@ -50,8 +52,12 @@ std::vector<int64_t> target_shape(const ModelConfig& config, ParameterKind kind)
       return {config.mixture.shared_expert_size, d};
     case kSharedDown:
       return {d, config.mixture.shared_expert_size};
+    case kEmbedding:
+      return {d, config.vocab_size};
+    case kHead:
+      return {config.vocab_size, d};
     default:
-      check(false, "only the matrices of a block are adapted");
+      check(false, "only the matrices of a block, embedding and head are adapted");
   }
   return {};
 }
@@ -118,12 +124,28 @@ UnitLayout adapter_layout(const ModelConfig& config, const Adapter& adapter) {
   }
   for (const ParameterKind kind : adapter.whole)
     append_aligned(kind, -1, whole_shape(config, kind), AdapterPart::kWhole);
+  for (const LoraTarget& target : adapter.outer_targets) {
+    const std::vector<int64_t> shape = target_shape(config, target.kind);
+    append_aligned(target.kind, -1, {target.rank, shape[1]}, AdapterPart::kLoraA);
+    append_aligned(target.kind, -1, {shape[0], target.rank}, AdapterPart::kLoraB);
+    if (adapter.has_magnitudes) append_aligned(target.kind, -1, {shape[0]}, AdapterPart::kMagnitude);
+  }
+  for (const AdapterRows& rows : adapter.rows)
+    append_aligned(rows.kind, -1, {std::ssize(rows.tokens), config.hidden_size}, AdapterPart::kRows);
   return unit;
 }
 
+bool trains_embedding(const Adapter& adapter) {
+  const auto is_embedding = [](ParameterKind kind) { return kind == ParameterKind::kEmbedding; };
+  return std::any_of(adapter.whole.begin(), adapter.whole.end(), is_embedding) ||
+         std::any_of(adapter.outer_targets.begin(), adapter.outer_targets.end(),
+                     [&](const LoraTarget& target) { return is_embedding(target.kind); }) ||
+         std::any_of(adapter.rows.begin(), adapter.rows.end(),
+                     [&](const AdapterRows& rows) { return is_embedding(rows.kind); });
+}
+
 int64_t lowest_trained_layer(const ModelConfig& config, const Adapter& adapter) {
-  for (const ParameterKind kind : adapter.whole)
-    if (kind == ParameterKind::kEmbedding) return 0;
+  if (trains_embedding(adapter)) return 0;
   return adapter.targets.empty() ? config.num_layers : adapter.targets.front().layer;
 }
 

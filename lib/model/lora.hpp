@@ -16,7 +16,8 @@
 namespace plumb {
 
 /// One adapted layer: a matrix of a block; or all experts of a layer, whose A are the rows of one matrix, and whose B
-/// are the columns of one, by rank and then by expert, as in PEFT (target_parameters).
+/// are the columns of one, by rank and then by expert, as in PEFT (target_parameters); or embedding or head, with layer
+/// -1.
 struct LoraTarget {
   ParameterKind kind;
   int64_t layer;
@@ -25,15 +26,29 @@ struct LoraTarget {
   bool operator==(const LoraTarget&) const = default;
 };
 
+/// Rows of the embedding or of the head that are trained in place of those of the base (trainable_token_indices).
+struct AdapterRows {
+  ParameterKind kind;
+  std::vector<int64_t> tokens;  // different ones, in the order of the rows in the adapter
+  bool operator==(const AdapterRows&) const = default;
+};
+
 struct Adapter {
-  std::vector<LoraTarget> targets;   // ordered by layer, then by kind; each layer once
+  std::vector<LoraTarget> targets;   // of blocks, ordered by layer, then by kind; each layer once
   std::vector<ParameterKind> whole;  // kEmbedding, kHead, kScore: trained in full, from a copy of the base
   bool has_magnitudes = false;       // DoRA, on all targets
-  double dropout = 0;                // on the input of A, in training only
+  double dropout = 0;                // on the input of A, in training only; the embedding has none
+  // An embedding that is also the head has one adapter for both uses, with the embedding's kind.
+  std::vector<LoraTarget> outer_targets = {};  // kEmbedding, kHead; each kind once
+  std::vector<AdapterRows> rows = {};          // the same; a matrix is trained in one way only
   bool operator==(const Adapter&) const = default;
 };
 
-/// The shape [out, in] of the matrix that a target adapts.
+/// True if an adapter trains anything of the embedding.
+bool trains_embedding(const Adapter& adapter);
+
+/// The shape [out, in] of the matrix that a target adapts. The embedding is the product of a one-hot row with its
+/// transpose, so that its A is [rank, vocabulary] and its B [hidden, rank], as in PEFT.
 std::vector<int64_t> target_shape(const ModelConfig& config, ParameterKind kind);
 
 /// All trained parameters as one unit. The A of layers with the same input (q,k,v and gate,up) are adjacent without

@@ -75,6 +75,7 @@ enum class AdapterPart {
   kLoraA,      // [rank, in]
   kLoraB,      // [out, rank]
   kMagnitude,  // [out], DoRA
+  kRows,       // [tokens, hidden], rows of embedding or head that are trained in place of the base's
 };
 
 /// The spelling of tensor names, where families name the same parameter differently (io/huggingface/parameter_names).

@@ -45,13 +45,21 @@ void ForwardPass::backward(at::Tensor gradient_TD, std::span<const double> route
   units_.reduce();
   for (int64_t layer = units_.config().num_layers - 1; layer >= units_.lowest_trained_layer(); --layer)
     gradient_TD = backward_block(layer, gradient_TD);
-  if (const at::Tensor embedding_gradient = units_.embedding_gradient(); embedding_gradient.defined()) {
-    if (const double scale = units_.config().embedding_multiplier; scale != 1) gradient_TD.mul_(scale);
-    const std::span tokens = std::span(rows_.token_ids).first(num_tokens_);
-    ops_of(gradient_TD).add_rows_by_token(gradient_TD, tokens, units_.config().frozen_input_token, embedding_gradient);
-    units_.reduce();
-  }
+  backward_embedding(gradient_TD);
   units_.end_pass();
+}
+
+void ForwardPass::backward_embedding(at::Tensor gradient_TD) {
+  const at::Tensor of_embedding = units_.embedding_gradient();
+  const VocabularyAdapter of_adapter = units_.embedding_adapter_gradients();
+  if (!of_embedding.defined() && of_adapter.is_empty()) return;
+  gradient_TD = gradient_TD.narrow(0, 0, num_tokens_);
+  if (const double scale = units_.config().embedding_multiplier; scale != 1) gradient_TD.mul_(scale);
+  const std::span tokens = std::span(rows_.token_ids).first(num_tokens_);
+  const int64_t frozen_token = units_.config().frozen_input_token;
+  if (of_embedding.defined()) ops_of(gradient_TD).add_rows_by_token(gradient_TD, tokens, frozen_token, of_embedding);
+  add_lookup_gradients(units_.embedding_adapter(), gradient_TD, tokens, frozen_token, of_adapter);
+  units_.reduce();
 }
 
 at::Tensor ForwardPass::backward_block(int64_t layer, const at::Tensor& gradient_TD) {

@@ -47,6 +47,7 @@ class ForwardPass {
 
  private:
   at::Tensor backward_block(int64_t layer, const at::Tensor& gradient_TD);
+  void backward_embedding(at::Tensor gradient_TD);
 
   TrainedUnits& units_;
   Pass pass_;

@@ -14,6 +14,7 @@
 #include "lib/nn/block.hpp"
 #include "lib/nn/rope.hpp"
 #include "lib/nn/tensor_ops.hpp"
+#include "lib/nn/vocabulary_adapter.hpp"
 
 namespace plumb {
 
@@ -24,6 +25,7 @@ struct HeadTensors {
   at::Tensor norm_D;
   at::Tensor head_VD;
   at::Tensor norm_bias_D = {};  // undefined if the norm has none
+  VocabularyAdapter adapter = {};
 };
 
 /// Source of the parameters. Each unit is acquired, used and released before the next one, in the order embedding,
@@ -37,6 +39,8 @@ class ModelUnits {
   ModelRope& rope() { return rope_; }
 
   virtual at::Tensor acquire_embedding() = 0;  // [V, D]
+  /// The adapter of the embedding, valid from acquire_embedding() to the end of the pass.
+  virtual VocabularyAdapter embedding_adapter() { return {}; }
   virtual BlockParameters acquire_block(int64_t layer) = 0;
   virtual HeadTensors acquire_head() = 0;
   /// Ends the use of the unit acquired last, whose tensors become invalid.
@@ -52,6 +56,8 @@ class ModelUnits {
 template <class Block>
 at::Tensor walk_blocks(ModelUnits& units, std::span<const int64_t> token_ids, Block block) {
   at::Tensor x_TD = at::index_select(units.acquire_embedding(), 0, as_tensor(token_ids));
+  if (const VocabularyAdapter adapter = units.embedding_adapter(); !adapter.is_empty())
+    adapt_lookup(adapter, token_ids, x_TD);
   if (const double scale = units.config().embedding_multiplier; scale != 1) x_TD.mul_(scale);
   units.release();
   for (int64_t layer = 0; layer < units.config().num_layers; ++layer) {
@@ -103,6 +109,8 @@ class TrainedUnits : public ModelUnits {
   virtual BlockGradients block_gradients(int64_t layer) = 0;
   /// Gradient of the embedding, float32 [V, D], to be added to; undefined if frozen.
   virtual at::Tensor embedding_gradient() = 0;
+  /// The same of embedding_adapter().
+  virtual VocabularyAdapter embedding_adapter_gradients() { return {}; }
   /// Collective: the gradients requested last are complete; starts their sum over ranks.
   virtual void reduce() = 0;
 };

@@ -11,10 +11,11 @@
 #include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "lib/base/check.hpp"
+#include "lib/nn/head_product.hpp"
 #include "lib/nn/logits.hpp"
-#include "lib/nn/matmul.hpp"
 #include "lib/nn/tensor_ops.hpp"
 
 namespace plumb {
@@ -57,7 +58,6 @@ class ChunkedLoss {
               const OutputConfig& output, TokenLoss kind, TokenLossScratch& scratch)
       : ops_(ops_of(hidden_TD)),
         targets_(targets),
-        parameters_(parameters),
         norm_{output.norm, parameters.norm_D, parameters.norm_bias_D},
         logit_config_(output.logits),
         kind_(kind),
@@ -73,10 +73,11 @@ class ChunkedLoss {
     normed_ = at::zeros({ops_.round_up_rows(num_targets_, element_bytes_), hidden_TD.size(1)}, hidden_TD.options());
     logits_ = reuse(scratch.logits, chunk_, parameters.head_VD.size(0), hidden_TD.options());
     ops_.normalize(selected_, norm_, normed_, stats_);
+    head_.emplace(parameters, normed_);
   }
 
   void find_stats(std::vector<TokenStats>& stats) {
-    for_each_chunk(nullptr, stats, [](const at::Tensor&, const at::Tensor&, int64_t) {});
+    for_each_chunk(nullptr, stats, [](const at::Tensor&, int64_t) {});
     holds_all_logits_ = num_targets_ <= chunk_;
   }
 
@@ -84,11 +85,10 @@ class ChunkedLoss {
   void find_gradients(const TargetScales& scales, const HeadTensors& gradients, std::vector<TokenStats>& stats,
                       at::Tensor& dhidden_TD) {
     const at::Tensor dnormed = at::empty_like(normed_);
-    for_each_chunk(&scales, stats, [&](const at::Tensor& dlogits, const at::Tensor& x, int64_t begin) {
-      matmul_into(dnormed.narrow(0, begin, x.size(0)), dlogits, parameters_.head_VD);
-      if (gradients.head_VD.defined())
-        ops_.add_head_gradient(dlogits, x, begin == 0, gradients.head_VD, scratch_.head_gradient);
+    for_each_chunk(&scales, stats, [&](const at::Tensor& dlogits, int64_t begin) {
+      head_->backward(begin, dlogits, gradients, scratch_.head_gradient, dnormed);
     });
+    head_->finish_backward(dnormed);
     const at::Tensor dnorm =
         gradients.norm_D.defined() ? gradients.norm_D.zero_() : at::zeros({selected_.size(1)}, at::kFloat);
     const at::Tensor dbias = gradients.norm_bias_D.defined() ? gradients.norm_bias_D.zero_() : at::Tensor();
@@ -103,17 +103,16 @@ class ChunkedLoss {
   }
 
  private:
-  /// Calls body(logits, rows of normed_, first row) for each chunk; with `scales`, logits hold their gradients.
+  /// Calls body(logits, first row) for each chunk; with `scales`, logits hold their gradients.
   template <class Body>
   void for_each_chunk(const TargetScales* scales, std::vector<TokenStats>& stats, Body body) {
     const std::span<const int64_t> labels = targets_.labels;
     for (int64_t begin = 0; begin < num_targets_; begin += chunk_) {
       const int64_t rows = std::min(chunk_, num_targets_ - begin);
       const int64_t padded_rows = ops_.round_up_rows(rows, element_bytes_);
-      const at::Tensor x = normed_.narrow(0, begin, padded_rows);
       const at::Tensor part = logits_.narrow(0, 0, padded_rows);
       if (!holds_all_logits_) {
-        matmul_into(part, x, parameters_.head_VD.t(), logit_config_.scale);
+        head_->multiply(begin, logit_config_.scale, part);
         cap_logits(part, logit_config_);
       }
       const bool has_entropy_loss = scales && !scales->entropy.empty();
@@ -123,19 +122,19 @@ class ChunkedLoss {
       if (has_entropy_loss) add_entropy_gradient(part, logits, std::span(scales->entropy).subspan(begin, rows));
       if (scales) logits_backward(part, logits, logit_config_);
       if (scales && padded_rows > rows) part.narrow(0, rows, padded_rows - rows).zero_();
-      body(part, x, begin);
+      body(part, begin);
     }
   }
 
   const TensorOps& ops_;
   const Targets& targets_;
-  const HeadTensors& parameters_;
   Norm norm_;
   LogitConfig logit_config_;
   TokenLoss kind_;
   TokenLossScratch& scratch_;
   int64_t num_targets_, element_bytes_, chunk_;
   at::Tensor positions_, selected_, stats_, normed_, logits_;
+  std::optional<HeadProduct> head_;  // always set
   bool holds_all_logits_ = false;
 };
 
@@ -144,8 +143,7 @@ TokenLossResult no_loss(const at::Tensor& hidden_TD, const HeadTensors* gradient
   TokenLossResult result;
   if (!gradients) return result;
   result.dhidden_TD = at::zeros_like(hidden_TD);
-  for (const at::Tensor& gradient : {gradients->head_VD, gradients->norm_D, gradients->norm_bias_D})
-    if (gradient.defined()) gradient.zero_();
+  zero(*gradients);
   return result;
 }
 

@@ -77,7 +77,8 @@ TEST_P(LoraRuns, GiveTheNumbersOfTrlAndPeft) {
 INSTANTIATE_TEST_SUITE_P(Records, LoraRuns,
                          testing::Values(Run{"sft_patterns", 1}, Run{"sft_dora", 2}, Run{"sft_head", 1},
                                          Run{"sft_embedding", 2}, Run{"sft_upper_layer", 4}, Run{"sft_weight_decay", 2},
-                                         Run{"sft_nf4", 1}, Run{"sft_nf4_dora", 2}, Run{"dpo_fresh", 1},
+                                         Run{"sft_nf4", 1}, Run{"sft_nf4_dora", 2}, Run{"sft_outer_low_rank", 2},
+                                         Run{"sft_tied_rows", 2}, Run{"sft_tied_whole", 2}, Run{"dpo_fresh", 1},
                                          Run{"dpo_trained", 2}, Run{"dpo_trained_base_reference", 1},
                                          Run{"dpo_dora", 4}, Run{"reward_score", 2}),
                          [](const auto& record) { return std::string(record.param.name); });

@@ -12,9 +12,9 @@ bool accepts(std::string_view input) {
   require(parse_lora_config(render_lora_config(config), "again") == config, "a config reads back");
   is_accepted([&] {
     const ModelConfig model = adapted_model(config, test::tiny_config());
-    const PeftParts parts = resolve_parts(config, model);
-    require(!parts.adapter.targets.empty() || !parts.outer_targets.empty(), "an adapter adapts a layer");
-    for (const LoraTarget& target : parts.adapter.targets)
+    const Adapter parts = resolve_finished(config, model);
+    require(!parts.targets.empty() || !parts.outer_targets.empty(), "an adapter adapts a layer");
+    for (const LoraTarget& target : parts.targets)
       require(target.rank >= 1 && target.rank <= kMaxLoraRank, "a rank fits");
     for (const AdapterRows& rows : parts.rows)
       for (const int64_t token : rows.tokens) require(token < model.vocab_size, "a row is one of the matrix");

@@ -6,6 +6,8 @@ float32 on the CPU, rows in file order, as make.py does. adapters/NAME are writt
 input of tests, whatever a later torch draws.
 
 The reference of DPO is TRL's for a PeftModel: a frozen copy of the adapter as training starts from it, not the base.
+TRL takes the weights of lm_head alone (it refuses a low-rank adapter of it and fails on rows), so that runs with them
+have the model's own loss ("loss": "model").
 TRL rounds the trained matrices to bfloat16 where the base is quantized; here they are set back to float32.
 
 How far float32 carries (all weights moved by 2e-7 of themselves): losses and metrics 6e-6, gradient norms 1.1e-5.
@@ -22,6 +24,7 @@ import pathlib
 import make  # sets the environment
 import peft
 import torch
+import transformers
 import trl
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, BitsAndBytesConfig
@@ -74,6 +77,32 @@ ADAPTER_CONFIGS = {
     ),
     "fresh": ("stories260K", "CAUSAL_LM", {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}),
     "trained": ("stories260K", "CAUSAL_LM", {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}),
+    "outer_low_rank": (
+        "tiny-llama3",
+        "CAUSAL_LM",
+        {
+            "r": 4,
+            "lora_alpha": 8,
+            "target_modules": ["q_proj", "embed_tokens", "lm_head"],
+            "rank_pattern": {"lm_head": 6},
+        },
+    ),
+    "tied_rows": (
+        "stories260K",
+        "CAUSAL_LM",
+        {"r": 4, "lora_alpha": 8, "target_modules": ["v_proj"], "trainable_token_indices": [419, 2, 261]},
+    ),
+    "tied_whole": (
+        "stories260K",
+        "CAUSAL_LM",
+        {
+            "r": 4,
+            "lora_alpha": 8,
+            "target_modules": ["v_proj"],
+            "modules_to_save": ["embed_tokens"],
+            "ensure_weight_tying": True,
+        },
+    ),
     "score": (
         "stories260K-rm",
         "SEQ_CLS",
@@ -87,6 +116,9 @@ RUNS = {
     "sft_dora": ("sft", "dora", {}, {}),
     "sft_head": ("sft", "head", {}, {}),
     "sft_embedding": ("sft", "embedding", {}, {}),
+    "sft_outer_low_rank": ("sft", "outer_low_rank", {"weight_decay": 0.1}, {"loss": "model"}),
+    "sft_tied_rows": ("sft", "tied_rows", {}, {"loss": "model"}),
+    "sft_tied_whole": ("sft", "tied_whole", {}, {}),
     "sft_upper_layer": ("sft", "upper_layer", {}, {}),
     "sft_weight_decay": ("sft", "trained", {"weight_decay": 0.1, "max_grad_norm": 0.5}, {}),
     "sft_nf4": ("sft", "trained", {}, {"quantize": "nf4"}),
@@ -136,14 +168,18 @@ def write_adapter(name: str) -> None:
                 parameter.copy_(0.05 * noise(parameter))
             elif "magnitude" in parameter_name:
                 parameter.mul_(1 + 0.1 * noise(parameter))
-            elif "modules_to_save" in parameter_name:
+            elif "lora_embedding_A" in parameter_name:
+                parameter.copy_(0.05 * noise(parameter))
+            elif "lora_embedding_B" in parameter_name:
+                parameter.copy_(0.3 * noise(parameter))
+            elif "modules_to_save" in parameter_name or "trainable_tokens" in parameter_name:
                 parameter.add_(0.02 * noise(parameter))
     directory = ADAPTERS / name
-    model.save_pretrained(directory)
+    model.save_pretrained(directory, save_embedding_layers=False)
     (directory / "README.md").unlink(missing_ok=True)
     file = directory / "adapter_model.safetensors"
     tensors = load_file(file)
-    whole = options.get("modules_to_save", [])
+    whole = options.get("modules_to_save", []) + (["lm_head"] if options.get("ensure_weight_tying") else [])
     for key in tensors:
         if any(f".{module}.weight" in key for module in whole):
             tensors[key] = tensors[key].to(DTYPE_OF_WHOLE_MODULES)
@@ -182,6 +218,13 @@ def trainer_for(stage: str, adapter: str, options: dict, ours: dict):
 
         trainer_class = WithReference
     model = adapted(adapter, ours.get("quantize"))
+    if ours.get("loss") == "model":
+
+        class WithModelLoss(trainer_class):
+            compute_loss = transformers.Trainer.compute_loss
+
+        trainer_class = WithModelLoss
+        trl.trainer.sft_trainer.BaseTunerLayer = type("Nothing", (), {})  # TRL refuses a head of this class
     settings = {"max_steps": STEPS, "max_length": MAX_LENGTHS[stage], **options}
     trainer = make.trainer_of(
         trainer_class,
@@ -203,7 +246,7 @@ def trainer_for(stage: str, adapter: str, options: dict, ours: dict):
 
 def norms_of(model) -> dict:
     """L2 norm of each tensor of the adapter, under the names of the file."""
-    state = peft.get_peft_model_state_dict(model, adapter_name="default")
+    state = peft.get_peft_model_state_dict(model, adapter_name="default", save_embedding_layers=False)
     return {name: tensor.double().norm().item() for name, tensor in sorted(state.items())}
 
 

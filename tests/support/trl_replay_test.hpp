@@ -76,7 +76,10 @@ class TrlReplayTest : public ProgramTest {
       const double allowed = key != "loss" ? tolerance.other : is_first ? tolerance.first_loss : tolerance.loss;
       EXPECT_NEAR(got, expected, allowed * std::max(1.0, std::abs(expected))) << key << " of step " << step["step"];
     }
-    EXPECT_GE(num_compared, step.contains("entropy") && !step.contains("rewards/margins") ? 6u : 8u);
+    const bool has_model_loss = !step.contains("num_tokens");  // no metrics of TRL
+    EXPECT_GE(num_compared, has_model_loss                                                  ? 4u
+                            : step.contains("entropy") && !step.contains("rewards/margins") ? 6u
+                                                                                            : 8u);
   }
 };
 

@@ -69,6 +69,20 @@ TEST(LoraOptions, TakePatternsAndFlags) {
   EXPECT_EQ(config.lora_dropout, 0.1);
 }
 
+TEST(LoraOptions, NameRowsOfEmbeddingAndHead) {
+  using Rows = std::vector<std::pair<std::string, std::vector<int64_t>>>;
+  const auto rows = [](std::vector<std::string> words) {
+    words.insert(words.begin(), "--lora_trainable_token_indices");
+    return config_of(words).token_rows;
+  };
+  EXPECT_EQ(rows({"513", "7"}), (Rows{{"embed_tokens", {513, 7}}}));
+  EXPECT_EQ(rows({"embed_tokens=5,6", "lm_head=6,5"}), (Rows{{"embed_tokens", {5, 6}}, {"lm_head", {6, 5}}}));
+  for (const char* wrong : {"x", "5,5", "lm_head=", "=5", "-1", "5.0", "99999999999999999999"})
+    EXPECT_NE(refusal({"--lora_r", "4", "--lora_trainable_token_indices", wrong}).find("trainable_token_indices"),
+              std::string::npos);
+  EXPECT_TRUE(config_of({"--lora_ensure_weight_tying", "true"}).ensures_tying);
+}
+
 TEST(LoraOptions, WithoutAnAdapterAreNamed) {
   EXPECT_EQ(options_without_adapter(parse({})), "");
   EXPECT_EQ(options_without_adapter(parse({"--lora_r", "4", "--use_dora", "true"})), "");

@@ -1,9 +1,13 @@
 // Adapters of embedding and head, rows of them, and parameters of the base in an adapter's file, merged by HfModel.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
+#include "io/file/atomic_directory.hpp"
+#include "io/huggingface/adapter_init.hpp"
 #include "io/huggingface/merged_weights.hpp"
+#include "io/huggingface/peft_export.hpp"
 #include "lib/base/check.hpp"
 #include "tests/io/huggingface/tiny_model.hpp"
 #include "tests/support/refusal.hpp"
@@ -141,7 +145,7 @@ TEST_F(OuterParts, RowsTakeThePlaceOfTheBases) {
   EXPECT_TRUE(merged().config().ties_embeddings);
   for (const int64_t piece : {1, 7, 1000}) expect_rows(read(merged(), kEmbedding, piece), rows);
   config_.token_rows = {{"lm_head", tokens}};
-  expect_contains(refusal(), {"lm_head.token_adapter.trainable_tokens_delta", "of [2, 12]", "got none"});
+  expect_contains(refusal(), {"lm_head.token_adapter.trainable_tokens_delta", "1 missing"});
   tensors_.erase(std::string(kEmbedding_) + ".token_adapter.trainable_tokens_delta");
   const TinyTensor of_head = add(std::string(kHead_) + ".token_adapter.trainable_tokens_delta", {2, 12});
   const HfModel model = merged();
@@ -199,6 +203,62 @@ TEST_F(OuterParts, OtherModulesMayBeTrainedWhole) {
   expect_contains(refusal(), {"input_layernorm.weight", "of [12]", "got F32 of [4, 3]"});
   config_.modules_to_save = {"norm"};  // also the end of the names of the blocks' norms
   expect_contains(refusal(), {"model.norm.weight", "as modules_to_save says, got none"});
+}
+
+TEST_F(OuterParts, AreWrittenUnderTheHeadsNamesTooWhereItIsTheEmbedding) {
+  config_.ensures_tying = true;
+  for (const bool is_whole : {false, true}) {
+    config_.modules_to_save = is_whole ? std::vector<std::string>{"lm_head"} : std::vector<std::string>{};
+    config_.target_modules.names = {"q_proj"};
+    if (!is_whole) config_.target_modules.names.insert(config_.target_modules.names.begin(), "embed_tokens");
+    const UnitLayout unit = adapter_layout(model_, resolve_adapter(config_, model_));
+    const ExportPlan plan = plan_adapter_export(unit, true);
+    AtomicDirectory exported(directory_ / "adapter", ExistingDirectory::kReplace);
+    create_export_files(plan, exported.temporary_path());
+    std::vector<float> values(unit.num_elements);
+    for (const Parameter& p : unit.parameters)
+      for (int64_t i = p.offset; i < p.offset + p.num_elements(); ++i) values[i] = static_cast<float>(i + 1);
+    write_unit_range(plan, exported.temporary_path(), 0, 0, unit.num_elements, values);
+    finish_adapter_export(plan, exported.temporary_path(), config_, unit,
+                          adapter_checksums(unit, 0, unit.num_elements, values));
+    exported.publish();
+    const PeftAdapter adapter(directory_ / "adapter", model_);  // which compares the copies
+    std::vector<float> read(unit.num_elements);
+    adapter.read_range(0, unit.num_elements, read);
+    EXPECT_EQ(read, values);
+    const SafetensorsFile file(directory_ / "adapter/adapter_model.safetensors");
+    for (const char* name : is_whole ? std::vector{"weight"} : std::vector{"lora_A.weight", "lora_B.weight"})
+      EXPECT_NE(file.find(std::string(kHead_) + "." + name), nullptr) << name;
+  }
+}
+
+TEST_F(OuterParts, OfANewAdapterStartAsTheBaseForAnySplit) {
+  ModelConfig untied = model_;
+  untied.ties_embeddings = false;
+  const HfModel base(directory_.path(), {.unties_head = true});
+  for (const bool has_rows : {false, true}) {
+    LoraConfig config = {.r = 3, .target_modules = {{"embed_tokens", "lm_head"}, ""}};
+    if (has_rows) config.target_modules.names = {"q_proj"};
+    if (has_rows) config.token_rows = {{"embed_tokens", {7, 2}}, {"lm_head", {10}}};
+    const Adapter adapter = resolve_adapter(config, untied);
+    const UnitLayout unit = adapter_layout(untied, adapter);
+    std::vector<float> values(unit.num_elements);
+    initial_adapter_range(base, adapter, unit, 7, 0, values);
+    for (int64_t begin = 0; begin < unit.num_elements; begin += 7) {
+      std::vector<float> part(std::min<int64_t>(7, unit.num_elements - begin));
+      initial_adapter_range(base, adapter, unit, 7, begin, part);
+      ASSERT_TRUE(std::equal(part.begin(), part.end(), values.begin() + begin));
+    }
+    for (const Parameter& p : unit.parameters) {
+      if (p.layer >= 0) continue;
+      const auto own = std::span(values).subspan(p.offset, p.num_elements());
+      const bool is_zero = std::all_of(own.begin(), own.end(), [](float x) { return x == 0; });
+      if (p.part != AdapterPart::kRows) EXPECT_EQ(is_zero, (p.kind == kEmbedding) == (p.part == AdapterPart::kLoraA));
+      if (p.part != AdapterPart::kRows) continue;
+      const std::vector<int64_t>& tokens = adapter.rows[p.kind == kEmbedding ? 0 : 1].tokens;
+      for (int64_t i = 0; i < p.num_elements(); ++i) EXPECT_EQ(own[i], base_[tokens[i / 12] * 12 + i % 12]);
+    }
+  }
 }
 
 }  // namespace

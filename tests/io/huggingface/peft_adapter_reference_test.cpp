@@ -44,7 +44,7 @@ TEST_P(PeftReference, RoundTripsExactly) {
 
   const TemporaryDirectory directory;
   const std::string copy = directory / "copy";
-  const ExportPlan plan = plan_adapter_export(unit);
+  const ExportPlan plan = plan_adapter_export(unit, false);
   AtomicDirectory exported(copy);
   const std::string temporary = exported.temporary_path();
   create_export_files(plan, temporary);

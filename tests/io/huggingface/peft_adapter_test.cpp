@@ -47,7 +47,7 @@ class AdapterFiles : public testing::Test {
   /// Writes in ranges of `piece` elements, last range first, without the range that contains element `omitted`.
   void write(const std::string& directory, const LoraConfig& config, int64_t piece = 100, int64_t omitted = -1) const {
     const UnitLayout unit = unit_of(config);
-    const ExportPlan plan = plan_adapter_export(unit);
+    const ExportPlan plan = plan_adapter_export(unit, false);
     AtomicDirectory exported(directory, ExistingDirectory::kReplace);
     const std::string temporary = exported.temporary_path();
     create_export_files(plan, temporary);
@@ -153,7 +153,7 @@ TEST_F(AdapterFiles, IncompleteWriteCannotBeCommitted) {
 
 TEST_F(AdapterFiles, NanCannotBeCommitted) {
   const UnitLayout unit = unit_of(every_part());
-  const ExportPlan plan = plan_adapter_export(unit);
+  const ExportPlan plan = plan_adapter_export(unit, false);
   AtomicDirectory exported(path_);
   const std::string temporary = exported.temporary_path();
   create_export_files(plan, temporary);

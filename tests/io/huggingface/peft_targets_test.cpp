@@ -180,14 +180,25 @@ TEST(PeftTargets, UnknownNameListsTheExistingOnes) {
   message_of<UsageError>([] { resolve_adapter(lora({}), model_of()); });
 }
 
-TEST(PeftTargets, AreNeverEmbeddingOrHead) {
-  for (const ModuleSelection& targets :
-       {ModuleSelection{{"lm_head", "q_proj"}, ""}, {{"embed_tokens"}, ""}, {{}, ".*"}, {{}, "lm_head|.*q_proj"}})
-    expect_contains(message_of<UsageError>([&] { resolve_adapter(lora(targets), model_of()); }),
-                    {"not supported", "lora_modules_to_save"});
+TEST(PeftTargets, MayBeEmbeddingAndHeadButNoScoreAndNotWithMagnitudes) {
+  const Adapter both = resolve_adapter(lora({{}, "lm_head|.*embed_tokens|.*q_proj"}), model_of());
+  EXPECT_EQ(both.outer_targets, (std::vector<LoraTarget>{{kEmbedding, -1, 2, 3.0}, {kHead, -1, 2, 3.0}}));
+  EXPECT_EQ(kinds_in(both, 0), Kinds{kQ});
+  EXPECT_TRUE(resolve_adapter(lora({{"lm_head"}, ""}), model_of()).targets.empty());
   LoraConfig saved = lora({{"lm_head", "q_proj"}, ""});
   saved.modules_to_save = {"lm_head"};
   EXPECT_EQ(kinds_in(resolve_adapter(saved, model_of()), 0), Kinds{kQ});
+  EXPECT_TRUE(resolve_adapter(saved, model_of()).outer_targets.empty());
+  ModelConfig reward = model_of();
+  reward.head = HeadKind::kScore;
+  expect_contains(message_of<UsageError>([&] {
+                    resolve_adapter(lora({{"score", "q_proj"}, ""}), reward);
+                  }),
+                  {"target_modules: score", "trained whole"});
+  LoraConfig dora = lora({{"lm_head", "q_proj"}, ""});
+  dora.uses_dora = true;
+  expect_contains(message_of<UsageError>([&] { resolve_adapter(dora, model_of()); }),
+                  {"use_dora", "lm_head", "lora_modules_to_save lm_head"});
 }
 
 TEST(PeftTargets, RankMayBeAboveTheSmallerSide) {
@@ -197,44 +208,44 @@ TEST(PeftTargets, RankMayBeAboveTheSmallerSide) {
   EXPECT_EQ(adapter.targets[1].rank, 7);
 }
 
-TEST(PeftParts, LeaveOutWhatTheModelLacks) {
+TEST(FinishedAdapter, LeaveOutWhatTheModelLacks) {
   LoraConfig config = lora({{"q_proj", "w1", "c_attn"}, ""});
   config.modules_to_save = {"wte", "lm_head", "norm"};
-  const PeftParts parts = resolve_parts(config, model_of());
-  EXPECT_EQ(kinds_in(parts.adapter, 0), Kinds{kQ});
-  EXPECT_EQ(parts.adapter.whole, std::vector{kHead});
+  const Adapter parts = resolve_finished(config, model_of());
+  EXPECT_EQ(kinds_in(parts, 0), Kinds{kQ});
+  EXPECT_EQ(parts.whole, std::vector{kHead});
   EXPECT_EQ(unknown_modules(config, model_of()), (std::vector<std::string>{"w1", "c_attn", "wte"}));
-  message_of<UsageError>([] { resolve_parts(lora({{"w1"}, ""}), model_of()); });
+  message_of<UsageError>([] { resolve_finished(lora({{"w1"}, ""}), model_of()); });
 }
 
-TEST(PeftParts, MayBeOfEmbeddingAndHead) {
+TEST(FinishedAdapter, MayBeOfEmbeddingAndHead) {
   LoraConfig config = lora({{"q_proj", "embed_tokens", "lm_head"}, ""});
   config.rank_pattern = {{"lm_head", 3}};
-  PeftParts parts = resolve_parts(config, model_of());
+  Adapter parts = resolve_finished(config, model_of());
   EXPECT_EQ(parts.outer_targets, (std::vector<LoraTarget>{{kEmbedding, -1, 2, 3.0}, {kHead, -1, 3, 2.0}}));
-  EXPECT_EQ(kinds_in(parts.adapter, 0), Kinds{kQ});
+  EXPECT_EQ(kinds_in(parts, 0), Kinds{kQ});
   config.layers_to_transform = {0};  // of blocks; "lm_head" is a whole path, "embed_tokens" is not
-  EXPECT_EQ(resolve_parts(config, model_of()).outer_targets, (std::vector<LoraTarget>{{kHead, -1, 3, 2.0}}));
+  EXPECT_EQ(resolve_finished(config, model_of()).outer_targets, (std::vector<LoraTarget>{{kHead, -1, 3, 2.0}}));
   config.layers_to_transform = {};
   config.exclude_modules = {{"lm_head"}, ""};
-  EXPECT_EQ(resolve_parts(config, model_of()).outer_targets.size(), 1u);
+  EXPECT_EQ(resolve_finished(config, model_of()).outer_targets.size(), 1u);
   config = lora({{}, "lm_head|.*q_proj"});
-  EXPECT_EQ(resolve_parts(config, model_of()).outer_targets, (std::vector<LoraTarget>{{kHead, -1, 2, 3.0}}));
+  EXPECT_EQ(resolve_finished(config, model_of()).outer_targets, (std::vector<LoraTarget>{{kHead, -1, 2, 3.0}}));
   config.token_rows = {{"embed_tokens", {4, 2}}};
-  EXPECT_EQ(resolve_parts(config, model_of()).rows, (std::vector<AdapterRows>{{kEmbedding, {4, 2}}}));
+  EXPECT_EQ(resolve_finished(config, model_of()).rows, (std::vector<AdapterRows>{{kEmbedding, {4, 2}}}));
 }
 
-TEST(PeftParts, AreNotBesideWhatIsTrainedWhole) {
+TEST(FinishedAdapter, AreNotBesideWhatIsTrainedWhole) {
   LoraConfig config = lora({{}, "all-linear"});
   config.modules_to_save = {"layers.0.mlp"};
-  const PeftParts parts = resolve_parts(config, model_of());
-  EXPECT_EQ(kinds_in(parts.adapter, 0), (Kinds{kQ, kK, kV, kO}));
-  EXPECT_EQ(kinds_in(parts.adapter, 1), kLinear);
+  const Adapter parts = resolve_finished(config, model_of());
+  EXPECT_EQ(kinds_in(parts, 0), (Kinds{kQ, kK, kV, kO}));
+  EXPECT_EQ(kinds_in(parts, 1), kLinear);
 }
 
-TEST(PeftParts, ThatContradictEachOtherAreRefused) {
+TEST(FinishedAdapter, ThatContradictEachOtherAreRefused) {
   const auto refusal = [](const LoraConfig& config, bool is_tied = false) {
-    return message_of<UsageError>([&] { resolve_parts(config, adapted_model(config, model_of(is_tied))); });
+    return message_of<UsageError>([&] { resolve_finished(config, adapted_model(config, model_of(is_tied))); });
   };
   LoraConfig config = lora({{"q_proj"}, ""});
   config.token_rows = {{"embed_tokens", {3}}};
@@ -249,7 +260,7 @@ TEST(PeftParts, ThatContradictEachOtherAreRefused) {
   config.token_rows = {{"embed_tokens", {11}}};
   expect_contains(refusal(config), {"tokens below 11, got 11", "resized"});
   config.token_rows = {{"embed_tokens", {1}}, {"lm_head", {2}}};
-  EXPECT_EQ(refusal_of<UsageError>([&] { resolve_parts(config, model_of()); }), kAccepted);
+  EXPECT_EQ(refusal_of<UsageError>([&] { resolve_finished(config, model_of()); }), kAccepted);
   config.ensures_tying = true;
   expect_contains(refusal(config, true), {"to be the same, as they are one matrix"});
   config = lora({{"q_proj", "embed_tokens"}, ""});
@@ -269,12 +280,13 @@ TEST(TiedBase, IsSplitByWhatChangesOneOfTheTwo) {
     EXPECT_FALSE(stays_tied(config)) << name;
     config.ensures_tying = true;
     EXPECT_TRUE(stays_tied(config)) << name;
-    EXPECT_EQ(resolve_parts(config, model_of(true)).adapter.whole, std::vector{kEmbedding}) << name;
+    EXPECT_EQ(resolve_finished(config, model_of(true)).whole, std::vector{kEmbedding}) << name;
     config = lora({{"q_proj", name}, ""});
     EXPECT_FALSE(stays_tied(config)) << name;
     config.ensures_tying = true;
     EXPECT_TRUE(stays_tied(config)) << name;
-    EXPECT_EQ(resolve_parts(config, model_of(true)).outer_targets, (std::vector<LoraTarget>{{kEmbedding, -1, 2, 3.0}}));
+    EXPECT_EQ(resolve_finished(config, model_of(true)).outer_targets,
+              (std::vector<LoraTarget>{{kEmbedding, -1, 2, 3.0}}));
   }
   config = lora({{}, "all-linear"});
   EXPECT_TRUE(stays_tied(config));
@@ -286,7 +298,7 @@ TEST(TiedBase, IsSplitByRowsOfTheHeadThatTheEmbeddingHasNot) {
   EXPECT_TRUE(stays_tied(config));
   config.token_rows = {{"embed_tokens", {9, 3}}, {"lm_head", {9, 3}}};
   EXPECT_TRUE(stays_tied(config));
-  EXPECT_EQ(resolve_parts(config, model_of(true)).rows, (std::vector<AdapterRows>{{kEmbedding, {9, 3}}}));
+  EXPECT_EQ(resolve_finished(config, model_of(true)).rows, (std::vector<AdapterRows>{{kEmbedding, {9, 3}}}));
   config.token_rows = {{"embed_tokens", {9, 3}}, {"lm_head", {3, 9}}};
   EXPECT_FALSE(stays_tied(config));
   config.token_rows = {{"lm_head", {9, 3}}};
