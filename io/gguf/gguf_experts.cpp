@@ -48,7 +48,7 @@ std::vector<GgufTensor> expert_tensors(const ModelConfig& config, const UnitLayo
                                        GgufNumber number) {
   std::vector<GgufTensor> tensors;
   const auto add = [&](const ExpertName& name) {
-    GgufTensor tensor{.unit = unit, .outputs = name.part};
+    GgufTensor tensor{.info = {}, .unit = unit, .outputs = name.part};
     for (size_t i = 0; i < layout.parameters.size(); ++i)
       if (layout.parameters[i].kind == name.kind) tensor.parameters.push_back(i);
     if (tensor.parameters.empty()) return;

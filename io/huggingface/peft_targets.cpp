@@ -357,8 +357,9 @@ Adapter resolve_finished(const LoraConfig& config, const ModelConfig& model) {
     (target.layer < 0 ? adapter.outer_targets : adapter.targets).push_back(target);
   if (config.uses_dora && !adapter.outer_targets.empty() && adapter.outer_targets.front().kind == kEmbedding)
     throw_error<UsageError>(
-        "use_dora: embed_tokens: not supported for the embedding; merge the adapter with PEFT (merge_and_unload, "
-        "save_pretrained) and give the result as --model");
+        "use_dora: embed_tokens: not supported for the embedding; leave it out of a new adapter, or merge one that "
+        "exists "
+        "with PEFT (merge_and_unload, save_pretrained) and give the result as --model");
   std::vector<std::string> unknown;  // unknown_modules()
   adapter.whole = resolve_whole(config, model, unknown);
   adapter.has_magnitudes = config.uses_dora;

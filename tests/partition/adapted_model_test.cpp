@@ -142,18 +142,17 @@ Outcome train(const Communicator& comm, const Case& given) {
 }
 
 const std::vector<Case>& cases() {
-  static const std::vector<Case> all = {
-      {"lora", all_linear(false)},
-      {"dora", all_linear(true)},
-      {"dropout", all_linear(false, 0.2)},
-      {"whole", all_linear(false, 0, {kEmbedding, kHead})},
-      {"low_rank_outer", low_rank_of_both(0.2)},
-      {"low_rank_tied", low_rank_of_tied(), at::kBFloat16, false, true, true},
-      {"rows_tied", rows_of_tied(), at::kFloat, false, true, true},
-      {"upper_layer", upper_layer_only()},
-      {"bfloat16", all_linear(false), at::kBFloat16, false, false},
-      {"nf4", all_linear(false), at::kFloat, true},
-      {"nf4_bfloat16_dora", all_linear(true), at::kBFloat16, true}};
+  static const std::vector<Case> all = {{"lora", all_linear(false)},
+                                        {"dora", all_linear(true)},
+                                        {"dropout", all_linear(false, 0.2)},
+                                        {"whole", all_linear(false, 0, {kEmbedding, kHead})},
+                                        {"low_rank_outer", low_rank_of_both(0.2)},
+                                        {"low_rank_tied", low_rank_of_tied(), at::kBFloat16, false, true, true},
+                                        {"rows_tied", rows_of_tied(), at::kFloat, false, true, true},
+                                        {"upper_layer", upper_layer_only()},
+                                        {"bfloat16", all_linear(false), at::kBFloat16, false, false},
+                                        {"nf4", all_linear(false), at::kFloat, true},
+                                        {"nf4_bfloat16_dora", all_linear(true), at::kBFloat16, true}};
   return all;
 }
 
@@ -320,6 +319,17 @@ TEST(AdaptedModel, HasLossAndGradientOfTheMergedModel) {
       }
       EXPECT_LT(difference, 2e-5 * size + 1e-7) << static_cast<int>(p.kind) << " " << static_cast<int>(p.part);
     }
+    model.begin_pass(Pass::evaluation());  // what a decoder copies
+    const at::Tensor embedding_VD = model.acquire_embedding();
+    const std::vector<float> expected_rows = merged_values(merged.units()[0].unit().parameters[0], all[c], unit, flat);
+    for (int64_t v = 0; v < config.vocab_size; v += 50) {
+      const int64_t num_rows = std::min<int64_t>(50, config.vocab_size - v);
+      const at::Tensor rows = merged_rows(model.embedding_adapter(), embedding_VD, v, num_rows).contiguous();
+      for (int64_t i = 0; i < rows.numel(); ++i)
+        EXPECT_NEAR(rows.data_ptr<float>()[i], expected_rows[v * config.hidden_size + i], 1e-6);
+    }
+    model.release();
+    model.end_pass();
   }
 }
 
