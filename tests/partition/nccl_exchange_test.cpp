@@ -113,7 +113,7 @@ void train_in_jobs(const std::vector<int>& sizes, uint64_t num_schedules) {
       if (num_schedules == 1 && i % 3 != sizes.size() / 2) continue;  // by hand all, on all numbers of ranks
       const Case& given = kCases[i];
       SCOPED_TRACE(testing::Message() << given.name << " on " << comm.size() << " ranks");
-      const uint64_t num_steps = 2;
+      const uint64_t num_steps = num_schedules == 1 && sizes.size() == 1 ? 1 : 2;
       const test::Outcome node =
           test::train(comm, test::tiny_config(given.ties_embeddings), given.options, {.num_steps = num_steps});
       EXPECT_GT(node.norms[0], 0);
@@ -269,7 +269,7 @@ std::vector<std::string> unnoticed(const Communicator& pair, int pair_number, in
                                    int64_t count) {
   std::vector<std::string> mine;
   // all of them by hand
-  const int64_t stride = num_schedules() > 1 ? 4 : 40;
+  const int64_t stride = num_schedules() > 1 ? 4 : 60;
   for (int64_t i = pair_number * (stride / 4); i < count; i += stride) {
     fake::Faults faults;
     faults.*forgotten = i;
@@ -325,8 +325,10 @@ TEST_F(NcclExchangeTest, EndsWithTheNameOfTheOperationThatFails) {
     fake::Faults faults = {.in_progress_polls = 1};
     if (comm.rank() == 1) faults.failing_operation = operation;
     const std::string message = error_of_passes(comm, faults);
-    EXPECT_TRUE(contains(message, "of unit ")) << message;
-    if (comm.rank() != 1) continue;
+    if (comm.rank() != 1) {  // hears of it in the operation that it is in, which may be the first
+      EXPECT_TRUE(contains(message, "NCCL: remote process exited")) << message;
+      continue;
+    }
     EXPECT_TRUE(contains(message, "rank 1: ")) << message;
     EXPECT_TRUE(contains(message, "unhandled system error (a fault of the test)")) << message;
     EXPECT_EQ(contains(message, "gather of unit 0, "), operation == 0) << message;
