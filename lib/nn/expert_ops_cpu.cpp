@@ -7,7 +7,7 @@
 #include <cstring>
 
 #include "lib/base/check.hpp"
-#include "lib/nn/expert_ops.hpp"
+#include "lib/nn/expert_ops_cuda.hpp"
 #include "lib/nn/tensor_kernels.hpp"
 
 namespace plumb {
@@ -39,25 +39,6 @@ void write_weights(const RouterConfig& router, const float* probabilities, const
   for (int64_t c = 0; c < router.num_chosen; ++c) sum += weights[c] = probabilities[experts[c]];
   if (router.renormalizes)
     for (int64_t c = 0; c < router.num_chosen; ++c) weights[c] /= sum;
-}
-
-/// Fills what Routing has by expert from what it has by token.
-void group_by_expert(int64_t num_experts, int64_t num_chosen, Routing& routing) {
-  const size_t count = routing.expert_NC.size();
-  routing.begin_E.assign(num_experts + 1, 0);
-  for (const int32_t expert : routing.expert_NC) ++routing.begin_E[expert + 1];
-  for (int64_t e = 0; e < num_experts; ++e) routing.begin_E[e + 1] += routing.begin_E[e];
-  routing.row_NC.resize(count);
-  routing.token_A.resize(count);
-  routing.slot_A.resize(count);
-  std::vector<int64_t> next(routing.begin_E.begin(), routing.begin_E.end() - 1);
-  for (size_t i = 0; i < count; ++i) {
-    const int32_t expert = routing.expert_NC[i];
-    const int64_t place = next[expert]++;
-    routing.row_NC[i] = static_cast<int32_t>(place - routing.begin_E[expert]);
-    routing.token_A[place] = static_cast<int32_t>(static_cast<int64_t>(i) / num_chosen);
-    routing.slot_A[place] = static_cast<int32_t>(static_cast<int64_t>(i) % num_chosen);
-  }
 }
 
 Routing route(const at::Tensor& logits_TE, const RouterConfig& router, int64_t num_tokens) {
@@ -233,9 +214,26 @@ constexpr ExpertOps kCpuExpertOps = {.route = route,
 
 }  // namespace
 
+void group_by_expert(int64_t num_experts, int64_t num_chosen, Routing& routing) {
+  const size_t count = routing.expert_NC.size();
+  routing.begin_E.assign(num_experts + 1, 0);
+  for (const int32_t expert : routing.expert_NC) ++routing.begin_E[expert + 1];
+  for (int64_t e = 0; e < num_experts; ++e) routing.begin_E[e + 1] += routing.begin_E[e];
+  routing.row_NC.resize(count);
+  routing.token_A.resize(count);
+  routing.slot_A.resize(count);
+  std::vector<int64_t> next(routing.begin_E.begin(), routing.begin_E.end() - 1);
+  for (size_t i = 0; i < count; ++i) {
+    const int32_t expert = routing.expert_NC[i];
+    const int64_t place = next[expert]++;
+    routing.row_NC[i] = static_cast<int32_t>(place - routing.begin_E[expert]);
+    routing.token_A[place] = static_cast<int32_t>(static_cast<int64_t>(i) / num_chosen);
+    routing.slot_A[place] = static_cast<int32_t>(static_cast<int64_t>(i) % num_chosen);
+  }
+}
+
 const ExpertOps& expert_ops_of(const at::Tensor& tensor) {
-  check(tensor.device().is_cpu(), "this build has CPU kernels only");
-  return kCpuExpertOps;
+  return tensor.device().is_cpu() ? kCpuExpertOps : cuda_expert_ops();
 }
 
 }  // namespace plumb

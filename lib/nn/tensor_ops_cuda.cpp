@@ -16,6 +16,7 @@
 #include "lib/base/check.hpp"
 #include "lib/kernels/cuda/kernels.hpp"
 #include "lib/nn/compute_stream.hpp"
+#include "lib/nn/device_copy.hpp"
 #include "lib/nn/tensor_kernels.hpp"
 
 namespace plumb {
@@ -26,14 +27,6 @@ namespace {
 constexpr int64_t kRowMultiple = 128;
 // Slices of the gradient of a head in bfloat16 are large, because each reads all rows again.
 constexpr int64_t kSliceElements = 1 << 26;
-
-/// A copy of values of the host.
-template <class T>
-at::Tensor on_device_of(const at::Tensor& x, const T* values, int64_t count) {
-  const auto bytes = static_cast<int64_t>(count * sizeof(T));
-  const at::TensorOptions options = at::TensorOptions().dtype(at::kByte);
-  return at::from_blob(const_cast<T*>(values), {bytes}, options).to(x.device());
-}
 
 at::Tensor empty_floats(at::IntArrayRef shape, const at::Tensor& like) {
   return at::empty(shape, like.options().dtype(at::kFloat));
@@ -232,10 +225,8 @@ void add_rows_by_token(const at::Tensor& gradient_TC, std::span<const int64_t> t
                        const at::Tensor& gradient_VC) {
   const SortedRows sorted = sort_by_token(token_ids, frozen_token);
   if (sorted.row.empty()) return;
-  const auto copy = [&](const std::vector<int64_t>& values) {
-    return on_device_of(gradient_VC, values.data(), std::ssize(values));
-  };
-  const at::Tensor token = copy(sorted.token), begin = copy(sorted.begin), row = copy(sorted.row);
+  const at::Tensor token = on_device_of(gradient_VC, sorted.token), begin = on_device_of(gradient_VC, sorted.begin),
+                   row = on_device_of(gradient_VC, sorted.row);
   const cuda::TokenRuns runs = {std::ssize(sorted.token), data_of<int64_t>(token), data_of<int64_t>(begin),
                                 data_of<int64_t>(row)};
   with_element_type(gradient_TC.scalar_type(), [&]<class T>(T*) {

@@ -13,6 +13,7 @@
 
 #include "lib/kernels/reference.hpp"
 #include "lib/nn/compute_stream.hpp"
+#include "lib/nn/expert_ops_cuda.hpp"
 #include "tests/lib/kernels/kernel_copies.hpp"
 
 namespace plumb {
@@ -37,11 +38,11 @@ class CudaTensorOps : public Kernels<T> {
 #endif
   }
 
-  /// run(ops, device) returns tensors that must be alike.
-  template <class Run>
-  void compare(Run run, double error = kError) {
-    const std::vector<at::Tensor> expected = run(cpu_ops(), at::Device(at::kCPU));
-    std::vector<at::Tensor> got = run(cuda_ops(), device_);
+  /// run(table of the CPU or of CUDA, device) returns tensors that must be alike.
+  template <class Run, class Table = TensorOps>
+  void compare(Run run, double error = kError, const Table& of_cpu = cpu_ops(), const Table& of_cuda = cuda_ops()) {
+    const std::vector<at::Tensor> expected = run(of_cpu, at::Device(at::kCPU));
+    std::vector<at::Tensor> got = run(of_cuda, device_);
     for (at::Tensor& x : got) x = x.cpu();
     for (size_t i = 0; i < expected.size(); ++i) {
       ASSERT_EQ(got[i].sizes(), expected[i].sizes()) << i;
@@ -176,6 +177,36 @@ TYPED_TEST(CudaTensorOps, ExactOnes) {
         0);
   }
   EXPECT_EQ(cuda_ops().round_up_rows(129, 2), 256);
+}
+
+/// Tokens to their experts and back.
+TYPED_TEST(CudaTensorOps, Experts) {
+  constexpr int64_t kRows = 6, kTokens = 5, kExperts = 5, kColumns = 20;
+  const RouterConfig router = {kExperts, 2, true, true};
+  const auto logits_on_cpu = this->randn({kRows, kExperts}), x_on_cpu = this->randn({kRows, kColumns});
+  const at::Tensor weighted = at::randn({kTokens, 2}), scale = at::rand({kRows});
+  const std::vector<double> dprobability = {1, -2, 3, -4, 5};
+  this->compare(
+      [&](const ExpertOps& ops, at::Device device) {
+        const at::Tensor logits = copy(logits_on_cpu, device), x = copy(x_on_cpu, device);
+        const at::Tensor scale_of_rows = copy(scale, device), y = at::empty_like(x), dx = copy(x, device);
+        const Routing routing = ops.route(logits, router, kTokens);
+        std::vector<at::Tensor> rows;
+        for (int64_t e = 0; e < kExperts; ++e) rows.push_back(ops.gather(routing, e, x, kRows, e % 2 == 0));
+        const std::vector<WeightedRows> more = {{x, scale_of_rows}, {x}};
+        ops.combine(routing, rows, true, more, y);
+        const at::Tensor half = x.narrow(1, 0, kColumns / 2).contiguous();
+        const at::Tensor again = ops.clamped_swiglu_backward(half, dx, {});
+        std::vector<at::Tensor> results = {routing.probability_NE, routing.weight_NC, y, again, dx};
+        results.push_back(ops.route_backward(routing, router, copy(weighted, device), dprobability, logits));
+        results.push_back(ops.route_backward(routing, router, copy(weighted, device), {}, logits));
+        results.push_back(ops.scale_rows(x, scale_of_rows));
+        results.push_back(ops.row_dots(x, y));
+        results.push_back(ops.row_dots(x, x[2]));
+        results.push_back(ops.clamped_swiglu(x, {}));
+        return results;
+      },
+      2 * TestFixture::kError, expert_ops_of(x_on_cpu), cuda_expert_ops());
 }
 
 }  // namespace
