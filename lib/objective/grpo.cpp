@@ -172,8 +172,15 @@ at::Tensor GrpoObjective::apply(const at::Tensor& hidden_TD, const MicroBatch& b
   const double entropy_coef = applied_entropy_coef(options_, entropy_control_);
   const auto add = [&](const BatchLoss& loss) { loss.add_to(sums, entropy_coef); };
   bool is_added = batch.is_empty();
+  // ratios of 1 without a KL term: the derivatives do not depend on the log-probabilities
+  const bool knows_scales = batch.old_logps.empty() && !options_.needs_reference() && !options_.has_entropy_mask();
   TokenLossResult result;
-  if (gradients) {
+  if (gradients && knows_scales && !batch.is_empty()) {
+    const std::vector<TokenStats> unknown(targets.labels.size());
+    const BatchLoss loss(options_, batch, targets, unknown, lowest_entropy_);
+    result = scaled_token_loss(hidden_TD, targets, parameters, output_, loss.scales(entropy_coef, weight.items),
+                               *gradients, scratch_);
+  } else if (gradients) {
     result = token_loss_in_two_phases(
         hidden_TD, targets, parameters, output_,
         [&](const std::vector<TokenStats>& stats) {

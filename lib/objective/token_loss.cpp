@@ -198,6 +198,18 @@ TokenLossResult token_loss(const at::Tensor& hidden_TD, const Targets& targets, 
   return result;
 }
 
+TokenLossResult scaled_token_loss(const at::Tensor& hidden_TD, const Targets& targets, const HeadTensors& parameters,
+                                  const OutputConfig& output, const TargetScales& scales, const HeadTensors& gradients,
+                                  TokenLossScratch& scratch) {
+  if (targets.labels.empty()) return no_loss(hidden_TD, &gradients);
+  TokenLossResult result;
+  result.stats.resize(targets.labels.size());
+  result.dhidden_TD = at::zeros_like(hidden_TD);
+  ChunkedLoss(hidden_TD, targets, parameters, output, TokenLoss::kNll, scratch)
+      .find_gradients(scales, gradients, result.stats, result.dhidden_TD);
+  return result;
+}
+
 TokenLossResult token_loss_in_two_phases(const at::Tensor& hidden_TD, const Targets& targets,
                                          const HeadTensors& parameters, const OutputConfig& output,
                                          const FindScales& find_scales, const HeadTensors& gradients,

@@ -61,7 +61,12 @@ struct TargetScales {
   std::vector<float> nll;
   std::vector<float> entropy = {};  // empty: the loss does not depend on entropies
 };
-/// Computes them from the stats of all targets.
+/// Like token_loss() of log-probabilities, with scales that are known before.
+TokenLossResult scaled_token_loss(const at::Tensor& hidden_TD, const Targets& targets, const HeadTensors& parameters,
+                                  const OutputConfig& output, const TargetScales& scales, const HeadTensors& gradients,
+                                  TokenLossScratch& scratch);
+
+/// Computes the scales from the stats of all targets.
 using FindScales = std::function<TargetScales(const std::vector<TokenStats>&)>;
 
 /// Like token_loss(), for losses in which a target's gradient depends on the log-probabilities of others, such as
