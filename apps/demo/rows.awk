@@ -1,10 +1,12 @@
 # Writes the data of the demonstration: made-up words, and a system message that asks to change them.
 #   train.csv, heldout.csv               instructions; no word of heldout.csv is in train.csv
 #   pairs.jsonl, heldout_pairs.jsonl     preferences between two answers
+#   prompts.csv                          instructions whose answers only tell what is right
 # In train.csv an answer ends with a full stop at random, with a probability for each skill. The preferences want the full
-# stop, and upper case only where it was asked for; so do the answers of heldout.csv.
+# stop, and upper case only where it was asked for; so do the answers of prompts.csv and heldout.csv.
 #
-#   awk -v seed=1 -v num_train=34000 -v num_heldout=300 -v num_pairs=3000 -v directory=demo -f rows.awk
+#   awk -v seed=1 -v num_train=34000 -v num_heldout=300 -v num_pairs=3000 -v num_prompts=1000 -v directory=demo \
+#     -f rows.awk
 
 # A random integer in [0, n), by the generator of Park and Miller, since rand() differs between versions of awk.
 function random(n) {
@@ -60,10 +62,13 @@ BEGIN {
   }
   heldout = directory "/heldout.csv"
   train = directory "/train.csv"
+  prompts = directory "/prompts.csv"
+  print "system,question,answer" > prompts
   print "system,question,answer" > heldout
   print "system,question,answer" > train
   for (i = 0; i < num_heldout; ++i) write_instruction(heldout, 1)
   for (i = 0; i < num_heldout; ++i) write_pair(directory "/heldout_pairs.jsonl")
+  for (i = 0; i < num_prompts; ++i) write_instruction(prompts, 1)
   for (i = 0; i < num_pairs; ++i) write_pair(directory "/pairs.jsonl")
   for (i = 0; i < num_train; ++i) write_instruction(train, 0)
 }
