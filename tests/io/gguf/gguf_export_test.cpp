@@ -137,7 +137,7 @@ ModelConfig mixture_of(Family family) {
   ModelConfig config = config_of(family);
   config.qk_norm = family == Family::kQwen3Moe ? QkNorm::kHead : QkNorm::kNone;
   config.has_qkv_bias = family == Family::kQwen2Moe;
-  config.mixture = {.num_experts = 3, .num_chosen = 2, .expert_size = 64};
+  config.mixture.num_experts = 3, config.mixture.num_chosen = 2, config.mixture.expert_size = 64;
   if (family == Family::kQwen2Moe) config.mixture.shared_expert_size = 96;
   config.mixture.renormalizes = family != Family::kQwen2Moe;
   if (family != Family::kGptOss) return config;

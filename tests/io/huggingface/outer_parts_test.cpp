@@ -253,8 +253,10 @@ TEST_F(OuterParts, OfANewAdapterStartAsTheBaseForAnySplit) {
       if (p.layer >= 0) continue;
       const auto own = std::span(values).subspan(p.offset, p.num_elements());
       const bool is_zero = std::all_of(own.begin(), own.end(), [](float x) { return x == 0; });
-      if (p.part != AdapterPart::kRows) EXPECT_EQ(is_zero, (p.kind == kEmbedding) == (p.part == AdapterPart::kLoraA));
-      if (p.part != AdapterPart::kRows) continue;
+      if (p.part != AdapterPart::kRows) {
+        EXPECT_EQ(is_zero, (p.kind == kEmbedding) == (p.part == AdapterPart::kLoraA));
+        continue;
+      }
       const std::vector<int64_t>& tokens = adapter.rows[p.kind == kEmbedding ? 0 : 1].tokens;
       for (int64_t i = 0; i < p.num_elements(); ++i) EXPECT_EQ(own[i], base_[tokens[i / 12] * 12 + i % 12]);
     }
