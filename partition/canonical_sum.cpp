@@ -13,20 +13,12 @@ namespace plumb {
 namespace {
 
 constexpr int64_t kBlockElements = 2048;  // small enough that the open subtrees of one block stay in the L1 cache
-constexpr size_t kMaxDepth = 48;
+constexpr size_t kMaxDepth = 48, kNumBuffers = kMaxDepth + 2;  // beside the open subtrees a summand and a sum
 
 struct Subtree {
   int64_t num_leaves;
   const float* data;
 };
-
-void convert(const Summand& summand, int64_t begin, int64_t n, float* out) {
-  if (summand.is_bfloat16) {
-    activation_kernels<BFloat16>().to_float(static_cast<const BFloat16*>(summand.data) + begin, out, n);
-  } else {
-    std::memcpy(out, static_cast<const float*>(summand.data) + begin, n * sizeof(float));
-  }
-}
 
 /// push_summands() for one block of elements. Partial sums are in buffers from `scratch_buffer`.
 class BlockSum {
@@ -34,31 +26,21 @@ class BlockSum {
   BlockSum(std::span<float* const> levels, std::span<const int64_t> open, int64_t begin, int64_t n)
       : levels_(levels), begin_(begin), n_(n) {
     for (size_t i = 0; i < open.size(); ++i) stack_[depth_++] = {open[i], levels[i] + begin};
-    for (size_t i = 0; i < kMaxDepth + 1; ++i) free_[num_free_++] = scratch_buffer(i);
+    for (size_t i = 0; i < kNumBuffers; ++i) free_[num_free_++] = scratch_buffer(i);
   }
 
   void push(const Summand& summand, bool adds_to_newest) {
-    float* sum = free_[--num_free_];
-    convert(summand, begin_, n_, sum);
-    int64_t size = summand.num_leaves;
-    while (depth_ > 0 && (adds_to_newest || stack_[depth_ - 1].num_leaves == size)) {
-      const Subtree top = stack_[--depth_];
-      float_kernels().add(top.data, sum, sum, n_);
-      size += top.num_leaves;
-      release(top.data);
-    }
+    Subtree sum = {summand.num_leaves, as_floats(summand)};
+    while (depth_ > 0 && (adds_to_newest || stack_[depth_ - 1].num_leaves == sum.num_leaves))
+      sum = add(stack_[--depth_], sum);
     check(depth_ < kMaxDepth, "fewer open subtrees than 48");
-    stack_[depth_++] = {size, sum};
+    stack_[depth_++] = sum;
   }
 
   void collapse() {
     while (depth_ > 1) {
-      float* sum = free_[--num_free_];
       const Subtree newest = stack_[--depth_], before = stack_[--depth_];
-      float_kernels().add(before.data, newest.data, sum, n_);
-      release(newest.data);
-      release(before.data);
-      stack_[depth_++] = {newest.num_leaves + before.num_leaves, sum};
+      stack_[depth_++] = add(before, newest);
     }
   }
 
@@ -69,19 +51,33 @@ class BlockSum {
 
  private:
   static float* scratch_buffer(size_t i) {
-    alignas(64) thread_local std::array<float, kBlockElements*(kMaxDepth + 1)> memory;
+    alignas(64) thread_local std::array<float, kBlockElements * kNumBuffers> memory;
     return memory.data() + i * kBlockElements;
+  }
+  /// The block's elements, in place if they are floats.
+  const float* as_floats(const Summand& summand) {
+    if (!summand.is_bfloat16) return static_cast<const float*>(summand.data) + begin_;
+    float* const floats = free_[--num_free_];
+    activation_kernels<BFloat16>().to_float(static_cast<const BFloat16*>(summand.data) + begin_, floats, n_);
+    return floats;
+  }
+  Subtree add(const Subtree& before, const Subtree& newest) {
+    float* const sum = free_[--num_free_];
+    float_kernels().add(before.data, newest.data, sum, n_);
+    release(newest.data);
+    release(before.data);
+    return {before.num_leaves + newest.num_leaves, sum};
   }
   void release(const float* data) {
     const float* first = scratch_buffer(0);
-    if (data >= first && data < first + kBlockElements * (kMaxDepth + 1)) free_[num_free_++] = const_cast<float*>(data);
+    if (data >= first && data < first + kBlockElements * kNumBuffers) free_[num_free_++] = const_cast<float*>(data);
   }
 
   std::span<float* const> levels_;
   int64_t begin_, n_;
   std::array<Subtree, kMaxDepth> stack_;
   size_t depth_ = 0;
-  std::array<float*, kMaxDepth + 1> free_;
+  std::array<float*, kNumBuffers> free_;
   size_t num_free_ = 0;
 };
 

@@ -1,12 +1,11 @@
 // DecodeKernels::multiply_rows in bfloat16 by TDPBF16PS. A tile of sixteen outputs is loaded from the weights as they
 // are, and the rows of x are packed once as the other factor: what is computed is y^T = W x^T.
-#include <immintrin.h>
-
 #include <memory>
 #include <new>
 
 #include "lib/kernels/decode_kernels.hpp"
 #include "lib/kernels/lane_math.hpp"
+#include "lib/kernels/tile_registers.hpp"
 
 namespace plumb::PLUMB_ISA {
 
@@ -15,28 +14,6 @@ namespace {
 constexpr int64_t kTile = 16;          // rows of a tile, and its columns of 4 bytes
 constexpr int64_t kDepth = 2 * kTile;  // elements of bfloat16 in a row of a tile
 constexpr int64_t kTileBytes = 64 * kTile;
-
-struct alignas(64) TileConfig {
-  uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t bytes_of_row[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-
-/// Our tile registers until destroyed; then again as a library may have configured them.
-class TileRegisters {
- public:
-  TileRegisters() {
-    _tile_storeconfig(&before_);
-    static constexpr TileConfig kConfig{};
-    _tile_loadconfig(&kConfig);
-  }
-  ~TileRegisters() { _tile_loadconfig(&before_); }
-  TileRegisters(const TileRegisters&) = delete;
-  TileRegisters& operator=(const TileRegisters&) = delete;
-
- private:
-  TileConfig before_;
-};
 
 /// Rows of x, sixteen at a time, as second factors: [16 rows][tiles of depth][pair][row], each a pair of elements.
 class PackedRows {

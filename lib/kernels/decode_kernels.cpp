@@ -4,12 +4,11 @@
 
 #include <vector>
 
+#include "lib/kernels/extensions.hpp"
+
 // as kernels.cpp has it
 #if defined(__x86_64__) && !defined(__clang__)
 #define PLUMB_HAS_LEVELS
-#include <cpuid.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 #endif
 
 namespace plumb {
@@ -30,23 +29,6 @@ void multiply_in_tiles(const RowsProduct<BFloat16>& product);
 
 namespace {
 
-#ifdef PLUMB_HAS_LEVELS
-bool has_bfloat16_pairs() {
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  constexpr unsigned kBit = 1u << 5;
-  return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & kBit) != 0;
-}
-
-/// Also asks Linux for the tile registers, which it grants to a process once and for all its threads.
-bool has_tiles() {
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  constexpr unsigned kTilesAndBfloat16 = (1u << 24) | (1u << 22);
-  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & kTilesAndBfloat16) != kTilesAndBfloat16) return false;
-  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-  return ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-}
-#endif
-
 /// Fastest last.
 std::vector<const DecodeKernels<BFloat16>*> find_bfloat16_kernels() {
   std::vector<const DecodeKernels<BFloat16>*> found = {&generic::kBFloat16DecodeKernels};
@@ -59,7 +41,7 @@ std::vector<const DecodeKernels<BFloat16>*> find_bfloat16_kernels() {
   static const DecodeKernels<BFloat16> kPairs = {&x86_64_v4::multiply_pairs, attend, "AVX512-BF16"};
   if (has_bfloat16_pairs()) found.push_back(&kPairs);
   static const DecodeKernels<BFloat16> kTiles = {&x86_64_v4::multiply_in_tiles, attend, "AMX"};
-  if (has_tiles()) found.push_back(&kTiles);
+  if (has_bfloat16_tiles()) found.push_back(&kTiles);
 #endif
   return found;
 }

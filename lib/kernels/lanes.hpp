@@ -18,7 +18,10 @@ using Ints = int32_t __attribute__((vector_size(64)));
 using Words = uint32_t __attribute__((vector_size(64)));
 using Halves = uint16_t __attribute__((vector_size(32)));
 
-inline Floats broadcast(float value) { return Floats{} + value; }
+inline Floats broadcast(float value) {  // from memory it is a load; Floats{} + value would be an addition, too
+  return Floats{value, value, value, value, value, value, value, value,
+                value, value, value, value, value, value, value, value};
+}
 
 inline Floats load(const float* p) {
   Floats x;

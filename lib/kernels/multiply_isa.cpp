@@ -31,6 +31,8 @@ constexpr int64_t kBlockDepth = 512, kBlockColumns = 256, kBlockRows = 144;
 template <int kRows>
 void multiply_tile(int64_t depth, const float* a, int64_t a_row_stride, const float* packed_b, float* c,
                    int64_t c_row_stride, float scale, bool adds) {
+  for (int i = 0; i < kRows; ++i)
+    for (int v = 0; v < kTileVectors; ++v) __builtin_prefetch(c + i * c_row_stride + v * kLanes, 1);
   Floats sum[kRows][kTileVectors] = {};
   for (int64_t k = 0; k < depth; ++k) {
     Floats b[kTileVectors];
@@ -75,7 +77,10 @@ void pack(const float* b, int64_t row_stride, int64_t column_stride, int64_t dep
       } else if (columns == kLanes && row_stride == 1) {
         for (; k + kLanes <= depth; k += kLanes) {
           Floats block[kLanes];
-          for (int64_t j = 0; j < kLanes; ++j) block[j] = load(in + j * column_stride + k);
+          for (int64_t j = 0; j < kLanes; ++j) {
+            block[j] = load(in + j * column_stride + k);
+            __builtin_prefetch(in + (j + kLanes) * column_stride + k);  // of the next sixteen columns
+          }
           transpose(block);
           for (int64_t i = 0; i < kLanes; ++i) store(out + (k + i) * kTileColumns + lane, block[i]);
         }
@@ -91,11 +96,11 @@ void pack(const float* b, int64_t row_stride, int64_t column_stride, int64_t dep
 void multiply_block(int64_t num_rows, int64_t num_columns, int64_t depth, const float* a, int64_t a_row_stride,
                     const float* packed_b, float* c, int64_t c_row_stride, float scale, bool adds) {
   float edge[kTileRows * kTileColumns];
-  for (int64_t j = 0; j < num_columns; j += kTileColumns) {
-    const int64_t columns = std::min(kTileColumns, num_columns - j);
-    for (int64_t i = 0; i < num_rows; i += kTileRows) {
-      const int64_t rows = std::min<int64_t>(kTileRows, num_rows - i);
-      const MultiplyTile multiply_rows = tile_of(rows, std::make_integer_sequence<int, kTileRows>());
+  for (int64_t i = 0; i < num_rows; i += kTileRows) {
+    const int64_t rows = std::min<int64_t>(kTileRows, num_rows - i);
+    const MultiplyTile multiply_rows = tile_of(rows, std::make_integer_sequence<int, kTileRows>());
+    for (int64_t j = 0; j < num_columns; j += kTileColumns) {
+      const int64_t columns = std::min(kTileColumns, num_columns - j);
       const float *tile_a = a + i * a_row_stride, *tile_b = packed_b + j * depth;
       float* tile_c = c + i * c_row_stride + j;
       if (columns == kTileColumns) {

@@ -3,7 +3,6 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/sum.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
@@ -14,6 +13,7 @@
 
 #include "lib/base/check.hpp"
 #include "lib/base/random.hpp"
+#include "lib/nn/matmul.hpp"
 #include "lib/nn/tensor_ops.hpp"
 
 namespace plumb {
@@ -307,11 +307,10 @@ class BlockBackward {
     const LoraGroup& lora = gradients_.lora[product];
     if (!gradients_.has_base && lora.modules.empty()) return;
     const at::Tensor x = input();
-    at::Tensor target = dweight;
     if (gradients_.adds_base) {
-      target.addmm_(dy.t(), x);
+      matmul_accumulate(dweight, dy.t(), x);
     } else if (gradients_.has_base) {
-      at::mm_out(target, dy.t(), x);
+      matmul_into(dweight, dy.t(), x);
     }
     if (!lora.modules.empty()) linear_backward_a(backward, x, dropout_of(context_, layer_, product), lora);
   }

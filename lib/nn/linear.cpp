@@ -26,15 +26,6 @@ at::Tensor dequantize(const QuantizedRows& matrix) {
   return out.view({matrix.num_rows, matrix.num_columns});
 }
 
-/// out = scale * a b, where `out` may be float32 and the product in bfloat16.
-void write_product(at::Tensor out, const at::Tensor& a, const at::Tensor& b, double scale) {
-  if (out.scalar_type() == a.scalar_type()) {
-    matmul_into(out, a, b, scale);
-  } else {
-    out.copy_(at::mm(a, b)).mul_(scale);
-  }
-}
-
 at::Tensor columns(const at::Tensor& x, const LoraGroup::Module& module) {
   return x.narrow(1, module.first_output, module.num_outputs);
 }
@@ -133,7 +124,7 @@ LinearInputGradient linear_backward_input(const Linear& linear, const at::Tensor
     const LoraGroup::Module& module = lora.modules[i];
     const at::Tensor part = columns(dy, module);
     matmul_into(ranks(result.g_TR, module), part, module.b, module.scaling);
-    write_product(gradients->modules[i].b, part.t(), ranks(saved.xa_TR, module), module.scaling);
+    matmul_into(gradients->modules[i].b, part.t(), ranks(saved.xa_TR, module), module.scaling);
   }
   if (!needs_dx) return result;
   if (dropout.rate == 0) {
@@ -154,7 +145,7 @@ LinearInputGradient linear_backward_input(const Linear& linear, const at::Tensor
 
 void linear_backward_a(const LinearInputGradient& backward, const at::Tensor& x_TI, const Dropout& dropout,
                        const LoraGroup& gradients) {
-  write_product(gradients.a_RI, backward.g_TR.t(), ops_of(x_TI).drop_out(x_TI, dropout), 1.0);
+  matmul_into(gradients.a_RI, backward.g_TR.t(), ops_of(x_TI).drop_out(x_TI, dropout));
 }
 
 PerProduct<LoraGroup> lora_groups(const ModelConfig& config, const Adapter& adapter, const UnitLayout& unit,

@@ -1,17 +1,23 @@
 // Matrix products. Float32 products use FloatKernels::multiply: LibTorch's BLAS packs both factors, makes an extra pass
-// over the output, and on processors of another vendor uses only half of the vector registers. Bfloat16 products, and
-// all products on processors without AVX2, use LibTorch.
+// over the output, and on processors of another vendor uses only half of the vector registers. Bfloat16 products use
+// PairKernels, which add to float32 without another pass. What the processor has no kernel for uses LibTorch, and so do
+// float32 products whose first factor is transposed.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 namespace plumb {
 
-// a: [rows, depth]; b: [depth, columns]. Runs on the threads of this rank, fastest if the rows of `a` are contiguous;
-// then in float32 the bits of a row depend neither on the other rows nor on the number of threads.
+// a: [rows, depth]; b: [depth, columns], both float32 or both bfloat16. Runs on the threads of this rank. The bits of a
+// row depend neither on the other rows nor on the number of threads, except where LibTorch computes it.
+
+/// Whether products of bfloat16 factors are computed here, not by LibTorch.
+bool has_pair_products();
 
 /// a b
 at::Tensor product(const at::Tensor& a, const at::Tensor& b);
+
+// `out` has the type of the factors, or float32.
 
 /// out = scale * a b
 void matmul_into(at::Tensor out, const at::Tensor& a, const at::Tensor& b, double scale = 1);

@@ -10,6 +10,7 @@
 
 #include "lib/base/check.hpp"
 #include "lib/base/random.hpp"
+#include "lib/nn/matmul.hpp"
 #include "lib/nn/tensor_kernels.hpp"
 #include "lib/nn/tensor_ops.hpp"
 
@@ -191,12 +192,11 @@ void cross_entropy(const at::Tensor& logits, std::span<const int64_t> labels, To
 
 void add_head_gradient(const at::Tensor& dlogits, const at::Tensor& x, bool is_first, const at::Tensor& gradient,
                        at::Tensor& scratch) {
-  if (x.scalar_type() == at::kFloat) {  // the product adds in place
-    at::Tensor target = gradient;
+  if (x.scalar_type() == at::kFloat || has_pair_products()) {  // the product adds in place
     if (is_first) {
-      at::mm_out(target, dlogits.t(), x);
+      matmul_into(gradient, dlogits.t(), x);
     } else {
-      target.addmm_(dlogits.t(), x);
+      matmul_accumulate(gradient, dlogits.t(), x);
     }
     return;
   }

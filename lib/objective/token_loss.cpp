@@ -16,6 +16,7 @@
 #include "lib/base/check.hpp"
 #include "lib/nn/head_product.hpp"
 #include "lib/nn/logits.hpp"
+#include "lib/nn/matmul.hpp"
 #include "lib/nn/tensor_ops.hpp"
 
 namespace plumb {
@@ -231,9 +232,9 @@ TokenLossResult token_loss_in_two_phases(const at::Tensor& hidden_TD, const Targ
 int64_t token_loss_bytes(const ModelConfig& config, int64_t num_tokens, int64_t element_bytes, int num_threads) {
   const int64_t hidden_size = config.hidden_size, vocab_size = config.vocab_size;
   const int64_t rows = num_tokens * hidden_size * element_bytes;
-  // in bfloat16 also a slice of the gradient, and a copy of the head that oneDNN packs for its product
-  const int64_t product =
-      element_bytes == 4 ? 0 : (kHeadGradientSliceElements + vocab_size * hidden_size) * element_bytes;
+  // LibTorch's bfloat16 products also have a slice of the gradient, and a copy of the head that oneDNN packs
+  const bool is_in_place = element_bytes == 4 || has_pair_products();
+  const int64_t product = is_in_place ? 0 : (kHeadGradientSliceElements + vocab_size * hidden_size) * element_bytes;
   const int64_t chunk = chunk_rows(num_tokens, vocab_size, element_bytes, num_threads, at::kCPU) * vocab_size;
   // a cap needs the logits beside their gradients, and three float32 copies for a moment
   const int64_t logits = chunk * (config.logits.cap == 0 ? element_bytes : 2 * element_bytes + 3 * 4);
