@@ -282,7 +282,8 @@ at::Tensor squared_row_norms(const at::Tensor& weight) {
   return squares;
 }
 
-/// Bfloat16 rows are padded because oneDNN compiles and caches code for every number of rows.
+/// Bfloat16 rows are padded because oneDNN, where it computes products, compiles and caches code for every number of
+/// rows.
 int64_t round_up_rows(int64_t rows, int64_t element_bytes) {
   constexpr int64_t kBFloat16Rows = 64;
   const int64_t multiple = element_bytes == 4 ? 1 : kBFloat16Rows;
