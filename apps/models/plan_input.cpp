@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "lib/nn/matmul.hpp"
+
 namespace plumb {
 
 namespace {
@@ -13,7 +15,7 @@ constexpr int64_t kCheckMatmulBytes = int64_t{10} << 20;
 constexpr int64_t kCheckMatmulBytesWithAdapter = int64_t{20} << 20;
 
 int64_t check_matmul_bytes(const TrainOptions& o) {
-  if (!o.startup_checks || o.model.dtype != Precision::kBfloat16) return 0;
+  if (!o.startup_checks || o.model.dtype != Precision::kBfloat16 || has_pair_products()) return 0;
   return o.lora.is_used() ? kCheckMatmulBytesWithAdapter : kCheckMatmulBytes;
 }
 
@@ -21,7 +23,7 @@ int64_t check_matmul_bytes(const TrainOptions& o) {
 /// lib/nn/experts.cpp: eight up to 128, then four in each octave). Measured.
 int64_t expert_matmul_bytes(const TrainOptions& o, const ModelConfig& config, int64_t micro_batch_tokens) {
   constexpr int64_t kBytes = int64_t{4} << 20;
-  if (config.mixture.num_experts == 0 || o.model.dtype != Precision::kBfloat16) return 0;
+  if (config.mixture.num_experts == 0 || o.model.dtype != Precision::kBfloat16 || has_pair_products()) return 0;
   int64_t num_sizes = 8;
   for (int64_t rows = 128; rows < micro_batch_tokens; rows *= 2) num_sizes += 4;
   return num_sizes * kBytes;

@@ -89,14 +89,15 @@ void multiply_in_libtorch(at::Tensor& out, const at::Tensor& a, const at::Tensor
 
 void multiply(at::Tensor& out, const at::Tensor& a, const at::Tensor& b, double scale, bool adds) {
   check(out.size(0) == a.size(0) && out.size(1) == b.size(1) && a.size(1) == b.size(0), "factors of a product fit");
+  const bool is_for_kernels = out.is_cpu() && out.stride(1) == 1;
   const PairKernels* const pairs = pair_kernels();
   // the generic build of the kernel is slower than LibTorch
   const bool has_float_kernel = std::string_view(kernel_instruction_set()) != "generic";
-  if (out.stride(1) == 1 && a.scalar_type() == at::kBFloat16 && pairs != nullptr) {
+  if (is_for_kernels && a.scalar_type() == at::kBFloat16 && pairs != nullptr) {
     if (out.scalar_type() == at::kFloat) return multiply_pairs(out, a, b, scale, adds, pairs->multiply_to_float);
     return multiply_pairs(out, a, b, scale, adds, pairs->multiply);
   }
-  if (out.stride(1) == 1 && a.scalar_type() == at::kFloat && a.stride(1) == 1 && has_float_kernel)
+  if (is_for_kernels && a.scalar_type() == at::kFloat && a.stride(1) == 1 && has_float_kernel)
     return multiply_floats(out, a, b, scale, adds);
   multiply_in_libtorch(out, a, b, scale, adds);
 }

@@ -89,8 +89,8 @@ struct TensorOps {
   /// the scale. logits may have more rows than labels; the extra rows are not touched.
   void (*cross_entropy)(const at::Tensor& logits_RV, std::span<const int64_t> labels, TokenLoss kind,
                         const float* scales, TokenStats* stats);
-  /// gradient (float32) += dlogits^T x, or = if `is_first`. bfloat16 products go through `scratch`, which is allocated
-  /// on first use.
+  /// gradient (float32) += dlogits^T x, or = if `is_first`. LibTorch's bfloat16 products go through `scratch`, which is
+  /// allocated on first use.
   void (*add_head_gradient)(const at::Tensor& dlogits_RV, const at::Tensor& x_RC, bool is_first,
                             const at::Tensor& gradient_VC, at::Tensor& scratch);
 
