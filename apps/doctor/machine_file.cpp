@@ -13,7 +13,9 @@
 #include "apps/doctor/directory_probe.hpp"
 #include "apps/models/model_setup.hpp"
 #include "io/file/file.hpp"
+#include "lib/base/check.hpp"
 #include "lib/base/clock.hpp"
+#include "lib/base/json_fields.hpp"
 #include "lib/base/version.hpp"
 #include "lib/nn/matmul.hpp"
 
@@ -40,13 +42,22 @@ double seconds_per_call(const Communicator& comm, const std::function<void()>& w
   return seconds;
 }
 
-/// Floating-point operations per second of each rank.
-double product_rate(const Communicator& comm, Precision precision) {
-  constexpr int64_t kRows = 512, kDepth = 1024, kColumns = 1024;
+constexpr const char* kFormat = "plumb machine";
+constexpr int kFormatVersion = 2;
+constexpr int64_t kProductSizes[] = {256, 1024, 4096};
+
+/// Floating-point operations per second of each rank in products of 512 rows with a square matrix, by its size.
+ordered_json product_rates(const Communicator& comm, Precision precision) {
+  constexpr int64_t kRows = 512;
   const auto options = at::TensorOptions().dtype(scalar_type(precision));
-  const at::Tensor x = at::ones({kRows, kDepth}, options), w = at::ones({kColumns, kDepth}, options).t();
-  at::Tensor out = at::ones({kRows, kColumns}, options);
-  return 2.0 * kRows * kDepth * kColumns / seconds_per_call(comm, [&] { matmul_into(out, x, w); });
+  ordered_json rates = ordered_json::object();
+  for (const int64_t size : kProductSizes) {
+    const at::Tensor x = at::ones({kRows, size}, options), w = at::ones({size, size}, options).t();
+    at::Tensor out = at::ones({kRows, size}, options);
+    const double flops = 2.0 * kRows * static_cast<double>(size * size);
+    rates[std::to_string(size)] = flops / seconds_per_call(comm, [&] { matmul_into(out, x, w); });
+  }
+  return rates;
 }
 
 /// Bytes per second that each rank reads and writes.
@@ -107,6 +118,22 @@ ordered_json disk_rate(const Communicator& comm, const std::string& output_dir) 
   });
 }
 
+/// A number above 0 at this path of keys. Throws DataError.
+double rate_at(const Json& machine, const std::string& keys, const std::string& path) {
+  const Json::json_pointer pointer(keys);
+  const Json value = machine.contains(pointer) ? machine.at(pointer) : Json();
+  if (!value.is_number() || !(value.get<double>() > 0))
+    throw_error<DataError>("{}: {}: expected a number above 0, got {}", path, keys, value.dump());
+  return value.get<double>();
+}
+
+std::vector<ProductRate> read_rates(const Json& machine, Precision precision, const std::string& path) {
+  std::vector<ProductRate> rates;
+  for (const int64_t size : kProductSizes)
+    rates.push_back({size, rate_at(machine, fmt::format("/flops_per_rank/{}/{}", name_of(precision), size), path)});
+  return rates;
+}
+
 }  // namespace
 
 ordered_json measure_machine(const Communicator& comm, const Facts& facts, const std::string& output_dir) {
@@ -125,15 +152,35 @@ ordered_json measure_machine(const Communicator& comm, const Facts& facts, const
                      {"shared_memory_bytes", host.first().shared_bytes}});
   }
   ordered_json machine = {
-      {"format", "plumb machine"}, {"format_version", 1},         {"plumb", version()}, {"measured", utc_now()},
-      {"ranks", comm.size()},      {"threads_per_rank", threads}, {"hosts", hosts}};
+      {"format", kFormat},    {"format_version", kFormatVersion}, {"plumb", version()}, {"measured", utc_now()},
+      {"ranks", comm.size()}, {"threads_per_rank", threads},      {"hosts", hosts}};
   for (const Precision precision : {Precision::kFloat32, Precision::kBfloat16})
-    machine["flops_per_rank"][std::string(name_of(precision))] = product_rate(comm, precision);
+    machine["flops_per_rank"][std::string(name_of(precision))] = product_rates(comm, precision);
   machine["memory_bytes_per_second_per_rank"] = memory_rate(comm);
   machine["within_host"] = message_rates(comm, comm.node_size(0) > 1 ? 1 : 0);
   machine["between_hosts"] = message_rates(comm, comm.num_nodes() > 1 ? comm.node_begin(1) : 0);
   machine["disk_bytes_per_second"] = disk_rate(comm, output_dir);
   return machine;
+}
+
+MeasuredMachine read_machine(const std::string& path) {
+  const Json file = parse_json(read_text_file(path, 1 << 20), path);
+  if (!file.is_object() || file.value("format", Json()) != kFormat ||
+      file.value("format_version", Json()) != kFormatVersion)
+    throw_error<DataError>(
+        "{}: expected a machine file of this plumb, got another file; plumb doctor --measure {} writes one", path,
+        path);
+  MeasuredMachine measured;
+  measured.machine.float32 = read_rates(file, Precision::kFloat32, path);
+  measured.machine.bfloat16 = read_rates(file, Precision::kBfloat16, path);
+  measured.machine.memory_bytes_per_second = rate_at(file, "/memory_bytes_per_second_per_rank", path);
+  if (!field_or_null(file, "between_hosts", path).is_null()) {
+    measured.machine.network_latency_seconds = rate_at(file, "/between_hosts/latency_seconds", path);
+    measured.machine.network_bytes_per_second = rate_at(file, "/between_hosts/bytes_per_second", path);
+  }
+  measured.ranks_per_host = static_cast<int64_t>(rate_at(file, "/hosts/0/ranks", path));
+  measured.threads_per_rank = static_cast<int64_t>(rate_at(file, "/threads_per_rank", path));
+  return measured;
 }
 
 }  // namespace plumb

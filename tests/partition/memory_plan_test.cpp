@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include "lib/base/check.hpp"
+#include "partition/step_cost.hpp"
 #include "tests/support/tiny_config.hpp"
 
 namespace plumb {
@@ -129,6 +131,71 @@ TEST(MemoryPlan, QloraOnLlama8BMatchesThePaper) {
   // 6.98 billion elements in 4.127 bits, embedding and head in bfloat16: 2 x 128256 x 4096 x 2 bytes
   EXPECT_NEAR(static_cast<double>(plan.base_bytes), 6.9795e9 * 4.127 / 8 + 2.1013e9, 0.01e9);
   EXPECT_EQ(plan.scratch_bytes, int64_t{2} * 2 * 14336 * 4096);
+}
+
+/// 1e9 operations, 1e6 bytes of memory and 1e3 bytes between hosts a second.
+Machine slow_machine() { return {{{256, 1e9}, {1024, 3e9}}, {{256, 4e9}}, 1e6, 0.5, 1e3}; }
+
+TEST(StepCost, CountsOperationsAndBytesOfFullMicroBatches) {
+  PlanInput input = tiny_input();
+  input.adapter.reset();
+  input.has_gradient_checkpointing = false;
+  input.accumulation_steps = 2;
+  const MemoryPlan plan = plan_memory(input);
+  const StepCost cost = cost_of_step(input, plan, /*text_tokens=*/5, slow_machine());
+  EXPECT_EQ(cost.num_tokens, 20);
+  // a block: 3200, 1600, 4160 and 2080 elements of matrices; the head 3880; forward, and backward of both factors
+  EXPECT_DOUBLE_EQ(cost.product_flops, 20.0 * 2 * 3 * (3 * 11040 + 3880));
+  EXPECT_DOUBLE_EQ(cost.products, cost.product_flops / 1e9);
+  // 40 columns of queries, 3 tokens on the average, 3 layers; at half the rate
+  EXPECT_DOUBLE_EQ(cost.attention, 20.0 * 3.5 * 4 * 40 * 3 * 3 / 0.5e9);
+  EXPECT_DOUBLE_EQ(cost.kernels, 20.0 * (3 * 3 * 4 * (8 * 40 + 2 * 80 + 3 * 52) + 4 * 4 * 97) / 1e6);
+  EXPECT_DOUBLE_EQ(cost.update, 28.0 * static_cast<double>(plan.num_parameters) / 1e6);
+  EXPECT_EQ(cost.network, 0);
+
+  input.has_gradient_checkpointing = true;
+  EXPECT_DOUBLE_EQ(cost_of_step(input, plan, 5, slow_machine()).product_flops, 20.0 * 2 * (4 * 3 * 11040 + 3 * 3880));
+  input.element_bytes = 2;
+  EXPECT_DOUBLE_EQ(cost_of_step(input, plan, 5, slow_machine()).products, 20.0 * 2 * (4 * 3 * 11040 + 3 * 3880) / 4e9);
+}
+
+TEST(StepCost, AdapterNeedsNoGradientsOfTheBase) {
+  PlanInput input = tiny_input();
+  input.has_gradient_checkpointing = false;
+  input.adapter = adapter_on({kQ}, 3, 2, /*first_layer=*/2);
+  // two blocks forward only; the third and the head forward and back to their inputs; A [2, 40] and B [40, 2]
+  EXPECT_DOUBLE_EQ(cost_of_step(input, plan_memory(input), 10, slow_machine()).product_flops,
+                   10.0 * 2 * (2 * 11040 + 2 * 11040 + 2 * 3880 + 3 * 160));
+}
+
+TEST(StepCost, RanksShareUpdateAndWire) {
+  PlanInput input = tiny_input();
+  input.adapter.reset();
+  input.num_ranks = 4;
+  input.ranks_per_node = 2;
+  const MemoryPlan plan = plan_memory(input);
+  const StepCost cost = cost_of_step(input, plan, 10, slow_machine());
+  const auto bytes = static_cast<double>(plan.gather_bytes_per_step + plan.reduce_bytes_per_step);
+  EXPECT_DOUBLE_EQ(cost.network_bytes, bytes / 2);  // the other half is on this host
+  EXPECT_DOUBLE_EQ(cost.network,
+                   bytes / 2 / 1e3 + 0.5 * static_cast<double>(plan.gathers_per_step + plan.reduces_per_step));
+  EXPECT_DOUBLE_EQ(cost.update, 28.0 * static_cast<double>(plan.num_parameters) / 4 / 1e6);
+  Machine lonely = slow_machine();
+  lonely.network_bytes_per_second = 0;
+  EXPECT_THROW(cost_of_step(input, plan, 10, lonely), UsageError);
+  EXPECT_NE(render_cost(cost, 100).find("100 steps take"), std::string::npos);
+}
+
+TEST(StepCost, RateOfASizeLiesBetweenTheMeasuredOnes) {
+  PlanInput input = tiny_input();
+  input.adapter.reset();
+  const auto rate_at = [&](int64_t hidden_size) {
+    input.config.hidden_size = hidden_size;
+    const StepCost cost = cost_of_step(input, plan_memory(input), 10, slow_machine());
+    return cost.product_flops / cost.products;
+  };
+  EXPECT_NEAR(rate_at(512), 2e9, 1);  // halfway between 256 and 1024
+  EXPECT_NEAR(rate_at(2048), 3e9, 1);
 }
 
 }  // namespace
