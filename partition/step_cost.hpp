@@ -18,7 +18,7 @@ struct ProductRate {
   double flops_per_second;
 };
 
-/// What a rank of a job gets of its machine.
+/// The share of a machine that each rank of a job gets.
 struct Machine {
   std::vector<ProductRate> float32, bfloat16;  // by increasing size, not empty
   double memory_bytes_per_second = 0;          // read and written
