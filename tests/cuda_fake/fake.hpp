@@ -38,8 +38,7 @@ std::vector<std::string> end();
 /// Waits for recorded events, and records, since start().
 int64_t num_waits();
 int64_t num_records();
-/// The wait or record that was forgotten, as "STREAM waits for OPERATION" or "OPERATION is not recorded"; empty for a
-/// wait that others imply.
+/// The wait that was forgotten, or that lacks the record that was; empty where other waits imply it.
 const std::string& forgotten();
 
 /// Host code computes on this stream, as LibTorch's operators would: a wait of it runs the other streams until the

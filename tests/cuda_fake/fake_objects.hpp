@@ -31,6 +31,7 @@ struct StreamObject {
 struct EventObject {
   bool is_recorded = false;
   std::string after;
+  Clock forgotten;                       // what it would mean if a record had not been forgotten
   std::shared_ptr<Operation> operation;  // null: has happened
   Clock clock;
 };

@@ -206,7 +206,7 @@ void touch(const std::string& name, const std::vector<Access>& accesses) {
 void record(EventObject& event, cudaStream_t on) {
   const std::string after = stream_object(on).newest;
   if (state().num_records++ == state().faults.forgotten_record) {
-    state().forgotten = after + " is not recorded";
+    event.forgotten = stream_object(on).clock;
     return;
   }
   enqueue(on, "event", {}, [] { return true; });
@@ -214,11 +214,14 @@ void record(EventObject& event, cudaStream_t on) {
   event.operation = stream.queue.empty() ? nullptr : stream.queue.back();
   event.clock = stream.clock;
   event.is_recorded = true;
+  event.forgotten.clear();
   event.after = stream.newest = after;
 }
 
 void wait(cudaStream_t waiting, const EventObject& event) {
   StreamObject& stream = stream_object(waiting);
+  if (!implies(stream.clock, event.forgotten))
+    state().forgotten = fmt::format("{} waits for what is not recorded", stream.name);
   if (!event.is_recorded) return;
   if (state().num_waits++ == state().faults.forgotten_wait) {
     if (!implies(stream.clock, event.clock))

@@ -293,10 +293,8 @@ TEST_F(NcclExchangeTest, NoticesEveryForgottenWait) {
   EXPECT_GT(num_waits, 100);
   for (const std::string& name : unnoticed(comm, pairs.number(), &fake::Faults::forgotten_wait, num_waits))
     ADD_FAILURE() << name;
-  // each operation of NCCL has an event of its own that only the host looks at
-  std::map<std::string, int> counts;
   for (const std::string& name : unnoticed(comm, pairs.number(), &fake::Faults::forgotten_record, num_records))
-    EXPECT_LE(++counts[name], 1) << name;
+    ADD_FAILURE() << name;
 }
 
 /// The message of the error that two updates end with, on a compute stream that runs by itself; empty without one.
