@@ -1,7 +1,8 @@
 // The time of a training step on a measured machine, before it starts: floating-point operations over the rate of
-// products, bytes over the rates of memory and of the network, added up, since nothing overlaps yet. Where the time
-// goes, and what bounds it, follow. The rates are those of plumb doctor --measure.
-// Source: the counts of Megatron-LM, arXiv:2104.04473, section 5.1; bytes of kernels as in lib/kernels/kernels.hpp.
+// products, bytes over the rates of memory and of the network, added up, since nothing overlaps yet. A lower estimate
+// (benchmarks/results/step_time.md), which shows where the time goes and what bounds it. The rates are those of plumb
+// doctor --measure. Source: the counts of Megatron-LM, arXiv:2104.04473, section 5.1; bytes of kernels as in
+// lib/kernels/kernels.hpp.
 #pragma once
 
 #include <cstdint>
