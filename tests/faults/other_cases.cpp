@@ -45,14 +45,16 @@ std::vector<FaultCase> other_cases() {
                    .attempts = {{.points = "data:15:3:nan", .exit_code = 70, .named = "step 15: loss nan"}},
                    .is_smoke = true,
                    .max_detect_seconds = 0});
-  cases.push_back({.fault = "bit flip in a parameter of one rank",
-                   .phase = "after the update of dpo step 16",
-                   .attempts = {{.points = "data:17:3:flip", .exit_code = 75, .named = "rank 3: parameters"}},
-                   .max_detect_seconds = 0});
-  cases.push_back({.fault = "bit flip in a parameter of one rank",
-                   .phase = "before the save of dpo step 20",
-                   .attempts = {{.points = "save:20:3:flip", .exit_code = 75, .named = "rank 3: parameters"}},
-                   .max_detect_seconds = 0});
+  cases.push_back(
+      {.fault = "bit flip in a parameter of one rank",
+       .phase = "after the update of dpo step 16",
+       .attempts = {{.points = "data:17:3:flip", .exit_code = 75, .named = "rank 3: memory corruption: parameters"}},
+       .max_detect_seconds = 0});
+  cases.push_back(
+      {.fault = "bit flip in a parameter of one rank",
+       .phase = "before the save of dpo step 20",
+       .attempts = {{.points = "save:20:3:flip", .exit_code = 75, .named = "rank 3: memory corruption: parameters"}},
+       .max_detect_seconds = 0});
   cases.push_back({.fault = "other options on resume",
                    .phase = "before a restart",
                    .start = Start::kInDpo,
