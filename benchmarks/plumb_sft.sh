@@ -12,10 +12,7 @@ ranks=${RANKS:-8}
 export OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-"$program" init --output_dir "$work/model" --hidden_size 288 --num_layers 6 --num_heads 6 --num_kv_heads 6 \
-  --intermediate_size 768 --vocab_size 32000 --tie_word_embeddings false --max_position_embeddings 512 >/dev/null 2>&1
-awk 'BEGIN { srand(0); for (i = 0; i < 512; i++) { s = ""; for (j = 0; j < 300; j++) s = s sprintf("%c", 97 + int(rand() * 26))
-  printf "{\"text\": \"%s\"}\n", s } }' >"$work/rows.jsonl"
+benchmarks/llama_24m.sh "$program" "$work"
 mpirun -n "$ranks" --bind-to none "$program" sft --model "$work/model" --data "$work/rows.jsonl" --output_dir "$work/run" \
   --max_length 256 --per_device_train_batch_size 1 --max_steps "$((steps + 2))" --logging_steps 1 --learning_rate 1e-3 \
   --dtype "$dtype" --gradient_checkpointing false --threads 1 "$@" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }

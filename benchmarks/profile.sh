@@ -10,10 +10,7 @@ export OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
-"$program" init --output_dir model --hidden_size 288 --num_layers 6 --num_heads 6 --num_kv_heads 6 \
-  --intermediate_size 768 --vocab_size 32000 --tie_word_embeddings false --max_position_embeddings 512 >/dev/null 2>&1
-awk 'BEGIN { srand(0); for (i = 0; i < 512; i++) { s = ""; for (j = 0; j < 300; j++) s = s sprintf("%c", 97 + int(rand() * 26))
-  printf "{\"text\": \"%s\"}\n", s } }' >rows.jsonl
+"$here/llama_24m.sh" "$program" .
 taskset -c "$core" perf record -q -F 199 -e cpu-clock --call-graph dwarf,16384 -o record "$program" sft --model model \
   --data rows.jsonl --output_dir run --dtype "$dtype" --max_steps 12 --max_length 256 --per_device_train_batch_size 1 \
   --gradient_accumulation_steps 8 --threads 1 --logging_steps 1 --gradient_checkpointing false --startup_checks false \

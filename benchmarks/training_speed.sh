@@ -6,14 +6,12 @@
 # PYTHON: one with torch.
 set -euo pipefail
 old=$(realpath "$1") new=$(realpath "$2") python=$3 pairs=${4:-5} core=${5:-0}
+here=$(realpath "$(dirname "$0")")
 export OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
-"$old" init --output_dir model --hidden_size 288 --num_layers 6 --num_heads 6 --num_kv_heads 6 \
-  --intermediate_size 768 --vocab_size 32000 --tie_word_embeddings false --max_position_embeddings 512 >/dev/null 2>&1
-awk 'BEGIN { srand(0); for (i = 0; i < 512; i++) { s = ""; for (j = 0; j < 300; j++) s = s sprintf("%c", 97 + int(rand() * 26))
-  printf "{\"text\": \"%s\"}\n", s } }' >rows.jsonl
+"$here/llama_24m.sh" "$old" .
 cat >products.py <<'PYTHON'
 # seconds of LibTorch's products of a micro-batch of 256 tokens: x W^T, dy W and dy^T x of each matrix
 import sys, time, torch

@@ -12,7 +12,7 @@ namespace plumb {
 
 namespace {
 
-/// Attention's rate as a share of that of float32 products of the smallest size. Measured: benchmarks/step_time.sh.
+/// Attention's rate as a share of that of float32 products of the smallest size: assumed, not measured.
 constexpr double kAttentionShare = 0.5;
 /// Backward passes of attention: five products of the forward pass's two.
 constexpr double kAttentionBackward = 2.5;
