@@ -1,9 +1,11 @@
 #include "apps/commands/scratch_directory.hpp"
 
 #include <cstdlib>
+#include <exception>
 #include <filesystem>
 
 #include "io/file/file.hpp"
+#include "lib/base/log.hpp"
 
 namespace plumb {
 
@@ -18,12 +20,16 @@ std::string make_directory() {
 
 }  // namespace
 
-ScratchDirectory::ScratchDirectory(const Communicator& comm)
-    : path_(comm.from_rank0(make_directory)), is_owner_(comm.rank() == 0) {}
+ScratchDirectory::ScratchDirectory(const Communicator& comm) : comm_(comm), path_(comm.from_rank0(make_directory)) {}
 
 ScratchDirectory::~ScratchDirectory() {
+  try {
+    if (std::uncaught_exceptions() == 0) comm_.barrier();  // a slower rank may still open files
+  } catch (const std::exception& error) {
+    log_error("{}: {}", path_, error.what());
+  }
   std::error_code ignored;
-  if (is_owner_) std::filesystem::remove_all(path_, ignored);
+  if (comm_.rank() == 0) std::filesystem::remove_all(path_, ignored);
 }
 
 }  // namespace plumb

@@ -10,8 +10,9 @@ namespace plumb {
 class ScratchDirectory {
  public:
   /// Collective: one directory for all ranks, below TMPDIR or /tmp; ranks on several nodes need one that they share.
+  /// `comm` must outlive it.
   explicit ScratchDirectory(const Communicator& comm);
-  /// Rank 0 removes it.
+  /// Collective, except where an exception ends the command: rank 0 removes it when no rank needs it any more.
   ~ScratchDirectory();
   ScratchDirectory(const ScratchDirectory&) = delete;
   ScratchDirectory& operator=(const ScratchDirectory&) = delete;
@@ -19,8 +20,8 @@ class ScratchDirectory {
   const std::string& path() const { return path_; }
 
  private:
+  const Communicator& comm_;
   std::string path_;
-  bool is_owner_;
 };
 
 }  // namespace plumb
