@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <utility>
 
 #include "lib/base/check.hpp"
 #include "lib/objective/advantages.hpp"
@@ -33,10 +34,12 @@ void mark_truncated(Round& round, std::span<const int32_t> end_ids, bool masks_t
   }
 }
 
-bool has_signal(const Round& round, RowRange rows) {
-  for (int64_t row = rows.begin; row < rows.end; ++row)
-    if (round.is_trained[row] && round.advantages[row] != 0) return true;
-  return false;
+bool has_signal(const Round& round, int64_t row) { return round.is_trained[row] && round.advantages[row] != 0; }
+
+int64_t num_without_signal(const Round& round, RowRange rows) {
+  int64_t count = 0;
+  for (int64_t row = rows.begin; row < rows.end; ++row) count += has_signal(round, row) ? 0 : 1;
+  return count;
 }
 
 namespace {
@@ -57,30 +60,32 @@ void append_document(const Rollout& rollout, bool is_trained, bool stores_prompt
 
 MicroBatch micro_batch_of(const Round& round, RowRange rows, int64_t number, const DocumentForm& form) {
   MicroBatch batch;
-  if (rows.size() == 0) {
-    batch = MicroBatch::empty();
-  } else {
-    batch.document_begin = {0};
-  }
-  batch.number = number;
-  batch.round_completions = round.num_rows();
-  batch.round_tokens = round.num_trained_tokens();
-  const bool is_skipped = form.skips_zero_signal && !has_signal(round, rows);
+  batch.document_begin = {0};
+  const std::vector<int32_t>* prompt = nullptr;  // of the document before
   for (int64_t row = rows.begin; row < rows.end; ++row) {
     const Rollout& rollout = round.rollouts[row];
-    if (is_skipped) {
-      batch.token_ids.push_back(rollout.completion_ids.front());
-      batch.loss_mask.push_back(0);
-    } else {
-      const bool is_shared =
-          form.shares_prompts && row > rows.begin && rollout.prompt_ids == round.rollouts[row - 1].prompt_ids;
-      append_document(rollout, round.is_trained[row] != 0, !is_shared, batch);
-      if (form.shares_prompts) batch.prefix_length.push_back(is_shared ? std::ssize(rollout.prompt_ids) : 0);
+    if (form.skips_zero_signal && !has_signal(round, row)) {
+      ++batch.left_out_completions;
+      batch.left_out_tokens += round.trained_tokens(row);
+      continue;
     }
+    const bool is_shared = form.shares_prompts && prompt && rollout.prompt_ids == *prompt;
+    prompt = &rollout.prompt_ids;
+    append_document(rollout, round.is_trained[row] != 0, !is_shared, batch);
+    if (form.shares_prompts) batch.prefix_length.push_back(is_shared ? std::ssize(rollout.prompt_ids) : 0);
     batch.document_begin.push_back(batch.num_tokens());
     batch.row_ids.push_back(rollout.row);
     if (!round.advantages.empty()) batch.advantages.push_back(round.advantages[row]);
   }
+  if (batch.num_documents() == 0) {
+    MicroBatch empty = MicroBatch::empty();
+    empty.left_out_completions = batch.left_out_completions;
+    empty.left_out_tokens = batch.left_out_tokens;
+    batch = std::move(empty);
+  }
+  batch.number = number;
+  batch.round_completions = round.num_rows();
+  batch.round_tokens = round.num_trained_tokens();
   return batch;
 }
 

@@ -83,9 +83,11 @@ bool PolicySteps::needs_old_logps() const {
   return in_.data.layout.has_old_policy() || (in_.options.stage == Stage::kRloo && needs_reference());
 }
 
-/// Whether nothing but the policy terms of a completion has a gradient or a part in other gradients.
+/// Whether nothing but the policy terms of a completion has a gradient or a part in other gradients, and metrics are
+/// known without its ratios.
 bool PolicySteps::skips_zero_signal() const {
   const PolicyOptions policy = policy_options(in_.options.stage, options_);
+  if (policy.loss == PolicyLoss::kVespo && in_.data.layout.has_old_policy()) return false;
   return !policy.needs_reference() && !policy.has_entropy_bonus() && !policy.has_entropy_mask() &&
          in_.model.trained().router_loss_coefficient() == 0;
 }
@@ -253,8 +255,12 @@ void PolicySteps::continue_round(int64_t number, int64_t step) {
 void PolicySteps::finish_step(int64_t step, StepStats& stats) {
   stats.num_new_tokens = step == first_step_ ? num_tokens_ : 0;
   const RowRange window = in_.data.layout.rows_of_window(in_.data.layout.window_of(step));
-  if (skips_zero_signal() && !has_signal(round_, window))
-    std::erase_if(stats.metrics, [](const Metric& metric) { return metric.name == "entropy"; });  // of no token
+  if (skips_zero_signal()) {
+    const int64_t num_skipped = num_without_signal(round_, window);
+    if (num_skipped == window.size())
+      std::erase_if(stats.metrics, [](const Metric& metric) { return metric.name == "entropy"; });  // of no token
+    stats.metrics.push_back({"completions/skipped", static_cast<double>(num_skipped)});
+  }
   if (!is_logged_ && !stats.is_skipped()) {
     stats.metrics.insert(stats.metrics.end(), metrics_.begin(), metrics_.end());
     is_logged_ = true;

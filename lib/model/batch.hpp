@@ -37,6 +37,9 @@ struct MicroBatch {
   std::vector<double> advantages;  // one per document; empty outside of it
   /// The round of rollouts that the documents come from: its completions, and their trained tokens.
   int64_t round_completions = 0, round_tokens = 0;
+  /// Completions that would belong here, but are no documents because their gradient is exactly zero, and their trained
+  /// tokens. They count in the weights of the others.
+  int64_t left_out_completions = 0, left_out_tokens = 0;
   // Log-probabilities under the policy before the round's first step and under the reference: one per target, in the
   // order of find_targets(). Empty: the policy's own, so that the ratio is 1; no reference.
   std::vector<float> old_logps, reference_token_logps;

@@ -55,8 +55,8 @@ class BatchLoss {
       losses_.push_back(completion_loss(options, batch.advantages[i], {part(policy), part(old), part(reference)},
                                         part(has_policy_term_)));
       weights_.push_back(token_weight(options, {.completion_tokens = static_cast<int64_t>(count),
-                                                .batch_completions = num_completions_,
-                                                .batch_tokens = std::ssize(stats),
+                                                .batch_completions = num_completions_ + batch.left_out_completions,
+                                                .batch_tokens = std::ssize(stats) + batch.left_out_tokens,
                                                 .round_completions = batch.round_completions,
                                                 .round_tokens = batch.round_tokens}));
     }
@@ -132,6 +132,19 @@ class BatchLoss {
   std::vector<double> weights_;  // token_weight() of each completion
 };
 
+/// The part of completions whose advantage is 0, or that are not trained, in everything but the entropy: no loss, and
+/// ratios that are not clipped.
+void add_left_out(const PolicyOptions& options, const MicroBatch& batch, ObjectiveSums& sums) {
+  sums.counts[kCompletions] += batch.left_out_completions;
+  if (options.loss == PolicyLoss::kVespo) sums.sums[kPhi].add(static_cast<double>(batch.left_out_completions));
+  const bool has_ratio_per_token = options.importance_level == ImportanceLevel::kToken;
+  const int64_t ratios = has_ratio_per_token ? batch.left_out_tokens : batch.left_out_completions;
+  if (ratios == 0) return;
+  sums.counts[kRatios] += ratios;
+  for (const Maximum maximum : {kNegatedLowClippedShare, kHighClippedShare})
+    sums.maxima[maximum] = std::max(sums.maxima[maximum], 0.0);
+}
+
 }  // namespace
 
 OutputConfig at_temperature(OutputConfig output, double temperature) {
@@ -158,7 +171,7 @@ GrpoObjective::GrpoObjective(const PolicyOptions& options, const OutputConfig& o
 }
 
 BatchWeight GrpoObjective::weigh(const MicroBatch& batch) const {
-  return {.items = batch.is_empty() ? 0 : batch.num_documents()};
+  return {.items = (batch.is_empty() ? 0 : batch.num_documents()) + batch.left_out_completions};
 }
 
 ObjectiveSums GrpoObjective::empty_sums() const {
@@ -195,6 +208,7 @@ at::Tensor GrpoObjective::apply(const at::Tensor& hidden_TD, const MicroBatch& b
   }
   // without gradients, or without a target
   if (!is_added) add(BatchLoss(options_, batch, targets, result.stats, lowest_entropy_));
+  add_left_out(options_, batch, sums);
   if (!batch.is_empty()) sums.num_tokens += batch.num_document_tokens();
   return result.dhidden_TD;
 }

@@ -32,7 +32,8 @@ class GrpoObjective : public Objective {
   BatchWeight weigh(const MicroBatch& batch) const override;
   ObjectiveSums empty_sums() const override;
   std::vector<int64_t> read_rows(const MicroBatch& batch) const override { return predicting_rows(batch); }
-  /// Micro-batches must have advantages and the size of their round, and reference_token_logps if beta is not 0.
+  /// Micro-batches must have advantages and the size of their round, and reference_token_logps if beta is not 0. They
+  /// may leave out completions if nothing but policy terms has a gradient; of vespo, only with ratios of 1.
   at::Tensor apply(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters,
                    const HeadTensors* gradients, const BatchWeight& weight, ObjectiveSums& sums) override;
   /// loss, entropy; kl with a reference; clip_ratio/*, cispo_clip_ratio or vespo/phi_seq_mean by loss; with the entropy

@@ -95,16 +95,32 @@ TEST(Round, LeavesTruncatedCompletionsOutOfTheLoss) {
   EXPECT_EQ(divergences(Round{1, round.rollouts, {1, 1}, {}}), (std::vector<double>{3, 2}));
   EXPECT_TRUE(micro_batch_of(round, {2, 2}, 0, {true, true}).is_empty());
   const MicroBatch shared = micro_batch_of(round, {0, 2}, 4, {.shares_prompts = true, .skips_zero_signal = true});
-  EXPECT_EQ(shared.token_ids, (std::vector<int64_t>{5, 6, 7, 8, 9, 7, 2}));
-  EXPECT_EQ(shared.loss_mask, (std::vector<uint8_t>{0, 0, 0, 0, 0, 1, 1}));
-  EXPECT_EQ(shared.prefix_length, (std::vector<int64_t>{0, 2}));
-  round.advantages[1] = 0;  // the other has a signal, but is not trained
+  EXPECT_EQ(shared.token_ids, (std::vector<int64_t>{5, 6, 7, 2}));  // the first has a signal, but is not trained
+  EXPECT_EQ(shared.loss_mask, (std::vector<uint8_t>{0, 0, 1, 1}));
+  EXPECT_EQ(shared.prefix_length, (std::vector<int64_t>{0}));
+  EXPECT_EQ(shared.left_out_completions, 1);
+  EXPECT_EQ(shared.left_out_tokens, 0);
+  round.advantages[1] = 0;
   const MicroBatch skipped = micro_batch_of(round, {0, 2}, 4, {.shares_prompts = true, .skips_zero_signal = true});
-  EXPECT_EQ(skipped.token_ids, (std::vector<int64_t>{7, 7}));
-  EXPECT_EQ(skipped.loss_mask, (std::vector<uint8_t>{0, 0}));
-  EXPECT_EQ(skipped.document_begin, (std::vector<int64_t>{0, 1, 2}));
-  EXPECT_EQ(skipped.advantages, (std::vector<double>{1, 0}));
+  EXPECT_TRUE(skipped.is_empty());
+  EXPECT_EQ(skipped.number, 4);
+  EXPECT_EQ(skipped.left_out_completions, 2);
+  EXPECT_EQ(skipped.left_out_tokens, 2);
   EXPECT_EQ(skipped.round_tokens, 2);
+}
+
+TEST(Round, LeavesOutCompletionsWithoutASignalWhereverTheyAre) {
+  Round round{.number = 1, .rollouts = {}, .is_trained = {}, .advantages = {0, 1, 0, -1, 0, 0}};
+  for (const int32_t id : {10, 11, 12, 13, 14, 15}) round.rollouts.push_back(rollout(1, 3, {id, 2}));
+  for (const size_t row : {4, 5}) round.rollouts[row].prompt_ids = {8, 9};
+  mark_truncated(round, std::vector<int32_t>{2}, false);
+  const MicroBatch batch = micro_batch_of(round, {0, 6}, 0, {.shares_prompts = true, .skips_zero_signal = true});
+  EXPECT_EQ(batch.token_ids, (std::vector<int64_t>{5, 6, 11, 2, 13, 2}));
+  EXPECT_EQ(batch.prefix_length, (std::vector<int64_t>{0, 2}));
+  EXPECT_EQ(batch.advantages, (std::vector<double>{1, -1}));
+  EXPECT_EQ(batch.left_out_completions, 4);
+  EXPECT_EQ(batch.left_out_tokens, 8);
+  EXPECT_EQ(num_without_signal(round, {0, 6}), 4);
 }
 
 TEST(Round, EstimatesTheChanceThatOneOfSeveralPasses) {

@@ -56,8 +56,8 @@ MicroBatch make_batch(const std::vector<Pair>& pairs, bool shares_prompts) {
 }
 
 /// Groups of up to five completions. Of the second prompt the first completion has no trained token, and two begin
-/// alike.
-MicroBatch make_groups(const std::vector<Pair>& pairs, bool shares_prompts) {
+/// alike. Those of the third and the first of the fifth have no signal.
+MicroBatch make_groups(const std::vector<Pair>& pairs, bool shares_prompts, bool leaves_out = false) {
   MicroBatch batch;
   batch.document_begin = {0};
   for (size_t i = 0; i < pairs.size(); ++i) {
@@ -65,18 +65,28 @@ MicroBatch make_groups(const std::vector<Pair>& pairs, bool shares_prompts) {
       batch.token_ids.insert(batch.token_ids.end(), ids.begin(), ids.end());
       batch.loss_mask.insert(batch.loss_mask.end(), ids.size(), mask);
     };
+    bool is_stored = false;
     for (size_t k = 0; k <= i; ++k) {
       const std::vector<int64_t>& prompt = pairs[i].prompt;
-      const bool borrows = shares_prompts && k > 0;
+      const std::vector<int64_t>& completion = k % 2 == 0 ? pairs[(i + k) % pairs.size()].chosen : pairs[i].rejected;
+      const double advantage = i == 2 || (i == 4 && k == 0) ? 0.0 : static_cast<double>(k) - 0.7;
+      const bool is_trained = i != 3 || k != 0;
+      if (leaves_out && (advantage == 0 || !is_trained)) {
+        ++batch.left_out_completions;
+        batch.left_out_tokens += is_trained ? std::ssize(completion) - (prompt.empty() ? 1 : 0) : 0;
+        continue;
+      }
+      const bool borrows = shares_prompts && is_stored;
+      is_stored = true;
       if (!borrows) add(prompt, 0);
-      add(k % 2 == 0 ? pairs[(i + k) % pairs.size()].chosen : pairs[i].rejected, i == 3 && k == 0 ? 0 : 1);
+      add(completion, is_trained ? 1 : 0);
       batch.document_begin.push_back(batch.num_tokens());
       batch.row_ids.push_back(static_cast<int64_t>(i));
-      batch.advantages.push_back(static_cast<double>(k) - 0.7);
+      batch.advantages.push_back(advantage);
       if (shares_prompts) batch.prefix_length.push_back(borrows ? std::ssize(prompt) : 0);
     }
   }
-  batch.round_completions = batch.num_documents();
+  batch.round_completions = batch.num_documents() + batch.left_out_completions;
   batch.round_tokens = 50;
   return batch;
 }
@@ -176,6 +186,36 @@ TEST(SharedPromptOfAGroup, GivesTheNumbersOfWholeTexts) {
     expect_same(train(comm, config, at::kFloat, objective, shared), train(comm, config, at::kFloat, objective, whole),
                 1e-5);
   }
+}
+
+/// Gradient and metrics are those of all completions, but for the entropy, which is of fewer tokens.
+TEST(ACompletionWithoutASignal, MayBeLeftOut) {
+  at::set_num_threads(1);
+  const Communicator comm(0, MPI_COMM_SELF);
+  const ModelConfig config = test::tiny_config(false);
+  const std::vector<Pair> pairs = make_pairs(config.vocab_size);
+  for (const auto& [name, loss] : kNames<PolicyLoss>)
+    for (const bool has_old_policy : {false, true}) {
+      if (loss == PolicyLoss::kVespo && has_old_policy) continue;
+      PolicyOptions options;
+      options.loss = loss;
+      if (loss == PolicyLoss::kLuspo || loss == PolicyLoss::kRloo)
+        options.importance_level = ImportanceLevel::kSequence;
+      GrpoObjective objective(options, config.output());
+      MicroBatch all = make_groups(pairs, true), kept = make_groups(pairs, true, /*leaves_out=*/true);
+      EXPECT_EQ(all.num_documents(), kept.num_documents() + kept.left_out_completions);
+      EXPECT_EQ(find_targets(all).labels.size(), find_targets(kept).labels.size() + kept.left_out_tokens);
+      if (has_old_policy)
+        for (MicroBatch* batch : {&all, &kept}) batch->old_logps.assign(find_targets(*batch).labels.size(), -2.5f);
+      Outcome of_all = train(comm, config, at::kFloat, objective, all);
+      Outcome of_kept = train(comm, config, at::kFloat, objective, kept);
+      EXPECT_GT(of_all.num_tokens, of_kept.num_tokens);
+      of_kept.num_tokens = of_all.num_tokens;
+      for (Outcome* outcome : {&of_all, &of_kept})
+        std::erase_if(outcome->metrics, [](const Metric& metric) { return metric.name == "entropy"; });
+      SCOPED_TRACE(name);
+      expect_same(of_kept, of_all, 1e-5);
+    }
 }
 
 /// So that completions without a signal need not be computed.
