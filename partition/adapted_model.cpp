@@ -1,5 +1,9 @@
 #include "partition/adapted_model.hpp"
 
+#include <ATen/ops/from_blob.h>
+
+#include <utility>
+
 #include "lib/base/check.hpp"
 #include "lib/base/random.hpp"
 #include "lib/nn/tensor_ops.hpp"
@@ -65,6 +69,45 @@ Dropout AdaptedModel::dropout() const {
           random_bits(dropout_seed_, static_cast<uint64_t>(num_updates_), static_cast<uint64_t>(pass_.batch_number))};
 }
 
+at::Tensor AdaptedModel::resident_adapter() {
+  const int64_t num_elements = unit().padded_elements();
+  const auto element_bytes = static_cast<int64_t>(at::elementSize(dtype()));
+  if (!resident_adapter_) resident_adapter_ = std::make_unique<NodeMemory>(comm(), num_elements * element_bytes);
+  const at::Tensor resident =
+      at::from_blob(resident_adapter_->data(), {num_elements}, at::TensorOptions().dtype(dtype()));
+  exchange_->start_gather(0, parameter_shard());
+  const at::Tensor gathered = exchange_->finish_gather(0);
+  const int64_t num_parts = comm().node_size(comm().node()), part = comm().local_index(comm().rank());
+  const int64_t begin = num_elements * part / num_parts, end = num_elements * (part + 1) / num_parts;
+  resident.narrow(0, begin, end - begin).copy_(gathered.narrow(0, begin, end - begin));
+  exchange_->release_gather();
+  comm().barrier();
+  return resident;
+}
+
+ResidentUnits AdaptedModel::resident_units() {
+  check(is_adapter_used_, "the adapter is used");
+  base_.make_resident();
+  const at::Tensor flat = resident_adapter();
+  const auto contiguous = [](VocabularyAdapter adapter) {
+    if (adapter.left_VR.defined()) adapter.left_VR = adapter.left_VR.contiguous();
+    if (adapter.right_RD.defined()) adapter.right_RD = adapter.right_RD.contiguous();
+    return adapter;
+  };
+  ResidentUnits::Parameters parameters;
+  parameters.embedding_VD = embedding_of(base_.resident_bytes(0), flat);
+  parameters.embedding_adapter =
+      contiguous(vocabulary_adapter(adapter_, unit().unit(), ParameterKind::kEmbedding, flat));
+  const auto num_layers = static_cast<int>(config().num_layers);
+  for (int layer = 0; layer < num_layers; ++layer) {
+    parameters.blocks.push_back(base_.block(layer + 1, base_.resident_bytes(layer + 1)));
+    adapt(layer, flat, /*has_row_scales=*/true, parameters.blocks.back());
+  }
+  parameters.head = head_of(base_.resident_bytes(config().shares_head() ? 0 : num_layers + 1), flat);
+  parameters.head.adapter = contiguous(parameters.head.adapter);
+  return {config(), std::move(parameters)};
+}
+
 void AdaptedModel::begin_pass(const Pass& pass) {
   pass_ = pass;
   exchange_->start_gather(0, parameter_shard());
@@ -88,11 +131,12 @@ at::Tensor AdaptedModel::acquire() {
   return bytes;
 }
 
-at::Tensor AdaptedModel::acquire_embedding() {
-  const at::Tensor bytes = acquire();
-  const at::Tensor trained = whole(ParameterKind::kEmbedding, adapter_flat_);
+at::Tensor AdaptedModel::embedding_of(const at::Tensor& bytes, const at::Tensor& flat) const {
+  const at::Tensor trained = whole(ParameterKind::kEmbedding, flat);
   return trained.defined() ? trained : base_.embedding_VD(bytes);
 }
+
+at::Tensor AdaptedModel::acquire_embedding() { return embedding_of(acquire(), adapter_flat_); }
 
 VocabularyAdapter AdaptedModel::embedding_adapter() {
   if (!is_adapter_used_) return {};
@@ -101,8 +145,12 @@ VocabularyAdapter AdaptedModel::embedding_adapter() {
 
 BlockParameters AdaptedModel::acquire_block(int64_t layer) {
   BlockParameters parameters = base_.block(static_cast<int>(layer) + 1, acquire());
-  if (!is_adapter_used_) return parameters;
-  PerProduct<LoraGroup> groups = lora_groups(config(), adapter_, unit().unit(), layer, adapter_flat_);
+  if (is_adapter_used_) adapt(layer, adapter_flat_, /*has_row_scales=*/false, parameters);
+  return parameters;
+}
+
+void AdaptedModel::adapt(int64_t layer, const at::Tensor& flat, bool has_row_scales, BlockParameters& parameters) {
+  PerProduct<LoraGroup> groups = lora_groups(config(), adapter_, unit().unit(), layer, flat);
   for (size_t product = 0; product < kNumProducts; ++product) {
     LoraGroup& group = groups[product];
     std::vector<at::Tensor>& norms = squared_norms_[layer][product];
@@ -115,21 +163,25 @@ BlockParameters AdaptedModel::acquire_block(int64_t layer) {
     }
     for (size_t i = 0; i < norms.size(); ++i) group.modules[i].squared_norms = norms[i];
     linear.lora = std::move(group);
+    if (has_row_scales) set_row_scales(linear);
   }
-  std::vector<ExpertLora> loras = expert_lora(config(), adapter_, unit().unit(), layer, adapter_flat_);
+  std::vector<ExpertLora> loras = expert_lora(config(), adapter_, unit().unit(), layer, flat);
   for (size_t e = 0; e < loras.size(); ++e) {
     parameters.experts->experts[e].gate_up.lora = std::move(loras[e].gate_up);
     parameters.experts->experts[e].down.lora = std::move(loras[e].down);
   }
-  return parameters;
+}
+
+HeadTensors AdaptedModel::head_of(const at::Tensor& bytes, const at::Tensor& flat) const {
+  HeadTensors head = base_.head(config().shares_head() ? 0 : static_cast<int>(config().num_layers) + 1, bytes);
+  if (const at::Tensor trained = whole(head_kind(), flat); trained.defined()) head.head_VD = trained;
+  if (is_adapter_used_) head.adapter = vocabulary_adapter(adapter_, unit().unit(), head_kind(), flat);
+  return head;
 }
 
 HeadTensors AdaptedModel::acquire_head() {
-  const at::Tensor bytes = acquire();
-  HeadTensors head = base_.head(config().shares_head() ? 0 : static_cast<int>(config().num_layers) + 1, bytes);
-  if (const at::Tensor trained = whole(head_kind(), adapter_flat_); trained.defined()) head.head_VD = trained;
+  HeadTensors head = head_of(acquire(), adapter_flat_);
   if (!is_adapter_used_) return head;
-  head.adapter = vocabulary_adapter(adapter_, unit().unit(), head_kind(), adapter_flat_);
   if (pass_.has_dropout) {
     head.adapter.dropout = dropout();
     head.adapter.dropout.stream = random_bits(dropout_seed_, head.adapter.dropout.stream, kHeadStream);

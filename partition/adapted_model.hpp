@@ -14,8 +14,10 @@
 
 #include "lib/model/lora.hpp"
 #include "lib/nn/block.hpp"
+#include "lib/nn/resident_units.hpp"
 #include "partition/exchange.hpp"
 #include "partition/frozen_base.hpp"
+#include "partition/node_memory.hpp"
 #include "partition/trainable_model.hpp"
 
 namespace plumb {
@@ -40,6 +42,10 @@ class AdaptedModel : public TrainableModel {
   /// Local: whether passes that begin now have the adapter; without it the model is its base. False only for
   /// evaluation, and for an adapter without parameters that are trained in full.
   void use_adapter(bool is_used);
+
+  /// Collective: the model as it is now, for passes that ranks make each by themselves, without dropout. Base and
+  /// adapter are not merged; they exist once per node. Valid until the next call, and not longer than this model.
+  ResidentUnits resident_units();
 
   void begin_pass(const Pass& pass) override;
   void end_pass() override;
@@ -66,6 +72,12 @@ class AdaptedModel : public TrainableModel {
 
  private:
   at::Tensor acquire();
+  /// Copies the adapter into the memory of each node.
+  at::Tensor resident_adapter();
+  at::Tensor embedding_of(const at::Tensor& bytes, const at::Tensor& flat) const;
+  HeadTensors head_of(const at::Tensor& bytes, const at::Tensor& flat) const;
+  /// Adds the adapters of a layer. has_row_scales: with those of DoRA.
+  void adapt(int64_t layer, const at::Tensor& flat, bool has_row_scales, BlockParameters& parameters);
   /// The view of a parameter that is trained in full (modules_to_save), in the adapter's flat parameters or flat
   /// gradient; undefined if it is not.
   at::Tensor whole(ParameterKind kind, const at::Tensor& flat) const;
@@ -80,6 +92,7 @@ class AdaptedModel : public TrainableModel {
   FrozenBase base_;
   std::unique_ptr<Exchange> exchange_;                              // gathers and reduces the adapter
   std::vector<PerProduct<std::vector<at::Tensor>>> squared_norms_;  // DoRA: squared row norms of the base, by layer
+  std::unique_ptr<NodeMemory> resident_adapter_;
   // State of the current pass.
   Pass pass_;
   int next_operation_ = 0;   // next gather of the base

@@ -162,17 +162,18 @@ FrozenBaseBytes frozen_base_bytes(const ModelConfig& config, const std::vector<F
 FrozenBase::FrozenBase(const ModelConfig& config, const Communicator& comm, at::ScalarType dtype,
                        std::vector<FrozenUnit> units, int64_t lowest_layer)
     : comm_(comm), dtype_(dtype), units_(std::move(units)), operations_(operation_order(config, lowest_layer)) {
-  const bool is_resident = comm.num_nodes() == 1;
-  int64_t num_bytes = 0;
+  int64_t num_bytes = 0, shard_bytes = 0;
   for (const FrozenUnit& unit : units_) {
     const ShardLayout& layout = layouts_.emplace_back(byte_layout(unit, comm.size()));
-    offset_bytes_.push_back(num_bytes);
-    num_bytes += is_resident ? layout.padded_elements() : layout.shard_elements();
+    resident_offset_bytes_.push_back(num_bytes);
+    offset_bytes_.push_back(shard_bytes);
+    num_bytes += layout.padded_elements();
+    shard_bytes += layout.shard_elements();
   }
-  if (is_resident) {
+  if (comm.num_nodes() == 1) {
     resident_ = std::make_unique<NodeMemory>(comm, num_bytes);
   } else {
-    shards_.resize(num_bytes);
+    shards_.resize(shard_bytes);
     exchange_ = std::make_unique<NodeExchange>(
         comm, layouts_, plan_gathers(operations_, layouts_, static_cast<int>(config.num_layers) + 2),
         ExchangeOptions{.dtype = at::kByte});
@@ -184,7 +185,7 @@ FrozenBase::FrozenBase(const ModelConfig& config, const Communicator& comm, at::
 std::span<std::byte> FrozenBase::shard(size_t unit) {
   const ElementRange mine = my_bytes(unit);
   std::byte* begin =
-      resident_ ? resident_->data() + offset_bytes_[unit] + mine.begin : shards_.data() + offset_bytes_[unit];
+      exchange_ ? shards_.data() + offset_bytes_[unit] : resident_->data() + resident_offset_bytes_[unit] + mine.begin;
   return std::span(begin, mine.size());
 }
 
@@ -196,14 +197,33 @@ void FrozenBase::load(const FrozenSource& source) {
 }
 
 void FrozenBase::start(int operation) {
-  if (resident_ || operation >= std::ssize(operations_)) return;
+  if (!exchange_ || operation >= std::ssize(operations_)) return;
   exchange_->start_gather(operation, shard(operations_[operation]));
 }
 
 at::Tensor FrozenBase::finish(int operation) {
-  if (exchange_) return exchange_->finish_gather(operation);
-  const int unit = operations_[operation];
-  return at::from_blob(resident_->data() + offset_bytes_[unit], {layouts_[unit].padded_elements()},
+  return exchange_ ? exchange_->finish_gather(operation) : resident_bytes(operations_[operation]);
+}
+
+void FrozenBase::make_resident() {
+  if (resident_) return;
+  resident_ = std::make_unique<NodeMemory>(comm_, num_bytes());
+  const auto num_units = static_cast<int>(units_.size());  // the first operations are those of the units in order
+  const int64_t num_parts = comm_.node_size(comm_.node()), part = comm_.local_index(comm_.rank());
+  start(0);
+  for (int unit = 0; unit < num_units; ++unit) {
+    const at::Tensor bytes = finish(unit);
+    if (unit + 1 < num_units) start(unit + 1);
+    const int64_t begin = bytes.numel() * part / num_parts, end = bytes.numel() * (part + 1) / num_parts;
+    std::copy_n(static_cast<const std::byte*>(bytes.data_ptr()) + begin, end - begin,
+                resident_->data() + resident_offset_bytes_[unit] + begin);
+    release();
+  }
+  comm_.barrier();
+}
+
+at::Tensor FrozenBase::resident_bytes(int unit) const {
+  return at::from_blob(resident_->data() + resident_offset_bytes_[unit], {layouts_[unit].padded_elements()},
                        at::TensorOptions().dtype(at::kByte));
 }
 

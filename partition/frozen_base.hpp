@@ -79,6 +79,12 @@ class FrozenBase {
   /// Local: reads this rank's bytes. A barrier must follow before the first operation.
   void load(const FrozenSource& source);
 
+  /// Collective: makes every unit available on every node, for passes that ranks make each by themselves. On several
+  /// nodes each allocates a copy of all units, once. No operation may be in progress.
+  void make_resident();
+  /// The unit's bytes after make_resident().
+  at::Tensor resident_bytes(int unit) const;
+
   // Operations in order: units of the forward pass, then blocks from the last down to lowest_layer. Each is started,
   // finished and released in that order, at most one ahead.
 
@@ -105,11 +111,12 @@ class FrozenBase {
   std::vector<FrozenUnit> units_;
   std::vector<ShardLayout> layouts_;      // in bytes
   std::vector<int> operations_;           // the unit of each operation
-  std::vector<int64_t> offset_bytes_;     // of each unit in resident_, or of each shard in shards_
-  std::unique_ptr<NodeMemory> resident_;  // one node: whole units
-  std::vector<std::byte> shards_;         // several nodes: this rank's shards
-  std::unique_ptr<Exchange> exchange_;    // several nodes
-  at::Tensor scratch_;                    // for dequantized matrices
+  std::vector<int64_t> offset_bytes_;     // of each shard in shards_
+  std::unique_ptr<NodeMemory> resident_;  // whole units: on one node always, on several after make_resident()
+  std::vector<int64_t> resident_offset_bytes_;
+  std::vector<std::byte> shards_;       // several nodes: this rank's shards
+  std::unique_ptr<Exchange> exchange_;  // several nodes
+  at::Tensor scratch_;                  // for dequantized matrices
 };
 
 }  // namespace plumb

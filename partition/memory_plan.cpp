@@ -145,7 +145,11 @@ void plan_rollouts(const PlanInput& input, const std::vector<ShardLayout>& units
     num_elements += unit.padded_elements();
     shard_elements += unit.shard_elements();
   }
-  if (rollouts.decoded_rows > 0) plan.decoder_bytes = num_elements * input.element_bytes;
+  if (rollouts.decoded_rows > 0 && !input.adapter) plan.decoder_bytes = num_elements * input.element_bytes;
+  if (rollouts.decoded_rows > 0 && input.adapter) {  // reads the base where it is, or a copy where that is sharded
+    const ShardLayout adapter(adapter_layout(config, *input.adapter), input.num_ranks);
+    plan.decoder_bytes = adapter.padded_elements() * input.element_bytes + plan.base_shard_bytes * input.num_ranks;
+  }
   const int64_t text_bytes = text_cache_bytes(config, rollouts.row_tokens, input.element_bytes);
   plan.cache_bytes = std::min(rollouts.decoded_rows, texts_at_once(text_bytes)) * text_bytes;
   plan.reward_model_bytes = rollouts.reward_model_bytes;

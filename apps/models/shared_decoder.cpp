@@ -24,21 +24,20 @@ int64_t bytes_of_unit(const UnitLayout& unit, int64_t element_bytes) {
 }  // namespace
 
 SharedDecoder::SharedDecoder(const Communicator& comm, const ModelConfig& config, at::ScalarType dtype)
-    : comm_(comm), dtype_(dtype) {
-  allocate(config);
-}
+    : comm_(comm), config_(config), dtype_(dtype) {}
 
 SharedDecoder::SharedDecoder(const Communicator& comm, const ModelSource& model, at::ScalarType dtype)
     : comm_(comm), dtype_(dtype) {
   std::optional<HfModel> source;
   comm.run_agreed([&] { source.emplace(model.model, model.options(HeadKind::kLanguageModel)); });
-  allocate(source->config());
+  config_ = source->config();
   read(*source);
 }
 
-void SharedDecoder::allocate(const ModelConfig& config) {
+void SharedDecoder::allocate() {
+  if (memory_) return;
   const auto element_bytes = static_cast<int64_t>(at::elementSize(dtype_));
-  layouts_ = unit_layouts(config);
+  layouts_ = unit_layouts(config_);
   int64_t num_bytes = 0;
   for (const UnitLayout& unit : layouts_) num_bytes += bytes_of_unit(unit, element_bytes);
   memory_.emplace(comm_, num_bytes);
@@ -47,7 +46,7 @@ void SharedDecoder::allocate(const ModelConfig& config) {
     units_.push_back(at::from_blob(begin, {unit.num_elements}, at::TensorOptions().dtype(dtype_)));
     begin += bytes_of_unit(unit, element_bytes);
   }
-  comm_.run_agreed([&] { decoder_.emplace(config, units_); });
+  comm_.run_agreed([&] { decoder_.emplace(config_, units_); });
 }
 
 ElementRange SharedDecoder::part_of(const UnitLayout& unit) const {
@@ -64,6 +63,7 @@ void SharedDecoder::read(const ModelSource& model) {
 }
 
 void SharedDecoder::read(const HfModel& source) {
+  allocate();
   comm_.run_agreed([&] {
     std::vector<float> chunk;
     for (size_t i = 0; i < units_.size(); ++i) {
@@ -76,6 +76,19 @@ void SharedDecoder::read(const HfModel& source) {
       }
     }
   });  // no rank decodes before all parts have been read
+}
+
+void SharedDecoder::copy(const TrainedModel& model) {
+  if (model.adapted) {
+    decoder_.emplace(model.adapted->resident_units());
+    return;
+  }
+  allocate();
+  model.whole->gather_units([&](int unit, const at::Tensor& flat) {
+    const auto [begin, end] = part_of(layouts_[unit]);
+    if (begin < end) units_[unit].narrow(0, begin, end - begin).copy_(flat.narrow(0, begin, end - begin));
+  });
+  comm_.barrier();  // no rank decodes before all parts have been copied
 }
 
 std::vector<std::vector<Completion>> sample_completions(const Communicator& comm, Decoder& decoder,

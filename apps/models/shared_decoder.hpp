@@ -1,5 +1,6 @@
 // Completions computed by all ranks: a language model for decoding whose weights exist once per node, and prompts that
-// are divided among the ranks. The bits of a completion do not depend on those beside it, nor on the number of ranks.
+// are divided among the ranks. An adapter that is trained is not merged: its base and it are read where they are. The
+// bits of a completion do not depend on those beside it, nor on the number of ranks.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,7 @@ namespace plumb {
 /// A decoder whose weights the ranks of a node share; each rank decodes its own batches.
 class SharedDecoder {
  public:
-  /// Collective: room for the weights of a language model, which are zero at first.
+  /// For a language model whose weights come later, by read() or copy().
   SharedDecoder(const Communicator& comm, const ModelConfig& config, at::ScalarType dtype);
   /// Collective: with the weights of a model in files. Throws AgreedError.
   SharedDecoder(const Communicator& comm, const ModelSource& source, at::ScalarType dtype);
@@ -27,21 +28,22 @@ class SharedDecoder {
   /// Collective: replaces the weights by those in files, of which each rank of a node reads its part. Throws
   /// AgreedError.
   void read(const ModelSource& source);
-  /// Collective: replaces the weights by those of a model that is trained.
+  /// Collective: replaces the weights by those of a model that is trained, as they are now. That of an adapter must
+  /// outlive the decoding.
   void copy(const TrainedModel& model);
 
   Decoder& decoder() { return *decoder_; }
-  const ModelConfig& config() const { return decoder_->config(); }
+  const ModelConfig& config() const { return config_; }
 
  private:
-  void allocate(const ModelConfig& config);
+  /// Room for the weights of the model, once.
+  void allocate();
   void read(const HfModel& source);
-  void copy(ShardedModel& model);
-  void copy(AdaptedModel& model);
   /// This rank's part of a unit of the node's copy.
   ElementRange part_of(const UnitLayout& unit) const;
 
   const Communicator& comm_;
+  ModelConfig config_;
   at::ScalarType dtype_;
   std::vector<UnitLayout> layouts_;
   std::vector<at::Tensor> units_;

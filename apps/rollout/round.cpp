@@ -34,12 +34,9 @@ void mark_truncated(Round& round, std::span<const int32_t> end_ids, bool masks_t
   }
 }
 
-bool has_signal(const Round& round, int64_t row) { return round.is_trained[row] && round.advantages[row] != 0; }
-
-int64_t num_without_signal(const Round& round, RowRange rows) {
-  int64_t count = 0;
-  for (int64_t row = rows.begin; row < rows.end; ++row) count += has_signal(round, row) ? 0 : 1;
-  return count;
+bool is_left_out(const Round& round, int64_t row, const DocumentForm& form) {
+  if (!form.skips_zero_signal) return false;
+  return round.advantages[row] == 0 || (!round.is_trained[row] && !form.keeps_untrained);
 }
 
 namespace {
@@ -64,7 +61,7 @@ MicroBatch micro_batch_of(const Round& round, RowRange rows, int64_t number, con
   const std::vector<int32_t>* prompt = nullptr;  // of the document before
   for (int64_t row = rows.begin; row < rows.end; ++row) {
     const Rollout& rollout = round.rollouts[row];
-    if (form.skips_zero_signal && !has_signal(round, row)) {
+    if (is_left_out(round, row, form)) {
       ++batch.left_out_completions;
       batch.left_out_tokens += round.trained_tokens(row);
       continue;

@@ -33,15 +33,14 @@ struct Round {
 /// Marks which completions have no end, and which are trained. end_ids: tokens that end a completion.
 void mark_truncated(Round& round, std::span<const int32_t> end_ids, bool masks_truncated);
 
-/// Whether the policy term of a completion has a gradient: it is trained, with an advantage other than 0.
-bool has_signal(const Round& round, int64_t row);
-int64_t num_without_signal(const Round& round, RowRange rows);
-
 /// How completions become documents.
 struct DocumentForm {
   bool shares_prompts = false;     // one of the same prompt as the one before it is stored without the prompt
-  bool skips_zero_signal = false;  // those without has_signal() are left out
+  bool skips_zero_signal = false;  // completions are left out whose policy term has no gradient
+  bool keeps_untrained = false;    // but not those with an advantage, which have a loss (rloo)
 };
+/// Whether a completion is no document, because its advantage is 0 or it is not trained.
+bool is_left_out(const Round& round, int64_t row, const DocumentForm& form);
 /// The completions as documents; without any, the empty micro-batch. number: within the step. Log-probabilities are
 /// those of the rollouts, where they have any.
 MicroBatch micro_batch_of(const Round& round, RowRange rows, int64_t number, const DocumentForm& form);

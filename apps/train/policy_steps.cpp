@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <utility>
 
@@ -25,6 +26,20 @@ constexpr uint64_t kTrainingStream = 0x726F6C6C6F757473, kEvaluationStream = 0x6
 uint64_t seed_of(const TrainOptions& o, uint64_t stream, int64_t number) {
   return random_bits(static_cast<uint64_t>(o.seed), stream, static_cast<uint64_t>(number));
 }
+
+/// How much of the time since it was made ranks have waited for others.
+class WaitClock {
+ public:
+  /// Collective: the share of all ranks' time.
+  double share(const Communicator& comm) const {
+    std::array<int64_t, 2> sums = {collective_wait_ns() - wait_ns_, steady_now_ns() - start_ns_};
+    comm.sum(sums);
+    return static_cast<double>(sums[0]) / static_cast<double>(std::max<int64_t>(1, sums[1]));
+  }
+
+ private:
+  int64_t wait_ns_ = collective_wait_ns(), start_ns_ = steady_now_ns();
+};
 
 double sum_of(std::span<const float> values) {
   double sum = 0;
@@ -83,13 +98,15 @@ bool PolicySteps::needs_old_logps() const {
   return in_.data.layout.has_old_policy() || (in_.options.stage == Stage::kRloo && needs_reference());
 }
 
-/// Whether nothing but the policy terms of a completion has a gradient or a part in other gradients, and metrics are
-/// known without its ratios.
-bool PolicySteps::skips_zero_signal() const {
+/// Completions are left out where nothing but the policy terms of a completion has a gradient or a part in other
+/// gradients, and metrics are known without its ratios.
+DocumentForm PolicySteps::document_form() const {
   const PolicyOptions policy = policy_options(in_.options.stage, options_);
-  if (policy.loss == PolicyLoss::kVespo && in_.data.layout.has_old_policy()) return false;
-  return !policy.needs_reference() && !policy.has_entropy_bonus() && !policy.has_entropy_mask() &&
-         in_.model.trained().router_loss_coefficient() == 0;
+  const bool knows_metrics = policy.loss != PolicyLoss::kVespo || !in_.data.layout.has_old_policy();
+  return {.shares_prompts = shares_prompts(in_.model.trained()),
+          .skips_zero_signal = knows_metrics && !policy.needs_reference() && !policy.has_entropy_bonus() &&
+                               !policy.has_entropy_mask() && in_.model.trained().router_loss_coefficient() == 0,
+          .keeps_untrained = policy.loss == PolicyLoss::kRloo};
 }
 
 std::vector<MicroBatch> PolicySteps::batches_of(int64_t step) {
@@ -101,7 +118,7 @@ std::vector<MicroBatch> PolicySteps::batches_of(int64_t step) {
     else
       continue_round(number, step);
   }
-  const DocumentForm form = {shares_prompts(in_.model.trained()), skips_zero_signal()};
+  const DocumentForm form = document_form();
   std::vector<MicroBatch> batches;
   for (int64_t m = in_.comm.rank(); m < layout.micro_batches_per_step; m += in_.comm.size())
     batches.push_back(micro_batch_of(round_, layout.rows_of(layout.window_of(step), m), m, form));
@@ -119,8 +136,10 @@ void PolicySteps::begin_round(int64_t number, int64_t step) {
     const double start_seconds = steady_seconds();
     const std::vector<int64_t> prompts = in_.data.order.prompts_of(number);
     maker_->use(in_.model);
+    const WaitClock clock;
     round_.rollouts = maker_->generate(in_.data.prompts, prompts, options_.num_generations,
                                        seed_of(in_.options, kTrainingStream, number), number);
+    metrics_.push_back({"generation_idle", clock.share(in_.comm)});
     const double end_seconds = steady_seconds();
     phase.next("score");
     if (!take_saved_rewards(number)) maker_->score(in_.data.prompts, prompts, round_.rollouts);
@@ -252,15 +271,24 @@ void PolicySteps::continue_round(int64_t number, int64_t step) {
   first_step_ = 0;
 }
 
+/// The number of completions that the step did not compute; an entropy of no token is no metric.
+void PolicySteps::count_left_out(int64_t step, StepStats& stats) const {
+  const DocumentForm form = document_form();
+  if (!form.skips_zero_signal) return;
+  const RowRange window = in_.data.layout.rows_of_window(in_.data.layout.window_of(step));
+  int64_t num_left_out = 0, num_tokens = 0;
+  for (int64_t row = window.begin; row < window.end; ++row) {
+    const bool is_missing = is_left_out(round_, row, form);
+    num_left_out += is_missing ? 1 : 0;
+    num_tokens += is_missing ? 0 : round_.trained_tokens(row);
+  }
+  if (num_tokens == 0) std::erase_if(stats.metrics, [](const Metric& metric) { return metric.name == "entropy"; });
+  stats.metrics.push_back({"completions/skipped", static_cast<double>(num_left_out)});
+}
+
 void PolicySteps::finish_step(int64_t step, StepStats& stats) {
   stats.num_new_tokens = step == first_step_ ? num_tokens_ : 0;
-  const RowRange window = in_.data.layout.rows_of_window(in_.data.layout.window_of(step));
-  if (skips_zero_signal()) {
-    const int64_t num_skipped = num_without_signal(round_, window);
-    if (num_skipped == window.size())
-      std::erase_if(stats.metrics, [](const Metric& metric) { return metric.name == "entropy"; });  // of no token
-    stats.metrics.push_back({"completions/skipped", static_cast<double>(num_skipped)});
-  }
+  count_left_out(step, stats);
   if (!is_logged_ && !stats.is_skipped()) {
     stats.metrics.insert(stats.metrics.end(), metrics_.begin(), metrics_.end());
     is_logged_ = true;

@@ -56,9 +56,10 @@ class PolicySteps : public StepSource {
   bool take_saved_rewards(int64_t number);
   void add_logps(int64_t step);
   void finish(int64_t step);
+  void count_left_out(int64_t step, StepStats& stats) const;
   bool needs_reference() const { return in_.options.rl.beta != 0; }
   bool needs_old_logps() const;
-  bool skips_zero_signal() const;
+  DocumentForm document_form() const;
 
   const Input in_;
   const RolloutStageOptions& options_;

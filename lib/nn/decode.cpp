@@ -7,12 +7,12 @@
 #include <ATen/ops/index_select.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "lib/base/activity.hpp"
 #include "lib/base/check.hpp"
 #include "lib/base/random.hpp"
 #include "lib/nn/logits.hpp"
-#include "lib/nn/matmul.hpp"
 #include "lib/nn/tensor_ops.hpp"
 
 namespace plumb {
@@ -22,18 +22,13 @@ namespace {
 constexpr int64_t kLeastTexts = 8, kMostTexts = 64, kMostCacheBytes = int64_t{2} << 30;
 constexpr int64_t kPromptTokens = 2048;  // of prompts that are computed together
 
-/// Both products give a row the same bits in any batch; one is made for many rows, the other for few.
-at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool has_many_rows) {
-  if (!has_many_rows || x.scalar_type() != at::kFloat) return multiply_rows(x, weight, bias);
-  at::Tensor y = product(x, weight.t());
-  return bias.defined() ? y.add_(bias) : y;
-}
-
 }  // namespace
 
 Decoder::Decoder(const ModelConfig& config, const std::vector<at::Tensor>& units)
-    : units_(config, units), options_(units.front().options()) {
-  check(config.head == HeadKind::kLanguageModel, "text comes from a language model");
+    : Decoder(ResidentUnits(config, units)) {}
+
+Decoder::Decoder(ResidentUnits units) : units_(std::move(units)), options_(at::TensorOptions().dtype(units_.dtype())) {
+  check(config().head == HeadKind::kLanguageModel, "text comes from a language model");
 }
 
 void Decoder::check_ids(std::span<const int32_t> token_ids) const {
@@ -45,7 +40,7 @@ void Decoder::check_ids(std::span<const int32_t> token_ids) const {
 at::Tensor Decoder::logits(const at::Tensor& hidden_BD) {
   const HeadTensors head = units_.acquire_head();
   const at::Tensor normed_BD = normalize(hidden_BD, {config().norm, head.norm_D, head.norm_bias_D}).y;
-  const at::Tensor logits_BV = multiply_rows(normed_BD, head.head_VD).to(at::kFloat);
+  const at::Tensor logits_BV = multiply_head(head, normed_BD);
   if (config().logits.scale != 1) logits_BV.mul_(config().logits.scale);
   cap_logits(logits_BV, config().logits);
   return logits_BV;
@@ -80,7 +75,7 @@ at::Tensor Decoder::compute_block(int64_t layer, const BlockParameters& p, const
     return model.residual_multiplier == 1 ? branch : branch * model.residual_multiplier;
   };
   const auto multiply = [&](Product product, const at::Tensor& x) {
-    return project(x, p[product].weight_OI, p[product].bias_O, rows.are_prompts);
+    return multiply_linear(p[product], x, rows.are_prompts);
   };
   const at::Tensor normed_BD = normed(BlockNorm::kBeforeAttention, input_BD);
   const at::Tensor qkv_BQ = multiply(Product::kQkv, normed_BD);
@@ -98,9 +93,7 @@ at::Tensor Decoder::compute_block(int64_t layer, const BlockParameters& p, const
   if (p.experts)
     return experts_output(
         expert_config(model.mixture), *p.experts, feed_forward_input_BD, middle_BD,
-        [&](const at::Tensor& x, const Linear& linear) {  // contiguous: those of gpt-oss are transposed
-          return project(x, linear.weight_OI.contiguous(), linear.bias_O, rows.are_prompts);
-        });
+        [&](const at::Tensor& x, const Linear& linear) { return multiply_linear(linear, x, rows.are_prompts); });
   const at::Tensor hidden_BF = ops.feed_forward(model.feed_forward, multiply(Product::kGateUp, feed_forward_input_BD));
   return scaled(normed(BlockNorm::kAfterFeedForward, multiply(Product::kDown, hidden_BF))) + middle_BD;
 }

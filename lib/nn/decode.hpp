@@ -29,6 +29,8 @@ class Decoder {
   /// units: the flat tensors of unit_layouts(config), in order, all float32 or all bfloat16; their memory is shared.
   /// Throws std::logic_error for a model without a language-model head.
   Decoder(const ModelConfig& config, const std::vector<at::Tensor>& units);
+  /// With matrices that may be quantized or adapted: the texts are those of the merged model, which is not made.
+  explicit Decoder(ResidentUnits units);
 
   struct NewTexts {
     std::span<const int32_t> prompt;

@@ -3,7 +3,10 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 
+#include <algorithm>
+
 #include "lib/kernels/decode_kernels.hpp"
+#include "lib/nn/matmul.hpp"
 #include "lib/nn/tensor_kernels.hpp"
 
 namespace plumb {
@@ -12,6 +15,45 @@ namespace {
 
 constexpr int64_t kPartOutputs = 32;        // threads take multiples of these
 constexpr int64_t kPartElements = 1 << 15;  // of weights, about ten microseconds of reading
+constexpr int64_t kDequantizedElements = 1
+                                         << 17;  // at a time: more than once for the same rows of x, less than a cache
+
+/// Rows [first, last) of one layer of a matrix in NF4, and the first output that they give.
+struct QuantizedPart {
+  const Nf4View* layer;
+  int64_t first, last, first_output;
+};
+
+std::vector<QuantizedPart> parts_of(const QuantizedRows& weight) {
+  const int64_t rows_at_once =
+      std::max(kPartOutputs, kDequantizedElements / weight.num_columns / kPartOutputs * kPartOutputs);
+  std::vector<QuantizedPart> parts;
+  int64_t output = 0;
+  for (const Nf4View& layer : weight.layers) {
+    const int64_t num_rows = layer.layout.num_elements / weight.num_columns;
+    for (int64_t first = 0; first < num_rows; first += rows_at_once)
+      parts.push_back({&layer, first, std::min(first + rows_at_once, num_rows), output + first});
+    output += num_rows;
+  }
+  return parts;
+}
+
+void dequantize(const Nf4View& layer, int64_t begin, std::span<float> out) { nf4_dequantize(layer, begin, out); }
+void dequantize(const Nf4View& layer, int64_t begin, std::span<BFloat16> out) {
+  nf4_dequantize_bf16(layer, begin, {reinterpret_cast<uint16_t*>(out.data()), out.size()});
+}
+
+/// Both products give a row the same bits in any batch; one is made for many rows, the other for few.
+at::Tensor multiply_plain(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool has_many_rows) {
+  if (!has_many_rows || x.scalar_type() != at::kFloat) return multiply_rows(x, weight, bias);
+  at::Tensor y = product(x, weight.t());
+  return bias.defined() ? y.add_(bias) : y;
+}
+
+at::Tensor multiply_base(const Linear& linear, const at::Tensor& x, const at::Tensor& bias, bool has_many_rows) {
+  if (!linear.weight_OI.defined() && !has_many_rows) return multiply_rows(x, linear.quantized, bias);
+  return multiply_plain(x, linear.weight().contiguous(), bias, has_many_rows);  // those of gpt-oss are transposed
+}
 
 }  // namespace
 
@@ -31,6 +73,58 @@ at::Tensor multiply_rows(const at::Tensor& x, const at::Tensor& weight, const at
                                          x.size(0), last - first, depth});
     });
   });
+  return y;
+}
+
+at::Tensor multiply_rows(const at::Tensor& x, const QuantizedRows& weight, const at::Tensor& bias) {
+  check(x.is_cpu() && x.is_contiguous() && x.size(1) == weight.num_columns, "rows are contiguous and fit");
+  const int64_t depth = weight.num_columns;
+  at::Tensor y = at::empty({x.size(0), weight.num_rows}, x.options());
+  const std::vector<QuantizedPart> parts = parts_of(weight);
+  with_element_type(x.scalar_type(), [&]<class T>(T*) {
+    at::parallel_for(0, std::ssize(parts), 1, [&](int64_t begin, int64_t end) {
+      std::vector<T> rows;
+      for (int64_t i = begin; i < end; ++i) {
+        const QuantizedPart& part = parts[i];
+        rows.resize((part.last - part.first) * depth);
+        dequantize(*part.layer, part.first * depth, std::span(rows));
+        const T* const biases = data_of<T>(bias);
+        decode_kernels<T>().multiply_rows(
+            {data_of<T>(x), depth, rows.data(), biases == nullptr ? nullptr : biases + part.first_output,
+             data_of<T>(y) + part.first_output, weight.num_rows, x.size(0), part.last - part.first, depth});
+      }
+    });
+  });
+  return y;
+}
+
+at::Tensor multiply_linear(const Linear& linear, const at::Tensor& x, bool has_many_rows) {
+  const LoraGroup& lora = linear.lora;
+  if (lora.modules.empty()) return multiply_base(linear, x, linear.bias_O, has_many_rows);
+  const bool has_scales = lora.modules.front().row_scales.defined();  // of everything but the bias
+  check(has_scales == lora.modules.front().magnitude.defined(), "DoRA's scales are known");
+  at::Tensor y = multiply_base(linear, x, has_scales ? at::Tensor() : linear.bias_O, has_many_rows);
+  const at::Tensor xa = multiply_plain(x, lora.a_RI.contiguous(), {}, has_many_rows);
+  for (const LoraGroup::Module& module : lora.modules) {
+    at::Tensor part = y.narrow(1, module.first_output, module.num_outputs);
+    const at::Tensor of_module = xa.narrow(1, module.first_rank, module.rank).contiguous();
+    const at::Tensor b = module.b.contiguous();  // that of an expert is strided
+    part.add_(multiply_plain(of_module, b, {}, has_many_rows), module.scaling);
+    if (has_scales) part.mul_(module.row_scales);
+  }
+  if (has_scales && linear.bias_O.defined()) y.add_(linear.bias_O);
+  return y;
+}
+
+at::Tensor multiply_head(const HeadTensors& head, const at::Tensor& normed) {
+  const auto multiply = [&](const at::Tensor& x, const at::Tensor& weight) {
+    return multiply_rows(x, weight).to(at::kFloat);
+  };
+  at::Tensor y = multiply(normed, head.head_VD);
+  const VocabularyAdapter& adapter = head.adapter;
+  if (adapter.left_VR.defined())
+    y.add_(multiply(multiply_rows(normed, adapter.right_RD), adapter.left_VR), adapter.scaling);
+  if (adapter.rows_ND.defined()) y.index_copy_(1, as_tensor(adapter.tokens), multiply(normed, adapter.rows_ND));
   return y;
 }
 

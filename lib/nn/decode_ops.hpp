@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "lib/nn/attention.hpp"
+#include "lib/nn/linear.hpp"
+#include "lib/nn/model_units.hpp"
 
 namespace plumb {
 
@@ -19,6 +21,16 @@ inline constexpr int64_t kPageTokens = 64;
 /// x W^T + bias in the dtype of x, which must be contiguous; bias_O may be undefined. The bits of a row do not depend
 /// on the other rows or on the number of threads.
 at::Tensor multiply_rows(const at::Tensor& x_BI, const at::Tensor& weight_OI, const at::Tensor& bias_O = {});
+
+/// The same of a matrix in NF4, of which a thread dequantizes as much at a time as its cache holds.
+at::Tensor multiply_rows(const at::Tensor& x_BI, const QuantizedRows& weight, const at::Tensor& bias_O = {});
+
+/// The product of a block with the adapters beside it, without dropout, whose set_row_scales() has been called. The
+/// bits of a row do not depend on the others; they differ between many rows (a prompt's tokens) and few in float32.
+at::Tensor multiply_linear(const Linear& linear, const at::Tensor& x_BI, bool has_many_rows);
+
+/// The products of normed hidden states with the head and the adapter beside it, float32 [B, V].
+at::Tensor multiply_head(const HeadTensors& head, const at::Tensor& normed_BD);
 
 /// Keys and values of one text: pages of kPageTokens tokens in order, each of all layers, [layers, 2, G, kPageTokens,
 /// K]. Texts with the same beginning may share pages that are full.

@@ -56,6 +56,12 @@ bool has_magnitudes(const LoraGroup& lora) { return lora.modules.front().magnitu
 
 at::Tensor Linear::weight() const { return weight_OI.defined() ? weight_OI : dequantize(quantized); }
 
+void set_row_scales(Linear& linear) {
+  if (linear.lora.modules.empty() || !has_magnitudes(linear.lora)) return;
+  const at::Tensor weight = linear.weight();
+  for (LoraGroup::Module& module : linear.lora.modules) module.row_scales = row_scales(weight, linear.lora, module);
+}
+
 at::Tensor linear_forward(const Linear& linear, const at::Tensor& x_TI, const at::Tensor& residual_TO,
                           const Dropout& dropout, LinearActivations& saved) {
   const at::Tensor weight = linear.weight();

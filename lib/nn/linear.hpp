@@ -27,6 +27,7 @@ struct LoraGroup {
     at::Tensor b;                   // [num_outputs, rank]
     at::Tensor magnitude;           // [num_outputs], DoRA only
     at::Tensor squared_norms = {};  // DoRA, parameters only: |W|^2 by row, float32
+    at::Tensor row_scales = {};     // set_row_scales(); undefined otherwise
   };
   at::Tensor a_RI;
   std::vector<Module> modules;  // empty: not adapted
@@ -50,6 +51,10 @@ struct Linear {
   /// Returns [O, I]. If quantized, it is valid until weight() is called for another matrix with the same scratch.
   at::Tensor weight() const;
 };
+
+/// DoRA: sets row_scales, magnitude / |W + scaling B A| by row in the dtype of the activations, of every module, for
+/// products with the same parameters many times over. Other adapters have none.
+void set_row_scales(Linear& linear);
 
 /// Saved for the backward pass, in addition to x.
 struct LinearActivations {

@@ -1,5 +1,7 @@
 #include "lib/nn/resident_units.hpp"
 
+#include <utility>
+
 #include "lib/base/check.hpp"
 
 namespace plumb {
@@ -28,11 +30,16 @@ HeadTensors head_tensors(const UnitLayout& unit, const at::Tensor& flat) {
 ResidentUnits::ResidentUnits(const ModelConfig& config, const std::vector<at::Tensor>& units) : ModelUnits(config) {
   const std::vector<UnitLayout> layouts = unit_layouts(config);
   check(units.size() == layouts.size(), "all units of the model are given");
-  embedding_VD_ = view_of(layouts.front(), units.front(), ParameterKind::kEmbedding);
+  parameters_.embedding_VD = view_of(layouts.front(), units.front(), ParameterKind::kEmbedding);
   for (int64_t layer = 0; layer < config.num_layers; ++layer)
-    blocks_.emplace_back(block_tensors(layouts[layer + 1], units[layer + 1]));
-  head_ =
+    parameters_.blocks.emplace_back(block_tensors(layouts[layer + 1], units[layer + 1]));
+  parameters_.head =
       config.shares_head() ? head_tensors(layouts.front(), units.front()) : head_tensors(layouts.back(), units.back());
+}
+
+ResidentUnits::ResidentUnits(const ModelConfig& config, Parameters parameters)
+    : ModelUnits(config), parameters_(std::move(parameters)) {
+  check(std::ssize(parameters_.blocks) == config.num_layers, "all blocks of the model are given");
 }
 
 }  // namespace plumb

@@ -14,15 +14,25 @@ class ResidentUnits : public ModelUnits {
   /// units: the flat tensors of unit_layouts(config), in order, all of one dtype; their memory is shared.
   ResidentUnits(const ModelConfig& config, const std::vector<at::Tensor>& units);
 
-  at::Tensor acquire_embedding() override { return embedding_VD_; }
-  BlockParameters acquire_block(int64_t layer) override { return blocks_[layer]; }
-  HeadTensors acquire_head() override { return head_; }
+  /// Matrices may be quantized or adapted. The adapters of embedding and head are contiguous.
+  struct Parameters {
+    at::Tensor embedding_VD;
+    VocabularyAdapter embedding_adapter;
+    std::vector<BlockParameters> blocks;
+    HeadTensors head;
+  };
+  ResidentUnits(const ModelConfig& config, Parameters parameters);
+
+  at::ScalarType dtype() const { return parameters_.embedding_VD.scalar_type(); }
+
+  at::Tensor acquire_embedding() override { return parameters_.embedding_VD; }
+  VocabularyAdapter embedding_adapter() override { return parameters_.embedding_adapter; }
+  BlockParameters acquire_block(int64_t layer) override { return parameters_.blocks[layer]; }
+  HeadTensors acquire_head() override { return parameters_.head; }
   void release() override {}
 
  private:
-  at::Tensor embedding_VD_;
-  std::vector<BlockParameters> blocks_;
-  HeadTensors head_;
+  Parameters parameters_;
 };
 
 /// The parameter of this kind as a view of the unit's flat buffer; undefined if the unit has none.

@@ -1,7 +1,6 @@
 #include "lib/nn/vocabulary_adapter.hpp"
 
 #include <ATen/ops/index_select.h>
-#include <ATen/ops/mm.h>
 
 #include <unordered_map>
 #include <vector>
@@ -59,9 +58,13 @@ void zero(const VocabularyAdapter& gradients) {
 }
 
 void adapt_lookup(const VocabularyAdapter& adapter, std::span<const int64_t> token_ids, at::Tensor x_TD) {
-  if (adapter.left_VR.defined())
-    matmul_accumulate(x_TD, at::index_select(adapter.left_VR, 0, as_tensor(token_ids)), adapter.right_RD,
-                      adapter.scaling);
+  if (adapter.left_VR.defined()) {
+    const at::Tensor left_TR = at::index_select(adapter.left_VR, 0, as_tensor(token_ids));
+    if (x_TD.scalar_type() == at::kFloat || has_pair_products())
+      matmul_accumulate(x_TD, left_TR, adapter.right_RD, adapter.scaling);
+    else  // not by LibTorch, whose bits of a row depend on the number of rows
+      x_TD.add_(product(left_TR.to(at::kFloat), adapter.right_RD.to(at::kFloat)), adapter.scaling);
+  }
   if (!adapter.rows_ND.defined()) return;
   const TrainedTokens trained = find_trained(adapter.tokens, token_ids, -1);
   x_TD.index_copy_(0, as_tensor(trained.positions), at::index_select(adapter.rows_ND, 0, as_tensor(trained.rows)));
@@ -83,19 +86,6 @@ void add_lookup_gradients(const VocabularyAdapter& adapter, const at::Tensor& dx
   if (trained.rows.empty()) return;
   ops_of(dx_TD).add_rows_by_token(at::index_select(dx_TD, 0, as_tensor(trained.positions)), trained.rows, -1,
                                   gradients.rows_ND);
-}
-
-at::Tensor merged_rows(const VocabularyAdapter& adapter, const at::Tensor& weight_VD, int64_t first, int64_t num_rows) {
-  const at::Tensor base = weight_VD.narrow(0, first, num_rows);
-  if (adapter.is_empty()) return base;
-  at::Tensor rows = base.to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);
-  if (adapter.left_VR.defined())
-    rows.add_(at::mm(adapter.left_VR.narrow(0, first, num_rows).to(at::kFloat), adapter.right_RD.to(at::kFloat)),
-              adapter.scaling);
-  for (size_t i = 0; i < adapter.tokens.size(); ++i)
-    if (const int64_t row = adapter.tokens[i] - first; row >= 0 && row < num_rows)
-      rows.select(0, row).copy_(adapter.rows_ND.select(0, static_cast<int64_t>(i)));
-  return rows;
 }
 
 }  // namespace plumb

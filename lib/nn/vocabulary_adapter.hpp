@@ -39,7 +39,4 @@ void adapt_lookup(const VocabularyAdapter& adapter, std::span<const int64_t> tok
 void add_lookup_gradients(const VocabularyAdapter& adapter, const at::Tensor& dx_TD, std::span<const int64_t> token_ids,
                           int64_t frozen_token, const VocabularyAdapter& gradients);
 
-/// Rows [first, first + num_rows) of the matrix with the adapter in it: float32 if there is one.
-at::Tensor merged_rows(const VocabularyAdapter& adapter, const at::Tensor& weight_VD, int64_t first, int64_t num_rows);
-
 }  // namespace plumb

@@ -2,7 +2,10 @@
 // of ranks and nodes and after any stop, and a run that is replayed from its rollouts ends in the same model.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 
 #include "tests/support/outcome.hpp"
@@ -105,6 +108,38 @@ TEST_F(PolicyRun, IsReproducedFromItsRollouts) {
   const RunResult result = train("grpo", 2, replay);
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(read_outcome(directory_ / "out").weights, made.weights);
+}
+
+/// One prompt, completions of one token, and a reward of 1 for one letter: with a KL term in the reward, the best
+/// policy is known, and its probability of the letter is in the rollouts.
+TEST_F(PolicyRun, ReachesTheOptimumOfABandit) {
+  ASSERT_EQ(
+      run(0, {"init", "--output_dir", "bandit", "--hidden_size", "32", "--num_layers", "1", "--num_heads", "2",
+              "--num_kv_heads", "2", "--intermediate_size", "32", "--vocab_size", "260"})  // every id may be sampled
+          .exit_code,
+      0);
+  directory_.write("prompt.jsonl", "{\"prompt\": \"Which letter?\"}\n");
+  constexpr double kBeta = 0.3;
+  const Options options = {{"model", "bandit"},         {"data", "prompt.jsonl"},
+                           {"max_steps", "48"},         {"per_device_train_batch_size", "256"},
+                           {"num_generations", "256"},  {"max_completion_length", "1"},
+                           {"learning_rate", "0.02"},   {"beta", std::to_string(kBeta)},
+                           {"reward_funcs", "regex"},   {"reward_pattern", "^x$"},
+                           {"startup_checks", "false"}, {"save_steps", "0"}};
+  const RunResult result = train("rloo", 0, options);
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  std::istringstream lines(directory_.read("out/rollouts/round-000048.jsonl"));
+  bool is_found = false;
+  for (std::string line; !is_found && std::getline(lines, line);) {
+    const nlohmann::json rollout = nlohmann::json::parse(line);
+    if (rollout["rewards"][0] != 1) continue;
+    is_found = true;
+    const double first = std::exp(rollout["reference_logp"].get<double>()), tilt = std::exp(1 / kBeta);
+    const double best = first * tilt / (1 - first + first * tilt);
+    EXPECT_GT(best, 10 * first);
+    EXPECT_NEAR(std::exp(rollout["old_logp"].get<double>()), best, 0.01);
+  }
+  EXPECT_TRUE(is_found);
 }
 
 }  // namespace

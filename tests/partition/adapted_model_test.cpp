@@ -11,6 +11,7 @@
 #include "lib/base/random.hpp"
 #include "lib/objective/sft.hpp"
 #include "partition/sharded_model.hpp"
+#include "tests/support/decoded_logps.hpp"
 #include "tests/support/random_batch.hpp"
 #include "tests/support/rank_work.hpp"
 #include "tests/support/tiny_config.hpp"
@@ -29,6 +30,7 @@ struct Case {
   bool is_quantized = false;
   bool has_gradient_checkpointing = true;
   bool is_tied = false;
+  bool has_experts = false;
 };
 
 Adapter all_linear(bool has_magnitudes, double dropout = 0, std::vector<ParameterKind> whole = {}) {
@@ -52,6 +54,12 @@ Adapter low_rank_of_both(double dropout = 0) {
 Adapter low_rank_of_tied() { return with_outer({{kEmbedding, -1, 3, 0.5}}, {}); }
 Adapter rows_of_both() { return with_outer({}, {{kEmbedding, {5, 96, 0, 31}}, {kHead, {31, 7}}}); }
 Adapter rows_of_tied() { return with_outer({}, {{kEmbedding, {5, 96, 0, 31}}}); }
+Adapter with_experts() {
+  Adapter adapter;
+  for (const ParameterKind kind : {kQ, kO, kExpertsGateUp, kExpertsDown})
+    adapter.targets.push_back({kind, 1, kind == kQ || kind == kO ? 3 : 8, 1.5});
+  return adapter;
+}
 Adapter upper_layer_only() { return {{{kQ, 1, 3, 2.0}, {kDown, 1, 4, 1.0}}, {}, false, 0}; }
 
 bool is_matrix(const Parameter& p) { return p.layer >= 0 && p.shape.size() == 2; }
@@ -103,8 +111,16 @@ struct Outcome {
   std::vector<float> parameters;
 };
 
+ModelConfig config_of(const Case& given) {
+  ModelConfig config = test::tiny_config(given.is_tied);
+  if (!given.has_experts) return config;
+  config.mixture.num_experts = 4, config.mixture.num_chosen = 2, config.mixture.expert_size = 12;
+  config.mixture.shared_expert_size = 10;
+  return config;
+}
+
 Outcome train(const Communicator& comm, const Case& given) {
-  const ModelConfig config = test::tiny_config(given.is_tied);
+  const ModelConfig config = config_of(given);
   EngineOptions options{.dtype = given.dtype, .has_gradient_checkpointing = given.has_gradient_checkpointing};
   options.accumulation_steps = kMicroBatches / comm.size();
   AdaptedModel model(config, given.adapter,
@@ -129,6 +145,8 @@ Outcome train(const Communicator& comm, const Case& given) {
     outcome.losses.push_back(sums.sums[0].value());
     outcome.norms.push_back(model.gradient_norm());
     model.update({.weight_decay = 0.1}, 1e-2, static_cast<int64_t>(step) + 1, 0.5);
+    const std::vector<double> decoded = test::decoded_logps(model, given.dtype == at::kFloat ? 1e-4 : 0.1);
+    outcome.losses.insert(outcome.losses.end(), decoded.begin(), decoded.end());
   }
   const ShardLayout& layout = model.unit();
   outcome.parameters.resize(layout.padded_elements());
@@ -152,7 +170,9 @@ const std::vector<Case>& cases() {
                                         {"upper_layer", upper_layer_only()},
                                         {"bfloat16", all_linear(false), at::kBFloat16, false, false},
                                         {"nf4", all_linear(false), at::kFloat, true},
-                                        {"nf4_bfloat16_dora", all_linear(true), at::kBFloat16, true}};
+                                        {"nf4_bfloat16_dora", all_linear(true), at::kBFloat16, true},
+                                        {"experts", with_experts(), at::kFloat, false, true, false, true},
+                                        {"nf4_experts", with_experts(), at::kBFloat16, true, true, false, true}};
   return all;
 }
 
@@ -174,8 +194,8 @@ TEST_P(AdaptedModelBits, AreThoseOfOneRank) {
     if (!test::is_mine(GetParam())) continue;
     const Outcome& alone = references[GetParam()];
     EXPECT_GT(alone.norms[0], 0);
-    EXPECT_TRUE(std::isfinite(alone.losses[2]));
-    EXPECT_NE(alone.losses[0], alone.losses[2]);
+    EXPECT_TRUE(std::isfinite(alone.losses.back()));
+    EXPECT_NE(alone.losses.front(), alone.losses[3]);  // of the next step
     EXPECT_EQ(alone.losses, together.losses) << ranks_per_node;
     EXPECT_EQ(alone.norms, together.norms) << ranks_per_node;
     EXPECT_EQ(alone.parameters, together.parameters) << ranks_per_node;
@@ -319,17 +339,7 @@ TEST(AdaptedModel, HasLossAndGradientOfTheMergedModel) {
       }
       EXPECT_LT(difference, 2e-5 * size + 1e-7) << static_cast<int>(p.kind) << " " << static_cast<int>(p.part);
     }
-    model.begin_pass(Pass::evaluation());  // what a decoder copies
-    const at::Tensor embedding_VD = model.acquire_embedding();
-    const std::vector<float> expected_rows = merged_values(merged.units()[0].unit().parameters[0], all[c], unit, flat);
-    for (int64_t v = 0; v < config.vocab_size; v += 50) {
-      const int64_t num_rows = std::min<int64_t>(50, config.vocab_size - v);
-      const at::Tensor rows = merged_rows(model.embedding_adapter(), embedding_VD, v, num_rows).contiguous();
-      for (int64_t i = 0; i < rows.numel(); ++i)
-        EXPECT_NEAR(rows.data_ptr<float>()[i], expected_rows[v * config.hidden_size + i], 1e-6);
-    }
-    model.release();
-    model.end_pass();
+    test::decoded_logps(model, 1e-4);
   }
 }
 

@@ -48,7 +48,9 @@ Outcome read_outcome(const std::string& output_dir) {
   Outcome outcome;
   for (std::string line; std::getline(log, line);) {
     nlohmann::ordered_json metrics = nlohmann::ordered_json::parse(line);
-    for (const char* key : {"step_seconds", "tokens_per_second", "memory_bytes", "generation_seconds", "reward_seconds"}) metrics.erase(key);
+    for (const char* key : {"step_seconds", "tokens_per_second", "memory_bytes", "generation_seconds",
+                            "generation_idle", "reward_seconds"})
+      metrics.erase(key);
     outcome.metrics.push_back(metrics.dump());
   }
   outcome.weights = weights_in(output_dir);

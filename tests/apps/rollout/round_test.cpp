@@ -120,7 +120,13 @@ TEST(Round, LeavesOutCompletionsWithoutASignalWhereverTheyAre) {
   EXPECT_EQ(batch.advantages, (std::vector<double>{1, -1}));
   EXPECT_EQ(batch.left_out_completions, 4);
   EXPECT_EQ(batch.left_out_tokens, 8);
-  EXPECT_EQ(num_without_signal(round, {0, 6}), 4);
+  round.is_trained = {0, 0, 1, 1, 1, 1};  // the second has a loss in rloo
+  DocumentForm form{.shares_prompts = true, .skips_zero_signal = true, .keeps_untrained = true};
+  EXPECT_EQ(micro_batch_of(round, {0, 6}, 0, form).advantages, (std::vector<double>{1, -1}));
+  EXPECT_TRUE(is_left_out(round, 0, form));
+  form.keeps_untrained = false;
+  EXPECT_EQ(micro_batch_of(round, {0, 6}, 0, form).advantages, (std::vector<double>{-1}));
+  EXPECT_EQ(micro_batch_of(round, {0, 6}, 0, {}).num_documents(), 6);
 }
 
 TEST(Round, EstimatesTheChanceThatOneOfSeveralPasses) {
