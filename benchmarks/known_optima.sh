@@ -66,7 +66,7 @@ hh() {
   done
   plumb hh_grpo grpo --model hh_sft/model --data hh_prompts.jsonl --reward_model hh_first/model --output_dir hh_grpo \
     "${policy_options[@]}" --max_steps 60 --per_device_train_batch_size 64 --num_generations 8 \
-    --max_completion_length 64 --learning_rate 3e-4 --beta 0.05 --max_kl 2
+    --max_completion_length 64 --learning_rate 3e-4 --beta 0.05 --max_kl 0.5
   for policy in hh_sft hh_grpo; do
     "$program" generate --model $policy/model --data hh_held_out.jsonl --temperature 1 --max_new_tokens 64 \
       >"$policy.answers.jsonl" 2>"$policy.log"
