@@ -8,7 +8,7 @@ import sys
 STEP = "plumb::Trainer::step"
 # the first of these frames, from the innermost outwards, names the part
 PARTS = [
-    ("sums of gradients over micro-batches", r"push_summands"),
+    ("sums of gradients over micro-batches", r"push_(summands|rows)"),
     ("loss (cross-entropy)", r"::cross_entropy"),
     ("attention", r"plumb::attention_(forward|backward)"),
     ("products", r"plumb::(product|matmul_into|matmul_accumulate|multiply_\w+)\b|BlockedProduct|multiply_tile"
@@ -16,7 +16,7 @@ PARTS = [
     ("norms", r"::(normalize_rows|add_normalize|recompute_norm|norm_backward|rms_norm)"),
     ("rotation", r"::rope"),
     ("activation", r"::feed_forward(_backward)?\b"),
-    ("embedding: rows, gradient", r"::(embedding_gradient|add_rows_by_token)|at::_ops::index_select"),
+    ("embedding: rows, gradient", r"::(embedding_gradient|gradient_rows|add_rows_by_token)|at::_ops::index_select"),
     ("gather", r"::(start_gather|finish_gather|prefetch|acquire)\b"),
     ("norm of the gradient", r"sum_of_squares"),
     ("update", r"(TrainableModel|ShardMemory)::update"),

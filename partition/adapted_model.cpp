@@ -189,7 +189,7 @@ HeadTensors AdaptedModel::acquire_head() {
   return head;
 }
 
-HeadTensors AdaptedModel::head_gradients() {
+HeadTensors AdaptedModel::head_gradients(int64_t) {
   gradient_flat_ = exchange_->gradient_buffer(0);
   return {{},
           whole(head_kind(), gradient_flat_),
@@ -203,7 +203,7 @@ BlockGradients AdaptedModel::block_gradients(int64_t layer) {
           trains_embedding(adapter_) || layer > lowest_layer_};
 }
 
-at::Tensor AdaptedModel::embedding_gradient() {
+at::Tensor AdaptedModel::embedding_gradient(std::span<const int64_t>) {
   at::Tensor gradient = whole(ParameterKind::kEmbedding, gradient_flat_);
   if (gradient.defined() && !config().shares_head()) gradient.zero_();  // else the head's is there
   return gradient;

@@ -56,9 +56,9 @@ class AdaptedModel : public TrainableModel {
   void release() override { base_.release(); }
   Dropout dropout() const override;
   int64_t lowest_trained_layer() const override { return lowest_layer_; }
-  HeadTensors head_gradients() override;
+  HeadTensors head_gradients(int64_t num_tokens) override;
   BlockGradients block_gradients(int64_t layer) override;
-  at::Tensor embedding_gradient() override;
+  at::Tensor embedding_gradient(std::span<const int64_t> token_ids) override;
   VocabularyAdapter embedding_adapter_gradients() override;
   void reduce() override {}  // one gradient for all blocks: end_pass() reduces it
   void on_parameters_changed(int64_t num_steps_done) override { num_updates_ = num_steps_done; }

@@ -6,6 +6,8 @@ namespace plumb {
 
 namespace {
 
+constexpr int64_t kFlagAlignment = 64;  // of the gradient behind the flags
+
 struct ByteSpan {
   int64_t begin;
   int64_t end;
@@ -79,8 +81,14 @@ BufferPlan plan_buffers(const std::vector<ShardLayout>& units, bool is_tied, int
     const int64_t bytes = unit_bytes(unit, is_vocabulary ? 4 : element_bytes);
     // the head's kernel overwrites its target, and bfloat16 gradients are not added to float32 accumulators directly
     const bool is_in_place = in_place.gradients && unit != head && (is_vocabulary || element_bytes == 4);
-    gradients.push_back({is_in_place ? 0 : bytes, is_tied && unit == 0 ? 0 : i, i + 1});
-    plan.reduces.push_back({unit, {0, bytes}, is_in_place});
+    UnitOperation& reduce = plan.reduces.emplace_back(UnitOperation{unit, {0, bytes}, is_in_place});
+    if (unit == 0 && !is_tied && !is_in_place) {
+      const std::vector<int64_t>& shape = units[unit].unit().parameters.front().shape;
+      reduce.num_rows = shape[0];
+      reduce.row_elements = shape[1];
+    }
+    const int64_t flag_bytes = (reduce.num_rows + kFlagAlignment - 1) / kFlagAlignment * kFlagAlignment;
+    gradients.push_back({is_in_place ? 0 : bytes + flag_bytes, is_tied && unit == 0 ? 0 : i, i + 1});
   }
   plan.gradient_bytes = place_buffers(gradients);
   for (size_t i = 0; i < reduced.size(); ++i) plan.reduces[i].buffer.offset_bytes = gradients[i].offset_bytes;

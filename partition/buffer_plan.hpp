@@ -22,6 +22,9 @@ struct UnitOperation {
   int unit;
   Buffer buffer;
   bool is_in_place = false;  // true: no buffer, buffer.bytes is only the size on the wire; see InPlace
+  /// The matrix of an untied embedding, most rows of whose gradient are zero, else 0. After the gradient the buffer has
+  /// a flag for each row: whether it is written at all.
+  int64_t num_rows = 0, row_elements = 0;
 };
 
 /// Copies that a single rank can avoid. By default none is avoided.

@@ -17,20 +17,22 @@ constexpr size_t kMaxDepth = 48, kNumBuffers = kMaxDepth + 2;  // beside the ope
 
 struct Subtree {
   int64_t num_leaves;
-  const float* data;
+  const float* data;  // null: zeros
 };
 
 /// push_summands() for one block of elements. Partial sums are in buffers from `scratch_buffer`.
 class BlockSum {
  public:
-  BlockSum(std::span<float* const> levels, std::span<const int64_t> open, int64_t begin, int64_t n)
+  /// is_zero(level): the block of that level counts as zeros.
+  template <class IsZero>
+  BlockSum(std::span<float* const> levels, std::span<const int64_t> open, int64_t begin, int64_t n, IsZero is_zero)
       : levels_(levels), begin_(begin), n_(n) {
-    for (size_t i = 0; i < open.size(); ++i) stack_[depth_++] = {open[i], levels[i] + begin};
+    for (size_t i = 0; i < open.size(); ++i) stack_[depth_++] = {open[i], is_zero(i) ? nullptr : levels[i] + begin};
     for (size_t i = 0; i < kNumBuffers; ++i) free_[num_free_++] = scratch_buffer(i);
   }
 
-  void push(const Summand& summand, bool adds_to_newest) {
-    Subtree sum = {summand.num_leaves, as_floats(summand)};
+  void push(const Summand& summand, bool adds_to_newest, bool is_zero = false) {
+    Subtree sum = {summand.num_leaves, is_zero ? nullptr : as_floats(summand)};
     while (depth_ > 0 && (adds_to_newest || stack_[depth_ - 1].num_leaves == sum.num_leaves))
       sum = add(stack_[--depth_], sum);
     check(depth_ < kMaxDepth, "fewer open subtrees than 48");
@@ -46,8 +48,10 @@ class BlockSum {
 
   void store() {
     for (size_t i = 0; i < depth_; ++i)
-      if (stack_[i].data != levels_[i] + begin_) std::memcpy(levels_[i] + begin_, stack_[i].data, n_ * sizeof(float));
+      if (!is_zero(i) && stack_[i].data != levels_[i] + begin_)
+        std::memcpy(levels_[i] + begin_, stack_[i].data, n_ * sizeof(float));
   }
+  bool is_zero(size_t level) const { return stack_[level].data == nullptr; }
 
  private:
   static float* scratch_buffer(size_t i) {
@@ -62,11 +66,13 @@ class BlockSum {
     return floats;
   }
   Subtree add(const Subtree& before, const Subtree& newest) {
+    const int64_t num_leaves = before.num_leaves + newest.num_leaves;
+    if (before.data == nullptr || newest.data == nullptr) return {num_leaves, before.data ? before.data : newest.data};
     float* const sum = free_[--num_free_];
     float_kernels().add(before.data, newest.data, sum, n_);
     release(newest.data);
     release(before.data);
-    return {before.num_leaves + newest.num_leaves, sum};
+    return {num_leaves, sum};
   }
   void release(const float* data) {
     const float* first = scratch_buffer(0);
@@ -110,11 +116,49 @@ void push_summands(std::span<float* const> levels, int64_t leaves_before, std::s
                    int64_t num_elements, bool is_last, Reduction reduction) {
   const std::vector<int64_t> open = open_subtrees(leaves_before, reduction);
   for (int64_t begin = 0; begin < num_elements; begin += kBlockElements) {
-    BlockSum block(levels, open, begin, std::min(kBlockElements, num_elements - begin));
+    BlockSum block(levels, open, begin, std::min(kBlockElements, num_elements - begin), [](size_t) { return false; });
     for (const Summand& summand : summands) block.push(summand, reduction == Reduction::kFast);
     if (is_last) block.collapse();
     block.store();
   }
+}
+
+void push_rows(std::span<float* const> levels, std::span<std::vector<uint8_t>> level_has_row, int64_t leaves_before,
+               std::span<const Summand> summands, const MatrixRange& elements, bool is_last, Reduction reduction) {
+  int64_t leaves_after = leaves_before;
+  for (const Summand& summand : summands) leaves_after += summand.num_leaves;
+  const std::vector<int64_t> open = open_subtrees(leaves_before, reduction);
+  const size_t num_open_after = is_last ? 1 : open_subtrees(leaves_after, reduction).size();
+  const int64_t width = elements.row_elements, rows_end = std::min(elements.num_rows * width, elements.end);
+  std::array<uint8_t, kMaxDepth> has_row_after;
+  for (int64_t row = elements.begin / width; row * width < rows_end; ++row) {
+    const int64_t begin = std::max(row * width, elements.begin), end = std::min((row + 1) * width, rows_end);
+    const auto is_zero = [&](const Summand& summand) { return summand.has_row && !summand.has_row[row]; };
+    const auto is_zero_level = [&](size_t level) { return !level_has_row[level][row]; };
+    has_row_after.fill(0);
+    bool is_needed = !std::all_of(summands.begin(), summands.end(), is_zero);
+    for (size_t level = 0; level < open.size(); ++level) is_needed |= !is_zero_level(level);
+    for (int64_t i = begin; is_needed && i < end; i += kBlockElements) {
+      BlockSum block(levels, open, i - elements.begin, std::min(kBlockElements, end - i), is_zero_level);
+      for (const Summand& summand : summands) block.push(summand, reduction == Reduction::kFast, is_zero(summand));
+      if (is_last) block.collapse();
+      block.store();
+      for (size_t level = 0; level < num_open_after; ++level) has_row_after[level] = !block.is_zero(level);
+    }
+    for (size_t level = 0; level < num_open_after; ++level) level_has_row[level][row] = has_row_after[level];
+    if (is_last && !has_row_after[0])
+      std::fill(levels[0] + begin - elements.begin, levels[0] + end - elements.begin, 0.0f);
+  }
+  if (is_last && elements.end > rows_end)  // padding
+    std::fill(levels[0] + std::max(rows_end - elements.begin, int64_t{0}), levels[0] + elements.end - elements.begin,
+              0.0f);
+}
+
+std::optional<LeafInLevel> leaf_in_level(int64_t leaves_before, size_t num_levels, bool may_add) {
+  const size_t num_open = open_subtrees(leaves_before, Reduction::kCanonical).size();
+  const bool completes_pair = leaves_before % 2 == 1;
+  if (completes_pair) return may_add ? std::optional(LeafInLevel{num_open - 1, true}) : std::nullopt;
+  return num_open < num_levels ? std::optional(LeafInLevel{num_open, false}) : std::nullopt;
 }
 
 }  // namespace plumb

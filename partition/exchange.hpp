@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -60,6 +61,19 @@ class Exchange {
   /// The flat padded buffer for a unit's gradient, with gaps already zero. float32 for vocabulary units, else the dtype
   /// of the activations. Waits until the node's ranks have read what the buffer held before.
   virtual at::Tensor gradient_buffer(int reduce) = 0;
+  /// The same for the gradient of an embedding: only `rows` are not zero. They are set to zero here.
+  virtual at::Tensor gradient_rows(int reduce, std::span<const int64_t> rows) {
+    static_cast<void>(rows);
+    return gradient_buffer(reduce).zero_();
+  }
+  /// Local: where this gradient may be written in place of gradient_buffer(), so that it is not copied; null: nowhere.
+  /// may_add: it is a single product, which is rounded once.
+  virtual std::optional<LeafInLevel> gradient_in_level(int reduce, int64_t accumulation, size_t num_levels,
+                                                       bool may_add) {
+    static_cast<void>(reduce), static_cast<void>(accumulation), static_cast<void>(num_levels);
+    static_cast<void>(may_add);
+    return std::nullopt;
+  }
   /// Collective: this rank's gradient is complete. The gradients of all ranks for this rank's shard are added to
   /// `levels`, as the leaves of this accumulation step. `levels` must stay valid until finish_reduce().
   virtual void start_reduce(int reduce, int64_t accumulation, std::span<float* const> levels) = 0;

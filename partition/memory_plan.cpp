@@ -8,6 +8,7 @@
 #include "lib/base/check.hpp"
 #include "lib/base/text_format.hpp"
 #include "lib/nn/decode.hpp"
+#include "lib/nn/matmul.hpp"
 #include "lib/objective/token_loss.hpp"
 #include "lib/optim/adamw_state.hpp"
 #include "partition/sharded_model.hpp"
@@ -38,17 +39,18 @@ BlockBytes expert_bytes(const MixtureConfig& mixture, int64_t d, int64_t element
 BlockBytes block_bytes(const ModelConfig& config, int64_t layer, int64_t element) {
   const int64_t d = config.hidden_size, f = config.intermediate_size;
   const int64_t o = config.num_heads * config.head_dim, q = o + 2 * config.num_kv_heads * config.head_dim;
-  // attention computes in float32: its saved output, and in the backward pass its converted inputs and outputs
+  // attention that computes in float32: its saved output, and in the backward pass its converted inputs and outputs
+  const int64_t computed = has_pair_products() ? element : 4;
   const bool has_outer_norms =
       config.norm_placement == NormPlacement::kAfter || config.norm_placement == NormPlacement::kAround;
   const int64_t gate_up = config.has_gate() ? 2 * f : f;
   const BlockBytes feed_forward = config.is_mixture(layer) ? expert_bytes(config.mixture, d, element)
                                                            : BlockBytes{gate_up * element, (2 * f + 3 * d) * element};
   const int64_t saved =
-      (2 * d + q + o + (config.qk_norm != QkNorm::kNone ? q : 0) + (has_outer_norms ? 2 * d : 0)) * element + 4 * o +
-      4 * config.num_heads + 8 + feed_forward.saved;
-  const int64_t converted = element == 4 ? 0 : 4 * (q + o);
-  // feed-forward: dhidden and hidden; attention: dqkv, the operator's own copy of it, dout and dattended
+      (2 * d + q + o + (config.qk_norm != QkNorm::kNone ? q : 0) + (has_outer_norms ? 2 * d : 0)) * element +
+      computed * o + 4 * config.num_heads + 8 + feed_forward.saved;
+  const int64_t converted = element == computed ? 0 : computed * (q + o);
+  // feed-forward: dhidden and hidden; attention: dqkv, a float32 copy of it, dout and dattended
   return {saved, std::max(feed_forward.working, (q + o + 4 * d) * element + 4 * q + converted)};
 }
 

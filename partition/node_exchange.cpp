@@ -40,6 +40,7 @@ NodeExchange::NodeExchange(const Communicator& comm, const std::vector<ShardLayo
       units_(units),
       options_(options),
       memory_(comm, this->plan().gather_buffer_bytes + this->plan().gradient_bytes * comm.node_size(comm.node())),
+      written_in_level_(this->plan().reduces.size()),
       outgoing_(comm.size()),
       incoming_(comm.num_nodes()),
       masters_(units.size()),
@@ -67,6 +68,11 @@ at::Tensor NodeExchange::tensor_at(std::byte* data, int64_t elements, at::Scalar
 at::ScalarType NodeExchange::gradient_dtype(const UnitOperation& operation) const {
   const int64_t elements = units_[operation.unit].padded_elements();
   return operation.buffer.bytes == elements * 4 ? at::kFloat : at::kBFloat16;
+}
+
+uint8_t* NodeExchange::row_flags(const UnitOperation& operation, int local_index) const {
+  std::byte* const gradient = gradient_area(local_index) + operation.buffer.offset_bytes;
+  return reinterpret_cast<uint8_t*>(gradient + operation.buffer.bytes);
 }
 
 std::span<std::byte> NodeExchange::gather_part(int gather, int rank) const {
@@ -144,7 +150,32 @@ at::Tensor NodeExchange::gradient_buffer(int reduce) {
   at::Tensor flat = tensor_at(gradient_area(comm_.local_index(comm_.rank())) + operation.buffer.offset_bytes,
                               layout.padded_elements(), gradient_dtype(operation));
   for (const ElementRange& gap : layout.gaps()) flat.narrow(0, gap.begin, gap.size()).zero_();
+  if (operation.num_rows > 0) std::fill_n(row_flags(operation, comm_.local_index(comm_.rank())), operation.num_rows, 1);
   return flat;
+}
+
+at::Tensor NodeExchange::gradient_rows(int reduce, std::span<const int64_t> rows) {
+  const UnitOperation& operation = plan().reduces[reduce];
+  const at::Tensor flat = gradient_buffer(reduce);
+  if (operation.num_rows == 0) return flat.zero_();
+  uint8_t* const flags = row_flags(operation, comm_.local_index(comm_.rank()));
+  std::fill_n(flags, operation.num_rows, 0);
+  for (const int64_t row : rows) {
+    check(row >= 0 && row < operation.num_rows, "a row of the embedding");
+    if (std::exchange(flags[row], 1) == 0)
+      std::fill_n(flat.data_ptr<float>() + row * operation.row_elements, operation.row_elements, 0.0f);
+  }
+  return flat;
+}
+
+std::optional<LeafInLevel> NodeExchange::gradient_in_level(int reduce, int64_t accumulation, size_t num_levels,
+                                                           bool may_add) {
+  const UnitOperation& operation = plan().reduces[reduce];
+  if (comm_.size() > 1 || options_.reduction == Reduction::kFast || operation.num_rows > 0 ||
+      gradient_dtype(operation) != at::kFloat)
+    return std::nullopt;
+  written_in_level_[reduce] = leaf_in_level(accumulation, num_levels, may_add);
+  return written_in_level_[reduce];
 }
 
 void NodeExchange::start_reduce(int reduce, int64_t accumulation, std::span<float* const> levels) {
@@ -168,7 +199,18 @@ std::vector<NodeExchange::LeafGroup> NodeExchange::leaf_groups(int node, int64_t
 Summand NodeExchange::leaf(const UnitOperation& operation, int local_index, int owner) const {
   const bool is_bfloat16 = gradient_dtype(operation) == at::kBFloat16;
   const int64_t shard_bytes = units_[operation.unit].shard_elements() * (is_bfloat16 ? 2 : 4);
-  return {1, gradient_area(local_index) + operation.buffer.offset_bytes + owner * shard_bytes, is_bfloat16};
+  return {1, gradient_area(local_index) + operation.buffer.offset_bytes + owner * shard_bytes, is_bfloat16,
+          operation.num_rows > 0 ? row_flags(operation, local_index) : nullptr};
+}
+
+void NodeExchange::push(const UnitOperation& operation, int owner, std::span<float* const> levels,
+                        std::span<std::vector<uint8_t>> level_has_row, int64_t leaves_before,
+                        std::span<const Summand> summands, bool is_last) const {
+  const ElementRange shard = units_[operation.unit].shard(owner);
+  if (operation.num_rows == 0)
+    return push_summands(levels, leaves_before, summands, shard.size(), is_last, options_.reduction);
+  push_rows(levels, level_has_row, leaves_before, summands,
+            {shard.begin, shard.end, operation.row_elements, operation.num_rows}, is_last, options_.reduction);
 }
 
 void NodeExchange::exchange_node_sums(const UnitOperation& operation, int64_t accumulation) {
@@ -187,7 +229,8 @@ void NodeExchange::exchange_node_sums(const UnitOperation& operation, int64_t ac
       std::vector<Summand> leaves;
       for (int local = 0; local < group.num_leaves; ++local)
         leaves.push_back(leaf(operation, group.first_local + local, rank));
-      push_summands({&sum, 1}, 0, leaves, shard, true, options_.reduction);
+      std::vector<uint8_t> has_row(operation.num_rows);
+      push(operation, rank, {&sum, 1}, {&has_row, 1}, 0, leaves, true);
       sum += shard;
     }
     messages.send(std::as_bytes(sums), rank, kReduceTag);
@@ -217,15 +260,21 @@ void NodeExchange::finish_reduce(int reduce) {
   const UnitOperation& operation = plan().reduces[reduce];
   const auto [accumulation, levels] = started_reduces_.front();
   started_reduces_.pop_front();
+  const bool is_last = accumulation + 1 == options_.accumulation_steps;
   if (!operation.is_in_place) {
     {
       const UnitWait wait("reduce-scatter", operation);
       memory_.wait_for_all(&RankProgress::reduces_posted, memory_.mine().reduces_consumed.load() + 1);
     }
     exchange_node_sums(operation, accumulation);
-    push_summands(levels, accumulation * comm_.size(), summands_of_mine(operation, accumulation),
-                  units_[operation.unit].shard_elements(), accumulation + 1 == options_.accumulation_steps,
-                  options_.reduction);
+    if (const auto written = std::exchange(written_in_level_[reduce], std::nullopt)) {
+      const Summand summand = written->summand(levels);
+      push(operation, comm_.rank(), levels, {}, accumulation + 1 - summand.num_leaves, {&summand, 1}, is_last);
+    } else {
+      if (operation.num_rows > 0) level_has_row_.resize(levels.size(), std::vector<uint8_t>(operation.num_rows));
+      push(operation, comm_.rank(), levels, level_has_row_, accumulation * comm_.size(),
+           summands_of_mine(operation, accumulation), is_last);
+    }
   }
   memory_.mine().reduces_consumed.fetch_add(1, std::memory_order_release);
 }

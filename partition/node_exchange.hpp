@@ -7,6 +7,7 @@
 
 #include <deque>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -30,6 +31,9 @@ class NodeExchange : public Exchange {
   void forget_converted() override { is_converted_.assign(units_.size(), false); }
 
   at::Tensor gradient_buffer(int reduce) override;
+  at::Tensor gradient_rows(int reduce, std::span<const int64_t> rows) override;
+  std::optional<LeafInLevel> gradient_in_level(int reduce, int64_t accumulation, size_t num_levels,
+                                               bool may_add) override;
   void start_reduce(int reduce, int64_t accumulation, std::span<float* const> levels) override;
   void finish_reduce(int reduce) override;
 
@@ -54,6 +58,12 @@ class NodeExchange : public Exchange {
   void post_gather(int gather);
   std::byte* gradient_area(int local_index) const;
   at::Tensor tensor_at(std::byte* data, int64_t elements, at::ScalarType dtype) const;
+  /// For each row of a gradient of rows, whether the rank has written it.
+  uint8_t* row_flags(const UnitOperation& operation, int local_index) const;
+  /// Adds summands for the shard of `owner` to the levels; with `level_has_row` as push_rows() does.
+  void push(const UnitOperation& operation, int owner, std::span<float* const> levels,
+            std::span<std::vector<uint8_t>> level_has_row, int64_t leaves_before, std::span<const Summand> summands,
+            bool is_last) const;
   at::ScalarType gradient_dtype(const UnitOperation& operation) const;
   void for_each_assigned_remote(const std::function<void(int rank)>& body) const;
   int helper_on(int node, int rank) const;
@@ -62,10 +72,12 @@ class NodeExchange : public Exchange {
   const std::vector<ShardLayout>& units_;
   ExchangeOptions options_;
   NodeMemory memory_;
-  std::deque<MessageBatch> gather_messages_;   // started, not yet finished
-  std::deque<StartedReduce> started_reduces_;  // not yet finished
-  std::vector<std::vector<float>> outgoing_;   // by rank: partial sums for the shard of a remote one
-  std::vector<std::vector<float>> incoming_;   // by node: its partial sums for this rank's shard
+  std::deque<MessageBatch> gather_messages_;                  // started, not yet finished
+  std::deque<StartedReduce> started_reduces_;                 // not yet finished
+  std::vector<std::vector<uint8_t>> level_has_row_;           // push_rows() of the embedding
+  std::vector<std::optional<LeafInLevel>> written_in_level_;  // by reduce, in place of the buffer
+  std::vector<std::vector<float>> outgoing_;                  // by rank: partial sums for the shard of a remote one
+  std::vector<std::vector<float>> incoming_;                  // by node: its partial sums for this rank's shard
   // By unit: address of the master shard, and whether the gather buffer holds its converted values.
   std::vector<const float*> masters_;
   std::vector<bool> is_converted_;

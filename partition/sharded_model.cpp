@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "lib/nn/resident_units.hpp"
+#include "lib/objective/token_loss.hpp"
 
 namespace plumb {
 
@@ -81,28 +82,46 @@ BlockParameters ShardedModel::acquire_block(int64_t layer) {
 
 HeadTensors ShardedModel::acquire_head() { return head_tensors(head_unit(), acquire()); }
 
-/// The buffer for the next gradient or, if it is reduced in place, the accumulator itself.
-at::Tensor ShardedModel::next_gradient() {
-  if (!exchange_->is_reduced_in_place(next_reduce_)) return exchange_->gradient_buffer(next_reduce_);
-  const int unit = exchange_->plan().reduces[next_reduce_].unit;
-  return at::from_blob(shard(unit).gradients().data(), {units()[unit].padded_elements()},
-                       at::TensorOptions().dtype(at::kFloat));
+ShardedModel::Destination ShardedModel::destination(int reduce, bool may_add) {
+  const int unit = exchange_->plan().reduces[reduce].unit;
+  const std::span<float* const> levels = shard(unit).levels();
+  const auto level = [&](size_t i) {
+    return at::from_blob(levels[i], {units()[unit].padded_elements()}, at::TensorOptions().dtype(at::kFloat));
+  };
+  if (exchange_->is_reduced_in_place(reduce)) return {level(0), pass_.accumulation > 0};
+  const auto written = exchange_->gradient_in_level(reduce, pass_.accumulation, levels.size(), may_add);
+  if (written) return {level(written->level), written->adds};
+  return {exchange_->gradient_buffer(reduce), false};
 }
 
-HeadTensors ShardedModel::head_gradients() {
-  if (!config().shares_head()) return head_tensors(head_unit(), exchange_->gradient_buffer(next_reduce_));
-  tied_gradient_ = exchange_->gradient_buffer(static_cast<int>(exchange_->plan().reduces.size()) - 1);
+HeadTensors ShardedModel::head_gradients(int64_t num_tokens) {
+  const auto element_bytes = static_cast<int64_t>(at::elementSize(dtype()));
+  if (!config().shares_head()) {
+    const bool may_add = config().head != HeadKind::kScore && is_one_product(config(), num_tokens, element_bytes);
+    const Destination head = destination(next_reduce_, may_add);
+    HeadTensors gradients = head_tensors(head_unit(), head.flat);
+    gradients.adds = head.adds;
+    return gradients;
+  }
+  tied_gradient_ = destination(static_cast<int>(exchange_->plan().reduces.size()) - 1, false).flat;
   head_waits_for_embedding_ = true;
   return head_tensors(head_unit(), tied_gradient_);
 }
 
 BlockGradients ShardedModel::block_gradients(int64_t layer) {
-  return {block_tensors(units()[unit_of_block(layer)].unit(), next_gradient()), adds_in_place()};
+  const Destination block = destination(next_reduce_, false);
+  return {block_tensors(units()[unit_of_block(layer)].unit(), block.flat), block.adds};
 }
 
-at::Tensor ShardedModel::embedding_gradient() {
-  at::Tensor flat = tied_gradient_.defined() ? tied_gradient_ : next_gradient();
-  if (!tied_gradient_.defined() && !adds_in_place()) flat.zero_();
+at::Tensor ShardedModel::embedding_gradient(std::span<const int64_t> token_ids) {
+  at::Tensor flat = tied_gradient_;
+  if (!flat.defined() && !exchange_->is_reduced_in_place(next_reduce_)) {
+    flat = exchange_->gradient_rows(next_reduce_, token_ids);
+  } else if (!flat.defined()) {
+    const Destination embedding = destination(next_reduce_, false);
+    flat = embedding.flat;
+    if (!embedding.adds) flat.zero_();
+  }
   return flat.narrow(0, 0, config().vocab_size * config().hidden_size).view({config().vocab_size, -1});
 }
 

@@ -35,9 +35,9 @@ class ShardedModel : public TrainableModel {
   BlockParameters acquire_block(int64_t layer) override;
   HeadTensors acquire_head() override;
   void release() override { exchange_->release_gather(); }
-  HeadTensors head_gradients() override;
+  HeadTensors head_gradients(int64_t num_tokens) override;
   BlockGradients block_gradients(int64_t layer) override;
-  at::Tensor embedding_gradient() override;
+  at::Tensor embedding_gradient(std::span<const int64_t> token_ids) override;
   void reduce() override;
   void on_parameters_changed(int64_t) override { exchange_->forget_converted(); }
 
@@ -46,8 +46,12 @@ class ShardedModel : public TrainableModel {
  private:
   void prefetch();
   at::Tensor acquire();
-  at::Tensor next_gradient();
-  bool adds_in_place() const { return exchange_->is_reduced_in_place(next_reduce_) && pass_.accumulation > 0; }
+  struct Destination {
+    at::Tensor flat;
+    bool adds;
+  };
+  /// Where the gradient of a reduce is written. may_add: it is a single product, which is rounded once.
+  Destination destination(int reduce, bool may_add);
   int unit_of_block(int64_t layer) const { return static_cast<int>(layer) + 1; }
   const UnitLayout& head_unit() const { return (config().shares_head() ? units().front() : units().back()).unit(); }
 

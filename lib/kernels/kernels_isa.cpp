@@ -4,6 +4,7 @@
 
 #include "lib/kernels/kernels.hpp"
 #include "lib/kernels/lane_math.hpp"
+#include "lib/kernels/row_memory.hpp"
 
 namespace plumb::PLUMB_ISA {
 
@@ -233,16 +234,15 @@ void cross_entropy(T* logits, const int64_t* labels, int64_t num_rows, int64_t v
     bool is_correct = label_logit == most;
     for (int64_t i = 0; is_correct && i < labels[row]; ++i)  // ties: the first of equal logits is the prediction
       if (load_some(logits + i, 1)[0] == most) is_correct = false;
+    float* const e_of_row = row_of_floats(logits, vocab);
     Floats exps{}, weighted{}, squares{};
-    for_lanes(vocab, [&](auto get, [[maybe_unused]] auto put, int64_t i) {
+    for_lanes(vocab, [&](auto get, auto put, int64_t i) {
       const Floats centered = max_of(get(logits + i, kLowest) - most, broadcast(-1.0e4f));
       const Floats e = exp_of(centered);
       exps += e;
       weighted += e * centered;
       squares += e * e;
-      if constexpr (std::is_same_v<T, float>) {
-        if (gradient_scale != 0) put(logits + i, e);
-      }
+      if (gradient_scale != 0) put(e_of_row + i, e);
     });
     const float total = sum_lanes(exps);
     const float log_total = std::log(total);
@@ -263,13 +263,7 @@ void cross_entropy(T* logits, const int64_t* labels, int64_t num_rows, int64_t v
     }
     const float scale = is_dft ? gradient_scale * probability : gradient_scale;
     const float share = scale / total;
-    for_lanes(vocab, [&](auto get, auto put, int64_t i) {
-      if constexpr (std::is_same_v<T, float>) {
-        put(logits + i, get(logits + i) * share);
-      } else {
-        put(logits + i, exp_of(get(logits + i, kLowest) - most) * share);
-      }
-    });
+    for_lanes(vocab, [&](auto get, auto put, int64_t i) { put(logits + i, get(e_of_row + i) * share); });
     T* label = logits + labels[row];
     const Floats at_label = broadcast((probability - 1.0f) * scale);
     store_some(label, at_label, 1);

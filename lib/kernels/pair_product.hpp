@@ -41,11 +41,16 @@ inline BFloat16 element(const BFloat16* x, int64_t row, int64_t row_stride, int6
 using Elements = uint16_t __attribute__((vector_size(64)));
 using Quads = uint64_t __attribute__((vector_size(64)));
 
+/// The first `count` of 32 elements, then zeros.
+inline Elements load_elements(const BFloat16* x, int64_t count = 2 * kLanes) {
+  const auto some = static_cast<__mmask32>((uint64_t{1} << std::clamp<int64_t>(count, 0, 2 * kLanes)) - 1);
+  return (Elements)_mm512_maskz_loadu_epi16(some, x);
+}
+
 /// Two rows of 32 elements as 32 pairs; moved, never computed with.
-inline void interleave(const BFloat16* first, const BFloat16* second, Floats& low, Floats& high) {
-  const auto ordered = [](const BFloat16* row) {  // so that each 128 bits hold elements of both halves
-    Quads x;
-    std::memcpy(&x, row, sizeof x);
+inline void interleave(Elements first, Elements second, Floats& low, Floats& high) {
+  const auto ordered = [](Elements row) {  // so that each 128 bits hold elements of both halves
+    const auto x = std::bit_cast<Quads>(row);
     return std::bit_cast<Elements>(__builtin_shufflevector(x, x, 0, 4, 1, 5, 2, 6, 3, 7));
   };
   const Elements x = ordered(first), y = ordered(second);
@@ -55,32 +60,39 @@ inline void interleave(const BFloat16* first, const BFloat16* second, Floats& lo
                                                        20, 52, 21, 53, 22, 54, 23, 55, 28, 60, 29, 61, 30, 62, 31, 63));
 }
 
-/// One panel of b: up to 32 columns of `depth` rows.
+/// One panel of b: up to 32 columns of `depth` rows, the rest zeros.
 inline void pack_panel(const BFloat16* b, int64_t row_stride, int64_t column_stride, int64_t depth, int64_t columns,
                        BFloat16* out) {
-  int64_t k = 0;
-  if (columns == kPanelColumns && column_stride == 1) {
-    for (; k + 2 <= depth; k += 2) {
+  const int64_t padded_depth = round_up(depth, kDepthStep);
+  if (column_stride == 1) {
+    for (int64_t k = 0; k < padded_depth; k += 2) {
       Floats low, high;
-      interleave(b + k * row_stride, b + (k + 1) * row_stride, low, high);
+      const auto row = [&](int64_t i) {
+        return load_elements(b + std::min(i, depth) * row_stride, i < depth ? columns : 0);
+      };
+      interleave(row(k), row(k + 1), low, high);
       std::memcpy(out + k * kPanelColumns, &low, sizeof low);
       std::memcpy(out + k * kPanelColumns + kPanelColumns, &high, sizeof high);
     }
-  } else if (columns == kPanelColumns && row_stride == 1) {
-    for (; k + kDepthStep <= depth; k += kDepthStep)
+    return;
+  }
+  if (row_stride == 1) {
+    for (int64_t k = 0; k < padded_depth; k += kDepthStep)
       for (int64_t half = 0; half < 2; ++half) {
         Floats pairs[kLanes];  // moved, never computed with
         for (int64_t j = 0; j < kLanes; ++j) {
-          const BFloat16* const column = b + (half * kLanes + j) * column_stride + k;
-          std::memcpy(&pairs[j], column, sizeof pairs[j]);
-          __builtin_prefetch(column + kPanelColumns * column_stride);  // of the next panel
+          const int64_t column = half * kLanes + j;
+          const BFloat16* const elements = b + column * column_stride + k;
+          pairs[j] = std::bit_cast<Floats>(load_elements(elements, column < columns ? depth - k : 0));
+          __builtin_prefetch(elements + kPanelColumns * column_stride);  // of the next panel
         }
         transpose(pairs);
         for (int64_t i = 0; i < kLanes; ++i)
           std::memcpy(out + (k + 2 * i) * kPanelColumns + half * kPanelColumns, &pairs[i], sizeof pairs[i]);
       }
+    return;
   }
-  for (const int64_t end = round_up(depth, kDepthStep); k < end; ++k)
+  for (int64_t k = 0; k < padded_depth; ++k)
     for (int64_t j = 0; j < kPanelColumns; ++j)
       out[k / 2 * 2 * kPanelColumns + 2 * j + k % 2] =
           k < depth && j < columns ? element(b, k, row_stride, j, column_stride) : BFloat16{0};
@@ -90,7 +102,8 @@ inline void pack_panel(const BFloat16* b, int64_t row_stride, int64_t column_str
 inline void pack_transposed(const BFloat16* a, int64_t column_stride, BFloat16* out, int64_t out_stride) {
   Floats low[kLanes], high[kLanes];  // moved, never computed with
   for (int64_t pair = 0; pair < kLanes; ++pair)
-    interleave(a + 2 * pair * column_stride, a + (2 * pair + 1) * column_stride, low[pair], high[pair]);
+    interleave(load_elements(a + 2 * pair * column_stride), load_elements(a + (2 * pair + 1) * column_stride),
+               low[pair], high[pair]);
   transpose(low);
   for (int64_t i = 0; i < kLanes; ++i) std::memcpy(out + i * out_stride, &low[i], sizeof low[i]);
   transpose(high);

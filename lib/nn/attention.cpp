@@ -10,6 +10,7 @@
 #include <optional>
 #include <tuple>
 
+#include "lib/nn/matmul.hpp"
 #include "lib/nn/tiled_attention.hpp"
 
 namespace plumb {
@@ -78,13 +79,23 @@ std::optional<at::Tensor> window_mask(const AttentionShape& shape, const Group& 
       .masked_fill(allowed, 0.0);
 }
 
+/// Whether tiles compute it, not LibTorch's operator.
+bool is_for_tiles(const AttentionShape& shape, const at::Tensor& rows) {
+  return shape.is_tiled() || rows.scalar_type() == at::kBFloat16;
+}
+
+/// In the type that attention computes in.
+at::Tensor as_computed(const at::Tensor& rows) {
+  return rows.is_cpu() && has_pair_products() ? rows : rows.to(at::kFloat);
+}
+
 /// Output of the documents of a group, [count, H, length, K] and [count, H, length].
 struct GroupOutput {
   at::Tensor output, log_sum_exp;
 };
 GroupOutput forward_of(const AttentionShape& shape, const at::Tensor& rows, const Group& group) {
   const int64_t h = shape.num_heads, g = shape.num_kv_heads, k = shape.head_dim;
-  if (shape.is_tiled()) {
+  if (is_for_tiles(shape, rows)) {
     const TiledOutput tiled = tiled_attention_forward(shape, texts_of(rows, group));
     return {tiled.out_NTO.view({group.count, group.length, h, k}).transpose(1, 2), tiled.log_sum_exp_NHT};
   }
@@ -102,7 +113,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward_of(const AttentionShape&
                                                            const at::Tensor& dsinks_H) {
   const int64_t h = shape.num_heads, g = shape.num_kv_heads, k = shape.head_dim;
   const at::Tensor dout = heads(dout_rows, dout_group, 0, h, k);
-  if (shape.is_tiled()) {
+  if (is_for_tiles(shape, rows)) {
     const at::Tensor flat_dout = dout.transpose(1, 2).reshape({group.count, group.length, h * k});
     const at::Tensor flat_out = saved.output.transpose(1, 2).reshape({group.count, group.length, h * k});
     const at::Tensor dqkv =
@@ -122,9 +133,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward_of(const AttentionShape&
 void attention_forward(const AttentionShape& shape, const at::Tensor& qkv, const Documents& documents,
                        const at::Tensor& out, AttentionActivations& saved) {
   const int64_t h = shape.num_heads, k = shape.head_dim;
-  const at::Tensor qkv_float = qkv.to(at::kFloat);
+  const at::Tensor qkv_computed = as_computed(qkv);
   for (const Group& group : group_documents(documents)) {
-    const auto [rows, within] = contiguous_rows(qkv_float, group);
+    const auto [rows, within] = contiguous_rows(qkv_computed, group);
     auto [output, log_sum_exp] = forward_of(shape, rows, within);
     const Group own{group.begin, group.count, group.length - group.prefix};  // the prefix's output is already written
     heads(out, own, 0, h, k).copy_(output.narrow(2, group.prefix, own.length));
@@ -137,11 +148,11 @@ void attention_backward(const AttentionShape& shape, const at::Tensor& qkv, cons
                         const AttentionActivations& saved, const at::Tensor& dout, const at::Tensor& dqkv,
                         const at::Tensor& dsinks_H) {
   const int64_t h = shape.num_heads, g = shape.num_kv_heads, k = shape.head_dim;
-  const at::Tensor qkv_float = qkv.to(at::kFloat), dout_float = dout.to(at::kFloat);
+  const at::Tensor qkv_computed = as_computed(qkv), dout_computed = as_computed(dout);
   size_t call = 0;
   for (const Group& group : group_documents(documents)) {
-    const auto [rows, within] = contiguous_rows(qkv_float, group);
-    auto [dout_rows, dout_within] = contiguous_rows(dout_float, group);
+    const auto [rows, within] = contiguous_rows(qkv_computed, group);
+    auto [dout_rows, dout_within] = contiguous_rows(dout_computed, group);
     if (group.prefix > 0) dout_rows.narrow(0, 0, group.prefix).zero_();  // its output belongs to the source
     const auto [dq, dk, dv] = backward_of(shape, rows, within, {saved.outputs[call], saved.log_sum_exps[call]},
                                           dout_rows, dout_within, dsinks_H);

@@ -1,9 +1,9 @@
 // Causal self-attention over packed documents: LibTorch's flash attention for the CPU, called per document on views, so
 // that no [tokens, tokens] mask exists and no document attends to another. If a document shares its prefix with one
 // before, prefix and rest are concatenated for the call. Query heads may share keys and values (GQA).
-// Bfloat16 runs also compute attention in float32: the operator's bfloat16 products convert internally, which is slower
-// than converting all rows once.
-// Capped scores and sinks, which that operator does not know, are computed in tiles (tiled_attention.hpp).
+// Bfloat16 rows, capped scores and sinks are computed in tiles (tiled_attention.hpp): the operator's bfloat16 products
+// convert internally, and it does not know the others. Without PairKernels bfloat16 runs compute attention in float32.
+//
 // Source: FlashAttention-2, arXiv:2307.08691; the operator is at::_scaled_dot_product_flash_attention_for_cpu.
 #pragma once
 

@@ -32,7 +32,7 @@ ForwardPass::ForwardPass(TrainedUnits& units, const MicroBatch& batch, const Rea
       });
   hidden_TD_ = hidden_TD.narrow(0, 0, num_tokens_);
   head_ = units_.acquire_head();
-  if (pass_.is_training) head_gradients_ = units_.head_gradients();
+  if (pass_.is_training) head_gradients_ = units_.head_gradients(num_tokens_);
 }
 
 void ForwardPass::backward(at::Tensor gradient_TD, std::span<const double> router_gradient_E) {
@@ -50,12 +50,12 @@ void ForwardPass::backward(at::Tensor gradient_TD, std::span<const double> route
 }
 
 void ForwardPass::backward_embedding(at::Tensor gradient_TD) {
-  const at::Tensor of_embedding = units_.embedding_gradient();
+  const std::span tokens = std::span(rows_.token_ids).first(num_tokens_);
+  const at::Tensor of_embedding = units_.embedding_gradient(tokens);
   const VocabularyAdapter of_adapter = units_.embedding_adapter_gradients();
   if (!of_embedding.defined() && of_adapter.is_empty()) return;
   gradient_TD = gradient_TD.narrow(0, 0, num_tokens_);
   if (const double scale = units_.config().embedding_multiplier; scale != 1) gradient_TD.mul_(scale);
-  const std::span tokens = std::span(rows_.token_ids).first(num_tokens_);
   const int64_t frozen_token = units_.config().frozen_input_token;
   if (of_embedding.defined()) ops_of(gradient_TD).add_rows_by_token(gradient_TD, tokens, frozen_token, of_embedding);
   add_lookup_gradients(units_.embedding_adapter(), gradient_TD, tokens, frozen_token, of_adapter);

@@ -47,7 +47,7 @@ void HeadProduct::backward(int64_t begin, const at::Tensor& dproducts_CV, const 
   matmul_into(dx, dproducts_CV, head_.head_VD);
   if (drows_CN.defined()) matmul_accumulate(dx, drows_CN, adapter.rows_ND);
   if (gradients.head_VD.defined())
-    ops_of(x).add_head_gradient(dproducts_CV, x, is_first, gradients.head_VD, head_scratch);
+    ops_of(x).add_head_gradient(dproducts_CV, x, is_first && !gradients.adds, gradients.head_VD, head_scratch);
   if (!adapter.left_VR.defined()) return;
   const at::Tensor dropped = dropped_TD_.narrow(0, begin, rows);
   const at::Tensor u_CR = product(dropped, adapter.right_RD.t());
@@ -65,6 +65,7 @@ void HeadProduct::finish_backward(const at::Tensor& dx_TD) const {
 }
 
 void zero(const HeadTensors& gradients) {
+  if (gradients.adds) return;
   for (const at::Tensor& gradient : {gradients.head_VD, gradients.norm_D, gradients.norm_bias_D})
     if (gradient.defined()) gradient.zero_();
   zero(gradients.adapter);

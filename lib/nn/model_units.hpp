@@ -26,6 +26,7 @@ struct HeadTensors {
   at::Tensor head_VD;
   at::Tensor norm_bias_D = {};  // undefined if the norm has none
   VocabularyAdapter adapter = {};
+  bool adds = false;  // gradients of norm and head are added to; only if a single product gives the head's
 };
 
 /// Source of the parameters. Each unit is acquired, used and released before the next one, in the order embedding,
@@ -104,11 +105,12 @@ class TrainedUnits : public ModelUnits {
   /// The backward pass stops after this block; num_layers means that it enters no block.
   virtual int64_t lowest_trained_layer() const { return 0; }
 
-  /// Gradients of the head, float32, to be overwritten.
-  virtual HeadTensors head_gradients() = 0;
+  /// Gradients of the head, float32, to be overwritten unless they say otherwise. num_tokens: of the micro-batch.
+  virtual HeadTensors head_gradients(int64_t num_tokens) = 0;
   virtual BlockGradients block_gradients(int64_t layer) = 0;
-  /// Gradient of the embedding, float32 [V, D], to be added to; undefined if frozen.
-  virtual at::Tensor embedding_gradient() = 0;
+  /// Gradient of the embedding, float32 [V, D], to be added to in the rows of these tokens, which alone are defined;
+  /// undefined if frozen.
+  virtual at::Tensor embedding_gradient(std::span<const int64_t> token_ids) = 0;
   /// The same of embedding_adapter().
   virtual VocabularyAdapter embedding_adapter_gradients() { return {}; }
   /// Collective: the gradients requested last are complete; starts their sum over ranks.

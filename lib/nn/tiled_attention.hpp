@@ -1,8 +1,10 @@
-// Causal attention with capped scores, c tanh(scale q.k / c), or with sinks, for which LibTorch has no operator. Scores
-// exist for a tile of queries at a time, only for the keys that the tile sees, and are computed again in the backward
-// pass. Each head sums in a fixed order, so that the bits do not depend on the number of threads.
-// Source: FlashAttention-2, arXiv:2307.08691, and transformers modeling_gemma2.py and modeling_gpt_oss.py. The plain
-// reference is reference::attention.
+// Causal attention in bfloat16, and in float32 what LibTorch has no operator for: capped scores, c tanh(scale q.k / c),
+// and sinks. Scores exist for a tile of queries at a time, only for the keys that the tile sees, and are computed again
+// in the backward pass. Each head sums in a fixed order, so that the bits do not depend on the number of threads. In
+// bfloat16 sums, softmax and the gradients of the result are float32; probabilities and the gradients of scores are
+// rounded for the products with them (PairKernels, which the processor must have). Source: FlashAttention-2,
+// arXiv:2307.08691, and transformers modeling_gemma2.py and modeling_gpt_oss.py. The plain reference is
+// reference::attention.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,7 +14,7 @@
 namespace plumb {
 
 // N = texts of equal length, T = their tokens, H = query heads, G = key/value heads, K = head_dim, Q = (H + 2 G) K,
-// O = H K. Tensors are float32 and contiguous.
+// O = H K. Tensors are contiguous; qkv, out and dout float32 or bfloat16, all others float32.
 
 struct TiledOutput {
   at::Tensor out_NTO;

@@ -85,16 +85,20 @@ class ChunkedLoss {
   /// Writes the gradients of norm and head and the rows of dhidden_TD. scales: one per target.
   void find_gradients(const TargetScales& scales, const HeadTensors& gradients, std::vector<TokenStats>& stats,
                       at::Tensor& dhidden_TD) {
+    check(!gradients.adds || num_targets_ <= chunk_, "a gradient that is added to is one product");
     const at::Tensor dnormed = at::empty_like(normed_);
     for_each_chunk(&scales, stats, [&](const at::Tensor& dlogits, int64_t begin) {
       head_->backward(begin, dlogits, gradients, scratch_.head_gradient, dnormed);
     });
     head_->finish_backward(dnormed);
+    const auto zeros = [&](at::Tensor target) { return gradients.adds ? at::zeros_like(target) : target.zero_(); };
     const at::Tensor dnorm =
-        gradients.norm_D.defined() ? gradients.norm_D.zero_() : at::zeros({selected_.size(1)}, at::kFloat);
-    const at::Tensor dbias = gradients.norm_bias_D.defined() ? gradients.norm_bias_D.zero_() : at::Tensor();
+        gradients.norm_D.defined() ? zeros(gradients.norm_D) : at::zeros({selected_.size(1)}, at::kFloat);
+    const at::Tensor dbias = gradients.norm_bias_D.defined() ? zeros(gradients.norm_bias_D) : at::Tensor();
     const at::Tensor dselected =
         ops_.norm_backward(dnormed.narrow(0, 0, num_targets_), {selected_, stats_}, norm_, {}, dnorm, dbias);
+    if (gradients.adds && gradients.norm_D.defined()) at::Tensor(gradients.norm_D).add_(dnorm);
+    if (gradients.adds && dbias.defined()) at::Tensor(gradients.norm_bias_D).add_(dbias);
     for (const Targets::SharedPosition& shared :
          targets_.shared_positions)  // index_copy_ writes this row several times, so all copies must hold the sum
       dselected.select(0, shared.first).add_(dselected.select(0, shared.second));
@@ -227,6 +231,11 @@ TokenLossResult token_loss_in_two_phases(const at::Tensor& hidden_TD, const Targ
   result.dhidden_TD = at::zeros_like(hidden_TD);
   loss.find_gradients(scales, gradients, result.stats, result.dhidden_TD);
   return result;
+}
+
+bool is_one_product(const ModelConfig& config, int64_t num_tokens, int64_t element_bytes) {
+  return element_bytes == 2 && has_pair_products() &&
+         num_tokens <= chunk_rows(num_tokens, config.vocab_size, element_bytes, at::get_num_threads(), at::kCPU);
 }
 
 int64_t token_loss_bytes(const ModelConfig& config, int64_t num_tokens, int64_t element_bytes, int num_threads) {

@@ -77,6 +77,10 @@ TokenLossResult token_loss_in_two_phases(const at::Tensor& hidden_TD, const Targ
                                          const FindScales& find_scales, const HeadTensors& gradients,
                                          TokenLossScratch& scratch);
 
+/// Whether the head's gradient of so many tokens is a single product that may be added to another one with the bits of
+/// their sum.
+bool is_one_product(const ModelConfig& config, int64_t num_tokens, int64_t element_bytes);
+
 /// Peak memory of token_loss(), in one phase or two, in bytes, if all tokens are trained on num_threads threads.
 int64_t token_loss_bytes(const ModelConfig& config, int64_t num_tokens, int64_t element_bytes, int num_threads);
 

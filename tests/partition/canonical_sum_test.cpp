@@ -94,6 +94,97 @@ TEST(CanonicalSum, SubtreesAreAlignedAndCoverTheirRange) {
   EXPECT_EQ(max_open_subtrees(1, 24, Reduction::kCanonical), 4);  // after 15 or 23 leaves
 }
 
+/// total() of matrices with rows of 300, most of which are zero: elements [begin, end), by push_rows(). Nodes send
+/// their sums as whole matrices. What is not written is NaN at first.
+std::vector<float> total_of_rows(const std::vector<std::vector<float>>& leaves, std::span<const uint8_t> has_row,
+                                 int64_t per_round, int64_t per_node, Reduction reduction, int64_t begin, int64_t end) {
+  constexpr int64_t kWidth = 300, kRows = kElements / kWidth;  // and padding
+  const auto count = static_cast<int64_t>(leaves.size()), rounds = count / per_round;
+  std::vector<std::vector<float>> memory(max_open_subtrees(per_round, rounds, reduction),
+                                         std::vector<float>(end - begin, NAN));
+  std::vector<std::vector<uint8_t>> level_has_row(memory.size(), std::vector<uint8_t>(kRows, 1));
+  std::vector<float*> levels;
+  for (auto& level : memory) levels.push_back(level.data());
+  const auto push = [&](std::span<float* const> to, std::span<std::vector<uint8_t>> flags, int64_t before,
+                        std::span<const Summand> summands, bool is_last) {
+    push_rows(to, flags, before, summands, {begin, end, kWidth, kRows}, is_last, reduction);
+  };
+  for (int64_t round = 0; round < rounds; ++round) {
+    std::vector<std::vector<float>> sums;
+    std::vector<Summand> summands;
+    sums.reserve(leaves.size());
+    for (int64_t leaf = round * per_round; leaf < (round + 1) * per_round;) {
+      const int64_t size = std::min(per_node, (round + 1) * per_round - leaf);
+      for (const int64_t subtree : aligned_subtrees(leaf, leaf + size)) {
+        std::vector<Summand> group;
+        for (int64_t i = 0; i < subtree; ++i, ++leaf)
+          group.push_back({1, leaves[leaf].data() + begin, false, has_row.data() + leaf * kRows});
+        if (per_node == per_round) {
+          summands.insert(summands.end(), group.begin(), group.end());
+          continue;
+        }
+        float* const out = sums.emplace_back(end - begin, NAN).data();
+        std::vector<uint8_t> flags(kRows);
+        push({&out, 1}, {&flags, 1}, 0, group, true);
+        summands.push_back({subtree, out, false});
+      }
+    }
+    push(levels, level_has_row, round * per_round, summands, round + 1 == rounds);
+  }
+  return memory[0];
+}
+
+TEST(CanonicalSum, OfRowsHasTheBitsOfWholeMatrices) {
+  constexpr int64_t kLeaves = 12, kWidth = 300, kRows = kElements / kWidth;
+  auto leaves = random_leaves(kLeaves);
+  std::vector<uint8_t> has_row(kLeaves * kRows);
+  std::vector<std::vector<float>> written = leaves;  // rows without a flag are undefined
+  for (size_t leaf = 0; leaf < kLeaves; ++leaf)
+    for (size_t row = 0; row < kRows; ++row) {
+      has_row[leaf * kRows + row] = row != 3 && (row == 5 || random_bits(2, leaf, row) % 4 == 0);
+      if (has_row[leaf * kRows + row]) continue;
+      for (size_t i = 0; i < kWidth; ++i) leaves[leaf][row * kWidth + i] = 0, written[leaf][row * kWidth + i] = NAN;
+    }
+  for (auto& leaf : leaves) std::fill(leaf.begin() + kRows * kWidth, leaf.end(), 0.0f);
+  for (const Reduction reduction : {Reduction::kCanonical, Reduction::kFast})
+    for (const int64_t per_round : {1, 2, 3, 4, 12})
+      for (const int64_t per_node : {int64_t{1}, int64_t{3}, per_round}) {
+        if (reduction == Reduction::kFast && per_node != per_round) continue;
+        const std::vector<float> expected = total(leaves, per_round, 1, reduction);
+        for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, kElements}, {1000, 2300}, {4600, kElements}}) {
+          const std::vector<float> sum =
+              total_of_rows(written, has_row, per_round, std::min(per_node, per_round), reduction, begin, end);
+          for (int64_t i = begin; i < end; ++i)
+            ASSERT_EQ(sum[i - begin], expected[i]) << i << " of " << begin << " " << per_round << " " << per_node;
+        }
+      }
+}
+
+TEST(CanonicalSum, OfLeavesWrittenIntoTheirLevelsHasTheSameBits) {
+  for (int64_t count = 1; count < 12; ++count)
+    for (const bool may_add : {false, true}) {
+      const auto leaves = random_leaves(count);
+      std::vector<std::vector<float>> memory(max_open_subtrees(1, count, Reduction::kCanonical),
+                                             std::vector<float>(kElements, NAN));
+      std::vector<float*> levels;
+      for (auto& level : memory) levels.push_back(level.data());
+      int64_t num_written = 0;
+      for (int64_t i = 0; i < count; ++i) {
+        Summand summand{1, leaves[i].data(), false};
+        if (const auto at = leaf_in_level(i, levels.size(), may_add)) {
+          for (size_t k = 0; k < kElements; ++k)
+            levels[at->level][k] = leaves[i][k] + (at->adds ? levels[at->level][k] : 0);
+          summand = at->summand(levels);
+          ++num_written;
+        }
+        push_summands(levels, i + 1 - summand.num_leaves, {&summand, 1}, kElements, i + 1 == count,
+                      Reduction::kCanonical);
+      }
+      EXPECT_GE(num_written, may_add ? count - 1 : count / 2);
+      EXPECT_EQ(memory[0], total(leaves, count, count));
+    }
+}
+
 /// The steps of subtree_steps() as a device would do them.
 float total_by_steps(const std::vector<float>& leaves, int64_t per_round, Reduction reduction, int64_t max_leaves) {
   const int64_t rounds = std::ssize(leaves) / per_round;

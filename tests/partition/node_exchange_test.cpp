@@ -4,6 +4,7 @@
 #include <ATen/ops/empty.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <vector>
 
 #include "partition/sharded_model.hpp"
@@ -85,12 +86,44 @@ TEST_P(ExchangeOnNodes, ReduceScatterSumsRanksAndMicroBatches) {
   for (int reduce = 0; reduce < num_reduces; ++reduce) {
     const int unit = exchange.plan().reduces[reduce].unit;
     const int64_t begin = units[unit].shard(comm.rank()).begin;
-    for (int64_t i = 0; i < units[unit].shard_elements(); ++i) {
+    const int64_t end = exchange.plan().reduces[reduce].num_rows > 0 ? units[unit].unit().num_elements : INT64_MAX;
+    for (int64_t i = 0; i < units[unit].shard_elements() && begin + i < end; ++i) {  // padding after rows stays zero
       float expected = 0;
       for (int rank = 0; rank < comm.size(); ++rank) expected += 6 * value_of(rank, unit, begin + i);  // 1 + 2 + 3
       ASSERT_EQ(sums[reduce][0][i], expected) << "element " << i << " of unit " << unit;
     }
   }
+}
+
+TEST_P(ExchangeOnNodes, ReduceScatterOfRowsKnowsTheOthersAsZero) {
+  constexpr int64_t kMicroBatches = 3;
+  const Communicator comm(GetParam());
+  const std::vector<ShardLayout> units = shard_layouts(test::tiny_config(), comm.size());
+  NodeExchange exchange(comm, units, plan_buffers(units, false, 4), {.accumulation_steps = kMicroBatches});
+  const int reduce = static_cast<int>(exchange.plan().reduces.size()) - 1;
+  const ShardLayout& layout = units[0];
+  const int64_t width = exchange.plan().reduces[reduce].row_elements;
+  ASSERT_EQ(exchange.plan().reduces[reduce].num_rows, test::tiny_config().vocab_size);
+  std::vector<std::vector<float>> sums(max_open_subtrees(comm.size(), kMicroBatches, Reduction::kCanonical),
+                                       std::vector<float>(layout.shard_elements(), NAN));
+  std::vector<float*> levels;
+  for (std::vector<float>& level : sums) levels.push_back(level.data());
+  const auto row_of = [](int rank, int64_t a) { return 2 * rank + 3 * a; };  // and row 1, twice
+  for (int64_t a = 0; a < kMicroBatches; ++a) {
+    exchange.gradient_buffer(reduce).fill_(NAN);
+    const std::vector<int64_t> rows = {row_of(comm.rank(), a), 1, 1};
+    const at::Tensor gradient = exchange.gradient_rows(reduce, rows);
+    for (const int64_t row : rows) gradient.narrow(0, row * width, width).add_(1);
+    exchange.start_reduce(reduce, a, levels);
+    exchange.finish_reduce(reduce);
+  }
+  std::vector<float> expected(layout.padded_elements());
+  for (int rank = 0; rank < comm.size(); ++rank)
+    for (int64_t a = 0; a < kMicroBatches; ++a)
+      for (const int64_t row : {row_of(rank, a), int64_t{1}, int64_t{1}})
+        for (int64_t i = 0; i < width; ++i) ++expected[row * width + i];
+  const int64_t begin = layout.shard(comm.rank()).begin;
+  for (int64_t i = 0; i < layout.shard_elements(); ++i) ASSERT_EQ(sums[0][i], expected[begin + i]) << "element " << i;
 }
 
 INSTANTIATE_TEST_SUITE_P(RanksPerNode, ExchangeOnNodes, testing::Values(0, 1, 2));
