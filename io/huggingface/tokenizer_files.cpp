@@ -126,14 +126,15 @@ std::vector<std::string> tokenizer_files(const std::string& model_directory) {
 
 Tokenizer load_tokenizer(const TokenizerSource& source) {
   const std::string directory = parent_path(tokenizer_files(source).front());
-  std::optional<Tokenizer> own;  // with the EOS of the files, where another is given
-  if (!source.eos_token.empty()) own = load_tokenizer({source.model, source.adapter, "", source.behavior});
-  try {
-    Tokenizer tokenizer = Tokenizer::from_texts(read_texts(source), source.behavior);
-    if (own && tokenizer.vocab_size() > own->vocab_size())
+  if (!source.eos_token.empty()) {
+    const TokenizerReading own = load_tokenizer_parts({source.model, source.adapter, "", source.behavior});
+    if (find_token(own.parts, source.eos_token) < 0)
       throw_error<UsageError>(
           "--eos_token {}: expected a token of the vocabulary of {}, got none; name the token that ends a turn or text",
           source.eos_token, directory);
+  }
+  try {
+    Tokenizer tokenizer = Tokenizer::from_texts(read_texts(source), source.behavior);
     say_differences(directory, tokenizer.differences());
     return tokenizer;
   } catch (const DataError& error) {
