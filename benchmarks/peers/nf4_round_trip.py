@@ -1,14 +1,15 @@
 """NF4 checkpoints between plumb and transformers with bitsandbytes, in both directions, on the CPU.
 
-nf4_round_trip.py PLUMB WORK_DIRECTORY
+nf4_round_trip.py PLUMB WORK_DIRECTORY [MODEL_DIR...]
 
-For a random Llama in float32 and in bfloat16, with and without quantized scales:
+For each MODEL_DIR (by default a random Llama) in float32 and in bfloat16, with and without quantized scales:
   theirs -> plumb   what transformers writes has, dequantized by plumb, the bits that bitsandbytes gives it
   plumb -> theirs   what `plumb quantize` writes has, loaded by transformers, the bits that plumb gives it
   codes             how many 4-bit codes and 8-bit scales of the two differ
 plumb's own dequantized weights are those that a step of learning rate 0 exports. Prints one line per case and direction.
 """
 
+import copy
 import json
 import pathlib
 import shutil
@@ -48,8 +49,9 @@ def dequantized(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     values = {}
     for name, module in model.named_modules():
         if isinstance(module, bitsandbytes.nn.Linear4bit):
-            state = module.weight.quant_state
-            values[name + ".weight"] = dequantize_4bit(module.weight.data, state).float().reshape(state.shape)
+            state = copy.copy(module.weight.quant_state)
+            shape, state.shape = state.shape, torch.Size([1, state.shape.numel()])  # rows of 96 are misread on the CPU
+            values[name + ".weight"] = dequantize_4bit(module.weight.data, state).float().reshape(shape)
     for name, parameter in model.named_parameters():
         values.setdefault(name, parameter.detach().float())
     return values
@@ -98,19 +100,39 @@ def compare_parts(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]
             f"nested scales by {scale_bits_off:.1e}, mean by {mean_off:.1e} (relative)")
 
 
+def random_llama(plumb: pathlib.Path, work: pathlib.Path) -> pathlib.Path:
+    """Matrices have several groups of scales and end in partial blocks."""
+    source = work / "llama"
+    run(plumb, "init", "--output_dir", source, "--overwrite_output_dir", "true", "--hidden_size", 192,
+        "--intermediate_size", 520, "--num_layers", 3, "--num_heads", 6, "--num_kv_heads", 2)
+    return source
+
+
+def as_type(model_directory: pathlib.Path, source: pathlib.Path, dtype: str) -> None:
+    """The model as transformers writes it, which may be under other names than those of its files."""
+    shutil.rmtree(source, ignore_errors=True)
+    AutoModelForCausalLM.from_pretrained(model_directory, dtype=getattr(torch, dtype)).save_pretrained(source)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(model_directory / name, source / name)
+
+
 def main() -> None:
-    if len(sys.argv) != 3:
+    if len(sys.argv) < 3:
         raise SystemExit(__doc__)
-    plumb, work = (pathlib.Path(a).resolve() for a in sys.argv[1:])
+    plumb, work, *directories = (pathlib.Path(a).resolve() for a in sys.argv[1:])
     work.mkdir(parents=True, exist_ok=True)
     transformers.utils.logging.disable_progress_bar()
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, bitsandbytes {bitsandbytes.__version__}")
+    for directory in directories or [random_llama(plumb, work)]:
+        compare_model(plumb, work, directory)
+
+
+def compare_model(plumb: pathlib.Path, work: pathlib.Path, directory: pathlib.Path) -> None:
     for dtype in ("float32", "bfloat16"):
         source = work / f"source-{dtype}"
-        run(plumb, "init", "--output_dir", source, "--overwrite_output_dir", "true", "--hidden_size", 192,
-            "--intermediate_size", 520, "--num_layers", 3, "--num_heads", 6, "--num_kv_heads", 2, "--dtype", dtype)
+        as_type(directory, source, dtype)
         for is_nested in (True, False):
-            case = f"{dtype}, {'8-bit' if is_nested else 'float32'} scales"
+            case = f"{directory.name}, {dtype}, {'8-bit' if is_nested else 'float32'} scales"
             theirs, ours = work / "theirs", work / "ours"
             config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4",
                                         bnb_4bit_use_double_quant=is_nested,
@@ -133,7 +155,7 @@ def main() -> None:
             print(f"{case}: {compare_parts(load_file(ours / 'model.safetensors'), load_file(theirs / 'model.safetensors'))}")
             configs = [json.loads((d / "config.json").read_text())["quantization_config"] for d in (ours, theirs)]
             print(f"{case}: quantization_config {'is the same' if configs[0] == configs[1] else configs}")
-            numbers = AutoModelForCausalLM.from_pretrained(work / "exported" / "model", dtype=getattr(torch, dtype))
+            numbers = AutoModelForCausalLM.from_pretrained(work / "exported" / "numbers", dtype=getattr(torch, dtype))
             tokens = torch.arange(16)[None]
             with torch.no_grad():  # in training mode, as bitsandbytes' inference on the CPU rounds scales to bfloat16
                 logits = [m.train()(input_ids=tokens).logits.float() for m in (loaded, numbers)]
