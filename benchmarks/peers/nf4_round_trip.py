@@ -41,7 +41,8 @@ def exported_by_plumb(plumb: pathlib.Path, model: pathlib.Path, work: pathlib.Pa
         "--learning_rate", 0, "--lora_r", 1, "--threads", 1)
     run(plumb, "merge", "--model", model, "--adapter", out / "adapter", "--output_dir", out / "numbers",
         "--dtype", "float32", "--threads", 1)
-    return load_file(out / "numbers" / "model.safetensors")
+    model = AutoModelForCausalLM.from_pretrained(out / "numbers", dtype=torch.float32)
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
 def dequantized(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -143,6 +144,8 @@ def compare_model(plumb: pathlib.Path, work: pathlib.Path, directory: pathlib.Pa
                 shutil.copy(source / name, theirs / name)
             different, total = count_different(exported_by_plumb(plumb, theirs, work), dequantized(model))
             print(f"{case}: theirs -> plumb: {different} of {total} values differ")
+            if any(".experts." in name for name, _ in model.named_parameters()):
+                continue  # which bitsandbytes leaves alone and plumb quantizes
 
             run(plumb, "quantize", "--model", source, "--output_dir", ours, "--overwrite_output_dir", "true",
                 "--double_quant", str(is_nested).lower())

@@ -28,9 +28,12 @@ constexpr const char* kEmbeddingName = "model.embed_tokens.weight";
 constexpr const char* kHeadName = "lm_head.weight";
 
 /// Tensors that transformers ignores too: constants of old checkpoints, the head of a tied model, the other kind of
-/// head.
+/// head, the value head of TRL's PPO.
 bool is_ignorable(std::string_view name, const ModelConfig& config) {
-  if (name.ends_with("rotary_emb.inv_freq")) return true;
+  for (const char* constant : {"rotary_emb.inv_freq", "rotary_emb.original_inv_freq", "rotary_emb.cos_cached",
+                               "rotary_emb.sin_cached", "self_attn.bias", "self_attn.masked_bias"})
+    if (name.ends_with(constant)) return true;
+  if (name.starts_with("v_head.")) return true;
   const bool sees_images = name.starts_with("vision_tower.") || name.starts_with("multi_modal_projector.");
   if (config.family == Family::kGemma3 && sees_images) return true;  // of a checkpoint whose text part is trained
   const bool is_language_model = config.head == HeadKind::kLanguageModel;
@@ -102,8 +105,12 @@ HfModel::HfModel(const std::string& directory, HfModelOptions options) : directo
         "{}: this directory also holds the {} of an adapter; the model is used without it (--adapter adds one)",
         directory, kLoraConfigFile));
   if (config_.family == Family::kGemma3 && files_->has("multi_modal_projector.mm_input_projection_weight"))
-    log_info_once(fmt::format("{}: a model of images and texts: its language model is read, its other tensors are not",
-                              directory));
+    log_info_once(fmt::format(
+        "{}: a model of images and texts: its language model is read, its other tensors are not; an adapter names the "
+        "layers of the language model alone, for which PEFT needs that model as base: plumb export writes it",
+        directory));
+  if (files_->has("v_head.summary.weight"))
+    log_info_once(fmt::format("{}: the value head (v_head) beside the language model is not read", directory));
   files_->split_experts(config_);
   settle_tied_head();
   if (options_.unties_head && config_.shares_head()) config_.ties_embeddings = false;
@@ -158,7 +165,7 @@ void HfModel::check_parameters() {
       }
       const SafetensorsEntry& entry = *files_->find(name).entry;
       const bool is_number = is_float(entry.dtype);
-      const bool may_be_nf4 = config_.is_quantized && is_block_matrix(parameter.kind);
+      const bool may_be_nf4 = config_.is_quantized && parameter.shape.size() == 2;
       if (may_be_nf4 && (entry.shape != parameter.shape || !is_number || has_nf4_parts(name, find))) {
         const StoredNf4& matrix = stored_nf4_[name] = open_nf4(name, parameter.shape, find);
         for (const std::string& part : matrix.part_names) expected.insert(hf_tensor_name(part));
@@ -187,7 +194,6 @@ void HfModel::check_parameters() {
 }
 
 const StoredNf4* HfModel::find_stored_nf4(const Parameter& parameter) const {
-  if (!config_.is_quantized || !is_block_matrix(parameter.kind)) return nullptr;
   const auto found = stored_nf4_.find(tensor_name_of(parameter));
   return found == stored_nf4_.end() ? nullptr : &found->second;
 }

@@ -61,7 +61,8 @@ class HfModel {
 
   /// True if any parameter is NF4, in the files or by quantization while reading.
   bool is_quantized() const { return options_.quantizes || config_.is_quantized; }
-  /// Only block matrices can be quantized. A directory may leave some of them unquantized.
+  /// Only block matrices can be quantized. A directory may leave some of them unquantized, and hold others in NF4,
+  /// which are numbers as soon as they are read: bitsandbytes quantizes routers and gates, too.
   bool is_quantized(const Parameter& parameter) const;
   /// The layout of a quantized parameter.
   Nf4Layout nf4_layout_of(const Parameter& parameter) const;

@@ -82,7 +82,8 @@ const std::vector<HarmlessKeys>& harmless_keys() {
         "residual_dropout", "hidden_dropout_prob", "attention_probs_dropout_prob"}},
       {"of another family, which this one does not read",
        {"max_window_layers", "mlp_bias", "attention_bias", "use_sliding_window", "sliding_window", "layer_types",
-        "head_dim", "original_max_position_embeddings", "attn_logit_softcapping", "hidden_act"}},
+        "head_dim", "original_max_position_embeddings", "attn_logit_softcapping", "hidden_act",
+        "sliding_window_pattern"}},
       {"of gpt-oss, said elsewhere: the length before YaRN, which transformers takes from its RoPE numbers",
        {"initial_context_length"}},
   };

@@ -40,7 +40,10 @@ void refuse_unsupported(const ConfigReader& reader, const FamilyTraits& traits) 
   const bool is_gemma = traits.feed_forward == FeedForward::kGeGlu;
   const char* activation_key = is_gemma ? "hidden_activation" : "hidden_act";
   const char* activation = traits.feed_forward == FeedForward::kSwiGlu ? "silu" : "gelu_pytorch_tanh";
-  if (!reader.is_null_or_absent(activation_key) && reader.string(activation_key) != activation)
+  const auto is_activation = [&](const std::string& name) {
+    return name == activation || (name == "swish" && activation == std::string_view("silu"));
+  };
+  if (!reader.is_null_or_absent(activation_key) && !is_activation(reader.string(activation_key)))
     reader.fail(activation_key, fmt::format("{}, the only activation supported for {}", activation, traits.model_type));
   for (const char* key : {"use_bidirectional_attention", "use_mrope"})
     if (!reader.is_null_or_absent(key) && reader.boolean_or(key, false))
@@ -111,9 +114,9 @@ std::vector<bool> default_sliding_layers(const ConfigReader& reader, const Famil
                             ? reader.integer_or("max_window_layers", 0, kMaxPositions, kDefaultMaxWindowLayers)
                             : 0;
   int64_t pattern = traits.window_pattern;
-  for (const char* key : {"_sliding_window_pattern", "sliding_window_pattern"})
-    if (traits.window == WindowRule::kPattern && !reader.is_null_or_absent(key))
-      pattern = reader.integer(key, 1, kMaxLayers);
+  const char* pattern_key = "sliding_window_pattern";
+  const bool reads_pattern = traits.family == Family::kGemma3 || traits.family == Family::kCohere2;
+  if (reads_pattern && !reader.is_null_or_absent(pattern_key)) pattern = reader.integer(pattern_key, 1, kMaxLayers);
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     if (traits.window == WindowRule::kQwen) slides[layer] = layer >= first;
     if (traits.window == WindowRule::kQwen2Moe) slides[layer] = layer % 2 == 0 && layer < first;
@@ -227,7 +230,8 @@ HeadKind parse_head(const ConfigReader& reader) {
                              names[0].get_ref<const std::string&>().ends_with("ForSequenceClassification");
   if (!is_classifier) return HeadKind::kLanguageModel;
   const bool has_labels = !reader.is_null_or_absent("id2label") && reader.object().at("id2label").is_object();
-  const int64_t num_labels = has_labels ? std::ssize(reader.object().at("id2label")) : 2;  // default in transformers
+  const int64_t num_labels = has_labels ? std::ssize(reader.object().at("id2label"))
+                                        : reader.integer_or("num_labels", 0, kMaxVocabSize, 2);  // as in transformers
   if (num_labels != 1)
     reader.fail("id2label", fmt::format("one label, as a reward model has, not the {} of a classifier", num_labels));
   return HeadKind::kScore;
@@ -338,9 +342,9 @@ ModelConfig parse_model_config(std::string_view json_text, std::string_view wher
   if (reader.string_or("model_type", "") == "gemma3" && !reader.is_null_or_absent("text_config")) {
     json text = object.at("text_config");
     if (!text.is_object()) reader.fail("text_config", "an object");
-    for (const char* key : {"model_type", "architectures"}) text.erase(key);
+    for (const char* key : {"model_type", "architectures", "tie_word_embeddings"}) text.erase(key);
     text["model_type"] = "gemma3_text";
-    for (const char* key : {"eos_token_id", "quantization_config"})
+    for (const char* key : {"eos_token_id", "quantization_config", "tie_word_embeddings"})
       if (object.contains(key)) text[key] = object[key];
     const ConfigReader inner(text, fmt::format("{}: text_config", where));
     return parse_decoder(inner, parse_family(inner));

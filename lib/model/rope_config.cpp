@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "lib/base/check.hpp"
+#include "lib/base/log_once.hpp"
 
 namespace plumb {
 
@@ -16,7 +17,7 @@ namespace {
 using Kind = RopeConfig::Kind;
 
 constexpr double kMinTheta = 1.0, kMaxTheta = 1e15, kMinFactor = 1e-3, kMaxFactor = 1e6;
-constexpr int64_t kMaxPositions = 1'000'000'000;
+constexpr int64_t kMaxPositions = 1'000'000'000, kPhi3OriginalLength = 4096;
 constexpr const char* kOriginal = "original_max_position_embeddings";
 constexpr const char* kFullAttention = "full_attention";
 constexpr const char* kSlidingAttention = "sliding_attention";
@@ -63,9 +64,11 @@ std::vector<double> parse_factors(const ConfigReader& reader, const char* key, i
 void parse_scaling(const ConfigReader& reader, const ModelConfig& config, const ConfigReader& outer, RopeConfig& rope) {
   const auto length = static_cast<double>(config.max_position_embeddings);
   rope.original_max_position_embeddings = config.max_position_embeddings;
-  for (const ConfigReader* place : {&reader, &outer})  // the outer one wins
+  for (const ConfigReader* place : {&reader, &outer})  // the outer one wins, in Phi-3 also the default of its class
     if (rope.kind != Kind::kDynamic && !place->is_null_or_absent(kOriginal))
       rope.original_max_position_embeddings = place->integer(kOriginal, 1, kMaxPositions);
+  if (config.family == Family::kPhi3 && rope.kind != Kind::kDynamic && outer.is_null_or_absent(kOriginal))
+    rope.original_max_position_embeddings = kPhi3OriginalLength;
   const auto original = static_cast<double>(rope.original_max_position_embeddings);
   if (rope.kind == Kind::kYarn && rope.theta <= 1) reader.fail("rope_theta", "more than 1");
   if (rope.kind == Kind::kLongRope && rope.original_max_position_embeddings < 2) reader.fail(kOriginal, "at least 2");
@@ -115,7 +118,8 @@ RopeConfig parse_set(const ConfigReader& reader, const ConfigReader& outer, cons
   }
   outer.is_null_or_absent(partial);  // read even if the inner one decides
   rope.kind = parse_kind(reader, traits.family);
-  for (const char* key : {"factor", kOriginal}) reader.has(key);  // without a meaning for some kinds
+  // without a meaning for some kinds, or for any
+  for (const char* key : {"factor", kOriginal, "finetuned"}) reader.has(key);
   if (rope.kind != Kind::kDefault) parse_scaling(reader, config, outer, rope);
   return rope;
 }
@@ -144,6 +148,13 @@ void parse_two_sets(const ConfigReader& reader, const FamilyTraits& traits, Mode
     const json& scaling = reader.object().at("rope_scaling");
     if (!scaling.is_object()) reader.fail("rope_scaling", "an object or null");
     full.update(scaling);
+    if (reader.is_null_or_absent(key) && scaling.contains("type") && !scaling.contains("rope_type")) {
+      full["rope_type"] = "default";
+      log_info_once(fmt::format(
+          "{}: rope_scaling: its kind is given as `type`, which transformers 5 does not read in this family: positions "
+          "are not scaled; write rope_type to scale them",
+          reader.where()));
+    }
   }
   // as transformers 5 has it, rope_theta outside serves the first set that has none
   std::optional<double> outer_theta = optional_number(reader, "rope_theta", kMinTheta, kMaxTheta);
@@ -215,7 +226,8 @@ void parse_rope(const ConfigReader& reader, const FamilyTraits& traits, ModelCon
   }
   for (const auto& [key, value] : object.items())
     if (value.is_object()) reader.fail(source, "one set of numbers for all layers");
-  if (object.empty() && traits.family == Family::kGptOss)  // the default of its class
+  // the default of its class, which {} replaces
+  if (object.empty() && traits.family == Family::kGptOss && reader.is_null_or_absent("rope_parameters"))
     object = {{"rope_type", "yarn"}, {"factor", 32.0}, {kOriginal, 4096}, {"truncate", false}};
   const ConfigReader rope_reader(object, fmt::format("{}: {}", reader.where(), source));
   const double outer_theta = reader.number_or("rope_theta", kMinTheta, kMaxTheta, traits.rope_theta);

@@ -160,6 +160,28 @@ TEST_F(Nf4Checkpoint, MayLeaveMatricesUnquantized) {
   });
 }
 
+TEST_F(Nf4Checkpoint, MayQuantizeMatricesThatStayNumbers) {
+  ModelConfig config = config_;
+  config.vocab_size = config.intermediate_size;  // so that the embedding has the shape of kMatrix
+  write_source(directory_, "source", config, Dtype::kBf16);
+  write_quantized(HfModel(source_, {.quantizes = true}), target_);
+  tensors_ = read_raw(target_ + "/model.safetensors");
+  const std::string embedding = "model.embed_tokens.weight";
+  for (auto& [name, tensor] : RawTensors(tensors_)) {
+    if (!name.starts_with(kMatrix)) continue;
+    RawTensor& moved = tensors_[embedding + name.substr(std::strlen(kMatrix))] = tensor;
+    moved.spec.name = embedding + name.substr(std::strlen(kMatrix));
+  }
+  rewrite();
+  const HfModel model(target_);
+  std::map<std::string, std::vector<float>> values;
+  for_each_parameter(model, [&](const UnitLayout& unit, const Parameter& parameter) {
+    EXPECT_EQ(model.is_quantized(parameter), is_block_matrix(parameter.kind));
+    values[hf_parameter_name(parameter)] = read_values(model, unit, parameter);
+  });
+  EXPECT_EQ(values.at(embedding), values.at(kMatrix));
+}
+
 TEST_F(Nf4Checkpoint, MayStoreCodesAsWiderNumbers) {
   make();
   const HfModel before(target_);

@@ -115,6 +115,37 @@ TEST(Families, OfLongRopeTakeTheRatioOfLengthsForAFactor) {
   EXPECT_EQ(parse(rendered), config);
 }
 
+TEST(Families, OfPhi3HaveAnOriginalLengthOutsideOfTheirRope) {
+  json keys = {{"max_position_embeddings", 16384},
+               {"rope_parameters",
+                {{"rope_type", "longrope"},
+                 {"original_max_position_embeddings", 256},
+                 {"short_factor", json::array_t(8, 1)},
+                 {"long_factor", json::array_t(8, 2)}}}};
+  EXPECT_EQ(parse(small_config("phi3", keys)).rope.original_max_position_embeddings, 4096)
+      << "the default of its class";
+  keys["original_max_position_embeddings"] = 512;
+  EXPECT_EQ(parse(small_config("phi3", keys)).rope.original_max_position_embeddings, 512);
+}
+
+TEST(Families, IgnoreKeysThatTheirClassesIgnore) {
+  for (const char* key : {"sliding_window_pattern", "_sliding_window_pattern"})
+    for (const char* family : {"gemma2", "olmo3", "gpt_oss"})
+      EXPECT_EQ(parse(small_config(family, {{key, 3}})), parse(small_config(family))) << family;
+  EXPECT_EQ(parse(small_config("cohere2", {{"_sliding_window_pattern", 3}})), parse(small_config("cohere2")));
+  EXPECT_EQ(parse(small_config("llama", {{"hidden_act", "swish"}})), parse(small_config("llama")));
+  const json typed = {{"rope_scaling", {{"type", "linear"}, {"factor", 8}}}};
+  EXPECT_EQ(parse(small_config("gemma3_text", typed)), parse(small_config("gemma3_text")));
+  EXPECT_EQ(parse(small_config("llama", typed)).rope.factor, 8);
+}
+
+TEST(Families, OfGptOssHaveYarnUnlessTheFileHasRope) {
+  using Kind = RopeConfig::Kind;
+  EXPECT_EQ(parse(small_config("gpt_oss")).rope.kind, Kind::kYarn);
+  EXPECT_EQ(parse(small_config("gpt_oss", {{"rope_scaling", json::object()}})).rope.kind, Kind::kYarn);
+  EXPECT_EQ(parse(small_config("gpt_oss", {{"rope_parameters", json::object()}})).rope.kind, Kind::kDefault);
+}
+
 TEST(Families, AreReadOutOfAModelOfImages) {
   const json text = {{"model_type", "gemma3_text"},
                      {"hidden_size", 64},
@@ -131,6 +162,12 @@ TEST(Families, AreReadOutOfAModelOfImages) {
   EXPECT_EQ(parsed.vocab_size, 262208) << "what the sparse text_config leaves out";
   EXPECT_EQ(parsed.num_heads, 8);
   EXPECT_EQ(parsed.eos_token_ids, (std::vector<int32_t>{1, 106}));
+  EXPECT_TRUE(parsed.ties_embeddings);
+  json untied = config;
+  untied["text_config"]["tie_word_embeddings"] = false;
+  EXPECT_TRUE(parse(untied).ties_embeddings) << "the outer key decides";
+  untied["tie_word_embeddings"] = false;
+  EXPECT_FALSE(parse(untied).ties_embeddings);
 }
 
 TEST(Families, RefuseWhatTheyCannotCompute) {

@@ -175,6 +175,7 @@ TEST(ModelConfig, RewardModelHasAScoreHead) {
   const ModelConfig config = parse(with(classifier, {{"id2label", {{"0", "LABEL_0"}}}}));
   EXPECT_EQ(config.head, HeadKind::kScore);
   EXPECT_EQ(config.pad_token_id, 3);
+  EXPECT_EQ(parse(with(classifier, {{"num_labels", 1}})), config);
   EXPECT_EQ(parse(small_config("llama")).head, HeadKind::kLanguageModel);
   const json rendered = json::parse(render_model_config(config, "float32"));
   EXPECT_EQ(rendered["architectures"], json({"LlamaForSequenceClassification"}));
