@@ -154,7 +154,8 @@ void build(const Communicator& comm, const PrepareOptions& options, const nlohma
     const nlohmann::json object = {{"shard", to_json(part.entry)},
                                    {"statistics", to_json(part.statistics)},
                                    {"rows_of_files", part.rows_of_files},
-                                   {"new_columns", part.new_columns}};
+                                   {"new_columns", part.new_columns},
+                                   {"unread_options", part.unread_options}};
     part_text = object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
     prints = std::move(part.prints);
   });
@@ -164,7 +165,7 @@ void build(const Communicator& comm, const PrepareOptions& options, const nlohma
   comm.run_on_rank0([&] {
     DatasetIndex index{inputs.at("kind").get<std::string>(), key_of(inputs), inputs, {}, {}, {}};
     index.rows_of_files.resize(files.size());
-    std::map<std::string, std::string> new_columns;
+    std::map<std::string, std::string> new_columns, unread_options;
     for (size_t rank = 0; rank < part_texts.size(); ++rank) {
       const std::string where = fmt::format("part of rank {}", rank);
       const nlohmann::json part = parse_json(part_texts[rank], where);
@@ -173,7 +174,10 @@ void build(const Communicator& comm, const PrepareOptions& options, const nlohma
       const auto rows_of_files = part.at("rows_of_files").get<std::vector<int64_t>>();
       for (size_t i = 0; i < files.size(); ++i) index.rows_of_files[i] += rows_of_files[i];
       new_columns.merge(part.at("new_columns").get<std::map<std::string, std::string>>());
+      unread_options.merge(part.at("unread_options").get<std::map<std::string, std::string>>());
     }
+    for (const auto& [name, place] : unread_options)
+      log_warning("prepare: {}: chat_template_kwargs: the chat template does not read {}", place, name);
     log_new_columns(new_columns);
     index.statistics.duplicate_rows = tally_duplicates(files, prints_of_parts);
     check_rows_kept(index.statistics);

@@ -18,6 +18,7 @@
 #include "lib/base/redact.hpp"
 #include "lib/text/example.hpp"
 #include "lib/text/pair.hpp"
+#include "lib/text/row_cells.hpp"
 #include "lib/text/row_format.hpp"
 #include "lib/text/turns.hpp"
 
@@ -117,6 +118,7 @@ class ShardFiller {
     ++part_.statistics.num_rows_read;
     const FileRenderer& renderer = renderer_of(object, usual, where);
     note_new_columns(object, renderer.format, usual.format, place);
+    note_unread_options(object, renderer, where, place);
     if (options_.use == RowUse::kPreference) {
       add_pair(object, renderer, row, where, place);
     } else {
@@ -160,6 +162,15 @@ class ShardFiller {
       if (uses(format) || uses(usual) || is_in(usual.unused_columns, name) || is_null_or_empty(cell)) continue;
       if (part_.new_columns.size() < kMaxColumns) part_.new_columns.emplace(name, place);
     }
+  }
+
+  void note_unread_options(const nlohmann::ordered_json& object, const FileRenderer& renderer, const std::string& where,
+                           const std::string& place) {
+    constexpr size_t kMaxOptions = 20;
+    if (!renderer.row_template || !renderer.format.columns.contains("chat_template_kwargs")) return;
+    for (const auto& [name, value] : template_inputs(object, renderer.format, where).variables.items())
+      if (!renderer.row_template->reads(name) && part_.unread_options.size() < kMaxOptions)
+        part_.unread_options.emplace(name, place);
   }
 
   void add_sft(const nlohmann::ordered_json& object, const FileRenderer& renderer, int64_t row,

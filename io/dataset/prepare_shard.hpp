@@ -29,6 +29,8 @@ struct ShardPart {
   std::vector<RowFingerprint> prints;  // of the kept rows, if they are pairs
   /// Columns that the first row of their file lacks and no shape uses, and the first row that has them.
   std::map<std::string, std::string> new_columns;
+  /// Options that rows give to the template, which does not read them, and a row that has each.
+  std::map<std::string, std::string> unread_options;
 };
 
 /// Whether rows are pairs or rows to fine-tune on, by the shape of the first one.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <ctime>
@@ -66,14 +67,26 @@ static jinja::Value text_value(std::string_view text, char mark) {
   return jinja::Runtime::wrap_text(jinja::Text(text, mark));
 }
 
+// The parser has made a fraction of an integer of more than 64 bits, which Python prints in all its digits.
+static jinja::Value number_value(const nlohmann::ordered_json& json) {
+  constexpr double kTwoTo63 = 9223372036854775808.0;
+  const bool is_integer =
+      json.is_number_integer() && !(json.is_number_unsigned() && json.get<uint64_t>() > uint64_t{INT64_MAX});
+  if (is_integer) return jinja::Value(json.get<int64_t>());
+  const auto number = json.get<double>();
+  if (json.is_number_integer() || std::abs(number) >= kTwoTo63)
+    throw_error<DataError>(
+        "expected numbers of at most 63 bits for a chat template, got {}; write a longer one as text, or leave it out",
+        json.dump());
+  return jinja::Value(number);
+}
+
 // All strings get the mark, those of keys too.
 static jinja::Value json_value(jinja::Runtime& runtime, const nlohmann::ordered_json& json, char mark) {
   if (json.is_null()) return jinja::Value(jinja::None());
   if (json.is_boolean()) return jinja::Value(json.get<bool>());
   if (json.is_string()) return text_value(json.get_ref<const std::string&>(), mark);
-  const bool fits = !json.is_number_unsigned() || json.get<uint64_t>() <= uint64_t{INT64_MAX};
-  if (json.is_number_integer() && fits) return jinja::Value(json.get<int64_t>());
-  if (json.is_number()) return jinja::Value(json.get<double>());
+  if (json.is_number()) return number_value(json);
   if (json.is_array()) {
     std::vector<jinja::Value> items;
     items.reserve(json.size());
@@ -91,9 +104,6 @@ constexpr size_t kNumContentMarks = 250;
 static char content_mark(size_t message) {
   return static_cast<char>(jinja::kUserMark + 1 + message % kNumContentMarks);
 }
-
-// The names under which transformers gives the reasoning of a message to templates: the first that has one counts.
-constexpr std::array<const char*, 3> kReasoningKeys = {"reasoning_content", "thinking", "reasoning"};
 
 // The roles that templates ask for are the template's own words; any other is a user's.
 static jinja::Value role_value(std::string_view role) {
@@ -243,6 +253,8 @@ std::vector<std::string> ChatTemplate::unread_variables() const {
     if (!program_->source.reads(name)) names.push_back(name);
   return names;
 }
+
+bool ChatTemplate::reads(const std::string& variable) const { return program_->source.reads(variable); }
 
 ChatTemplate ChatTemplate::for_training() const {
   return program_->training == nullptr ? *this : ChatTemplate(program_->training);

@@ -48,6 +48,8 @@ class ChatTemplate {
   ChatTemplate with_variables(nlohmann::ordered_json variables) const;
   /// The names of those of them that do not occur in the template.
   std::vector<std::string> unread_variables() const;
+  /// True if the template's text has this variable.
+  bool reads(const std::string& variable) const;
 
   /// True if the source has {% generation %}.
   bool has_generations() const;

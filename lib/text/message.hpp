@@ -2,11 +2,15 @@
 // Source: the messages of transformers' apply_chat_template.
 #pragma once
 
+#include <array>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 
 namespace plumb {
+
+/// The names under which transformers gives the reasoning of a message to templates: the first that has one counts.
+inline constexpr std::array<const char*, 3> kReasoningKeys = {"reasoning_content", "thinking", "reasoning"};
 
 struct Message {
   std::string role;     // "system", "user", "assistant", "tool", ...

@@ -33,6 +33,10 @@ std::vector<std::string> RowTemplate::unread_variables() const {
   return names;
 }
 
+bool RowTemplate::reads(const std::string& variable) const {
+  return chat.reads(variable) || (with_tools != nullptr && with_tools->chat.reads(variable));
+}
+
 json parse_template_variables(std::string_view text) {
   if (text.empty()) return json::object();
   const auto fail = [&](std::string_view got) {

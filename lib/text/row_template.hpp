@@ -24,6 +24,8 @@ struct RowTemplate {
 
   /// The names of the options given to the template that no rendering reads.
   std::vector<std::string> unread_variables() const;
+  /// True if a rendering reads this variable.
+  bool reads(const std::string& variable) const;
 };
 
 /// A JSON object of options of a template, as --chat_template_kwargs has it; "" is an empty one. Throws UsageError.

@@ -51,8 +51,9 @@ class TurnParser {
     const std::string& name = role.get_ref<const std::string&>();
     message_.role = known_role(name);
     for (const auto& [key, value] : turn_.items()) {
-      if (key == role_key_ || key == content_key_ || is_null_or_empty(value)) continue;
+      if (key == role_key_ || key == content_key_ || value.is_null()) continue;
       if (key == "role" || key == "content") {
+        if (is_null_or_empty(value)) continue;
         throw_error<DataError>("{}: expected from and value, or role and content; got from and \"{}\"", where_, key);
       }
       message_.fields[key] = value;
@@ -89,9 +90,8 @@ class TurnParser {
   }
 
   void read_content() {
-    const bool has_calls = message_.fields.contains("tool_calls");
     const auto content = turn_.find(content_key_);
-    if (has_calls && (content == turn_.end() || content->is_null())) {
+    if (may_lack_content() && (content == turn_.end() || content->is_null())) {
       message_.has_text = false;
       if (content != turn_.end()) message_.fields["content"] = nullptr;  // templates tell it from none at all
       return;
@@ -102,11 +102,27 @@ class TurnParser {
       return;
     }
     if (!value.is_array()) {
-      throw_error<DataError>("{}: {}: expected text, got {}", where_, content_key_, value.type_name());
+      throw_error<DataError>(
+          "{}: {}: expected text, got {}{}", where_, content_key_, value.type_name(),
+          message_.fields.contains("function_call") ? "; write the call of a function as a list tool_calls" : "");
     }
     for (const Json& part : value) message_.content += text_of_part(part);
     message_.has_text = false;
     message_.fields["content"] = value;
+  }
+
+  /// True for a turn of calls or thoughts alone.
+  bool may_lack_content() const {
+    const auto calls = message_.fields.find("tool_calls");
+    if (calls != message_.fields.end() && !calls->is_array()) {
+      throw_error<DataError>("{}: tool_calls: expected a list of calls, got {}{}", where_, calls->type_name(),
+                             calls->is_string() ? "; write it as JSON, not as text" : "");
+    }
+    const auto has = [&](const char* key) {
+      const auto field = message_.fields.find(key);
+      return field != message_.fields.end() && !is_null_or_empty(*field);
+    };
+    return has("tool_calls") || std::any_of(kReasoningKeys.begin(), kReasoningKeys.end(), has);
   }
 
   std::string text_of_part(const Json& part) const {
@@ -140,7 +156,7 @@ class TurnParser {
   void read_marks() {
     for (const char* key : kMarks) {
       const auto mark = message_.fields.find(key);
-      if (mark == message_.fields.end()) continue;
+      if (mark == message_.fields.end() || is_null_or_empty(*mark)) continue;
       const bool is_number = mark->is_number() && (*mark == 0 || *mark == 1);
       if (!mark->is_boolean() && !is_number) {
         throw_error<DataError>("{}: {}: expected true, false, 0 or 1, got {}; a turn is trained or it is not", where_,
@@ -181,8 +197,9 @@ Json parse_if_text(const Json& value, const std::string& where) {
 std::vector<Message> parse_turns(const Json& cell, const std::string& where) {
   if (cell.is_object()) return {TurnParser(cell, where).parse()};
   if (!cell.is_array()) {
-    throw_error<DataError>("{}: expected a list of messages, got {}{}", where, cell.type_name(),
-                           cell.is_string() ? "; tables hold text only, use JSON Lines for conversations" : "");
+    throw_error<DataError>(
+        "{}: expected a list of messages, got {}{}", where, cell.type_name(),
+        cell.is_string() ? "; a table cannot hold one: use JSON Lines, and write it as JSON, not as text" : "");
   }
   check_count(cell, where);
   std::vector<Message> messages;

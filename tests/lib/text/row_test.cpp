@@ -259,6 +259,16 @@ TEST(SftText, TemplatesSeeToolsOptionsAndEveryKeyOfATurn) {
           .omits_message);
 }
 
+TEST(SftText, AnEmptyThoughtIsOneAndThoughtsNeedNoContent) {
+  const RowTemplate chat =
+      turns("{% for m in messages %}[{{ m.content }}|{{ m.reasoning_content }}|{{ m.name is defined }}]{% endfor %}");
+  const char* row =
+      R"({"messages": [{"role": "user", "content": "q", "name": ""},
+                       {"role": "assistant", "content": "a", "reasoning_content": "", "reasoning": "no"},
+                       {"role": "assistant", "content": null, "thinking": "t", "weight": ""}]})";
+  EXPECT_EQ(render_row(row, &chat).full.text, "[q||True][a||False][None|t|False]");
+}
+
 TEST(SftText, ToolsTakeTheTemplateForTools) {
   RowTemplate chat = turns("{% for m in messages %}[{{ m.content }}]{% endfor %}");
   RowTemplate tools = turns("{{ tools | length }}{% for m in messages %}({{ m.content }}){% endfor %}");
@@ -328,6 +338,11 @@ TEST(SftText, BadMessagesAreRefusedWithTheirPlace) {
   expect_contains(refusal(first, R"({"messages": [{"role": "user", "content": null}]})"),
                   {"content: expected text, got null"});
   expect_contains(refusal(first, R"({"messages": [{"role": "bot", "content": ""}]})"), {"got \"bot\""});
+  expect_contains(
+      refusal(first, R"({"messages": [{"role": "assistant", "content": null, "function_call": {"name": "f"}}]})"),
+      {"content: expected text, got null; write the call of a function as a list tool_calls"});
+  expect_contains(refusal(first, R"({"messages": [{"role": "assistant", "content": "", "tool_calls": "[]"}]})"),
+                  {"tool_calls: expected a list of calls, got string; write it as JSON, not as text"});
   expect_contains(refusal(first, R"({"messages": [{"role": "user", "content": [{"type": "image"}]}]})"),
                   {"content: expected text, or parts of type text, got a part of type image"});
   expect_contains(refusal(first, R"({"messages": [{"role": "user", "content": ""}], "tools": {"a": 1}})"),
@@ -383,6 +398,17 @@ TEST(RowTemplate, SeesOptionsThatARowReplacesOneByOne) {
     EXPECT_THROW(with(refused), UsageError) << refused;
   EXPECT_THROW(choose_template(find_row_format(json::parse(R"({"text": ""})"), {}, kWhere), tokenizer, "", "{}"),
                UsageError);
+}
+
+TEST(SftText, NumbersThatATemplateWouldRenderOtherwiseAreRefused) {
+  const RowTemplate chat = turns("{% for m in messages %}{{ m.id }}{% endfor %}");
+  const auto row = [](const char* id) {
+    return fmt::format(R"({{"messages": [{{"role": "assistant", "content": "a", "id": {}}}]}})", id);
+  };
+  EXPECT_EQ(render_row(row("9223372036854775807").c_str(), &chat).full.text, "9223372036854775807");
+  EXPECT_EQ(render_row(row("1.5e10").c_str(), &chat).full.text, "15000000000.0");
+  for (const char* id : {"9223372036854775808", "18446744073709551616", "-9223372036854775809"})
+    expect_contains(message_of<DataError>([&] { render_row(row(id).c_str(), &chat); }), {"63 bits", "as text"});
 }
 
 TEST(SftText, TemplateErrorsNameTheRow) {
