@@ -168,7 +168,8 @@ class ShardFiller {
                            const std::string& place) {
     constexpr size_t kMaxOptions = 20;
     if (!renderer.row_template || !renderer.format.columns.contains("chat_template_kwargs")) return;
-    for (const auto& [name, value] : template_inputs(object, renderer.format, where).variables.items())
+    const TemplateInputs inputs = template_inputs(object, renderer.format, where);
+    for (const auto& [name, value] : inputs.variables.items())
       if (!renderer.row_template->reads(name) && part_.unread_options.size() < kMaxOptions)
         part_.unread_options.emplace(name, place);
   }
