@@ -197,8 +197,7 @@ TEST_F(HfModelDirectory, RefusesIntegerWeights) {
 TEST_F(HfModelDirectory, IgnoresTensorsThatTransformersIgnores) {
   tensors_["model.layers.0.self_attn.rotary_emb.inv_freq"] = {{3}, {1, 2, 3}};
   tensors_["model.layers.0.self_attn.masked_bias"] = {{1}, {-1e9}};
-  tensors_["v_head.summary.weight"] = {{1, 2}, {6, 7}};
-  tensors_["score.weight"] = {{1, 2}, {4, 5}};
+  for (const char* head : {"v_head.summary.weight", "score.weight"}) tensors_[head] = {{1, 2}, {4, 5}};
   write();
   const HfModel model(directory_.path());
   EXPECT_EQ(model.config().head, HeadKind::kLanguageModel);
