@@ -10,6 +10,7 @@
 #include <optional>
 #include <tuple>
 
+#include "lib/nn/attention_cuda.hpp"
 #include "lib/nn/matmul.hpp"
 #include "lib/nn/tiled_attention.hpp"
 
@@ -132,6 +133,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward_of(const AttentionShape&
 
 void attention_forward(const AttentionShape& shape, const at::Tensor& qkv, const Documents& documents,
                        const at::Tensor& out, AttentionActivations& saved) {
+  if (!qkv.is_cpu()) return attention_forward_cuda(shape, qkv, documents, out, saved);
   const int64_t h = shape.num_heads, k = shape.head_dim;
   const at::Tensor qkv_computed = as_computed(qkv);
   for (const Group& group : group_documents(documents)) {
@@ -147,6 +149,7 @@ void attention_forward(const AttentionShape& shape, const at::Tensor& qkv, const
 void attention_backward(const AttentionShape& shape, const at::Tensor& qkv, const Documents& documents,
                         const AttentionActivations& saved, const at::Tensor& dout, const at::Tensor& dqkv,
                         const at::Tensor& dsinks_H) {
+  if (!qkv.is_cpu()) return attention_backward_cuda(shape, qkv, documents, saved, dout, dqkv, dsinks_H);
   const int64_t h = shape.num_heads, g = shape.num_kv_heads, k = shape.head_dim;
   const at::Tensor qkv_computed = as_computed(qkv), dout_computed = as_computed(dout);
   size_t call = 0;

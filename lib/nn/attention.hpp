@@ -3,7 +3,7 @@
 // before, prefix and rest are concatenated for the call. Query heads may share keys and values (GQA).
 // Bfloat16 rows, capped scores and sinks are computed in tiles (tiled_attention.hpp): the operator's bfloat16 products
 // convert internally, and it does not know the others. Without PairKernels bfloat16 runs compute attention in float32.
-//
+// CUDA tensors: attention_cuda.hpp.
 // Source: FlashAttention-2, arXiv:2307.08691; the operator is at::_scaled_dot_product_flash_attention_for_cpu.
 #pragma once
 
@@ -31,13 +31,14 @@ struct AttentionShape {
   int64_t sliding_window = 0;      // 0: none
   double score_scale = 0;          // of q . k; 0: 1 / sqrt(head_dim)
   double score_cap = 0;            // c tanh(score / c) before the softmax; 0: none
-  const float* sinks_H = nullptr;  // one more logit per query head, without a value; null: none
+  const float* sinks_H = nullptr;  // on qkv's device: one more logit per query head, without a value; null: none
 
   bool is_tiled() const { return score_cap > 0 || sinks_H != nullptr; }
   double scale() const { return score_scale > 0 ? score_scale : 1.0 / std::sqrt(static_cast<double>(head_dim)); }
 };
 
-/// Saved for the backward pass: output and log-sum-exp of each call of the operator.
+/// Saved for the backward pass: output and log-sum-exp of each call of the operator. On CUDA the output is `out`
+/// itself, which must not change.
 struct AttentionActivations {
   std::vector<at::Tensor> outputs;
   std::vector<at::Tensor> log_sum_exps;

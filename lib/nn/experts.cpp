@@ -7,7 +7,6 @@
 
 #include "lib/base/random.hpp"
 #include "lib/nn/matmul.hpp"
-#include "lib/nn/tensor_kernels.hpp"
 
 namespace plumb {
 
@@ -61,8 +60,8 @@ at::Tensor as_alternating(const at::Tensor& gate_up) {
 void write_matrix_gradient(at::Tensor gradient, const at::Tensor& dy, const at::Tensor& x, bool adds) {
   if (!gradient.defined()) return;
   if (gradient.stride(1) != 1) return write_matrix_gradient(gradient.t(), x, dy, adds);
-  // plumb's own product needs contiguous rows, and pays for the copy
-  const at::Tensor dy_t = dy.scalar_type() == at::kFloat ? dy.t().contiguous() : dy.t();
+  // plumb's own product on CPUs needs contiguous rows, and pays for the copy
+  const at::Tensor dy_t = dy.is_cpu() && dy.scalar_type() == at::kFloat ? dy.t().contiguous() : dy.t();
   if (adds) {
     matmul_accumulate(gradient, dy_t, x);
   } else {
@@ -268,9 +267,9 @@ void expert_backward(const ExpertConfig& config, const Expert& expert, int64_t i
   const MlpBackward backward = mlp_backward(config, expert, x, dy, {}, mlp, gradient, adds, needs_input);
   mlp.dx_RD = backward.dx_RD;
   const int64_t chosen = routing.weight_NC.size(1), begin = routing.begin_E[index];
-  for (int64_t i = 0; i < rows; ++i)
-    data_of<float>(saved.weighted_NC)[routing.token_A[begin + i] * chosen + routing.slot_A[begin + i]] =
-        data_of<float>(backward.dots_R)[i];
+  std::vector<int64_t> places;
+  for (int64_t i = begin; i < begin + rows; ++i) places.push_back(routing.token_A[i] * chosen + routing.slot_A[i]);
+  ops_of(dout_TD).put_rows(backward.dots_R.unsqueeze(1), places, saved.weighted_NC.view({-1, 1}));
 }
 
 at::Tensor router_backward(const ExpertConfig& config, const Linear& router, const std::optional<SharedExpert>& shared,

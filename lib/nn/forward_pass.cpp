@@ -6,6 +6,16 @@
 
 namespace plumb {
 
+namespace {
+
+/// To where kernels read it; the tables are computed on the host, so that every device rotates by the same bits.
+void move_to(at::Device device, Rotation& rotation) {
+  for (at::Tensor* const part : {&rotation.cos, &rotation.sin, &rotation.positions})
+    if (part->defined()) *part = part->to(device);
+}
+
+}  // namespace
+
 ForwardPass::ForwardPass(TrainedUnits& units, const MicroBatch& batch, const ReadRows& read_rows, Pass pass,
                          bool has_gradient_checkpointing)
     : units_(units),
@@ -16,6 +26,8 @@ ForwardPass::ForwardPass(TrainedUnits& units, const MicroBatch& batch, const Rea
                rows_to_compute(read_rows, std::ssize(rows_.token_ids), units.dtype(), units.device())),
       has_gradient_checkpointing_(has_gradient_checkpointing) {
   pass_.batch_number = batch.number;
+  move_to(units.device(), context_.rotations.full);
+  move_to(units.device(), context_.rotations.sliding);
   units_.begin_pass(pass_);
   context_.num_tokens = batch.is_empty() ? 0 : num_tokens_;  // the token of an empty batch is none of the data
   if (pass_.has_dropout) context_.dropout = units_.dropout();

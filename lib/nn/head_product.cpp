@@ -10,7 +10,7 @@ namespace plumb {
 HeadProduct::HeadProduct(const HeadTensors& head, const at::Tensor& x_TD) : head_(head), x_TD_(x_TD) {
   const VocabularyAdapter& adapter = head.adapter;
   if (adapter.left_VR.defined()) dropped_TD_ = ops_of(x_TD).drop_out(x_TD, adapter.dropout);
-  if (adapter.rows_ND.defined()) tokens_N_ = as_tensor(adapter.tokens);
+  if (adapter.rows_ND.defined()) tokens_N_ = as_tensor(adapter.tokens).to(x_TD.device());
 }
 
 void HeadProduct::multiply(int64_t begin, double scale, const at::Tensor& products_CV) const {

@@ -70,8 +70,7 @@ at::Tensor linear_forward(const Linear& linear, const at::Tensor& x_TI, const at
   if (residual_TO.defined() && linear.bias_O.defined()) addend = residual_TO + linear.bias_O;
   at::Tensor y = at::empty({x_TI.size(0), weight.size(0)}, x_TI.options());
   if (addend.defined()) {
-    y.copy_(addend);
-    matmul_accumulate(y, x_TI, weight.t());
+    matmul_plus(y, x_TI, weight.t(), addend);
   } else {
     matmul_into(y, x_TI, weight.t());
   }

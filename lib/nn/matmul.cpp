@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "lib/kernels/product_kernels.hpp"
+#include "lib/nn/product_cuda.hpp"
 #include "lib/nn/tensor_kernels.hpp"
 
 namespace plumb {
@@ -88,8 +89,9 @@ void multiply_in_libtorch(at::Tensor& out, const at::Tensor& a, const at::Tensor
 }
 
 void multiply(at::Tensor& out, const at::Tensor& a, const at::Tensor& b, double scale, bool adds) {
+  if (!out.is_cpu()) return multiply_cuda(out, a, b, scale, adds ? out : at::Tensor());
   check(out.size(0) == a.size(0) && out.size(1) == b.size(1) && a.size(1) == b.size(0), "factors of a product fit");
-  const bool is_for_kernels = out.is_cpu() && out.stride(1) == 1;
+  const bool is_for_kernels = out.stride(1) == 1;
   const PairKernels* const pairs = pair_kernels();
   // the generic build of the kernel is slower than LibTorch
   const bool has_float_kernel = std::string_view(kernel_instruction_set()) != "generic";
@@ -118,6 +120,12 @@ void matmul_into(at::Tensor out, const at::Tensor& a, const at::Tensor& b, doubl
 
 void matmul_accumulate(at::Tensor out, const at::Tensor& a, const at::Tensor& b, double scale) {
   multiply(out, a, b, scale, true);
+}
+
+void matmul_plus(at::Tensor out, const at::Tensor& a, const at::Tensor& b, const at::Tensor& addend) {
+  if (!out.is_cpu()) return multiply_cuda(out, a, b, 1, addend);
+  out.copy_(addend);
+  multiply(out, a, b, 1, true);
 }
 
 }  // namespace plumb

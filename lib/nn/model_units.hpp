@@ -5,7 +5,6 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/index_select.h>
 
 #include <cstdint>
 #include <span>
@@ -56,7 +55,7 @@ class ModelUnits {
 /// x = block(layer, parameters, x) for each layer. Returns the output of the last block, [T, D].
 template <class Block>
 at::Tensor walk_blocks(ModelUnits& units, std::span<const int64_t> token_ids, Block block) {
-  at::Tensor x_TD = at::index_select(units.acquire_embedding(), 0, as_tensor(token_ids));
+  at::Tensor x_TD = take_rows(units.acquire_embedding(), token_ids);
   if (const VocabularyAdapter adapter = units.embedding_adapter(); !adapter.is_empty())
     adapt_lookup(adapter, token_ids, x_TD);
   if (const double scale = units.config().embedding_multiplier; scale != 1) x_TD.mul_(scale);

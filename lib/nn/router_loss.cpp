@@ -10,7 +10,8 @@ RouterLoad router_load(const Routing& routing) {
   load.num_tokens = routing.num_tokens;
   load.probability_E.assign(num_experts, 0);
   for (int64_t e = 0; e < num_experts; ++e) load.num_chosen_E.push_back(routing.num_rows(e));
-  const float* p = data_of<float>(routing.probability_NE);
+  const at::Tensor probability_NE = routing.probability_NE.cpu();
+  const float* p = data_of<float>(probability_NE);
   for (int64_t t = 0; t < routing.num_tokens; ++t)
     for (double& sum : load.probability_E) sum += static_cast<double>(*p++);
   return load;

@@ -3,7 +3,6 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/from_blob.h>
-#include <ATen/ops/index_select.h>
 #include <ATen/ops/zeros.h>
 
 #include "lib/nn/tensor_ops_cuda.hpp"
@@ -23,19 +22,31 @@ Normed normalize(const at::Tensor& x_RC, const Norm& norm) {
   return normed;
 }
 
+namespace {
+std::span<const int64_t> indices(const at::Tensor& rows) {
+  return {rows.const_data_ptr<int64_t>(), static_cast<size_t>(rows.size(0))};
+}
+}  // namespace
+
+at::Tensor take_rows(const at::Tensor& x_VC, std::span<const int64_t> rows) {
+  at::Tensor taken = at::empty({std::ssize(rows), x_VC.size(1)}, x_VC.options());
+  ops_of(x_VC).take_rows(x_VC, rows, taken);
+  return taken;
+}
+
 at::Tensor gather_rows(const at::Tensor& x_RC, const at::Tensor& rows) {
   if (!rows.defined()) return x_RC;
-  const int64_t count = rows.size(0), padded = ops_of(x_RC).round_up_rows(count, x_RC.element_size());
-  at::Tensor gathered = at::empty({padded, x_RC.size(1)}, x_RC.options()), first = gathered.narrow(0, 0, count);
-  at::index_select_out(first, x_RC, 0, rows);
-  if (padded > count) gathered.narrow(0, count, padded - count).zero_();
+  const int64_t padded = ops_of(x_RC).round_up_rows(rows.size(0), x_RC.element_size());
+  at::Tensor gathered = at::empty({padded, x_RC.size(1)}, x_RC.options());
+  ops_of(x_RC).take_rows(x_RC, indices(rows), gathered);
   return gathered;
 }
 
 at::Tensor scatter_rows(const at::Tensor& gathered, const at::Tensor& rows, int64_t num_rows) {
   if (!rows.defined()) return gathered;
-  return at::zeros({num_rows, gathered.size(1)}, gathered.options())
-      .index_copy_(0, rows, gathered.narrow(0, 0, rows.size(0)));
+  at::Tensor scattered = at::zeros({num_rows, gathered.size(1)}, gathered.options());
+  ops_of(gathered).put_rows(gathered, indices(rows), scattered);
+  return scattered;
 }
 
 at::Tensor as_tensor(std::span<const int64_t> values) {

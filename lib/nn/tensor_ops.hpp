@@ -89,15 +89,27 @@ struct TensorOps {
   /// the scale. logits may have more rows than labels; the extra rows are not touched.
   void (*cross_entropy)(const at::Tensor& logits_RV, std::span<const int64_t> labels, TokenLoss kind,
                         const float* scales, TokenStats* stats);
-  /// gradient (float32) += dlogits^T x, or = if `is_first`. LibTorch's bfloat16 products go through `scratch`, which is
-  /// allocated on first use.
+  /// gradient (float32) += dlogits^T x, or = if `is_first`. LibTorch's bfloat16 products, on CPUs without others, go
+  /// through `scratch`, which is allocated on first use.
   void (*add_head_gradient)(const at::Tensor& dlogits_RV, const at::Tensor& x_RC, bool is_first,
                             const at::Tensor& gradient_VC, at::Tensor& scratch);
 
+  /// Row i of y is x[rows[i]]; the rows of y after rows.size() are zero.
+  void (*take_rows)(const at::Tensor& x_VC, std::span<const int64_t> rows, const at::Tensor& y_RC);
+  /// y[rows[i]] = x[i]. Rows that are given twice get equal values.
+  void (*put_rows)(const at::Tensor& x_RC, std::span<const int64_t> rows, const at::Tensor& y_VC);
   /// gradient_VC (float32): adds row t of gradient_TC to the row of token t, in the order of tokens; not for
   /// frozen_token (-1: none).
   void (*add_rows_by_token)(const at::Tensor& gradient_TC, std::span<const int64_t> token_ids, int64_t frozen_token,
                             const at::Tensor& gradient_VC);
+
+  /// Dot products of the rows of x with `weight`, float32, each summed in double in the order of elements: the order in
+  /// a matrix product depends on its number of rows.
+  std::vector<float> (*score_rows)(const at::Tensor& x_RC, const at::Tensor& weight_C);
+  /// dx = dscores x weight; adds the gradient of the weight, one row after the other, unless it is undefined. All
+  /// float32.
+  void (*score_rows_backward)(std::span<const float> dscores, const at::Tensor& x_RC, const at::Tensor& weight_C,
+                              const at::Tensor& dx_RC, const at::Tensor& dweight_C);
 
   /// Returns x with a fraction `rate` of its elements set to zero and the others scaled by 1 / (1 - rate).
   at::Tensor (*drop_out)(const at::Tensor& x, const Dropout& dropout);
@@ -129,7 +141,10 @@ struct Normed {
 };
 Normed normalize(const at::Tensor& x_RC, const Norm& norm);
 
-/// Returns the given rows of x, padded with zero rows to round_up_rows(). If `rows` is undefined, returns x itself.
+/// Returns the given rows of x.
+at::Tensor take_rows(const at::Tensor& x_VC, std::span<const int64_t> rows);
+/// `rows`: int64 on the host. Returns the given rows of x, padded with zero rows to round_up_rows(). If `rows` is
+/// undefined, returns x itself.
 at::Tensor gather_rows(const at::Tensor& x_RC, const at::Tensor& rows);
 /// Inverse of gather_rows(): a tensor of num_rows rows that is zero except for the given rows. If `rows` is undefined,
 /// returns `gathered` itself.

@@ -3,6 +3,7 @@
 #include <ATen/ops/add.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/index_select.h>
 #include <ATen/ops/mm.h>
 
 #include <algorithm>
@@ -215,6 +216,46 @@ void add_head_gradient(const at::Tensor& dlogits, const at::Tensor& x, bool is_f
   }
 }
 
+void take_rows(const at::Tensor& x, std::span<const int64_t> rows, const at::Tensor& y) {
+  const int64_t count = std::ssize(rows);
+  at::Tensor first = y.narrow(0, 0, count);
+  at::index_select_out(first, x, 0, as_tensor(rows));
+  if (y.size(0) > count) y.narrow(0, count, y.size(0) - count).zero_();
+}
+
+void put_rows(const at::Tensor& x, std::span<const int64_t> rows, const at::Tensor& y) {
+  at::Tensor(y).index_copy_(0, as_tensor(rows), x.narrow(0, 0, std::ssize(rows)));
+}
+
+std::vector<float> score_rows(const at::Tensor& x, const at::Tensor& weight) {
+  const int64_t dim = x.size(1);
+  std::vector<float> scores;
+  const float* const w = data_of<float>(weight);
+  for (int64_t row = 0; row < x.size(0); ++row) {
+    const float* const in = data_of<float>(x) + row * dim;
+    double sum = 0;
+    for (int64_t i = 0; i < dim; ++i) sum += static_cast<double>(in[i]) * static_cast<double>(w[i]);
+    scores.push_back(static_cast<float>(sum));
+  }
+  return scores;
+}
+
+void score_rows_backward(std::span<const float> dscores, const at::Tensor& x, const at::Tensor& weight,
+                         const at::Tensor& dx, const at::Tensor& dweight) {
+  const int64_t dim = x.size(1);
+  float* const dw = data_of<float>(dweight);
+  const float* const w = data_of<float>(weight);
+  for (int64_t row = 0; row < x.size(0); ++row) {
+    const float d = dscores[row];
+    const float* const in = data_of<float>(x) + row * dim;
+    float* const out = data_of<float>(dx) + row * dim;
+    for (int64_t i = 0; i < dim; ++i) {
+      if (dw) dw[i] += d * in[i];
+      out[i] = d * w[i];
+    }
+  }
+}
+
 void add_rows_by_token(const at::Tensor& gradient_TC, std::span<const int64_t> token_ids, int64_t frozen_token,
                        const at::Tensor& gradient_VC) {
   const int64_t dim = gradient_TC.size(1);
@@ -301,7 +342,11 @@ constexpr TensorOps kCpuOps = {.normalize = normalize_rows,
                                .feed_forward_backward = feed_forward_backward,
                                .cross_entropy = cross_entropy,
                                .add_head_gradient = add_head_gradient,
+                               .take_rows = take_rows,
+                               .put_rows = put_rows,
                                .add_rows_by_token = add_rows_by_token,
+                               .score_rows = score_rows,
+                               .score_rows_backward = score_rows_backward,
                                .drop_out = drop_out,
                                .nf4_dequantize = dequantize,
                                .squared_row_norms = squared_row_norms,

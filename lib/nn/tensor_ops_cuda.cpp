@@ -8,7 +8,6 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/from_blob.h>
-#include <ATen/ops/mm.h>
 
 #include <algorithm>
 #include <numeric>
@@ -17,6 +16,7 @@
 #include "lib/kernels/cuda/kernels.hpp"
 #include "lib/nn/compute_stream.hpp"
 #include "lib/nn/device_copy.hpp"
+#include "lib/nn/matmul.hpp"
 #include "lib/nn/tensor_kernels.hpp"
 
 namespace plumb {
@@ -25,8 +25,6 @@ namespace {
 
 // Products of few distinct shapes: a library finds an algorithm for each.
 constexpr int64_t kRowMultiple = 128;
-// Slices of the gradient of a head in bfloat16 are large, because each reads all rows again.
-constexpr int64_t kSliceElements = 1 << 26;
 
 at::Tensor empty_floats(at::IntArrayRef shape, const at::Tensor& like) {
   return at::empty(shape, like.options().dtype(at::kFloat));
@@ -178,27 +176,49 @@ void cross_entropy(const at::Tensor& logits, std::span<const int64_t> labels, To
 }
 
 void add_head_gradient(const at::Tensor& dlogits, const at::Tensor& x, bool is_first, const at::Tensor& gradient,
-                       at::Tensor& scratch) {
-  if (x.scalar_type() == at::kFloat) {  // the product adds in place
-    at::Tensor target = gradient;
-    if (is_first) {
-      at::mm_out(target, dlogits.t(), x);
-    } else {
-      target.addmm_(dlogits.t(), x);
-    }
-    return;
+                       at::Tensor& /*scratch*/) {
+  if (is_first) {
+    matmul_into(gradient, dlogits.t(), x);
+  } else {
+    matmul_accumulate(gradient, dlogits.t(), x);
   }
-  const int64_t vocab = gradient.size(0), dim = gradient.size(1);
-  const int64_t slice = std::min(vocab, std::max<int64_t>(kRowMultiple, kSliceElements / dim));
-  if (!scratch.defined() || scratch.size(1) != dim || scratch.size(0) < slice)
-    scratch = at::empty({slice, dim}, x.options());
-  for (int64_t begin = 0; begin < vocab; begin += slice) {
-    const int64_t rows = std::min(slice, vocab - begin);
-    at::Tensor part = scratch.narrow(0, 0, rows);
-    at::mm_out(part, dlogits.narrow(1, begin, rows).t(), x);
-    const auto add = is_first ? cuda::to_float<BFloat16> : cuda::add_to_float<BFloat16>;
-    add(data_of<BFloat16>(part), data_of<float>(gradient) + begin * dim, rows * dim, compute_stream());
-  }
+}
+
+/// Copies indices of rows to the device of x, which does not check them.
+at::Tensor checked_indices(const at::Tensor& x, std::span<const int64_t> rows) {
+  for (const int64_t row : rows) check(row >= 0 && row < x.size(0), "an index is that of a row");
+  return on_device_of(x, rows.data(), std::ssize(rows));
+}
+
+void take_rows(const at::Tensor& x, std::span<const int64_t> rows, const at::Tensor& y) {
+  const at::Tensor indices = checked_indices(x, rows);
+  with_element_type(x.scalar_type(), [&]<class T>(T*) {
+    cuda::take_rows(data_of<T>(x), data_of<int64_t>(indices), std::ssize(rows), data_of<T>(y), y.size(0), y.size(1),
+                    compute_stream());
+  });
+}
+
+void put_rows(const at::Tensor& x, std::span<const int64_t> rows, const at::Tensor& y) {
+  const at::Tensor indices = checked_indices(y, rows);
+  with_element_type(x.scalar_type(), [&]<class T>(T*) {
+    cuda::put_rows(data_of<T>(x), data_of<int64_t>(indices), std::ssize(rows), data_of<T>(y), y.size(1),
+                   compute_stream());
+  });
+}
+
+std::vector<float> score_rows(const at::Tensor& x, const at::Tensor& weight) {
+  const at::Tensor scores = empty_floats({x.size(0)}, x);
+  cuda::score_rows(data_of<float>(x), data_of<float>(weight), data_of<float>(scores), x.size(0), x.size(1),
+                   compute_stream());
+  const at::Tensor on_host = scores.cpu();
+  return {data_of<float>(on_host), data_of<float>(on_host) + on_host.numel()};
+}
+
+void score_rows_backward(std::span<const float> dscores, const at::Tensor& x, const at::Tensor& weight,
+                         const at::Tensor& dx, const at::Tensor& dweight) {
+  const at::Tensor on_device = on_device_of(x, dscores.data(), std::ssize(dscores));
+  cuda::score_rows_backward(data_of<float>(on_device), data_of<float>(x), data_of<float>(weight), data_of<float>(dx),
+                            data_of<float>(dweight), x.size(0), x.size(1), compute_stream());
 }
 
 /// The rows sorted by token, those of a token in their order.
@@ -297,7 +317,11 @@ constexpr TensorOps kCudaOps = {.normalize = normalize_rows,
                                 .feed_forward_backward = feed_forward_backward,
                                 .cross_entropy = cross_entropy,
                                 .add_head_gradient = add_head_gradient,
+                                .take_rows = take_rows,
+                                .put_rows = put_rows,
                                 .add_rows_by_token = add_rows_by_token,
+                                .score_rows = score_rows,
+                                .score_rows_backward = score_rows_backward,
                                 .drop_out = drop_out,
                                 .nf4_dequantize = dequantize,
                                 .squared_row_norms = squared_row_norms,

@@ -1,7 +1,5 @@
 #include "lib/nn/vocabulary_adapter.hpp"
 
-#include <ATen/ops/index_select.h>
-
 #include <unordered_map>
 #include <vector>
 
@@ -59,7 +57,7 @@ void zero(const VocabularyAdapter& gradients) {
 
 void adapt_lookup(const VocabularyAdapter& adapter, std::span<const int64_t> token_ids, at::Tensor x_TD) {
   if (adapter.left_VR.defined()) {
-    const at::Tensor left_TR = at::index_select(adapter.left_VR, 0, as_tensor(token_ids));
+    const at::Tensor left_TR = take_rows(adapter.left_VR, token_ids);
     if (x_TD.scalar_type() == at::kFloat || has_pair_products())
       matmul_accumulate(x_TD, left_TR, adapter.right_RD, adapter.scaling);
     else  // not by LibTorch, whose bits of a row depend on the number of rows
@@ -67,25 +65,21 @@ void adapt_lookup(const VocabularyAdapter& adapter, std::span<const int64_t> tok
   }
   if (!adapter.rows_ND.defined()) return;
   const TrainedTokens trained = find_trained(adapter.tokens, token_ids, -1);
-  x_TD.index_copy_(0, as_tensor(trained.positions), at::index_select(adapter.rows_ND, 0, as_tensor(trained.rows)));
+  ops_of(x_TD).put_rows(take_rows(adapter.rows_ND, trained.rows), trained.positions, x_TD);
 }
 
 void add_lookup_gradients(const VocabularyAdapter& adapter, const at::Tensor& dx_TD, std::span<const int64_t> token_ids,
                           int64_t frozen_token, const VocabularyAdapter& gradients) {
   if (gradients.left_VR.defined()) {
-    const at::Tensor left_TR = at::index_select(adapter.left_VR, 0, as_tensor(token_ids));
+    const at::Tensor left_TR = take_rows(adapter.left_VR, token_ids);
     gradients.right_RD.add_(product(left_TR.t(), dx_TD), adapter.scaling);
     const at::Tensor dleft_TR = product(dx_TD, adapter.right_RD.t()).to(at::kFloat).mul_(adapter.scaling);
-    const auto from = dleft_TR.accessor<float, 2>();
-    auto to = gradients.left_VR.accessor<float, 2>();
-    for (int64_t i = 0; i < std::ssize(token_ids); ++i)  // in the order of tokens, so that sums have the same bits
-      for (int64_t r = 0; token_ids[i] != frozen_token && r < from.size(1); ++r) to[token_ids[i]][r] += from[i][r];
+    ops_of(dleft_TR).add_rows_by_token(dleft_TR, token_ids, frozen_token, gradients.left_VR);
   }
   if (!gradients.rows_ND.defined()) return;
   const TrainedTokens trained = find_trained(adapter.tokens, token_ids, frozen_token);
   if (trained.rows.empty()) return;
-  ops_of(dx_TD).add_rows_by_token(at::index_select(dx_TD, 0, as_tensor(trained.positions)), trained.rows, -1,
-                                  gradients.rows_ND);
+  ops_of(dx_TD).add_rows_by_token(take_rows(dx_TD, trained.positions), trained.rows, -1, gradients.rows_ND);
 }
 
 }  // namespace plumb

@@ -1,8 +1,6 @@
 #include "lib/objective/reward.hpp"
 
-#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/index_select.h>
 #include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
@@ -28,54 +26,30 @@ class ScoredRows {
  public:
   ScoredRows(const at::Tensor& hidden_TD, const MicroBatch& batch, const HeadTensors& parameters,
              const OutputConfig& output, std::optional<int64_t> pad_token_id)
-      : num_rows_(batch.num_documents()), dim_(hidden_TD.size(1)) {
+      : positions_(scored_positions(batch, pad_token_id)) {
     check(parameters.head_VD.size(0) == 1, "the head of a reward model has one row");
-    const std::vector<int64_t> positions = scored_positions(batch, pad_token_id);
-    positions_ = at::empty({num_rows_}, at::TensorOptions().dtype(at::kLong));
-    std::copy(positions.begin(), positions.end(), data_of<int64_t>(positions_));
-    selected_ = at::index_select(hidden_TD, 0, positions_).to(at::kFloat);
+    selected_ = take_rows(hidden_TD, positions_).to(at::kFloat);
     norm_ = {output.norm, parameters.norm_D.to(at::kFloat), {}};
     if (parameters.norm_bias_D.defined()) norm_.bias_C = parameters.norm_bias_D.to(at::kFloat);
     score_ = parameters.head_VD.to(at::kFloat).contiguous();
     normed_ = normalize(selected_, norm_);
   }
 
-  /// Products are summed one by one in float64, because the order of sums in a matrix product depends on its number of
-  /// rows.
-  std::vector<float> rewards() const {
-    std::vector<float> rewards;
-    const float* score = data_of<float>(score_);
-    for (int64_t row = 0; row < num_rows_; ++row) {
-      const float* x = data_of<float>(normed_.y) + row * dim_;
-      double sum = 0;
-      for (int64_t i = 0; i < dim_; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(score[i]);
-      rewards.push_back(static_cast<float>(sum));
-    }
-    return rewards;
-  }
+  std::vector<float> rewards() const { return ops_of(score_).score_rows(normed_.y, score_); }
 
   /// Adds to the gradients, which must be zero at first. drewards: one per document.
   void backward(const std::vector<float>& drewards, const HeadTensors& gradients, at::Tensor& dhidden_TD) const {
     const at::Tensor dnormed = at::empty_like(selected_);
-    float* dscore = data_of<float>(gradients.head_VD);  // null where the head is frozen
     const at::Tensor dnorm = gradients.norm_D.defined() ? gradients.norm_D : at::zeros_like(norm_.weight_C);
-    for (int64_t row = 0; row < num_rows_; ++row) {
-      const float d = drewards[row];
-      const float *x = data_of<float>(normed_.y) + row * dim_, *score = data_of<float>(score_);
-      float* dx = data_of<float>(dnormed) + row * dim_;
-      for (int64_t i = 0; i < dim_; ++i) {
-        if (dscore) dscore[i] += d * x[i];
-        dx[i] = d * score[i];
-      }
-    }
+    ops_of(score_).score_rows_backward(drewards, normed_.y, score_, dnormed, gradients.head_VD);
     const at::Tensor dselected =
         ops_of(dnormed).norm_backward(dnormed, {selected_, normed_.stats}, norm_, {}, dnorm, gradients.norm_bias_D);
-    dhidden_TD.index_add_(0, positions_, dselected.to(dhidden_TD.scalar_type()));
+    dhidden_TD.index_add_(0, as_tensor(positions_).to(dhidden_TD.device()), dselected.to(dhidden_TD.scalar_type()));
   }
 
  private:
-  int64_t num_rows_, dim_;
-  at::Tensor positions_, selected_, score_;
+  std::vector<int64_t> positions_;
+  at::Tensor selected_, score_;
   Norm norm_;
   Normed normed_;
 };

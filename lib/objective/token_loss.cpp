@@ -5,7 +5,6 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/from_blob.h>
-#include <ATen/ops/index_select.h>
 #include <ATen/ops/log_softmax.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
@@ -46,7 +45,8 @@ at::Tensor reuse(at::Tensor& buffer, int64_t rows, int64_t columns, const at::Te
 void add_entropy_gradient(const at::Tensor& dlogits, const at::Tensor& logits, std::span<const float> scales) {
   const int64_t rows = std::ssize(scales);
   const at::Tensor scale =
-      at::from_blob(const_cast<float*>(scales.data()), {rows, 1}, at::TensorOptions().dtype(at::kFloat));
+      at::from_blob(const_cast<float*>(scales.data()), {rows, 1}, at::TensorOptions().dtype(at::kFloat))
+          .to(dlogits.device());
   const at::Tensor logps = at::log_softmax(logits.narrow(0, 0, rows).to(at::kFloat), 1), probabilities = logps.exp();
   const at::Tensor entropy = -(probabilities * logps).sum(1, true);
   dlogits.narrow(0, 0, rows).sub_(scale * probabilities * (logps + entropy));
@@ -67,8 +67,7 @@ class ChunkedLoss {
         element_bytes_(static_cast<int64_t>(hidden_TD.element_size())),
         chunk_(chunk_rows(num_targets_, parameters.head_VD.size(0), element_bytes_, at::get_num_threads(),
                           hidden_TD.device())) {
-    positions_ = as_tensor(targets.positions);
-    selected_ = at::index_select(hidden_TD, 0, positions_);
+    selected_ = take_rows(hidden_TD, targets.positions);
     stats_ = empty_norm_stats(selected_, norm_.config);
     // rows after the last target are zero, and so are their gradients
     normed_ = at::zeros({ops_.round_up_rows(num_targets_, element_bytes_), hidden_TD.size(1)}, hidden_TD.options());
@@ -93,18 +92,18 @@ class ChunkedLoss {
     head_->finish_backward(dnormed);
     const auto zeros = [&](at::Tensor target) { return gradients.adds ? at::zeros_like(target) : target.zero_(); };
     const at::Tensor dnorm =
-        gradients.norm_D.defined() ? zeros(gradients.norm_D) : at::zeros({selected_.size(1)}, at::kFloat);
+        gradients.norm_D.defined() ? zeros(gradients.norm_D) : at::zeros({selected_.size(1)}, stats_.options());
     const at::Tensor dbias = gradients.norm_bias_D.defined() ? zeros(gradients.norm_bias_D) : at::Tensor();
     const at::Tensor dselected =
         ops_.norm_backward(dnormed.narrow(0, 0, num_targets_), {selected_, stats_}, norm_, {}, dnorm, dbias);
     if (gradients.adds && gradients.norm_D.defined()) at::Tensor(gradients.norm_D).add_(dnorm);
     if (gradients.adds && dbias.defined()) at::Tensor(gradients.norm_bias_D).add_(dbias);
     for (const Targets::SharedPosition& shared :
-         targets_.shared_positions)  // index_copy_ writes this row several times, so all copies must hold the sum
+         targets_.shared_positions)  // put_rows writes this row several times, so all copies must hold the sum
       dselected.select(0, shared.first).add_(dselected.select(0, shared.second));
     for (const Targets::SharedPosition& shared : targets_.shared_positions)
       dselected.select(0, shared.second).copy_(dselected.select(0, shared.first));
-    dhidden_TD.index_copy_(0, positions_, dselected);
+    ops_.put_rows(dselected, targets_.positions, dhidden_TD);
   }
 
  private:
@@ -138,7 +137,7 @@ class ChunkedLoss {
   TokenLoss kind_;
   TokenLossScratch& scratch_;
   int64_t num_targets_, element_bytes_, chunk_;
-  at::Tensor positions_, selected_, stats_, normed_, logits_;
+  at::Tensor selected_, stats_, normed_, logits_;
   std::optional<HeadProduct> head_;  // always set
   bool holds_all_logits_ = false;
 };

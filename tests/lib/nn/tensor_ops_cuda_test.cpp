@@ -14,6 +14,7 @@
 #include "lib/kernels/reference.hpp"
 #include "lib/nn/compute_stream.hpp"
 #include "lib/nn/expert_ops_cuda.hpp"
+#include "lib/nn/matmul.hpp"
 #include "tests/lib/kernels/kernel_copies.hpp"
 
 namespace plumb {
@@ -148,6 +149,22 @@ TYPED_TEST(CudaTensorOps, LossAndHead) {
   });
 }
 
+TYPED_TEST(CudaTensorOps, Products) {
+  constexpr int64_t kRows = 40, kDepth = 72, kColumns = 24;
+  const auto x = this->randn({kRows, kDepth}), weight = this->randn({kColumns, kDepth}),
+             dy = this->randn({kRows, kColumns}), bias = this->randn({kColumns});
+  this->compare([&](const TensorOps&, at::Device device) {
+    const at::Tensor in = copy(x, device), w = copy(weight, device), gradient = copy(dy, device);
+    const at::Tensor y = product(in, w.t()), with_bias = at::empty_like(y), with_residual = at::empty_like(y);
+    matmul_plus(with_bias, in, w.t(), copy(bias, device));
+    matmul_plus(with_residual, in, w.t(), gradient);
+    const at::Tensor dweight = floats({kColumns, kDepth}).to(device);
+    matmul_accumulate(dweight, gradient.t(), in, 0.5);
+    matmul_accumulate(y.narrow(1, 8, 8), in, w.narrow(0, 3, 8).t(), 2);
+    return std::vector{y, with_bias, with_residual, product(gradient, w), dweight};
+  });
+}
+
 TYPED_TEST(CudaTensorOps, ExactOnes) {
   const auto x_on_cpu = this->randn({6, 21});
   const at::Tensor start = at::randn({9, 21});
@@ -159,6 +176,28 @@ TYPED_TEST(CudaTensorOps, ExactOnes) {
         ops.add_rows_by_token(x, frozen_only, 8, gradient);
         ops.add_rows_by_token(x, tokens, -1, gradient);
         return std::vector{gradient, ops.drop_out(x, {0.25, 5, 6}), ops.drop_out(x, {}), ops.squared_row_norms(x)};
+      },
+      0);
+  const std::vector<int64_t> rows = {5, 0, 5, 2}, places = {8, 3, 0, 1};
+  this->compare(
+      [&](const TensorOps& ops, at::Device device) {
+        const at::Tensor taken = at::empty({6, 21}, this->kDtype).to(device);
+        ops.take_rows(copy(x_on_cpu, device), rows, taken);
+        const at::Tensor put = copy(start.to(this->kDtype), device);
+        ops.put_rows(taken, places, put);
+        return std::vector{taken, put};
+      },
+      0);
+  this->compare(
+      [&](const TensorOps& ops, at::Device device) {
+        const at::Tensor x = copy(start, device), weight = copy(start[4], device), dx = at::empty_like(x);
+        const at::Tensor dweight = copy(start[2], device), scores = floats({9});
+        const std::vector<float> found = ops.score_rows(x, weight);
+        std::copy(found.begin(), found.end(), data_of<float>(scores));
+        ops.score_rows_backward(found, x, weight, dx, dweight);
+        const at::Tensor first_dx = dx.clone();
+        ops.score_rows_backward(found, x, dweight, dx, {});  // a frozen weight
+        return std::vector{scores, first_dx, dx, dweight};
       },
       0);
   std::vector<float> values(200);
