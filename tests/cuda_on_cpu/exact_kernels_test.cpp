@@ -1,11 +1,12 @@
-// Kernels whose results have the bits of the CPU's: casts, dropout, rows, ordered sums, squares, NF4, scores; and
-// AdamW.
+// Kernels whose results have the bits of the CPU's: casts, dropout, rows, ordered sums, squares, NF4, scores,
+// checksums; and AdamW.
 #include <ATen/ops/arange.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/randint.h>
 #include <ATen/ops/zeros_like.h>
 #include <gtest/gtest.h>
+#include <xxhash.h>
 
 #include <algorithm>
 #include <cmath>
@@ -331,6 +332,40 @@ TEST(CudaAdamW, UpdatesMomentsInEightBits) {
     EXPECT_LE(difference.sum().item<int64_t>(), kElements / 200);
   }
   EXPECT_TRUE(same_bits(got[5], got[0].to(at::kBFloat16)));
+}
+
+TEST(Xxh3, HasTheBitsOfTheLibrary) {
+  const at::Tensor data = at::randint(256, {70'000}, at::kByte);
+  // sizes around a block of 1024 bytes and around 64 of them, with last pieces of all lengths that matter
+  for (const auto& [bytes, piece] : {std::pair(248, 4096),
+                                     {256, 256},
+                                     {1024, 4096},
+                                     {1032, 4096},
+                                     {4096, 1024},
+                                     {4344, 1024},
+                                     {65'536, 65'536},
+                                     {65'544, 65'536 + 8},
+                                     {69'960, 66'568}}) {
+    const int64_t num_pieces = (bytes + piece - 1) / piece;
+    const auto begin_of = [&, bytes = bytes, piece = piece](int64_t offset) {
+      const at::Tensor expected = at::empty({num_pieces, 2}, at::kLong);
+      for (int64_t i = 0; i < num_pieces; ++i) {
+        const int64_t size = std::min<int64_t>(piece, bytes - i * piece);
+        const XXH128_hash_t hash = XXH3_128bits(data_of<uint8_t>(data) + offset + i * piece, static_cast<size_t>(size));
+        data_of<uint64_t>(expected)[2 * i] = hash.low64;
+        data_of<uint64_t>(expected)[2 * i + 1] = hash.high64;
+      }
+      const auto got = on_all_schedules({at::zeros_like(expected)}, [&](const auto& out) {
+        cuda::xxh3_128(data_of<uint8_t>(data) + offset, bytes, piece, data_of<uint64_t>(out[0]), kStream);
+      });
+      EXPECT_TRUE(got[0].equal(expected)) << bytes << " by " << piece << " from " << offset;
+    };
+    begin_of(0);
+    begin_of(8);  // not at a multiple of 16
+  }
+  uint64_t hash[2];
+  EXPECT_THROW(cuda::xxh3_128(data.data_ptr(), 240, 4096, hash, kStream), std::logic_error);
+  EXPECT_THROW(cuda::xxh3_128(data.data_ptr(), 4096 + 8, 4096, hash, kStream), std::logic_error);
 }
 
 }  // namespace

@@ -112,57 +112,39 @@ __device__ __forceinline__ PackPlace pack_place(int64_t dim) {
   return {at / packs, at % packs * kPack};
 }
 
-template <class T>
-__device__ __forceinline__ T warp_sum(T x) {
-#pragma unroll
-  for (int distance = kWarp / 2; distance > 0; distance /= 2) x += __shfl_xor_sync(kAllLanes, x, distance);
-  return x;
-}
-/// The largest, of which NaN is none.
-__device__ __forceinline__ float warp_max(float x) {
-#pragma unroll
-  for (int distance = kWarp / 2; distance > 0; distance /= 2) x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, distance));
-  return x;
-}
-__device__ __forceinline__ int warp_min(int x) {
-#pragma unroll
-  for (int distance = kWarp / 2; distance > 0; distance /= 2) x = min(x, __shfl_xor_sync(kAllLanes, x, distance));
-  return x;
-}
+struct Add {
+  template <class T>
+  __device__ __forceinline__ T operator()(T a, T b) const {
+    return a + b;
+  }
+};
+/// The larger, of which NaN is none.
+struct Larger {
+  __device__ __forceinline__ float operator()(float a, float b) const { return fmaxf(a, b); }
+};
+struct Smaller {
+  __device__ __forceinline__ int operator()(int a, int b) const { return min(a, b); }
+};
 
-// One value per warp of the block. All threads of the block call these and get the result.
-__device__ inline float block_sum(float x) {
-  __shared__ float parts[kWarps];
-  x = warp_sum(x);
+/// The values of all lanes, as a tree; every lane gets the result.
+template <class Combine, class T>
+__device__ __forceinline__ T reduce_warp(T x) {
+#pragma unroll
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) x = Combine()(x, __shfl_xor_sync(kAllLanes, x, distance));
+  return x;
+}
+/// The values of all threads of the block, which all call this and get the result; the warps' are in their order.
+template <class Combine, class T>
+__device__ __forceinline__ T reduce_block(T x) {
+  __shared__ T parts[kWarps];
+  x = reduce_warp<Combine>(x);
   __syncthreads();  // all have read the parts of the call before
   if (threadIdx.x % kWarp == 0) parts[threadIdx.x / kWarp] = x;
   __syncthreads();
-  float sum = parts[0];
+  T all = parts[0];
 #pragma unroll
-  for (int i = 1; i < kWarps; ++i) sum += parts[i];
-  return sum;
-}
-__device__ inline float block_max(float x) {
-  __shared__ float parts[kWarps];
-  x = warp_max(x);
-  __syncthreads();
-  if (threadIdx.x % kWarp == 0) parts[threadIdx.x / kWarp] = x;
-  __syncthreads();
-  float most = parts[0];
-#pragma unroll
-  for (int i = 1; i < kWarps; ++i) most = fmaxf(most, parts[i]);
-  return most;
-}
-__device__ inline int block_min(int x) {
-  __shared__ int parts[kWarps];
-  x = warp_min(x);
-  __syncthreads();
-  if (threadIdx.x % kWarp == 0) parts[threadIdx.x / kWarp] = x;
-  __syncthreads();
-  int least = parts[0];
-#pragma unroll
-  for (int i = 1; i < kWarps; ++i) least = min(least, parts[i]);
-  return least;
+  for (int i = 1; i < kWarps; ++i) all = Combine()(all, parts[i]);
+  return all;
 }
 
 /// Over the threads of a row: a warp, or the whole block.
@@ -170,9 +152,9 @@ template <int kRowThreads>
 __device__ __forceinline__ float row_sum(float x) {
   static_assert(kRowThreads == kWarp || kRowThreads == kThreads);
   if constexpr (kRowThreads == kWarp)
-    return warp_sum(x);
+    return reduce_warp<Add>(x);
   else
-    return block_sum(x);
+    return reduce_block<Add>(x);
 }
 
 }  // namespace

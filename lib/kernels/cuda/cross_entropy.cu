@@ -54,14 +54,14 @@ __device__ __forceinline__ void add(Sums& sums, const Pack& z, int64_t i, int64_
 /// Adds the sums of all threads of the block; every thread gets them.
 __device__ __forceinline__ Sums add_over_block(Sums own) {
   Sums all;
-  all.most = block_max(own.most);
-  all.first = block_min(own.most == all.most ? own.first : kNone);
+  all.most = reduce_block<Larger>(own.most);
+  all.first = reduce_block<Smaller>(own.most == all.most ? own.first : kNone);
   raise(own, all.most);
-  all.exps = block_sum(own.exps);
-  all.weighted = block_sum(own.weighted);
-  all.squares = block_sum(own.squares);
-  all.logits = block_sum(own.logits);
-  all.poison = block_sum(own.poison);
+  all.exps = reduce_block<Add>(own.exps);
+  all.weighted = reduce_block<Add>(own.weighted);
+  all.squares = reduce_block<Add>(own.squares);
+  all.logits = reduce_block<Add>(own.logits);
+  all.poison = reduce_block<Add>(own.poison);
   return all;
 }
 

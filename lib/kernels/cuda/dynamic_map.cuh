@@ -68,7 +68,7 @@ __device__ __forceinline__ void quantize(const SharedMap& map, const Pack& value
   float most = 0;
 #pragma unroll
   for (int k = 0; k < kPack; ++k) most = fmaxf(most, fabsf(values.v[k]));
-  most = warp_max(most);
+  most = reduce_warp<Larger>(most);
   const float reciprocal = __fdiv_rn(1.0f, fmaxf(most, 1e-38f));  // finite also for tiny blocks
   Codes nearest_codes;
 #pragma unroll

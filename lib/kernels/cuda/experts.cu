@@ -65,9 +65,9 @@ __global__ void __launch_bounds__(kThreads)
   }
   float most = -INFINITY, sum = 0;
   for (int e = lane; e < num_experts; e += kWarp) most = fmaxf(most, to_float(logits[e]));
-  most = warp_max(most);
+  most = reduce_warp<Larger>(most);
   for (int e = lane; e < num_experts; e += kWarp) sum += expf(to_float(logits[e]) - most);
-  sum = warp_sum(sum);
+  sum = reduce_warp<Add>(sum);
   for (int e = lane; e < num_experts; e += kWarp)
     probability[token * num_experts + e] = expf(to_float(logits[e]) - most) / sum;
 
@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(kThreads)
   double mean = 0;
   if (dprobability) {
     for (int e = lane; e < num_experts; e += kWarp) mean += dprobability[e] * static_cast<double>(p[e]);
-    mean = warp_sum(mean);
+    mean = reduce_warp<Add>(mean);
   }
   for (int begin = 0; begin < num_experts; begin += kWarp) {  // all lanes, since each has a term that others need
     const int e = begin + lane;
@@ -182,7 +182,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int k = 0; k < kPack; ++k) sum += x.v[k] * y.v[k];
   }
-  sum = warp_sum(sum);
+  sum = reduce_warp<Add>(sum);
   if (lane == 0) dots[row] = sum;
 }
 

@@ -229,6 +229,13 @@ void add_squares(const float* x, int64_t n, int64_t* bins, cudaStream_t stream);
 template <class T>
 void squared_row_norms(const T* x, float* squares, int64_t num_rows, int64_t dim, cudaStream_t stream);
 
+// ---- checksum.cu: same bits ----
+
+inline constexpr int64_t kLeastXxh3Bytes = 241;
+/// XXH3_128bits of each piece of `piece_bytes` (the last may be shorter): its low and its high half. Data and sizes are
+/// multiples of 8, and every piece has at least kLeastXxh3Bytes.
+void xxh3_128(const void* data, int64_t bytes, int64_t piece_bytes, uint64_t* hashes, cudaStream_t stream);
+
 // ---- nf4.cu: same bits ----
 
 /// A quantized matrix (Nf4View, lib/model/nf4.hpp). Scales are either `scales`, or nested: map[absmax_codes[block]] *
