@@ -30,15 +30,16 @@ BufferPlan plan_adapter_buffers(const ShardLayout& unit, const EngineOptions& op
 
 AdaptedModel::AdaptedModel(const ModelConfig& config, const Adapter& adapter, std::vector<FrozenUnit> base,
                            const Communicator& comm, const EngineOptions& options, uint64_t dropout_seed,
-                           const MakeExchange& make_exchange)
+                           const Placement& placement)
     : TrainableModel(config, comm, options, {ShardLayout(adapter_layout(config, adapter), comm.size())}),
       adapter_(adapter),
       dropout_seed_(dropout_seed),
       lowest_layer_(plumb::lowest_trained_layer(config, adapter)),
-      base_(config, comm, options.dtype, std::move(base), lowest_layer_),
-      exchange_(
-          make_exchange(comm, units(), plan_adapter_buffers(unit(), options),
-                        {options.dtype, options.accumulation_steps, options.reduction, /*keeps_converted=*/false})),
+      base_(config, comm, options.dtype, std::move(base), lowest_layer_, placement),
+      // on the same wires as the base: no two operations are under way at once, since passes begin with this gather
+      exchange_(placement.make_exchange(
+          comm, units(), plan_adapter_buffers(unit(), options),
+          {options.dtype, options.accumulation_steps, options.reduction, /*keeps_converted=*/false})),
       squared_norms_(config.num_layers) {
   check(!options.is_trained || unit().unit().num_elements > 0, "an adapter has something to train");
 }

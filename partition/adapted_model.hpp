@@ -18,6 +18,7 @@
 #include "partition/exchange.hpp"
 #include "partition/frozen_base.hpp"
 #include "partition/node_memory.hpp"
+#include "partition/placement.hpp"
 #include "partition/trainable_model.hpp"
 
 namespace plumb {
@@ -28,7 +29,7 @@ class AdaptedModel : public TrainableModel {
   /// ...). The adapter must have parameters if options.is_trained.
   AdaptedModel(const ModelConfig& config, const Adapter& adapter, std::vector<FrozenUnit> base,
                const Communicator& comm, const EngineOptions& options, uint64_t dropout_seed,
-               const MakeExchange& make_exchange = make_node_exchange);
+               const Placement& placement = {});
 
   /// Local: reads this rank's part of the base. A barrier must follow before the first pass.
   void load_base(const FrozenSource& source) { base_.load(source); }

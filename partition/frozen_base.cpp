@@ -2,6 +2,7 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <map>
@@ -11,7 +12,6 @@
 #include "lib/base/check.hpp"
 #include "lib/nn/resident_units.hpp"
 #include "lib/nn/tensor_kernels.hpp"
-#include "partition/node_exchange.hpp"
 
 namespace plumb {
 
@@ -160,7 +160,7 @@ FrozenBaseBytes frozen_base_bytes(const ModelConfig& config, const std::vector<F
 }
 
 FrozenBase::FrozenBase(const ModelConfig& config, const Communicator& comm, at::ScalarType dtype,
-                       std::vector<FrozenUnit> units, int64_t lowest_layer)
+                       std::vector<FrozenUnit> units, int64_t lowest_layer, const Placement& placement)
     : comm_(comm), dtype_(dtype), units_(std::move(units)), operations_(operation_order(config, lowest_layer)) {
   int64_t num_bytes = 0, shard_bytes = 0;
   for (const FrozenUnit& unit : units_) {
@@ -170,35 +170,39 @@ FrozenBase::FrozenBase(const ModelConfig& config, const Communicator& comm, at::
     num_bytes += layout.padded_elements();
     shard_bytes += layout.shard_elements();
   }
-  if (comm.num_nodes() == 1) {
+  if (placement.shares_node_memory && comm.num_nodes() == 1) {
     resident_ = std::make_unique<NodeMemory>(comm, num_bytes);
   } else {
-    shards_.resize(shard_bytes);
-    exchange_ = std::make_unique<NodeExchange>(
-        comm, layouts_, plan_gathers(operations_, layouts_, static_cast<int>(config.num_layers) + 2),
-        ExchangeOptions{.dtype = at::kByte});
+    shards_ = at::zeros({shard_bytes}, at::TensorOptions().dtype(at::kByte).device(placement.device));
+    exchange_ = placement.make_exchange(comm, layouts_,
+                                        plan_gathers(operations_, layouts_, static_cast<int>(config.num_layers) + 2),
+                                        {.dtype = at::kByte});
   }
   if (const int64_t elements = scratch_elements(units_); elements > 0)
-    scratch_ = at::empty({elements}, at::TensorOptions().dtype(dtype));
+    scratch_ = at::empty({elements}, at::TensorOptions().dtype(dtype).device(placement.device));
 }
 
-std::span<std::byte> FrozenBase::shard(size_t unit) {
+at::Tensor FrozenBase::shard(size_t unit) const {
   const ElementRange mine = my_bytes(unit);
-  std::byte* begin =
-      exchange_ ? shards_.data() + offset_bytes_[unit] : resident_->data() + resident_offset_bytes_[unit] + mine.begin;
-  return std::span(begin, mine.size());
+  if (exchange_) return shards_.narrow(0, offset_bytes_[unit], mine.size());
+  return at::from_blob(resident_->data() + resident_offset_bytes_[unit] + mine.begin, {mine.size()},
+                       at::TensorOptions().dtype(at::kByte));
 }
 
 void FrozenBase::load(const FrozenSource& source) {
   for (size_t unit = 0; unit < units_.size(); ++unit) {
     const ElementRange mine = my_bytes(unit);
-    read_bytes(units_[unit], source, dtype_, mine.begin, mine.end, shard(unit).data());
+    const at::Tensor kept = shard(unit);
+    const at::Tensor read = kept.is_cpu() ? kept : at::empty({mine.size()}, at::TensorOptions().dtype(at::kByte));
+    read_bytes(units_[unit], source, dtype_, mine.begin, mine.end, static_cast<std::byte*>(read.data_ptr()));
+    if (!kept.is_cpu()) kept.copy_(read);
   }
 }
 
 void FrozenBase::start(int operation) {
   if (!exchange_ || operation >= std::ssize(operations_)) return;
-  exchange_->start_gather(operation, shard(operations_[operation]));
+  const at::Tensor mine = shard(operations_[operation]);
+  exchange_->start_gather(operation, std::span(static_cast<const std::byte*>(mine.const_data_ptr()), mine.nbytes()));
 }
 
 at::Tensor FrozenBase::finish(int operation) {
@@ -232,7 +236,7 @@ void FrozenBase::release() {
 }
 
 at::Tensor FrozenBase::plain(int unit, const at::Tensor& bytes) const {
-  return at::from_blob(bytes.data_ptr(), {units_[unit].plain.num_elements}, at::TensorOptions().dtype(dtype_));
+  return at::from_blob(bytes.data_ptr(), {units_[unit].plain.num_elements}, bytes.options().dtype(dtype_));
 }
 
 BlockParameters FrozenBase::block(int unit, const at::Tensor& bytes) const {

@@ -1,6 +1,6 @@
 // The frozen base under adapters: parameters without gradients, in the dtype of the activations or, for matrices, in
-// NF4. On one node all ranks share one copy in memory, and a gather is a pointer into it. On several nodes each rank
-// holds 1/N of the bytes of every unit, and units are gathered as in ZeRO-3.
+// NF4. On one node of CPUs all ranks share one copy in memory, and a gather is a pointer into it. On several nodes, and
+// on GPUs, each rank holds 1/N of the bytes of every unit, and units are gathered as in ZeRO-3.
 // Source: ZeRO stage 3, arXiv:1910.02054; QLoRA, arXiv:2305.14314.
 #pragma once
 
@@ -19,6 +19,7 @@
 #include "partition/communicator.hpp"
 #include "partition/exchange.hpp"
 #include "partition/node_memory.hpp"
+#include "partition/placement.hpp"
 
 namespace plumb {
 
@@ -74,7 +75,7 @@ class FrozenBase {
   /// Collective: allocates. lowest_layer: the backward pass stops after this layer; num_layers means that it enters no
   /// block.
   FrozenBase(const ModelConfig& config, const Communicator& comm, at::ScalarType dtype, std::vector<FrozenUnit> units,
-             int64_t lowest_layer);
+             int64_t lowest_layer, const Placement& placement = {});
 
   /// Local: reads this rank's bytes. A barrier must follow before the first operation.
   void load(const FrozenSource& source);
@@ -103,7 +104,8 @@ class FrozenBase {
 
  private:
   ElementRange my_bytes(size_t unit) const { return layouts_[unit].shard(comm_.rank()); }
-  std::span<std::byte> shard(size_t unit);
+  /// This rank's bytes of the unit, where they are kept.
+  at::Tensor shard(size_t unit) const;
   at::Tensor plain(int unit, const at::Tensor& bytes) const;
 
   const Communicator& comm_;
@@ -112,10 +114,10 @@ class FrozenBase {
   std::vector<ShardLayout> layouts_;      // in bytes
   std::vector<int> operations_;           // the unit of each operation
   std::vector<int64_t> offset_bytes_;     // of each shard in shards_
-  std::unique_ptr<NodeMemory> resident_;  // whole units: on one node always, on several after make_resident()
+  std::unique_ptr<NodeMemory> resident_;  // whole units: one copy per node; else only after make_resident()
   std::vector<int64_t> resident_offset_bytes_;
-  std::vector<std::byte> shards_;       // several nodes: this rank's shards
-  std::unique_ptr<Exchange> exchange_;  // several nodes
+  at::Tensor shards_;                   // where units are gathered: this rank's shards, on its device
+  std::unique_ptr<Exchange> exchange_;  // where units are gathered
   at::Tensor scratch_;                  // for dequantized matrices
 };
 

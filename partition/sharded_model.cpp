@@ -26,11 +26,11 @@ std::vector<ShardLayout> shard_layouts(const ModelConfig& config, int num_ranks)
 }
 
 ShardedModel::ShardedModel(const ModelConfig& config, const Communicator& comm, const EngineOptions& options,
-                           const MakeExchange& make_exchange)
+                           const Placement& placement)
     : TrainableModel(config, comm, options, shard_layouts(config, comm.size())),
-      exchange_(make_exchange(comm, units(), plan_model_buffers(config, comm, options, units()),
-                              {options.dtype, options.accumulation_steps, options.reduction,
-                               /*keeps_converted=*/comm.size() == 1})) {}
+      exchange_(placement.make_exchange(comm, units(), plan_model_buffers(config, comm, options, units()),
+                                        {options.dtype, options.accumulation_steps, options.reduction,
+                                         /*keeps_converted=*/comm.size() == 1})) {}
 
 void ShardedModel::load(const std::function<void(int, ElementRange, std::span<float>)>& fill) {
   for (int unit = 0; unit < std::ssize(units()); ++unit)

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "partition/exchange.hpp"
+#include "partition/placement.hpp"
 #include "partition/trainable_model.hpp"
 
 namespace plumb {
@@ -19,7 +20,7 @@ class ShardedModel : public TrainableModel {
  public:
   /// Collective: parameters are zero until load().
   ShardedModel(const ModelConfig& config, const Communicator& comm, const EngineOptions& options,
-               const MakeExchange& make_exchange = make_node_exchange);
+               const Placement& placement = {});
 
   /// Local: calls fill(unit, range, out) once per unit with this rank's range. Ranges may include padding, which must
   /// be set to zero.

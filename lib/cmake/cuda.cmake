@@ -13,3 +13,10 @@ if(CCACHE AND NOT CMAKE_CUDA_COMPILER_LAUNCHER)
   set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE})
 endif()
 find_package(CUDAToolkit REQUIRED)
+# NCCL as LibTorch has it, beside it in a tree of wheels; else that of the toolkit or the system.
+find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${PLUMB_LIBTORCH}/../nvidia/nccl/include ${CUDAToolkit_INCLUDE_DIRS} REQUIRED)
+find_library(NCCL_LIBRARY NAMES nccl libnccl.so.2
+  HINTS ${PLUMB_LIBTORCH}/../nvidia/nccl/lib ${CUDAToolkit_LIBRARY_DIR} ${CUDAToolkit_LIBRARY_ROOT}/lib REQUIRED)
+add_library(NCCL::NCCL INTERFACE IMPORTED)
+target_include_directories(NCCL::NCCL SYSTEM INTERFACE ${NCCL_INCLUDE_DIR})
+target_link_libraries(NCCL::NCCL INTERFACE ${NCCL_LIBRARY})

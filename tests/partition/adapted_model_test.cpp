@@ -14,6 +14,7 @@
 #include "tests/support/decoded_logps.hpp"
 #include "tests/support/random_batch.hpp"
 #include "tests/support/rank_work.hpp"
+#include "tests/support/tiny_adapter.hpp"
 #include "tests/support/tiny_config.hpp"
 
 namespace plumb {
@@ -21,25 +22,17 @@ namespace {
 
 using enum ParameterKind;
 
-constexpr int64_t kMicroBatches = 24;  // per step
+using Case = test::AdapterCase;
+using test::all_linear;
+using test::base_value;
+using test::fill_adapter;
+using test::frozen_source;
+using test::is_matrix;
+using test::nothing_quantized;
+using test::Outcome;
+using test::quantized_matrices;
+using test::values_of;
 
-struct Case {
-  const char* name;
-  Adapter adapter;
-  at::ScalarType dtype = at::kFloat;
-  bool is_quantized = false;
-  bool has_gradient_checkpointing = true;
-  bool is_tied = false;
-  bool has_experts = false;
-};
-
-Adapter all_linear(bool has_magnitudes, double dropout = 0, std::vector<ParameterKind> whole = {}) {
-  Adapter adapter{{}, std::move(whole), has_magnitudes, dropout};
-  for (int64_t layer = 0; layer < test::tiny_config(false).num_layers; ++layer)
-    for (const ParameterKind kind : {kQ, kK, kV, kO, kGate, kUp, kDown})
-      adapter.targets.push_back({kind, layer, kind == kUp ? 2 : 3, 1.5});
-  return adapter;
-}
 /// Beside the blocks' adapters: one of the embedding, and rows or an adapter of the head. Where they are one matrix,
 /// the embedding's is beside both uses.
 Adapter with_outer(std::vector<LoraTarget> targets, std::vector<AdapterRows> rows, double dropout = 0) {
@@ -62,101 +55,12 @@ Adapter with_experts() {
 }
 Adapter upper_layer_only() { return {{{kQ, 1, 3, 2.0}, {kDown, 1, 4, 1.0}}, {}, false, 0}; }
 
-bool is_matrix(const Parameter& p) { return p.layer >= 0 && p.shape.size() == 2; }
-
-/// The value of an element of a base parameter, for any layout.
-float base_value(const Parameter& p, int64_t index) {
-  const double value = random_normal(9, static_cast<uint64_t>(p.kind) * 100 + static_cast<uint64_t>(p.layer + 1),
-                                     static_cast<uint64_t>(index)) *
-                       0.2;
-  return static_cast<float>(p.shape.size() > 1 ? value : 1.0 + value);
-}
-
-void fill_base(const UnitLayout& layout, int64_t begin, int64_t end, std::span<float> out) {
-  std::fill(out.begin(), out.end(), 0.0f);
-  for (const Parameter& p : layout.parameters)
-    for (int64_t i = std::max(begin, p.offset); i < std::min(end, p.offset + p.num_elements()); ++i)
-      out[i - begin] = base_value(p, i - p.offset);
-}
-
-std::vector<float> values_of(const Parameter& p) {
-  std::vector<float> values;
-  for (int64_t i = 0; i < p.num_elements(); ++i) values.push_back(base_value(p, i));
-  return values;
-}
-
-FrozenSource frozen_source() {
-  return {fill_base, [](const Parameter& p, std::span<std::byte> bytes) {
-            nf4_quantize(values_of(p), nf4_layout(p.num_elements(), true), bytes);
-          }};
-}
-
-std::optional<Nf4Format> quantized_matrices(const Parameter& p) {
-  if (!is_matrix(p)) return std::nullopt;
-  return Nf4Format{nf4_layout(p.num_elements(), true), Dtype::kF32};
-}
-std::optional<Nf4Format> nothing_quantized(const Parameter&) { return std::nullopt; }
-
-void fill_adapter(const UnitLayout& layout, ElementRange range, std::span<float> out) {
-  for (const Parameter& p : layout.parameters)
-    for (int64_t i = std::max(range.begin, p.offset); i < std::min(range.end, p.offset + p.num_elements()); ++i)
-      out[i - range.begin] = p.part == AdapterPart::kWhole || p.part == AdapterPart::kRows ? base_value(p, i - p.offset)
-                             : p.part == AdapterPart::kMagnitude
-                                 ? 1.0f
-                                 : static_cast<float>(random_normal(11, 0, static_cast<uint64_t>(i)) * 0.1);
-}
-
-struct Outcome {
-  std::vector<double> norms, losses;
-  std::vector<float> parameters;
-};
-
-ModelConfig config_of(const Case& given) {
-  ModelConfig config = test::tiny_config(given.is_tied);
-  if (!given.has_experts) return config;
-  config.mixture.num_experts = 4, config.mixture.num_chosen = 2, config.mixture.expert_size = 12;
-  config.mixture.shared_expert_size = 10;
-  return config;
-}
-
+/// Decodes after each step, too.
 Outcome train(const Communicator& comm, const Case& given) {
-  const ModelConfig config = config_of(given);
-  EngineOptions options{.dtype = given.dtype, .has_gradient_checkpointing = given.has_gradient_checkpointing};
-  options.accumulation_steps = kMicroBatches / comm.size();
-  AdaptedModel model(config, given.adapter,
-                     frozen_units(config, given.adapter, given.dtype == at::kFloat ? 4 : 2,
-                                  given.is_quantized ? quantized_matrices : nothing_quantized),
-                     comm, options, 5);
-  model.load_base(frozen_source());
-  model.load_adapter([&](ElementRange range, std::span<float> out) { fill_adapter(model.unit().unit(), range, out); });
-  comm.barrier();
-  Outcome outcome;
-  SftObjective objective(config.output(), TokenLoss::kNll);
-  for (uint64_t step = 0; step < 3; ++step) {
-    ObjectiveSums sums = objective.empty_sums();
-    for (int64_t a = 0; a < options.accumulation_steps; ++a) {
-      const int64_t number = a * comm.size() + comm.rank();
-      MicroBatch batch = test::random_batch(step, static_cast<uint64_t>(number), config.vocab_size);
-      batch.number = number;
-      ForwardPass pass = model.forward(batch, objective.read_rows(batch), Pass::training(a));
-      pass.backward(objective.apply(pass.hidden_TD(), batch, pass.head(), pass.head_gradients(), {.items = 300}, sums));
-    }
-    comm.sum(sums.sums[0]);
-    outcome.losses.push_back(sums.sums[0].value());
-    outcome.norms.push_back(model.gradient_norm());
-    model.update({.weight_decay = 0.1}, 1e-2, static_cast<int64_t>(step) + 1, 0.5);
-    const std::vector<double> decoded = test::decoded_logps(model, given.dtype == at::kFloat ? 1e-4 : 0.1);
-    outcome.losses.insert(outcome.losses.end(), decoded.begin(), decoded.end());
-  }
-  const ShardLayout& layout = model.unit();
-  outcome.parameters.resize(layout.padded_elements());
-  const std::span<const float> mine = model.parameter_shard();
-  MPI_Allgather(mine.data(), static_cast<int>(mine.size()), MPI_FLOAT, outcome.parameters.data(),
-                static_cast<int>(mine.size()), MPI_FLOAT, comm.mpi());
-  for (size_t i = static_cast<size_t>(layout.unit().num_elements); i < outcome.parameters.size(); ++i)
-    EXPECT_EQ(outcome.parameters[i], 0.0f) << "padding";
-  outcome.parameters.resize(layout.unit().num_elements);
-  return outcome;
+  const double tolerance = given.dtype == at::kFloat ? 1e-4 : 0.1;
+  return test::train_adapter(comm, given, {.measure = [&](TrainableModel& model) {
+                               return test::decoded_logps(dynamic_cast<AdaptedModel&>(model), tolerance);
+                             }});
 }
 
 const std::vector<Case>& cases() {

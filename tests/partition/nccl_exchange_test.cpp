@@ -10,54 +10,20 @@
 
 #include <array>
 #include <cstdio>
-#include <cstdlib>
 #include <map>
 #include <string>
 
-#include "partition/host_exchange.hpp"
+#include "lib/device/transfer.hpp"
 #include "partition/watchdog.hpp"
-#include "tests/cuda_fake/fake.hpp"
-#include "tests/cuda_fake/touching_exchange.hpp"
+#include "tests/cuda_fake/fake_gpu.hpp"
 #include "tests/support/tiny_config.hpp"
 #include "tests/support/tiny_training.hpp"
 
 namespace plumb {
 namespace {
 
-/// The compute stream of a test. With `is_eager` it is the code of this process.
-struct Gpu {
-  explicit Gpu(bool is_eager = true) : stream(Priority::kLow) {
-    if (is_eager) fake::compute_on(stream.get());
-  }
-  ComputeDevice compute() const { return {at::kCPU, stream.get()}; }
-  Stream stream;
-};
-
-MakeExchange make_host_exchange(const Gpu& gpu) {
-  return [&gpu](const Communicator& comm, const std::vector<ShardLayout>& units, BufferPlan plan,
-                const ExchangeOptions& options) -> std::unique_ptr<Exchange> {
-    return std::make_unique<fake::TouchingExchange>(
-        std::make_unique<HostExchange>(comm, units, std::move(plan), options, gpu.compute()));
-  };
-}
-
-MakeExchange make_nccl_exchange(const Gpu& gpu, int64_t max_receive_bytes) {
-  return [&gpu, max_receive_bytes](const Communicator& comm, const std::vector<ShardLayout>& units, BufferPlan plan,
-                                   const ExchangeOptions& options) -> std::unique_ptr<Exchange> {
-    return std::make_unique<fake::TouchingExchange>(
-        std::make_unique<NcclExchange>(comm, units, std::move(plan), options, gpu.compute(), max_receive_bytes));
-  };
-}
-
-/// Reads and writes what the update of a step does.
-void touch_shards(ShardedModel& model) {
-  for (int unit = 0; unit < std::ssize(model.units()); ++unit) {
-    const std::span<float> parameters = model.parameter_shard(unit);
-    const std::span<const float> gradients = model.gradient_shard(unit);
-    fake::touch("the update", {fake::writes(parameters.data(), parameters.size_bytes()),
-                               fake::reads(gradients.data(), gradients.size_bytes())});
-  }
-}
+using fake::Gpu;
+using fake::num_schedules;
 
 struct Case {
   const char* name;
@@ -78,9 +44,9 @@ test::Outcome train_on_fake(const Communicator& comm, const Case& given, uint64_
   test::Outcome outcome;
   {
     const Gpu gpu;
-    const MakeExchange make = seed == 0 ? make_host_exchange(gpu) : make_nccl_exchange(gpu, given.max_receive_bytes);
-    outcome =
-        test::train(comm, test::tiny_config(given.ties_embeddings), given.options, {num_steps, make, touch_shards});
+    const GpuWire wire = seed == 0 ? GpuWire::kHost : GpuWire::kNccl;
+    outcome = test::train(comm, test::tiny_config(given.ties_embeddings), given.options,
+                          {num_steps, fake::on_gpu(gpu, wire, given.max_receive_bytes), fake::touch_shards});
   }
   for (const std::string& error : fake::end()) ADD_FAILURE() << given.name << ", seed " << seed << ": " << error;
   return outcome;
@@ -99,37 +65,22 @@ void compare(const test::Outcome& fake, const test::Outcome& node, bool is_fast)
   EXPECT_EQ(fake.parameters, node.parameters);
 }
 
-/// The ranks of the test divided into jobs of these sizes, at the same time.
-void train_in_jobs(const std::vector<int>& sizes, uint64_t num_schedules) {
-  int rank = 0, begin = 0, job = 0;
-  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-  while (rank >= begin + sizes[job]) begin += sizes[job++];
-  MPI_Comm mine = MPI_COMM_NULL;
-  MPI_Comm_split(MPI_COMM_WORLD, job, rank, &mine);
-  {
-    const Communicator comm(0, mine);
-    ASSERT_EQ(comm.size(), sizes[job]);
+void train_in_jobs(const std::vector<int>& sizes) {
+  fake::run_jobs(sizes, [&](const Communicator& comm, int job) {
     for (size_t i = 0; i < kCases.size(); ++i) {
-      if (num_schedules == 1 && i % 3 != sizes.size() / 2) continue;  // by hand all, on all numbers of ranks
+      if (num_schedules() == 1 && i % 3 != sizes.size() / 2) continue;  // by hand all, on all numbers of ranks
       const Case& given = kCases[i];
       SCOPED_TRACE(testing::Message() << given.name << " on " << comm.size() << " ranks");
-      const uint64_t num_steps = num_schedules == 1 && sizes.size() == 1 ? 1 : 2;
+      const uint64_t num_steps = num_schedules() == 1 && sizes.size() == 1 ? 1 : 2;
       const test::Outcome node =
           test::train(comm, test::tiny_config(given.ties_embeddings), given.options, {.num_steps = num_steps});
       EXPECT_GT(node.norms[0], 0);
       if (comm.size() == 2) compare(train_on_fake(comm, given, 0, num_steps), node, false);
-      for (uint64_t schedule = 0; schedule < num_schedules; ++schedule)
+      for (uint64_t schedule = 0; schedule < num_schedules(); ++schedule)
         compare(train_on_fake(comm, given, schedule + static_cast<uint64_t>(job) + 1, num_steps), node,
                 given.options.reduction == Reduction::kFast && comm.size() > 1);
     }
-  }
-  MPI_Comm_free(&mine);
-}
-
-/// PLUMB_FAKE_SCHEDULES: how many random orders per number of ranks, by hand.
-uint64_t num_schedules() {
-  const char* const wanted = std::getenv("PLUMB_FAKE_SCHEDULES");
-  return wanted == nullptr ? 1 : std::strtoull(wanted, nullptr, 10);
+  });
 }
 
 class NcclExchangeTest : public testing::Test {
@@ -145,7 +96,7 @@ TEST_F(NcclExchangeTest, TrainsWithTheBitsOfNodeExchange) {
   int size = 1;
   MPI_Comm_size(MPI_COMM_WORLD, &size);
   ASSERT_EQ(size, 8);
-  for (const std::vector<int>& jobs : {std::vector<int>{8}, {6, 2}, {3, 3, 1, 1}}) train_in_jobs(jobs, num_schedules());
+  for (const std::vector<int>& jobs : {std::vector<int>{8}, {6, 2}, {3, 3, 1, 1}}) train_in_jobs(jobs);
 }
 
 /// Two updates of two micro-batches on an exchange alone, with whole numbers, which any order sums exactly.
