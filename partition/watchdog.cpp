@@ -23,8 +23,7 @@ namespace plumb {
 namespace {
 
 constexpr std::chrono::milliseconds kCheckInterval{500};
-constexpr double kSuspendedSeconds = 3;  // a check that is this late: the process was suspended
-constexpr double kSilentSeconds = 1.5;   // without a check: the rank counts as stopped
+constexpr double kSilentSeconds = 1.5;  // without a check: the rank was suspended, and others count it as stopped
 constexpr std::chrono::milliseconds kTimeForOtherReports{800};
 constexpr int kMaxFrames = 48;
 
@@ -127,7 +126,7 @@ void Watchdog::watch() {
     const int64_t now_ns = steady_now_ns();
     mine.alive_ns.store(now_ns);
     const uint64_t num_operations_now = num_operations_of_node();
-    const bool was_suspended = static_cast<double>(now_ns - last_check_ns) * 1e-9 > kSuspendedSeconds;
+    const bool was_suspended = static_cast<double>(now_ns - last_check_ns) * 1e-9 > kSilentSeconds;
     if (num_operations_now != num_operations || was_suspended) last_progress_ns = now_ns;
     num_operations = num_operations_now;
     last_check_ns = now_ns;

@@ -259,6 +259,14 @@ void score_rows_backward(std::span<const float> dscores, const at::Tensor& x, co
 void add_rows_by_token(const at::Tensor& gradient_TC, std::span<const int64_t> token_ids, int64_t frozen_token,
                        const at::Tensor& gradient_VC) {
   const int64_t dim = gradient_TC.size(1);
+  if (!gradient_VC.is_contiguous()) {  // PEFT's A of an embedding is stored transposed
+    const at::Tensor floats_TC = gradient_TC.to(at::kFloat);
+    const auto from = floats_TC.accessor<float, 2>();
+    auto to = gradient_VC.accessor<float, 2>();
+    for (int64_t t = 0; t < std::ssize(token_ids); ++t)
+      for (int64_t c = 0; token_ids[t] != frozen_token && c < dim; ++c) to[token_ids[t]][c] += from[t][c];
+    return;
+  }
   with_element_type(gradient_TC.scalar_type(), [&]<class T>(T*) {
     for (int64_t t = 0; t < std::ssize(token_ids); ++t) {
       if (token_ids[t] == frozen_token) continue;

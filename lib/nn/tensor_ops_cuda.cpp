@@ -191,6 +191,7 @@ at::Tensor checked_indices(const at::Tensor& x, std::span<const int64_t> rows) {
 }
 
 void take_rows(const at::Tensor& x, std::span<const int64_t> rows, const at::Tensor& y) {
+  check(x.is_contiguous(), "rows are taken from a contiguous matrix");
   const at::Tensor indices = checked_indices(x, rows);
   with_element_type(x.scalar_type(), [&]<class T>(T*) {
     cuda::take_rows(data_of<T>(x), data_of<int64_t>(indices), std::ssize(rows), data_of<T>(y), y.size(0), y.size(1),
@@ -243,6 +244,7 @@ SortedRows sort_by_token(std::span<const int64_t> token_ids, int64_t frozen_toke
 
 void add_rows_by_token(const at::Tensor& gradient_TC, std::span<const int64_t> token_ids, int64_t frozen_token,
                        const at::Tensor& gradient_VC) {
+  check(gradient_VC.is_contiguous(), "gradients are added to a contiguous matrix");
   const SortedRows sorted = sort_by_token(token_ids, frozen_token);
   if (sorted.row.empty()) return;
   const at::Tensor token = on_device_of(gradient_VC, sorted.token), begin = on_device_of(gradient_VC, sorted.begin),
