@@ -86,9 +86,7 @@ bool is_for_tiles(const AttentionShape& shape, const at::Tensor& rows) {
 }
 
 /// In the type that attention computes in.
-at::Tensor as_computed(const at::Tensor& rows) {
-  return rows.is_cpu() && has_pair_products() ? rows : rows.to(at::kFloat);
-}
+at::Tensor as_computed(const at::Tensor& rows) { return has_pair_products() ? rows : rows.to(at::kFloat); }
 
 /// Output of the documents of a group, [count, H, length, K] and [count, H, length].
 struct GroupOutput {

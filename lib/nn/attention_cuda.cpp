@@ -27,7 +27,7 @@ namespace {
 constexpr int64_t kHeadMultiple = 8, kMostHeadDim = 256;
 
 void check_supported(const AttentionShape& shape, const at::Tensor& qkv) {
-  constexpr const char* kCure = "run this model on CPUs (--device cpu)";
+  constexpr const char* kCure = "run this model on CPUs";
   if (qkv.scalar_type() != at::kBFloat16)
     throw_error<UsageError>(
         "attention on a GPU: expected --dtype bfloat16, got {}: LibTorch's flash attention has no "
